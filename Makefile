@@ -1,0 +1,43 @@
+# Each target makes its own .venv from nothing. PYTHON and ARGS can be given.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_RUNS ?= runs/demo
+
+.PHONY: help setup demo test test-all check bench wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# torch comes by pip alone and first, so that the constraint decides its build.
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: .venv/ready  ## install attnlab and its tools into .venv
+
+demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained and compared
+	$(BIN)/attnlab train -m -j 2 dataset=pronoun variant=vanilla,multihead,moe,lstm \
+		depth=shallow,base seed=0,1,2 runs_dir=$(DEMO_RUNS)
+	$(BIN)/attnlab compare --runs-dir $(DEMO_RUNS)
+
+test: .venv/ready  ## the fast tests
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow' $(ARGS)
+
+test-all: .venv/ready  ## every test (ARGS="-m slow" for the slow ones alone)
+	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+check: .venv/ready  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: .venv/ready  ## the table of ratios, interleaved in one run
+	$(BIN)/python -m bench $(ARGS)
+
+wheel: .venv/ready  ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --installer pip .
+
+clean:  ## remove what the targets made
+	rm -rf .venv dist build

@@ -1,0 +1,1 @@
+"""Timings by ratio, interleaved in one run: `make bench`."""

@@ -1,0 +1,264 @@
+"""From a checked config to what it describes: data, objective, model, trainer."""
+
+import hashlib
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_object
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+
+from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.callbacks.timekeeper import Timekeeper
+from attnlab.config import Config
+from attnlab.dataset.base import Batch, Dataset
+from attnlab.dataset.loader import Loader
+from attnlab.errors import RequestError
+from attnlab.evidence.evaluate import Metric, evaluate
+from attnlab.model.base import Model
+from attnlab.model.cost import flops
+from attnlab.objective.base import Objective
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.checkpoint import Checkpoint
+from attnlab.training import Settings, Training
+
+NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend")
+
+
+class Experiment:
+    """Everything that a config describes, made when it is first asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.seed: int = config.values["seed"]
+        self.batch_size: int = config.values["batch_size"]
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self.config.build("trainer")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self.config.build("dataset")
+
+    @cached_property
+    def loader(self) -> Loader:
+        """The training batches. Raises RequestError where the data cannot give them."""
+        try:
+            return Loader(self.dataset.splits["train"], self.batch_size, self.seed)
+        except ValueError as error:
+            raise RequestError(f"dataset: {error}") from error
+
+    @cached_property
+    def objective(self) -> Objective:
+        return self.config.build("objective")(self.dataset)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        return self.config.parts("metric")
+
+    @cached_property
+    def model(self) -> Model:
+        """The model at its start; the seed alone decides it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.config.build(
+                "model",
+                len(self.dataset.tokens),
+                self.objective.num_outputs,
+                self.dataset.max_length,
+                self.objective.causal,
+            )
+
+    @cached_property
+    def clock(self) -> Clock:
+        settings = self.settings
+        make = self.config.build("callbacks.clock")
+        return make(settings.max_steps, settings.val_check_interval)
+
+    @property
+    def threads(self) -> int:
+        return self.settings.threads or torch.get_num_threads()
+
+    @property
+    def accelerator(self) -> str:
+        gpu = self.settings.accelerator != "cpu" and torch.cuda.is_available()
+        return "gpu" if gpu else "cpu"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the result: the config as it is used, without where the result goes."""
+        values = {k: v for k, v in self.config.values.items() if k not in NOT_IN_IDENTITY}
+        trainer = {**values["trainer"], "accelerator": self.accelerator, "threads": self.threads}
+        dataset = {"name": self.config.choices["dataset"], **values["dataset"]}
+        variant = self.config.choices["variant"]
+        return {**values, "variant": variant, "dataset": dataset, "trainer": trainer}
+
+    @cached_property
+    def name(self) -> str:
+        """What a reader of the runs directory sees first."""
+        model = self.config.values["model"]
+        shape = f"{model['num_layers']}x{model['d_model']}"
+        choices = self.config.choices
+        return f"{choices['dataset']}-{choices['variant']}-{shape}-s{self.seed}"
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step reads, padding included."""
+        length = self.example.inputs.shape[1]
+        return self.batch_size * self.settings.accumulate_grad_batches * length
+
+    @cached_property
+    def example(self) -> Batch:
+        """A few training sequences, as the model is asked about them."""
+        split = self.dataset.splits["train"]
+        return self.objective.ask(split.batch(np.arange(min(4, len(split)))))
+
+    @property
+    def flops_per_token(self) -> float:
+        """Forward, at the training length, with the experts that a token uses."""
+        asked = self.example
+        return flops(self.model, asked.inputs, asked.at, asked.valid) / asked.inputs.numel()
+
+    @property
+    def code_hash(self) -> dict[str, str]:
+        """SHA-256 of the source file of each class that the config names."""
+        targets = sorted(set(_targets(self.config.values)))
+        files = {name: inspect.getsourcefile(get_object(name)) for name in targets}
+        return {
+            name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            for name, file in files.items()
+            if file
+        }
+
+    def training(self) -> Training:
+        """The module that Lightning trains."""
+        return Training(
+            self.model,
+            self.objective,
+            self.metrics,
+            self.config.build("optimizer"),
+            self.config.build("schedule"),
+            self.settings.max_steps,
+            self.clock.logs,
+        )
+
+    def timekeeper(
+        self,
+        training: Training,
+        attempt: Attempt,
+        report: Callable[[int, Mapping[str, float]], None],
+    ) -> Timekeeper:
+        """The callback that validates, writes and saves in time."""
+        node = self.config.values["callbacks"].get("early_stop")
+        early_stop: EarlyStop | None = node and self.config.build("callbacks.early_stop")
+
+        def validate() -> dict[str, float]:
+            return self.evaluate(training, "validation", lambda: attempt.beat(training.global_step))
+
+        return Timekeeper(self.clock, attempt, validate, early_stop, report)
+
+    def evaluate(
+        self, training: Training, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """Loss and metrics on a whole split, in the precision of training."""
+        return evaluate(
+            training.model,
+            self.objective,
+            self.dataset.splits[split],
+            self.metrics,
+            batch_size=max(self.batch_size, 256),
+            precision=training.trainer.strategy.precision_plugin.forward_context,
+            on_batch=on_batch,
+        )
+
+    def fit(
+        self,
+        training: Training,
+        timekeeper: Timekeeper,
+        resumed: Checkpoint | None,
+        callbacks: list[pl.Callback],
+    ) -> pl.Trainer:
+        """Train from the start, or from a checkpoint, to the last step."""
+        settings = self.settings
+        trainer = _quietly(
+            pl.Trainer,
+            accelerator=self.accelerator,
+            devices=1,
+            precision=settings.precision,
+            max_steps=settings.max_steps,
+            max_epochs=-1,
+            accumulate_grad_batches=settings.accumulate_grad_batches,
+            callbacks=[timekeeper, *callbacks],
+            plugins=[AttemptCheckpoints(timekeeper.attempt, resumed)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=timekeeper.attempt.path,
+        )
+        self.loader.first = lambda: trainer.global_step * settings.accumulate_grad_batches
+        torch.set_num_threads(self.threads)
+        torch.set_float32_matmul_precision(settings.matmul_precision)
+        torch.manual_seed(self.seed)
+        _quietly(
+            trainer.fit,
+            training,
+            self.loader,
+            ckpt_path="resumed" if resumed else None,
+            weights_only=True if resumed else None,
+        )
+        return trainer
+
+
+class AttemptCheckpoints(CheckpointIO):
+    """Lets Lightning save into an attempt, and load what was verified when the attempt began."""
+
+    def __init__(self, attempt: Attempt, resumed: Checkpoint | None) -> None:
+        self.attempt, self.resumed = attempt, resumed
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        self.attempt.save(checkpoint["global_step"], content.getvalue())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = True
+    ) -> dict:
+        assert self.resumed is not None
+        content = io.BytesIO(self.resumed.content)
+        return torch.load(content, map_location="cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Leave it: the attempt keeps its newest two by itself."""
+
+
+def _targets(node: Any) -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    own = [node["_target_"]] if "_target_" in node else []
+    return own + [name for child in node.values() for name in _targets(child)]
+
+
+def _quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call into Lightning without its advice on loaders and devices, which is not ours to take."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Lightning 2.6.6 still asks isinstance(treespec, LeafSpec), which torch 2.13 deprecates.
+        warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+        warnings.filterwarnings("ignore", ".*", PossibleUserWarning)
+        return call(*args, **kwargs)

@@ -1,0 +1,50 @@
+"""Stop when more training no longer helps."""
+
+from typing import Any
+
+
+class EarlyStop:
+    """Stops once the validation metric is good enough, or has not improved for a while.
+
+    `patience` counts validations without an improvement of more than `min_delta`; null waits for
+    ever. `threshold` stops as soon as it is reached. "loss" is better when lower, the rest when
+    higher. The tokens not trained on count as spent.
+    """
+
+    def __init__(
+        self,
+        *,
+        metric: str = "loss",
+        patience: int | None = 5,
+        min_delta: float = 0.0,
+        threshold: float | None = None,
+    ) -> None:
+        if patience is not None and patience < 1:
+            raise ValueError(f"patience={patience} must be at least 1, or null to wait for ever")
+        self.metric, self.patience = metric, patience
+        self.min_delta, self.threshold = min_delta, threshold
+        self.sign = -1.0 if metric == "loss" else 1.0
+        self.best, self.waited = float("-inf"), 0
+
+    def should_stop(self, validation: dict[str, float]) -> bool:
+        """Take the newest validation and say whether to stop."""
+        if self.metric not in validation:
+            raise ValueError(
+                f"callbacks.early_stop.metric={self.metric!r} is not measured; "
+                f"there are {', '.join(validation)}"
+            )
+        score = self.sign * validation[self.metric]
+        if score > self.best + self.min_delta:
+            self.best, self.waited = score, 0
+        else:
+            self.waited += 1
+        reached = self.threshold is not None and score >= self.sign * self.threshold
+        return reached or (self.patience is not None and self.waited >= self.patience)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.best, self.waited = state["best"], state["waited"]

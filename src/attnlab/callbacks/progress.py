@@ -1,0 +1,52 @@
+"""What somebody who waits for a run sees."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar(pl.Callback):
+    """Shows step, loss and the last validation on the terminal; silent where there is none."""
+
+    def __init__(self, console: Console, title: str, max_steps: int) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[values]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(title, total=max_steps, values="")
+        self.values: dict[str, float] = {}
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def report(self, step: int, values: Mapping[str, int | float]) -> None:
+        """Take new values to show beside the bar."""
+        self.values |= {k: v for k, v in values.items() if k in SHOWN}
+        shown = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())
+        self.bar.update(self.task, values=shown)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self.bar.update(self.task, completed=trainer.global_step)
+
+
+SHOWN = {"loss": "loss", "validation/loss": "val", "validation/accuracy": "val acc"}

@@ -1,0 +1,124 @@
+"""Does after each optimizer step what the clock says is due."""
+
+import random
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.runs.attempt import Attempt
+from attnlab.training import Training
+
+
+class Interrupted(BaseException):
+    """Somebody asked the run to stop (Ctrl-C, SIGTERM); its state up to `step` is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+
+
+class Timekeeper(pl.Callback):
+    """Validates, writes rows and saves, at optimizer steps and in that order.
+
+    Holds the random states, so that a resumed run draws what the first one would have drawn.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        attempt: Attempt,
+        validate: Callable[[], dict[str, float]],
+        early_stop: EarlyStop | None = None,
+        report: Callable[[int, Mapping[str, float]], None] = lambda step, values: None,
+    ) -> None:
+        self.clock, self.attempt, self.validate = clock, attempt, validate
+        self.early_stop, self.report = early_stop, report
+        self.step, self.stopped_early = 0, False
+        self.asked_to_stop = False
+        self._random_states: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        stop = self.early_stop.state_dict() if self.early_stop else None
+        return {"random": _random_states(), "early_stop": stop, "stopped": self.stopped_early}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._random_states = state_dict["random"]
+        self.stopped_early = state_dict["stopped"]
+        if self.early_stop and state_dict["early_stop"]:
+            self.early_stop.load_state_dict(state_dict["early_stop"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.step, trainer.should_stop = trainer.global_step, self.stopped_early
+        if self._random_states is not None:
+            _restore(self._random_states)
+        # Only the main thread may set handlers; Lightning restores the old ones.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._ask_to_stop)
+        self.attempt.beat(self.step)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step == self.step:
+            return
+        assert isinstance(pl_module, Training)
+        self.step = step = trainer.global_step
+        self.attempt.beat(step)
+        due = self.clock
+        if due.writes(step) or self.asked_to_stop:
+            # First of all, so that a broken model is neither validated nor saved.
+            rows = pl_module.drain()
+            if rows:
+                self.attempt.append("train", rows)
+                self.report(step, rows[-1])
+        if due.validates(step):
+            values = self.validate()
+            self.attempt.append("validation", [{"step": step, **values}])
+            self.report(step, {f"validation/{name}": value for name, value in values.items()})
+            if self.early_stop and self.early_stop.should_stop(values):
+                trainer.should_stop = self.stopped_early = True
+        if due.saves(step) or self.asked_to_stop or self.stopped_early:
+            trainer.save_checkpoint("")
+        if self.asked_to_stop and step < due.max_steps and not self.stopped_early:
+            raise Interrupted(step)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.asked_to_stop:
+            raise Interrupted(self.step)
+        self.asked_to_stop = True
+
+
+def _random_states() -> dict[str, Any]:
+    # Tensors and plain values only: a checkpoint is loaded with weights_only=True.
+    name, keys, at, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), at, has_gauss, cached),
+    }
+
+
+def _restore(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    cuda: list[Tensor] = states["cuda"]
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)
+    random.setstate(states["python"])
+    name, keys, at, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), at, has_gauss, cached))  # noqa: NPY002

@@ -1,0 +1,87 @@
+"""The program `attnlab`: which command is meant, and what its end means."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "train": "train one run, or with -m every combination of a sweep",
+    "compare": "tabulate runs over seeds, with intervals and paired differences",
+    "list": "list what can be chosen, with one line and the knobs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command: 0 done, 1 a run or claim failed, 2 the request was wrong, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"attnlab {version('attnlab')}")
+        return 0
+    if words[0] not in COMMANDS:
+        return _refuse(f"there is no command {words[0]!r}; there are {', '.join(COMMANDS)}")
+    # The modules of the commands are heavy, so only the one that is meant is loaded.
+    command = import_module(f"attnlab.commands.{words[0]}")
+    parser = ArgumentParser(
+        f"attnlab {words[0]}", description=COMMANDS[words[0]], allow_abbrev=False
+    )
+    command.add_arguments(parser)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    # Overrides and options come in any order.
+    arguments = parser.parse_intermixed_args(words[1:])
+    return _run(command.run, arguments)
+
+
+def _run(run, arguments) -> int:
+    from attnlab.errors import RequestError
+
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; keep Python from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except RequestError as error:
+        if arguments.traceback:
+            raise
+        return _refuse(f"{type(error).__name__}: {error}")
+    except Exception as error:
+        if arguments.traceback:
+            raise
+        print(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)
+        print("This is not your fault; --traceback shows where it happened.", file=sys.stderr)
+        return 1
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: attnlab COMMAND [ARGUMENTS]",
+            "",
+            "Which way of mixing a sequence works, on what task, at which depth and cost, and why.",
+            "",
+            *lines,
+            "",
+            "attnlab COMMAND --help explains a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

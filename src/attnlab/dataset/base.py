@@ -1,0 +1,211 @@
+"""What every dataset is: splits of examples that are the same bytes for every arm, on every device.
+
+Generated examples come in blocks of 1,024 from numpy's counter-based Philox generator, keyed by
+(data seed, split, block), so an example depends on nothing else: not on the model, the device, the
+global random state, or how many examples are asked for.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+IGNORE = -100
+"""The target that no loss or metric counts (torch's own convention)."""
+
+BLOCK = 1024
+"""Examples drawn from one key."""
+
+# Earlier splits are drawn first, and later ones redraw what an earlier one holds: so the test split
+# does not depend on how much one trains.
+SPLITS = ("test", "validation", "train")
+
+
+class Batch(NamedTuple):
+    """What a model sees, what it should say, and where it is asked."""
+
+    inputs: Int[Tensor, "batch seq"]
+    targets: Int[Tensor, "batch label"]
+    """A token or class for each label; `IGNORE` is not counted."""
+    at: Int[Tensor, "batch label"] | None = None
+    """The position that each label is read from; None where every position has one."""
+    valid: Bool[Tensor, "batch seq"] | None = None
+    """False at padding; None where there is none. Padding stands at the end."""
+
+
+class Split(ABC):
+    """A sized set of examples, read by index."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the examples."""
+
+    @abstractmethod
+    def batch(self, index: np.ndarray) -> Batch:
+        """Fetch the examples at `index`, on the CPU."""
+
+    @abstractmethod
+    def digest(self) -> bytes:
+        """SHA-256 of the contents."""
+
+
+class Examples(Split):
+    """Examples held in memory as arrays with one row each."""
+
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        at: np.ndarray | None = None,
+        valid: np.ndarray | None = None,
+    ) -> None:
+        self.arrays = (inputs, targets, at, valid)
+        self.inputs, self.targets = torch.from_numpy(inputs), torch.from_numpy(targets)
+        self.at = None if at is None else torch.from_numpy(at)
+        self.valid = None if valid is None else torch.from_numpy(valid)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        rows = torch.from_numpy(index)
+        return Batch(
+            self.inputs[rows].long(),
+            self.targets[rows].long(),
+            None if self.at is None else self.at[rows].long(),
+            None if self.valid is None else self.valid[rows],
+        )
+
+    def digest(self) -> bytes:
+        sha = hashlib.sha256()
+        for array in self.arrays:
+            if array is not None:
+                sha.update(str((array.shape, array.dtype.str)).encode())
+                sha.update(np.ascontiguousarray(array).data)
+        return sha.digest()
+
+
+class Windows(Split):
+    """Stretches of one long text, each with the token that follows each of its own."""
+
+    def __init__(self, tokens: np.ndarray, length: int, stride: int) -> None:
+        self.tokens, self.length, self.stride = tokens, length, stride
+        self.windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        whole = torch.from_numpy(self.windows[index].astype(np.int64))
+        return Batch(whole[:, :-1], whole[:, 1:])
+
+    def digest(self) -> bytes:
+        sha = hashlib.sha256(f"{self.length} {self.stride} {self.tokens.dtype.str}".encode())
+        sha.update(np.ascontiguousarray(self.tokens).data)
+        return sha.digest()
+
+
+class Dataset(ABC):
+    """A task or corpus: its vocabulary, its lengths, its three splits.
+
+    The constructor only checks its knobs, so that a bad one is refused before anything is drawn.
+    """
+
+    tokens: list[str]
+    """The vocabulary; a token's place in it is its number."""
+    max_length: int
+    """Positions in the longest example."""
+    classes: list[str] | None = None
+    """What a label names where it is no token (None: labels are tokens)."""
+
+    headline: str = "accuracy"
+    """The metric that a comparison shows first."""
+
+    @abstractmethod
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
+        """Make a split of `SPLITS`, sharing no example with the `earlier` ones."""
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """All splits, made once."""
+        made: dict[str, Split] = {}
+        for name in SPLITS:
+            made[name] = self.draw(name, made)
+        return made
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 over the contents of all splits: equal for arms that saw the same data."""
+        sha = hashlib.sha256()
+        for name in SPLITS:
+            sha.update(name.encode() + self.splits[name].digest())
+        return sha.hexdigest()
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        """One example, so that a reader can check it by eye: tokens, then what is asked where."""
+        batch = self.splits[split].batch(np.array([index]))
+        names = self.classes or self.tokens
+        words = [self.tokens[t] for t in batch.inputs[0].tolist()]
+        at = range(len(words)) if batch.at is None else batch.at[0].tolist()
+        asked = [
+            f"at {p} ({words[p]!r}): {names[t]}"
+            for p, t in zip(at, batch.targets[0].tolist(), strict=True)
+            if t != IGNORE
+        ]
+        return " ".join(words) + "\n" + "\n".join(asked)
+
+
+def stream(seed: int, split: str, block: int) -> np.random.Generator:
+    """Return the generator of one block of one split; no other block shares a number with it."""
+    return np.random.Generator(
+        np.random.Philox(key=seed, counter=[0, 0, block, SPLITS.index(split)])
+    )
+
+
+def row_hash(rows: np.ndarray) -> np.ndarray:
+    """Map each row of small integers to 64 bits; a collision costs one needless redraw, no more."""
+    width = rows.shape[1]
+    odd = np.random.Generator(np.random.Philox(key=width)).integers(
+        2**63, size=width, dtype=np.uint64
+    )
+    mixed = (rows.astype(np.uint64) + np.uint64(1)) * (odd * np.uint64(2) + np.uint64(1))
+    mixed ^= mixed >> np.uint64(29)
+    return (mixed * odd[::-1] * np.uint64(2) + mixed).sum(axis=1, dtype=np.uint64)
+
+
+def draw_distinct(
+    draw: Callable[[np.random.Generator, int], Sequence[np.ndarray]],
+    seed: int,
+    split: str,
+    size: int,
+    earlier: Mapping[str, Split],
+) -> Examples:
+    """Draw `size` examples in blocks, redrawing those whose inputs an earlier split holds.
+
+    `draw(generator, n)` gives n rows of each array of `Examples`. Raises ValueError when fresh
+    examples cannot be found.
+    """
+    seen = [row_hash(s.arrays[0]) for s in earlier.values() if isinstance(s, Examples)]
+    taken_hashes, blocks = np.concatenate([np.empty(0, np.uint64), *seen]), []
+    for block in range(-(-size // BLOCK)):
+        generator = stream(seed, split, block)
+        arrays = list(draw(generator, BLOCK))
+        for _ in range(1000):
+            taken = np.flatnonzero(np.isin(row_hash(arrays[0]), taken_hashes))
+            if not len(taken):
+                break
+            for array, fresh in zip(arrays, draw(generator, len(taken)), strict=True):
+                array[taken] = fresh
+        else:
+            raise ValueError(
+                f"the task has too few different examples for a {split} split of {size} beside "
+                f"the {len(taken_hashes)} examples of the earlier splits; ask for fewer"
+            )
+        blocks.append(arrays)
+    return Examples(*(np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)))

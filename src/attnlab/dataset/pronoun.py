@@ -1,0 +1,208 @@
+"""Which noun does "it" mean? The last adjective decides."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from attnlab.dataset.base import Dataset, Examples, Split, draw_distinct, stream
+
+NOUNS = {
+    "animal": "animal dog cat horse cow sheep rabbit bear wolf fox",
+    "path": "street road bridge river path lane trail highway alley tunnel",
+    "container": "box bag suitcase bottle jar basket trunk drawer bucket crate",
+    "garment": "shirt coat jacket dress sweater scarf glove hat skirt sock",
+    "tool": "hammer knife saw drill axe shovel wrench chisel rake plough",
+    "food": "bread soup apple cake cheese rice meat pie stew salad",
+}
+ADJECTIVES = {
+    "animal": "tired hungry scared sleepy thirsty lazy",
+    "path": "wide narrow steep slippery muddy busy",
+    "container": "full empty fragile leaky bulky cramped",
+    "garment": "tight loose itchy baggy worn frayed",
+    "tool": "blunt sharp rusty noisy jammed unwieldy",
+    "food": "salty sweet stale spicy bitter raw",
+}
+VERBS = (
+    "cross reach see follow enter leave touch find like need "
+    "want carry use pass hit visit watch miss move hold"
+)
+ADVERBIALS = "yesterday today recently finally suddenly again later once"
+MODIFIERS = "old new small big red strange famous local"
+FUNCTION_WORDS = "the did not because it was too , ."
+
+PAD = "<pad>"
+LENGTH = 20
+TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street", "wide"))
+"""The cells of the sentence that everybody knows; they are always held out."""
+
+
+class Pronoun(Dataset):
+    """Names the noun that "it" stands for, which the last adjective decides.
+
+    "The animal didn't cross the street because it was too tired" (Uszkoreit 2017). An adjective of
+    a class is true of that class's nouns alone. A share `held` of all (noun, adjective) cells is
+    never seen in training, in any role: training and validation sentences hold no such cell, and a
+    test sentence needs both of its cells, (right noun, adjective) and (wrong noun, adjective), to
+    be held out. So remembered pairs cannot answer it: the class must be inferred. Selection (early
+    stopping, learning rates) sees validation only.
+
+    The noun that is meant stands first or second with equal chance. Chance is 1/60 over all nouns
+    and 1/2 between the two in the sentence; the best possible score is 1.
+    """
+
+    max_length = LENGTH
+
+    def __init__(
+        self,
+        *,
+        num_train: int = 40_000,
+        num_validation: int = 1_000,
+        num_test: int = 1_000,
+        held: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
+        if min(self.sizes.values()) < 1:
+            raise ValueError(f"the sizes {self.sizes} must be at least 1")
+        if not 0 < held <= 0.5:
+            raise ValueError(f"held={held} must be a share above 0 and at most 0.5")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative")
+        self.held, self.seed = held, seed
+        self.nouns, self.noun_class = _numbered(NOUNS)
+        self.adjectives, self.adjective_class = _numbered(ADJECTIVES)
+        others = " ".join((FUNCTION_WORDS, VERBS, ADVERBIALS, MODIFIERS)).split()
+        self.tokens = [PAD, *self.nouns, *self.adjectives, *others]
+        self.classes = self.nouns
+        self.number = {token: number for number, token in enumerate(self.tokens)}
+
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+        """Draw sentences uniformly over the admissible (right, wrong, adjective) triples."""
+        triples = self.triples(held_out=split == "test")
+
+        def rows(generator: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+            right, wrong, adjective = triples[generator.integers(len(triples), size=n)].T
+            return self._sentences(generator, right, wrong, adjective)
+
+        return draw_distinct(rows, self.seed, split, self.sizes[split], earlier)
+
+    def held_cells(self) -> Bool[np.ndarray, "noun adjective"]:
+        """Say which cells are kept from training; each noun keeps two adjectives of its class."""
+        generator = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, 2**32]))
+        cells = generator.random((len(self.nouns), len(self.adjectives))) < self.held
+        forced = np.zeros_like(cells)
+        for noun, adjective in TWINS:
+            forced[self.nouns.index(noun), self.adjectives.index(adjective)] = True
+        cells |= forced
+        fitting = self.noun_class[:, None] == self.adjective_class
+        for noun in range(len(cells)):
+            seen = fitting[noun] & ~cells[noun]
+            spare = np.flatnonzero(fitting[noun] & cells[noun] & ~forced[noun])
+            cells[noun, spare[: max(0, 2 - int(seen.sum()))]] = False
+        return cells
+
+    def triples(self, held_out: bool) -> Int[np.ndarray, "triple 3"]:
+        """List (right noun, wrong noun, adjective) with both cells held out, or neither."""
+        cells = self.held_cells()
+        right, wrong, adjective = np.indices((len(cells), *cells.shape)).reshape(3, -1)
+        fits = (self.noun_class[right] == self.adjective_class[adjective]) & (
+            self.noun_class[wrong] != self.adjective_class[adjective]
+        )
+        one, other = cells[right, adjective], cells[wrong, adjective]
+        keep = fits & ((one & other) if held_out else ~(one | other))
+        return np.stack([right, wrong, adjective], axis=1)[keep]
+
+    def twins(self) -> tuple[Examples, Examples]:
+        """Pair test sentences with themselves under an adjective that means the other noun.
+
+        The other adjective's cells are held out too. A sentence without such a twin is left out.
+        """
+        test = self.splits["test"]
+        assert isinstance(test, Examples)
+        inputs, targets, at, valid = test.arrays
+        assert at is not None
+        first, last = 1 + len(self.nouns), 1 + len(self.nouns) + len(self.adjectives)
+        place = ((inputs >= first) & (inputs < last)).argmax(axis=1)
+        nouns = np.sort(np.where((inputs > 0) & (inputs < first), inputs, first), axis=1)[:, :2] - 1
+        right = targets[:, 0]
+        wrong = nouns.sum(axis=1) - right
+        cells = self.held_cells()
+        admissible = (
+            (self.adjective_class == self.noun_class[wrong][:, None]) & cells[right] & cells[wrong]
+        )
+        race = stream(self.seed, "test", 2**32).random(admissible.shape) * admissible
+        keep = np.flatnonzero(admissible.any(axis=1))
+        swapped = inputs[keep].copy()
+        swapped[np.arange(len(keep)), place[keep]] = first + race[keep].argmax(axis=1)
+        assert valid is not None
+        return (
+            Examples(inputs[keep], targets[keep], at[keep], valid[keep]),
+            Examples(swapped, wrong[keep, None], at[keep], valid[keep]),
+        )
+
+    def encode(self, sentence: str) -> Int[np.ndarray, " seq"]:
+        """Number the words of a sentence, padded to the task's length; the last is always ".".
+
+        Raises ValueError naming the words that the task does not have, and near ones.
+        """
+        plain = sentence.lower().replace("\u2019", "'").replace("didn't", "did not")
+        words = re.findall(r"[a-z']+|[^a-z'\s]", plain)
+        if words[-1:] != ["."]:
+            words.append(".")
+        unknown = [word for word in words if word not in self.number]
+        if unknown:
+            near = {word: get_close_matches(word, self.tokens[1:], n=3) for word in unknown}
+            said = "; ".join(f"{w!r} (near: {', '.join(n) or 'none'})" for w, n in near.items())
+            raise ValueError(f"the pronoun task has no word {said}")
+        if len(words) > LENGTH:
+            raise ValueError(f"the sentence has {len(words)} words, the task {LENGTH} at most")
+        row = np.zeros(LENGTH, dtype=np.int32)
+        row[: len(words)] = [self.number[word] for word in words]
+        return row
+
+    def _sentences(
+        self,
+        generator: np.random.Generator,
+        right: Int[np.ndarray, " n"],
+        wrong: Int[np.ndarray, " n"],
+        adjective: Int[np.ndarray, " n"],
+    ) -> tuple[np.ndarray, ...]:
+        """Write a sentence for each triple: inputs, the noun, the place of "it", what is valid.
+
+        A word that is left out is -1 until the rest closes up.
+        """
+        n = len(right)
+
+        def word(text: str) -> np.ndarray:
+            return np.full(n, self.number[text])
+
+        def some(words: str, share: float = 1.0) -> np.ndarray:
+            numbers = np.array([self.number[w] for w in words.split()])
+            drawn = numbers[generator.integers(len(numbers), size=n)]
+            return np.where(generator.random(n) < share, drawn, -1)
+
+        is_first = generator.random(n) < 0.5
+        opening = some(ADVERBIALS, 0.5)
+        comma = np.where(opening < 0, -1, self.number[","])
+        before = [opening, comma, word("the"), some(MODIFIERS, 0.4)]
+        before += [1 + np.where(is_first, right, wrong), word("did"), word("not"), some(VERBS)]
+        before += [word("the"), some(MODIFIERS, 0.4), 1 + np.where(is_first, wrong, right)]
+        before += [some(ADVERBIALS, 0.3), word("because")]
+        after = [word("it"), word("was"), word("too"), 1 + len(self.nouns) + adjective, word(".")]
+        padding = [np.full(n, -1)] * (LENGTH - len(before) - len(after))
+        words = np.stack([*before, *after, *padding], axis=1)
+        absent = words < 0
+        closed = np.take_along_axis(words, absent.argsort(axis=1, kind="stable"), axis=1)
+        at = (np.stack(before, axis=1) >= 0).sum(axis=1)
+        inputs = np.maximum(closed, 0).astype(np.int32)
+        return inputs, right[:, None].copy(), at[:, None], closed >= 0
+
+
+def _numbered(words: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:
+    """List the words of all classes, and the class of each."""
+    listed = [word for text in words.values() for word in text.split()]
+    kinds = [kind for kind, text in enumerate(words.values()) for _ in text.split()]
+    return listed, np.array(kinds)

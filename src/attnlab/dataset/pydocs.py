@@ -1,0 +1,110 @@
+"""Real text that needs no network: the language reference that ships inside Python."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+import numpy as np
+
+from attnlab.dataset.base import Dataset, Split, Windows
+
+PLAIN = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2013": "-",
+        "\u2014": "--",
+        "\u2026": "...",
+    }
+)
+"""Typographic quotes, dashes and dots, as one types them."""
+
+
+class PyDocs(Dataset):
+    """Continues the English of Python's own `help()` topics, character by character.
+
+    The text is that of the running interpreter, so it differs between Python versions; data_hash
+    says which one a run saw. A paragraph that several topics share is kept once, and a topic is in
+    one split alone: about a tenth of the characters each for validation and test. Typographic
+    quotes and dashes become plain ones, and other characters outside of ASCII "?". Training reads a
+    window at any offset; the other splits are read once, in windows that do not overlap, without
+    the rest at the end.
+    """
+
+    headline = "loss"
+
+    def __init__(self, *, length: int = 128, seed: int = 0) -> None:
+        if length < 1:
+            raise ValueError(f"length={length} must be at least 1 character")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative")
+        self.max_length, self.seed = length, seed
+        self.documents = _documents()
+        self.tokens = sorted(set("".join(self.documents)))
+
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
+        text = "\n\n".join(parted(self.documents, self.seed)[split])
+        if len(text) <= self.max_length:
+            raise ValueError(
+                f"length={self.max_length} is too long: the {split} text has {len(text)} characters"
+            )
+        number = {character: at for at, character in enumerate(self.tokens)}
+        tokens = np.array([number[character] for character in text], dtype=np.uint8)
+        stride = 1 if split == "train" else self.max_length
+        return Windows(tokens, self.max_length, stride)
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split].batch(np.array([index]))
+        text = "".join(self.tokens[token] for token in batch.inputs[0])
+        last = self.tokens[int(batch.targets[0, -1])]
+        return (
+            f"{text}\neach position: the character after it; at {len(text) - 1} "
+            f"({text[-1]!r}): {last!r}"
+        )
+
+
+def parted(documents: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """Deal the documents out in random order: a tenth of the characters for test, then validation.
+
+    A document goes to the first of the two that still has room for it, or to training.
+    """
+    order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(documents))
+    room = dict.fromkeys(("test", "validation"), sum(map(len, documents)) // 10)
+    parts: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
+    for document in (documents[int(at)] for at in order):
+        split = next((name for name in room if room[name] >= len(document)), "train")
+        if split in room:
+            room[split] -= len(document)
+        parts[split].append(document)
+    return parts
+
+
+def unrepeated(documents: Sequence[str]) -> list[str]:
+    """Keep each paragraph in the first document that has it; documents left empty go.
+
+    Indentation and line breaks make no paragraph new.
+    """
+    seen: set[str] = set()
+    kept = []
+    for document in documents:
+        paragraphs = []
+        for paragraph in (part.strip("\n") for part in document.split("\n\n")):
+            words = " ".join(paragraph.split())
+            if words and words not in seen:
+                seen.add(words)
+                paragraphs.append(paragraph)
+        kept.append("\n\n".join(paragraphs))
+    return [document for document in kept if document]
+
+
+def _documents() -> list[str]:
+    try:
+        topics: Mapping[str, str] = import_module("pydoc_data.topics").topics
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "this Python comes without its documentation (pydoc_data.topics); install the full "
+            "standard library, or use another dataset"
+        ) from error
+    plain = (topics[name].translate(PLAIN) for name in sorted(topics))
+    return unrepeated([text.encode("ascii", "replace").decode() for text in plain])

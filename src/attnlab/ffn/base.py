@@ -1,0 +1,24 @@
+"""What every feed-forward network is."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+Losses = dict[str, Tensor]
+"""Named scalars that training adds to the objective's loss, already weighted."""
+
+
+class FFN(nn.Module, ABC):
+    """A layer that works on each position alone."""
+
+    idle_parameters: int = 0
+    """Parameters that one token does not use."""
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
+        """Give the new positions and the losses of their own that training must heed."""

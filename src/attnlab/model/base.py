@@ -1,0 +1,85 @@
+"""What every model is: tokens in, logits at the asked positions out."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attnlab.ffn.base import FFN, Losses
+
+
+class Model(nn.Module, ABC):
+    """A stack with an embedding below and a linear head above.
+
+    Wiring of every model: the vocabulary's size, the number of outputs, the longest sequence, and
+    whether a position sees only the earlier ones.
+    """
+
+    causal: bool
+    head: nn.Module
+    network_depth: int
+    """Hidden layers, the output layer, and the embedding layer."""
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        at: Int[Tensor, "batch label"] | None = None,
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> tuple[Float[Tensor, "batch label output"], Losses]:
+        """Read the model out at the positions `at` (None: at every one)."""
+        x, losses = self.encode(inputs, valid)
+        if at is not None:
+            x = x.gather(1, repeat(at, "b l -> b l d", d=x.shape[-1]))
+        return self.head(x), losses
+
+    @abstractmethod
+    def encode(
+        self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
+    ) -> tuple[Float[Tensor, "batch seq width"], Losses]:
+        """Give the vector that the head reads, at every position."""
+
+    @abstractmethod
+    def step(
+        self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
+    ) -> tuple[Float[Tensor, "batch 1 output"], Any]:
+        """Read one more token of a causal model; `state` holds what it needs of earlier ones."""
+
+    @abstractmethod
+    def state_size(self, length: int) -> int | None:
+        """Count the numbers kept per sequence after `length` tokens; None if it cannot step."""
+
+
+def parameters(model: nn.Module) -> int:
+    """Count all trained numbers."""
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def active_parameters(model: nn.Module) -> int:
+    """Count the trained numbers that one token uses."""
+    return parameters(model) - sum(m.idle_parameters for m in model.modules() if isinstance(m, FFN))
+
+
+def require_causal(causal: bool) -> None:
+    """Refuse to step through a model that sees the future."""
+    if not causal:
+        raise ValueError(
+            "a bidirectional model sees the whole sequence and cannot run step by step"
+        )
+
+
+def require_length(length: int, max_length: int) -> None:
+    """Refuse a sequence longer than the model was built for."""
+    if length > max_length:
+        raise ValueError(
+            f"a sequence of {length} tokens exceeds the model's {max_length} positions"
+        )
+
+
+def embedding(num_tokens: int, d_model: int, std: float) -> nn.Embedding:
+    """Make a token table whose vectors start from N(0, std)."""
+    table = nn.Embedding(num_tokens, d_model)
+    torch.nn.init.normal_(table.weight, std=std)
+    return table

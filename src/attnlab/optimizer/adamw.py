@@ -1,0 +1,40 @@
+"""Adam with decoupled weight decay."""
+
+import torch
+from torch import nn
+
+
+class AdamW:
+    """Decays matrices and embeddings, not biases and norms (Loshchilov & Hutter 2019, alg. 2).
+
+    `gradient_clip` bounds the global norm of the gradient (Pascanu et al. 2013); null leaves it.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 2e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.98,
+        eps: float = 1e-8,
+        weight_decay: float = 0.1,
+        gradient_clip: float | None = 1.0,
+    ) -> None:
+        if lr <= 0:
+            raise ValueError(f"lr={lr} must be positive")
+        if gradient_clip is not None and gradient_clip <= 0:
+            raise ValueError(f"gradient_clip={gradient_clip} must be positive, or null for none")
+        self.lr, self.betas, self.eps = lr, (beta1, beta2), eps
+        self.weight_decay, self.gradient_clip = weight_decay, gradient_clip
+
+    def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Make the optimizer of a model's parameters."""
+        decayed, plain = [], []
+        for name, weights in model.named_parameters():
+            matrix = weights.ndim > 1 and not name.endswith("bias")
+            (decayed if matrix else plain).append(weights)
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)

@@ -1,0 +1,20 @@
+"""Learned positions."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attnlab.position.base import Position
+
+
+class Learned(Position):
+    """Adds a trained vector for each position (Gehring et al. 2017, sec. 3.1)."""
+
+    def __init__(self, d_model: int, max_length: int, *, std: float = 0.08) -> None:
+        super().__init__(d_model, max_length)
+        self.table = nn.Embedding(max_length, d_model)
+        nn.init.normal_(self.table.weight, std=std)
+
+    def embed(
+        self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
+    ) -> Float[Tensor, "batch seq d_model"]:
+        return x + self.table(at)

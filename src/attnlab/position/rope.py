@@ -1,0 +1,29 @@
+"""Rotary positions."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attnlab.position.base import Position
+
+
+class RoPE(Position):
+    """Rotates pairs of channels by angles proportional to the position (Su et al. 2021, eq. 34)."""
+
+    def __init__(self, d_model: int, max_length: int, *, base: float = 10_000.0) -> None:
+        super().__init__(d_model, max_length)
+        self.base = base
+
+    def rotate(
+        self, x: Float[Tensor, "batch head seq d_head"], at: Int[Tensor, " seq"]
+    ) -> Float[Tensor, "batch head seq d_head"]:
+        d_head = x.shape[-1]
+        if d_head % 2:
+            raise ValueError(f"RoPE turns pairs of channels, so d_head={d_head} must be even")
+        pair = torch.arange(0, d_head, 2, device=x.device)
+        angle = torch.outer(at.float(), self.base ** (-pair / d_head))
+        cos, sin = angle.cos().to(x), angle.sin().to(x)
+        even, odd = x[..., 0::2], x[..., 1::2]
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        return rearrange(turned, "b h s pair two -> b h s (pair two)")

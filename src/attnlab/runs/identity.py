@@ -1,0 +1,42 @@
+"""What makes two runs the same run."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+"""The version of what a record's files hold; readers refuse a newer one."""
+
+
+def canonical(identity: Mapping[str, Any]) -> bytes:
+    """Write the identity in the one way that is hashed: sorted, compact JSON.
+
+    Raises TypeError for a value that is not plain, ValueError for a float that is no number.
+    """
+    return json.dumps(plain(identity), sort_keys=True, separators=(",", ":")).encode()
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """Give the first 10 hexadecimal digits of the identity's SHA-256."""
+    return hashlib.sha256(canonical(identity)).hexdigest()[:10]
+
+
+def plain(value: Any, key: str = "identity") -> Any:
+    """Copy a value into what JSON and YAML hold alike: dict, list, str, int, float, bool, None."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"{key}: the key {name!r} is {type(name).__name__}, expected str")
+        return {name: plain(child, f"{key}.{name}") for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(child, f"{key}[{place}]") for place, child in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: {value} cannot be written down; give a finite number or null")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(
+        f"{key}: {type(value).__name__} is no plain value; give a mapping, list, text, number, "
+        "true, false or null"
+    )

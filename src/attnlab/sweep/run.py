@@ -1,0 +1,306 @@
+"""One run: skipped, refused, resumed or started, and recorded whatever happens to it."""
+
+import errno
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from attnlab.assemble import Experiment
+from attnlab.callbacks.progress import ProgressBar
+from attnlab.callbacks.timekeeper import Interrupted
+from attnlab.config import Config
+from attnlab.errors import RequestError
+from attnlab.model.base import active_parameters, parameters
+from attnlab.runs.attempt import AlreadyClaimed, Attempt
+from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.identity import identity_hash
+from attnlab.runs.record import (
+    Record,
+    attempt_numbers,
+    find_runs,
+    generation_dir,
+    plan,
+    wait_for_life,
+)
+from attnlab.training import Diverged
+
+LEASE = 30.0
+"""Seconds without a beat after which the holder of a run counts as gone."""
+
+
+@dataclass
+class Outcome:
+    """What became of a run: finished, skipped, held, refused or failed."""
+
+    directory: Path
+    status: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status in ("finished", "skipped")
+
+
+def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
+    """Do what is missing of a run, and return what became of it.
+
+    Raises RequestError where the record cannot be used, Interrupted on Ctrl-C or SIGTERM.
+    """
+    experiment = Experiment(config)
+    runs_dir = Path(config.values["runs_dir"])
+    identity, parent = experiment.identity, None
+    if config.values["extend"]:
+        parent = _parent(runs_dir, identity)
+        identity = {**identity, "parent": parent.name}
+    name = f"{experiment.name}-{identity_hash(identity)}"
+    record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
+    step, known = plan(record), max(attempt_numbers(record.path), default=0)
+    if step.action == "held":
+        console.print(f"{record.name}: {step.why}; waiting for a sign of life", markup=False)
+        if wait_for_life(record, lease):
+            return Outcome(record.path, "held", note="another process is training it")
+        step = plan(record)
+    if step.action == "skip":
+        result = record.result
+        assert result is not None
+        return Outcome(record.path, "skipped", result, _changes(experiment, result))
+    if step.action == "refuse":
+        return Outcome(record.path, "refused", note=step.why)
+    # Data that cannot be had are told before anything is written.
+    _ = experiment.loader
+    checkpoint, damaged = newest_checkpoint(record.path)
+    for sentence in damaged:
+        console.print(f"warning: {sentence}", markup=False)
+    origin = None
+    if checkpoint is None and parent is not None:
+        checkpoint, _ = newest_checkpoint(parent.path)
+        origin = parent.name
+    try:
+        attempt = Attempt.claim(
+            record.path, identity, _resumed_from(checkpoint, origin), after=known
+        )
+    except AlreadyClaimed:
+        return Outcome(record.path, "held", note="another process has just begun it")
+    except OSError as error:
+        return Outcome(record.path, "failed", note=f"cannot begin: {_said(error)}")
+    return _attempt(experiment, attempt, checkpoint, console)
+
+
+def _attempt(
+    experiment: Experiment, attempt: Attempt, checkpoint: Checkpoint | None, console: Console
+) -> Outcome:
+    directory = attempt.path.parents[1]
+    base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **_who(experiment)}
+    begun, at = time.perf_counter(), {"step": checkpoint.step if checkpoint else 0}
+    try:
+        with _failures_recorded(attempt, base, at):
+            summary = base | _train(experiment, attempt, checkpoint, console, at)
+            summary["seconds"] = time.perf_counter() - begun
+            if attempt.finish(summary):
+                return Outcome(directory, "finished", summary)
+            return Outcome(directory, "skipped", summary, "another attempt finished first")
+    except Exception as error:
+        if _cause(error) == "error":
+            attempt.log_exception(error)
+        return Outcome(directory, "failed", base, _said(error))
+
+
+def _train(
+    experiment: Experiment,
+    attempt: Attempt,
+    checkpoint: Checkpoint | None,
+    console: Console,
+    at: dict[str, int],
+) -> dict[str, Any]:
+    _reset_peak_memory()
+    cost = experiment.flops_per_token
+    model, dataset = experiment.model, experiment.dataset
+    training = experiment.training()
+    bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
+
+    def report(step: int, values: Mapping[str, int | float]) -> None:
+        at["step"] = step
+        bar.report(step, values)
+
+    timekeeper = experiment.timekeeper(training, attempt, report)
+    with bar:
+        trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
+    at["step"] = trainer.global_step
+    training.to(trainer.strategy.root_device)
+    final = {
+        f"{split}/{name}": value
+        for split in ("validation", "test")
+        for name, value in experiment.evaluate(training, split).items()
+    }
+    per_step = experiment.tokens_per_step
+    return {
+        "data_hash": dataset.data_hash,
+        "steps": trainer.global_step,
+        "stopped_early": timekeeper.stopped_early,
+        "tokens": trainer.global_step * per_step,
+        "budget_tokens": experiment.settings.max_steps * per_step,
+        "parameters": parameters(model),
+        "active_parameters": active_parameters(model),
+        "flops_per_token": cost,
+        "state_size": model.state_size(experiment.example.inputs.shape[1]),
+        "network_depth": model.network_depth,
+        "device": _device(trainer.strategy.root_device),
+        "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
+        "headline": f"test/{dataset.headline}",
+        "higher_is_better": dataset.headline != "loss",
+        "metrics": final,
+    }
+
+
+def _who(experiment: Experiment) -> dict[str, Any]:
+    """Say what is run, and by which code."""
+    identity = experiment.identity
+    return {
+        "identity": identity,
+        "variant": identity["variant"],
+        "dataset": identity["dataset"]["name"],
+        "num_layers": identity["model"]["num_layers"],
+        "seed": experiment.seed,
+        "code": experiment.code_hash,
+        "git": _git(),
+        "versions": _versions(),
+    }
+
+
+@contextmanager
+def _failures_recorded(
+    attempt: Attempt, base: Mapping[str, Any], at: Mapping[str, int]
+) -> Iterator[None]:
+    """Leave a summary in the attempt however it ends; the error goes on."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        attempt.end("interrupted", {**base, "step": at["step"]})
+        raise
+    except Exception as error:
+        cause = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "step": error.step if isinstance(error, Diverged) else at["step"],
+            "cause": _cause(error),
+        }
+        # A full disk has no room for the word of it; the state is then computed from the claim.
+        with suppress(OSError):
+            attempt.end("failed", {**base, "error": cause})
+        raise
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, Diverged):
+        return "diverged"
+    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if memory or "can't allocate memory" in str(error):
+        return "memory"
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return "disk" if isinstance(error, OSError) and error.errno in full else "error"
+
+
+def _said(error: Exception) -> str:
+    """Put an error into one line that says what can be done."""
+    line = f"{type(error).__name__}: {error}".split("\n")[0]
+    hints = {
+        "disk": "make room, and the same command goes on from the last checkpoint",
+        "memory": "a smaller batch_size needs less; the same command goes on",
+        "error": "run.log in the newest attempt says where",
+    }
+    hint = hints.get(_cause(error))
+    return f"{line}; {hint}" if hint else line
+
+
+def _parent(runs_dir: Path, identity: Mapping[str, Any]) -> Record:
+    """Find the finished run that `extend` continues: equal but for fewer steps."""
+
+    def but_steps(of: Mapping[str, Any]) -> dict[str, Any]:
+        trainer = {k: v for k, v in of["trainer"].items() if k != "max_steps"}
+        return {**{k: v for k, v in of.items() if k != "parent"}, "trainer": trainer}
+
+    steps = identity["trainer"]["max_steps"]
+    shorter = [
+        record
+        for record in (find_runs(runs_dir) if runs_dir.is_dir() else [])
+        if record.state == "finished"
+        and but_steps(record.identity) == but_steps(identity)
+        and record.identity["trainer"]["max_steps"] < steps
+    ]
+    if not shorter:
+        raise RequestError(
+            f"extend=true, but no finished run in {runs_dir} equals this one with fewer than "
+            f"trainer.max_steps={steps}"
+        )
+    return max(shorter, key=lambda record: record.identity["trainer"]["max_steps"])
+
+
+def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str, Any] | None:
+    if checkpoint is None:
+        return None
+    place = {"attempt": checkpoint.attempt, "step": checkpoint.step, "sha256": checkpoint.sha256}
+    return {**place, "run": origin} if origin else place
+
+
+def _changes(experiment: Experiment, result: Mapping[str, Any]) -> str:
+    before, now = result.get("code", {}), experiment.code_hash
+    changed = sorted(name for name in now if before.get(name) != now[name])
+    if not changed:
+        return "finished before"
+    return f"finished before, but the code of {', '.join(changed)} has changed; rerun=true repeats"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("attnlab", "torch", "pytorch-lightning", "hydra-core", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+@lru_cache
+def _git() -> dict[str, Any] | None:
+    """Name the commit of the source tree, and whether it was changed; None outside of one."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} cpu"
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    # Linux forgets the high-water mark on this write, so that each run of a sweep has its own.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Bytes held at most since the start of the run; None where the platform does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])

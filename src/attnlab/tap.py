@@ -1,0 +1,64 @@
+"""Named places in a model where a value can be read or replaced."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+
+class Tap(nn.Module):
+    """Passes a tensor through unchanged, under a name that `record` and `edit` can reach."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether anyone listens; if not, a caller may skip computing the tensor."""
+        return bool(self._forward_hooks)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value
+
+
+class Gauge(Tap):
+    """A tap for a statistic (a scalar or a vector) that evaluation records by itself."""
+
+
+@contextmanager
+def record(model: nn.Module, names: str = "*") -> Iterator[dict[str, Tensor]]:
+    """Collect what passes every tap whose qualified name matches `names`, as `{name: tensor}`.
+
+    Raises RuntimeError if nothing was heard: a compiled model does not see hooks added after its
+    compilation, so record on the eager module.
+    """
+    heard: dict[str, Tensor] = {}
+    with edit(model, names, lambda name, value: heard.__setitem__(name, value.detach())):
+        yield heard
+    if not heard:
+        raise RuntimeError(f"the taps {names!r} heard nothing; run the eager model inside `record`")
+
+
+@contextmanager
+def edit(
+    model: nn.Module, names: str, change: Callable[[str, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Let `change(name, value)` replace what passes matching taps; None leaves it as it is.
+
+    Raises LookupError if no tap matches.
+    """
+    taps = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, Tap) and fnmatchcase(name, names)
+    ]
+    if not taps:
+        raise LookupError(f"no tap matches {names!r}")
+
+    def hook(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+        return lambda _module, _inputs, value: change(name, value)
+
+    handles = [tap.register_forward_hook(hook(name)) for name, tap in taps]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,26 @@
+"""What the tests share: configs composed as the program composes them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnlab.config import Config, compose, conf_dir, search_path
+
+
+@pytest.fixture(scope="session")
+def composed() -> Iterator[Callable[..., Config]]:
+    """Compose a checked config from overrides."""
+    with search_path() as trusted:
+        yield lambda *overrides: compose(overrides, trusted)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def choices(group: str) -> Sequence[str]:
+    """List what conf/ offers in a group, so that a new YAML is tested from birth."""
+    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))

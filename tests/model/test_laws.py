@@ -1,0 +1,246 @@
+"""Laws that every model keeps: each mixer, position and FFN of conf/, and the recurrent stack."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from attnlab.config import conf_dir
+from attnlab.model.base import Model
+from attnlab.model.recurrent import Recurrent
+from attnlab.model.transformer import Transformer
+from attnlab.tap import Tap, edit, record
+from tests.conftest import choices
+
+TOKENS, OUTPUTS, LENGTH = 11, 7, 9
+
+
+def part(group: str, name: str) -> Callable:
+    node = OmegaConf.load(conf_dir() / f"model/{group}/{name}.yaml")
+    return instantiate(node, _execution_whitelist_=["attnlab.*"])
+
+
+def transformer(mixer: str, position: str, ffn: str, causal: bool, **knobs) -> Model:
+    return Transformer(
+        TOKENS,
+        OUTPUTS,
+        LENGTH,
+        causal,
+        mixer=part("mixer", mixer),
+        position=part("position", position),
+        ffn=part("ffn", ffn),
+        block=part("block", "pre_norm"),
+        d_model=16,
+        **knobs,
+    )
+
+
+ARMS = {
+    "-".join(names): names
+    for names in itertools.product(
+        choices("model/mixer"), choices("model/position"), choices("model/ffn")
+    )
+} | {"lstm": None}
+
+
+@pytest.fixture(params=ARMS, scope="module")
+def make(request: pytest.FixtureRequest) -> Callable[..., Model]:
+    names = ARMS[request.param]
+
+    def build(causal: bool, **knobs) -> Model:
+        torch.manual_seed(1)
+        if names is None:
+            return Recurrent(TOKENS, OUTPUTS, LENGTH, causal, d_model=16, **knobs).eval()
+        return transformer(*names, causal, **knobs).eval()
+
+    return build
+
+
+def tokens(batch: int = 3, length: int = LENGTH) -> Tensor:
+    return torch.randint(TOKENS, (batch, length), generator=torch.Generator().manual_seed(2))
+
+
+def logits(model: Model, inputs: Tensor, valid: Tensor | None = None) -> Tensor:
+    return model(inputs, None, valid)[0].detach()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_model_answers_at_every_position(make, causal):
+    assert logits(make(causal), tokens()).shape == (3, LENGTH, OUTPUTS)
+
+
+def test_a_causal_model_is_blind_to_the_future(make):
+    model, inputs = make(True), tokens()
+    for at in range(1, LENGTH):
+        changed = inputs.clone()
+        changed[:, at:] = (changed[:, at:] + 1) % TOKENS
+        before, after = logits(model, inputs), logits(model, changed)
+        torch.testing.assert_close(after[:, :at], before[:, :at], rtol=0, atol=1e-6)
+        assert not torch.allclose(after[:, at], before[:, at], atol=1e-4)
+
+
+def test_a_bidirectional_model_sees_the_future(make):
+    model, inputs = make(False), tokens()
+    changed = inputs.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % TOKENS
+    assert not torch.allclose(logits(model, changed)[:, 0], logits(model, inputs)[:, 0], atol=1e-4)
+
+
+def test_forward_equals_step_by_step(make):
+    model, inputs = make(True), tokens()
+    state, steps = None, []
+    for at in range(LENGTH):
+        step, state = model.step(inputs[:, at : at + 1], at, state)
+        steps.append(step)
+    torch.testing.assert_close(torch.cat(steps, dim=1), logits(model, inputs), rtol=0, atol=1e-5)
+
+
+def test_the_state_is_as_large_as_it_says(make):
+    model, inputs = make(True), tokens(batch=1)
+    state = None
+    for at in range(5):
+        _, state = model.step(inputs[:, at : at + 1], at, state)
+    held = sum(t.numel() for t in tree_leaves(state))
+    assert held == model.state_size(5)
+    assert make(False).state_size(5) is None
+
+
+def test_a_bidirectional_model_refuses_to_step(make):
+    with pytest.raises(ValueError, match="bidirectional"):
+        make(False).step(tokens()[:, :1], 0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_does_not_matter(make, causal):
+    model, inputs, short = make(causal), tokens(), 6
+    valid = torch.ones(3, LENGTH, dtype=torch.bool)
+    valid[1, short:] = False
+    alone = logits(model, inputs[1:2, :short])
+    for filler in (0, 1):
+        padded = inputs.masked_fill(~valid, filler)
+        together = logits(model, padded, valid)
+        torch.testing.assert_close(together[1:2, :short], alone, rtol=0, atol=1e-5)
+
+
+def test_the_order_of_a_batch_does_not_matter(make):
+    model, inputs = make(False), tokens()
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(
+        logits(model, inputs[order]), logits(model, inputs)[order], rtol=0, atol=1e-5
+    )
+
+
+def test_reading_at_positions_equals_reading_everywhere(make):
+    model, inputs = make(False), tokens()
+    at = torch.tensor([[0, 4], [8, 8], [3, 1]])
+    asked = model(inputs, at)[0]
+    everywhere = logits(model, inputs)
+    expected = torch.stack([everywhere[b, at[b]] for b in range(3)])
+    torch.testing.assert_close(asked, expected)
+
+
+def test_the_seed_alone_decides_the_start(make):
+    first, second = make(False).state_dict(), make(False).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_gradients_reach_every_parameter(make, causal):
+    model = make(causal).train()
+    out, losses = model(tokens(batch=16))
+    (out.square().sum() + sum(losses.values())).backward()
+    for name, weights in model.named_parameters():
+        assert weights.grad is not None, name
+        assert weights.grad.abs().sum() > 0, name
+
+
+def test_each_parameter_is_saved_once(make):
+    model = make(False)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_recording_does_not_change_the_output(make, causal):
+    model, inputs = make(causal), tokens()
+    if not any(isinstance(module, Tap) for module in model.modules()):
+        pytest.skip("the model has no tap, so nothing can be recorded")
+    valid = torch.ones(3, LENGTH, dtype=torch.bool)
+    valid[2, 5:] = False
+    silent = logits(model, inputs, valid)
+    with record(model) as heard:
+        watched = logits(model, inputs, valid)
+    torch.testing.assert_close(watched, silent, rtol=0, atol=1e-5)
+    patterns = [value for name, value in heard.items() if name.endswith("pattern")]
+    assert patterns
+    for pattern in patterns:
+        torch.testing.assert_close(pattern.sum(-1), torch.ones_like(pattern.sum(-1)))
+        assert pattern[2, :, :, 5:].abs().max() == 0
+        if causal:
+            assert pattern.triu(1).abs().max() == 0
+
+
+def test_a_cut_edge_carries_nothing(make):
+    model, inputs = make(False, num_layers=1), tokens()
+    if not any(isinstance(module, Tap) for module in model.modules()):
+        pytest.skip("the model has no tap, so no edge can be cut")
+
+    def cut(name: str, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        scores[..., 4, 6] = -torch.inf
+        return scores
+
+    changed = inputs.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % TOKENS
+    with edit(model, "*.scores", cut):
+        torch.testing.assert_close(
+            logits(model, inputs)[:, 4], logits(model, changed)[:, 4], rtol=0, atol=1e-6
+        )
+    assert not torch.allclose(logits(model, inputs)[:, 4], logits(model, changed)[:, 4], atol=1e-4)
+
+
+def test_bfloat16_is_close_to_float32(make):
+    model, inputs = make(True), tokens(batch=8)
+    exact = logits(model, inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = logits(model, inputs).float()
+    # bfloat16 keeps 8 bits; a token near the border may go to another expert.
+    assert (low - exact).abs().median() < 0.02 * exact.abs().max()
+
+
+def test_network_depth_counts_embedding_hidden_and_output_layers(make):
+    assert make(False, num_layers=3).network_depth == 5
+
+
+def test_an_unknown_tap_is_refused():
+    model = transformer("multihead", "learned", "mlp", False)
+    with pytest.raises(LookupError, match="no tap matches"), record(model, "*.patern"):
+        pass
+
+
+def test_a_recorder_that_heard_nothing_says_so():
+    model = transformer("multihead", "learned", "mlp", False)
+    with pytest.raises(RuntimeError, match="heard nothing"), record(model, "*.pattern"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"num_layers": 0}, "num_layers=0"),
+        ({"tied": True}, "7 outputs and 11 tokens"),
+    ],
+)
+def test_an_impossible_model_is_refused(knobs, words):
+    with pytest.raises(ValueError, match=words):
+        transformer("multihead", "learned", "mlp", False, **knobs)
+
+
+def test_a_sequence_longer_than_the_model_is_refused():
+    with pytest.raises(ValueError, match="12 tokens exceeds the model's 9 positions"):
+        transformer("multihead", "learned", "mlp", False)(tokens(length=12))

@@ -1,0 +1,44 @@
+"""What the tests of the record share: processes to kill, and a run that nobody disturbed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from attnlab.runs.record import Record
+from tests.runs.trainer import FINISHED, Children
+
+
+@pytest.fixture(scope="session")
+def children() -> Iterator[Children]:
+    with Children() as children:
+        yield children
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A directory in memory where there is one: its syncs cost nothing, its names work alike."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as disk:
+        yield Path(disk)
+
+
+@pytest.fixture(scope="session")
+def whole(children: Children, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is in the record of a run that nobody disturbed."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    assert children.train(run_dir) == FINISHED
+    return told(run_dir)
+
+
+def told(run_dir: Path) -> dict[str, Any]:
+    """Give what a reader sees of a finished run, but for the number of attempts it took."""
+    record = Record(run_dir)
+    result = record.result
+    assert result is not None
+    assert result == record.attempts[result["attempt"] - 1].summary
+    tables = {name: record.rows(name).to_pylist() for name in ("train", "validation")}
+    return tables | {name: result[name] for name in ("status", "identity", "loss")}

@@ -1,0 +1,202 @@
+"""The config check: every YAML fits the code, and every fault is told at once."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import get_object
+
+from attnlab.config import cells, compose, conf_dir, search_path
+from attnlab.errors import ConfigError, RequestError
+from tests.conftest import choices
+
+PARTS = [p for p in sorted(conf_dir().rglob("*.yaml")) if "_target_" in p.read_text()]
+
+
+def faults(composed, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        composed(*overrides)
+    return raised.value.faults
+
+
+def nodes(content: dict):
+    if "_target_" in content:
+        yield content
+    for child in content.values():
+        if isinstance(child, dict):
+            yield from nodes(child)
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda p: str(p.relative_to(conf_dir())))
+def test_a_yaml_states_its_classes_knobs_with_their_defaults(path: Path):
+    for node in nodes(yaml.safe_load(path.read_text())):
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        knobs = {
+            name: p.default
+            for name, p in parameters.items()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is not inspect.Parameter.empty
+        }
+        stated = {name: value for name, value in node.items() if not name.startswith("_")}
+        stated.pop("defaults", None)
+        assert stated == knobs
+
+
+@pytest.mark.parametrize("group", ["dataset", "depth", "size", "metric", "schedule", "callbacks"])
+def test_every_choice_composes(composed, group):
+    for choice in choices(group):
+        composed(f"{group}={choice}")
+
+
+@pytest.mark.parametrize("choice", choices("debug"))
+@pytest.mark.parametrize("dataset", ["pronoun", "mqar"])
+def test_every_debugging_choice_composes(composed, choice, dataset):
+    composed(f"debug={choice}", f"dataset={dataset}")
+
+
+@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("dataset", choices("dataset"))
+def test_every_variant_composes_with_every_dataset(composed, variant, dataset):
+    config = composed(f"variant={variant}", f"dataset={dataset}", "depth=shallow")
+    assert config.choices["variant"] == variant
+    assert config.values["model"]["num_layers"] == 1
+
+
+@pytest.mark.parametrize("group", ["mixer", "position", "ffn", "block"])
+def test_every_part_composes(composed, group):
+    for choice in choices(f"model/{group}"):
+        composed(f"model/{group}={choice}")
+
+
+def test_the_command_line_wins_over_the_dataset_and_the_variant(composed):
+    config = composed(
+        "dataset=mqar", "variant=moe", "objective=autoregressive", "model/ffn=mlp", "optimizer.lr=1"
+    )
+    assert config.values["model"]["ffn"]["_target_"].endswith("MLP")
+    assert config.values["optimizer"]["lr"] == 1.0
+    assert isinstance(config.values["optimizer"]["lr"], float)
+
+
+def test_all_faults_are_told_at_once_with_key_expectation_and_nearest_name(composed):
+    told = faults(
+        composed,
+        "model.mixer.num_haeds=3",
+        "model.num_layers=2.5",
+        "varant=moe",
+        "dataset=mqra",
+        "optimizer.lr=fast",
+        "tainer.max_steps=3",
+        "seed=true",
+        "trainer.max_steps",
+    )
+    for words in (
+        "model.mixer.num_haeds: model.mixer has no `num_haeds` here (variant=multihead); "
+        "did you mean `num_heads`?",
+        "model.num_layers: expected int, got 2.5",
+        "varant: the root has no `varant` here; did you mean `variant`?",
+        "dataset=mqra: no such choice; did you mean `mqar`?",
+        "optimizer.lr: expected float, got 'fast'",
+        "tainer.max_steps: the root has no `tainer` here; did you mean `trainer`?",
+        "seed: expected int, got True",
+        "trainer.max_steps: cannot be read as KEY=VALUE",
+    ):
+        assert any(words in fault for fault in told), words
+    assert len(told) == 8
+
+
+def test_an_added_key_is_a_typo_too(composed):
+    assert faults(composed, "+model.mixer.num_haeds=3") == [
+        "model.mixer.num_haeds: attnlab.mixer.multihead.MultiHead takes no `num_haeds`; "
+        "did you mean `num_heads`?"
+    ]
+    assert "no such key at the root" in faults(composed, "+seeed=3")[0]
+
+
+def test_a_knob_that_the_variant_lacks_is_refused_with_the_variant(composed):
+    (told,) = faults(composed, "variant=lstm", "model.mixer.num_heads=2")
+    assert "model has no `mixer` here (variant=lstm)" in told
+    (told,) = faults(composed, "variant=lstm", "model/mixer=multihead")
+    assert "model has no `mixer` here (variant=lstm)" in told
+
+
+def test_wiring_is_not_for_the_config(composed):
+    assert "`d_model` is set by the code" in faults(composed, "+model.mixer.d_model=3")[0]
+
+
+def test_a_missing_knob_is_told(composed):
+    assert faults(composed, "~model.mixer.num_heads") == [
+        "model.mixer.num_heads: missing; attnlab.mixer.multihead.MultiHead has this knob, "
+        "so state it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.mixer.num_heads=5"], "d_model=64 does not split into num_heads=5 heads"),
+        (["variant=moe", "model.d_model=20"], "multiples of 8"),
+        (["variant=moe", "model.ffn.top_k=9"], "top_k=9"),
+        (["dataset=mqar", "objective=classification"], "use objective=autoregressive"),
+        (["model.tied=true"], "tied=true needs an output for each token"),
+        (["trainer.max_steps=0"], "max_steps=0 must be at least 1"),
+        (["trainer.precision=32"], "expected str"),
+        (["trainer.precision=fp8"], "must be one of"),
+        (["trainer.accelerator=gpu"], "torch sees none here"),
+        (["batch_size=0"], "batch_size: 0 must be at least 1"),
+        (["seed=-1"], "seed: -1 must not be negative"),
+        (["schedule.floor=2"], "floor=2.0"),
+        (["callbacks.clock.log_every=0"], "log_every=0"),
+        (["model.num_layers=0"], "num_layers=0"),
+        (["optimizer.lr=0"], "lr=0.0 must be positive"),
+        (["seed=1,2"], "add -m"),
+        (["model.mixer=5"], "got 5"),
+        (["model.d_model=${nope}"], "nope"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_words(composed, overrides, words):
+    import torch
+
+    if "accelerator=gpu" in overrides[0] and torch.cuda.is_available():
+        pytest.skip("there is a GPU here, so asking for one is no fault")
+    assert any(words in fault for fault in faults(composed, *overrides))
+
+
+def test_a_class_outside_the_trusted_packages_is_not_even_imported(composed):
+    (told,) = faults(composed, "dataset._target_=os.system")
+    assert "os.system is in no package that may be built (attnlab)" in told
+
+
+def test_a_sweeps_cells_are_the_product_of_its_values():
+    with search_path():
+        assert cells(["seed=0,1", "variant=lstm", "depth=glob(s*)"]) == [
+            ["seed=0", "variant=lstm", "depth=shallow"],
+            ["seed=1", "variant=lstm", "depth=shallow"],
+        ]
+
+
+def test_a_users_directory_adds_choices_and_classes(tmp_path, monkeypatch):
+    (tmp_path / "mine/model/mixer").mkdir(parents=True)
+    (tmp_path / "mine/model/mixer/mine.yaml").write_text(
+        "_target_: my_mixers.Shift\n_partial_: true\nby: 1\n"
+    )
+    (tmp_path / "my_mixers.py").write_text(
+        "from attnlab.mixer.base import Mixer\n"
+        "class Shift(Mixer):\n"
+        "    def __init__(self, d_model, position, causal, *, by: int = 1):\n"
+        "        super().__init__(d_model, position, causal)\n"
+        "        self.by = by\n"
+        "    def forward(self, x, valid=None):\n"
+        "        return x.roll(self.by, 1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with search_path(Path("mine")) as trusted:
+        config = compose(["model/mixer=mine"], trusted)
+        model = config.build("model", 5, 5, 5, False)
+        assert model.blocks[0].mixer.by == 1
+        with pytest.raises(ConfigError, match="did you mean `by`"):
+            compose(["model/mixer=mine", "+model.mixer.bye=2"], trusted)
+
+
+def test_a_missing_config_directory_is_told():
+    with pytest.raises(RequestError, match="is not a directory"), search_path(Path("nowhere")):
+        pass

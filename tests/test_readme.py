@@ -1,0 +1,39 @@
+"""What the README prints is what happens."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from attnlab.cli import COMMANDS, main
+from attnlab.config import cells, compose, search_path
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+COMMAND_LINES = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("attnlab ")
+]
+
+
+def test_the_readme_has_commands():
+    assert len(COMMAND_LINES) >= 8
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_every_command_of_the_readme_would_run(line):
+    _, command, *words = shlex.split(line, comments=True)
+    assert command in COMMANDS
+    if command == "train" and "--config-dir" not in words:
+        overrides = [word for word in words if "=" in word]
+        with search_path() as trusted:
+            for cell in cells(overrides):
+                compose(cell, trusted)
+
+
+def test_the_mistake_of_the_readme_gives_the_message_of_the_readme(capsys):
+    command, said = re.findall(r"```console\n\$ attnlab (.*?)\n(.*?)```", TEXT, re.DOTALL)[0]
+    assert main(shlex.split(command)) == 2
+    assert capsys.readouterr().err == said
