@@ -17,13 +17,14 @@ help:  ## list the targets
 
 setup: .venv/ready  ## install attnlab and its tools into .venv
 
-demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained and compared
+demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, compared and drawn
 	$(BIN)/attnlab train -m -j 2 dataset=pronoun variant=vanilla,multihead,moe,lstm \
 		depth=shallow,base seed=0,1,2 runs_dir=$(DEMO_RUNS)
 	$(BIN)/attnlab compare --runs-dir $(DEMO_RUNS)
+	$(BIN)/attnlab report --runs-dir $(DEMO_RUNS) -o $(DEMO_RUNS)/report.html
 
 test: .venv/ready  ## the fast tests
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not browser' $(ARGS)
 
 test-all: .venv/ready  ## every test (ARGS="-m slow" for the slow ones alone)
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)

@@ -125,9 +125,9 @@ def weights(runs_dir: Path) -> dict[str, Any]:
 
 
 def result(runs_dir: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Give the final weights and every logged row, in order."""
+    """Give the final weights and every logged row and pattern, in order."""
     record = only_record(runs_dir)
-    tables = [record.rows(name).to_pylist() for name in ("train", "validation")]
+    tables = [record.rows(name).to_pylist() for name in ("train", "validation", "patterns")]
     return weights(runs_dir), tables
 
 

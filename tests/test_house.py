@@ -20,23 +20,26 @@ LAYERS = [
     {"position"},
     {"mixer", "ffn"},
     {"model"},
-    {"dataset", "metric", "runs"},
+    {"dataset", "metric", "runs", "logger", "figures"},
     {"objective", "optimizer", "schedule"},
-    {"evidence"},
+    {"evidence", "signatures"},
     {"config", "training"},
     {"callbacks"},
     {"assemble"},
+    {"trained"},
     {"sweep"},
+    {"ui"},
+    {"reproduce"},
     {"commands"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # One component in several files; the others are made of parts that do not know each other.
-WHOLE = {"runs", "sweep", "callbacks", "model"}
+WHOLE = {"runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
 LIBRARIES = {
-    "pytorch_lightning": {"training", "callbacks", "assemble"},
+    "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
     "lightning_fabric": {"assemble"},
-    "hydra": {"config", "assemble", "sweep", "cli"},
+    "hydra": {"config", "signatures", "assemble", "sweep", "cli"},
 }
 
 

@@ -5,7 +5,8 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.timekeeper import Timekeeper
+from attnlab.callbacks.recorder import Recorder
+from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import Config
 from attnlab.dataset.base import Batch, Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
 from attnlab.evidence.evaluate import Metric, evaluate
+from attnlab.evidence.look import Seen, look
 from attnlab.model.base import Model
 from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
@@ -32,7 +35,7 @@ from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import Checkpoint
 from attnlab.training import Settings, Training
 
-NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend")
+NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger")
 
 
 class Experiment:
@@ -133,7 +136,7 @@ class Experiment:
     @property
     def code_hash(self) -> dict[str, str]:
         """SHA-256 of the source file of each class that the config names."""
-        targets = sorted(set(_targets(self.config.values)))
+        targets = sorted(set(_targets(self.identity)))
         files = {name: inspect.getsourcefile(get_object(name)) for name in targets}
         return {
             name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -154,19 +157,33 @@ class Experiment:
         )
 
     def timekeeper(
-        self,
-        training: Training,
-        attempt: Attempt,
-        report: Callable[[int, Mapping[str, float]], None],
+        self, training: Training, attempt: Attempt, watchers: Sequence[Watcher] = ()
     ) -> Timekeeper:
         """The callback that validates, writes and saves in time."""
-        node = self.config.values["callbacks"].get("early_stop")
-        early_stop: EarlyStop | None = node and self.config.build("callbacks.early_stop")
 
-        def validate() -> dict[str, float]:
-            return self.evaluate(training, "validation", lambda: attempt.beat(training.global_step))
+        def look_at(probe: Batch) -> Seen:
+            return look(self.model, self.objective, probe, _precision(training))
 
-        return Timekeeper(self.clock, attempt, validate, early_stop, report)
+        def evaluate_on(split: str) -> dict[str, float]:
+            return self.evaluate(training, split, lambda: attempt.beat(training.global_step))
+
+        make = self._callback("recorder")
+        recorder: Recorder | None = make and make(self.dataset, look_at)
+        early_stop: EarlyStop | None = self._callback("early_stop")
+        return Timekeeper(self.clock, attempt, evaluate_on, early_stop, recorder, watchers)
+
+    def evidence(self, training: Training) -> dict[str, float]:
+        """What the config's evidence measures on the model as it is, as `name/what`."""
+        with _precision(training)():
+            return {
+                f"{name}/{what}": value
+                for name, measure in self.config.parts("evidence").items()
+                for what, value in measure(self.model, self.objective, self.dataset).items()
+            }
+
+    def _callback(self, name: str) -> Any:
+        node = self.config.values["callbacks"].get(name)
+        return node and self.config.build(f"callbacks.{name}")
 
     def evaluate(
         self, training: Training, split: str, on_batch: Callable[[], None] = lambda: None
@@ -178,7 +195,7 @@ class Experiment:
             self.dataset.splits[split],
             self.metrics,
             batch_size=max(self.batch_size, 256),
-            precision=training.trainer.strategy.precision_plugin.forward_context,
+            precision=_precision(training),
             on_batch=on_batch,
         )
 
@@ -220,6 +237,11 @@ class Experiment:
             weights_only=True if resumed else None,
         )
         return trainer
+
+
+def _precision(training: Training) -> Callable[[], AbstractContextManager]:
+    """The context of a forward pass in training."""
+    return training.trainer.strategy.precision_plugin.forward_context
 
 
 class AttemptCheckpoints(CheckpointIO):

@@ -9,6 +9,11 @@ from importlib import import_module
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
     "compare": "tabulate runs over seeds, with intervals and paired differences",
+    "report": "write the comparison, the attention patterns and the curves as one HTML file",
+    "attend": "show who looks at whom in a text, and what cutting the edges does",
+    "evaluate": "measure a trained run on another split or other data",
+    "ablate": "measure a trained run without each head, and without each layer's attention",
+    "reproduce": "run a paper's recipe and judge each claim",
     "list": "list what can be chosen, with one line and the knobs",
 }
 

@@ -1,35 +1,31 @@
 """Find, compose and check a config: every fault at once, before anything is built or written."""
 
+import copy
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
-from inspect import Parameter, isclass, signature
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import hydra
-from beartype import BeartypeConf
-from beartype.door import is_bearable
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.errors import ConfigError, RequestError
+from attnlab.signatures import RESERVED, first_line, nearest, target_faults, value_faults
 
-RESERVED = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 ROOT_KNOBS = {"seed": int, "batch_size": int, "runs_dir": str, "rerun": bool, "extend": bool}
 SECTIONS = ("model", "objective", "optimizer", "schedule", "trainer", "dataset")
-COLLECTIONS = ("metric", "callbacks")
+COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)
 
 
@@ -53,7 +49,8 @@ class Config:
 
     def parts(self, section: str) -> dict[str, Any]:
         """Make everything in a collection such as `metric`."""
-        names = (name for name, node in self.values[section].items() if node is not None)
+        parts = self.values.get(section) or {}
+        names = (name for name, node in parts.items() if node is not None)
         return {name: self.build(f"{section}.{name}") for name in names}
 
 
@@ -73,7 +70,7 @@ def search_path(config_dir: Path | None = None) -> Iterator[tuple[str, ...]]:
         if not config_dir.is_dir():
             raise RequestError(f"--config-dir {config_dir} is not a directory")
         directories.insert(0, config_dir)
-        trusted += _packages(config_dir)
+        trusted += packages(config_dir)
         # The user's own package usually lies where the command is typed.
         sys.path.insert(0, str(Path.cwd()))
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
@@ -95,7 +92,7 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
         parsed = parser.parse_overrides(list(overrides))
         return BasicSweeper.split_arguments(parsed, None)[0]
     except HydraException as error:
-        raise ConfigError([_first_line(error)]) from error
+        raise ConfigError([first_line(error)]) from error
 
 
 def compose(overrides: Sequence[str], trusted: Sequence[str] = ("attnlab",)) -> Config:
@@ -124,75 +121,56 @@ def check(
                 node = composed[key]
                 values[key] = OmegaConf.to_container(node, resolve=True) if _is_node(node) else node
             except OmegaConfBaseException as error:
-                faults.append(f"{key}: {_first_line(error)}")
+                faults.append(f"{key}: {first_line(error)}")
     faults += list(_section_faults(values, trusted))
     names = {str(group): choice for group, choice in choices.items()}
     return Config(values, names, tuple(trusted)), faults
 
 
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """Set values that a config already has, and check it against the code.
+
+    Raises ConfigError with every fault.
+    """
+    values, faults = copy.deepcopy(config.values), []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            faults.append(f"{text}: cannot be read as KEY=VALUE ({first_line(error)})")
+            continue
+        *path, last = override.key_or_group.split(".")
+        node: Any = values
+        for part in path:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        if last not in node or last in RESERVED:
+            there = [name for name in node if name not in RESERVED]
+            faults.append(f"{override.key_or_group}: no such key{nearest(last, there)}")
+        else:
+            node[last] = override.value()
+    checked, found = check(OmegaConf.create(values), config.choices, config.trusted)
+    if faults + found:
+        raise ConfigError(faults + found)
+    return checked
+
+
 def _section_faults(values: dict[str, Any], trusted: Sequence[str]) -> Iterator[str]:
     known = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS}
     for key in [key for key in values if key not in known]:
-        yield f"{key}: no such key at the root{_nearest(key, known)}"
+        yield f"{key}: no such key at the root{nearest(key, known)}"
     for key, kind in ROOT_KNOBS.items():
         if key in values:
-            yield from _value_faults(values, key, kind, key)
+            yield from value_faults(values, key, kind, key)
     for key in SECTIONS:
         node = values.get(key)
         if not isinstance(node, dict) or "_target_" not in node:
             yield f"{key}: expected a choice with a _target_, got {node!r}"
         else:
-            yield from _target_faults(node, key, trusted)
+            yield from target_faults(node, key, trusted)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
-                yield from _target_faults(node, f"{section}.{name}", trusted)
-
-
-def _target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]:
-    if not isinstance(node, dict) or "_target_" not in node:
-        yield f"{path}: expected a choice with a _target_, got {node!r}"
-        return
-    name = str(node["_target_"])
-    if name.split(".")[0] not in trusted:
-        yield (
-            f"{path}._target_: {name} is in no package that may be built "
-            f"({', '.join(trusted)}); name it in a YAML of your own --config-dir"
-        )
-        return
-    try:
-        target = get_object(name)
-    except Exception as error:  # Importing somebody's module can fail in any way.
-        yield f"{path}._target_: cannot import {name}: {_first_line(error)}"
-        return
-    parameters = signature(target).parameters
-    hints = get_type_hints(target.__init__ if isclass(target) else target)
-    knobs = {n for n, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
-    loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
-    for key in [key for key in node if key not in RESERVED]:
-        where = f"{path}.{key}"
-        if key in parameters and key not in knobs:
-            yield f"{where}: `{key}` is set by the code, not by the config"
-        elif key not in parameters:
-            if not loose:
-                yield f"{where}: {name} takes no `{key}`{_nearest(key, knobs)}"
-        elif isinstance(node[key], dict) and "_target_" in node[key]:
-            yield from _target_faults(node[key], where, trusted)
-        else:
-            yield from _value_faults(node, key, hints.get(key, Any), where)
-    for key in sorted(knobs - node.keys()):
-        yield f"{path}.{key}: missing; {name} has this knob, so state it"
-
-
-def _value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterator[str]:
-    """Check one value, and write a whole number as the float that its knob asks for."""
-    value = node[key]
-    kinds = set(_members(hint))
-    if isinstance(value, int) and not isinstance(value, bool) and float in kinds - {int}:
-        node[key] = value = float(value)
-    boolean = isinstance(value, bool) and not kinds & {bool, Any, object}
-    if boolean or not is_bearable(value, hint, conf=BeartypeConf()):
-        yield f"{path}: expected {_name(hint)}, got {value!r}"
+                yield from target_faults(node, f"{section}.{name}", trusted)
 
 
 def _impossible(config: Config) -> list[str]:
@@ -204,6 +182,12 @@ def _impossible(config: Config) -> list[str]:
     for key, wiring in [*plan, ("trainer", ())]:
         try:
             built[key] = config.build(key, *wiring)
+        except ConfigError as error:
+            faults += error.faults
+    loggers = config.values.get("logger") or {}
+    for name in (name for name, node in loggers.items() if node is not None):
+        try:
+            config.build(f"logger.{name}")
         except ConfigError as error:
             faults += error.faults
     if config.values["batch_size"] < 1:
@@ -223,6 +207,7 @@ def _impossible(config: Config) -> list[str]:
             objective = config.build("objective")(dataset)
         except ValueError as error:
             return [*faults, f"objective: {error}"]
+        faults += _unfit_callbacks_and_evidence(config, objective, dataset)
         try:
             with torch.device("meta"):
                 config.build(
@@ -237,6 +222,22 @@ def _impossible(config: Config) -> list[str]:
     return faults
 
 
+def _unfit_callbacks_and_evidence(config: Config, objective: Any, dataset: Any) -> Iterator[str]:
+    """Refuse texts that cannot be read, and evidence that is on something else."""
+    if config.values["callbacks"].get("recorder"):
+        try:
+            config.build("callbacks.recorder")(dataset, len)
+        except ValueError as error:
+            yield f"callbacks.recorder: {error}"
+    for name, measure in config.parts("evidence").items():
+        hints = get_type_hints(measure.func)
+        for part, given in (("objective", objective), ("dataset", dataset)):
+            wanted = hints.get(part, object)
+            if not isinstance(given, wanted):
+                said = f"it measures a {wanted.__name__}, and {part} is a {type(given).__name__}"
+                yield f"evidence.{name}: {said}; use evidence=none"
+
+
 def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """Compose; where that fails, drop what is at fault and say why, so that the rest is checked."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -247,7 +248,7 @@ def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
         try:
             good[text] = parser.parse_overrides([text])[0]
         except HydraException as error:
-            faults.append(f"{text}: cannot be read as KEY=VALUE ({_first_line(error)})")
+            faults.append(f"{text}: cannot be read as KEY=VALUE ({first_line(error)})")
     while True:
         try:
             composed = _hydra_compose(list(good))
@@ -292,7 +293,7 @@ def _composition_fault(
         return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
     if isinstance(error, MissingConfigException) and error.options is not None:
         options = [option for option in error.options if option]
-        return f"{text}: no such choice{_nearest(str(override.value()), options)}"
+        return f"{text}: no such choice{nearest(str(override.value()), options)}"
     node: Any = composed
     path = []
     for part in re.split(r"[./]", key):
@@ -301,10 +302,10 @@ def _composition_fault(
             there += sorted(groups - {"hydra"}) if not path else []
             above = ".".join(path) or "the root"
             because = f" (variant={composed.hydra.runtime.choices.variant})" if path else ""
-            return f"{key}: {above} has no `{part}` here{because}{_nearest(part, set(there))}"
+            return f"{key}: {above} has no `{part}` here{because}{nearest(part, set(there))}"
         path.append(part)
         node = node[part]
-    return f"{text}: {_first_line(error)}"
+    return f"{text}: {first_line(error)}"
 
 
 def _instantiate(node: Any, trusted: Sequence[str], *wiring: Any) -> Any:
@@ -315,7 +316,7 @@ def _instantiate(node: Any, trusted: Sequence[str], *wiring: Any) -> Any:
 
 
 @lru_cache
-def _packages(config_dir: Path) -> list[str]:
+def packages(config_dir: Path) -> list[str]:
     """List the packages that the user's own YAMLs name: what they wrote, they trust."""
     found = (
         re.findall(r"^\s*_target_:\s*['\"]?(\w+)\.", path.read_text(), re.MULTILINE)
@@ -324,33 +325,5 @@ def _packages(config_dir: Path) -> list[str]:
     return sorted({name for names in found for name in names} - {"attnlab"})
 
 
-def _nearest(given: str, names: Any) -> str:
-    names = sorted(names)
-    near = get_close_matches(given, names, n=1)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f"; there is {', '.join(names)}" if names else "; there is none"
-
-
-def _members(hint: Any) -> Iterator[Any]:
-    if get_origin(hint) in (Union, UnionType):
-        for member in get_args(hint):
-            yield from _members(member)
-    else:
-        yield hint
-
-
-def _name(hint: Any) -> str:
-    names = {type(None): "null"}
-    return " or ".join(
-        names.get(h) or (h.__name__ if isclass(h) and not get_args(h) else str(h))
-        for h in _members(hint)
-    )
-
-
 def _is_node(node: Any) -> bool:
     return OmegaConf.is_config(node)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]

@@ -45,20 +45,25 @@ def edit(
 
     Raises LookupError if no tap matches.
     """
-    taps = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, Tap) and fnmatchcase(name, names)
-    ]
-    if not taps:
+    matching = taps(model, names)
+    if not matching:
         raise LookupError(f"no tap matches {names!r}")
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
         return lambda _module, _inputs, value: change(name, value)
 
-    handles = [tap.register_forward_hook(hook(name)) for name, tap in taps]
+    handles = [tap.register_forward_hook(hook(name)) for name, tap in matching.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def taps(model: nn.Module, names: str = "*") -> dict[str, Tap]:
+    """Find the taps whose qualified name matches, from the bottom of the model to its top."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Tap) and fnmatchcase(name, names)
+    }

@@ -17,11 +17,11 @@ from attnlab.schedule.base import Schedule
 
 
 class Diverged(RuntimeError):
-    """The loss is no number any more, or far above where it began."""
+    """What the model gives is no number any more, or far above where it began."""
 
-    def __init__(self, step: int, loss: float, first: float) -> None:
+    def __init__(self, step: int, what: str) -> None:
         super().__init__(
-            f"the loss at step {step} is {loss:.4g} (it began at {first:.4g}); "
+            f"{what}; "
             "try a smaller optimizer.lr, more schedule.warmup_steps or optimizer.gradient_clip"
         )
         self.step = step
@@ -116,7 +116,8 @@ class Training(pl.LightningModule):
             self.first_loss = loss if self.first_loss is None else self.first_loss
             # Written so that NaN, which compares false with everything, is caught too.
             if not loss <= 10 * max(self.first_loss, 1.0):
-                raise Diverged(step, loss, self.first_loss)
+                began = f"it began at {self.first_loss:.4g}"
+                raise Diverged(step, f"the loss at step {step} is {loss:.4g} ({began})")
             if self.is_logged(step):
                 rows.append({"step": step, **_mean(parts), "lr": self._lr(step)})
         return rows

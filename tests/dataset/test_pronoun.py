@@ -5,10 +5,19 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import chisquare
 
 from attnlab.dataset.base import Examples
-from attnlab.dataset.pronoun import ADJECTIVES, ADVERBIALS, MODIFIERS, NOUNS, VERBS, Pronoun
+from attnlab.dataset.pronoun import (
+    ADJECTIVES,
+    ADVERBIALS,
+    MODIFIERS,
+    NOUNS,
+    VERBS,
+    Pronoun,
+    noun_places,
+)
 
 CLASS_OF_NOUN = {noun: kind for kind, nouns in NOUNS.items() for noun in nouns.split()}
 CLASS_OF_ADJECTIVE = {word: kind for kind, words in ADJECTIVES.items() for word in words.split()}
@@ -191,22 +200,48 @@ def test_every_test_sentence_that_can_have_a_twin_has_one(task, sentences):
 
 def test_the_famous_sentence_is_read_as_it_is_written(task):
     text = "The animal didn't cross the street because it was too tired."
-    row = task.encode(text)
-    words = [task.tokens[token] for token in row if token]
+    inputs, _, at, _ = task.read(text)
+    words = [task.tokens[token] for token in inputs[0]]
     assert " ".join(words) == "the animal did not cross the street because it was too tired ."
-    assert len(row) == task.max_length
+    assert words[int(at)] == "it"
     assert Sentence(words).right == "animal"
-    assert np.array_equal(task.encode(text.upper()), row)
-    assert np.array_equal(task.encode(text.rstrip(".").replace("'", "\u2019")), row)
+    assert torch.equal(task.read(text.upper()).inputs, inputs)
+    assert torch.equal(task.read(text.rstrip(".").replace("'", "\u2019")).inputs, inputs)
+
+
+def test_a_sentence_of_the_data_is_read_back_as_it_stands(task):
+    for name, probe in list(task.probes(8).items())[2:]:
+        words = [task.tokens[token] for token in probe.inputs[0]]
+        read = task.read(" ".join(words))
+        assert torch.equal(read.inputs, probe.inputs), name
+        assert torch.equal(read.at, probe.at)
+
+
+def test_the_probes_begin_with_the_sentence_in_both_senses(task):
+    (one, tired), (other, wide), *rest = task.probes(8).items()
+    assert (one, other) == ("tired", "wide")
+    assert int((tired.inputs != wide.inputs).sum()) == 1
+    assert [name for name, _ in rest] == [f"validation-{n}" for n in range(6)]
+
+
+def test_the_nouns_are_found_where_they_stand(task):
+    batch = task.splits["test"].batch(np.arange(200))
+    right, wrong = noun_places(batch.inputs, batch.targets[:, 0])
+    for row, one, other in zip(batch.inputs, right, wrong, strict=True):
+        sentence = Sentence([task.tokens[token] for token in row if token])
+        assert (task.tokens[row[one]], task.tokens[row[other]]) == (sentence.right, sentence.wrong)
 
 
 def test_an_unknown_word_is_named_with_near_ones(task):
-    with pytest.raises(ValueError, match=r"no word 'animals' \(near: animal"):
-        task.encode("The animals did not cross the street")
-    with pytest.raises(ValueError, match=r"no word '2'.*'!'"):
-        task.encode("2 animals!")
-    with pytest.raises(ValueError, match="has 25 words, the task 20"):
-        task.encode("the old animal " * 8)
+    with pytest.raises(ValueError, match=r"no token 'animals' \(near: animal"):
+        task.read("The animals did not cross the street")
+    with pytest.raises(ValueError, match=r"no token '2'.*'!'"):
+        task.read("2 animals!")
+    with pytest.raises(ValueError, match="1 to 20 tokens here, and this one has 25"):
+        task.read("the old animal " * 8)
+    for text, count in (("the animal was tired", 0), ("it was it", 2)):
+        with pytest.raises(ValueError, match=f'asks about one "it", and this one has {count}'):
+            task.read(text)
 
 
 def test_an_example_says_what_is_asked(task):

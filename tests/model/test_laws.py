@@ -14,7 +14,7 @@ from attnlab.config import conf_dir
 from attnlab.model.base import Model
 from attnlab.model.recurrent import Recurrent
 from attnlab.model.transformer import Transformer
-from attnlab.tap import Tap, edit, record
+from attnlab.tap import edit, record, taps
 from tests.conftest import choices
 
 TOKENS, OUTPUTS, LENGTH = 11, 7, 9
@@ -168,16 +168,16 @@ def test_each_parameter_is_saved_once(make):
 @pytest.mark.parametrize("causal", [True, False])
 def test_recording_does_not_change_the_output(make, causal):
     model, inputs = make(causal), tokens()
-    if not any(isinstance(module, Tap) for module in model.modules()):
-        pytest.skip("the model has no tap, so nothing can be recorded")
     valid = torch.ones(3, LENGTH, dtype=torch.bool)
     valid[2, 5:] = False
     silent = logits(model, inputs, valid)
     with record(model) as heard:
         watched = logits(model, inputs, valid)
     torch.testing.assert_close(watched, silent, rtol=0, atol=1e-5)
+    vectors = heard.pop("embedded")
+    torch.testing.assert_close(vectors, model.embedding(inputs))
     patterns = [value for name, value in heard.items() if name.endswith("pattern")]
-    assert patterns
+    assert len(patterns) == len(taps(model, "*.scores"))
     for pattern in patterns:
         torch.testing.assert_close(pattern.sum(-1), torch.ones_like(pattern.sum(-1)))
         assert pattern[2, :, :, 5:].abs().max() == 0
@@ -187,8 +187,8 @@ def test_recording_does_not_change_the_output(make, causal):
 
 def test_a_cut_edge_carries_nothing(make):
     model, inputs = make(False, num_layers=1), tokens()
-    if not any(isinstance(module, Tap) for module in model.modules()):
-        pytest.skip("the model has no tap, so no edge can be cut")
+    if not taps(model, "*.scores"):
+        pytest.skip("the model has no attention, so no edge can be cut")
 
     def cut(name: str, scores: Tensor) -> Tensor:
         scores = scores.clone()

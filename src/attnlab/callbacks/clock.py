@@ -1,12 +1,16 @@
 """When things happen."""
 
+import math
+
 
 class Clock:
     """Says what is due after an optimizer step; the only place that decides it.
 
-    Validation comes first, then the rows are written, and the checkpoint last: what a checkpoint
-    covers is on the disk before it, so that a kill between the two loses nothing. Steps count from
-    1; the last step does everything.
+    Validation comes first, then the rows and patterns are written, and the checkpoint last: what a
+    checkpoint covers is on the disk before it, so that a kill between the two loses nothing. Steps
+    count from 1; the last step does everything. `patterns_per_decade` steps, evenly spaced by their
+    logarithm, record patterns between 1 and 10, 10 and 100, ...; step 0 does so too. `test_every`
+    draws the curve of the test split, which nothing reads to choose by.
     """
 
     def __init__(
@@ -16,13 +20,20 @@ class Clock:
         *,
         log_every: int = 10,
         checkpoint_every: int | None = None,
+        patterns_per_decade: int = 4,
+        test_every: int | None = None,
     ) -> None:
-        if log_every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
+        counts = (log_every, checkpoint_every, test_every, patterns_per_decade)
+        if min(1 if count is None else count for count in counts) < 1:
             raise ValueError(
-                f"log_every={log_every} and checkpoint_every={checkpoint_every} count steps, "
-                "so they must be at least 1 (checkpoint_every=null: with each validation)"
+                f"log_every={log_every}, checkpoint_every={checkpoint_every} and "
+                f"test_every={test_every} count steps, so they must be at least 1, as must "
+                f"patterns_per_decade={patterns_per_decade} (checkpoint_every=null: with each "
+                "validation; test_every=null: never)"
             )
-        self.max_steps = max_steps
+        self.max_steps, self.test_every = max_steps, test_every
+        spaced = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
+        self.recorded = {0, max_steps, *(round(10 ** (i / patterns_per_decade)) for i in spaced)}
         self.validate_every, self.log_every = val_check_interval, log_every
         self.checkpoint_every = checkpoint_every or val_check_interval
 
@@ -34,10 +45,20 @@ class Clock:
         """Whether the model is evaluated on the validation split after this step."""
         return step % self.validate_every == 0 or step == self.max_steps
 
+    def tests(self, step: int) -> bool:
+        """Whether the curve of the test split has a point after this step."""
+        every = self.test_every
+        return every is not None and (step % every == 0 or step == self.max_steps)
+
+    def records(self, step: int) -> bool:
+        """Whether patterns are recorded after this step (0: before the first)."""
+        return step in self.recorded
+
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step."""
         return step % self.checkpoint_every == 0 or step == self.max_steps
 
     def writes(self, step: int) -> bool:
-        """Whether the rows so far go to the record: every tenth row, and before a checkpoint."""
-        return step % (10 * self.log_every) == 0 or self.validates(step) or self.saves(step)
+        """Whether the rows so far go to the record: every tenth row, and before all else."""
+        others = (self.validates, self.tests, self.records, self.saves)
+        return step % (10 * self.log_every) == 0 or any(due(step) for due in others)

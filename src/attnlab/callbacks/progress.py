@@ -1,14 +1,16 @@
 """What somebody who waits for a run sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attnlab.callbacks.timekeeper import Watcher
 
-class ProgressBar(pl.Callback):
+
+class ProgressBar(Watcher, pl.Callback):
     """Shows step, loss and the last validation on the terminal; silent where there is none."""
 
     def __init__(self, console: Console, title: str, max_steps: int) -> None:
@@ -23,7 +25,7 @@ class ProgressBar(pl.Callback):
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(title, total=max_steps, values="")
-        self.values: dict[str, float] = {}
+        self.values: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> "ProgressBar":
         self.bar.start()
@@ -32,9 +34,9 @@ class ProgressBar(pl.Callback):
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def report(self, step: int, values: Mapping[str, int | float]) -> None:
-        """Take new values to show beside the bar."""
-        self.values |= {k: v for k, v in values.items() if k in SHOWN}
+    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        last = rows[-1] if rows else {}
+        self.values |= {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
         shown = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())
         self.bar.update(self.task, values=shown)
 
@@ -49,4 +51,8 @@ class ProgressBar(pl.Callback):
         self.bar.update(self.task, completed=trainer.global_step)
 
 
-SHOWN = {"loss": "loss", "validation/loss": "val", "validation/accuracy": "val acc"}
+SHOWN = {
+    ("train", "loss"): "loss",
+    ("validation", "loss"): "val",
+    ("validation", "accuracy"): "val acc",
+}

@@ -3,7 +3,7 @@
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.callbacks.recorder import Recorder
 from attnlab.runs.attempt import Attempt
-from attnlab.training import Training
+from attnlab.runs.patterns import TABLE, Pattern
+from attnlab.training import Diverged, Training
 
 
 class Interrupted(BaseException):
@@ -26,8 +28,18 @@ class Interrupted(BaseException):
         self.step = step
 
 
+class Watcher:
+    """Somebody who is told what the record is told: a progress bar, a logger."""
+
+    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take new rows of a table, in order of their steps."""
+
+    def saw(self, patterns: Sequence[Pattern]) -> None:
+        """Take the patterns of one step."""
+
+
 class Timekeeper(pl.Callback):
-    """Validates, writes rows and saves, at optimizer steps and in that order.
+    """Validates, writes rows and patterns, and saves, at optimizer steps and in that order.
 
     Holds the random states, so that a resumed run draws what the first one would have drawn.
     """
@@ -36,12 +48,13 @@ class Timekeeper(pl.Callback):
         self,
         clock: Clock,
         attempt: Attempt,
-        validate: Callable[[], dict[str, float]],
+        evaluate: Callable[[str], dict[str, float]],
         early_stop: EarlyStop | None = None,
-        report: Callable[[int, Mapping[str, float]], None] = lambda step, values: None,
+        recorder: Recorder | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
-        self.clock, self.attempt, self.validate = clock, attempt, validate
-        self.early_stop, self.report = early_stop, report
+        self.clock, self.attempt, self.evaluate = clock, attempt, evaluate
+        self.early_stop, self.recorder, self.watchers = early_stop, recorder, watchers
         self.step, self.stopped_early = 0, False
         self.asked_to_stop = False
         self._random_states: dict[str, Any] | None = None
@@ -65,6 +78,8 @@ class Timekeeper(pl.Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask_to_stop)
         self.attempt.beat(self.step)
+        if self.step == 0:
+            self._record(0)
 
     def on_train_batch_end(
         self,
@@ -83,19 +98,38 @@ class Timekeeper(pl.Callback):
         if due.writes(step) or self.asked_to_stop:
             # First of all, so that a broken model is neither validated nor saved.
             rows = pl_module.drain()
-            if rows:
-                self.attempt.append("train", rows)
-                self.report(step, rows[-1])
+            self._write("train", rows)
         if due.validates(step):
-            values = self.validate()
-            self.attempt.append("validation", [{"step": step, **values}])
-            self.report(step, {f"validation/{name}": value for name, value in values.items()})
+            values = self._evaluate("validation")
             if self.early_stop and self.early_stop.should_stop(values):
                 trainer.should_stop = self.stopped_early = True
+        if due.tests(step):
+            self._evaluate("test")
+        if due.records(step):
+            self._record(step)
         if due.saves(step) or self.asked_to_stop or self.stopped_early:
             trainer.save_checkpoint("")
         if self.asked_to_stop and step < due.max_steps and not self.stopped_early:
             raise Interrupted(step)
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        values = self.evaluate(split)
+        self._write(split, [{"step": self.step, **values}])
+        return values
+
+    def _record(self, step: int) -> None:
+        if self.recorder is not None:
+            patterns = self.recorder.record(step)
+            if not all(np.isfinite(pattern.weights).all() for pattern in patterns):
+                raise Diverged(step, f"the patterns after step {step} are no numbers")
+            self.attempt.append(TABLE, [pattern.row() for pattern in patterns])
+            for watcher in self.watchers:
+                watcher.saw(patterns)
+
+    def _write(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        self.attempt.append(table, rows)
+        for watcher in self.watchers:
+            watcher.read(table, rows)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self.asked_to_stop:

@@ -8,6 +8,7 @@ global random state, or how many examples are asked for.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
@@ -146,6 +147,48 @@ class Dataset(ABC):
         for name in SPLITS:
             sha.update(name.encode() + self.splits[name].digest())
         return sha.hexdigest()
+
+    def words(self, text: str) -> list[str]:
+        """Part a text into tokens, known or not: at its spaces, unless the task says otherwise."""
+        return text.split()
+
+    def asked_at(self, words: Sequence[str]) -> list[int] | None:
+        """The positions that a text asks about; None for every one. Raises ValueError if none."""
+        return None
+
+    def read(self, text: str) -> Batch:
+        """Make a batch of one sequence from a text; its answers are not known.
+
+        Raises ValueError naming the words that are no tokens, and near ones.
+        """
+        words = self.words(text)
+        number = {token: at for at, token in enumerate(self.tokens)}
+        unknown = [word for word in dict.fromkeys(words) if word not in number]
+        if unknown:
+            near = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
+            said = "; ".join(f"{w!r} (near: {', '.join(n) or 'none'})" for w, n in near.items())
+            raise ValueError(f"{type(self).__name__} has no token {said}")
+        if not 0 < len(words) <= self.max_length:
+            raise ValueError(
+                f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
+            )
+        at = self.asked_at(words)
+        labels = len(words) if at is None else len(at)
+        return Batch(
+            torch.tensor([[number[word] for word in words]]),
+            torch.full((1, labels), IGNORE),
+            None if at is None else torch.tensor([at]),
+        )
+
+    def probes(self, count: int) -> dict[str, Batch]:
+        """Name sequences whose patterns are worth a look: the first ones of validation."""
+        split = self.splits["validation"]
+        probes = {}
+        for index in range(min(count, len(split))):
+            inputs, targets, at, valid = split.batch(np.array([index]))
+            whole = inputs.shape[1] if valid is None else int(valid.sum())
+            probes[f"validation-{index}"] = Batch(inputs[:, :whole], targets, at)
+        return probes
 
     def show(self, split: str = "train", index: int = 0) -> str:
         """One example, so that a reader can check it by eye: tokens, then what is asked where."""

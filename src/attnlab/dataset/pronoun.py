@@ -1,13 +1,13 @@
 """Which noun does "it" mean? The last adjective decides."""
 
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
+from torch import Tensor
 
-from attnlab.dataset.base import Dataset, Examples, Split, draw_distinct, stream
+from attnlab.dataset.base import Batch, Dataset, Examples, Split, draw_distinct, stream
 
 NOUNS = {
     "animal": "animal dog cat horse cow sheep rabbit bear wolf fox",
@@ -35,6 +35,7 @@ FUNCTION_WORDS = "the did not because it was too , ."
 
 PAD = "<pad>"
 LENGTH = 20
+KNOWN = "The animal didn't cross the street because it was too"
 TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street", "wide"))
 """The cells of the sentence that everybody knows; they are always held out."""
 
@@ -143,25 +144,23 @@ class Pronoun(Dataset):
             Examples(swapped, wrong[keep, None], at[keep], valid[keep]),
         )
 
-    def encode(self, sentence: str) -> Int[np.ndarray, " seq"]:
-        """Number the words of a sentence, padded to the task's length; the last is always ".".
-
-        Raises ValueError naming the words that the task does not have, and near ones.
-        """
-        plain = sentence.lower().replace("\u2019", "'").replace("didn't", "did not")
+    def words(self, text: str) -> list[str]:
+        """Part a sentence into its words; the last is always "."."""
+        plain = text.lower().replace("\u2019", "'").replace("didn't", "did not")
         words = re.findall(r"[a-z']+|[^a-z'\s]", plain)
-        if words[-1:] != ["."]:
-            words.append(".")
-        unknown = [word for word in words if word not in self.number]
-        if unknown:
-            near = {word: get_close_matches(word, self.tokens[1:], n=3) for word in unknown}
-            said = "; ".join(f"{w!r} (near: {', '.join(n) or 'none'})" for w, n in near.items())
-            raise ValueError(f"the pronoun task has no word {said}")
-        if len(words) > LENGTH:
-            raise ValueError(f"the sentence has {len(words)} words, the task {LENGTH} at most")
-        row = np.zeros(LENGTH, dtype=np.int32)
-        row[: len(words)] = [self.number[word] for word in words]
-        return row
+        return words if words[-1:] == ["."] else [*words, "."]
+
+    def asked_at(self, words: Sequence[str]) -> list[int]:
+        if words.count("it") != 1:
+            raise ValueError(
+                f'a sentence asks about one "it", and this one has {words.count("it")}'
+            )
+        return [words.index("it")]
+
+    def probes(self, count: int) -> dict[str, Batch]:
+        """Name the sentence that everybody knows, in both senses, then validation's first ones."""
+        known = {adjective: self.read(f"{KNOWN} {adjective}.") for adjective in ("tired", "wide")}
+        return dict([*known.items(), *super().probes(count).items()][:count])
 
     def _sentences(
         self,
@@ -199,6 +198,15 @@ class Pronoun(Dataset):
         at = (np.stack(before, axis=1) >= 0).sum(axis=1)
         inputs = np.maximum(closed, 0).astype(np.int32)
         return inputs, right[:, None].copy(), at[:, None], closed >= 0
+
+
+def noun_places(
+    inputs: Int[Tensor, "sentence seq"], targets: Int[Tensor, " sentence"]
+) -> tuple[Int[Tensor, " sentence"], Int[Tensor, " sentence"]]:
+    """Find where the noun that is meant stands in each sentence, and where the other one does."""
+    noun = (inputs > 0) & (inputs <= sum(len(words.split()) for words in NOUNS.values()))
+    right = inputs == 1 + targets[:, None]
+    return right.int().argmax(dim=1), (noun & ~right).int().argmax(dim=1)
 
 
 def _numbered(words: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:

@@ -54,6 +54,9 @@ class PyDocs(Dataset):
         stride = 1 if split == "train" else self.max_length
         return Windows(tokens, self.max_length, stride)
 
+    def words(self, text: str) -> list[str]:
+        return list(text)
+
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split].batch(np.array([index]))
         text = "".join(self.tokens[token] for token in batch.inputs[0])

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnlab.dataset.base import IGNORE, Batch, Split
+from attnlab.dataset.base import IGNORE, Split
+from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.objective.base import Objective
-from attnlab.tap import Gauge, record
+from attnlab.tap import Gauge, record, taps
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """(logits, targets) to one number per label."""
@@ -31,44 +32,35 @@ def evaluate(
     Runs the eager model without gradients, in evaluation mode, under a forked random state: a
     training run is bit-equal with and without it.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     totals: dict[str, Tensor] = defaultdict(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
     count, examples = torch.zeros((), dtype=torch.float64, device=device), 0
-    gauges = [name for name, module in model.named_modules() if isinstance(module, Gauge)]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-            for start in range(0, len(split), batch_size):
-                index = np.arange(start, min(start + batch_size, len(split)))
-                asked = _moved(objective.ask(split.batch(index)), device)
-                with ExitStack() as stack:
-                    stack.enter_context(precision())
-                    heard = [stack.enter_context(record(model, name)) for name in gauges]
-                    logits, _ = model(asked.inputs, asked.at, asked.valid)
-                counted = asked.targets != IGNORE
-                totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
-                for name, metric in metrics.items():
-                    totals[name] += (metric(logits, asked.targets) * counted).sum().double()
-                count += counted.sum()
-                for name, values in ((n, v) for taps in heard for n, v in taps.items()):
-                    for key, value in _spread(name, values):
-                        totals[key] += value.double() * len(index)
-                examples += len(index)
-                on_batch()
-    finally:
-        model.train(was_training)
+    gauges = [name for name, tap in taps(model).items() if isinstance(tap, Gauge)]
+    with undisturbed(model), torch.no_grad():
+        for start in range(0, len(split), batch_size):
+            index = np.arange(start, min(start + batch_size, len(split)))
+            asked = moved(objective.ask(split.batch(index)), device)
+            with ExitStack() as stack:
+                stack.enter_context(precision())
+                heard = [stack.enter_context(record(model, name)) for name in gauges]
+                logits, _ = model(asked.inputs, asked.at, asked.valid)
+            counted = asked.targets != IGNORE
+            totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
+            for name, metric in metrics.items():
+                totals[name] += (metric(logits, asked.targets) * counted).sum().double()
+            count += counted.sum()
+            for name, values in ((n, v) for gauge in heard for n, v in gauge.items()):
+                for key, value in _spread(name, values):
+                    totals[key] += value.double() * len(index)
+            examples += len(index)
+            on_batch()
     means = {
         name: total / (count if name == "loss" or name in metrics else examples)
         for name, total in totals.items()
     }
     return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return Batch._make(part if part is None else part.to(device) for part in batch)
 
 
 def _spread(name: str, values: Tensor) -> list[tuple[str, Tensor]]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import FFN, Losses
+from attnlab.tap import Tap
 
 
 class Model(nn.Module, ABC):
@@ -20,6 +21,8 @@ class Model(nn.Module, ABC):
 
     causal: bool
     head: nn.Module
+    embedded: Tap
+    """The token vectors, before any position is marked."""
     network_depth: int
     """Hidden layers, the output layer, and the embedding layer."""
 

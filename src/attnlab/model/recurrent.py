@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnlab.ffn.base import Losses
 from attnlab.model.base import Model, embedding, require_causal
+from attnlab.tap import Tap
 
 
 class Recurrent(Model):
@@ -37,7 +38,7 @@ class Recurrent(Model):
             raise ValueError(f"num_layers={num_layers} must be at least 1")
         self.causal, self.num_layers, self.d_model = causal, num_layers, d_model
         self.network_depth = num_layers + 2
-        self.embedding = embedding(num_tokens, d_model, std=1.0)
+        self.embedding, self.embedded = embedding(num_tokens, d_model, std=1.0), Tap()
         width = d_model if causal else 2 * d_model
         ways = ("forwards",) if causal else ("forwards", "backwards")
         # One module a layer and direction: a right-padded sequence is read backwards from its own
@@ -57,7 +58,7 @@ class Recurrent(Model):
     def encode(
         self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
     ) -> tuple[Float[Tensor, "batch seq width"], Losses]:
-        x = self.embedding(inputs)
+        x = self.embedded(self.embedding(inputs))
         mirror = None if self.causal else _mirror(inputs, valid)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)

@@ -12,6 +12,7 @@ from attnlab.mixer.base import Mixer
 from attnlab.model.base import Model, embedding, require_causal, require_length
 from attnlab.model.block import PreNorm
 from attnlab.position.base import Position
+from attnlab.tap import Tap
 
 
 class Transformer(Model):
@@ -47,7 +48,7 @@ class Transformer(Model):
             )
         self.causal, self.max_length = causal, max_length
         self.network_depth = num_layers + 2
-        self.embedding = embedding(num_tokens, d_model, std=0.08)
+        self.embedding, self.embedded = embedding(num_tokens, d_model, std=0.08), Tap()
         self.position = position(d_model, max_length)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -63,7 +64,7 @@ class Transformer(Model):
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
         require_length(inputs.shape[1], self.max_length)
         at = torch.arange(inputs.shape[1], device=inputs.device)
-        x = self.dropout(self.position.embed(self.embedding(inputs), at))
+        x = self.dropout(self.position.embed(self.embedded(self.embedding(inputs)), at))
         total: Losses = {}
         for block in self._blocks():
             x, losses = block(x, valid)

@@ -80,12 +80,11 @@ class Attempt:
             self._beats, self._beaten = self._beats + 1, now
             self._beat.write(self._beats, step)
 
-    def append(
-        self, table: str, rows: Sequence[Mapping[str, float | int]], durable: bool = False
-    ) -> None:
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]], durable: bool = False) -> None:
         """Add rows to a table, an Arrow stream whose columns the first row decides.
 
-        Raises ValueError for a row without a step or with other columns.
+        Numbers are stored as float64, but for the step, which is whole. Raises ValueError for a row
+        without a step or with other columns.
         """
         if not rows:
             return
@@ -158,11 +157,11 @@ class Attempt:
         while self._open:
             self._open.pop().close()
 
-    def _begin(self, table: str, row: Mapping[str, float | int]) -> None:
+    def _begin(self, table: str, row: Mapping[str, Any]) -> None:
         if "step" not in row:
             raise ValueError(f"{table}: a row needs a `step`; it has {sorted(row)}")
-        names = [name for name in row if name != "step"]
-        schema = pa.schema([("step", pa.int64()), *((name, pa.float64()) for name in names)])
+        kinds = {name: _kind(value) for name, value in row.items() if name != "step"}
+        schema = pa.schema([("step", pa.int64()), *kinds.items()])
         stream = self._stream(self.path / f"{table}.arrow")
         self._tables[table] = schema, stream
         stream.append(schema.serialize().to_pybytes())
@@ -171,6 +170,10 @@ class Attempt:
         stream = write.Stream(path)
         self._open.append(stream)
         return stream
+
+
+def _kind(value: Any) -> pa.DataType:
+    return pa.float64() if isinstance(value, (int, float)) else pa.scalar(value).type
 
 
 def _state_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:

@@ -130,6 +130,18 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Put a whole file where one may stand already: reports and results, nothing of a run."""
+    temporary = _temporary(path.parent)
+    try:
+        _write_file(temporary, content)
+        fault("file.name")
+        temporary.replace(path)
+    finally:
+        _clear(temporary)
+    _sync_directory(path.parent)
+
+
 class Stream:
     """A file of our own that only grows: each append is one write, whole or torn at the end.
 

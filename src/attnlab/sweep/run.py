@@ -4,7 +4,7 @@ import errno
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,8 +16,9 @@ import torch
 from rich.console import Console
 
 from attnlab.assemble import Experiment
+from attnlab.callbacks.mirror import Mirror
 from attnlab.callbacks.progress import ProgressBar
-from attnlab.callbacks.timekeeper import Interrupted
+from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.model.base import active_parameters, parameters
@@ -32,7 +33,7 @@ from attnlab.runs.record import (
     plan,
     wait_for_life,
 )
-from attnlab.training import Diverged
+from attnlab.training import Diverged, Training
 
 LEASE = 30.0
 """Seconds without a beat after which the holder of a run counts as gone."""
@@ -128,21 +129,14 @@ def _train(
     model, dataset = experiment.model, experiment.dataset
     training = experiment.training()
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
-
-    def report(step: int, values: Mapping[str, int | float]) -> None:
-        at["step"] = step
-        bar.report(step, values)
-
-    timekeeper = experiment.timekeeper(training, attempt, report)
-    with bar:
-        trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
+    mirror = Mirror(list(experiment.config.parts("logger").values()))
+    timekeeper = experiment.timekeeper(training, attempt, [Reached(at), bar, mirror])
+    with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
+        with bar:
+            trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
+        final = _final(experiment, training)
+        mirror.scalars(trainer.global_step, final)
     at["step"] = trainer.global_step
-    training.to(trainer.strategy.root_device)
-    final = {
-        f"{split}/{name}": value
-        for split in ("validation", "test")
-        for name, value in experiment.evaluate(training, split).items()
-    }
     per_step = experiment.tokens_per_step
     return {
         "data_hash": dataset.data_hash,
@@ -161,6 +155,27 @@ def _train(
         "higher_is_better": dataset.headline != "loss",
         "metrics": final,
     }
+
+
+def _final(experiment: Experiment, training: Training) -> dict[str, float]:
+    """Measure the trained model: metrics of both held-back splits, and evidence."""
+    training.to(training.trainer.strategy.root_device)
+    metrics = {
+        f"{split}/{name}": value
+        for split in ("validation", "test")
+        for name, value in experiment.evaluate(training, split).items()
+    }
+    return metrics | experiment.evidence(training)
+
+
+class Reached(Watcher):
+    """Remembers the last step that was written, for the word on how a run ended."""
+
+    def __init__(self, at: dict[str, int]) -> None:
+        self.at = at
+
+    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.at["step"] = max([self.at["step"], *(row["step"] for row in rows)])
 
 
 def _who(experiment: Experiment) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def _line(outcome: Outcome) -> str:
 
 def _metrics(outcome: Outcome) -> Table:
     summary: Any = outcome.summary
-    names = dict.fromkeys(name.split("/", 1)[1] for name in summary["metrics"])
+    of_test = (name.split("/", 1) for name in summary["metrics"])
+    names = dict.fromkeys(name for split, name in of_test if split == "test")
     shown = [name for name in names if "." not in name]
     table = Table(box=None, pad_edge=False)
     for name in ("split", *shown):

@@ -1,0 +1,51 @@
+"""`attnlab evaluate`: a trained run on another split, or on other data.
+
+`--format json` prints one object: schema, run, step, split, examples, overrides, metrics.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from rich.console import Console
+from rich.table import Table
+
+from attnlab.commands.base import add_run, trained
+from attnlab.dataset.base import SPLITS
+
+SCHEMA = 1
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of `attnlab evaluate`."""
+    add_run(parser)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="dataset.KEY=VALUE", help="changes to the data"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+
+
+def run(arguments: Namespace) -> int:
+    """Print loss (nats) and metrics."""
+    loaded = trained(arguments, arguments.overrides)
+    found = {
+        "schema": SCHEMA,
+        "run": loaded.record.name,
+        "step": loaded.step,
+        "split": arguments.split,
+        "examples": len(loaded.dataset.splits[arguments.split]),
+        "overrides": list(arguments.overrides),
+        "metrics": loaded.evaluate(arguments.split),
+    }
+    if arguments.format == "json":
+        print(json.dumps(found, indent=2))
+        return 0
+    console = Console(highlight=False, markup=False, emoji=False)
+    with_changes = f" with {' '.join(arguments.overrides)}" if arguments.overrides else ""
+    console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
+    console.print(f"{arguments.split} split, {found['examples']} examples{with_changes}")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in found["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+    return 0

@@ -1,0 +1,33 @@
+"""`attnlab report`: the comparison of runs, and what they look at, as one HTML file."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from attnlab.commands.base import add_selection, compared, require_file
+from attnlab.runs import write
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of `attnlab report`."""
+    add_selection(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="default: report.html",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Write the page; its path is the last line."""
+    output: Path = arguments.output
+    require_file(output)
+    selection, panels = compared(arguments)
+    # The figures take a while to load, so a wrong request is refused before that.
+    from attnlab.ui.page import page
+
+    write.replace(output, page(panels, selection.records, selection.left_out).encode())
+    print(output)
+    return 0

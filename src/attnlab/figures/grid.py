@@ -1,0 +1,45 @@
+"""All attention maps of a model in one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+SIDE = 96
+"""Pixels that the shorter side of a map has at least."""
+LINE = 2
+"""Pixels between two maps."""
+GREY = 64
+"""Brightness of all that is not a map."""
+
+
+def grid(
+    patterns: Sequence[Float[np.ndarray, "_head _query _key"]],
+) -> UInt8[np.ndarray, "height width"]:
+    """Draw each layer as a row and each head as a column; a weight of 0 is black, of 1 white.
+
+    Raises ValueError for weights outside of [0, 1], and where there is no map.
+    """
+    if not any(layer.size for layer in patterns):
+        raise ValueError("there is no attention map to draw")
+    rows = [[_enlarged(weights) for weights in layer] for layer in patterns]
+    maps = [pixels for row in rows for pixels in row]
+    height = max(pixels.shape[0] for pixels in maps) + LINE
+    width = max(pixels.shape[1] for pixels in maps) + LINE
+    columns = max(len(row) for row in rows)
+    picture = np.full((len(rows) * height - LINE, columns * width - LINE), GREY, np.uint8)
+    for i, row in enumerate(rows):
+        for j, pixels in enumerate(row):
+            top, left = i * height, j * width
+            picture[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return picture
+
+
+def _enlarged(weights: Float[np.ndarray, "query key"]) -> UInt8[np.ndarray, "height width"]:
+    if not ((weights >= 0) & (weights <= 1)).all():
+        raise ValueError(
+            f"attention weights lie in [0, 1]; these from {weights.min()} to {weights.max()}"
+        )
+    pixels = np.rint(np.multiply(weights, 255, dtype=np.float64)).astype(np.uint8)
+    times = max(1, -(-SIDE // min(pixels.shape)))
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)

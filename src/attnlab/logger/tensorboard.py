@@ -1,0 +1,48 @@
+"""A mirror that TensorBoard shows."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from attnlab.logger.base import Logger, require
+
+
+class TensorBoard(Logger):
+    """Writes an event file below tensorboard/: `tensorboard --logdir runs` compares runs.
+
+    Values are kept in single precision, as TensorBoard does.
+    """
+
+    def __init__(self) -> None:
+        require("tensorboard", "'attnlab[tensorboard]'")
+
+    def start(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
+        # Lightning's logger and `add_hparams` would add a metric that nobody measured, or a run.
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(hparams_pb(dict(_flat(config)), trial_id=name))
+
+    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+        self._writer.add_image(name, pixels, step, dataformats="HW")
+
+    def end(self, status: str) -> None:
+        self._writer.close()
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        path = f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}.")
+        else:
+            yield path, value if isinstance(value, (bool, int, float, str)) else str(value)

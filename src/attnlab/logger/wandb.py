@@ -1,0 +1,80 @@
+"""A mirror in Weights & Biases."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from attnlab.logger.base import Logger, require
+
+
+class Wandb(Logger):
+    """Writes a run below wandb/; offline, `wandb sync DIRECTORY` uploads it whenever you like.
+
+    Only `mode=online` needs an account and a network. A null `entity` is the account's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str = "attnlab",
+        mode: Literal["offline", "online"] = "offline",
+        entity: str | None = None,
+    ) -> None:
+        require("wandb", "wandb")
+        self.project, self.entity = project, entity
+        self.mode: Literal["offline", "online"] = mode
+        self._step = 0
+
+    def start(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            save_code=False,
+            symlink=False,
+            x_disable_machine_info=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            # Seconds that a kill can cost, and that a lost network can hold up the end of a run.
+            x_transaction_log_flush_interval=1.0,
+            finish_timeout=60.0,
+        )
+        # `init` alone would ask for an account in a terminal; silent from the start, it raises.
+        wandb.setup(settings)
+        # Lightning's logger would share a run that the process already has, count calls in place
+        # of steps, and never finish.
+        self._run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,
+            dir=directory,
+            name=name,
+            id=f"{name}-{directory.name}",
+            config=dict(config),
+            reinit="create_new",
+            settings=settings,
+        )
+
+    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+        self._log(step, values)
+
+    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+        import wandb
+
+        # Of a float map in [0, 1] it would keep an all-black picture.
+        self._log(step, {name: wandb.Image(pixels)})
+
+    def end(self, status: str) -> None:
+        self._run.finish(exit_code=0 if status == "finished" else 1)
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        # wandb drops without a word what comes for a step before its last.
+        assert step >= self._step, f"step {step} comes after step {self._step}"
+        self._step = step
+        self._run.log(dict(values), step=step)

@@ -1,0 +1,45 @@
+"""A paper's figures, drawn from the runs that its claims were judged by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from attnlab.reproduce.recipe import Recipe
+from attnlab.runs import write
+from attnlab.runs.compare import Panel, compare
+from attnlab.runs.record import Record
+
+
+def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) -> None:
+    """Write figures/NAME.svg and .png below a folder, from the finished runs of each arm.
+
+    `attention` shows what the arms of `pictures` look at, `curves` how those of `curves` learn.
+    """
+    # Altair and Vega take a second to load, which judging alone does not need.
+    from attnlab.figures.base import png, svg
+    from attnlab.ui.cards import cards, figure
+    from attnlab.ui.curves import learning_curve
+
+    charts = {}
+    by_name = {record.name: record for runs in records.values() for record in runs}
+    if panel := _panel(recipe.pictures, records):
+        arm_of = {record.name: arm for arm, runs in records.items() for record in runs}
+        made = cards(panel, by_name)
+        charts["attention"] = figure(
+            [
+                replace(card, look=card.look._replace(title=arm_of[card.takes[0].run]))
+                for card in made
+            ]
+        )
+    if panel := _panel(recipe.curves, records):
+        charts["curves"] = learning_curve(panel, by_name)
+    for name, chart in charts.items():
+        write.make_directory(folder / "figures")
+        write.replace(folder / "figures" / f"{name}.svg", svg(chart).encode())
+        write.replace(folder / "figures" / f"{name}.png", png(chart))
+
+
+def _panel(arms: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Panel | None:
+    results = {record.name: record.result for arm in arms for record in records.get(arm, ())}
+    finished = {name: result for name, result in results.items() if result is not None}
+    return compare(finished, allow=("budget",))[0] if finished else None

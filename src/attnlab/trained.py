@@ -1,0 +1,170 @@
+"""A trained run in Python: its model, data and config, ready to be asked."""
+
+import copy
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlab.assemble import Experiment
+from attnlab.callbacks.recorder import patterns
+from attnlab.config import Config, changed, packages
+from attnlab.dataset.base import Batch, Dataset
+from attnlab.errors import RequestError
+from attnlab.evidence.evaluate import evaluate
+from attnlab.evidence.look import Seen, look
+from attnlab.model.base import Model
+from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.patterns import Pattern
+from attnlab.runs.record import Record, resolve
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's newest checkpoint, in evaluation mode, with what it was trained on.
+
+    `record` and `edit` of `attnlab` reach into `model` while a text is asked.
+    """
+
+    record: Record
+    step: int
+    experiment: Experiment
+    model: Model
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.experiment.dataset
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.experiment.config.values
+
+    def __call__(self, text: str) -> Float[Tensor, " output"]:
+        """The logits of what the model answers to a text; the last, where it answers at several."""
+        asked = self.experiment.objective.ask(self.read(text))
+        with torch.no_grad(), self.precision():
+            return self.model(asked.inputs, asked.at, asked.valid)[0][0, -1]
+
+    def read(self, text: str) -> Batch:
+        """Part a text into the run's tokens. Raises RequestError for words it does not have."""
+        try:
+            return self.dataset.read(text)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+
+    def look(self, text: str) -> tuple[Seen, list[Pattern]]:
+        """See who looks at whom in a text, and the same in the form of the record."""
+        seen = look(self.model, self.experiment.objective, self.read(text), self.precision)
+        return seen, patterns(seen, self.dataset.tokens, self.step, text)
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """Loss and metrics on a whole split."""
+        experiment = self.experiment
+        return evaluate(
+            self.model,
+            experiment.objective,
+            self.dataset.splits[split],
+            experiment.metrics,
+            batch_size=max(experiment.batch_size, 256),
+            precision=self.precision,
+        )
+
+    def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
+        """Name the likeliest outputs, each with its probability."""
+        names = self.dataset.classes or self.dataset.tokens
+        best = logits.float().softmax(dim=0).topk(min(count, len(logits)))
+        return [
+            (names[at], p)
+            for p, at in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def precision(self) -> Callable[[], AbstractContextManager]:
+        """The context of a forward pass, as in training."""
+        kind = MIXED.get(self.config["trainer"]["precision"])
+        return nullcontext if kind is None else partial(torch.autocast, "cpu", kind)
+
+
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+WHOLE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
+
+
+def load(
+    run: str | Path,
+    *,
+    runs_dir: str | Path | None = None,
+    config_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Trained:
+    """Load a run, named by its directory or a unique prefix of its name, onto the CPU.
+
+    `runs_dir` is $ATTNLAB_RUNS or "runs" unless given. `overrides` change the data
+    ("dataset.length=128"), not the weights. A run with parts of your own needs the `config_dir`
+    that it was trained with. Raises RequestError where there is no such run or no checkpoint.
+    """
+    directory = Path(runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
+    record = resolve(str(run), directory)
+    checkpoint, damaged = newest_checkpoint(record.path)
+    if checkpoint is None:
+        said = "; ".join(damaged) or f"it is {record.state}"
+        raise RequestError(f"{record.name} has no checkpoint that can be loaded: {said}")
+    if wrong := [word for word in overrides if not word.startswith("dataset.")]:
+        raise RequestError(
+            f"{', '.join(wrong)}: a trained run can only meet other data; give dataset.KEY=VALUE"
+        )
+    trusted = ["attnlab"]
+    if config_dir is not None:
+        trusted += packages(Path(config_dir).resolve())
+        # The user's own package usually lies where the command is typed.
+        sys.path.insert(0, str(Path.cwd()))
+    config = _config(record.identity, trusted)
+    trained_on = Experiment(config)
+    experiment = Experiment(changed(config, overrides)) if overrides else trained_on
+    return Trained(record, checkpoint.step, experiment, _model(experiment, trained_on, checkpoint))
+
+
+def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
+    """Turn an identity back into the config that it was made from."""
+    values = copy.deepcopy({k: v for k, v in identity.items() if k not in ("variant", "parent")})
+    choices = {"variant": identity["variant"], "dataset": values["dataset"].pop("name")}
+    values["trainer"]["accelerator"] = "auto"
+    return changed(Config(values, choices, tuple(trusted)), ())
+
+
+def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoint) -> Model:
+    before, now = trained_on.dataset, experiment.dataset
+    if (before.tokens, before.classes) != (now.tokens, now.classes):
+        raise RequestError(
+            "the run was trained on other tokens or classes than these data have; "
+            "change only knobs that leave the vocabulary as it is"
+        )
+    state = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
+    prefix = "model."
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in state["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    model = experiment.model
+    dtype = WHOLE.get(experiment.config.values["trainer"]["precision"])
+    try:
+        (model.to(dtype) if dtype else model).load_state_dict(weights)
+    except RuntimeError as error:
+        if now.max_length != before.max_length:
+            raise RequestError(
+                f"the run learned positions for {before.max_length} tokens, and these data have "
+                f"{now.max_length}; train with model/position=rope, or use shorter data"
+            ) from error
+        raise RequestError(
+            f"the weights do not fit the code, which has changed since: {error}"
+        ) from error
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,172 @@
+"""What was recorded of a run on one sentence, step by step, in the bytes that a page carries."""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from attnlab.figures.attention import MEANT, OTHER, View
+from attnlab.runs.patterns import INFLUENCE, Pattern
+
+MOST_TOKENS = 64
+"""Tokens of a longer sequence that are shown: those up to the one that the model answers from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What one tap passed, or the influence: a code for each weight, as in the record."""
+
+    name: str
+    query_at: Sequence[int]
+    codes: UInt8[np.ndarray, "step head query key"]
+
+    @property
+    def is_attention(self) -> bool:
+        return self.name != INFLUENCE
+
+    @property
+    def layer(self) -> int | None:
+        """The block that the tap is in, counted from 0."""
+        found = re.match(r"blocks\.(\d+)\.", self.name)
+        return int(found[1]) if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """One probe of one run, over the steps at which all its sources were recorded."""
+
+    probe: str
+    tokens: Sequence[str]
+    asked_at: int
+    steps: Sequence[int]
+    sources: Sequence[Source]
+    cut: int
+    """Tokens of the sequence that are not shown."""
+    roles: Mapping[int, str]
+    """What a token is to the question, by its position."""
+
+    @cached_property
+    def heads(self) -> list[tuple[int, int]]:
+        """All (source, head), attention first."""
+        of = [(at, head) for at, s in enumerate(self.sources) for head in range(s.codes.shape[1])]
+        return sorted(of, key=lambda pair: not self.sources[pair[0]].is_attention)
+
+    @property
+    def has_attention(self) -> bool:
+        return any(source.is_attention for source in self.sources)
+
+    def head_at(self, layer: int | float | None, head: int | float | None) -> int:
+        """Find a head, or the first of the last layer, or the influence where there is no other."""
+        chosen = [
+            at
+            for at, (source, number) in enumerate(self.heads)
+            if (self.sources[source].layer, number) == (layer, head)
+        ]
+        attention = [at for at, (s, _) in enumerate(self.heads) if self.sources[s].is_attention]
+        lasts = [at for at in attention if self.heads[at][0] == self.heads[attention[-1]][0]]
+        return next(iter([*chosen, *lasts, 0]))
+
+    def head_name(self, head: int) -> str:
+        """Say which head this is; layers and heads count from 0, as in the record."""
+        at, number = self.heads[head]
+        source = self.sources[at]
+        if not source.is_attention:
+            return "influence (gradient x input)"
+        where = source.name if source.layer is None else f"layer {source.layer}"
+        return f"{where}, head {number}"
+
+    def weights(self, head: int, query: int, step: int = -1) -> Float[np.ndarray, " key"]:
+        """Give what a head pays to each token, from the query or else from where it is asked."""
+        source, number = self.heads[head]
+        codes = self.sources[source].codes[step, number, self._row(source, query)]
+        return (codes.astype(np.float64) / 255) ** 2
+
+    def view(self, head: int, query: int | None = None, step: int = -1, title: str = "") -> View:
+        """Give the picture of one head at one of the steps."""
+        query = self.asked_at if query is None else query
+        shown = self.sources[self.heads[head][0]].query_at[self._row(self.heads[head][0], query)]
+        weights = self.weights(head, query, step)
+        return View(title or self.probe, self.tokens, shown, weights, self.roles)
+
+    def packed(self) -> dict[str, Any]:
+        """Write it for the page's script."""
+        return {
+            "steps": list(self.steps),
+            "asked": self.asked_at,
+            "keys": len(self.tokens),
+            "heads": [list(pair) for pair in self.heads],
+            "sources": [
+                {
+                    "queries": list(source.query_at),
+                    "heads": source.codes.shape[1],
+                    "codes": base64.b64encode(source.codes.tobytes()).decode(),
+                }
+                for source in self.sources
+            ],
+        }
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a page."""
+        return sum(source.codes.size for source in self.sources) * 4 // 3
+
+    def _row(self, source: int, query: int) -> int:
+        queries = self.sources[source].query_at
+        return next((list(queries).index(q) for q in (query, self.asked_at) if q in queries), -1)
+
+
+def films(patterns: Sequence[Pattern], dataset: str, most: int = 2) -> list[Film]:
+    """Put the patterns of a run together, for the first `most` probes."""
+    probes = list(dict.fromkeys(pattern.probe for pattern in patterns))[:most]
+    return [_film([p for p in patterns if p.probe == probe], dataset) for probe in probes]
+
+
+def roles(tokens: Sequence[str], dataset: str) -> Mapping[int, str]:
+    """Say which noun of a sentence of `pronoun` is meant; nothing of another dataset's."""
+    if dataset != "pronoun":
+        return {}
+    # The task loads torch, which a page of another one does not need.
+    from attnlab.dataset.pronoun import ADJECTIVES, NOUNS
+
+    nouns, adjectives = (
+        {word: kind for kind, text in words.items() for word in text.split()}
+        for words in (NOUNS, ADJECTIVES)
+    )
+    deciding = {adjectives[token] for token in tokens if token in adjectives}
+    places = {at: nouns[token] for at, token in enumerate(tokens) if token in nouns}
+    return {at: MEANT if kind in deciding else OTHER for at, kind in places.items()}
+
+
+def _film(patterns: Sequence[Pattern], dataset: str) -> Film:
+    names = list(dict.fromkeys(pattern.source for pattern in patterns))
+    by = {(pattern.step, pattern.source): pattern for pattern in patterns}
+    steps = sorted({step for step, _ in by if all((step, name) in by for name in names)})
+    first = patterns[0]
+    end = min(len(first.tokens), max(first.asked_at + 1, MOST_TOKENS))
+    window = slice(max(0, end - MOST_TOKENS), end)
+    tokens = list(first.tokens[window])
+    return Film(
+        probe=first.probe,
+        tokens=tokens,
+        roles=roles(tokens, dataset),
+        asked_at=first.asked_at - window.start,
+        steps=steps,
+        sources=[_source([by[step, name] for step in steps], window) for name in names],
+        cut=len(first.tokens) - (end - window.start),
+    )
+
+
+def _source(patterns: Sequence[Pattern], window: slice) -> Source:
+    first = patterns[0]
+    rows = [row for row, at in enumerate(first.query_at) if window.start <= at < window.stop]
+    weights = np.stack([pattern.weights[:, rows, window] for pattern in patterns])
+    return Source(
+        name=first.source,
+        query_at=[first.query_at[row] - window.start for row in rows],
+        codes=np.rint(255 * np.sqrt(np.minimum(weights, 1))).astype(np.uint8),
+    )

@@ -1,0 +1,24 @@
+"""Small models whose attention is sharp enough to matter, without training."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from attnlab.assemble import Experiment
+
+SMALL = ("dataset.num_train=100", "dataset.num_validation=60", "dataset.num_test=60")
+
+
+@pytest.fixture
+def experiment(composed) -> Callable[..., Experiment]:
+    """Make an untrained experiment on `pronoun`; its weights are thrice as large as they start."""
+
+    def make(*overrides: str) -> Experiment:
+        made = Experiment(composed("dataset=pronoun", *SMALL, *overrides))
+        with torch.no_grad():
+            for weights in made.model.parameters():
+                weights *= 3
+        return made
+
+    return make

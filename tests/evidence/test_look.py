@@ -1,0 +1,97 @@
+"""What is seen is what the model does, and seeing changes nothing."""
+
+import pytest
+import torch
+from einops import rearrange
+
+from attnlab.dataset.base import Batch
+from attnlab.evidence.influence import influence
+from attnlab.evidence.look import look
+from attnlab.tap import edit
+from tests.conftest import choices
+
+TEXT = "The animal didn't cross the street because it was too tired."
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+@pytest.mark.parametrize("variant", choices("variant"))
+def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, variant, causal):
+    made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
+    model, asked = made.model.double().eval(), made.objective.ask(made.dataset.read(TEXT))
+    logits, shares = influence(model, asked)
+    best = int(logits[0, -1].argmax())
+
+    def answer(token: int, scale: float) -> float:
+        def stretch(_name: str, vectors: torch.Tensor) -> torch.Tensor:
+            stretched = vectors.clone()
+            stretched[:, token] *= scale
+            return stretched
+
+        with torch.no_grad(), edit(model, "embedded", stretch):
+            return float(model(asked.inputs, asked.at, asked.valid)[0][0, -1, best])
+
+    step = 1e-3
+    slopes = torch.tensor(
+        [
+            (answer(token, 1 + step) - answer(token, 1 - step)) / (2 * step)
+            for token in range(asked.inputs.shape[1])
+        ]
+    ).abs()
+    torch.testing.assert_close(shares[0], (slopes / slopes.sum()).float(), atol=1e-4, rtol=1e-3)
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(experiment):
+    for variant in ("multihead", "lstm"):
+        made = experiment(f"variant={variant}")
+        batch = made.dataset.splits["test"].batch(torch.arange(5).numpy())
+        _, shares = influence(made.model.eval(), made.objective.ask(batch))
+        assert batch.valid is not None
+        assert (shares[~batch.valid] == 0).all()
+        for row in range(5):
+            length = int(batch.valid[row].sum())
+            assert batch.at is not None
+            one_row = slice(row, row + 1)
+            alone = Batch(batch.inputs[one_row, :length], batch.targets[one_row], batch.at[one_row])
+            _, one = influence(made.model, made.objective.ask(alone))
+            torch.testing.assert_close(shares[row, :length], one[0], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", choices("variant"))
+def test_looking_leaves_no_trace(experiment, variant):
+    made = experiment(f"variant={variant}", "model.dropout=0.2", "depth=shallow")
+    model, probe = made.model.train(), made.dataset.read(TEXT)
+    before = torch.get_rng_state()
+    seen = look(model, made.objective, probe)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert all(weights.grad is None for weights in model.parameters())
+    assert all(not module._forward_hooks for module in model.modules())
+    again = look(model, made.objective, probe)
+    assert torch.equal(seen.answer, again.answer)
+
+
+def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
+    made = experiment("depth=shallow", "variant=multihead")
+    model, probe = made.model, made.dataset.read(TEXT)
+    seen = look(model, made.objective, probe)
+    (pattern,) = seen.patterns.values()
+    block = model.blocks[0]
+    at = torch.arange(probe.inputs.shape[1])
+    x = block.mixer_norm(model.position.embed(model.embedding(probe.inputs), at))
+    query, key, _ = (
+        rearrange(part, "1 s (h d) -> h s d", h=4)
+        for part in block.mixer.query_key_value(x).chunk(3, dim=-1)
+    )
+    expected = (query @ key.transpose(1, 2) / 4).softmax(dim=-1)
+    torch.testing.assert_close(pattern, expected)
+    assert made.dataset.tokens[probe.inputs[0, seen.asked_at]] == "it"
+    torch.testing.assert_close(seen.answer, model.eval()(probe.inputs, probe.at)[0][0, 0])
+
+
+def test_a_causal_model_is_asked_at_the_end_and_never_looks_ahead(experiment):
+    made = experiment("objective.causal=true")
+    seen = look(made.model, made.objective, made.dataset.read(TEXT))
+    assert seen.asked_at == len(seen.inputs) - 1
+    for pattern in seen.patterns.values():
+        assert (pattern.triu(1) == 0).all()

@@ -1,0 +1,330 @@
+"""`attnlab reproduce` trains, judges and writes; what it is told twice it does once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnlab.callbacks.timekeeper import Interrupted
+from attnlab.cli import main
+from attnlab.reproduce import readme, recipe, results, run
+from attnlab.runs.record import find_runs
+from tests.child import wait_for
+from tests.reproduce.fabricated import accuracies, claim, folder, read
+from tests.reproduce.fabricated import results as fabricated
+
+TINY = (
+    "dataset=pronoun",
+    "debug=tiny",
+    "dataset.num_train=100",
+    "dataset.num_validation=20",
+    "dataset.num_test=20",
+    "model.d_model=16",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=4",
+    "trainer.val_check_interval=2",
+)
+ARMS = {"a": ["variant=vanilla", "depth=shallow"], "b": ["variant=lstm", "depth=shallow"]}
+CLAIMS = {
+    "sure": claim(arms=["a", "b"], at_least=0),
+    "steps": claim("steps until validation.accuracy >= 0", exactly=2),
+}
+KEYS = ["paper", "claim", "scale", "verdict", "theirs", "ours", "n", "low", "high", "needed"]
+
+MADE = {"results/check.json", "README.md", "figures/attention.svg", "figures/attention.png"}
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a tiny recipe; runs go beside it."""
+    monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path / "runs"))
+    return folder(tmp_path / "experiments", CLAIMS, ARMS, TINY)
+
+
+def reproduce(place: Path, *words: str) -> int:
+    return main(["reproduce", "tiny", "--experiments", str(place.parent), *words])
+
+
+def tree(path: Path) -> set[str]:
+    return {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_recipe_is_trained_judged_and_written_and_the_second_time_only_judged(place, capsys):
+    before = tree(place)
+    assert reproduce(place, "-j", "1", "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert "[6/6] b seed 2: test/accuracy" in err
+    told = json.loads(out)
+    assert [(o["claim"], o["verdict"], o["n"]) for o in told] == [
+        ("sure/a", "holds", 3), ("sure/b", "holds", 3), ("steps/a", "holds", 3),
+    ]  # fmt: skip
+    assert tree(place) - before == MADE
+
+    kept = results.read(place, "check")
+    assert kept is not None
+    runs_dir = place.parents[1] / "runs/reproduce/tiny-check"
+    records = {record.name: record.result for record in find_runs(runs_dir)}
+    assert len(records) == 6
+    for arm, words in ARMS.items():
+        of_arm = kept["arms"][arm]
+        assert of_arm["overrides"] == [*TINY, *words]
+        assert [r["seed"] for r in of_arm["runs"]] == [0, 1, 2]
+        for measured in of_arm["runs"]:
+            result = records[measured["name"]]
+            assert result is not None
+            assert result["variant"] == words[0].removeprefix("variant=")
+            assert measured["metrics"] == result["metrics"]
+            assert measured["tables"]["validation"]["step"] == [2, 4]
+            assert list(measured["tables"]["validation"]) == ["step", "accuracy"]
+    mean = sum(r["metrics"]["test/accuracy"] for r in kept["arms"]["a"]["runs"]) / 3
+    assert told[0]["ours"] == pytest.approx(mean)
+
+    written = {name: (place / name).read_bytes() for name in ("results/check.json", "README.md")}
+    assert reproduce(place, "-j", "1") == 0
+    assert capsys.readouterr().out.count("(done before)") == 6
+    assert {name: (place / name).read_bytes() for name in written} == written
+
+
+def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
+    place, capsys, monkeypatch
+):
+    begun, before = [], tree(place)
+    train = run.run
+
+    def interrupted(config, console):
+        begun.append(config)
+        if len(begun) == 3:
+            raise Interrupted(1)
+        return train(config, console)
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert reproduce(place, "-j", "1") == 130
+    assert "the same command goes on from there" in capsys.readouterr().out
+    assert (len(begun), tree(place)) == (3, before)
+    monkeypatch.setattr(run, "run", train)
+    assert reproduce(place, "-j", "1") == 0
+    assert capsys.readouterr().out.count("(done before)") == 2
+
+
+def test_a_run_that_fails_is_named_and_fails_its_claims(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path / "runs"))
+    hot = ["optimizer.lr=1e30", "optimizer.gradient_clip=null", "schedule=constant"]
+    arms = {"a": ["variant=vanilla"], "hot": ["variant=vanilla", *hot]}
+    claims = {"fine": claim(at_least=0), "hot": claim(arms=["hot"], at_least=0)}
+    place = folder(tmp_path / "experiments", claims, arms, TINY)
+    for _ in range(2):
+        assert reproduce(place, "-j", "1", "--format", "json") == 1
+        fine, hot = json.loads(capsys.readouterr().out)
+        assert (fine["verdict"], hot["verdict"], hot["n"]) == ("holds", "fails", 0)
+        assert hot["note"] == "failed: hot seed 0, hot seed 1, hot seed 2"
+        kept = results.read(place, "check")
+        assert kept is not None
+        assert [f["seed"] for f in kept["arms"]["hot"]["failed"]] == [0, 1, 2]
+        assert all(f["error"].startswith("Diverged") for f in kept["arms"]["hot"]["failed"])
+    assert "3 runs failed." in (place / "README.md").read_text()
+
+
+def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
+    from attnlab.errors import RequestError
+
+    def no_data(config, console):
+        raise RequestError("there is no file")
+
+    monkeypatch.setattr(run, "run", no_data)
+    before = tree(place)
+    assert reproduce(place, "-j", "1") == 2
+    assert "6 runs could not be done; there is no file" in capsys.readouterr().err
+    assert tree(place) == before
+
+
+def test_other_seeds_than_those_committed_need_another_place(place, capsys):
+    before = tree(place)
+    assert reproduce(place, "--seeds", "1") == 2
+    assert "name another place for these results with -o" in capsys.readouterr().err
+    other = place.parents[1] / "other"
+    assert reproduce(place, "-j", "1", "--seeds", "1", "-o", str(other), "--format", "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {(o["verdict"], o["n"], o["needed"]) for o in told} == {("not_run", 1, 3)}
+    assert tree(place) == before
+    assert tree(other) == MADE
+    assert "| 1/3 | not_run |" in (other / "README.md").read_text()
+
+
+def test_judging_again_needs_no_training_and_no_torch(place):
+    kept = fabricated(read(place.parent), {a: accuracies(0.5, 0.6, 0.7) for a in "ab"})
+    for of_arm in kept["arms"].values():
+        for measured in of_arm["runs"]:
+            measured["tables"] = {"validation": {"step": [2], "accuracy": [0.5]}}
+    results.write(place, kept)
+    script = (
+        "import sys; from attnlab.cli import main; "
+        f"at = ['--experiments', {str(place.parent)!r}]; "
+        "code = main(['reproduce', 'tiny', '--judge', *at]) or main(['reproduce', *at]); "
+        "sys.exit(code or ' '.join({'torch', 'hydra', 'pyarrow'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("scale check: 3 holds\n") == 2
+    assert max(map(len, done.stdout.replace(str(place), "").splitlines())) <= 80
+    assert not (place.parents[1] / "runs").exists()
+
+
+def test_a_claim_that_fails_is_exit_code_1_but_listing_it_is_none(place, capsys):
+    folder(place.parent, {"high": claim(at_least=0.99)}, ARMS, TINY)
+    results.write(place, fabricated(read(place.parent), {"a": accuracies(0.5, 0.6, 0.7)}))
+    assert reproduce(place, "--judge", "--format", "json") == 1
+    (judged,) = json.loads(capsys.readouterr().out)
+    assert list(judged) == [*KEYS, "tolerance", "note"]
+    assert judged | {"low": 0, "high": 0} == {
+        "paper": "tiny", "claim": "high/a", "scale": "check", "verdict": "fails",
+        "theirs": "they say", "ours": pytest.approx(0.6), "n": 3, "low": 0, "high": 0,
+        "needed": 3, "tolerance": ">= .99", "note": "",
+    }  # fmt: skip
+    assert main(["reproduce", "--experiments", str(place.parent), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [judged]
+
+
+def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):
+    assert main(["reproduce"]) == 0
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.isascii()
+    assert main(["reproduce", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {o["paper"] for o in told} == set(recipe.papers(recipe.experiments_dir()))
+    assert all(o["claim"] in table for o in told)
+    assert {o["verdict"] for o in told} <= {"holds", "fails", "not_run"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tinny"], "there is no recipe for 'tinny'; did you mean tiny?"),
+        (["tiny", "--scale", "paper"], "tiny has no recipe at --scale paper; there is check"),
+        (["tiny", "--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["tiny", "--jobs", "0"], "--jobs 0 must be at least 1"),
+        (["tiny", "--judge", "--seeds", "3"], "leave --seeds out"),
+        (["--judge"], "--judge needs a PAPER: tiny"),
+    ],
+)
+def test_a_wrong_request_exits_2_and_writes_nothing(place, capsys, words, said):
+    before = tree(place.parents[1])
+    assert main(["reproduce", "--experiments", str(place.parent), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert tree(place.parents[1]) == before
+
+
+def test_a_faulty_arm_stops_all_before_anything_is_written(place, capsys):
+    folder(place.parent, CLAIMS, {**ARMS, "c": ["model.num_haeds=2"]}, TINY)
+    before = tree(place.parents[1])
+    assert reproduce(place) == 2
+    assert "tiny/check.yaml: c: model.num_haeds" in capsys.readouterr().err
+    assert tree(place.parents[1]) == before
+
+
+def test_damaged_results_are_refused(place, capsys):
+    (place / "results").mkdir()
+    for text, said in (("{", "is damaged"), ('{"schema": 9}', "has schema 9")):
+        results.path(place, "check").write_text(text)
+        assert reproduce(place, "--judge") == 2
+        assert said in capsys.readouterr().err
+
+
+def test_an_installed_recipe_is_not_written_into(place, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("attnlab.commands.reproduce.shipped_dir", lambda: place.parent)
+    monkeypatch.chdir(tmp_path)
+    before = tree(place)
+    assert reproduce(place, "--judge") == 0
+    assert tree(place) == before
+    assert tree(tmp_path / "experiments-results") == {"tiny/README.md"}
+
+
+def test_the_readme_shows_verdicts_provenance_arms_and_curves(tmp_path):
+    slow = claim("steps until test.accuracy >= 0.9", ["b"], minus="a", at_least=0)
+    folder(tmp_path, {"high": claim(at_least=0.5), "slow": slow})
+    tiny = read(tmp_path)
+    runs = {"a": accuracies(0.5, 0.6, 0.7), "b": accuracies(0.5, 0.6, 0.7)}
+    for arm, values in (("a", [0.5, 0.95]), ("b", [0.2, 0.4])):
+        for measured in runs[arm]:
+            measured["tables"] = {"test": {"step": [25, 50], "accuracy": values}}
+    text = readme.text({"check": tiny}, {"check": fabricated(tiny, runs)}, tmp_path)
+    lines = text.splitlines()
+    assert lines[0] == "# tiny"
+    assert (
+        "6 runs at commit 0123456789, on x86_64 cpu (threads: 1), python 3.11, torch 2.13." in text
+    )
+    # 0.6 and the t quantile 4.3027 times .1 / sqrt(3).
+    row = "| high/a: `test/accuracy` | they say | >= .5 | .60 [.35, .85] | 3/3 | holds |"
+    assert row in lines
+    (late,) = (line for line in lines if line.startswith("| slow/b"))
+    assert "450 [450, 450]" in late
+    assert late.endswith("holds (3 of 3 seeds never got there; their last step is counted) |")
+    assert "| a | `variant=vanilla` | 1,000 | test/accuracy .60 [.35, .85] | 1 |" in lines
+    assert lines[lines.index("| step | a | b |") + 2 :][:2] == [
+        "| 25 | .5 [.5, .5] | .2 [.2, .2] |",
+        "| 50 | .95 [.95, .95] | .4 [.4, .4] |",
+    ]
+
+
+LONG = [*TINY[:-2], "trainer.max_steps=20000", "trainer.val_check_interval=20000"]
+
+
+@pytest.fixture
+def process(place: Path) -> Iterator[subprocess.Popen[str]]:
+    """A recipe of six long runs, two of which are being trained."""
+    folder(place.parent, CLAIMS, ARMS, LONG)
+    words = ["reproduce", "tiny", "--experiments", str(place.parent), "-j", "2"]
+    command = [sys.executable, "-m", "attnlab.cli", *words]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        wait_for(lambda: trains(place.parents[1] / "runs/reproduce/tiny-check"), 240)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def trains(runs_dir: Path) -> bool:
+    beats = [path.read_text().split() for path in runs_dir.glob("*/attempts/1/beat")]
+    return len(beats) == 2 and all(beat and int(beat[1]) > 0 for beat in beats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+def test_an_interruption_saves_what_is_running_and_begins_nothing_more(place, process, how):
+    if how == "ctrl-c":
+        # A terminal sends it to the whole group.
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "")
+    assert out.endswith("interrupted; the same command goes on from there\n")
+    records = find_runs(place.parents[1] / "runs/reproduce/tiny-check")
+    assert [record.state for record in records] == ["interrupted"] * 2
+    for record in records:
+        assert list((record.path / "attempts/1/checkpoints").glob("*.ckpt")), "nothing was saved"
+    assert not (place / "results").exists()
+
+
+@pytest.mark.slow
+def test_what_was_started_ends_with_a_killed_parent(process):
+    import psutil
+
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive

@@ -1,0 +1,173 @@
+"""A verdict is what the claim says of the numbers, by an independent calculation."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from attnlab.errors import RequestError
+from attnlab.reproduce.judge import judge
+from tests.reproduce.fabricated import accuracies, claim, folder, read, results, run, verdict
+
+
+def curve(values, steps=(25, 50, 75)):
+    return {"test": {"step": list(steps), "accuracy": list(values)}}
+
+
+def speed(seed, *values):
+    return run(seed, steps=75, tables=curve(values))
+
+
+@pytest.mark.parametrize(
+    ("bound", "values", "expected"),
+    [
+        ({"exactly": 0}, (0.0, 0.0, 0.0), "holds"),
+        ({"exactly": 0}, (0.0, 1e-12, 0.0), "fails"),
+        ({"exactly": 0.5}, (0.4, 0.5, 0.6), "fails"),
+        ({"at_least": 0.5}, (0.4, 0.5, 0.6), "holds"),
+        ({"at_least": 0.5}, (0.4, 0.5, 0.59), "fails"),
+        ({"at_least": 0.5, "in_every_seed": True}, (0.5, 0.5, 0.6), "holds"),
+        ({"at_least": 0.5, "in_every_seed": True}, (0.49, 0.9, 0.9), "fails"),
+        ({"at_most": 0.5}, (0.4, 0.5, 0.6), "holds"),
+        ({"at_most": 0.5}, (0.4, 0.5, 0.61), "fails"),
+        ({"at_most": 0.5, "in_every_seed": True}, (0.5, 0.5, 0.4), "holds"),
+        ({"at_most": 0.5, "in_every_seed": True}, (0.51, 0.1, 0.1), "fails"),
+        ({"near": 0.5, "tolerance": 0.1}, (0.6, 0.6, 0.6), "holds"),
+        ({"near": 0.5, "tolerance": 0.1}, (0.4, 0.4, 0.4), "holds"),
+        ({"near": 0.5, "tolerance": 0.1}, (0.61, 0.61, 0.61), "fails"),
+        ({"near": 0.5, "tolerance": 0.1}, (0.39, 0.39, 0.39), "fails"),
+    ],
+)
+def test_each_kind_holds_up_to_its_threshold_and_fails_beyond(tmp_path, bound, values, expected):
+    told = verdict(tmp_path, claim(**bound), {"a": accuracies(*values)})
+    assert told.verdict == expected
+    assert told.ours.mean == pytest.approx(sum(values) / 3)
+
+
+@pytest.mark.parametrize("kind", ["at_least", "at_most"])
+@pytest.mark.parametrize("margin", [0.001, -0.001])
+def test_an_interval_excludes_what_scipy_says_it_excludes(tmp_path, kind, margin):
+    values = [0.61, 0.66, 0.72]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    excluded = low - margin if kind == "at_least" else high + margin
+    mean = float(np.mean(values))
+    bound: Any = {kind: mean, "interval_excludes": float(excluded)}
+    told = verdict(tmp_path, claim(**bound), {"a": accuracies(*values)})
+    assert told.verdict == ("holds" if margin > 0 else "fails")
+    assert told.ours[1:] == pytest.approx((mean, low, high))
+
+
+def test_a_difference_is_paired_by_seed_as_scipy_pairs_it(tmp_path):
+    a, b = [0.9, 0.7, 0.85], [0.8, 0.61, 0.73]
+    given = claim(arms=["a"], minus="b", at_least=0, interval_excludes=0)
+    # Another order of the seeds, and one that the other arm lacks.
+    theirs = [*accuracies(*b)[::-1], run(3, test_accuracy=0.0)]
+    told = verdict(tmp_path, given, {"a": accuracies(*a), "b": theirs})
+    reference = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert told.verdict == "holds"
+    assert told.ours == pytest.approx((3, np.mean(np.subtract(a, b)), *reference))
+    # Unpaired, these arms do not differ.
+    _, p = stats.ttest_ind(a, b)
+    assert float(p) > 0.05  # pyright: ignore[reportArgumentType]
+
+
+def test_a_difference_that_may_be_nothing_fails(tmp_path):
+    given = claim(arms=["a"], minus="b", at_least=0, interval_excludes=0)
+    runs = {"a": accuracies(0.9, 0.7, 0.8), "b": accuracies(0.8, 0.75, 0.7)}
+    assert verdict(tmp_path, given, runs).verdict == "fails"
+    assert verdict(tmp_path, given, {"a": runs["a"], "b": runs["a"]}).verdict == "fails"
+
+
+def test_the_difference_of_two_metrics_is_taken_within_each_run(tmp_path):
+    runs = [run(s, test_accuracy=1 - s / 100, pronoun_cut=0.7 - s / 100) for s in range(3)]
+    told = verdict(tmp_path, claim("test/accuracy - pronoun/cut", at_least=0.3), {"a": runs})
+    # .9 - .6 is less than .3 by rounding alone.
+    assert told.verdict == "holds"
+    assert told.ours[1:] == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_the_steps_are_those_of_the_first_row_that_is_good_enough(tmp_path):
+    runs = [speed(0, 0.2, 0.98, 0.5), speed(1, 0.98, 1.0, 1.0), speed(2, 0.1, 0.97, 0.99)]
+    told = verdict(tmp_path, claim("steps until test.accuracy >= 0.98", at_most=50), {"a": runs})
+    assert (told.ours.mean, told.verdict, told.note) == (50, "holds", "")
+    falling = claim("steps until test.accuracy <= 0.2", exactly=25)
+    down = [speed(s, 0.2, 0.1, 0.3) for s in range(3)]
+    assert verdict(tmp_path, falling, {"a": down}).verdict == "holds"
+
+
+STEPS = "steps until test.accuracy >= 0.98"
+SLOW, FAST = (0.1, 0.2, 0.3), (1.0, 1.0, 1.0)
+
+
+def test_steps_never_reached_count_as_the_last_step_and_are_said(tmp_path):
+    runs = {"a": [speed(s, *SLOW) for s in range(3)], "b": [speed(s, *FAST) for s in range(3)]}
+    given = claim(STEPS, minus="b", at_least=0, interval_excludes=0)
+    told = verdict(tmp_path, given, runs)
+    assert (told.verdict, told.ours.mean) == ("holds", 50)
+    assert told.note == "3 of 3 seeds never got there; their last step is counted"
+
+
+@pytest.mark.parametrize(
+    ("given", "slow"),
+    [
+        (claim(STEPS, minus="b", at_least=-1000), "b"),
+        (claim(STEPS, at_most=1000), "a"),
+        (claim(STEPS, at_most=1000, in_every_seed=True), "a"),
+        (claim(STEPS, exactly=75), "a"),
+        (claim(STEPS, near=75, tolerance=1000), "a"),
+    ],
+)
+def test_steps_never_reached_cannot_speak_for_a_claim(tmp_path, given, slow):
+    runs = {arm: [speed(s, *FAST) for s in range(3)] for arm in ("a", "b")}
+    runs[slow] = [speed(0, *SLOW), *runs[slow][1:]]
+    assert verdict(tmp_path, given, runs).verdict == "fails"
+
+
+def test_too_few_seeds_are_no_verdict_but_the_numbers_are_shown(tmp_path):
+    told = verdict(tmp_path, claim(at_least=0.99), {"a": accuracies(0.5, 0.7)})
+    assert (told.verdict, told.ours.n, told.needed) == ("not_run", 2, 3)
+    assert told.ours.mean == pytest.approx(0.6)
+    lone = verdict(tmp_path, claim(at_least=0.1, interval_excludes=0), {"a": accuracies(0.5)})
+    assert (lone.verdict, lone.ours.low) == ("not_run", None)
+
+
+def test_a_failed_run_fails_the_claims_of_its_arm_alone(tmp_path):
+    path = folder(
+        tmp_path, {"mine": claim(arms=["a"], at_least=0), "b": claim(arms=["b"], at_least=0)}
+    )
+    recipe = read(path.parent)
+    runs = {"a": accuracies(0.9, 0.9), "b": accuracies(0.9, 0.9, 0.9)}
+    first, second = judge(recipe, results(recipe, runs, failed={"a": [2]}))
+    assert (first.verdict, first.note) == ("fails", "failed: a seed 2")
+    assert second.verdict == "holds"
+
+
+def test_nothing_is_judged_by_results_of_another_recipe(tmp_path):
+    folder(tmp_path, {"claim": claim(at_least=0)})
+    before = results(read(tmp_path), {"a": accuracies(0.9, 0.9, 0.9)})
+    folder(tmp_path, {"claim": claim(at_least=0)}, arms={"a": ["variant=moe"], "c": []})
+    changed = read(tmp_path)
+    (told,) = judge(changed, before)
+    assert (told.verdict, told.ours.n) == ("not_run", 0)
+    assert told.note == "the recipe of a has changed since"
+    folder(tmp_path, {"claim": claim(arms=["c"], at_least=0)}, arms={"a": [], "c": []})
+    (told,) = judge(read(tmp_path), before)
+    assert (told.verdict, told.note) == ("not_run", "the results lack c")
+    (told,) = judge(read(tmp_path), None)
+    assert (told.verdict, told.note) == ("not_run", "")
+
+
+def test_a_measure_that_no_run_has_is_refused_with_the_nearest_name(tmp_path):
+    with pytest.raises(RequestError, match="did you mean test/accuracy"):
+        verdict(tmp_path, claim("test/acuracy", at_least=0), {"a": accuracies(0.5, 0.5, 0.5)})
+    with pytest.raises(RequestError, match="no table `test`"):
+        verdict(tmp_path, claim(STEPS, at_least=0), {"a": accuracies(0.5, 0.5, 0.5)})
+
+
+def test_a_mean_of_what_is_no_number_holds_nothing(tmp_path):
+    bounds: list[Any] = [{"at_least": 0}, {"at_most": 1}, {"exactly": 0}]
+    for bound in [*bounds, {"near": 0.5, "tolerance": 9}]:
+        told = verdict(tmp_path, claim(**bound), {"a": accuracies(0.5, 0.5, math.nan)})
+        assert (told.verdict, told.ours.mean) == ("fails", None)

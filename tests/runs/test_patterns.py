@@ -1,0 +1,72 @@
+"""Patterns are read back as they were recorded, within the stated error and size."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.patterns import ERROR, TABLE, Pattern, decode, encode, recorded
+from attnlab.runs.record import Record
+
+WEIGHTS = arrays(np.float32, (2, 3, 5), elements=st.floats(0, 1, width=32))
+
+
+@given(WEIGHTS)
+def test_a_weight_is_read_back_within_the_stated_error(weights):
+    assert np.abs(decode(encode(weights), (2, 3, 5)) - weights).max() <= ERROR
+
+
+def test_small_weights_keep_their_digits():
+    small = np.linspace(0, 0.01, 1000, dtype=np.float32)[None, None]
+    assert np.abs(decode(encode(small), small.shape) - small).max() <= 0.0004
+    assert (decode(encode(np.array([[[0, 1]]], np.float32)), (1, 1, 2)) == [0, 1]).all()
+
+
+@pytest.mark.parametrize("wrong", [-0.01, 1.01, np.nan, np.inf])
+def test_what_is_no_weight_is_refused(wrong):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        encode(np.array([[[0.5, wrong]]], np.float32))
+
+
+def pattern(step: int, probe: str, seed: int = 0) -> Pattern:
+    weights = np.random.default_rng(seed).dirichlet(np.ones(4), (2, 4)).astype(np.float32)
+    tokens = ["the", "</script>", " ", "\u00e9"]
+    return Pattern(step, probe, "blocks.0.pattern", tokens, [0, 1, 2, 3], 3, weights)
+
+
+def test_patterns_are_read_back_from_the_record(tmp_path):
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    written = [pattern(s, p, s) for s in (0, 1, 10) for p in ("a", "b")]
+    for at in range(0, 6, 2):
+        attempt.append(TABLE, [one.row() for one in written[at : at + 2]])
+    attempt.close()
+    record = Record(tmp_path / "run")
+    for one, other in zip(recorded(record), written, strict=True):
+        for name in ("step", "probe", "source", "tokens", "query_at", "asked_at"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert np.abs(one.weights - other.weights).max() <= ERROR
+    assert [p.probe for p in recorded(record, step=10)] == ["a", "b"]
+    assert [p.step for p in recorded(record, probe="b")] == [0, 1, 10]
+    assert recorded(record, step=2) == []
+
+
+def test_a_run_without_patterns_has_none(tmp_path):
+    Attempt.claim(tmp_path / "run", {"seed": 0}).close()
+    assert recorded(Record(tmp_path / "run"), step=1, probe="a") == []
+
+
+def test_six_layers_of_eight_heads_on_64_tokens_take_a_fifth_of_a_megabyte(tmp_path):
+    draw = np.random.default_rng(0)
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    tokens, rows = [f"t{i}" for i in range(64)], []
+    for layer in range(6):
+        weights = draw.dirichlet(np.ones(64), (8, 64)).astype(np.float32)
+        source = f"blocks.{layer}.mixer.attend.pattern"
+        rows.append(Pattern(1, "a", source, tokens, list(range(64)), 63, weights).row())
+    attempt.append(TABLE, rows[:1])
+    before = (attempt.path / f"{TABLE}.arrow").stat().st_size
+    attempt.append(TABLE, rows)
+    attempt.close()
+    assert (attempt.path / f"{TABLE}.arrow").stat().st_size - before <= 200_000

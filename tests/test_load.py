@@ -1,0 +1,181 @@
+"""A trained run is asked again: in Python, and by attend, evaluate and ablate."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import attnlab
+from attnlab.cli import main
+from attnlab.errors import RequestError
+from tests import child
+
+TEXT = "The animal didn't cross the street because it was too tired."
+PRONOUN = ("dataset=pronoun", "dataset.num_train=600", "trainer.max_steps=30", "model.num_layers=2")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Small runs: two on `pronoun`, and two on `mqar` that differ in their positions."""
+    runs_dir = tmp_path_factory.mktemp("runs")
+    assert child.train(runs_dir, *PRONOUN, "variant=multihead") == 0
+    assert child.train(runs_dir, *PRONOUN, "variant=lstm") == 0
+    for position in ("learned", "rope"):
+        words = ("dataset=mqar", "dataset.length=32", f"model/position={position}")
+        assert child.train(runs_dir / position, *words) == 0
+    return runs_dir
+
+
+def said(capsys, *words: str) -> dict:
+    assert main([*words, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_three_lines_give_the_patterns_of_a_text(runs):
+    run = attnlab.load("pronoun-multihead", runs_dir=runs)
+    with attnlab.record(run.model, "*.pattern") as patterns:
+        logits = run(TEXT)
+    assert [p.shape for p in patterns.values()] == [(1, 4, 13, 13)] * 2
+    with attnlab.edit(run.model, "*.0.*.pattern", lambda name, value: value * 0):
+        assert not torch.allclose(run(TEXT), logits)
+    assert torch.equal(run(TEXT), logits)
+
+
+@pytest.mark.parametrize("name", ["pronoun-multihead", "pronoun-lstm", "learned", "rope"])
+def test_a_loaded_run_measures_what_the_run_did(runs, capsys, name):
+    directory, prefix = (runs, name) if name.startswith("pronoun") else (runs / name, "mqar")
+    result = attnlab.load(prefix, runs_dir=directory).record.result
+    assert result is not None
+    for split in ("test", "validation"):
+        words = ("evaluate", prefix, "--runs-dir", str(directory), "--split", split)
+        found = said(capsys, *words)
+        assert (found["split"], found["examples"], found["step"]) == (split, 20, result["steps"])
+        for metric, value in found["metrics"].items():
+            assert value == pytest.approx(result["metrics"][f"{split}/{metric}"], abs=1e-6)
+
+
+def test_evaluate_takes_other_data_and_says_so(runs, capsys):
+    where = ("--runs-dir", str(runs / "rope"))
+    found = said(capsys, "evaluate", "mqar", *where, "dataset.length=64", "dataset.num_test=30")
+    assert found["overrides"] == ["dataset.length=64", "dataset.num_test=30"]
+    assert found["examples"] == 30
+    assert main(["evaluate", "mqar", *where, "dataset.seed=1"]) == 0
+    assert "20 examples with dataset.seed=1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["learned", "dataset.length=64"], "learned positions for 32 tokens, and these data have"),
+        (["learned", "dataset.vocab_size=512"], "other tokens or classes"),
+        (["learned", "dataset.lenght=64"], "dataset.lenght: no such key; did you mean `length`?"),
+        (["learned", "optimizer.lr=1"], "a trained run can only meet other data"),
+        (["learned", "dataset.length=65"], "length=65 must be even"),
+        (["learned", "dataset.length=[1"], "cannot be read as KEY=VALUE"),
+    ],
+)
+def test_evaluate_refuses_what_cannot_be(runs, capsys, words, message):
+    where, override = words
+    assert main(["evaluate", "mqar", "--runs-dir", str(runs / where), override]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_attend_shows_the_row_of_the_query_and_the_answer_without_its_edges(runs, capsys):
+    found = said(capsys, "attend", "pronoun-multihead", TEXT, "--runs-dir", str(runs))
+    run = attnlab.load("pronoun-multihead", runs_dir=runs)
+    seen, _ = run.look(TEXT)
+    assert found["tokens"][found["query"]] == "it"
+    assert len(found["heads"]) == 8
+    for one in found["heads"]:
+        row = list(seen.patterns.values())[one["layer"]][one["head"], found["query"]]
+        assert one["weights"] == pytest.approx(row.tolist())
+    assert sum(found["influence"]) == pytest.approx(1, abs=1e-5)
+    rows = torch.cat([pattern[:, found["query"]] for pattern in seen.patterns.values()])
+    total = rows.sum(dim=0)
+    assert [one["key"] for one in found["cuts"]] == total.topk(3).indices.tolist()
+    for one in found["cuts"]:
+
+        def forbid(_name, scores, key=one["key"]):
+            changed = scores.clone()
+            changed[:, :, found["query"], key] = -torch.inf
+            return changed
+
+        with attnlab.edit(run.model, "*.scores", forbid):
+            answers = run.answers(run(TEXT))
+        assert [(a["output"], a["p"]) for a in one["answer"]] == [
+            (name, pytest.approx(p)) for name, p in answers
+        ]
+
+
+@pytest.mark.parametrize("name", ["pronoun-multihead", "pronoun-lstm"])
+def test_attend_fits_80_columns(runs, capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["attend", name, TEXT, "--runs-dir", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if line.startswith(">it"))
+    assert row.count(".") == (9 if name.endswith("head") else 1)
+
+
+def test_attend_asks_about_another_token(runs, capsys):
+    where = ("--runs-dir", str(runs))
+    for query, at in (("street", 6), ("the", 5), ("0", 0)):
+        found = said(capsys, "attend", "pronoun-m", TEXT, *where, "--query", query)
+        assert found["query"] == at
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["attend", "pronoun-m", "the walrus slept"], "no token 'walrus'"),
+        (["attend", "pronoun-m", "the animal slept"], "has no token 'slept'"),
+        (["attend", "pronoun-m", "the animal was tired"], 'asks about one "it"'),
+        (["attend", "pronoun-m", TEXT, "--query", "cat"], "--query cat: expected one of the"),
+        (["attend", "pronoun-m", TEXT, "--query", "13"], "a position below 13"),
+        (["attend", "pronoun", TEXT], "may be 2 runs"),
+        (["ablate", "pronoun-lstm"], "has no attention heads"),
+        (["ablate", "pronoun-m", "--metric", "acuracy"], "no metric 'acuracy'"),
+    ],
+)
+def test_a_wrong_question_is_refused_in_words(runs, capsys, words, message):
+    assert main([*words, "--runs-dir", str(runs)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_ablate_measures_the_run_without_each_head(runs, capsys):
+    found = said(capsys, "ablate", "pronoun-m", "--metric", "loss", "--runs-dir", str(runs))
+    run = attnlab.load("pronoun-m", runs_dir=runs)
+    assert found["whole"] == run.evaluate("validation")["loss"]
+    rows = {(one["layer"], one["head"]): one["value"] for one in found["without"]}
+    assert list(rows) == [(layer, head) for layer in (0, 1) for head in (0, 1, 2, 3, None)]
+    for head, layer in ((1, 0), (3, 1)):
+
+        def silence(name, pattern, head=head, layer=layer):
+            if name.startswith(f"blocks.{layer}."):
+                keep = torch.ones(4)
+                keep[head] = 0
+                return pattern * keep[:, None, None]
+            return None
+
+        with attnlab.edit(run.model, "*.pattern", silence):
+            assert rows[layer, head] == pytest.approx(run.evaluate("validation")["loss"], abs=1e-6)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_loaded(runs, tmp_path):
+    from attnlab.runs.attempt import Attempt
+
+    identity = attnlab.load("pronoun-m", runs_dir=runs).record.identity
+    Attempt.claim(tmp_path / "empty", identity).close()
+    with pytest.raises(RequestError, match="has no checkpoint that can be loaded"):
+        attnlab.load("empty", runs_dir=tmp_path)
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    script = "import sys, attnlab; sys.exit('torch' in sys.modules or not hasattr(attnlab, 'load'))"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        _ = attnlab.lod

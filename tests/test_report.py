@@ -1,0 +1,264 @@
+"""`attnlab report` writes one file that says what `attnlab compare` says."""
+
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlab.cli import main
+from attnlab.runs.compare import compare
+from attnlab.runs.patterns import INFLUENCE, Pattern, recorded
+from attnlab.runs.record import Record
+from attnlab.ui import page as ui
+from attnlab.ui.cards import cards, figure
+from attnlab.ui.films import MOST_TOKENS, films, roles
+from tests.fabricated import result, write
+from tests.pictured import TWINS, pictured
+
+
+class Text(HTMLParser):
+    """The cells of the tables, the terms of the lists, and all text outside of scripts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.terms: list[tuple[str, str]] = []
+        self.text = ""
+        self.inside: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "link", "input", "br"):
+            self.inside.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+        if tag == "dt":
+            self.terms.append(("", ""))
+
+    def handle_endtag(self, tag):
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.inside):
+            self.text += data
+        if {"th", "td"} & set(self.inside):
+            self.rows[-1][-1] += data
+        if "dt" in self.inside or "dd" in self.inside:
+            term, value = self.terms[-1]
+            at_term = "dt" in self.inside
+            self.terms[-1] = (term + data, value) if at_term else (term, value + data)
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory) -> Path:
+    """Transformers and an LSTM with three seeds each, and a run that failed."""
+    path = tmp_path_factory.mktemp("report") / "runs"
+    for place, variant in enumerate(("multihead", "lstm")):
+        for seed in range(3):
+            started = f"2026-11-23T00:00:{place}{seed}Z"
+            pictured(path, variant, 2, seed, steps=(0, 500), started=started)
+    attempt = path / "broken" / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (path / "broken" / "config.yaml").write_text("seed: 0\n")
+    claim = {"schema": 1, "host": "h", "pid": 1, "process_start": 0.0, "resumed_from": None}
+    (attempt / "claim.json").write_text(json.dumps(claim))
+    (attempt / "run.json").write_text(json.dumps({"schema": 1, "status": "failed"}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(runs_dir) -> str:
+    output = runs_dir.parent / "report.html"
+    assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
+    return output.read_text("utf-8")
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_table_is_that_of_compare(report, runs_dir, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["compare", "--runs-dir", str(runs_dir)]) == 0
+    title, *table, legend, _, left_out = capsys.readouterr().out.splitlines()
+    shown = Text(report)
+    assert [[words(cell) for cell in row if cell] for row in shown.rows] == [
+        re.split(r"  +", line.strip()) for line in table
+    ]
+    assert len(shown.rows) == 3
+    for line in (title, legend, left_out.removeprefix("left out: ")):
+        assert words(line) in words(shown.text)
+
+
+def test_a_card_says_what_its_runs_have_measured_and_why_a_number_is_missing(report, runs_dir):
+    results = {path.name: Record(path).result for path in runs_dir.glob("pronoun-*")}
+    (panel,) = compare({name: result for name, result in results.items() if result})
+    terms = [(words(term), words(value)) for term, value in Text(report).terms]
+    flips = [value for term, value in terms if term == "flip rate, from it"]
+    mean = np.mean([r["metrics"]["pronoun/flip"] for n, r in results.items() if r and "multi" in n])
+    assert float(flips[0].split()[0]) == pytest.approx(mean, abs=0.05)
+    assert flips[1] == "- no attention"
+    for group, said in zip(
+        panel.groups, [v for t, v in terms if t == "held-out accuracy"], strict=True
+    ):
+        assert float(said.split()[0]) == pytest.approx(
+            group.over_seeds("test/accuracy").mean, abs=0.005
+        )
+    assert "Attention weights are not explanations" in words(Text(report).text)
+    assert "what happens when the edge is cut" in words(Text(report).text)
+
+
+def test_the_page_names_no_other_place(report):
+    markup = unescape(re.sub(r"<(script|style)\b[^>]*>.*?</\1>", "", report, flags=re.DOTALL))
+    assert not re.search(r"\b(src|href|action)=", markup)
+    assert "http" not in markup.replace("http-equiv", "")
+    assert "default-src 'none'" in markup
+    assert "unsafe-eval" not in markup
+
+
+def test_the_path_is_the_last_line_and_nothing_else_is_left(
+    runs_dir, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(ui, "page", lambda *_: "new")
+    output = tmp_path / "r.html"
+    output.write_text("old")
+    assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(output)
+    assert output.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(
+    runs_dir, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(ui, "page", lambda *_: "\ud800")
+    output = tmp_path / "r.html"
+    output.write_text("old")
+    assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 1
+    assert output.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["-o", "{}/none/r.html"], "there is no directory {}/none"),
+        (["-o", "{}"], "{} is a directory"),
+        (["--runs-dir", "{}/empty"], "holds no runs"),
+        (["--runs-dir", "{}/none"], "there is no directory"),
+        (["broken"], "no run is finished: 1 failed: broken"),
+        (["--by", "nothing"], "the runs have no key 'nothing'"),
+    ],
+)
+def test_a_wrong_request_writes_nothing_and_exits_2(
+    given, said, runs_dir, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    asked = [word.format(tmp_path) for word in given]
+    where = [] if "--runs-dir" in asked else ["--runs-dir", str(runs_dir)]
+    assert main(["report", *asked, *where]) == 2
+    assert said.format(tmp_path) in capsys.readouterr().err
+    assert not list(tmp_path.glob("**/*.html"))
+
+
+def test_runs_without_patterns_still_have_their_table(tmp_path):
+    for seed in range(3):
+        write(tmp_path, f"a-{seed}", result(seed=seed, accuracy=0.5 + seed / 10))
+    output = tmp_path / "r.html"
+    assert main(["report", "--runs-dir", str(tmp_path), "-o", str(output)]) == 0
+    shown = Text(output.read_text("utf-8"))
+    assert words(shown.rows[1][2]) == ".60 [.35, .85]"
+    assert "Where it looks" not in shown.text
+
+
+def test_the_nouns_of_a_sentence_have_their_roles():
+    tired, wide = (roles(tokens, "pronoun") for tokens in TWINS.values())
+    assert tired[1] == wide[6] == "the noun that is meant"
+    assert tired[6] == wide[1] == "the other noun"
+    assert roles(TWINS["tired"], "mqar") == {}
+
+
+def pattern(step: int, source: str, size: int, heads: int = 1, asked_at: int | None = None):
+    random = np.random.default_rng([step, size])
+    at = size - 1 if asked_at is None else asked_at
+    queries = [at] if source == INFLUENCE else list(range(size))
+    weights = random.dirichlet(np.ones(size), (heads, len(queries))).astype(np.float32)
+    return Pattern(step, "p", source, [f"t{n}" for n in range(size)], queries, at, weights)
+
+
+def test_a_long_sequence_is_shown_up_to_the_token_that_is_asked():
+    whole = pattern(3, "blocks.0.x", 200, asked_at=149)
+    (film,) = films([whole, pattern(3, INFLUENCE, 200, asked_at=149)], "mqar")
+    assert (film.tokens[0], film.tokens[-1], len(film.tokens)) == ("t86", "t149", MOST_TOKENS)
+    assert film.cut == 136
+    assert film.asked_at == 63
+    assert film.weights(0, 63) == pytest.approx(whole.weights[0, 149, 86:150], abs=0.004)
+    assert film.heads == [(0, 0), (1, 0)]
+
+
+def test_a_film_has_the_steps_that_all_its_sources_have():
+    made = [pattern(step, "blocks.0.x", 5) for step in (0, 1, 2)]
+    (film,) = films([*made, *(pattern(step, INFLUENCE, 5) for step in (0, 2))], "mqar")
+    assert film.steps == [0, 2]
+
+
+def test_a_card_opens_with_the_chosen_head_or_the_last_layers_first():
+    made = [pattern(0, f"blocks.{layer}.x", 5, heads=2) for layer in (0, 1)]
+    (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
+    assert film.head_at(0, 1) == 1
+    assert film.head_at(None, None) == 2
+    (bare,) = films([pattern(0, INFLUENCE, 5)], "mqar")
+    assert bare.head_at(None, None) == 0
+
+
+def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir):
+    records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
+    (panel,) = compare({name: r.result for name, r in records.items() if r.result})
+    (card,) = cards(panel, records)
+    spec = figure([card]).to_dict()
+    first = records[panel.groups[0].runs[0].name]
+    chosen = (first.result or {})["metrics"]
+    layer, head = int(chosen["pronoun/layer"]), int(chosen["pronoun/head"])
+    for picture, probe in zip(spec["concat"][0]["hconcat"], TWINS, strict=True):
+        values = picture["layer"][0].get("data", picture.get("data"))["values"]
+        expected = recorded(first, 500, probe)[layer].weights[head, 8]
+        assert [row["weight"] for row in values] == pytest.approx(expected, abs=1e-5)
+    assert any("… with it → meant cut" in line for line in spec["concat"][0]["title"]["subtitle"])
+
+
+def test_a_page_that_would_be_too_large_carries_one_seed_and_says_so(runs_dir, monkeypatch):
+    records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
+    panels = compare({name: r.result for name, r in records.items() if r.result})
+    monkeypatch.setattr(ui, "MOST_BYTES", 1000)
+    text = ui.page(panels, records)
+    assert "pictures are of one seed for each arm" in text
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])
+    assert [len(card["takes"]) for card in data["sections"][0]["cards"]] == [1]
+
+
+def test_one_text_has_a_page_of_its_own_without_a_step_slider():
+    made = [pattern(7, "blocks.0.x", 5, heads=2), pattern(7, INFLUENCE, 5)]
+    text = ui.attend_page(made, "answers <b>animal</b>", "run <1>")
+    assert "answers &lt;b&gt;animal" in text
+    assert 'type="range"' not in text
+    assert "layer 0, head 1" in text
+    assert "edge is cut" not in text
+
+
+def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_path):
+    sentences = {"validation-0": ["k1", "v1", "k1"]}
+    for seed in range(2):
+        pictured(tmp_path / "runs", seed=seed, dataset="mqar", sentences=sentences, steps=(0,))
+    output = tmp_path / "r.html"
+    assert main(["report", "--runs-dir", str(tmp_path / "runs"), "-o", str(output)]) == 0
+    shown = Text(output.read_text("utf-8"))
+    assert "No edge was cut in these runs, so their pictures alone support no claim" in shown.text
+    assert "the noun that is meant" not in shown.text
+    assert [term for term, _ in shown.terms][-2:] == ["test accuracy", "test loss"]
