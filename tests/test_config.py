@@ -42,7 +42,10 @@ def test_a_yaml_states_its_classes_knobs_with_their_defaults(path: Path):
         assert stated == knobs
 
 
-@pytest.mark.parametrize("group", ["dataset", "depth", "size", "metric", "schedule", "callbacks"])
+GROUPS = ("dataset", "depth", "size", "metric", "schedule", "callbacks", "logger", "evidence")
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes(composed, group):
     for choice in choices(group):
         composed(f"{group}={choice}")
@@ -149,6 +152,11 @@ def test_a_missing_knob_is_told(composed):
         (["model.num_layers=0"], "num_layers=0"),
         (["optimizer.lr=0"], "lr=0.0 must be positive"),
         (["seed=1,2"], "add -m"),
+        (["callbacks.clock.test_every=0"], "test_every=0"),
+        (["callbacks.recorder.max_tokens=0"], "max_tokens=0"),
+        (["callbacks.recorder.texts=[nonsense]"], "callbacks.recorder: Pronoun has no token"),
+        (["dataset=mqar", "evidence=pronoun"], "and dataset is a MQAR; use evidence=none"),
+        (["objective=autoregressive"], "evidence.pronoun: it measures a Classification"),
         (["model.mixer=5"], "got 5"),
         (["model.d_model=${nope}"], "nope"),
     ],

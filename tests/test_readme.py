@@ -2,12 +2,15 @@
 
 import re
 import shlex
+from argparse import ArgumentParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from attnlab.cli import COMMANDS, main
 from attnlab.config import cells, compose, search_path
+from tests import child
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 COMMAND_LINES = [
@@ -26,11 +29,24 @@ def test_the_readme_has_commands():
 def test_every_command_of_the_readme_would_run(line):
     _, command, *words = shlex.split(line, comments=True)
     assert command in COMMANDS
+    parser = ArgumentParser()
+    import_module(f"attnlab.commands.{command}").add_arguments(parser)
+    parser.parse_intermixed_args(words)
     if command == "train" and "--config-dir" not in words:
         overrides = [word for word in words if "=" in word]
         with search_path() as trusted:
             for cell in cells(overrides):
                 compose(cell, trusted)
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    words = ("dataset=pronoun", "model.num_layers=2", "model.d_model=64", "trainer.max_steps=2")
+    assert child.train(tmp_path, *words, "schedule.warmup_steps=1") == 0
+    monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
+    names: dict = {}
+    exec(code, names)
+    assert len(names["patterns"]) == 2
 
 
 def test_the_mistake_of_the_readme_gives_the_message_of_the_readme(capsys):

@@ -10,6 +10,7 @@ import pytest
 from attnlab.config import conf_dir
 
 ROOT = Path(__file__).parents[1]
+TEXT = "The animal didn't cross the street because it was too wide."
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,11 @@ def test_the_wheel_holds_every_config_and_module(wheel):
     configs = {f"attnlab/conf/{p.relative_to(conf_dir())}" for p in conf_dir().rglob("*.yaml")}
     source = ROOT / "src"
     modules = {str(p.relative_to(source)) for p in source.rglob("*.py")}
-    assert configs | modules <= names
+    assets = {str(p.relative_to(source)) for p in source.rglob("assets/*")}
+    recipes = {f"attnlab/{p.relative_to(ROOT)}" for p in ROOT.glob("experiments/*/*.yaml")}
+    assert assets
+    assert recipes
+    assert configs | modules | assets | recipes <= names
 
 
 @pytest.mark.slow
@@ -52,6 +57,10 @@ def test_an_installed_wheel_trains_compares_and_lists_without_the_checkout(wheel
     attnlab("train", "debug=tiny", "dataset.num_train=200", "trainer.threads=1")
     assert "multihead" in attnlab("list", "variant")
     assert "test/accuracy" in attnlab("compare")
+    assert attnlab("report", "-o", "page.html").endswith("page.html\n")
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text()
+    assert "pronoun, scale check" in attnlab("reproduce")
+    assert "answer:" in attnlab("attend", "pronoun", TEXT)
 
 
 def test_the_configs_are_those_of_the_checkout():

@@ -70,8 +70,7 @@ def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:
     }
     if not test[0].mass.size:
         return found
-    gaps = np.mean([one.mass[0] - one.mass[1] for one in validation], axis=0)
-    best = int(gaps.argmax())
+    best = int(np.mean([one.mass[0] > one.mass[1] for one in validation], axis=0).argmax())
     return {
         **found,
         "layer": best // 4,

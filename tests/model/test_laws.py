@@ -213,6 +213,12 @@ def test_bfloat16_is_close_to_float32(make):
     assert (low - exact).abs().median() < 0.02 * exact.abs().max()
 
 
+def test_float64_is_close_to_float32(make):
+    model, inputs = make(True), tokens(batch=8)
+    low = logits(model, inputs)
+    torch.testing.assert_close(logits(model.double(), inputs).float(), low, atol=1e-4, rtol=1e-3)
+
+
 def test_network_depth_counts_embedding_hidden_and_output_layers(make):
     assert make(False, num_layers=3).network_depth == 5
 

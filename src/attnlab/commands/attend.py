@@ -139,9 +139,9 @@ def _print(found: dict[str, Any], console: Console) -> None:
 def _cuts(found: dict[str, Any]) -> list[str]:
     if not found["cuts"]:
         return ["No edge can be cut here: the query sees one token, or nothing attends."]
-    query = found["tokens"][found["query"]]
+    tokens, query = found["tokens"], found["query"]
     return [
-        f"Without {query} -> {found['tokens'][one['key']]} in all heads: {_said(one['answer'])}."
+        f"Without {tokens[query]!r} -> {tokens[one['key']]!r} in all heads: {_said(one['answer'])}."
         for one in found["cuts"]
     ]
 

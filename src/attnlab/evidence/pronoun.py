@@ -29,13 +29,13 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
     means the other noun) answered rightly in both senses. `influence_right` and `influence_wrong`
     are the shares of the two nouns in the answer, by gradient x input.
 
-    A model with attention has more. One head is chosen, where the mean of right - wrong is largest
-    on validation: `layer` and `head`. On the test split, `right` and `wrong` are the attention that
-    "it" pays to the two nouns there, and `pointer` the share of sentences with right > wrong.
-    `flip` is the share of twin pairs in which the head points right in both. `cut_right` and
-    `cut_wrong` are the accuracies without the edge from "it" to the right, or wrong, noun, in all
-    layers and heads. A causal model answers at the last token, so it has the same once more for
-    the query there: `end_right`, ...
+    A model with attention has more. One head is chosen, the one that points right most often on
+    validation (as Clark et al. 2019 choose heads, by their accuracy): `layer` and `head`. On the
+    test split, `right` and `wrong` are the attention that it pays from "it" to the two nouns, and
+    `pointer` the share of sentences with right > wrong. `flip` is the share of twin pairs in which
+    it points right in both. `cut_right` and `cut_wrong` are the accuracies without the edge from
+    "it" to the right, or wrong, noun, in all layers and heads. A causal model answers at the last
+    token, so it has the same once more for the query there: `end_right`, ...
     """
     validation, test = dataset.splits["validation"], dataset.splits["test"]
     sides = dataset.twins()
@@ -48,7 +48,7 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
             if at_end and not objective.causal:
                 continue
             masses = _masses(model, objective, validation, at_end)
-            best = int((masses.right - masses.wrong).mean(dim=0).argmax())
+            best = int((masses.right > masses.wrong).double().mean(dim=0).argmax())
             test_masses = _masses(model, objective, test, at_end)
             pointed = [_masses(model, objective, side, at_end).points_right(best) for side in sides]
             layer, head = masses.heads[best]

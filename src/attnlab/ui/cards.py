@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from attnlab.figures import attention
 from attnlab.figures.base import colours
+from attnlab.runs.arms import shown
 from attnlab.runs.compare import Group, Panel
 from attnlab.runs.patterns import recorded
 from attnlab.runs.record import Record
@@ -71,9 +72,11 @@ INFLUENCES = {
 
 def looks(panel: Panel) -> list[Look]:
     """Name and colour each group."""
-    known = [_variant_and_depth(group) for group in panel.groups]
-    if len(set(known)) < len(known):
-        known = [(group.label, "") for group in panel.groups]
+    named = [(_variant_and_depth(group), group) for group in panel.groups]
+    known = [
+        (name, ", ".join([depth, *_apart(group, [g for n, g in named if n == (name, depth)])]))
+        for (name, depth), group in named
+    ]
     palette = colours([name for name, _ in known])
     return [Look(n, d, ", ".join(filter(None, (n, d))), palette[n]) for n, d in known]
 
@@ -148,6 +151,17 @@ def _variant_and_depth(group: Group) -> tuple[str, str]:
         return group.label, ""
     variant, layers = known.pop()
     return variant, f"{layers} layer{'s' if layers != 1 else ''}"
+
+
+def _apart(group: Group, alike: Sequence[Group]) -> list[str]:
+    """Name the first keys that tell a group from others of its variant and depth."""
+    keys: list[str] = []
+    for key in group.keys:
+        if len({repr(g.keys[key]) for g in alike}) > 1:
+            keys.append(key)
+        if len({repr([g.keys[k] for k in keys]) for g in alike}) == len(alike):
+            break
+    return [f"{key.rpartition('.')[2]}={shown(group.keys[key])}" for key in keys]
 
 
 def _plain(metric: str) -> str:
