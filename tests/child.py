@@ -31,6 +31,7 @@ TINY = (
     "schedule.warmup_steps=2",
     "callbacks.clock.log_every=1",
     "callbacks.clock.checkpoint_every=3",
+    "callbacks.recorder.num_probes=2",
 )
 """Nine steps with dropout, shuffling over epochs, accumulation, validation and checkpoints."""
 

@@ -157,6 +157,7 @@ def test_a_missing_knob_is_told(composed):
         (["callbacks.recorder.texts=[nonsense]"], "callbacks.recorder: Pronoun has no token"),
         (["dataset=mqar", "evidence=pronoun"], "and dataset is a MQAR; use evidence=none"),
         (["objective=autoregressive"], "evidence.pronoun: it measures a Classification"),
+        (["evidence.pronoun._partial_=false"], "expected `_partial_: true`"),
         (["model.mixer=5"], "got 5"),
         (["model.d_model=${nope}"], "nope"),
     ],

@@ -84,7 +84,7 @@ def test_the_default_cadence_is_this_one():
 
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset):
-    small = [f"+dataset.{k}=80" for k in ()]
+    small = []
     if dataset != "pydocs":
         small = [f"dataset.num_{k}=80" for k in ("train", "validation", "test")]
     made = Experiment(composed(f"dataset={dataset}", *small, "model.d_model=16"))

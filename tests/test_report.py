@@ -5,6 +5,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from attnlab.cli import main
 from attnlab.runs.compare import compare
 from attnlab.runs.patterns import INFLUENCE, Pattern, recorded
 from attnlab.runs.record import Record
+from attnlab.runs.select import select
 from attnlab.ui import page as ui
 from attnlab.ui.cards import cards, figure
 from attnlab.ui.films import MOST_TOKENS, films, roles
@@ -262,3 +264,35 @@ def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_
     assert "No edge was cut in these runs, so their pictures alone support no claim" in shown.text
     assert "the noun that is meant" not in shown.text
     assert [term for term, _ in shown.terms][-2:] == ["test accuracy", "test loss"]
+
+
+def card_of(runs_dir: Path, **options: Any) -> Any:
+    selection = select([], runs_dir)
+    (panel,) = compare(selection.results, **options)
+    return panel, cards(panel, selection.records)[0]
+
+
+def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
+    heads = {"pronoun/layer": 0.0, "pronoun/head": 1.0}
+    ends = {"pronoun/end_layer": 1.0, "pronoun/end_head": 2.0}
+    pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
+    (take,) = card_of(tmp_path)[1].takes
+    assert take.films[0].head_name(take.head) == "layer 1, head 2"
+
+
+def test_only_the_test_splits_metric_is_called_held_out(tmp_path):
+    metrics = {"test/accuracy": 0.9, "validation/accuracy": 0.8, "pronoun/flip": 0.5}
+    pictured(tmp_path, metrics=metrics)
+    for metric, name in (("test", "held-out accuracy"), ("validation", "validation accuracy")):
+        card = card_of(tmp_path, metric=f"{metric}/accuracy")[1]
+        assert card.measures[0].name == name
+
+
+def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_path):
+    pictured(tmp_path, seed=0)
+    pictured(tmp_path, seed=1, sentences={"tired": ["another", "sentence"]})
+    panel, card = card_of(tmp_path)
+    assert [take.seed for take in card.takes] == [0]
+    assert card.n == 2
+    selection = select([], tmp_path)
+    assert "or other sentences, have no picture" in ui.page([panel], selection.records)

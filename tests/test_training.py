@@ -118,7 +118,7 @@ def test_plain_sequences_ask_for_every_next_token_but_padding():
     task = Pronoun(num_train=10)
     batch = task.splits["test"].batch(np.arange(10))
     asked = Autoregressive(task).ask(batch)
-    assert Autoregressive(task).num_outputs == len(task.tokens)
+    assert Autoregressive(task).outputs == task.tokens
     assert asked.valid is not None
     assert batch.valid is not None
     for row in range(10):

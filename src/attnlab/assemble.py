@@ -33,6 +33,7 @@ from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import Checkpoint
+from attnlab.signatures import targets
 from attnlab.training import Settings, Training
 
 NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger")
@@ -78,7 +79,7 @@ class Experiment:
             return self.config.build(
                 "model",
                 len(self.dataset.tokens),
-                self.objective.num_outputs,
+                len(self.objective.outputs),
                 self.dataset.max_length,
                 self.objective.causal,
             )
@@ -104,8 +105,11 @@ class Experiment:
         values = {k: v for k, v in self.config.values.items() if k not in NOT_IN_IDENTITY}
         trainer = {**values["trainer"], "accelerator": self.accelerator, "threads": self.threads}
         dataset = {"name": self.config.choices["dataset"], **values["dataset"]}
+        # What is recorded changes nothing that is trained.
+        callbacks = {k: v for k, v in values["callbacks"].items() if k != "recorder"}
         variant = self.config.choices["variant"]
-        return {**values, "variant": variant, "dataset": dataset, "trainer": trainer}
+        whole = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
+        return {**values, "variant": variant, **whole}
 
     @cached_property
     def name(self) -> str:
@@ -136,8 +140,8 @@ class Experiment:
     @property
     def code_hash(self) -> dict[str, str]:
         """SHA-256 of the source file of each class that the config names."""
-        targets = sorted(set(_targets(self.identity)))
-        files = {name: inspect.getsourcefile(get_object(name)) for name in targets}
+        names = sorted({node["_target_"] for node in targets(self.identity)})
+        files = {name: inspect.getsourcefile(get_object(name)) for name in names}
         return {
             name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
             for name, file in files.items()
@@ -266,13 +270,6 @@ class AttemptCheckpoints(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Leave it: the attempt keeps its newest two by itself."""
-
-
-def _targets(node: Any) -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    own = [node["_target_"]] if "_target_" in node else []
-    return own + [name for child in node.values() for name in _targets(child)]
 
 
 def _quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

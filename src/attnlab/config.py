@@ -66,13 +66,8 @@ def search_path(config_dir: Path | None = None) -> Iterator[tuple[str, ...]]:
     """Let Hydra find the user's configs, then ours; gives the packages that may be instantiated."""
     directories, trusted = [conf_dir()], ["attnlab"]
     if config_dir is not None:
-        config_dir = config_dir.resolve()
-        if not config_dir.is_dir():
-            raise RequestError(f"--config-dir {config_dir} is not a directory")
-        directories.insert(0, config_dir)
-        trusted += packages(config_dir)
-        # The user's own package usually lies where the command is typed.
-        sys.path.insert(0, str(Path.cwd()))
+        directories.insert(0, user_dir(config_dir))
+        trusted += packages(directories[0])
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with hydra.initialize_config_search_path([d.as_uri() for d in directories], "attnlab"):
@@ -80,8 +75,19 @@ def search_path(config_dir: Path | None = None) -> Iterator[tuple[str, ...]]:
     finally:
         # Not the instance of before: Hydra puts another one in its place.
         GlobalHydra.instance().hydra = outer
-        if config_dir is not None:
-            sys.path.remove(str(Path.cwd()))
+
+
+def user_dir(config_dir: Path) -> Path:
+    """Give a directory of the user's own configs, whose classes can then be imported.
+
+    Raises RequestError if there is no such directory.
+    """
+    if not config_dir.is_dir():
+        raise RequestError(f"--config-dir {config_dir} is not a directory")
+    # The user's own package usually lies where the command is typed.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return config_dir.resolve()
 
 
 def cells(overrides: Sequence[str]) -> list[list[str]]:
@@ -138,6 +144,9 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             faults.append(f"{text}: cannot be read as KEY=VALUE ({first_line(error)})")
+            continue
+        if override.is_sweep_override():
+            faults.append(f"{text}: one value is expected here; write a list as [a,b]")
             continue
         *path, last = override.key_or_group.split(".")
         node: Any = values
@@ -213,7 +222,7 @@ def _impossible(config: Config) -> list[str]:
                 config.build(
                     "model",
                     len(dataset.tokens),
-                    objective.num_outputs,
+                    len(objective.outputs),
                     dataset.max_length,
                     objective.causal,
                 )
@@ -229,8 +238,13 @@ def _unfit_callbacks_and_evidence(config: Config, objective: Any, dataset: Any) 
             config.build("callbacks.recorder")(dataset, len)
         except ValueError as error:
             yield f"callbacks.recorder: {error}"
-    for name, measure in config.parts("evidence").items():
-        hints = get_type_hints(measure.func)
+    for name, node in (config.values.get("evidence") or {}).items():
+        if node is None:
+            continue
+        if not isinstance(node, dict) or not node.get("_partial_"):
+            yield f"evidence.{name}: expected `_partial_: true` beside its _target_"
+            continue
+        hints = get_type_hints(config.build(f"evidence.{name}").func)
         for part, given in (("objective", objective), ("dataset", dataset)):
             wanted = hints.get(part, object)
             if not isinstance(given, wanted):

@@ -49,6 +49,25 @@ def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
 
 
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Find every part of a config that names what it builds, the outer ones first."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from targets(child)
+
+
+def add_defaults(node: dict[str, Any], trusted: Sequence[str]) -> None:
+    """Add the knobs that a part of a config does not state, as its class has them."""
+    name = str(node["_target_"])
+    if name.split(".")[0] in trusted:
+        for knob, parameter in signature(get_object(name)).parameters.items():
+            stated = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
+            if not stated and parameter.default is not Parameter.empty:
+                node[knob] = parameter.default
+
+
 def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterator[str]:
     """Check one value, and write a whole number as the float that its knob asks for."""
     value = node[key]

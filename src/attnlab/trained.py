@@ -3,11 +3,9 @@
 import copy
 import io
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from attnlab.assemble import Experiment
 from attnlab.callbacks.recorder import patterns
-from attnlab.config import Config, changed, packages
+from attnlab.config import Config, changed, packages, user_dir
 from attnlab.dataset.base import Batch, Dataset
 from attnlab.errors import RequestError
 from attnlab.evidence.evaluate import evaluate
@@ -26,6 +24,7 @@ from attnlab.model.base import Model
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import Record, resolve
+from attnlab.signatures import add_defaults, targets
 
 
 @dataclass(frozen=True)
@@ -80,21 +79,24 @@ class Trained:
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
         """Name the likeliest outputs, each with its probability."""
-        names = self.dataset.classes or self.dataset.tokens
+        names = self.experiment.objective.outputs
         best = logits.float().softmax(dim=0).topk(min(count, len(logits)))
-        return [
-            (names[at], p)
-            for p, at in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        return [(names[int(at)], float(p)) for p, at in zip(*best, strict=True)]
 
-    @cached_property
-    def precision(self) -> Callable[[], AbstractContextManager]:
+    @contextmanager
+    def precision(self) -> Iterator[None]:
         """The context of a forward pass, as in training."""
-        kind = MIXED.get(self.config["trainer"]["precision"])
-        return nullcontext if kind is None else partial(torch.autocast, "cpu", kind)
+        trainer, before = self.config["trainer"], torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(trainer["matmul_precision"])
+        try:
+            # On a CPU, Lightning takes 16-mixed for bf16-mixed.
+            mixed = trainer["precision"] in ("bf16-mixed", "16-mixed")
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 WHOLE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 
 
@@ -123,9 +125,7 @@ def load(
         )
     trusted = ["attnlab"]
     if config_dir is not None:
-        trusted += packages(Path(config_dir).resolve())
-        # The user's own package usually lies where the command is typed.
-        sys.path.insert(0, str(Path.cwd()))
+        trusted += packages(user_dir(Path(config_dir)))
     config = _config(record.identity, trusted)
     trained_on = Experiment(config)
     experiment = Experiment(changed(config, overrides)) if overrides else trained_on
@@ -137,6 +137,9 @@ def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
     values = copy.deepcopy({k: v for k, v in identity.items() if k not in ("variant", "parent")})
     choices = {"variant": identity["variant"], "dataset": values["dataset"].pop("name")}
     values["trainer"]["accelerator"] = "auto"
+    # An older record lacks the knobs that came after it, which then had no effect.
+    for node in (child for value in values.values() for child in targets(value)):
+        add_defaults(node, trusted)
     return changed(Config(values, choices, tuple(trusted)), ())
 
 

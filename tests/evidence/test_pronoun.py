@@ -129,3 +129,11 @@ def test_it_can_where_a_second_layer_lets_it(experiment):
         made = experiment("depth=base", f"seed={seed}")
         flips.append(measured(made)["flip"])
     assert max(flips) > 0
+
+
+def test_a_test_split_without_twins_is_measured_by_the_rest(experiment):
+    made = experiment("dataset.num_test=1")
+    assert isinstance(made.dataset, Pronoun)
+    with_twins = len(made.dataset.twins()[0])
+    assert ("flip" in measured(made)) == ("twins" in measured(made)) == bool(with_twins)
+    assert {"right", "wrong", "pointer", "cut_right", "influence_right"} <= measured(made).keys()

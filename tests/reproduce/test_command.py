@@ -92,10 +92,11 @@ def test_a_recipe_is_trained_judged_and_written_and_the_second_time_only_judged(
 
     written = {name: (place / name).read_bytes() for name in ("results/check.json", "README.md")}
     assert reproduce(place, "-j", "1") == 0
-    assert capsys.readouterr().out.count("(done before)") == 6
+    assert capsys.readouterr().out.count("(finished before)") == 6
     assert {name: (place / name).read_bytes() for name in written} == written
 
 
+@pytest.mark.slow
 def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     place, capsys, monkeypatch
 ):
@@ -114,9 +115,10 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     assert (len(begun), tree(place)) == (3, before)
     monkeypatch.setattr(run, "run", train)
     assert reproduce(place, "-j", "1") == 0
-    assert capsys.readouterr().out.count("(done before)") == 2
+    assert capsys.readouterr().out.count("(finished before)") == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_fails_its_claims(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path / "runs"))
     hot = ["optimizer.lr=1e30", "optimizer.gradient_clip=null", "schedule=constant"]
@@ -148,6 +150,7 @@ def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch)
     assert tree(place) == before
 
 
+@pytest.mark.slow
 def test_other_seeds_than_those_committed_need_another_place(place, capsys):
     before = tree(place)
     assert reproduce(place, "--seeds", "1") == 2
@@ -272,8 +275,8 @@ def test_the_readme_shows_verdicts_provenance_arms_and_curves(tmp_path):
     assert late.endswith("holds (3 of 3 seeds never got there; their last step is counted) |")
     assert "| a | `variant=vanilla` | 1,000 | test/accuracy .60 [.35, .85] | 1 |" in lines
     assert lines[lines.index("| step | a | b |") + 2 :][:2] == [
-        "| 25 | .5 [.5, .5] | .2 [.2, .2] |",
-        "| 50 | .95 [.95, .95] | .4 [.4, .4] |",
+        "| 25 | .5000 [.5000, .5000] | .2000 [.2000, .2000] |",
+        "| 50 | .9500 [.9500, .9500] | .4000 [.4000, .4000] |",
     ]
 
 

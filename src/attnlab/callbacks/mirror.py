@@ -16,6 +16,10 @@ from attnlab.runs.record import Record
 TABLES = ("train", "validation", "test")
 
 
+class LoggerFailed(RuntimeError):
+    """A mirror cannot begin; the run itself is as good as before."""
+
+
 class Mirror(Watcher):
     """Passes on every row, and at each recorded step one picture of the first probe's maps."""
 
@@ -31,7 +35,11 @@ class Mirror(Watcher):
         status = "failed"
         try:
             for logger in self.loggers:
-                logger.start(attempt.path, record.name, config)
+                try:
+                    logger.start(attempt.path, record.name, config)
+                except Exception as error:
+                    said = f"{type(logger).__name__} cannot start: {error}"
+                    raise LoggerFailed(said) from error
                 started.append(logger)
             if started:
                 self._catch_up(record)

@@ -11,7 +11,7 @@ from attnlab.runs.patterns import INFLUENCE, Pattern
 
 
 class Recorder:
-    """Sees the dataset's first `num_probes` sequences, and `texts` of one's own, as rows to keep.
+    """Sees `texts` of one's own and the dataset's first `num_probes` sequences, as rows to keep.
 
     A longer sequence is cut to its first `max_tokens`.
     """
@@ -37,7 +37,7 @@ class Recorder:
     def probes(self) -> dict[str, Batch]:
         """What is looked at, by name."""
         own = self.dataset.probes(self.num_probes)
-        return {name: first(probe, self.max_tokens) for name, probe in {**own, **self.read}.items()}
+        return {name: first(probe, self.max_tokens) for name, probe in {**self.read, **own}.items()}
 
     def record(self, step: int) -> list[Pattern]:
         """See every probe now."""

@@ -20,6 +20,7 @@ from attnlab.commands.base import add_run, require_file, trained
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import cut
 from attnlab.evidence.look import Seen
+from attnlab.figures.base import visible
 from attnlab.runs import write
 from attnlab.trained import Trained
 
@@ -43,6 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the row of the query in every head, the answer, and the answer without its edges."""
     if arguments.output is not None:
+        if arguments.format == "json":
+            raise RequestError("--output writes a page and --format json prints; choose one")
         require_file(arguments.output)
     loaded = trained(arguments)
     seen, patterns = loaded.look(arguments.text)
@@ -57,7 +60,7 @@ def run(arguments: Namespace) -> int:
 
         said = [f"Answer: {_said(found['answer'])}.", *_cuts(found)]
         dataset = loaded.experiment.config.choices["dataset"]
-        page = attend_page(patterns, " ".join(said), loaded.record.name, dataset)
+        page = attend_page(patterns, " ".join(said), loaded.record.name, dataset, query)
         write.replace(arguments.output, page.encode())
         print(arguments.output)
         return 0
@@ -123,13 +126,14 @@ def _print(found: dict[str, Any], console: Console) -> None:
         console.print()
         console.print(" " * width + "".join(f"{name:>7}" for name, _ in block), style="bold")
         for at, token in enumerate(tokens):
-            name = repr(token)[1:-1] if not token.isprintable() or token == " " else token
+            name = visible(token)
             cells = "".join(f"{_cell(weights[at]):>7}" for _, weights in block)
             mark = ">" if at == query else " "
             console.print(f"{mark}{name[: width - 2]:<{width - 1}}{cells}")
     console.print()
     if found["heads"]:
-        console.print(f"LxHy: what {tokens[query]!r} at {query} attends to in each layer and head")
+        asks = visible(tokens[query])
+        console.print(f"LxHy: what {asks} at {query} attends to in each layer and head")
     console.print("answer: each token's share in it, by |gradient x input|")
     for line in _cuts(found):
         console.print(line)
@@ -141,7 +145,8 @@ def _cuts(found: dict[str, Any]) -> list[str]:
         return ["No edge can be cut here: the query sees one token, or nothing attends."]
     tokens, query = found["tokens"], found["query"]
     return [
-        f"Without {tokens[query]!r} -> {tokens[one['key']]!r} in all heads: {_said(one['answer'])}."
+        f"Without {visible(tokens[query])} -> {visible(tokens[one['key']])} in all heads: "
+        f"{_said(one['answer'])}."
         for one in found["cuts"]
     ]
 

@@ -48,4 +48,6 @@ def run(arguments: Namespace) -> int:
     for name, value in found["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
+    if arguments.overrides:
+        console.print("These data were drawn anew: the run may have been trained on some of them.")
     return 0

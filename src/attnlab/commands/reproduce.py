@@ -186,7 +186,7 @@ def _tell(found: list[tuple[Recipe, list[Verdict]]], how: str) -> None:
 def _table(verdicts: list[Verdict]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("claim", "tolerance", "ours", "n", "verdict"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("claim", "n", "verdict"))
     for verdict in verdicts:
         n = f"{verdict.ours.n}/{verdict.needed}"
         ours = readme.with_interval(verdict.ours)

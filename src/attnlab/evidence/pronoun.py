@@ -27,7 +27,8 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
 
     `twins` is the share of twin pairs (one sentence, its adjective swapped for a held-out one that
     means the other noun) answered rightly in both senses. `influence_right` and `influence_wrong`
-    are the shares of the two nouns in the answer, by gradient x input.
+    are the shares of the two nouns in the answer, by gradient x input. A test split so small that
+    no sentence of it has a twin gives neither `twins` nor `flip`.
 
     A model with attention has more. One head is chosen, the one that points right most often on
     validation (as Clark et al. 2019 choose heads, by their accuracy): `layer` and `head`. On the
@@ -40,8 +41,10 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
     validation, test = dataset.splits["validation"], dataset.splits["test"]
     sides = dataset.twins()
     with undisturbed(model):
-        right = [_answers(model, objective, side) for side in sides]
-        found = {"twins": _mean(right[0] & right[1]), **_influences(model, objective, test)}
+        found = _influences(model, objective, test)
+        if len(sides[0]):
+            right = [_answers(model, objective, side) for side in sides]
+            found["twins"] = _mean(right[0] & right[1])
         if not attention_layers(model):
             return found
         for prefix, at_end in (("", False), ("end_", True)):
@@ -50,7 +53,6 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
             masses = _masses(model, objective, validation, at_end)
             best = int((masses.right > masses.wrong).double().mean(dim=0).argmax())
             test_masses = _masses(model, objective, test, at_end)
-            pointed = [_masses(model, objective, side, at_end).points_right(best) for side in sides]
             layer, head = masses.heads[best]
             measured = {
                 "layer": layer,
@@ -58,10 +60,13 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
                 "right": _mean(test_masses.right[:, best]),
                 "wrong": _mean(test_masses.wrong[:, best]),
                 "pointer": _mean(test_masses.points_right(best)),
-                "flip": _mean(pointed[0] & pointed[1]),
                 "cut_right": _mean(_answers(model, objective, test, at_end, cut_right=True)),
                 "cut_wrong": _mean(_answers(model, objective, test, at_end, cut_right=False)),
             }
+            if len(sides[0]):
+                looks = [_masses(model, objective, side, at_end) for side in sides]
+                pointed = [look.points_right(best) for look in looks]
+                measured["flip"] = _mean(pointed[0] & pointed[1])
             found |= {f"{prefix}{name}": float(value) for name, value in measured.items()}
     return found
 

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import INK, ROLES, themed
+from attnlab.figures.base import INK, ROLES, themed, visible
 
 MEANT, OTHER = "the noun that is meant", "the other noun"
 """The roles that a token can have in a sentence."""
@@ -22,9 +22,6 @@ ROW = 17
 """Pixels from a token to the next."""
 GAP, NUMBER = 54, 26
 """Pixels that the lines cross, and that a weight in digits takes."""
-LONGEST = 14
-"""Characters of a token that are shown."""
-INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +77,7 @@ def records(view: View) -> list[dict[str, Any]]:
     return [
         {
             "key": key,
-            "token": _visible(token),
+            "token": visible(token),
             "weight": round(float(weight), 6),
             "query": view.query,
             "role": view.roles.get(key, ""),
@@ -162,8 +159,3 @@ def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
         .properties(width=right + column + NUMBER, height=ROW * len(data))
         .properties(title=alt.TitleParams(view.title, fontSize=12, fontWeight="normal", offset=6))
     )
-
-
-def _visible(token: str) -> str:
-    shown = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -17,6 +17,10 @@ VARIANTS = (
     *("#808080", "#999933", "#882255", "#44AA99"),
 )
 
+LONGEST = 14
+"""Characters of a token that are shown."""
+INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
+
 
 def colours(variants: Sequence[str]) -> dict[str, str]:
     """Give each variant its colour; figures that show the same ones agree."""
@@ -62,3 +66,9 @@ def png(chart: Any, scale: int | float = 2) -> bytes:
     file = io.BytesIO()
     chart.properties(background="white").save(file, format="png", scale_factor=scale)
     return file.getvalue()
+
+
+def visible(token: str) -> str:
+    """Write a token so that it is seen: white space as a sign, and a long one cut."""
+    shown = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -1,5 +1,7 @@
 """Predict a token from the earlier ones."""
 
+from collections.abc import Sequence
+
 import torch
 
 from attnlab.dataset.base import IGNORE, Batch
@@ -16,8 +18,8 @@ class Autoregressive(Objective):
     causal = True
 
     @property
-    def num_outputs(self) -> int:
-        return len(self.dataset.tokens)
+    def outputs(self) -> Sequence[str]:
+        return self.dataset.tokens
 
     def ask(self, batch: Batch) -> Batch:
         if self.dataset.classes is None:

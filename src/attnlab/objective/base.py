@@ -1,6 +1,7 @@
 """What every objective is: who may see whom, what is asked where, what an error costs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,8 +23,8 @@ class Objective(ABC):
 
     @property
     @abstractmethod
-    def num_outputs(self) -> int:
-        """Count what the model chooses from."""
+    def outputs(self) -> Sequence[str]:
+        """Name what the model chooses from, in order."""
 
     @abstractmethod
     def ask(self, batch: Batch) -> Batch:

@@ -1,5 +1,7 @@
 """Name the class that the sequence asks for."""
 
+from collections.abc import Sequence
+
 import torch
 
 from attnlab.dataset.base import Batch, Dataset
@@ -23,8 +25,8 @@ class Classification(Objective):
         self.causal = causal
 
     @property
-    def num_outputs(self) -> int:
-        return len(self.dataset.classes or ())
+    def outputs(self) -> Sequence[str]:
+        return self.dataset.classes or ()
 
     def ask(self, batch: Batch) -> Batch:
         if not self.causal:

@@ -21,8 +21,10 @@ class RoPE(Position):
         d_head = x.shape[-1]
         if d_head % 2:
             raise ValueError(f"RoPE turns pairs of channels, so d_head={d_head} must be even")
-        pair = torch.arange(0, d_head, 2, device=x.device)
-        angle = torch.outer(at.float(), self.base ** (-pair / d_head))
+        # In low precision far positions would share an angle, whatever the default type is.
+        exact = torch.promote_types(x.dtype, torch.float32)
+        pair = torch.arange(0, d_head, 2, device=x.device, dtype=exact)
+        angle = torch.outer(at.to(exact), self.base ** (-pair / d_head))
         cos, sin = angle.cos().to(x), angle.sin().to(x)
         even, odd = x[..., 0::2], x[..., 1::2]
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)

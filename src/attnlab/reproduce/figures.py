@@ -33,7 +33,7 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
         )
     if panel := _panel(recipe.curves, records):
         charts["curves"] = learning_curve(panel, by_name)
-    for name, chart in charts.items():
+    for name, chart in ((name, chart) for name, chart in charts.items() if chart is not None):
         write.make_directory(folder / "figures")
         write.replace(folder / "figures" / f"{name}.svg", svg(chart).encode())
         write.replace(folder / "figures" / f"{name}.png", png(chart))

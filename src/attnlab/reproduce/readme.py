@@ -1,13 +1,12 @@
 """A paper's README.md: what was written by hand, then what the results say."""
 
 from collections.abc import Mapping, Sequence
-from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from attnlab.reproduce.claims import decimal
 from attnlab.reproduce.judge import Results, Verdict, judge
 from attnlab.reproduce.recipe import Recipe
+from attnlab.runs import table
 from attnlab.runs.statistics import Interval, interval
 
 SCALE_SAYS = {"check": "The check: on a CPU", "paper": "The paper's scale: on a GPU"}
@@ -38,17 +37,8 @@ def text(recipes: Mapping[str, Recipe], results: Mapping[str, Results | None], f
 
 
 def with_interval(value: Interval) -> str:
-    """Write `.998 [.995, 1.001]`, with two digits of the interval's width."""
-    if value.mean is None:
-        return "-"
-    if value.low is None or value.high is None:
-        return decimal(value.mean)
-    width = value.high - value.low
-    if not width:
-        return f"{decimal(value.mean)} [{decimal(value.low)}, {decimal(value.high)}]"
-    places = min(5, max(0, 1 - floor(log10(width))))
-    mean, low, high = (_fixed(v, places) for v in (value.mean, value.low, value.high))
-    return f"{mean} [{low}, {high}]"
+    """Write `.998 [.995, 1.001]`; a dash where there is no number."""
+    return "-" if value.mean is None else table.with_interval(value).joined()
 
 
 def _scale(recipe: Recipe, results: Results | None) -> list[str]:
@@ -64,8 +54,8 @@ def _scale(recipe: Recipe, results: Results | None) -> list[str]:
     if results:
         parts.append(_measured(recipe, results))
         parts += [
-            _curve(table, column, results)
-            for table, columns in recipe.columns.items()
+            _curve(rows, column, results)
+            for rows, columns in recipe.columns.items()
             for column in columns
         ]
     return parts
@@ -138,13 +128,15 @@ def _measured(recipe: Recipe, results: Results) -> str:
     return "What was measured:\n\n" + _table(["arm", *recipe.metrics], rows)
 
 
-def _curve(table: str, column: str, results: Results) -> str:
+def _curve(of: str, column: str, results: Results) -> str:
     """Show a column's mean over the seeds at a few steps, an arm beside the other."""
     curves: dict[str, dict[int, list[float]]] = {}
     for label, arm in results["arms"].items():
         for run in arm["runs"]:
-            rows = run["tables"].get(table, {})
-            for step, value in zip(rows.get("step", []), rows.get(column, []), strict=True):
+            rows = run["tables"].get(of, {})
+            if column not in rows:
+                continue
+            for step, value in zip(rows["step"], rows[column], strict=True):
                 curves.setdefault(label, {}).setdefault(step, []).append(value)
     steps = sorted({step for curve in curves.values() for step in curve})
     stride = -(-len(steps) // POINTS) or 1
@@ -153,7 +145,7 @@ def _curve(table: str, column: str, results: Results) -> str:
         [str(step), *(_point(curve.get(step, [])) for curve in curves.values())]
         for step in steps[::-1][::stride][::-1]
     ]
-    return f"{table}.{column} on the way:\n\n" + _table(["step", *curves], rows)
+    return f"{of}.{column} on the way:\n\n" + _table(["step", *curves], rows)
 
 
 def _point(values: list[float]) -> str:
@@ -165,8 +157,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
     return "\n".join([line(heads), line(["---"] * len(heads)), *(line(row) for row in rows)])
-
-
-def _fixed(number: float, places: int) -> str:
-    written = f"{number:.{places}f}"
-    return written.replace("0.", ".", 1) if written.lstrip("-").startswith("0.") else written

@@ -176,5 +176,6 @@ def _said(outcome: Outcome) -> str:
     if not outcome.ok:
         return f"{outcome.status} {outcome.note}".strip()
     headline = outcome.summary["headline"]
-    how = "done before" if outcome.status == "skipped" else f"{outcome.summary['seconds']:.0f} s"
+    seconds = f"{outcome.summary['seconds']:.0f} s"
+    how = outcome.note if outcome.status == "skipped" else seconds
     return f"{headline} {outcome.summary['metrics'][headline]:.3f} ({how})"

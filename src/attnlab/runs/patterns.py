@@ -84,6 +84,12 @@ def decode(codes: bytes, shape: tuple[int, int, int]) -> Float[np.ndarray, "head
     return (np.frombuffer(whole, np.uint8).reshape(shape).astype(np.float32) / 255) ** 2
 
 
+def probes(record: Record) -> list[str]:
+    """Name what was looked at, in the order of the record."""
+    table = record.rows(TABLE)
+    return table["probe"].unique().to_pylist() if "probe" in table.column_names else []
+
+
 def recorded(record: Record, step: int | None = None, probe: str | None = None) -> list[Pattern]:
     """Read the patterns of a run in order of steps; those of one step or probe, if it is named."""
     table = record.rows(TABLE)

@@ -80,13 +80,17 @@ def legend(panel: Panel) -> str:
 
 
 def with_interval(value: Interval | Difference, sign: str = "") -> Cell:
-    """Write `.998 [.995, 1.000]`, with two digits of the interval's width."""
+    """Write `.998 [.995, 1.000]`, with two digits of the interval's width.
+
+    Of an interval without a width, four; none where the number is whole.
+    """
     if value.mean is None:
         return Cell("no shared seed")
     if value.low is None or value.high is None:
         return Cell(number(value.mean, 4, sign))
     width = value.high - value.low
-    decimals = min(5, max(0, 1 - floor(log10(width)))) if width else 4
+    without = 0 if value.mean == round(value.mean) else 4
+    decimals = min(5, max(0, 1 - floor(log10(width)))) if width else without
     low, high = number(value.low, decimals), number(value.high, decimals)
     return Cell(number(value.mean, decimals, sign), f"[{low}, {high}]")
 

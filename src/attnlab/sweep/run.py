@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.mirror import Mirror
+from attnlab.callbacks.mirror import LoggerFailed, Mirror
 from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
@@ -219,6 +219,8 @@ def _failures_recorded(
 def _cause(error: Exception) -> str:
     if isinstance(error, Diverged):
         return "diverged"
+    if isinstance(error, LoggerFailed):
+        return "logger"
     memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     if memory or "can't allocate memory" in str(error):
         return "memory"
@@ -232,6 +234,7 @@ def _said(error: Exception) -> str:
     hints = {
         "disk": "make room, and the same command goes on from the last checkpoint",
         "memory": "a smaller batch_size needs less; the same command goes on",
+        "logger": "mend that, or leave the logger out",
         "error": "run.log in the newest attempt says where",
     }
     hint = hints.get(_cause(error))

@@ -8,10 +8,10 @@ from attnlab.figures import attention
 from attnlab.figures.base import colours
 from attnlab.runs.arms import shown
 from attnlab.runs.compare import Group, Panel
-from attnlab.runs.patterns import recorded
+from attnlab.runs.patterns import probes, recorded
 from attnlab.runs.record import Record
 from attnlab.runs.table import Cell, count, with_interval
-from attnlab.ui.films import Film, films
+from attnlab.ui.films import PROBES, Film, films
 
 
 class Look(NamedTuple):
@@ -94,7 +94,7 @@ def cards(panel: Panel, records: Mapping[str, Record]) -> list[Card]:
                     len(group.seeds),
                     count(group.mean("parameters")),
                     measures(group, panel.metric, has_attention),
-                    takes,
+                    _alike(takes),
                 )
             )
     return made
@@ -105,7 +105,8 @@ def measures(group: Group, metric: str, has_attention: bool) -> list[Measure]:
     there = group.metrics
     found = [Measure(_plain(metric), with_interval(group.over_seeds(metric)))]
     if any(key.startswith("pronoun/") for key in there):
-        found[0] = found[0]._replace(name=f"held-out {metric.rpartition('/')[2]}")
+        if metric.startswith("test/"):
+            found[0] = found[0]._replace(name=f"held-out {metric.rpartition('/')[2]}")
         wanted = {
             f"pronoun/{prefix}{name}": said.format(place)
             for prefix, place in PLACES.items()
@@ -138,11 +139,24 @@ def figure(made: Sequence[Card], columns: int = 2, most: int = 4) -> Any:
 
 
 def _take(run: Any, record: Record) -> Take | None:
-    shown = films(recorded(record), run.result["dataset"])
+    kept = [p for name in probes(record)[:PROBES] for p in recorded(record, probe=name)]
+    shown = films(kept, run.result["dataset"])
     if not shown:
         return None
-    chosen = (run.result["metrics"].get(f"pronoun/{key}") for key in ("layer", "head"))
+    measured = run.result["metrics"]
+    # A picture opens at the token that answers, which in a causal model is the last.
+    place = "end_" if "pronoun/end_head" in measured else ""
+    chosen = (measured.get(f"pronoun/{place}{key}") for key in ("layer", "head"))
     return Take(run.name, run.result["seed"], shown, shown[0].head_at(*chosen))
+
+
+def _alike(takes: Sequence[Take]) -> list[Take]:
+    """Keep the takes that saw the sentences of the first with as many heads: they share a card."""
+
+    def seen(take: Take) -> Any:
+        return [(f.probe, list(f.tokens), f.asked_at, f.heads) for f in take.films]
+
+    return [take for take in takes if seen(take) == seen(takes[0])]
 
 
 def _variant_and_depth(group: Group) -> tuple[str, str]:

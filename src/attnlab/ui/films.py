@@ -13,6 +13,8 @@ from jaxtyping import Float, UInt8
 from attnlab.figures.attention import MEANT, OTHER, View
 from attnlab.runs.patterns import INFLUENCE, Pattern
 
+PROBES = 2
+"""Probes of a run that a page shows, the first that were recorded."""
 MOST_TOKENS = 64
 """Tokens of a longer sequence that are shown: those up to the one that the model answers from."""
 
@@ -120,9 +122,9 @@ class Film:
         return next((list(queries).index(q) for q in (query, self.asked_at) if q in queries), -1)
 
 
-def films(patterns: Sequence[Pattern], dataset: str, most: int = 2) -> list[Film]:
-    """Put the patterns of a run together, for the first `most` probes."""
-    probes = list(dict.fromkeys(pattern.probe for pattern in patterns))[:most]
+def films(patterns: Sequence[Pattern], dataset: str) -> list[Film]:
+    """Put the patterns of a run together, a film for each probe."""
+    probes = list(dict.fromkeys(pattern.probe for pattern in patterns))
     return [_film([p for p in patterns if p.probe == probe], dataset) for probe in probes]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import Record
 from attnlab.runs.select import said_of
 from attnlab.runs.table import Column, columns, count, legend, title
-from attnlab.ui.cards import Card, Look, Take, cards, looks
+from attnlab.ui.cards import Card, Look, Take, cards
 from attnlab.ui.curves import learning_curves
 from attnlab.ui.films import MOST_TOKENS, Film, films
 
@@ -72,13 +73,19 @@ def page(
 
 
 def attend_page(
-    patterns: Sequence[Pattern], caption: str, name: str = "attention", dataset: str = ""
+    patterns: Sequence[Pattern],
+    caption: str,
+    name: str = "attention",
+    dataset: str = "",
+    query: int | None = None,
 ) -> str:
     """Write the patterns of one run on one text as a page, with what stands beside them.
 
-    `dataset` is that of the run; of `pronoun`, the nouns are coloured.
+    `dataset` is that of the run; of `pronoun`, the nouns are coloured. `query` is the position that
+    the page opens at; None is where the model answers.
     """
-    shown = films(patterns, dataset, most=1)
+    at = patterns[0].asked_at if query is None else query
+    shown = films([replace(pattern, asked_at=at) for pattern in patterns], dataset)
     take = Take(run=name, seed=0, films=shown, head=shown[0].head_at(None, None))
     look = Look(name, "", name, "currentColor")
     card = Card(look, 1, "", (), (take,))
@@ -154,7 +161,7 @@ def _summary(panel: Panel) -> str:
     identity = panel.groups[0].runs[0].result["identity"]
     module, _, name = identity["dataset"]["_target_"].rpartition(".")
     # A record can name any module, and only our own are known to be harmless when imported.
-    if not module.startswith("attnlab.dataset."):
+    if not module.startswith("attnlab.dataset.") or find_spec(module) is None:
         return ""
     kind = getattr(import_module(module), name, None)
     return (kind.__doc__ or "").partition("\n")[0] if kind else ""
@@ -163,11 +170,11 @@ def _summary(panel: Panel) -> str:
 def _remarks(panel: Panel, made: Sequence[Card]) -> list[str]:
     """Say what the pictures of a panel leave out, and how their heads were chosen."""
     said = []
+    runs = [run for group in panel.groups for run in group.runs]
+    if sum(len(card.takes) for card in made) < len(runs):
+        said.append("Runs that recorded nothing, or other sentences, have no picture.")
     if any("pronoun/head" in group.metrics for group in panel.groups):
         said.append("Each card opens with the head that was chosen on validation data.")
-    pictured = {card.look.title for card in made}
-    if without := [look.title for look in looks(panel) if look.title not in pictured]:
-        said.append(f"No patterns were recorded of {few(without)}.")
     return said + _cut(made)
 
 
