@@ -1,5 +1,6 @@
 """What the tests share: configs composed as the program composes them."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 import torch
 
 from attnlab.config import Config, compose, conf_dir, search_path
+
+# The tests themselves run in parallel; more threads than cores would wait for each other.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

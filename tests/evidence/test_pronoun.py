@@ -90,7 +90,7 @@ ARMS = (("multihead", False, 60), ("multihead", True, 60), ("moe", False, 0), ("
 
 @pytest.mark.parametrize(("variant", "causal", "steps"), ARMS)
 def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, steps):
-    sizes = ("dataset.num_train=2000", "dataset.num_validation=40", "dataset.num_test=40")
+    sizes = ("dataset.num_train=2000", "dataset.num_validation=20", "dataset.num_test=24")
     flags = (f"variant={variant}", f"objective.causal={str(causal).lower()}")
     made = Experiment(composed("dataset=pronoun", *sizes, *flags))
     optimizer = torch.optim.Adam(made.model.parameters(), 1e-2)
