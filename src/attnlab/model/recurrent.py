@@ -19,7 +19,8 @@ class Recurrent(Model):
     a position see everything. No residual, norm, feed-forward network or position scheme. `dropout`
     stands between the layers and before the head (Zaremba et al. 2014).
 
-    Initialisation: embeddings N(0, 1), everything else the library's default.
+    Initialisation: embeddings N(0, 1), everything else the library's default; of three, the one
+    with the lowest validation loss on `pronoun` (experiments/LOG.md).
     """
 
     def __init__(
