@@ -169,37 +169,47 @@ class Experiment:
             return look(self.model, self.objective, probe, _precision(training))
 
         def evaluate_on(split: str) -> dict[str, float]:
-            return self.evaluate(training, split, lambda: attempt.beat(training.global_step))
+            return self.evaluate(
+                split, _precision(training), lambda: attempt.beat(training.global_step)
+            )
 
         make = self._callback("recorder")
         recorder: Recorder | None = make and make(self.dataset, look_at)
         early_stop: EarlyStop | None = self._callback("early_stop")
         return Timekeeper(self.clock, attempt, evaluate_on, early_stop, recorder, watchers)
 
-    def evidence(self, training: Training) -> dict[str, float]:
-        """What the config's evidence measures on the model as it is, as `name/what`."""
-        with _precision(training)():
-            return {
-                f"{name}/{what}": value
-                for name, measure in self.config.parts("evidence").items()
-                for what, value in measure(self.model, self.objective, self.dataset).items()
-            }
+    def final(self, training: Training) -> dict[str, float]:
+        """Measure the trained model: metrics of both held-back splits, and the evidence."""
+        precision = _precision(training)
+        found = {
+            f"{split}/{name}": value
+            for split in ("validation", "test")
+            for name, value in self.evaluate(split, precision).items()
+        }
+        for name, measure in self.config.parts("evidence").items():
+            with precision():
+                measured = measure(self.model, self.objective, self.dataset)
+            found |= {f"{name}/{what}": value for what, value in measured.items()}
+        return found
 
     def _callback(self, name: str) -> Any:
         node = self.config.values["callbacks"].get(name)
         return node and self.config.build(f"callbacks.{name}")
 
     def evaluate(
-        self, training: Training, split: str, on_batch: Callable[[], None] = lambda: None
+        self,
+        split: str,
+        precision: Callable[[], AbstractContextManager],
+        on_batch: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
-        """Loss and metrics on a whole split, in the precision of training."""
+        """Loss and metrics of the model as it is on a whole split, in a precision."""
         return evaluate(
-            training.model,
+            self.model,
             self.objective,
             self.dataset.splits[split],
             self.metrics,
             batch_size=max(self.batch_size, 256),
-            precision=_precision(training),
+            precision=precision,
             on_batch=on_batch,
         )
 

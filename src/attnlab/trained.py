@@ -18,7 +18,6 @@ from attnlab.callbacks.recorder import patterns
 from attnlab.config import Config, changed, packages, user_dir
 from attnlab.dataset.base import Batch, Dataset
 from attnlab.errors import RequestError
-from attnlab.evidence.evaluate import evaluate
 from attnlab.evidence.look import Seen, look
 from attnlab.model.base import Model
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
@@ -67,15 +66,7 @@ class Trained:
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """Loss and metrics on a whole split."""
-        experiment = self.experiment
-        return evaluate(
-            self.model,
-            experiment.objective,
-            self.dataset.splits[split],
-            experiment.metrics,
-            batch_size=max(experiment.batch_size, 256),
-            precision=self.precision,
-        )
+        return self.experiment.evaluate(split, self.precision)
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
         """Name the likeliest outputs, each with its probability."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+from PIL import Image
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "currentColor"
@@ -62,10 +63,20 @@ def svg(chart: Any) -> str:
 
 
 def png(chart: Any, scale: int | float = 2) -> bytes:
-    """Draw a themed chart on white as pixels, `scale` for each of its units."""
+    """Draw a themed chart on white as pixels, `scale` for each of its units, in 256 colours."""
     file = io.BytesIO()
     chart.properties(background="white").save(file, format="png", scale_factor=scale)
-    return file.getvalue()
+    return _small(file)
+
+
+def _small(file: io.BytesIO) -> bytes:
+    """Write a drawing with a palette, at a fraction of its size."""
+    small = io.BytesIO()
+    with Image.open(file) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+            small, "png", optimize=True
+        )
+    return small.getvalue()
 
 
 def visible(token: str) -> str:

@@ -33,7 +33,7 @@ from attnlab.runs.record import (
     plan,
     wait_for_life,
 )
-from attnlab.training import Diverged, Training
+from attnlab.training import Diverged
 
 LEASE = 30.0
 """Seconds without a beat after which the holder of a run counts as gone."""
@@ -134,7 +134,8 @@ def _train(
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
         with bar:
             trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
-        final = _final(experiment, training)
+        training.to(trainer.strategy.root_device)
+        final = experiment.final(training)
         mirror.scalars(trainer.global_step, final)
     at["step"] = trainer.global_step
     per_step = experiment.tokens_per_step
@@ -155,17 +156,6 @@ def _train(
         "higher_is_better": dataset.headline != "loss",
         "metrics": final,
     }
-
-
-def _final(experiment: Experiment, training: Training) -> dict[str, float]:
-    """Measure the trained model: metrics of both held-back splits, and evidence."""
-    training.to(training.trainer.strategy.root_device)
-    metrics = {
-        f"{split}/{name}": value
-        for split in ("validation", "test")
-        for name, value in experiment.evaluate(training, split).items()
-    }
-    return metrics | experiment.evidence(training)
 
 
 class Reached(Watcher):
