@@ -76,13 +76,15 @@ class Experiment:
         """The model at its start; the seed alone decides it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return self.config.build(
+            model = self.config.build(
                 "model",
                 len(self.dataset.tokens),
                 len(self.objective.outputs),
                 self.dataset.max_length,
                 self.objective.causal,
             )
+            self.config.build("init")(model)
+            return model
 
     @cached_property
     def clock(self) -> Clock:

@@ -24,7 +24,7 @@ from attnlab.errors import ConfigError, RequestError
 from attnlab.signatures import RESERVED, first_line, nearest, target_faults, value_faults
 
 ROOT_KNOBS = {"seed": int, "batch_size": int, "runs_dir": str, "rerun": bool, "extend": bool}
-SECTIONS = ("model", "objective", "optimizer", "schedule", "trainer", "dataset")
+SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)
 
@@ -219,7 +219,7 @@ def _impossible(config: Config) -> list[str]:
         faults += _unfit_callbacks_and_evidence(config, objective, dataset)
         try:
             with torch.device("meta"):
-                config.build(
+                model = config.build(
                     "model",
                     len(dataset.tokens),
                     len(objective.outputs),
@@ -227,7 +227,11 @@ def _impossible(config: Config) -> list[str]:
                     objective.causal,
                 )
         except ConfigError as error:
-            faults += error.faults
+            return faults + error.faults
+        try:
+            config.build("init")(model)
+        except (ConfigError, ValueError) as error:
+            faults += getattr(error, "faults", [f"init: {error}"])
     return faults
 
 

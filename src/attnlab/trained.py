@@ -129,6 +129,7 @@ def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
     choices = {"variant": identity["variant"], "dataset": values["dataset"].pop("name")}
     values["trainer"]["accelerator"] = "auto"
     # An older record lacks the knobs that came after it, which then had no effect.
+    values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
     for node in (child for value in values.values() for child in targets(value)):
         add_defaults(node, trusted)
     return changed(Config(values, choices, tuple(trusted)), ())

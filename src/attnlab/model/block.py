@@ -12,7 +12,10 @@ from attnlab.position.base import Position
 
 
 class PreNorm(nn.Module):
-    """Mixes positions, then works on each, on normalised copies added back (Xiong et al. 2020)."""
+    """Mixes positions, then works on each, on normalised copies added back (Xiong et al. 2020).
+
+    `norm_bias=False` leaves the shift out of layer norms (RMS norms have none).
+    """
 
     def __init__(
         self,
@@ -23,16 +26,20 @@ class PreNorm(nn.Module):
         ffn: Callable[..., FFN],
         *,
         norm: str = "layer",
+        norm_bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"norm={norm!r} must be one of {', '.join(NORMS)}")
-        self.mixer_norm, self.mixer = NORMS[norm](d_model), mixer(d_model, position, causal)
+        self.mixer_norm, self.mixer = (
+            NORMS[norm](d_model, norm_bias),
+            mixer(d_model, position, causal),
+        )
         self.ffn = ffn(d_model)
         # A layer that learns nothing (ffn=none) has no use for a norm that learns.
         learns = any(True for _ in self.ffn.parameters())
-        self.ffn_norm = NORMS[norm](d_model) if learns else nn.Identity()
+        self.ffn_norm = NORMS[norm](d_model, norm_bias) if learns else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -54,4 +61,7 @@ class PreNorm(nn.Module):
         return x + self.dropout(worked), losses
 
 
-NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
+    "layer": lambda d_model, bias: nn.LayerNorm(d_model, bias=bias),
+    "rms": lambda d_model, bias: nn.RMSNorm(d_model),
+}

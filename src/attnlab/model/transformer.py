@@ -1,5 +1,6 @@
 """The Transformer: a decoder where the objective is causal, an encoder where it is not."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,7 @@ class Transformer(Model):
         self.blocks = nn.ModuleList(
             block(d_model, self.position, causal, mixer, ffn) for _ in range(num_layers)
         )
-        self.norm = type(self._blocks()[0].mixer_norm)(d_model)
+        self.norm = copy.deepcopy(self._blocks()[0].mixer_norm)
         self.head = nn.Linear(d_model, num_outputs, bias=not tied)
         if tied:
             self.head.weight = self.embedding.weight
