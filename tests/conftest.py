@@ -21,6 +21,12 @@ def composed() -> Iterator[Callable[..., Config]]:
         yield lambda *overrides: compose(overrides, trusted)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the user's tokenised corpora out of the tests, and theirs out of the user's."""
+    os.environ["ATTNLAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -29,3 +35,11 @@ def _seed() -> None:
 def choices(group: str) -> Sequence[str]:
     """List what conf/ offers in a group, so that a new YAML is tested from birth."""
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
+def dataset_words(name: str) -> list[str]:
+    """Choose a dataset; one that reads a file gets the license, a text that is always there."""
+    reads = "\n  path:" in Path(conf_dir(), f"dataset/{name}.yaml").read_text()
+    license_ = Path(__file__).parents[1] / "LICENSE"
+    given = [f"dataset.path={license_}", "dataset.sha256=null"] if reads else []
+    return [f"dataset={name}", *given]

@@ -9,7 +9,7 @@ from hydra.utils import get_object
 
 from attnlab.config import cells, compose, conf_dir, search_path
 from attnlab.errors import ConfigError, RequestError
-from tests.conftest import choices
+from tests.conftest import choices, dataset_words
 
 PARTS = [p for p in sorted(conf_dir().rglob("*.yaml")) if "_target_" in p.read_text()]
 
@@ -42,25 +42,41 @@ def test_a_yaml_states_its_classes_knobs_with_their_defaults(path: Path):
         assert stated == knobs
 
 
-GROUPS = ("dataset", "depth", "size", "metric", "schedule", "callbacks", "logger", "evidence")
+GROUPS = (
+    "dataset",
+    "init",
+    "depth",
+    "size",
+    "metric",
+    "schedule",
+    "callbacks",
+    "logger",
+    "evidence",
+)
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes(composed, group):
     for choice in choices(group):
-        composed(f"{group}={choice}")
+        composed(*(dataset_words(choice) if group == "dataset" else [f"{group}={choice}"]))
+
+
+@pytest.mark.parametrize("choice", choices("dataset/tokenizer"))
+def test_every_tokenizer_composes(composed, choice):
+    config = composed(*dataset_words("text"), f"dataset/tokenizer={choice}")
+    assert config.values["dataset"]["tokenizer"]["_target_"].endswith(choice.capitalize())
 
 
 @pytest.mark.parametrize("choice", choices("debug"))
 @pytest.mark.parametrize("dataset", ["pronoun", "mqar"])
 def test_every_debugging_choice_composes(composed, choice, dataset):
-    composed(f"debug={choice}", f"dataset={dataset}")
+    composed(f"debug={choice}", *dataset_words(dataset))
 
 
 @pytest.mark.parametrize("variant", choices("variant"))
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_variant_composes_with_every_dataset(composed, variant, dataset):
-    config = composed(f"variant={variant}", f"dataset={dataset}", "depth=shallow")
+    config = composed(f"variant={variant}", *dataset_words(dataset), "depth=shallow")
     assert config.choices["variant"] == variant
     assert config.values["model"]["num_layers"] == 1
 

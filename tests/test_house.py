@@ -21,6 +21,8 @@ LAYERS = [
     {"mixer", "ffn"},
     {"model"},
     {"init"},
+    {"tokenizer"},
+    {"corpus"},
     {"dataset", "metric", "runs", "logger", "figures"},
     {"objective", "optimizer", "schedule"},
     {"evidence", "signatures"},
@@ -36,7 +38,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # One component in several files; the others are made of parts that do not know each other.
-WHOLE = {"runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
+WHOLE = {"corpus", "runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
 LIBRARIES = {
     "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
     "lightning_fabric": {"assemble"},

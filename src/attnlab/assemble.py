@@ -106,7 +106,8 @@ class Experiment:
         """What decides the result: the config as it is used, without where the result goes."""
         values = {k: v for k, v in self.config.values.items() if k not in NOT_IN_IDENTITY}
         trainer = {**values["trainer"], "accelerator": self.accelerator, "threads": self.threads}
-        dataset = {"name": self.config.choices["dataset"], **values["dataset"]}
+        name = self.config.choices["dataset"]
+        dataset = {"name": name, **values["dataset"], **self.dataset.located}
         # What is recorded changes nothing that is trained.
         callbacks = {k: v for k, v in values["callbacks"].items() if k != "recorder"}
         variant = self.config.choices["variant"]
@@ -186,6 +187,7 @@ class Experiment:
         found = {
             f"{split}/{name}": value
             for split in ("validation", "test")
+            if split in self.dataset.split_names
             for name, value in self.evaluate(split, precision).items()
         }
         for name, measure in self.config.parts("evidence").items():

@@ -242,6 +242,8 @@ def _unfit_callbacks_and_evidence(config: Config, objective: Any, dataset: Any) 
             config.build("callbacks.recorder")(dataset, len)
         except ValueError as error:
             yield f"callbacks.recorder: {error}"
+    if config.values["callbacks"]["clock"]["test_every"] and "test" not in dataset.split_names:
+        yield "callbacks.clock.test_every: the dataset has no test split; use null"
     for name, node in (config.values.get("evidence") or {}).items():
         if node is None:
             continue

@@ -65,7 +65,10 @@ class Trained:
         return seen, patterns(seen, self.dataset.tokens, self.step, text)
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
-        """Loss and metrics on a whole split."""
+        """Loss and metrics on a whole split. Raises RequestError where the data have none such."""
+        if split not in self.dataset.split_names:
+            there = ", ".join(self.dataset.split_names)
+            raise RequestError(f"the data have no {split} split; there is {there}")
         return self.experiment.evaluate(split, self.precision)
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:

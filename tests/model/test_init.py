@@ -63,7 +63,7 @@ def test_the_default_leaves_every_part_as_it_is_built():
 
 
 def test_the_recurrent_baseline_is_refused_before_anything_is_built():
-    with search_path(), pytest.raises(ConfigError, match="init: gpt2 is for blocks.*init=default"):
+    with search_path(), pytest.raises(ConfigError, match=r"init: gpt2 is for blocks.*init=default"):
         compose(["dataset=mqar", "variant=lstm", "init=gpt2"])
     with pytest.raises(ValueError, match="Recurrent"):
         GPT2()(Recurrent(5, 5, 5, True))

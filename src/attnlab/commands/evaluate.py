@@ -21,21 +21,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="dataset.KEY=VALUE", help="changes to the data"
     )
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--split", choices=SPLITS, help="default: test, where there is one")
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
 def run(arguments: Namespace) -> int:
     """Print loss (nats) and metrics."""
     loaded = trained(arguments, arguments.overrides)
+    split = arguments.split or loaded.dataset.reported
+    metrics = loaded.evaluate(split)
     found = {
         "schema": SCHEMA,
         "run": loaded.record.name,
         "step": loaded.step,
-        "split": arguments.split,
-        "examples": len(loaded.dataset.splits[arguments.split]),
+        "split": split,
+        "examples": len(loaded.dataset.splits[split]),
         "overrides": list(arguments.overrides),
-        "metrics": loaded.evaluate(arguments.split),
+        "metrics": metrics,
     }
     if arguments.format == "json":
         print(json.dumps(found, indent=2))
@@ -43,7 +45,7 @@ def run(arguments: Namespace) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     with_changes = f" with {' '.join(arguments.overrides)}" if arguments.overrides else ""
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
-    console.print(f"{arguments.split} split, {found['examples']} examples{with_changes}")
+    console.print(f"{split} split, {found['examples']} examples{with_changes}")
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in found["metrics"].items():
         table.add_row(name, f"{value:.4f}")

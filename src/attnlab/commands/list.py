@@ -65,7 +65,8 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
     said = [line for line in comments if not line.startswith("@package")]
     content = yaml.safe_load(text) or {}
     nodes = list(_targets(content))
-    knobs = nodes[0] if nodes else {k: v for k, v in content.items() if k != "defaults"}
+    # A choice that changes another one states its group alone.
+    knobs = nodes[0] if nodes else content.get(path.parent.name) or content
     summary = said[0] if said else _docstring(nodes[0]["_target_"]) if nodes else ""
     plain = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
     return {"name": name, "summary": summary, "knobs": plain}

@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from attnlab.tokenizer.base import Tokenizer
 
 IGNORE = -100
 """The target that no loss or metric counts (torch's own convention)."""
@@ -93,18 +95,25 @@ class Examples(Split):
 
 
 class Windows(Split):
-    """Stretches of one long text, each with the token that follows each of its own."""
+    """Stretches of one long text, each with the token that follows each of its own.
+
+    They begin `stride` tokens apart; no longer stride than `length` leaves a token out.
+    """
 
     def __init__(self, tokens: np.ndarray, length: int, stride: int) -> None:
         self.tokens, self.length, self.stride = tokens, length, stride
-        self.windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return -(-(len(self.tokens) - 1 - self.length) // self.stride) + 1
 
     def batch(self, index: np.ndarray) -> Batch:
-        whole = torch.from_numpy(self.windows[index].astype(np.int64))
-        return Batch(whole[:, :-1], whole[:, 1:])
+        wanted = index * self.stride
+        # The last window begins earlier, to be as long as the others; what it repeats is not asked.
+        start = np.minimum(wanted, len(self.tokens) - 1 - self.length)
+        at = start[:, None] + np.arange(self.length + 1)
+        whole = torch.from_numpy(self.tokens[at].astype(np.int64))
+        asked = torch.from_numpy(at[:, :-1] >= wanted[:, None])
+        return Batch(whole[:, :-1], whole[:, 1:].where(asked, IGNORE))
 
     def digest(self) -> bytes:
         sha = hashlib.sha256(f"{self.length} {self.stride} {self.tokens.dtype.str}".encode())
@@ -127,6 +136,18 @@ class Dataset(ABC):
 
     headline: str = "accuracy"
     """The metric that a comparison shows first."""
+    split_names: tuple[str, ...] = SPLITS
+    """The splits that there are."""
+
+    @property
+    def reported(self) -> str:
+        """The split that results are told of."""
+        return "test" if "test" in self.split_names else "validation"
+
+    @property
+    def located(self) -> dict[str, Any]:
+        """What stands in a run's identity in place of the knobs that say where its data lie."""
+        return {}
 
     @abstractmethod
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
@@ -136,7 +157,7 @@ class Dataset(ABC):
     def splits(self) -> dict[str, Split]:
         """All splits, made once."""
         made: dict[str, Split] = {}
-        for name in SPLITS:
+        for name in self.split_names:
             made[name] = self.draw(name, made)
         return made
 
@@ -144,13 +165,17 @@ class Dataset(ABC):
     def data_hash(self) -> str:
         """SHA-256 over the contents of all splits: equal for arms that saw the same data."""
         sha = hashlib.sha256()
-        for name in SPLITS:
+        for name in self.split_names:
             sha.update(name.encode() + self.splits[name].digest())
         return sha.hexdigest()
 
     def words(self, text: str) -> list[str]:
         """Part a text into tokens, known or not: at its spaces, unless the task says otherwise."""
         return text.split()
+
+    def write(self, numbers: Sequence[int]) -> str:
+        """Put tokens together to a text: the inverse of `words`."""
+        return " ".join(self.tokens[number] for number in numbers)
 
     def asked_at(self, words: Sequence[str]) -> list[int] | None:
         """The positions that a text asks about; None for every one. Raises ValueError if none."""
@@ -202,6 +227,28 @@ class Dataset(ABC):
             if t != IGNORE
         ]
         return " ".join(words) + "\n" + "\n".join(asked)
+
+
+class Corpus(Dataset):
+    """A dataset that continues a text, token by token."""
+
+    tokenizer: Tokenizer
+    headline = "loss"
+
+    def words(self, text: str) -> list[str]:
+        return self.tokenizer.part(text)
+
+    def write(self, numbers: Sequence[int]) -> str:
+        return self.tokenizer.join([self.tokens[number] for number in numbers])
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split].batch(np.array([index]))
+        text, last = self.write(batch.inputs[0].tolist()), int(batch.targets[0, -1])
+        place = batch.inputs.shape[1] - 1
+        return (
+            f"{text}\neach position: the token after it; at {place} "
+            f"({self.tokens[int(batch.inputs[0, -1])]!r}): {self.tokens[last]!r}"
+        )
 
 
 def stream(seed: int, split: str, block: int) -> np.random.Generator:

@@ -5,7 +5,8 @@ from importlib import import_module
 
 import numpy as np
 
-from attnlab.dataset.base import Dataset, Split, Windows
+from attnlab.dataset.base import Corpus, Split, Windows
+from attnlab.tokenizer.characters import Characters
 
 PLAIN = str.maketrans(
     {
@@ -21,18 +22,18 @@ PLAIN = str.maketrans(
 """Typographic quotes, dashes and dots, as one types them."""
 
 
-class PyDocs(Dataset):
+class PyDocs(Corpus):
     """Continues the English of Python's own `help()` topics, character by character.
 
     The text is that of the running interpreter, so it differs between Python versions; data_hash
     says which one a run saw. A paragraph that several topics share is kept once, and a topic is in
     one split alone: about a tenth of the characters each for validation and test. Typographic
     quotes and dashes become plain ones, and other characters outside of ASCII "?". Training reads a
-    window at any offset; the other splits are read once, in windows that do not overlap, without
-    the rest at the end.
+    window at any offset; the other splits are read once, each character but the first asked exactly
+    once.
     """
 
-    headline = "loss"
+    tokenizer = Characters()
 
     def __init__(self, *, length: int = 128, seed: int = 0) -> None:
         if length < 1:
@@ -53,18 +54,6 @@ class PyDocs(Dataset):
         tokens = np.array([number[character] for character in text], dtype=np.uint8)
         stride = 1 if split == "train" else self.max_length
         return Windows(tokens, self.max_length, stride)
-
-    def words(self, text: str) -> list[str]:
-        return list(text)
-
-    def show(self, split: str = "train", index: int = 0) -> str:
-        batch = self.splits[split].batch(np.array([index]))
-        text = "".join(self.tokens[token] for token in batch.inputs[0])
-        last = self.tokens[int(batch.targets[0, -1])]
-        return (
-            f"{text}\neach position: the character after it; at {len(text) - 1} "
-            f"({text[-1]!r}): {last!r}"
-        )
 
 
 def parted(documents: Sequence[str], seed: int) -> dict[str, list[str]]:

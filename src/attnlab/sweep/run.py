@@ -152,7 +152,7 @@ def _train(
         "network_depth": model.network_depth,
         "device": _device(trainer.strategy.root_device),
         "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
-        "headline": f"test/{dataset.headline}",
+        "headline": f"{dataset.reported}/{dataset.headline}",
         "higher_is_better": dataset.headline != "loss",
         "metrics": final,
     }

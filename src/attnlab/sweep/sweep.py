@@ -86,13 +86,14 @@ def _line(outcome: Outcome) -> str:
 
 def _metrics(outcome: Outcome) -> Table:
     summary: Any = outcome.summary
-    of_test = (name.split("/", 1) for name in summary["metrics"])
-    names = dict.fromkeys(name for split, name in of_test if split == "test")
+    reported = summary["headline"].split("/", 1)[0]
+    parts = (name.split("/", 1) for name in summary["metrics"])
+    names = dict.fromkeys(name for split, name in parts if split == reported)
     shown = [name for name in names if "." not in name]
     table = Table(box=None, pad_edge=False)
     for name in ("split", *shown):
         table.add_column(Text(name))
-    for split in ("validation", "test"):
+    for split in dict.fromkeys(("validation", reported)):
         values = (summary["metrics"][f"{split}/{name}"] for name in shown)
         table.add_row(split, *(f"{value:.4f}" for value in values))
     return table
