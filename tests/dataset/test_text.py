@@ -137,7 +137,7 @@ def test_what_cannot_be_a_text_is_refused(file, tmp_path):
         make(file, sha256="00")
     with pytest.raises(ValueError, match=r"length=500 is too long: the test text has 153 tokens"):
         make(file, length=500)
-    for shares in ({"validation": 0}, {"test": -0.1}, {"validation": 0.5, "test": 0.5}):
+    for shares in ({"validation": 0.0}, {"test": -0.1}, {"validation": 0.5, "test": 0.5}):
         with pytest.raises(ValueError, match="shares that leave some text"):
             make(file, **shares)
     with pytest.raises(ValueError, match=r"dataset.path=FILE"):
