@@ -51,7 +51,6 @@ GROUPS = (
     "schedule",
     "callbacks",
     "logger",
-    "evidence",
 )
 
 
@@ -59,6 +58,18 @@ GROUPS = (
 def test_every_choice_composes(composed, group):
     for choice in choices(group):
         composed(*(dataset_words(choice) if group == "dataset" else [f"{group}={choice}"]))
+
+
+@pytest.mark.parametrize("choice", sorted({*choices("evidence")} - {"none"}))
+def test_every_evidence_is_that_of_a_dataset(composed, choice):
+    own = [
+        name
+        for name in choices("dataset")
+        if f"override /evidence: {choice}\n" in (conf_dir() / f"dataset/{name}.yaml").read_text()
+    ]
+    assert own
+    for name in own:
+        assert composed(*dataset_words(name)).values["evidence"][choice]
 
 
 @pytest.mark.parametrize("choice", choices("dataset/tokenizer"))

@@ -44,6 +44,25 @@ def cut(
 
 
 @contextmanager
+def blind(model: Model, bound: int, layers: Sequence[int] | None = None) -> Iterator[None]:
+    """Let no query see further back than the last `bound` tokens, its own among them.
+
+    In all or the named layers. Raises LookupError for a model without attention or such a layer,
+    ValueError for a bound below 1.
+    """
+    if bound < 1:
+        raise ValueError(f"bound={bound} must be at least 1: a query sees its own token")
+
+    def change(scores: Tensor) -> Tensor:
+        far = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        # Queries stand for the last of the keys.
+        return scores.masked_fill(far.tril(scores.shape[-1] - scores.shape[-2] - bound), -torch.inf)
+
+    with _each(model, "scores", layers, change):
+        yield
+
+
+@contextmanager
 def ablate(model: Model, layer: int, heads: Sequence[int] | None = None) -> Iterator[None]:
     """Let heads of a layer (None: all) pass nothing on (Michel et al. 2019, sec. 2.3).
 
