@@ -22,6 +22,7 @@ from attnlab.runs.record import Record
 from attnlab.runs.select import said_of
 from attnlab.runs.table import Column, columns, count, legend, title
 from attnlab.ui.cards import Card, Look, Take, cards
+from attnlab.ui.context import context_curves
 from attnlab.ui.curves import learning_curves
 from attnlab.ui.films import MOST_TOKENS, Film, films
 
@@ -108,7 +109,7 @@ def _section(panel: Panel, records: Mapping[str, Record]) -> Section:
         table=columns(panel),
         table_title=title(panel),
         notes=[legend(panel), *panel.notes],
-        curves=learning_curves(panel, records),
+        curves=[*learning_curves(panel, records), *context_curves(panel)],
         facts=_facts(panel),
     )
 
