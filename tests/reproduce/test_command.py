@@ -37,7 +37,8 @@ CLAIMS = {
 }
 KEYS = ["paper", "claim", "scale", "verdict", "theirs", "ours", "n", "low", "high", "needed"]
 
-MADE = {"results/check.json", "README.md", "figures/attention.svg", "figures/attention.png"}
+FIGURES = {"figures/check-attention.svg", "figures/check-attention.png"}
+MADE = {"results/check.json", "README.md", *FIGURES}
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +147,9 @@ def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch)
     monkeypatch.setattr(run, "run", no_data)
     before = tree(place)
     assert reproduce(place, "-j", "1") == 2
-    assert "6 runs could not be done; there is no file" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "a seed 0: there is no file" in err
+    assert out.count("hindered") == 1
     assert tree(place) == before
 
 
@@ -161,7 +164,7 @@ def test_other_seeds_than_those_committed_need_another_place(place, capsys):
     assert {(o["verdict"], o["n"], o["needed"]) for o in told} == {("not_run", 1, 3)}
     assert tree(place) == before
     assert tree(other) == MADE
-    assert "| 1/3 | not_run |" in (other / "README.md").read_text()
+    assert "| 0 (1 of 3) |" in (other / "README.md").read_text()
 
 
 def test_judging_again_needs_no_training_and_no_torch(place):
@@ -188,11 +191,12 @@ def test_a_claim_that_fails_is_exit_code_1_but_listing_it_is_none(place, capsys)
     results.write(place, fabricated(read(place.parent), {"a": accuracies(0.5, 0.6, 0.7)}))
     assert reproduce(place, "--judge", "--format", "json") == 1
     (judged,) = json.loads(capsys.readouterr().out)
-    assert list(judged) == [*KEYS, "tolerance", "note"]
+    assert list(judged) == [*KEYS, "tolerance", "note", "seeds", "commits", "hardware"]
     assert judged | {"low": 0, "high": 0} == {
         "paper": "tiny", "claim": "high/a", "scale": "check", "verdict": "fails",
         "theirs": "they say", "ours": pytest.approx(0.6), "n": 3, "low": 0, "high": 0,
         "needed": 3, "tolerance": ">= .99", "note": "",
+        "seeds": [0, 1, 2], "commits": ["0123456789"], "hardware": ["x86_64 cpu, 1 thread"],
     }  # fmt: skip
     assert main(["reproduce", "--experiments", str(place.parent), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [judged]
@@ -264,12 +268,13 @@ def test_the_readme_shows_verdicts_provenance_arms_and_curves(tmp_path):
     text = readme.text({"check": tiny}, {"check": fabricated(tiny, runs)}, tmp_path)
     lines = text.splitlines()
     assert lines[0] == "# tiny"
-    assert (
-        "6 runs at commit 0123456789, on x86_64 cpu (threads: 1), python 3.11, torch 2.13." in text
-    )
+    assert "6 runs of 2026-01-01, with python 3.11 and torch 2.13." in lines
     # 0.6 and the t quantile 4.3027 times .1 / sqrt(3).
-    row = "| high/a: `test/accuracy` | they say | >= .5 | .60 [.35, .85] | 3/3 | holds |"
-    assert row in lines
+    heads = "| claim | theirs | tolerance | ours | seeds | commit | hardware | verdict |"
+    assert lines[lines.index(heads) + 2] == (
+        "| high/a: `test/accuracy` | they say | >= .5 | .60 [.35, .85] | 0-2 | 0123456789 "
+        "| x86_64 cpu, 1 thread | holds |"
+    )
     (late,) = (line for line in lines if line.startswith("| slow/b"))
     assert "450 [450, 450]" in late
     assert late.endswith("holds (3 of 3 seeds never got there; their last step is counted) |")

@@ -17,7 +17,7 @@ def curve(values, steps=(25, 50, 75)):
 
 
 def speed(seed, *values):
-    return run(seed, steps=75, tables=curve(values))
+    return run(seed, steps=75, tables=curve(values), test_accuracy=values[-1])
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,12 @@ A claim of `claims.yaml` stands for one verdict in each of its arms:
       measure: MEASURE
       KIND: NUMBER                # exactly, at_least, at_most or near, and its options
 
-MEASURE is a metric of a finished run (`test/accuracy`), or the step at which a table's column first
-gets somewhere (`steps until test.accuracy >= 0.98`), or the difference of two such (`A - B`).
+MEASURE is one of these, or the difference of two (`A - B`):
+
+    test/accuracy                         a metric of a finished run
+    least of validation.loss              the best value of a table's column on the way
+    most of validation.accuracy
+    steps until test.accuracy >= 0.98     the step at which a column first gets somewhere
 """
 
 import re
@@ -133,8 +137,16 @@ class Steps(NamedTuple):
     goal: float
 
 
-Term = str | Steps
-"""A metric by its name, or a number of steps."""
+class Best(NamedTuple):
+    """The least or the most that a column of a run's table has had."""
+
+    table: str
+    column: str
+    upward: bool
+
+
+Term = str | Steps | Best
+"""A metric by its name, or what is read from a table."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +204,8 @@ def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[C
     terms = tuple(_term(text.strip()) for text in node["measure"].split(" - "))
     if len(terms) > 2 or None in terms:
         faults.append(
-            f"{where}.measure: {node['measure']!r} is no METRIC, `steps until TABLE.COLUMN >= "
-            "NUMBER` or difference of two of them"
+            f"{where}.measure: {node['measure']!r} is no METRIC, `least of TABLE.COLUMN`, `most "
+            "of TABLE.COLUMN`, `steps until TABLE.COLUMN >= NUMBER` or difference of two of them"
         )
     bound = _bound(node, where, faults)
     if faults or bound is None:
@@ -254,6 +266,8 @@ def _is(kind: str, value: Any) -> bool:
 def _term(text: str) -> Term | None:
     if steps := re.fullmatch(r"steps until (\w+)\.(\S+) (>=|<=) (-?[\d.]+(?:e-?\d+)?)", text):
         return Steps(steps[1], steps[2], steps[3] == ">=", float(steps[4]))
+    if best := re.fullmatch(r"(least|most) of (\w+)\.(\S+)", text):
+        return Best(best[2], best[3], best[1] == "most")
     return text if re.fullmatch(r"\S+", text) else None
 
 

@@ -11,7 +11,7 @@ from attnlab.runs.record import Record
 
 
 def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) -> None:
-    """Write figures/NAME.svg and .png below a folder, from the finished runs of each arm.
+    """Write figures/SCALE-NAME.svg and .png below a folder, from the finished runs of each arm.
 
     `attention` shows what the arms of `pictures` look at, `curves` how those of `curves` learn.
     """
@@ -35,8 +35,8 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
         charts["curves"] = learning_curve(panel, by_name)
     for name, chart in ((name, chart) for name, chart in charts.items() if chart is not None):
         write.make_directory(folder / "figures")
-        write.replace(folder / "figures" / f"{name}.svg", svg(chart).encode())
-        write.replace(folder / "figures" / f"{name}.png", png(chart))
+        write.replace(folder / recipe.figure(name, "svg"), svg(chart).encode())
+        write.replace(folder / recipe.figure(name), png(chart))
 
 
 def _panel(arms: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Panel | None:

@@ -1,11 +1,13 @@
 """Claims against results: pure functions, so that judging again needs no training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from attnlab.errors import RequestError
-from attnlab.reproduce.claims import Claim, Steps, Term, Value
+import numpy as np
+
+from attnlab.errors import ConfigError, RequestError
+from attnlab.reproduce.claims import Best, Claim, Steps, Term, Value
 from attnlab.reproduce.recipe import Recipe
 from attnlab.runs.arms import nearest
 from attnlab.runs.statistics import Interval, interval, paired
@@ -14,36 +16,66 @@ Results = Mapping[str, Any]
 """What results/SCALE.json holds; see results.py."""
 
 
+VERDICTS = ("holds", "fails", "not_run")
+NOTHING = Interval(0, None, None, None)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of a claim: `ours` is the mean over n seeds of those needed, and its interval."""
 
     claim: Claim
     verdict: Literal["holds", "fails", "not_run"]
-    ours: Interval
     needed: int
-    note: str
+    ours: Interval = NOTHING
+    note: str = ""
     """What a reader must know beside the numbers."""
+    seeds: Sequence[int] = ()
+    commits: Sequence[str] = ()
+    hardware: Sequence[str] = ()
 
 
 def judge(recipe: Recipe, results: Results | None) -> list[Verdict]:
     """Judge every claim of a recipe by its results; None where nothing has been run.
 
     A claim fails where a run of its arms failed. It is not run where seeds are lacking, or where
-    an arm's overrides are not those of the results.
+    an arm's overrides are not those of the results. Raises ConfigError with all that the claims and
+    the recipe's `metrics` name and the runs have not measured.
     """
-    return [_verdict(claim, recipe, results) for claim in recipe.claims]
+    verdicts, faults = [], _unmeasured(recipe, results) if results else []
+    for claim in recipe.claims:
+        try:
+            verdicts.append(_verdict(claim, recipe, results))
+        except RequestError as error:
+            name = claim.name.rpartition("/")[0]
+            faults.append(f"{recipe.paper}/claims.yaml: {recipe.scale}.{name}: {error}")
+    if faults:
+        raise ConfigError(faults)
+    return verdicts
+
+
+def _unmeasured(recipe: Recipe, results: Results) -> list[str]:
+    """Name the metrics that no arm has, once there is a run of each."""
+    runs = [results["arms"].get(arm, {"runs": []})["runs"] for arm in recipe.arms]
+    there = {metric for of_arm in runs for run in of_arm for metric in run["metrics"]}
+    return [
+        f"{recipe.paper}/{recipe.scale}.yaml: metrics: no run has `{metric}`; "
+        f"{nearest(metric, there)}"
+        for metric in recipe.metrics
+        if all(runs) and metric not in there
+    ]
 
 
 def _verdict(claim: Claim, recipe: Recipe, results: Results | None) -> Verdict:
-    nothing = Interval(0, None, None, None)
-    measured = results["arms"] if results else {}
+    if results is None:
+        return Verdict(claim, "not_run", recipe.seeds)
+    measured = results["arms"]
     if lacking := [arm for arm in claim.arms if arm not in measured]:
-        note = f"the results lack {' and '.join(lacking)}" if results else ""
-        return Verdict(claim, "not_run", nothing, recipe.seeds, note)
+        note = f"the results lack {' and '.join(lacking)}"
+        return Verdict(claim, "not_run", recipe.seeds, note=note)
     if changed := [a for a in claim.arms if measured[a]["overrides"] != recipe.overrides(a)]:
         note = f"the recipe of {' and '.join(changed)} has changed since"
-        return Verdict(claim, "not_run", nothing, recipe.seeds, note)
+        return Verdict(claim, "not_run", recipe.seeds, note=note)
     values, ours = _measure(claim, measured)
     failed = [f"{arm} seed {run['seed']}" for arm in claim.arms for run in measured[arm]["failed"]]
     notes = [f"failed: {', '.join(failed)}"] if failed else []
@@ -55,7 +87,33 @@ def _verdict(claim: Claim, recipe: Recipe, results: Results | None) -> Verdict:
         verdict = "not_run"
     else:
         verdict = "holds" if claim.bound.holds(list(values.values()), ours) else "fails"
-    return Verdict(claim, verdict, ours, recipe.seeds, "; ".join(notes))
+    makers = _makers(results, [run for arm in claim.arms for run in measured[arm]["runs"]])
+    return Verdict(
+        claim,
+        verdict,
+        recipe.seeds,
+        ours,
+        "; ".join(notes),
+        seeds=sorted(values),
+        commits=list(dict.fromkeys(map(_commit, makers))),
+        hardware=list(dict.fromkeys(map(_hardware, makers))),
+    )
+
+
+def _makers(results: Results, runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    # Older results do not say which of the makers a run has.
+    known = {run["made"] for run in runs if "made" in run}
+    return [maker for at, maker in enumerate(results["made"]) if runs and at in (known or {at})]
+
+
+def _commit(maker: Mapping[str, Any]) -> str:
+    git = maker["git"] or {"commit": "unknown", "dirty": False}
+    return git["commit"][:10] + (" (dirty)" if git["dirty"] else "")
+
+
+def _hardware(maker: Mapping[str, Any]) -> str:
+    threads = maker["threads"]
+    return f"{maker['device']}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def _measure(claim: Claim, measured: Mapping[str, Any]) -> tuple[dict[int, Value], Interval]:
@@ -84,22 +142,28 @@ def _read(terms: tuple[Term, ...], run: Mapping[str, Any]) -> Value:
 def _term(term: Term, run: Mapping[str, Any]) -> Value:
     if isinstance(term, Steps):
         return _steps(term, run)
+    if isinstance(term, Best):
+        column = _table(term, run)[term.column]
+        return Value(float(np.max(column) if term.upward else np.min(column)))
     if term not in run["metrics"]:
-        raise RequestError(
-            f"claims.yaml: {run['name']} has no metric `{term}`; {nearest(term, run['metrics'])}"
-        )
+        raise RequestError(f"{run['name']} has no metric `{term}`; {nearest(term, run['metrics'])}")
     return Value(float(run["metrics"][term]))
 
 
 def _steps(term: Steps, run: Mapping[str, Any]) -> Value:
     """Find the first step that is far enough; where there is none, it takes more than all."""
-    table = run["tables"].get(term.table, {})
-    if term.column not in table:
-        raise RequestError(
-            f"claims.yaml: {run['name']} has no table `{term.table}` with a column "
-            f"`{term.column}`; a callback of its arm must write it"
-        )
+    table = _table(term, run)
     for step, value in zip(table["step"], table[term.column], strict=True):
         if value >= term.goal if term.upward else value <= term.goal:
             return Value(float(step))
     return Value(float(run["steps"]), more=True)
+
+
+def _table(term: Steps | Best, run: Mapping[str, Any]) -> Mapping[str, Any]:
+    table = run["tables"].get(term.table, {})
+    if term.column not in table:
+        raise RequestError(
+            f"{run['name']} has no table `{term.table}` with a column `{term.column}`: no "
+            "callback of its arm writes it, or the results are older than the claim"
+        )
+    return table

@@ -1,15 +1,18 @@
 """Recipes: which runs a claim is judged by. A folder of YAML, read and checked whole.
 
     experiments/PAPER/
-      check.yaml paper.yaml     # a recipe for each scale: the first for a CPU, the other for a GPU
-      claims.yaml               # SCALE: {NAME: claim}; see claims.py
-      about.md                  # what is written by hand in README.md
-      results/SCALE.json README.md figures/   # what `attnlab reproduce PAPER` makes
+      check.yaml paper.yaml SCALE.yaml    # recipes: for a CPU, as in the paper, and others
+      claims.yaml                         # SCALE: {NAME: claim}; see claims.py
+      about.md                            # what is written by hand in README.md
+      results/SCALE.json README.md figures/SCALE-*    # what `attnlab reproduce PAPER` makes
 
 A recipe has `seeds` (how many), `common` (overrides of every run, as `attnlab train` takes them)
 and `arms` (a label and the overrides of its runs); then what the README shows of them: `metrics`
 of every arm in a table, the arms whose attention is drawn (`pictures`), and those whose curve on
-the test split is (`curves`).
+the test split is (`curves`). `title` heads it in the README; check and paper have one. With
+`needs: gpu` it is trained only where there is a GPU, and leaves trainer.accelerator as it is.
+
+Where data lie on a machine is no part of a recipe: `attnlab reproduce PAPER dataset.path=FILE`.
 """
 
 from collections.abc import Mapping
@@ -22,14 +25,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.errors import ConfigError, RequestError
-from attnlab.reproduce.claims import Claim, Entry, Steps, entry_faults, parse
+from attnlab.reproduce.claims import Claim, Entry, entry_faults, parse
 from attnlab.runs.arms import nearest
 
-SCALES = ("check", "paper")
+SCALES = {"check": "The check: on a CPU", "paper": "The paper's scale: on a GPU"}
+"""The recipes that most papers have, in order, and their titles."""
+NEEDS = ("gpu",)
 LEAST_SEEDS = 3
 """Fewer are no evidence for a claim."""
 OURS = ("seed", "runs_dir", "rerun", "extend")
 """Keys that belong to the program, not to a recipe."""
+PLACES = ("dataset.path",)
+"""Keys that say where data lie, which belong to whoever has them there."""
 ENTRIES = {
     "seeds": Entry("whole number"),
     "common": Entry("list of texts"),
@@ -37,6 +44,8 @@ ENTRIES = {
     "metrics": Entry("list of texts"),
     "pictures": Entry("list of texts"),
     "curves": Entry("list of texts"),
+    "title": Entry("text", False),
+    "needs": Entry("text", False),
 }
 
 
@@ -46,6 +55,9 @@ class Recipe:
 
     folder: Path
     scale: str
+    title: str
+    needs: str | None
+    """What a machine must have to train it."""
     seeds: int
     common: list[str]
     """Overrides of every run."""
@@ -64,12 +76,18 @@ class Recipe:
         """Give all that the runs of an arm override."""
         return [*self.common, *self.arms[arm]]
 
+    def figure(self, name: str, suffix: str = "png") -> Path:
+        """Give where a figure lies, in the folder of the README that shows it."""
+        return Path("figures", f"{self.scale}-{name}.{suffix}")
+
     @property
     def columns(self) -> dict[str, list[str]]:
         """The columns of each table that a claim reads."""
         read: dict[str, list[str]] = {}
         for term in (term for claim in self.claims for term in claim.terms):
-            if isinstance(term, Steps) and term.column not in read.setdefault(term.table, []):
+            if isinstance(term, str):
+                continue
+            if term.column not in read.setdefault(term.table, []):
                 read[term.table].append(term.column)
         return read
 
@@ -93,29 +111,33 @@ def papers(experiments: Path) -> list[str]:
 
 
 def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
-    """Read a paper's recipe at each scale that it has. Raises ConfigError with all faults."""
+    """Read a paper's recipe at each scale that it has: check, paper, then the others by name.
+
+    Raises ConfigError with all faults.
+    """
     known = papers(experiments)
     if paper not in known:
         raise RequestError(f"there is no recipe for {paper!r}; {nearest(paper, known)}")
     folder = experiments / paper
     faults: list[str] = []
     claimed = _load(folder / "claims.yaml", faults)
+    there = {path.stem for path in folder.glob("*.yaml")} - {"claims"}
     found = {}
-    for scale in (scale for scale in SCALES if (folder / f"{scale}.yaml").exists()):
+    for scale in [*(s for s in SCALES if s in there), *sorted(there - SCALES.keys())]:
         node = _load(folder / f"{scale}.yaml", faults)
-        where = f"{paper}/{scale}.yaml"
-        wrong = _recipe_faults(node, where)
+        wrong = _recipe_faults(node, scale, f"{paper}/{scale}.yaml")
         faults += wrong
         if not wrong:
             arms = node["arms"]
             claims = _claims(
                 claimed.get(scale), list(arms), f"{paper}/claims.yaml: {scale}", faults
             )
-            found[scale] = Recipe(folder, scale, **node, claims=claims)
+            optional = {"title": SCALES.get(scale), "needs": None}
+            found[scale] = Recipe(folder, scale, **(optional | node), claims=claims)
     faults += [
-        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {nearest(str(scale), SCALES)}"
+        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {nearest(str(scale), there)}"
         for scale in claimed
-        if not (folder / f"{scale}.yaml").exists()
+        if scale not in there
     ]
     if faults:
         raise ConfigError(faults)
@@ -135,7 +157,7 @@ def _load(path: Path, faults: list[str]) -> dict[Any, Any]:
     return node
 
 
-def _recipe_faults(node: dict[Any, Any], where: str) -> list[str]:
+def _recipe_faults(node: dict[Any, Any], scale: str, where: str) -> list[str]:
     faults = entry_faults(node, ENTRIES, where)
     if faults:
         return faults
@@ -143,6 +165,10 @@ def _recipe_faults(node: dict[Any, Any], where: str) -> list[str]:
         faults.append(f"{where}: seeds: {node['seeds']}, but a claim needs {LEAST_SEEDS} at least")
     if not node["arms"]:
         faults.append(f"{where}: arms: there is none")
+    if "title" not in node and scale not in SCALES:
+        faults.append(f"{where}: `title` is missing; it heads this recipe in README.md")
+    if "needs" in node and node["needs"] not in NEEDS:
+        faults.append(f"{where}: needs: expected {' or '.join(NEEDS)}, got {node['needs']!r}")
     faults += [
         f"{where}: {key}: there is no arm {label!r}; {nearest(label, node['arms'])}"
         for key in ("pictures", "curves")

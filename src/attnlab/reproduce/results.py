@@ -3,7 +3,8 @@
     {"schema", "paper", "scale", "date" (of the last run's start), "seeds": [0, ...],
      "made": [{"runs" (how many), "git": {"commit", "dirty"}, "device", "threads", "versions"}],
      "arms": {ARM: {"overrides", "parameters", "headline",
-                    "runs": [{"seed", "name", "steps", "seconds", "data_hash", "metrics",
+                    "runs": [{"seed", "name", "made" (a place in the list above), "steps",
+                              "seconds", "data_hash", "metrics",
                               "tables": {TABLE: {"step": [...], COLUMN: [...]}}}],
                     "failed": [{"seed", "name", "error"}]}}}
 
@@ -59,6 +60,7 @@ def collect(
 
     records = {place: Record(directory) for place, directory in finished.items()}
     whole = {place: _result(record) for place, record in records.items()}
+    made = _made(list(whole.values()))
     arms = {}
     for arm in recipe.arms:
         ours = [place for place in whole if place[0] == arm]
@@ -67,7 +69,7 @@ def collect(
             "overrides": recipe.overrides(arm),
             "parameters": first.get("parameters"),
             "headline": first.get("headline"),
-            "runs": [_run(records[at], whole[at], recipe.columns) for at in ours],
+            "runs": [_run(records[at], whole[at], made, recipe.columns) for at in ours],
             "failed": [
                 {"seed": at[1], "name": directory.name, "error": _error(Record(directory))}
                 for at, directory in failed.items()
@@ -80,7 +82,7 @@ def collect(
         "scale": recipe.scale,
         "date": max((result["started"][:10] for result in whole.values()), default=None),
         "seeds": sorted({seed for _, seed in [*finished, *failed]}),
-        "made": _made(list(whole.values())),
+        "made": made,
         "arms": arms,
     }
 
@@ -91,7 +93,14 @@ def _result(record: Any) -> dict[str, Any]:
     return result
 
 
-def _run(record: Any, result: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) -> Any:
+def _run(
+    record: Any,
+    result: Mapping[str, Any],
+    made: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    maker = _maker(result)
+    place = next(at for at, one in enumerate(made) if maker.items() <= one.items())
     tables = {}
     for table, wanted in columns.items():
         rows = record.rows(table)
@@ -99,7 +108,8 @@ def _run(record: Any, result: Mapping[str, Any], columns: Mapping[str, Sequence[
         if rows.num_rows:
             tables[table] = {name: rows[name].to_pylist() for name in names}
     kept = ("seed", "steps", "seconds", "data_hash", "metrics")
-    return {"name": record.name, **{key: result[key] for key in kept}, "tables": tables}
+    measured = {key: result[key] for key in kept}
+    return {"name": record.name, "made": place, **measured, "tables": tables}
 
 
 def _error(record: Any) -> str:
@@ -110,9 +120,12 @@ def _error(record: Any) -> str:
 def _made(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Say by which code and on what the runs were made, each combination once."""
     makers: dict[str, dict[str, Any]] = {}
-    for result in results:
-        maker = {key: result[key] for key in ("git", "device", "versions")}
-        maker["threads"] = result["identity"]["trainer"]["threads"]
+    for maker in map(_maker, results):
         found = makers.setdefault(json.dumps(maker, sort_keys=True), {"runs": 0, **maker})
         found["runs"] += 1
     return list(makers.values())
+
+
+def _maker(result: Mapping[str, Any]) -> dict[str, Any]:
+    maker = {key: result[key] for key in ("git", "device", "versions")}
+    return {**maker, "threads": result["identity"]["trainer"]["threads"]}

@@ -3,8 +3,9 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.synchronize import Event
@@ -18,8 +19,12 @@ from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.config import Config, compose, search_path
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce import results
+from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import Recipe
 from attnlab.sweep.run import Outcome, run
+
+FAILED = ("failed", "refused")
+"""How a run ended that fails the claims of its arm."""
 
 
 class Cell(NamedTuple):
@@ -31,34 +36,49 @@ class Cell(NamedTuple):
 
 
 def reproduce(
-    recipe: Recipe, seeds: int, runs_dir: Path, jobs: int, console: Console
+    recipe: Recipe,
+    seeds: int,
+    runs_dir: Path,
+    jobs: int,
+    console: Console,
+    places: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Do what is missing of a recipe's runs, and give the results.
 
-    Raises ConfigError with the faults of all arms before anything is written, and KeyboardInterrupt
-    once what was running is saved.
+    `places` are overrides that say where data lie. Raises ConfigError with the faults of all arms
+    before anything is written, and with what an arm's first run has not measured; RequestError
+    where a run cannot be begun; KeyboardInterrupt once what was running is saved.
     """
-    planned = cells(recipe, seeds, runs_dir, jobs)
+    if recipe.needs == "gpu" and not torch.cuda.is_available():
+        raise RequestError(
+            f"{recipe.paper} at --scale {recipe.scale} needs a GPU, and torch sees none here; run "
+            "it where there is one, or take another scale"
+        )
+    planned = cells(recipe, seeds, runs_dir, jobs, places)
     outcomes: dict[tuple[str, int], Outcome] = {}
+    seen: set[str] = set()
     train = _at_once if jobs > 1 else _in_turn
-    for cell, outcome in train(planned, jobs, console):
-        outcomes[cell.arm, cell.seed] = outcome
-        place = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
-        console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}", markup=False)
+    with closing(train(planned, jobs, console)) as trained:
+        for cell, outcome in trained:
+            outcomes[cell.arm, cell.seed] = outcome
+            place = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
+            console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}", markup=False)
+            if outcome.status == "hindered":
+                raise RequestError(f"{cell.arm} seed {cell.seed}: {outcome.note}")
+            if outcome.ok and cell.arm not in seen:
+                seen.add(cell.arm)
+                # A measure that is misspelt is told now, not after all the runs.
+                judge(recipe, _collect(recipe, planned, outcomes))
     if any(outcome.status == "interrupted" for outcome in outcomes.values()):
         raise KeyboardInterrupt
-    if hindered := [o for o in outcomes.values() if o.status in ("held", "hindered")]:
-        raise RequestError(f"{len(hindered)} runs could not be done; {hindered[0].note}")
-    # In the order of the plan, whichever ended first.
-    done = {(cell.arm, cell.seed): outcomes[cell.arm, cell.seed] for cell in planned}
-    return results.collect(
-        recipe,
-        finished={at: outcome.directory for at, outcome in done.items() if outcome.ok},
-        failed={at: outcome.directory for at, outcome in done.items() if not outcome.ok},
-    )
+    if held := [outcome for outcome in outcomes.values() if outcome.status == "held"]:
+        raise RequestError(f"{len(held)} runs could not be done; {held[0].note}")
+    return _collect(recipe, planned, outcomes)
 
 
-def cells(recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1) -> list[Cell]:
+def cells(
+    recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1, places: Sequence[str] = ()
+) -> list[Cell]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
     planned: list[Cell] = []
     faults: dict[str, list[str]] = {}
@@ -71,7 +91,7 @@ def cells(recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1) -> list[Cel
                 told = jobs == 1 or any(word.startswith("trainer.threads=") for word in words)
                 threads = [] if told else [f"trainer.threads={share}"]
                 try:
-                    config = compose([*words, *threads, f"seed={seed}"], trusted)
+                    config = compose([*words, *threads, *places, f"seed={seed}"], trusted)
                 except ConfigError as error:
                     for fault in error.faults:
                         faults.setdefault(fault, []).append(arm)
@@ -89,9 +109,21 @@ def cells(recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1) -> list[Cel
     return planned
 
 
+def _collect(
+    recipe: Recipe, planned: Sequence[Cell], outcomes: Mapping[tuple[str, int], Outcome]
+) -> dict[str, Any]:
+    # In the order of the plan, whichever ended first.
+    ended = [at for cell in planned if (at := (cell.arm, cell.seed)) in outcomes]
+    return results.collect(
+        recipe,
+        finished={at: outcomes[at].directory for at in ended if outcomes[at].ok},
+        failed={at: o.directory for at in ended if (o := outcomes[at]).status in FAILED},
+    )
+
+
 def _in_turn(
     planned: Sequence[Cell], jobs: int, console: Console
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Generator[tuple[Cell, Outcome], None, None]:
     for cell in planned:
         outcome = _train(cell.config, console)
         yield cell, outcome
@@ -101,7 +133,7 @@ def _in_turn(
 
 def _at_once(
     planned: Sequence[Cell], jobs: int, console: Console
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Generator[tuple[Cell, Outcome], None, None]:
     """Train in processes of their own; an interruption reaches each of them once, and is awaited.
 
     A process is deaf to it while it starts (an ignored signal is inherited), and it leaves the

@@ -2,6 +2,7 @@
 
 import errno
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from attnlab.training import Diverged
 
 LEASE = 30.0
 """Seconds without a beat after which the holder of a run counts as gone."""
+CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux says what its processor is."""
 
 
 @dataclass
@@ -292,7 +295,13 @@ def _git() -> dict[str, Any] | None:
 def _device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} cpu"
+    kind = f"{platform.machine()} cpu"
+    try:
+        said = re.search(r"^model name\s*:(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        said = None
+    name = " ".join(said[1].split()) if said else platform.processor()
+    return f"{name} ({kind})" if name not in ("", platform.machine()) else kind
 
 
 def _reset_peak_memory() -> None:
