@@ -22,21 +22,25 @@ def folder(
     arms: Mapping[str, list[str]] | None = None,
     common: Sequence[str] = (),
     seeds: int = 3,
+    scale: str = "check",
+    **more: Any,
 ) -> Path:
-    """Write a recipe named `tiny`, at scale check."""
+    """Write a recipe of the paper `tiny`, beside those that it has."""
     path = experiments / "tiny"
     path.mkdir(parents=True, exist_ok=True)
     arms = {"a": ["variant=vanilla"], "b": ["variant=lstm"]} if arms is None else arms
     shown = {"metrics": ["test/accuracy"], "pictures": list(arms), "curves": []}
-    recipe = {"seeds": seeds, "common": list(common), "arms": dict(arms), **shown}
-    (path / "check.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    (path / "claims.yaml").write_text(yaml.safe_dump({"check": dict(claims)}, sort_keys=False))
+    recipe = {"seeds": seeds, "common": list(common), "arms": dict(arms), **shown, **more}
+    (path / f"{scale}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    file = path / "claims.yaml"
+    known = yaml.safe_load(file.read_text()) if file.exists() else {}
+    file.write_text(yaml.safe_dump({**known, scale: dict(claims)}, sort_keys=False))
     (path / "about.md").write_text("# tiny\n")
     return path
 
 
-def read(experiments: Path) -> Recipe:
-    return recipes(experiments, "tiny")["check"]
+def read(experiments: Path, scale: str = "check") -> Recipe:
+    return recipes(experiments, "tiny")[scale]
 
 
 def run(seed: int, steps: int = 500, tables: Any = None, **metrics: float) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def results(
     }
     seeds = sorted({r["seed"] for of in runs.values() for r in of})
     return {
-        "schema": 1, "paper": "tiny", "scale": "check", "date": "2026-01-01", "seeds": seeds,
+        "schema": 1, "paper": "tiny", "scale": recipe.scale, "date": "2026-01-01", "seeds": seeds,
         "made": [made], "arms": arms,
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.cli import main
-from attnlab.reproduce import readme, recipe, results, run
+from attnlab.reproduce import recipe, results, run
+from attnlab.reproduce.judge import VERDICTS
 from attnlab.runs.record import find_runs
 from tests.child import wait_for
 from tests.reproduce.fabricated import accuracies, claim, folder, read
@@ -138,6 +140,73 @@ def test_a_run_that_fails_is_named_and_fails_its_claims(tmp_path, monkeypatch, c
     assert "3 runs failed." in (place / "README.md").read_text()
 
 
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(place, capsys, jobs):
+    claims = {"fine": claim(at_least=0), "odd": claim("test/acuracy", ["b"], at_least=0)}
+    folder(place.parent, claims, ARMS, TINY)
+    before = tree(place)
+    assert reproduce(place, "-j", jobs) == 2
+    out, err = capsys.readouterr()
+    assert out.count("] b seed") == 1
+    assert "tiny/claims.yaml: check.odd: pronoun-lstm-1x16-s0-" in err
+    assert "has no metric `test/acuracy`; did you mean test/accuracy?" in err
+    assert tree(place) == before
+    records = find_runs(place.parents[1] / "runs/reproduce/tiny-check")
+    assert [r.state for r in records if r.result is None] in ([], ["interrupted"])
+    assert len(records) == 2 or jobs == "2"
+
+
+def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    folder(place.parent, CLAIMS, ARMS, TINY, scale="paper", needs="gpu")
+    assert len(run.cells(read(place.parent, "paper"), 1, tmp_path)) == 2
+    before = tree(place.parents[1])
+    assert reproduce(place, "--scale", "paper") == 2
+    err = capsys.readouterr().err
+    assert "tiny at --scale paper needs a GPU, and torch sees none here; run it where" in err
+    assert tree(place.parents[1]) == before
+    at = ["--experiments", str(place.parent)]
+    assert main(["reproduce", "--scale", "paper", "--format", "json", *at]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(o["scale"], o["verdict"]) for o in told] == [("paper", "not_run")] * 3
+
+
+def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
+    begun = []
+
+    def begin(config, console):
+        begun.append(config.values["dataset"]["seed"])
+        return run.Outcome(place, "held", note="it is held")
+
+    # No dataset here has a path.
+    monkeypatch.setattr("attnlab.commands.reproduce.PLACES", ("dataset.seed",))
+    monkeypatch.setattr(run, "run", begin)
+    assert reproduce(place, "-j", "1", "dataset.seed=7") == 2
+    assert "6 runs could not be done; it is held" in capsys.readouterr().err
+    assert begun == [7] * 6
+
+
+def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
+    folder(place.parent, {"high": claim(at_least=0.99)}, ARMS, TINY)
+    folder(place.parent, {"low": claim(at_least=0.1)}, ARMS, TINY, scale="arms", title="Arms")
+    folder(place.parent, CLAIMS, ARMS, TINY, scale="paper")
+    for scale in ("check", "arms"):
+        kept = fabricated(read(place.parent, scale), {"a": accuracies(0.5, 0.6, 0.7)})
+        results.write(place, kept)
+
+    def judged(*words):
+        code = reproduce(place, "--judge", "--format", "json", *words)
+        told = json.loads(capsys.readouterr().out)
+        return code, list(dict.fromkeys((o["scale"], o["verdict"]) for o in told))
+
+    every = [("check", "fails"), ("paper", "not_run"), ("arms", "holds")]
+    assert judged() == (1, every)
+    assert judged("--scale", "arms") == (0, every[2:])
+    assert judged("--scale", "paper") == (0, every[1:2])
+    heads = [line for line in (place / "README.md").read_text().splitlines() if line[:3] == "## "]
+    assert heads == ["## The check: on a CPU", "## The paper's scale: on a GPU", "## Arms"]
+
+
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
     from attnlab.errors import RequestError
 
@@ -211,6 +280,13 @@ def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):
     told = json.loads(capsys.readouterr().out)
     assert {o["paper"] for o in told} == set(recipe.papers(recipe.experiments_dir()))
     assert all(o["claim"] in table for o in told)
+    overview = [line.split() for line in table.splitlines()[-1 - len(told) :]]
+    overview = overview[overview.index(["paper", "scale", *VERDICTS, "date", "commit"]) + 1 :]
+    of_scale = Counter((o["paper"], o["scale"], o["verdict"]) for o in told)
+    assert {
+        (p, s, v): int(n) for p, s, *ns in overview for v, n in zip(VERDICTS, ns, strict=False)
+    } == {(p, s, v): of_scale[p, s, v] for p, s, *_ in overview for v in VERDICTS}
+    assert {(p, s) for p, s, *_ in overview} == {(o["paper"], o["scale"]) for o in told}
     assert {o["verdict"] for o in told} <= {"holds", "fails", "not_run"}
 
 
@@ -223,6 +299,12 @@ def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):
         (["tiny", "--jobs", "0"], "--jobs 0 must be at least 1"),
         (["tiny", "--judge", "--seeds", "3"], "leave --seeds out"),
         (["--judge"], "--judge needs a PAPER: tiny"),
+        (["--scale", "chek"], "no paper has a recipe at --scale chek; did you mean check?"),
+        (["dataset.path=x"], "dataset.path=x needs a PAPER before it"),
+        (["tiny", "other"], "one PAPER is run at a time, not tiny and other"),
+        (["tiny", "optimizer.lr=1"], "optimizer.lr=1: a recipe's runs are what its claims were"),
+        (["tiny", "dataset.path=x"], "tiny/check.yaml: a: dataset.path: dataset has no `path`"),
+        (["tiny", "--judge", "dataset.path=x"], "--judge reads no data; leave dataset.path=x out"),
     ],
 )
 def test_a_wrong_request_exits_2_and_writes_nothing(place, capsys, words, said):
@@ -255,34 +337,6 @@ def test_an_installed_recipe_is_not_written_into(place, monkeypatch, capsys, tmp
     assert reproduce(place, "--judge") == 0
     assert tree(place) == before
     assert tree(tmp_path / "experiments-results") == {"tiny/README.md"}
-
-
-def test_the_readme_shows_verdicts_provenance_arms_and_curves(tmp_path):
-    slow = claim("steps until test.accuracy >= 0.9", ["b"], minus="a", at_least=0)
-    folder(tmp_path, {"high": claim(at_least=0.5), "slow": slow})
-    tiny = read(tmp_path)
-    runs = {"a": accuracies(0.5, 0.6, 0.7), "b": accuracies(0.5, 0.6, 0.7)}
-    for arm, values in (("a", [0.5, 0.95]), ("b", [0.2, 0.4])):
-        for measured in runs[arm]:
-            measured["tables"] = {"test": {"step": [25, 50], "accuracy": values}}
-    text = readme.text({"check": tiny}, {"check": fabricated(tiny, runs)}, tmp_path)
-    lines = text.splitlines()
-    assert lines[0] == "# tiny"
-    assert "6 runs of 2026-01-01, with python 3.11 and torch 2.13." in lines
-    # 0.6 and the t quantile 4.3027 times .1 / sqrt(3).
-    heads = "| claim | theirs | tolerance | ours | seeds | commit | hardware | verdict |"
-    assert lines[lines.index(heads) + 2] == (
-        "| high/a: `test/accuracy` | they say | >= .5 | .60 [.35, .85] | 0-2 | 0123456789 "
-        "| x86_64 cpu, 1 thread | holds |"
-    )
-    (late,) = (line for line in lines if line.startswith("| slow/b"))
-    assert "450 [450, 450]" in late
-    assert late.endswith("holds (3 of 3 seeds never got there; their last step is counted) |")
-    assert "| a | `variant=vanilla` | 1,000 | test/accuracy .60 [.35, .85] | 1 |" in lines
-    assert lines[lines.index("| step | a | b |") + 2 :][:2] == [
-        "| 25 | .5000 [.5000, .5000] | .2000 [.2000, .2000] |",
-        "| 50 | .9500 [.9500, .9500] | .4000 [.4000, .4000] |",
-    ]
 
 
 LONG = [*TINY[:-2], "trainer.max_steps=20000", "trainer.val_check_interval=20000"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnlab.errors import RequestError
+from attnlab.errors import ConfigError
 from attnlab.reproduce.judge import judge
 from tests.reproduce.fabricated import accuracies, claim, folder, read, results, run, verdict
 
@@ -159,11 +159,85 @@ def test_nothing_is_judged_by_results_of_another_recipe(tmp_path):
     assert (told.verdict, told.note) == ("not_run", "")
 
 
-def test_a_measure_that_no_run_has_is_refused_with_the_nearest_name(tmp_path):
-    with pytest.raises(RequestError, match="did you mean test/accuracy"):
-        verdict(tmp_path, claim("test/acuracy", at_least=0), {"a": accuracies(0.5, 0.5, 0.5)})
-    with pytest.raises(RequestError, match="no table `test`"):
-        verdict(tmp_path, claim(STEPS, at_least=0), {"a": accuracies(0.5, 0.5, 0.5)})
+def test_the_best_on_the_way_is_the_least_or_the_most_of_a_column(tmp_path):
+    rows = [(0.2, 0.9, 0.5), (0.7, 0.1, 0.3), (0.4, 0.4, 0.8)]
+    runs = {"a": [speed(seed, *values) for seed, values in enumerate(rows)]}
+    for measure, per_seed in (
+        ("least of test.accuracy", [0.2, 0.1, 0.4]),
+        ("most of test.accuracy", [0.9, 0.7, 0.8]),
+        ("most of test.accuracy - test/accuracy", [0.4, 0.4, 0.0]),
+        ("most of test.accuracy - least of test.accuracy", [0.7, 0.6, 0.4]),
+    ):
+        told = verdict(tmp_path, claim(measure, at_least=0), runs)
+        low, high = stats.t.interval(0.95, 2, np.mean(per_seed), stats.sem(per_seed))
+        assert told.verdict == "holds"
+        assert told.ours == pytest.approx((3, np.mean(per_seed), low, high))
+
+
+def test_the_best_of_a_column_with_what_is_no_number_holds_nothing(tmp_path):
+    for place in range(3):
+        values = [0.5, 0.6, 0.7]
+        values[place] = math.nan
+        runs = {"a": [*(speed(s, *FAST) for s in range(2)), speed(2, *values)]}
+        for bound in ({"at_least": 0}, {"at_most": 1}):
+            for best in ("least", "most"):
+                told = verdict(tmp_path, claim(f"{best} of test.accuracy", **bound), runs)
+                assert (told.verdict, told.ours.mean) == ("fails", None)
+
+
+def test_measures_that_no_run_has_are_all_refused_with_the_nearest_name(tmp_path):
+    measures = ("test/acuracy", "test/accuracy", STEPS, "least of validation.loss")
+    claims = {f"c{at}": claim(measure, at_least=0) for at, measure in enumerate(measures)}
+    folder(tmp_path, claims, {"a": []}, metrics=["test/acc", "test/accuracy"])
+    recipe = read(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        judge(recipe, results(recipe, {"a": accuracies(0.5)}))
+    shown, metric, steps, best = refused.value.faults
+    said = "tiny/check.yaml: metrics: no run has `test/acc`; did you mean test/accuracy?"
+    assert shown == said
+    assert metric.startswith("tiny/claims.yaml: check.c0: run-0 has no metric `test/acuracy`; did")
+    assert steps.startswith("tiny/claims.yaml: check.c2: run-0 has no table `test`")
+    assert "c3: run-0 has no table `validation` with a column `loss`: no callback" in best
+
+
+def test_a_metric_of_one_arm_alone_is_no_fault_nor_are_arms_not_seen_or_changed(tmp_path):
+    arms = {"a": ["variant=vanilla"], "b": []}
+    folder(tmp_path, {"claim": claim(at_least=0)}, arms, metrics=["pronoun/flip"])
+    recipe = read(tmp_path)
+    seen = {"a": accuracies(0.5), "b": [run(0, pronoun_flip=0.5)]}
+    judge(recipe, results(recipe, seen))
+    judge(recipe, results(recipe, {"a": seen["a"], "b": []}))
+    before = results(recipe, dict.fromkeys(arms, seen["a"]))
+    with pytest.raises(ConfigError):
+        judge(recipe, before)
+    folder(tmp_path, {"claim": claim(at_least=0)}, {**arms, "b": ["depth=deep"]}, metrics=["x"])
+    judge(read(tmp_path), before)
+
+
+def test_a_verdict_names_the_seeds_commits_and_hardware_of_its_own_runs(tmp_path):
+    both = claim(arms=["a"], minus="b", at_least=-1)
+    folder(tmp_path, {"own": claim(arms=["a", "b"], at_least=0), "both": both})
+    recipe = read(tmp_path)
+    kept = results(recipe, {"a": accuracies(0.5, 0.6, 0.7), "b": accuracies(0.5, 0.6)})
+    (first,) = kept["made"]
+    git = {"commit": "fedcba9876543210", "dirty": True}
+    kept["made"] = [first, {**first, "git": git, "device": "NVIDIA H200", "threads": 16}]
+    # The results of before say of no run who made it.
+    assert [list(v.commits) for v in judge(recipe, kept)] == 3 * [
+        ["0123456789", "fedcba9876 (dirty)"]
+    ]
+    for arm, of_arm in kept["arms"].items():
+        for measured in of_arm["runs"]:
+            measured["made"] = 0 if arm == "a" else 1
+    on_a, on_b, on_both = judge(recipe, kept)
+    assert (on_a.seeds, on_a.commits, on_a.hardware) == (
+        [0, 1, 2], ["0123456789"], ["x86_64 cpu, 1 thread"],
+    )  # fmt: skip
+    assert (on_b.seeds, on_b.commits, on_b.hardware) == (
+        [0, 1], ["fedcba9876 (dirty)"], ["NVIDIA H200, 16 threads"],
+    )  # fmt: skip
+    assert (on_both.seeds, on_both.commits) == ([0, 1], [*on_a.commits, *on_b.commits])
+    assert judge(recipe, None)[0].commits == ()
 
 
 def test_a_mean_of_what_is_no_number_holds_nothing(tmp_path):

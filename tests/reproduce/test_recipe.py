@@ -67,6 +67,19 @@ def test_the_claims_on_pronoun_are_those_that_were_set():
     }
 
 
+def test_the_claims_on_mqar_are_those_that_were_set():
+    recipe = recipes(experiments_dir(), "mqar")["check"]
+    told = {c.name: (" - ".join(c.arms), str(c.bound)) for c in recipe.claims}
+    assert {c.measure for c in recipe.claims} == {"test/accuracy"}
+    assert told == {
+        "two_layers_recall/two-layers": ("two-layers", ">= .98 in every seed"),
+        "one_layer_guesses/one-layer": ("one-layer", "<= .2 in every seed"),
+        "lstm_guesses/lstm": ("lstm", "<= .2 in every seed"),
+        "gap/one-layer": ("one-layer - two-layers", "<= -.78, interval below 0"),
+        "gap/lstm": ("lstm - two-layers", "<= -.78, interval below 0"),
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -83,6 +96,8 @@ def test_the_claims_on_pronoun_are_those_that_were_set():
         (claim("test accuracy", at_least=0), "'test accuracy' is no METRIC"),
         (claim("a - b - c", at_least=0), "'a - b - c' is no METRIC"),
         (claim("steps until test.accuracy > 1", at_least=0), "is no METRIC"),
+        (claim("least of validation", at_least=0), "is no METRIC, `least of TABLE.COLUMN`"),
+        (claim("best of validation.loss", at_least=0), "is no METRIC"),
         (claim(near=1), "`near` needs a `tolerance`"),
         (claim(near=1, tolerance=0), "tolerance: 0.0 must be above 0"),
         (claim(at_least=1, tolerance=1), "tolerance: `at_least` takes none"),
@@ -120,6 +135,9 @@ def test_all_faults_are_told_at_once(tmp_path):
         ({"common": ["seed=3"]}, "seed=3: `attnlab reproduce` decides that"),
         ({"common": ["rerun=true"]}, "rerun=true: `attnlab reproduce` decides that"),
         ({"curves": ["aa"]}, "curves: there is no arm 'aa'; did you mean a?"),
+        ({"needs": "tpu"}, "needs: expected gpu, got 'tpu'"),
+        ({"needs": True}, "needs: expected a text, got True"),
+        ({"title": 1}, "title: expected a text, got 1"),
     ],
 )
 def test_a_fault_in_a_recipe_is_told_with_its_place(tmp_path, change, said):
@@ -145,6 +163,27 @@ def test_a_file_that_cannot_be_a_recipe_is_refused(tmp_path, name, text, said):
     (path / name).write_text(text)
     with pytest.raises(ConfigError, match=re.escape(said)):
         read(tmp_path)
+
+
+def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
+    claims = {"claim": claim(at_least=0)}
+    for scale in ("paper", "long", "arms", "check"):
+        titled = {} if scale in ("paper", "check") else {"title": f"All {scale}"}
+        folder(tmp_path, claims, scale=scale, needs="gpu", **titled)
+    found = recipes(tmp_path, "tiny")
+    assert {scale: recipe.title for scale, recipe in found.items()} == {
+        "check": "The check: on a CPU",
+        "paper": "The paper's scale: on a GPU",
+        "arms": "All arms",
+        "long": "All long",
+    }
+    assert [recipe.scale for recipe in found.values()] == list(found)
+    assert {recipe.needs for recipe in found.values()} == {"gpu"}
+    folder(tmp_path, claims, scale="check", title="On my laptop")
+    assert (read(tmp_path).title, read(tmp_path).needs) == ("On my laptop", None)
+    folder(tmp_path, claims, scale="arms")
+    with pytest.raises(ConfigError, match=r"tiny/arms\.yaml: `title` is missing; it heads"):
+        recipes(tmp_path, "tiny")
 
 
 def test_an_unknown_paper_is_refused_with_the_nearest(tmp_path):
@@ -175,6 +214,24 @@ def test_runs_at_once_share_the_threads_unless_the_recipe_says_how(tmp_path, mon
         return [cell.config.values["trainer"]["threads"] for cell in planned]
 
     assert (threads(1), threads(2), threads(16)) == ([None, 3], [4, 3], [1, 3])
+
+
+def test_where_data_lie_is_in_every_run_and_in_no_recipe(tmp_path):
+    folder(tmp_path, {"claim": claim(at_least=0)}, {"a": [], "b": ["depth=deep"]})
+    planned = cells(read(tmp_path), 2, tmp_path, places=["dataset.seed=7"])
+    assert {cell.config.values["dataset"]["seed"] for cell in planned} == {7}
+    with pytest.raises(ConfigError) as refused:
+        cells(read(tmp_path), 2, tmp_path, places=["dataset.path=here"])
+    (fault,) = refused.value.faults
+    assert fault.startswith("tiny/check.yaml: a, b: dataset.path: dataset has no `path` here")
+
+
+def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):
+    measures = ("least of validation.loss", "most of validation.accuracy - test/accuracy")
+    steps = ("steps until test.loss <= 1", "least of validation.loss - test/loss")
+    claims = {f"c{at}": claim(m, at_least=0) for at, m in enumerate((*measures, *steps))}
+    folder(tmp_path, claims)
+    assert read(tmp_path).columns == {"validation": ["loss", "accuracy"], "test": ["loss"]}
 
 
 def test_seeds_come_first_so_that_what_is_done_is_balanced(tmp_path):

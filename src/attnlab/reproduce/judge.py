@@ -14,8 +14,6 @@ from attnlab.runs.statistics import Interval, interval, paired
 
 Results = Mapping[str, Any]
 """What results/SCALE.json holds; see results.py."""
-
-
 VERDICTS = ("holds", "fails", "not_run")
 NOTHING = Interval(0, None, None, None)
 
@@ -56,14 +54,24 @@ def judge(recipe: Recipe, results: Results | None) -> list[Verdict]:
 
 def _unmeasured(recipe: Recipe, results: Results) -> list[str]:
     """Name the metrics that no arm has, once there is a run of each."""
-    runs = [results["arms"].get(arm, {"runs": []})["runs"] for arm in recipe.arms]
-    there = {metric for of_arm in runs for run in of_arm for metric in run["metrics"]}
+    arms = {
+        arm: of_arm["runs"]
+        for arm, of_arm in results["arms"].items()
+        if of_arm["runs"] and arm in recipe.arms and not _changed(recipe, arm, of_arm)
+    }
+    if arms.keys() != recipe.arms.keys():
+        return []
+    there = {metric for runs in arms.values() for run in runs for metric in run["metrics"]}
     return [
         f"{recipe.paper}/{recipe.scale}.yaml: metrics: no run has `{metric}`; "
         f"{nearest(metric, there)}"
         for metric in recipe.metrics
-        if all(runs) and metric not in there
+        if metric not in there
     ]
+
+
+def _changed(recipe: Recipe, arm: str, of_arm: Mapping[str, Any]) -> bool:
+    return of_arm["overrides"] != recipe.overrides(arm)
 
 
 def _verdict(claim: Claim, recipe: Recipe, results: Results | None) -> Verdict:
@@ -73,7 +81,7 @@ def _verdict(claim: Claim, recipe: Recipe, results: Results | None) -> Verdict:
     if lacking := [arm for arm in claim.arms if arm not in measured]:
         note = f"the results lack {' and '.join(lacking)}"
         return Verdict(claim, "not_run", recipe.seeds, note=note)
-    if changed := [a for a in claim.arms if measured[a]["overrides"] != recipe.overrides(a)]:
+    if changed := [arm for arm in claim.arms if _changed(recipe, arm, measured[arm])]:
         note = f"the recipe of {' and '.join(changed)} has changed since"
         return Verdict(claim, "not_run", recipe.seeds, note=note)
     values, ours = _measure(claim, measured)

@@ -80,33 +80,35 @@ def cells(
     recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1, places: Sequence[str] = ()
 ) -> list[Cell]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
-    planned: list[Cell] = []
+    configs: dict[str, Config] = {}
     faults: dict[str, list[str]] = {}
     share = max(1, torch.get_num_threads() // jobs)
     with search_path() as trusted:
-        for seed in range(seeds):
-            for arm in recipe.arms:
-                words = recipe.overrides(arm)
-                # As in a sweep: several at once share the cores unless the recipe says how.
-                told = jobs == 1 or any(word.startswith("trainer.threads=") for word in words)
-                threads = [] if told else [f"trainer.threads={share}"]
-                try:
-                    config = compose([*words, *threads, *places, f"seed={seed}"], trusted)
-                except ConfigError as error:
-                    for fault in error.faults:
-                        faults.setdefault(fault, []).append(arm)
-                    continue
-                # Not an override: a path may hold what their grammar reads otherwise.
-                config = replace(config, values={**config.values, "runs_dir": str(runs_dir)})
-                twins = [c.arm for c in planned if c.config.values == config.values]
-                if twins:
-                    faults.setdefault("the same run as another arm", []).extend([*twins, arm])
-                planned.append(Cell(arm, seed, config))
+        for arm in recipe.arms:
+            words = recipe.overrides(arm)
+            # As in a sweep: several at once share the cores unless the recipe says how.
+            told = jobs == 1 or any(word.startswith("trainer.threads=") for word in words)
+            threads = [] if told else [f"trainer.threads={share}"]
+            try:
+                config = compose([*words, *threads, *places], trusted)
+            except ConfigError as error:
+                for fault in error.faults:
+                    faults.setdefault(fault, []).append(arm)
+                continue
+            if twins := [twin for twin in configs if configs[twin].values == config.values]:
+                faults.setdefault("the same run as another arm", []).extend([*twins, arm])
+            configs[arm] = config
     if faults:
         where = f"{recipe.paper}/{recipe.scale}.yaml"
         named = {fault: ", ".join(dict.fromkeys(arms)) for fault, arms in faults.items()}
         raise ConfigError([f"{where}: {arms}: {fault}" for fault, arms in named.items()])
-    return planned
+    # Not an override: a path may hold what their grammar reads otherwise.
+    ours = {"runs_dir": str(runs_dir)}
+    return [
+        Cell(arm, seed, replace(config, values={**config.values, **ours, "seed": seed}))
+        for seed in range(seeds)
+        for arm, config in configs.items()
+    ]
 
 
 def _collect(
