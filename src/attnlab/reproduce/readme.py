@@ -79,10 +79,13 @@ def _provenance(results: Results | None) -> str:
         " and ".join(f"{name} {maker['versions'][name]}" for name in ("python", "torch"))
         for maker in results["made"]
     ]
-    total = sum(maker["runs"] for maker in results["made"])
-    said = f"{total} runs of {results['date']}, with {', '.join(dict.fromkeys(versions))}."
-    failed = sum(len(arm["failed"]) for arm in results["arms"].values())
-    return f"{said} {failed} runs failed." if failed else said
+    said = []
+    if total := sum(maker["runs"] for maker in results["made"]):
+        made = ", ".join(dict.fromkeys(versions))
+        said.append(f"{total} runs of {results['date']}, with {made}.")
+    if failed := sum(len(arm["failed"]) for arm in results["arms"].values()):
+        said.append(f"{failed} runs failed.")
+    return " ".join(said)
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> str:
