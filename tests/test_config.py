@@ -61,15 +61,16 @@ def test_every_choice_composes(composed, group):
 
 
 @pytest.mark.parametrize("choice", sorted({*choices("evidence")} - {"none"}))
-def test_every_evidence_is_that_of_a_dataset(composed, choice):
-    own = [
+def test_every_evidence_composes_with_its_datasets(composed, choice):
+    chosen_by = [
         name
         for name in choices("dataset")
         if f"override /evidence: {choice}\n" in (conf_dir() / f"dataset/{name}.yaml").read_text()
     ]
-    assert own
-    for name in own:
+    for name in chosen_by:
         assert composed(*dataset_words(name)).values["evidence"][choice]
+    if not chosen_by:
+        assert composed(*dataset_words("text"), f"evidence={choice}").values["evidence"][choice]
 
 
 @pytest.mark.parametrize("choice", choices("dataset/tokenizer"))

@@ -64,7 +64,7 @@ def shown(tmp_path):
 
 def test_the_curves_are_the_means_at_each_length(shown):
     panel, _ = shown
-    seen, within = (chart.to_dict() for chart in context_curves(panel))
+    seen, within = (context_curves(panel)[of].to_dict() for of in ("seen", "within"))
 
     def drawn(chart) -> dict:
         return {(p["name"], p["step"]): p["mean"] for p in chart["data"]["values"]}
@@ -92,5 +92,5 @@ def test_runs_that_did_not_measure_context_have_no_such_figure(tmp_path):
     pictured(tmp_path)
     records = {path.name: Record(path) for path in tmp_path.iterdir()}
     panel = compare({name: record.result or {} for name, record in records.items()})[0]
-    assert context_curves(panel) == []
+    assert context_curves(panel) == {}
     assert reach_chart(panel, records) is None

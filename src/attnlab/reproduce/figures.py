@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from attnlab.reproduce.recipe import Recipe
 from attnlab.runs import write
@@ -13,16 +14,21 @@ from attnlab.runs.record import Record
 def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) -> None:
     """Write figures/SCALE-NAME.svg and .png below a folder, from the finished runs of each arm.
 
-    `attention` shows what the arms of `pictures` look at, `curves` how those of `curves` learn.
+    `attention` shows what the arms of `pictures` look at, of a text `reach` how far back. `curves`
+    shows how the arms of that name learn on the test split, or else `learning` on validation;
+    `seen` and `within` are their loss on a text by context.
     """
     # Altair and Vega take a second to load, which judging alone does not need.
     from attnlab.figures.base import png, svg
     from attnlab.ui.cards import cards, figure
+    from attnlab.ui.context import context_curves, reach_chart
     from attnlab.ui.curves import learning_curve
 
-    charts = {}
+    charts: dict[str, Any] = {}
     by_name = {record.name: record for runs in records.values() for record in runs}
-    if panel := _panel(recipe.pictures, records):
+    panel = _panel(recipe.pictures, records)
+    charts["reach"] = panel and reach_chart(panel, by_name)
+    if panel and charts["reach"] is None:
         arm_of = {record.name: arm for arm, runs in records.items() for record in runs}
         made = cards(panel, by_name)
         charts["attention"] = figure(
@@ -33,6 +39,9 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
         )
     if panel := _panel(recipe.curves, records):
         charts["curves"] = learning_curve(panel, by_name)
+        if charts["curves"] is None:
+            charts["learning"] = learning_curve(panel, by_name, "validation", "loss")
+        charts |= context_curves(panel, width=420)
     for name, chart in ((name, chart) for name, chart in charts.items() if chart is not None):
         write.make_directory(folder / "figures")
         write.replace(folder / recipe.figure(name, "svg"), svg(chart).encode())

@@ -11,7 +11,13 @@ from attnlab.runs.statistics import Interval, interval
 
 FIGURES = {
     "attention": "What each arm looks at: the chosen head of the first seed after the last step",
+    "reach": "How far back the heads look: the share of attention by distance, in the first seed, "
+    "over the second half of the recorded windows",
     "curves": "Learning on the test split, by which nothing was chosen",
+    "learning": "Learning on the validation split",
+    "seen": "The loss by how much of the text was seen",
+    "within": "The loss in the last of these bands, where no head sees further back than so many "
+    "tokens",
 }
 POINTS = 10
 """Rows of a table that shows a curve."""

@@ -13,16 +13,17 @@ from attnlab.runs.record import Record
 from attnlab.runs.table import with_interval
 from attnlab.ui.cards import looks
 
-SEEN, WITHIN = "loss", "within"
+SEEN, WITHIN = "seen", "within"
+PREFIXES = {SEEN: "context/loss_", WITHIN: "context/within_"}
 TITLES = {
     SEEN: ("loss (nats) by how much of the text was seen", "tokens seen, at most"),
     WITHIN: ("loss (nats) where attention reaches no further", "tokens that each head sees"),
 }
 
 
-def context_curves(panel: Panel, width: int | str = "container") -> list[Any]:
-    """Draw the loss by the tokens seen, and by the tokens that attention may reach."""
-    named, charts = looks(panel), []
+def context_curves(panel: Panel, width: int | str = "container") -> dict[str, Any]:
+    """Draw the loss by the tokens `seen`, and by the tokens `within` which heads may look."""
+    named, charts = looks(panel), {}
     palette = {look.name: look.colour for look in named}
     for family, (title, axis) in TITLES.items():
         points = []
@@ -35,7 +36,7 @@ def context_curves(panel: Panel, width: int | str = "container") -> list[Any]:
                         Point(group.label, look.name, look.depth, n, length, mean, *bounds)
                     )
         if points:
-            charts.append(curves(points, title, palette, width, doubling=axis))
+            charts[family] = curves(points, title, palette, width, doubling=axis)
     return charts
 
 
@@ -63,14 +64,12 @@ def _keys(group: Group, family: str) -> list[tuple[int, str]]:
     A head that sees all that there is is not bounded.
     """
     lengths = {
-        of: sorted(
-            int(key.rpartition("_")[2]) for key in group.metrics if key.startswith(f"context/{of}_")
-        )
-        for of in TITLES
+        of: sorted(int(m.rpartition("_")[2]) for m in group.metrics if m.startswith(prefix))
+        for of, prefix in PREFIXES.items()
     }
-    keys = [(length, f"context/{family}_{length}") for length in lengths[family]]
+    keys = [(length, f"{PREFIXES[family]}{length}") for length in lengths[family]]
     if family == WITHIN and keys:
-        keys.append((lengths[SEEN][-1], f"context/{SEEN}_{lengths[SEEN][-1]}"))
+        keys.append((lengths[SEEN][-1], f"{PREFIXES[SEEN]}{lengths[SEEN][-1]}"))
     return keys
 
 

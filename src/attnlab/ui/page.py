@@ -109,7 +109,7 @@ def _section(panel: Panel, records: Mapping[str, Record]) -> Section:
         table=columns(panel),
         table_title=title(panel),
         notes=[legend(panel), *panel.notes],
-        curves=[*learning_curves(panel, records), *context_curves(panel)],
+        curves=[*learning_curves(panel, records), *context_curves(panel).values()],
         facts=_facts(panel),
     )
 

@@ -1,0 +1,56 @@
+"""An estimate of the loss is one: around the whole, and closer with more batches."""
+
+import numpy as np
+import pytest
+import torch
+
+from attnlab.assemble import Experiment
+from attnlab.dataset.base import Corpus, Windows
+from attnlab.evidence.sampled import sampled
+from attnlab.objective.autoregressive import Autoregressive
+from tests.conftest import dataset_words
+
+
+@pytest.fixture(scope="module")
+def made(composed) -> Experiment:
+    words = [*dataset_words("text"), "dataset.length=8", "model.d_model=16", "model.dropout=0.5"]
+    return Experiment(composed(*words, "evidence=sampled"))
+
+
+def estimate(made: Experiment, **knobs) -> float:
+    assert isinstance(made.objective, Autoregressive)
+    assert isinstance(made.dataset, Corpus)
+    return sampled(made.model, made.objective, made.dataset, **knobs)["loss"]
+
+
+def test_the_estimates_lie_around_the_loss_at_every_place(made):
+    validation = made.dataset.splits["validation"]
+    assert isinstance(validation, Windows)
+    everywhere = Windows(validation.tokens, 8, 1)
+    batch = everywhere.batch(np.arange(len(everywhere)))
+    made.model.eval()
+    with torch.no_grad():
+        logits = made.model(batch.inputs)[0]
+        each = made.objective.loss(logits, batch.targets, "none").reshape(len(everywhere), 8)
+    made.model.train()
+    places = each.mean(dim=1)
+    for batches, batch_size in ((20, 12), (200, 12)):
+        error = float(places.std()) / (batches * batch_size) ** 0.5
+        found = estimate(made, batches=batches, batch_size=batch_size)
+        assert abs(found - float(places.mean())) < 4 * error
+        assert found != float(places.mean())
+
+
+def test_the_places_are_those_of_the_seed_and_dropout_is_off(made):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = estimate(made)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert estimate(made) == first
+    assert estimate(made, seed=1) != first
+
+
+def test_no_batches_are_refused(made):
+    with pytest.raises(ValueError, match="batches=0"):
+        estimate(made, batches=0)
