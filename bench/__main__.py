@@ -1,17 +1,57 @@
-"""Print every ratio, with the machine, the date and the commit."""
+"""Print what is measured, with the machine, the date and the commit: `python -m bench`."""
 
+import argparse
 import datetime
 import platform
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import torch
 
 from bench import generation, recording, step
 
-commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'none'}")
-for part in (step, recording, generation):
-    print(f"\n{(part.__doc__ or '').splitlines()[0]}")
+
+def heading() -> str:
+    """Say where and when, and which code."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return (
+        f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'none'}"
+    )
+
+
+def processor() -> str:
+    """Name the CPU: its model where Linux says it, else its kind."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def numbers(part: ModuleType) -> Iterator[str]:
+    """Give the lines of a part that has one list of numbers."""
+    yield (part.__doc__ or "").splitlines()[0]
     for name, value in part.ratios().items():
-        print(f"  {name:<60} {value:8.3f}")
+        yield f"  {name:<60} {value:8.3f}"
+
+
+parser = argparse.ArgumentParser(prog="python -m bench", description="Timings, interleaved.")
+parser.add_argument("--only", choices=("step", "recording", "generation"))
+parser.add_argument("--write", type=Path, metavar="FILE", help="the tables of a step, as Markdown")
+asked = parser.parse_args()
+
+print(heading())
+if asked.only in (None, "step"):
+    lines = [f"{heading()}."]
+    for line in step.table(step.CELLS):
+        print(line, flush=True)
+        lines.append(line)
+    if asked.write:
+        asked.write.write_text("\n".join(lines) + "\n")
+for name, part in (("recording", recording), ("generation", generation)):
+    if asked.only in (None, name):
+        print(*numbers(part), sep="\n")

@@ -1,123 +1,192 @@
-"""A training step of attnlab against a bare loop and lean GPTs, in turn, in one process."""
+"""A training step of attnlab and of its peers, all taking turns in one process."""
 
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
+from attnlab.dataset.base import Dataset, Split, Windows, stream
 from attnlab.dataset.loader import Loader
 from attnlab.metric.top_k import top_k
+from attnlab.model.base import Model
 from attnlab.optimizer.adamw import AdamW
 from attnlab.runs.attempt import Attempt
-from bench.lean_gpt import LeanGPT
+from bench.peers import MEDIUM, NUM_TOKENS, PEERS, TINY, Shape
 
-CHUNK, ROUNDS, NUM_METRICS = 20, 15, 20
-OVERRIDES = (
-    "dataset=mqar",
-    "variant=multihead",
-    "depth=base",
-    "size=small",
-    f"trainer.max_steps={CHUNK * (ROUNDS + 1)}",
-    "trainer.val_check_interval=1000000",
-    "dataset.num_train=2000",
-)
+BARE, TRAINED = "attnlab, bare loop", "attnlab, as `train` runs it"
+NUM_METRICS = 20
+PRECISIONS = {"fp32": "32-true", "bf16 autocast": "bf16-mixed", "bf16 throughout": "bf16-true"}
+"""Lightning's name for each kind of step."""
 
 
-def ratios() -> dict[str, float]:
-    """Time a step of 64 x 64 tokens at 2 layers, d=64, fp32, with 20 metrics; medians of rounds."""
-    with search_path() as trusted:
-        experiment = Experiment(compose(OVERRIDES, trusted))
-    # loss, grad_norm and lr are three of them.
-    experiment.metrics = {f"top_{k}": _metric(k) for k in range(1, NUM_METRICS - 2)}
-    others = {"bare": _bare(experiment), **_lean(experiment)}
-    turns = Turns(others)
+@dataclass(frozen=True)
+class Cell:
+    """One shape in one precision: `rounds` turns of `chunk` steps for each arm, and one before."""
+
+    shape: Shape
+    precision: str
+    chunk: int
+    rounds: int
+
+
+CELLS = {
+    f"{size}, {name}": Cell(shape, precision, chunk, rounds)
+    for size, shape, chunk, rounds in (("tiny", TINY, 10, 9), ("medium", MEDIUM, 1, 11))
+    for name, precision in PRECISIONS.items()
+}
+
+Times = Mapping[str, list[float]]
+"""Seconds that each arm took for its chunk, round by round."""
+
+
+def table(cells: Mapping[str, Cell]) -> Iterator[str]:
+    """Measure cells, and give the lines of a Markdown table for each."""
+    for name, cell in cells.items():
+        times, shape = measure(cell), cell.shape
+        ratios = against_best(times)
+        yield from ("", f"### {name[0].upper()}{name[1:]}", "")
+        yield (
+            f"{shape.num_layers} layers, d={shape.d_model}, {shape.num_heads} heads, "
+            f"{shape.batch} x {shape.length} tokens; {cell.rounds} rounds of {cell.chunk} steps."
+        )
+        yield from ("", "| arm | ms a step | best peer / arm |", "|---|---|---|")
+        for arm in (TRAINED, BARE, *PEERS):
+            step = 1000 * statistics.median(times[arm]) / cell.chunk
+            yield f"| {arm} | {step:.1f} | {ratios[arm]:.3f} |"
+
+
+def measure(cell: Cell) -> Times:
+    """Time all arms of a cell in turn."""
+    torch.manual_seed(0)
+    trained = experiment(cell)
+    loops = {BARE: loop(Answers(experiment(cell).model), cell, trained.dataset)}
+    for name, make in PEERS.items():
+        loops[name] = loop(make(cell.shape), cell, trained.dataset)
+    turns = Turns(loops, cell)
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "step"})
-        training = experiment.training()
-        timekeeper = experiment.timekeeper(training, attempt, lambda step, values: None)
-        experiment.fit(training, timekeeper, None, [turns])
-    step = {name: statistics.median(times) for name, times in turns.times.items()}
+        training = trained.training()
+        trained.fit(training, trained.timekeeper(training, attempt), None, [turns])
+    return turns.times
 
-    def ratio(one: str, other: str) -> float:
-        pairs = zip(turns.times[one], turns.times[other], strict=True)
-        return statistics.median(a / b for a, b in pairs)
 
-    return {
-        "attnlab step, ms": 1000 * step["attnlab"] / CHUNK,
-        "attnlab / bare loop": ratio("attnlab", "bare"),
-        "lean GPT (SDPA) / attnlab": ratio("SDPA", "attnlab"),
-        "lean GPT (explicit) / attnlab": ratio("explicit", "attnlab"),
-        "lean GPT (SDPA) / attnlab's model in a bare loop": ratio("SDPA", "bare"),
-        "lean GPT (explicit) / attnlab's model in a bare loop": ratio("explicit", "bare"),
-    }
+def against_best(times: Times) -> dict[str, float]:
+    """Give the median over rounds of best peer / arm; for the best peer, the next best stands in.
+
+    The best is the peer with the lowest median, not each round's luckiest.
+    """
+    order = sorted((n for n in times if n in PEERS), key=lambda n: statistics.median(times[n]))
+
+    def ratio(name: str) -> float:
+        best = next(peer for peer in order if peer != name)
+        pairs = zip(times[best], times[name], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
+    return {name: ratio(name) for name in times}
 
 
 class Turns(pl.Callback):
-    """Lets the others run a chunk of steps after each chunk of attnlab's; the first warms up."""
+    """Lets the loops run a chunk of steps before each of attnlab's; the first round warms up."""
 
-    def __init__(self, others: dict[str, Callable[[], None]]) -> None:
-        self.others, self.times = others, defaultdict(list)
+    def __init__(self, loops: Mapping[str, Callable[[], None]], cell: Cell) -> None:
+        self.loops, self.cell = loops, cell
+        self.times: dict[str, list[float]] = defaultdict(list)
         self.began = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        step = trainer.global_step
-        if step % CHUNK:
+        number, place = divmod(trainer.global_step, self.cell.chunk)
+        if place:
             return
-        if step > CHUNK:
-            self.times["attnlab"].append(time.perf_counter() - self.began)
-        for name, run in self.others.items():
+        if number > 1:
+            self.times[TRAINED].append(time.perf_counter() - self.began)
+        # The step that is left closes the last round, and the validation after it is not timed.
+        if number > self.cell.rounds:
+            return
+        names, first = list(self.loops), number % len(self.loops)
+        for name in names[first:] + names[:first]:
             began = time.perf_counter()
-            for _ in range(CHUNK):
-                run()
-            if step > CHUNK:
+            for _ in range(self.cell.chunk):
+                self.loops[name]()
+            if number > 0:
                 self.times[name].append(time.perf_counter() - began)
         self.began = time.perf_counter()
+
+
+class Noise(Dataset):
+    """Random tokens; each position is asked for the next one."""
+
+    def __init__(self, length: int) -> None:
+        self.max_length, self.tokens = length, [str(token) for token in range(NUM_TOKENS)]
+
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
+        size = 256 if split == "train" else 1
+        drawn = stream(0, split, 0).integers(NUM_TOKENS, size=size + self.max_length)
+        return Windows(drawn.astype(np.uint8), self.max_length, 1)
+
+
+class Answers(nn.Module):
+    """attnlab's model as the peers are: logits alone."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give logits at every position."""
+        return self.model(inputs)[0]
+
+
+def experiment(cell: Cell) -> Experiment:
+    """Make attnlab's part: the defaults but for shape, data and metrics; no patterns are kept."""
+    shape = cell.shape
+    words = (
+        *("dataset=pydocs", f"dataset.length={shape.length}", f"batch_size={shape.batch}"),
+        *("variant=multihead", f"model.mixer.num_heads={shape.num_heads}"),
+        *(f"model.num_layers={shape.num_layers}", f"model.d_model={shape.d_model}"),
+        *("callbacks.recorder=null", f"trainer.precision={cell.precision}"),
+        f"trainer.max_steps={cell.chunk * (cell.rounds + 1) + 1}",
+        "trainer.val_check_interval=1000000",
+    )
+    with search_path() as trusted:
+        made = Experiment(compose(words, trusted))
+    made.dataset = Noise(shape.length)
+    # loss, grad_norm and lr are three of them.
+    made.metrics = {f"top_{k}": _metric(k) for k in range(1, NUM_METRICS - 2)}
+    return made
 
 
 def _metric(k: int) -> Any:
     return lambda logits, targets: top_k(logits, targets, k=k)
 
 
-def _bare(experiment: Experiment) -> Callable[[], None]:
-    """Train a model of the same kind on the same batches with nothing around it."""
-    with search_path() as trusted:
-        model = Experiment(compose(OVERRIDES, trusted)).model
-    return _loop(model, experiment, lambda b: model(b.inputs, b.at)[0])
-
-
-def _lean(experiment: Experiment) -> dict[str, Callable[[], None]]:
-    dataset, loops = experiment.dataset, {}
-    for name, fused in (("SDPA", True), ("explicit", False)):
-        model = LeanGPT(len(dataset.tokens), dataset.max_length, 2, 64, 4, fused)
-        loops[name] = _loop(model, experiment, lambda b, model=model: model(b.inputs, b.at))
-    return loops
-
-
-def _loop(model: Any, experiment: Experiment, forward: Callable[..., Any]) -> Callable[[], None]:
+def loop(model: nn.Module, cell: Cell, dataset: Dataset) -> Callable[[], None]:
+    """Make the step of a bare loop: the same batches, loss, clipping and optimizer for all."""
+    if cell.precision == "bf16-true":
+        model = model.bfloat16()
+    mixed = cell.precision == "bf16-mixed"
     optimizer = AdamW()(model)
-    batches = iter(Loader(experiment.dataset.splits["train"], experiment.batch_size, 0))
+    batches = iter(Loader(dataset.splits["train"], cell.shape.batch, 0))
 
     def step() -> None:
         batch = next(batches)
-        logits = forward(batch)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-100)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = model(batch.inputs)
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
     return step
-
-
-if __name__ == "__main__":
-    for name, value in ratios().items():
-        print(f"{name:<56} {value:.3f}")

@@ -102,15 +102,25 @@ class Attend(nn.Module):
     def _explicit(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
     ) -> Tensor:
-        scores = query @ rearrange(key, "b h k d -> b h d k") * query.shape[-1] ** -0.5
+        batch, num_queries, num_keys = len(query), query.shape[-2], key.shape[-2]
+        future = query.new_full((1, num_queries, num_keys), -torch.inf if self.causal else 0.0)
+        query, key, value = (rearrange(t, "b h s d -> (b h) s d") for t in (query, key, value))
+        # The scale and the mask ride on the product: each alone would go through all scores again.
+        scores = torch.baddbmm(
+            future.triu(1 + num_keys - num_queries),
+            query,
+            rearrange(key, "n k d -> n d k"),
+            alpha=query.shape[-1] ** -0.5,
+        )
+        scores = rearrange(scores, "(b h) q k -> b h q k", b=batch)
         if bias is not None:
             scores = scores + bias.to(scores)
-        visible = self._visible(query, key, valid)
-        if visible is not None:
-            scores = scores.masked_fill(~visible, -torch.inf)
+        if valid is not None:
+            scores = scores.masked_fill(~rearrange(valid, "b k -> b 1 1 k"), -torch.inf)
         pattern = self.pattern(self.scores(scores).softmax(dim=-1))
         pattern = F.dropout(pattern, self.dropout, self.training)
-        return pattern @ value
+        mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
+        return rearrange(mixed, "(b h) q d -> b h q d", b=batch)
 
     def _visible(
         self, query: Tensor, key: Tensor, valid: Tensor | None

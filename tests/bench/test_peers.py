@@ -1,0 +1,86 @@
+"""Each arm of the bench is the model that the table says it is."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+from attnlab.model.base import parameters
+from attnlab.model.cost import flops
+from bench.peers import NUM_TOKENS, PEERS, TINY
+from bench.step import BARE, TRAINED, Answers, Cell, against_best, experiment, loop, measure
+
+CELL = Cell(TINY, "32-true", chunk=1, rounds=1)
+NEEDS = {"x-transformers": "x_transformers", "Llama": "transformers"}
+
+
+@pytest.fixture(scope="module")
+def ours() -> nn.Module:
+    return Answers(experiment(CELL).model)
+
+
+@pytest.fixture(params=PEERS)
+def make(request: pytest.FixtureRequest) -> Callable[[], nn.Module]:
+    name = request.param
+    for prefix, package in NEEDS.items():
+        if name.startswith(prefix) and find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (pip install attnlab[bench])")
+    return lambda: PEERS[name](TINY)
+
+
+def tokens(batch: int) -> torch.Tensor:
+    return torch.randint(NUM_TOKENS, (batch, TINY.length))
+
+
+def test_a_peer_is_as_large_as_ours(make, ours):
+    """Within 6 %: positions are 4 % of ours (Llama has none), biases 2 % (x-transformers)."""
+    assert parameters(make()) == pytest.approx(parameters(ours), rel=0.06)
+
+
+def test_a_peer_multiplies_as_much_as_ours(make, ours):
+    """Within 2 %: Llama's three matrices have a multiple of 8 rows."""
+    inputs = tokens(1)
+    assert flops(make(), inputs) == pytest.approx(flops(ours, inputs), rel=0.02)
+
+
+def test_a_peer_answers_at_every_position_and_is_blind_to_the_future(make):
+    peer, inputs = make().eval(), tokens(2)
+    changed = inputs.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % NUM_TOKENS
+    before, after = peer(inputs), peer(changed)
+    assert before.shape == (2, TINY.length, NUM_TOKENS)
+    torch.testing.assert_close(after[:, :-1], before[:, :-1], rtol=0, atol=1e-6)
+    assert not torch.allclose(after[:, -1], before[:, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_a_peers_step_moves_every_parameter(make, precision):
+    model = make()
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    step = loop(model, Cell(TINY, precision, 1, 1), experiment(CELL).dataset)
+    for _ in range(2):
+        step()
+    low = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    for name, weights in model.named_parameters():
+        assert weights.dtype is low
+        assert not torch.equal(weights, before[name]), name
+
+
+def test_the_best_peer_is_measured_against_the_next():
+    peers = {name: [9.0, 9.0, 9.0] for name in PEERS}
+    first, second = list(PEERS)[:2]
+    times = peers | {first: [1.0, 1.0, 1.0], second: [2.0, 2.0, 8.0], BARE: [2.0, 4.0, 0.5]}
+    ratios = against_best(times)
+    assert ratios[first] == 2.0
+    assert ratios[second] == 0.5
+    assert ratios[BARE] == 0.5
+
+
+@pytest.mark.slow
+def test_every_arm_is_timed_in_every_round():
+    cell = Cell(TINY, "bf16-true", chunk=2, rounds=3)
+    times = measure(cell)
+    assert set(times) == {TRAINED, BARE, *PEERS}
+    assert all(len(of) == cell.rounds and min(of) > 0 for of in times.values())
