@@ -25,7 +25,7 @@ LAYERS = [
     {"corpus"},
     {"dataset", "metric", "runs", "logger", "figures"},
     {"objective", "optimizer", "schedule"},
-    {"evidence", "signatures"},
+    {"evidence", "generate", "signatures"},
     {"config", "training"},
     {"callbacks"},
     {"assemble"},

@@ -11,6 +11,7 @@ COMMANDS = {
     "compare": "tabulate runs over seeds, with intervals and paired differences",
     "report": "write the comparison, the attention patterns and the curves as one HTML file",
     "attend": "show who looks at whom in a text, and what cutting the edges does",
+    "generate": "continue a prompt, token by token, with what a trained run expects",
     "evaluate": "measure a trained run on another split or other data",
     "ablate": "measure a trained run without each head, and without each layer's attention",
     "reproduce": "run a paper's recipe and judge each claim",

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from attnlab.config import Config, changed, packages, user_dir
 from attnlab.dataset.base import Batch, Dataset
 from attnlab.errors import RequestError
 from attnlab.evidence.look import Seen, look
+from attnlab.generate import choose, generate, pieces, require_settings
 from attnlab.model.base import Model
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.patterns import Pattern
@@ -63,6 +66,53 @@ class Trained:
         """See who looks at whom in a text, and the same in the form of the record."""
         seen = look(self.model, self.experiment.objective, self.read(text), self.precision)
         return seen, patterns(seen, self.dataset.tokens, self.step, text)
+
+    def generate(
+        self,
+        prompt: str,
+        tokens: int = 200,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Continue a prompt: the text of each new token, as it comes (`attnlab.generate`).
+
+        An empty prompt is a line feed, where the data have one. Of a prompt that is longer than
+        the model reads, the end counts. Raises RequestError, at once, for what cannot be.
+        """
+        require_settings(tokens, temperature, top_k, top_p, seed)
+        size = len(self.dataset.tokens)
+        if top_k is not None and top_k > size:
+            raise RequestError(f"top_k={top_k} exceeds the {size} tokens of the vocabulary")
+        objective = self.experiment.objective
+        if not objective.causal or list(objective.outputs) != self.dataset.tokens:
+            raise RequestError(
+                f"{self.record.name} was trained for {type(objective).__name__.lower()}, which "
+                "names no next token; generate from a run with objective=autoregressive"
+            )
+        numbers = self._prompt(prompt)
+        generator = torch.Generator().manual_seed(seed)
+        pick = partial(
+            choose, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
+        )
+        drawn = generate(self.model, numbers, pick, self.precision)
+        return pieces(islice(drawn, tokens), numbers, self.dataset.write)
+
+    def _prompt(self, text: str) -> list[int]:
+        if not text and set(self.dataset.words("\n")) <= set(self.dataset.tokens):
+            text = "\n"
+        try:
+            numbers = self.dataset.numbers(text)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        if not numbers:
+            raise RequestError(
+                "the prompt is empty, and these data have no line feed to start from; "
+                "give at least one token"
+            )
+        return numbers
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """Loss and metrics on a whole split. Raises RequestError where the data have none such."""

@@ -181,8 +181,8 @@ class Dataset(ABC):
         """The positions that a text asks about; None for every one. Raises ValueError if none."""
         return None
 
-    def read(self, text: str) -> Batch:
-        """Make a batch of one sequence from a text; its answers are not known.
+    def numbers(self, text: str) -> list[int]:
+        """Part a text into the numbers of its tokens, however many.
 
         Raises ValueError naming the words that are no tokens, and near ones.
         """
@@ -193,6 +193,14 @@ class Dataset(ABC):
             near = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
             said = "; ".join(f"{w!r} (near: {', '.join(n) or 'none'})" for w, n in near.items())
             raise ValueError(f"{type(self).__name__} has no token {said}")
+        return [number[word] for word in words]
+
+    def read(self, text: str) -> Batch:
+        """Make a batch of one sequence from a text; its answers are not known.
+
+        Raises ValueError for words that are no tokens, and for too many or none.
+        """
+        numbers, words = self.numbers(text), self.words(text)
         if not 0 < len(words) <= self.max_length:
             raise ValueError(
                 f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
@@ -200,7 +208,7 @@ class Dataset(ABC):
         at = self.asked_at(words)
         labels = len(words) if at is None else len(at)
         return Batch(
-            torch.tensor([[number[word] for word in words]]),
+            torch.tensor([numbers]),
             torch.full((1, labels), IGNORE),
             None if at is None else torch.tensor([at]),
         )

@@ -25,6 +25,8 @@ class Model(nn.Module, ABC):
     """The token vectors, before any position is marked."""
     network_depth: int
     """Hidden layers, the output layer, and the embedding layer."""
+    max_length: int | None = None
+    """Tokens in the longest sequence that it reads; None where any length will do."""
 
     def forward(
         self,
@@ -73,9 +75,9 @@ def require_causal(causal: bool) -> None:
         )
 
 
-def require_length(length: int, max_length: int) -> None:
+def require_length(length: int, max_length: int | None) -> None:
     """Refuse a sequence longer than the model was built for."""
-    if length > max_length:
+    if max_length is not None and length > max_length:
         raise ValueError(
             f"a sequence of {length} tokens exceeds the model's {max_length} positions"
         )

@@ -1,0 +1,391 @@
+"""A trained run writes: what it draws from, that steps are the model, and the command around it."""
+
+import io
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from torch import Tensor
+
+from attnlab.assemble import Experiment
+from attnlab.cli import main
+from attnlab.errors import RequestError
+from attnlab.generate import choose, distribution, generate, pieces
+from attnlab.runs.record import Record
+from attnlab.trained import Trained
+from tests.conftest import choices
+
+Make = Callable[..., Trained]
+PYDOCS = ("dataset=pydocs", "dataset.length=16")
+SMALL = ("model.num_layers=2", "model.d_model=16")
+PROMPT = "The import statement"
+LOGITS = st.lists(st.floats(-8, 8) | st.integers(-3, 3).map(float), min_size=1, max_size=12)
+
+
+@pytest.fixture
+def make(composed) -> Make:
+    """Give an untrained run as if it were loaded; its weights are thrice as large as they start."""
+
+    def untrained(*overrides: str) -> Trained:
+        experiment = Experiment(composed(*SMALL, *overrides))
+        with torch.no_grad():
+            for weights in experiment.model.parameters():
+                weights *= 3
+        return Trained(Record(Path("runs/untrained")), 7, experiment, experiment.model.eval())
+
+    return untrained
+
+
+@pytest.fixture
+def loaded(make, monkeypatch) -> Make:
+    """Let the command find an untrained run."""
+
+    def offer(*overrides: str) -> Trained:
+        run = make(*overrides)
+        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        return run
+
+    return offer
+
+
+def joined(run: Trained, prompt: str = PROMPT, tokens: int = 30, **settings) -> str:
+    return "".join(run.generate(prompt, tokens, **settings))
+
+
+def filtered(
+    logits: Sequence[float], temperature: float, top_k: int | None, top_p: float | None
+) -> tuple[np.ndarray, float]:
+    """The distribution from the definitions, token by token, and how far `top_p` is from a border.
+
+    Nearer to one than rounding errors, either side of it is right.
+    """
+    ranking = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
+    kept = ranking[:1] if temperature == 0 else ranking[:top_k]
+    weight = {t: math.exp((logits[t] - max(logits)) / (temperature or 1)) for t in kept}
+    margin = 1.0
+    if top_p is not None:
+        whole, reached, nucleus = math.fsum(weight.values()), 0.0, {}
+        for token in kept:
+            nucleus[token] = weight[token]
+            reached += weight[token] / whole
+            if token != kept[-1]:
+                margin = min(margin, abs(reached - top_p))
+            if reached >= top_p:
+                break
+        weight = nucleus
+    found = np.zeros(len(logits))
+    found[list(weight)] = np.array(list(weight.values())) / math.fsum(weight.values())
+    return found, margin
+
+
+@given(
+    LOGITS,
+    st.just(0.0) | st.floats(0.05, 5),
+    st.none() | st.integers(1, 12),
+    st.none() | st.floats(0.01, 1),
+)
+def test_the_distribution_is_that_of_the_definitions(logits, temperature, top_k, top_p):
+    given = torch.tensor(logits)
+    expected, margin = filtered(given.tolist(), temperature, top_k, top_p)
+    assume(margin > 1e-9)
+    found = distribution(given, temperature, top_k, top_p)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_the_token_that_crosses_p_is_included():
+    logits = torch.tensor([0.125, 0.5, 0.25, 0.125], dtype=torch.float64).log()
+    for top_p, kept in ((0.49, [1]), (0.51, [1, 2]), (0.74, [1, 2]), (0.76, [0, 1, 2])):
+        assert distribution(logits, top_p=top_p).nonzero().flatten().tolist() == kept
+
+
+def test_top_p_counts_what_top_k_left():
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    # Of .4 and .3 the first is .57, which reaches .5; of all four it would be .4, which does not.
+    assert distribution(logits, 1.0, 2, 0.5).tolist() == [1, 0, 0, 0]
+    assert distribution(logits, 1.0, None, 0.5).count_nonzero() == 2
+
+
+@given(LOGITS)
+def test_one_token_a_tiny_nucleus_and_no_temperature_are_the_likeliest_token(logits):
+    given = torch.tensor(logits)
+    greedy = torch.nn.functional.one_hot(given.argmax(), len(logits)).double()
+    for settings in ((0.0, None, None), (1.0, 1, None), (2.0, None, 1e-12), (0.0, 3, 0.9)):
+        assert torch.equal(distribution(given, *settings), greedy)
+
+
+@given(LOGITS)
+def test_temperature_goes_from_the_likeliest_to_all_alike(logits):
+    given = torch.tensor(logits)
+    best = (given == given.max()).double()
+    torch.testing.assert_close(distribution(given, 1e-300), best / best.sum())
+    even = torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
+    torch.testing.assert_close(distribution(given, 1e12), even)
+    torch.testing.assert_close(distribution(given), given.double().softmax(dim=0))
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says():
+    logits = torch.tensor([0.3, -1.0, 2.0, 1.1, 0.0, -3.0, 1.9])
+    generator = torch.Generator().manual_seed(0)
+    draws = [choose(logits, generator, 1.5, 6, 0.95) for _ in range(3000)]
+    counts, (expected, _) = np.bincount(draws, minlength=7), filtered(logits.tolist(), 1.5, 6, 0.95)
+    kept = expected > 0
+    assert kept.sum() == 5
+    assert counts[~kept].sum() == 0
+    assert chisquare(counts[kept], 3000 * expected[kept]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("prompt", [5, 16, 20])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_steps_write_what_the_whole_text_read_anew_would(make, variant, prompt, temperature):
+    model = make(*PYDOCS, f"variant={variant}").model.double()
+    start = list(range(3, 3 + prompt))
+    seen: list[list[Tensor]] = [[], []]
+
+    def pick(arm: int) -> Callable[[Tensor], int]:
+        generator = torch.Generator().manual_seed(1)
+
+        def record(logits: Tensor) -> int:
+            seen[arm].append(logits)
+            return choose(logits, generator, temperature)
+
+        return record
+
+    written = list(islice(generate(model, start, pick(0)), 15))
+    text, by_forward = list(start), pick(1)
+    with torch.no_grad():
+        for _ in written:
+            whole = text if model.max_length is None else text[-model.max_length :]
+            text.append(by_forward(model(torch.tensor([whole]))[0][0, -1]))
+    assert written == text[prompt:]
+    # A router works in float32 whatever the model does.
+    torch.testing.assert_close(*map(torch.stack, seen), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", choices("variant"))
+def test_a_model_reads_as_many_tokens_as_it_says(make, variant):
+    model = make(*PYDOCS, f"variant={variant}").model
+    long = torch.zeros(1, 17, dtype=torch.long)
+    if model.max_length is None:
+        assert model(long)[0].shape[1] == 17
+        return
+    assert model.max_length == 16
+    with pytest.raises(ValueError, match="17 tokens exceeds the model's 16"):
+        model(long)
+
+
+def test_the_seed_decides_what_is_drawn_and_nothing_else_does(make):
+    run = make(*PYDOCS)
+    first = joined(run, seed=3)
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    assert joined(run, seed=3) == first
+    assert torch.equal(torch.get_rng_state(), before)
+    assert joined(run, seed=4) != first
+    assert joined(run, seed=4, top_k=1) == joined(run, temperature=0.0)
+    assert joined(run, tokens=9, seed=3) == first[:9]
+
+
+def test_between_two_pieces_the_callers_settings_hold(make, monkeypatch):
+    run = make(*PYDOCS, "trainer.precision=bf16-mixed", "trainer.matmul_precision=medium")
+    seen = []
+
+    def spy(logits: Tensor, **settings) -> int:
+        seen.append((logits.dtype, logits.requires_grad))
+        return choose(logits, **settings)
+
+    monkeypatch.setattr("attnlab.trained.choose", spy)
+    for _ in run.generate(PROMPT[:10], 12):
+        assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert seen == [(torch.bfloat16, False)] * 12
+
+
+def test_of_a_prompt_beyond_the_window_the_end_counts(make):
+    run = make(*PYDOCS)
+    assert joined(run, PROMPT) == joined(run, PROMPT[-16:])
+    assert joined(run, PROMPT) != joined(run, PROMPT[-15:])
+
+
+def test_a_model_without_a_window_remembers_the_start(make):
+    model = make(*PYDOCS, "variant=lstm").model.double()
+    seen: list[Tensor] = []
+
+    def pick(logits: Tensor) -> int:
+        seen.append(logits)
+        return 0
+
+    for first in (1, 2):
+        assert list(islice(generate(model, [first, *range(3, 20)], pick), 3)) == [0, 0, 0]
+    assert not torch.equal(seen[2], seen[5])
+
+
+def test_an_empty_prompt_is_a_line_feed(make):
+    run = make(*PYDOCS)
+    assert joined(run, "") == joined(run, "\n") != joined(run, " ")
+
+
+@pytest.mark.parametrize("words", ["mqar", "pronoun objective=autoregressive evidence=none"])
+def test_words_are_written_with_spaces(make, words):
+    run = make(*f"dataset={words}".split())
+    prompt = " ".join(run.dataset.tokens[3:6])
+    text = prompt + joined(run, prompt, 8)
+    assert len(run.dataset.numbers(text)) == 3 + 8
+
+
+def decoded(numbers: Sequence[int]) -> str:
+    return bytes(numbers).decode(errors="replace")
+
+
+@given(st.text(min_size=1), st.text())
+def test_a_character_of_several_bytes_comes_whole(prompt, text):
+    assume("\ufffd" not in prompt + text)
+    assert list(pieces(text.encode(), list(prompt.encode()), decoded)) == list(text)
+
+
+@given(st.text(min_size=1), st.binary())
+def test_pieces_make_the_whole_whatever_the_bytes(prompt, content):
+    start = list(prompt.encode())
+    assert prompt + "".join(pieces(content, start, decoded)) == decoded([*start, *content])
+
+
+def said(capsys, *words: str) -> dict:
+    assert main(["generate", "untrained", *words, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_printed_pieces_are_the_prompt_and_the_samples_of_json(loaded, capsys):
+    run = loaded(*PYDOCS)
+    words = ["--prompt", PROMPT, "--tokens", "25", "--top-k", "9", "--top-p", ".9", "--seed", "5"]
+    words += ["--temperature", "0.7", "--samples", "3"]
+    found = said(capsys, *words)
+    settings = {"tokens": 25, "temperature": 0.7, "top_k": 9, "top_p": 0.9, "seed": 5}
+    assert found == {
+        "schema": 1,
+        "run": "untrained",
+        "step": 7,
+        "prompt": PROMPT,
+        "settings": settings,
+        "samples": [joined(run, **{**settings, "seed": seed}) for seed in (5, 6, 7)],
+    }
+    assert len(set(found["samples"])) == 3
+    assert main(["generate", "untrained", *words]) == 0
+    shown = capsys.readouterr().out
+    assert shown == "---\n".join(f"{PROMPT}{sample}\n" for sample in found["samples"])
+
+
+def test_a_prompt_comes_from_standard_input_as_it_is(loaded, capsys, monkeypatch):
+    loaded(*PYDOCS)
+    monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
+    found = said(capsys, "--prompt", "-")
+    assert found["prompt"] == "two\nlines\n"
+    assert [len(sample) for sample in found["samples"]] == [500]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    assert main(["generate", "untrained", "--prompt", "-"]) == 2
+    assert "standard input is no text" in capsys.readouterr().err
+
+
+def test_an_interruption_leaves_what_was_written_and_ends_its_line(loaded, capsys, monkeypatch):
+    loaded(*PYDOCS)
+    drawn = iter("abc")
+
+    def interrupted(*_, **__) -> int:
+        letter = next(drawn, None)
+        if letter is None:
+            raise KeyboardInterrupt
+        assert capsys.readouterr().out == {"a": PROMPT, "b": "a", "c": "b"}[letter]
+        return run.dataset.tokens.index(letter)
+
+    run = loaded(*PYDOCS)
+    monkeypatch.setattr("attnlab.trained.choose", interrupted)
+    assert main(["generate", "untrained", "--prompt", PROMPT]) == 130
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("c\n", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tokens", "0"], "tokens=0 must be at least 1"),
+        (["--samples", "0"], "samples=0 must be at least 1"),
+        (["--temperature", "-0.1"], "temperature=-0.1 must be a finite number of at least 0"),
+        (["--temperature", "nan"], "temperature=nan must"),
+        (["--temperature", "inf"], "temperature=inf must"),
+        (["--top-k", "0"], "top_k=0 must be at least 1"),
+        (["--top-p", "0"], "top_p=0.0 must be a probability above 0"),
+        (["--top-p", "1.1"], "top_p=1.1 must"),
+        (["--seed", "-1"], "seed=-1 must lie in 0..2^63-1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(
+    capsys, monkeypatch, words, message
+):
+    monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["generate", "untrained", "--prompt", "-", *words]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, message in shown.err) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words", "message"),
+    [
+        (PYDOCS, ["--top-k", "1000"], "top_k=1000 exceeds the 9"),
+        (PYDOCS, ["--prompt", "na\u00efve \u00e9"], "has no token 'ï' (near: none); 'é'"),
+        (["dataset=mqar"], [], "the prompt is empty, and these data have no line feed"),
+        (["dataset=mqar"], ["--prompt", " "], "the prompt is empty"),
+        (["dataset=mqar"], ["--prompt", "k1 k99x"], "has no token 'k99x' (near: k99"),
+        (["dataset=pronoun"], ["--prompt", "the"], "untrained was trained for classification"),
+        (["dataset=pronoun", "objective.causal=true"], ["--prompt", "the"], "no next token"),
+    ],
+)
+def test_what_this_run_cannot_write_is_refused_in_words(loaded, capsys, overrides, words, message):
+    loaded(*overrides)
+    assert main(["generate", "untrained", *words]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+
+
+def test_a_refusal_does_not_wait_for_the_first_piece(make):
+    run = make(*PYDOCS)
+    run.dataset.tokens = [token for token in run.dataset.tokens if token != "\n"]
+    with pytest.raises(RequestError, match="no line feed"):
+        run.generate("")
+    with pytest.raises(RequestError, match="temperature=-1"):
+        run.generate(PROMPT, temperature=-1.0)
+
+
+@pytest.mark.slow
+def test_a_real_run_streams_until_the_reader_leaves_or_ctrl_c(tmp_path):
+    words = ["debug=tiny", *PYDOCS, *SMALL, "trainer.max_steps=2", f"runs_dir={tmp_path}"]
+    assert main(["train", *words]) == 0
+    command = [sys.executable, "-m", "attnlab.cli", "generate", "pydocs"]
+    command += ["--runs-dir", str(tmp_path), "--prompt", PROMPT, "--tokens", "1000000"]
+    for interrupt in (True, False):
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(40).startswith(PROMPT.encode())
+            if interrupt:
+                process.send_signal(signal.SIGINT)
+                assert process.stdout.read().endswith(b"\n")
+                assert process.stderr.read() == b"interrupted\n"
+                assert process.wait() == 130
+            else:
+                process.stdout.close()
+                assert process.stderr.read() == b""
+                assert process.wait() == 0
