@@ -89,7 +89,7 @@ def test_no_example_stands_in_two_splits(make):
     if isinstance(dataset, Text):
         parts = [dataset.splits[split] for split in ("train", "validation", "test")]
         whole = np.concatenate([part.tokens for part in parts if isinstance(part, Windows)])
-        assert np.array_equal(whole, dataset.numbers)
+        assert np.array_equal(whole, dataset.whole)
         return
     test, validation, train = (contents(dataset, dataset.splits[split]) for split in SPLITS)
     assert min(map(len, (test, validation, train))) > 0

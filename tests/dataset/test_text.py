@@ -113,7 +113,7 @@ def test_a_column_of_a_table_is_its_rows(tmp_path, monkeypatch, kind):
         path.write_text(TABLES[kind](rows))
     dataset = make(path)
     whole = "".join(f"{row}\n" for row in rows)
-    assert dataset.write(dataset.numbers.tolist()) == whole
+    assert dataset.write(dataset.whole.tolist()) == whole
     assert dataset.sha256 == hashlib.sha256(whole.encode()).hexdigest()
     with pytest.raises(ValueError, match=r"column='body' is not in .*; there is .*text"):
         make(path, column="body")

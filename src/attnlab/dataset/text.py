@@ -42,7 +42,7 @@ class Text(Corpus):
             )
         self.max_length, self.tokenizer = length, tokenizer
         self.sha256, text = _tokenised(path, column, sha256, obtain, tokenizer)
-        self.numbers, self.tokens = text.tokens, text.vocabulary
+        self.whole, self.tokens = text.tokens, text.vocabulary
         self.shares = {"validation": validation, "test": test}
         if not test:
             self.split_names = ("validation", "train")
@@ -61,12 +61,12 @@ class Text(Corpus):
         return Windows(self._part(split), self.max_length, stride)
 
     def _part(self, split: str) -> np.ndarray:
-        whole, held = len(self.numbers), sum(self.shares.values())
+        count, held = len(self.whole), sum(self.shares.values())
         # Rounded, since 1 - .05 - .05 is not quite .9.
-        train = int(whole * round(1 - held, 12))
-        test = train + int((whole - train) * self.shares["validation"] / held)
-        bounds = {"train": (0, train), "validation": (train, test), "test": (test, whole)}
-        return self.numbers[slice(*bounds[split])]
+        train = int(count * round(1 - held, 12))
+        test = train + int((count - train) * self.shares["validation"] / held)
+        bounds = {"train": (0, train), "validation": (train, test), "test": (test, count)}
+        return self.whole[slice(*bounds[split])]
 
 
 def _tokenised(
