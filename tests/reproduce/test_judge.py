@@ -175,11 +175,12 @@ def test_the_best_on_the_way_is_the_least_or_the_most_of_a_column(tmp_path):
 
 
 def test_the_best_of_a_column_with_what_is_no_number_holds_nothing(tmp_path):
+    bounds: list[Any] = [{"at_least": 0}, {"at_most": 1}]
     for place in range(3):
         values = [0.5, 0.6, 0.7]
         values[place] = math.nan
         runs = {"a": [*(speed(s, *FAST) for s in range(2)), speed(2, *values)]}
-        for bound in ({"at_least": 0}, {"at_most": 1}):
+        for bound in bounds:
             for best in ("least", "most"):
                 told = verdict(tmp_path, claim(f"{best} of test.accuracy", **bound), runs)
                 assert (told.verdict, told.ours.mean) == ("fails", None)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -168,7 +169,7 @@ def test_a_file_that_cannot_be_a_recipe_is_refused(tmp_path, name, text, said):
 def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
     claims = {"claim": claim(at_least=0)}
     for scale in ("paper", "long", "arms", "check"):
-        titled = {} if scale in ("paper", "check") else {"title": f"All {scale}"}
+        titled: dict[str, Any] = {} if scale in ("paper", "check") else {"title": f"All {scale}"}
         folder(tmp_path, claims, scale=scale, needs="gpu", **titled)
     found = recipes(tmp_path, "tiny")
     assert {scale: recipe.title for scale, recipe in found.items()} == {
