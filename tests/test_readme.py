@@ -26,7 +26,8 @@ def test_the_readme_has_commands():
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
-def test_every_command_of_the_readme_would_run(line):
+def test_every_command_of_the_readme_would_run(line, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
     _, command, *words = shlex.split(line, comments=True)
     assert command in COMMANDS
     parser = ArgumentParser()

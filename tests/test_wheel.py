@@ -6,11 +6,30 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from attnlab.config import conf_dir
 
 ROOT = Path(__file__).parents[1]
 TEXT = "The animal didn't cross the street because it was too wide."
+
+
+RECIPE = {
+    "seeds": 3,
+    "common": ["dataset=text", "debug=tiny", "dataset.length=16", "trainer.threads=1"],
+    "arms": {"lstm": ["variant=lstm", "trainer.max_steps=60"]},
+    "metrics": ["test/loss"],
+    "pictures": [],
+    "curves": ["lstm"],
+}
+CLAIM = {
+    "says": "It learns something",
+    "theirs": "nothing",
+    "source": "ours",
+    "arms": ["lstm"],
+    "measure": "test/loss",
+    "at_most": 4.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +80,20 @@ def test_an_installed_wheel_trains_compares_and_lists_without_the_checkout(wheel
     assert "<!doctype html>" in (tmp_path / "page.html").read_text()
     assert "pronoun, scale check" in attnlab("reproduce")
     assert "answer:" in attnlab("attend", "pronoun", TEXT)
+
+    # Its recipes are those of the wheel; a short one of one's own reads a text by its path.
+    text = f"dataset.path={ROOT / 'LICENSE'}"
+    with pytest.raises(AssertionError, match=r"expected 86c4e6aa.*obtain data/tinyshakespeare"):
+        attnlab("reproduce", "shakespeare", text)
+    paper = tmp_path / "mine/license"
+    paper.mkdir(parents=True)
+    (paper / "check.yaml").write_text(yaml.safe_dump(RECIPE))
+    (paper / "claims.yaml").write_text(yaml.safe_dump({"check": {"learns": CLAIM}}))
+    (paper / "about.md").write_text("# `license`: a text of one's own")
+    assert "holds" in attnlab("reproduce", "license", text, "--experiments", "mine", "-j", "1")
+    assert "learns/lstm" in (paper / "README.md").read_text()
+    run = sorted((tmp_path / "runs/reproduce/license-check").glob("text-lstm-*-s0-*"))[0]
+    assert attnlab("generate", str(run), "--prompt", "The", "--tokens", "5").startswith("The")
 
 
 def test_the_configs_are_those_of_the_checkout():

@@ -12,6 +12,7 @@ from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import experiments_dir, papers, recipes
 from attnlab.reproduce.run import cells
+from tests.conftest import dataset_words
 from tests.reproduce.fabricated import claim, folder, read
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,9 @@ def test_the_recipes_are_those_of_the_checkout():
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_recipe_composes_for_each_arm(paper, tmp_path):
     for scale, recipe in recipes(experiments_dir(), paper).items():
-        planned = cells(recipe, 1, tmp_path)
+        (dataset,) = (word for word in recipe.common if word.startswith("dataset="))
+        _, *places = dataset_words(dataset.removeprefix("dataset="))
+        planned = cells(recipe, 1, tmp_path, places=places)
         assert [cell.arm for cell in planned] == list(recipe.arms)
         text = (recipe.folder / f"{scale}.yaml").read_text()
         head = "".join(line for line in text.splitlines(True) if line.startswith("#"))
@@ -48,6 +51,22 @@ def test_the_readme_in_the_tree_is_what_the_results_say(paper):
 def test_every_claim_is_dated_in_the_log(paper):
     log = (ROOT / "experiments/LOG.md").read_text()
     assert re.search(rf"^- \d{{4}}-\d\d-\d\d\. `{paper}`", log, re.MULTILINE)
+
+
+def test_the_published_losses_are_those_of_nanogpts_readme():
+    """By hand, so that neither number nor tolerance moves unseen."""
+    found = recipes(experiments_dir(), "shakespeare")
+    told = {
+        (scale, claim.measure): (claim.theirs, str(claim.bound))
+        for scale in ("check", "paper")
+        for claim in found[scale].claims
+    }
+    assert told == {
+        ("check", "sampled/loss"): ("1.88", "1.88, give or take .05"),
+        ("check", "validation/loss"): ("1.88", "1.88, give or take .05"),
+        ("paper", "least of validation.loss"): ("1.4697", "1.4697, give or take .015"),
+    }
+    assert [found[scale].seeds for scale in found] == [3, 3, 3]
 
 
 def test_the_claims_on_pronoun_are_those_that_were_set():
