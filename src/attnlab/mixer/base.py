@@ -61,7 +61,9 @@ class Attend(nn.Module):
 
     The taps `scores` (before the softmax, future and padding at -inf) and `pattern` (after it, each
     row sums to 1) exist on the explicit path, which runs only when one of them is heard, or where
-    it is the faster one. Both paths agree within 1e-5 in float32.
+    it is the faster one. Both paths agree within 1e-5 in float32. In bfloat16 the explicit one
+    rounds scores and pattern: its output is off by .3 % of its root mean square for scores of
+    variance 1, by .8 % for 16, and a row sums to 1 within .003 (fused: .2 %).
     """
 
     def __init__(self, causal: bool, dropout: float) -> None:
@@ -78,8 +80,8 @@ class Attend(nn.Module):
         valid: Bool[Tensor, "batch key"] | None = None,
     ) -> Float[Tensor, "batch head query d_head"]:
         """Mix the values; `query` stands for the last positions of `key`."""
-        # On a CPU the fused kernel is slow in bfloat16, and for short rows of narrow heads: a whole
-        # training step at 64 tokens and width 16 took 1.08 times as long with it.
+        # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
+        # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
         short = key.shape[-2] <= 64 and query.shape[-1] <= 32
         slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
         explicit = self.scores.heard or self.pattern.heard or slow
@@ -104,8 +106,10 @@ class Attend(nn.Module):
     ) -> Tensor:
         batch, num_queries, num_keys = len(query), query.shape[-2], key.shape[-2]
         future = query.new_full((1, num_queries, num_keys), -torch.inf if self.causal else 0.0)
-        query, key, value = (rearrange(t, "b h s d -> (b h) s d") for t in (query, key, value))
-        # The scale and the mask ride on the product: each alone would go through all scores again.
+        query, key, value = (
+            rearrange(part, "b h s d -> (b h) s d") for part in (query, key, value)
+        )
+        # Scale and mask ride on the product; each alone would go through all the scores again.
         scores = torch.baddbmm(
             future.triu(1 + num_keys - num_queries),
             query,
