@@ -106,4 +106,6 @@ def _axis(doubling: str | None, steps: Sequence[int]) -> Any:
     if doubling is None:
         return alt.X("step:Q", title="step", axis=alt.Axis(grid=False, format="~s", tickCount=6))
     axis = alt.Axis(grid=False, values=sorted(set(steps)), format="d")
-    return alt.X("step:Q", title=doubling, axis=axis, scale=alt.Scale(type="log", base=2))
+    return alt.X(
+        "step:Q", title=doubling, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
+    )

@@ -53,7 +53,9 @@ def _heads(model: Heads) -> Any:
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
-            "share:Q", scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0072B2"]), legend=None
+            "share:Q",
+            scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0072B2"], interpolate="rgb"),
+            legend=None,
         )
     )
     numbers = base.mark_text(fontSize=10).encode(
