@@ -39,7 +39,7 @@ check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-bench: .venv/ready  ## the table of ratios, interleaved in one run
+bench: .venv/ready  ## the tables of timings, interleaved in one run
 	$(BIN)/python -m bench $(ARGS)
 
 wheel: .venv/ready  ## build the wheel into dist/
