@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from attnlab.assemble import Experiment
 from attnlab.cli import main
+from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.generate import choose, distribution, generate, pieces
 from attnlab.runs.record import Record
@@ -31,14 +33,22 @@ PYDOCS = ("dataset=pydocs", "dataset.length=16")
 SMALL = ("model.num_layers=2", "model.d_model=16")
 PROMPT = "The import statement"
 LOGITS = st.lists(st.floats(-8, 8) | st.integers(-3, 3).map(float), min_size=1, max_size=12)
+WRITTEN = st.text("a\n\u00e9\u20ac\U0001f642", min_size=1)
+"""Characters of one to four bytes."""
+
+
+@pytest.fixture(scope="module")
+def once(composed) -> Callable[..., Config]:
+    """Compose each config once."""
+    return cache(composed)
 
 
 @pytest.fixture
-def make(composed) -> Make:
+def make(once) -> Make:
     """Give an untrained run as if it were loaded; its weights are thrice as large as they start."""
 
     def untrained(*overrides: str) -> Trained:
-        experiment = Experiment(composed(*SMALL, *overrides))
+        experiment = Experiment(once(*SMALL, *overrides))
         with torch.no_grad():
             for weights in experiment.model.parameters():
                 weights *= 3
@@ -59,7 +69,7 @@ def loaded(make, monkeypatch) -> Make:
     return offer
 
 
-def joined(run: Trained, prompt: str = PROMPT, tokens: int = 30, **settings) -> str:
+def joined(run: Trained, prompt: str = PROMPT, tokens: int = 12, **settings) -> str:
     return "".join(run.generate(prompt, tokens, **settings))
 
 
@@ -96,10 +106,10 @@ def filtered(
     st.none() | st.floats(0.01, 1),
 )
 def test_the_distribution_is_that_of_the_definitions(logits, temperature, top_k, top_p):
-    given = torch.tensor(logits)
-    expected, margin = filtered(given.tolist(), temperature, top_k, top_p)
+    tensor = torch.tensor(logits)
+    expected, margin = filtered(tensor.tolist(), temperature, top_k, top_p)
     assume(margin > 1e-9)
-    found = distribution(given, temperature, top_k, top_p)
+    found = distribution(tensor, temperature, top_k, top_p)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
@@ -118,31 +128,31 @@ def test_top_p_counts_what_top_k_left():
 
 @given(LOGITS)
 def test_one_token_a_tiny_nucleus_and_no_temperature_are_the_likeliest_token(logits):
-    given = torch.tensor(logits)
-    greedy = torch.nn.functional.one_hot(given.argmax(), len(logits)).double()
-    for settings in ((0.0, None, None), (1.0, 1, None), (2.0, None, 1e-12), (0.0, 3, 0.9)):
-        assert torch.equal(distribution(given, *settings), greedy)
+    tensor = torch.tensor(logits)
+    greedy = torch.nn.functional.one_hot(tensor.argmax(), len(logits)).double()
+    for knobs in ((0.0, None, None), (1.0, 1, None), (2.0, None, 1e-12), (0.0, 3, 0.9)):
+        assert torch.equal(distribution(tensor, *knobs), greedy)
 
 
 @given(LOGITS)
 def test_temperature_goes_from_the_likeliest_to_all_alike(logits):
-    given = torch.tensor(logits)
-    best = (given == given.max()).double()
-    torch.testing.assert_close(distribution(given, 1e-300), best / best.sum())
+    tensor = torch.tensor(logits)
+    best = (tensor == tensor.max()).double()
+    torch.testing.assert_close(distribution(tensor, 1e-300), best / best.sum())
     even = torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
-    torch.testing.assert_close(distribution(given, 1e12), even)
-    torch.testing.assert_close(distribution(given), given.double().softmax(dim=0))
+    torch.testing.assert_close(distribution(tensor, 1e12), even)
+    torch.testing.assert_close(distribution(tensor), tensor.double().softmax(dim=0))
 
 
 def test_tokens_are_drawn_as_often_as_their_probability_says():
     logits = torch.tensor([0.3, -1.0, 2.0, 1.1, 0.0, -3.0, 1.9])
     generator = torch.Generator().manual_seed(0)
-    draws = [choose(logits, generator, 1.5, 6, 0.95) for _ in range(3000)]
+    draws = [choose(logits, generator, 1.5, 6, 0.95) for _ in range(2000)]
     counts, (expected, _) = np.bincount(draws, minlength=7), filtered(logits.tolist(), 1.5, 6, 0.95)
     kept = expected > 0
     assert kept.sum() == 5
     assert counts[~kept].sum() == 0
-    assert chisquare(counts[kept], 3000 * expected[kept]).pvalue > 0.01
+    assert chisquare(counts[kept], 2000 * expected[kept]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("variant", choices("variant"))
@@ -162,15 +172,15 @@ def test_steps_write_what_the_whole_text_read_anew_would(make, variant, prompt, 
 
         return record
 
-    written = list(islice(generate(model, start, pick(0)), 15))
+    written = list(islice(generate(model, start, pick(0)), 13))
     text, by_forward = list(start), pick(1)
     with torch.no_grad():
         for _ in written:
             whole = text if model.max_length is None else text[-model.max_length :]
             text.append(by_forward(model(torch.tensor([whole]))[0][0, -1]))
     assert written == text[prompt:]
-    # A router works in float32 whatever the model does.
-    torch.testing.assert_close(*map(torch.stack, seen), rtol=0, atol=1e-5)
+    # In float64, but for routers: they work in float32, and large weights multiply its rounding.
+    torch.testing.assert_close(*map(torch.stack, seen), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("variant", choices("variant"))
@@ -237,25 +247,25 @@ def test_an_empty_prompt_is_a_line_feed(make):
     assert joined(run, "") == joined(run, "\n") != joined(run, " ")
 
 
-@pytest.mark.parametrize("words", ["mqar", "pronoun objective=autoregressive evidence=none"])
-def test_words_are_written_with_spaces(make, words):
-    run = make(*f"dataset={words}".split())
+@pytest.mark.parametrize("data", ["mqar", "pronoun objective=autoregressive evidence=none"])
+def test_words_are_written_with_spaces(make, data):
+    run = make(*f"dataset={data}".split())
     prompt = " ".join(run.dataset.tokens[3:6])
-    text = prompt + joined(run, prompt, 8)
-    assert len(run.dataset.numbers(text)) == 3 + 8
+    words = (prompt + joined(run, prompt, 8)).split(" ")
+    assert len(words) == 3 + 8
+    assert set(words) <= set(run.dataset.tokens)
 
 
 def decoded(numbers: Sequence[int]) -> str:
     return bytes(numbers).decode(errors="replace")
 
 
-@given(st.text(min_size=1), st.text())
+@given(WRITTEN, WRITTEN)
 def test_a_character_of_several_bytes_comes_whole(prompt, text):
-    assume("\ufffd" not in prompt + text)
     assert list(pieces(text.encode(), list(prompt.encode()), decoded)) == list(text)
 
 
-@given(st.text(min_size=1), st.binary())
+@given(WRITTEN, st.binary())
 def test_pieces_make_the_whole_whatever_the_bytes(prompt, content):
     start = list(prompt.encode())
     assert prompt + "".join(pieces(content, start, decoded)) == decoded([*start, *content])
@@ -268,17 +278,17 @@ def said(capsys, *words: str) -> dict:
 
 def test_the_printed_pieces_are_the_prompt_and_the_samples_of_json(loaded, capsys):
     run = loaded(*PYDOCS)
-    words = ["--prompt", PROMPT, "--tokens", "25", "--top-k", "9", "--top-p", ".9", "--seed", "5"]
+    words = ["--prompt", PROMPT, "--tokens", "10", "--top-k", "9", "--top-p", ".9", "--seed", "5"]
     words += ["--temperature", "0.7", "--samples", "3"]
     found = said(capsys, *words)
-    settings = {"tokens": 25, "temperature": 0.7, "top_k": 9, "top_p": 0.9, "seed": 5}
+    asked = {"tokens": 10, "temperature": 0.7, "top_k": 9, "top_p": 0.9, "seed": 5}
     assert found == {
         "schema": 1,
         "run": "untrained",
         "step": 7,
         "prompt": PROMPT,
-        "settings": settings,
-        "samples": [joined(run, **{**settings, "seed": seed}) for seed in (5, 6, 7)],
+        "settings": asked,
+        "samples": [joined(run, **{**asked, "seed": seed}) for seed in (5, 6, 7)],
     }
     assert len(set(found["samples"])) == 3
     assert main(["generate", "untrained", *words]) == 0
@@ -287,7 +297,7 @@ def test_the_printed_pieces_are_the_prompt_and_the_samples_of_json(loaded, capsy
 
 
 def test_a_prompt_comes_from_standard_input_as_it_is(loaded, capsys, monkeypatch):
-    loaded(*PYDOCS)
+    loaded(*PYDOCS, "variant=lstm")
     monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
     found = said(capsys, "--prompt", "-")
     assert found["prompt"] == "two\nlines\n"
@@ -298,8 +308,7 @@ def test_a_prompt_comes_from_standard_input_as_it_is(loaded, capsys, monkeypatch
 
 
 def test_an_interruption_leaves_what_was_written_and_ends_its_line(loaded, capsys, monkeypatch):
-    loaded(*PYDOCS)
-    drawn = iter("abc")
+    run, drawn = loaded(*PYDOCS), iter("abc")
 
     def interrupted(*_, **__) -> int:
         letter = next(drawn, None)
@@ -308,7 +317,6 @@ def test_an_interruption_leaves_what_was_written_and_ends_its_line(loaded, capsy
         assert capsys.readouterr().out == {"a": PROMPT, "b": "a", "c": "b"}[letter]
         return run.dataset.tokens.index(letter)
 
-    run = loaded(*PYDOCS)
     monkeypatch.setattr("attnlab.trained.choose", interrupted)
     assert main(["generate", "untrained", "--prompt", PROMPT]) == 130
     shown = capsys.readouterr()
