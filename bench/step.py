@@ -19,14 +19,12 @@ from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
 from attnlab.dataset.base import Dataset, Split, Windows, stream
 from attnlab.dataset.loader import Loader
-from attnlab.metric.top_k import top_k
 from attnlab.model.base import Model
 from attnlab.optimizer.adamw import AdamW
 from attnlab.runs.attempt import Attempt
 from bench.peers import MEDIUM, NUM_TOKENS, PEERS, TINY, Shape
 
 BARE, TRAINED = "attnlab, bare loop", "attnlab, as `train` runs it"
-NUM_METRICS = 20
 PRECISIONS = {"fp32": "32-true", "bf16 autocast": "bf16-mixed", "bf16 throughout": "bf16-true"}
 """Lightning's name for each kind of step."""
 
@@ -149,7 +147,7 @@ class Answers(nn.Module):
 
 
 def experiment(cell: Cell) -> Experiment:
-    """Make attnlab's part: the defaults but for shape, data and metrics; no patterns are kept."""
+    """Make attnlab's part: the defaults but for shape and data; no patterns are kept."""
     shape = cell.shape
     words = (
         *("dataset=pydocs", f"dataset.length={shape.length}", f"batch_size={shape.batch}"),
@@ -162,13 +160,7 @@ def experiment(cell: Cell) -> Experiment:
     with search_path() as trusted:
         made = Experiment(compose(words, trusted))
     made.dataset = Noise(shape.length)
-    # loss, grad_norm and lr are three of them.
-    made.metrics = {f"top_{k}": _metric(k) for k in range(1, NUM_METRICS - 2)}
     return made
-
-
-def _metric(k: int) -> Any:
-    return lambda logits, targets: top_k(logits, targets, k=k)
 
 
 def loop(model: nn.Module, cell: Cell, dataset: Dataset) -> Callable[[], None]:
