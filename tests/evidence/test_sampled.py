@@ -41,6 +41,20 @@ def test_the_estimates_lie_around_the_loss_at_every_place(made):
         assert found != float(places.mean())
 
 
+def test_a_batch_is_read_at_any_place(made):
+    validation = made.dataset.splits["validation"]
+    assert isinstance(validation, Windows)
+    tokens = torch.from_numpy(np.array(validation.tokens))
+    draw = np.random.Generator(np.random.Philox(key=3))
+    starts = draw.integers(len(tokens) - 8, size=5)
+    assert any(start % 8 for start in starts)
+    windows = torch.stack([tokens[start : start + 9] for start in starts]).long()
+    with torch.no_grad():
+        logits = made.model.eval()(windows[:, :-1])[0]
+    losses = -logits.log_softmax(-1).gather(-1, windows[:, 1:, None])
+    assert estimate(made, batches=1, batch_size=5, seed=3) == pytest.approx(float(losses.mean()))
+
+
 def test_the_places_are_those_of_the_seed_and_dropout_is_off(made):
     torch.manual_seed(1)
     before = torch.get_rng_state()

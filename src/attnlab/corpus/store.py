@@ -2,7 +2,7 @@
 
     $ATTNLAB_CACHE/corpora/SHA256-TOKENIZER/  # default: ~/.cache/attnlab
       tokens.npy         # a token's number each, memory-mapped
-      vocabulary.json    # {"tokens": [...], "count": tokens in the text}
+      vocabulary.json    # the tokens by their number
 
 An entry is born complete by a rename, so that two processes may make it at once and a killed one
 leaves nothing that is read. To delete the directory costs time alone.
@@ -43,15 +43,13 @@ def load(sha256: str, tokenizer: Tokenizer) -> Tokenised | None:
     """Open what an earlier process has made; None where there is nothing."""
     entry = _entry(sha256, tokenizer)
     try:
-        said = json.loads((entry / "vocabulary.json").read_text())
+        vocabulary = json.loads((entry / "vocabulary.json").read_text())
         tokens = np.load(entry / "tokens.npy", mmap_mode="r")
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{entry} is damaged ({error}); delete it") from error
-    if len(tokens) != said["count"]:
-        raise ValueError(f"{entry} is damaged ({len(tokens)} tokens of {said['count']}); delete it")
-    return Tokenised(tokens, said["tokens"])
+    return Tokenised(tokens, vocabulary)
 
 
 def make(source: Source, sha256: str, tokenizer: Tokenizer) -> Tokenised:
@@ -64,9 +62,9 @@ def make(source: Source, sha256: str, tokenizer: Tokenizer) -> Tokenised:
     born = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
     try:
         vocabulary = tokenizer.vocabulary(source.pieces())
-        count = _write(born / "tokens.npy", source, tokenizer, vocabulary)
+        _write(born / "tokens.npy", source, tokenizer, vocabulary)
         with (born / "vocabulary.json").open("w") as file:
-            json.dump({"tokens": vocabulary, "count": count}, file)
+            json.dump(vocabulary, file)
             file.flush()
             os.fsync(file.fileno())
         # Fails where another process was first; then its entry is taken.
@@ -84,7 +82,7 @@ def _entry(sha256: str, tokenizer: Tokenizer) -> Path:
     return directory() / f"{sha256}-{tokenizer.key}"
 
 
-def _write(path: Path, source: Source, tokenizer: Tokenizer, vocabulary: list[str]) -> int:
+def _write(path: Path, source: Source, tokenizer: Tokenizer, vocabulary: list[str]) -> None:
     """Write numbers as they come; the header says how many only at the end."""
     kind, count = np.dtype(number_type(len(vocabulary))), 0
     with path.open("wb") as file:
@@ -96,7 +94,6 @@ def _write(path: Path, source: Source, tokenizer: Tokenizer, vocabulary: list[st
         file.write(_header(kind, count))
         file.flush()
         os.fsync(file.fileno())
-    return count
 
 
 def _header(kind: np.dtype, count: int) -> bytes:
