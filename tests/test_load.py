@@ -11,7 +11,7 @@ import yaml
 
 import attnlab
 from attnlab.cli import main
-from attnlab.errors import RequestError
+from attnlab.errors import ConfigError, RequestError
 from tests import child
 
 TEXT = "The animal didn't cross the street because it was too tired."
@@ -222,3 +222,17 @@ def test_the_package_itself_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         _ = attnlab.lod
+
+
+def test_a_run_whose_text_was_cleared_away_takes_it_from_its_file_once(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("to be, or not to be: that is the question.\n" * 40)
+    words = ("dataset=text", f"dataset.path={text}", "dataset.length=8", "model.d_model=16")
+    steps = ("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.threads=1")
+    assert main(["train", *words, *steps, "batch_size=8", f"runs_dir={tmp_path / 'runs'}"]) == 0
+    monkeypatch.setenv("ATTNLAB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match=r"is not kept in .*dataset.path=FILE"):
+        attnlab.load("text", runs_dir=tmp_path / "runs")
+    attnlab.load("text", runs_dir=tmp_path / "runs", overrides=[f"dataset.path={text}"])
+    run = attnlab.load("text", runs_dir=tmp_path / "runs")
+    assert "".join(run.generate("to be", 5))

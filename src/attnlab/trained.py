@@ -189,7 +189,8 @@ def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
 
 
 def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoint) -> Model:
-    before, now = trained_on.dataset, experiment.dataset
+    # First the data that were asked for: a text that they name is then found by its content.
+    now, before = experiment.dataset, trained_on.dataset
     if (before.tokens, before.classes) != (now.tokens, now.classes):
         raise RequestError(
             "the run was trained on other tokens or classes than these data have; "

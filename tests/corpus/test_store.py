@@ -113,6 +113,13 @@ def test_a_killed_maker_leaves_nothing_that_is_read_and_is_cleared_after_a_day(t
     assert not leftover.exists()
 
 
+def test_an_entry_of_another_form_is_not_read(text, cache):
+    store.make(text, "0" * 64, Characters())
+    (cache / f"{'0' * 64}-characters/vocabulary.json").write_text('{"tokens": ["a"]}')
+    with pytest.raises(ValueError, match=r"is damaged \(its vocabulary is no list\); delete it"):
+        store.load("0" * 64, Characters())
+
+
 @pytest.mark.parametrize("name", ["tokens.npy", "vocabulary.json"])
 def test_a_damaged_entry_is_named(text, cache, name):
     store.make(text, "0" * 64, Characters())

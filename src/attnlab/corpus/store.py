@@ -44,6 +44,8 @@ def load(sha256: str, tokenizer: Tokenizer) -> Tokenised | None:
     entry = _entry(sha256, tokenizer)
     try:
         vocabulary = json.loads((entry / "vocabulary.json").read_text())
+        if not isinstance(vocabulary, list):
+            raise ValueError("its vocabulary is no list")
         tokens = np.load(entry / "tokens.npy", mmap_mode="r")
     except FileNotFoundError:
         return None
