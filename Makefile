@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUNS ?= runs/demo
 
-.PHONY: help setup demo test test-all check bench wheel clean
+.PHONY: help setup demo test test-all check bench gpu-check docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,7 @@ test: .venv/ready  ## the fast tests
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not browser' $(ARGS)
 
 # The peers that speed is measured against; Lightning starts a second later beside them.
-.venv/bench: .venv/bench
+.venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 
@@ -41,6 +41,12 @@ check: .venv/ready  ## format, lint, types
 
 bench: .venv/ready  ## the tables of timings, interleaved in one run
 	$(BIN)/python -m bench $(ARGS)
+
+gpu-check: .venv/bench  ## what only a GPU can show, in 9 minutes at most; says so where there is none
+	$(BIN)/python -m bench.gpu $(ARGS)
+
+docs: .venv/ready  ## a page for each mixer, from its class, into docs/mixers
+	$(BIN)/python docs/make.py
 
 wheel: .venv/ready  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --installer pip .

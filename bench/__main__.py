@@ -10,7 +10,15 @@ from types import ModuleType
 
 import torch
 
-from bench import generation, recording, step
+from bench import generation, length, lstm, moe, recording, step
+
+TABLES = {
+    "step": lambda: step.table(step.CELLS),
+    "moe": moe.tables,
+    "lstm": lstm.tables,
+    "length": length.tables,
+}
+NUMBERS = {"recording": recording, "generation": generation}
 
 
 def heading() -> str:
@@ -40,18 +48,21 @@ def numbers(part: ModuleType) -> Iterator[str]:
 
 
 parser = argparse.ArgumentParser(prog="python -m bench", description="Timings, interleaved.")
-parser.add_argument("--only", choices=("step", "recording", "generation"))
-parser.add_argument("--write", type=Path, metavar="FILE", help="the tables of a step, as Markdown")
+parser.add_argument("--only", choices=(*TABLES, *NUMBERS))
+parser.add_argument("--write", type=Path, metavar="FILE", help="the tables of --only, as Markdown")
 asked = parser.parse_args()
+if asked.write and asked.only not in TABLES:
+    parser.error(f"--write needs --only {', '.join(TABLES)}: one file for each")
 
 print(heading())
-if asked.only in (None, "step"):
-    lines = [f"{heading()}."]
-    for line in step.table(step.CELLS):
-        print(line, flush=True)
-        lines.append(line)
-    if asked.write:
-        asked.write.write_text("\n".join(lines) + "\n")
-for name, part in (("recording", recording), ("generation", generation)):
+for name, make in TABLES.items():
+    if asked.only in (None, name):
+        lines = [f"{heading()}."]
+        for line in make():
+            print(line, flush=True)
+            lines.append(line)
+        if asked.write:
+            asked.write.write_text("\n".join(lines) + "\n")
+for name, part in NUMBERS.items():
     if asked.only in (None, name):
         print(*numbers(part), sep="\n")

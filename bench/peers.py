@@ -168,6 +168,38 @@ class Llama(nn.Module):
         return self.llama(inputs).logits
 
 
+class GPT2(nn.Module):
+    """Hugging Face's GPT-2, without dropout and with a head of its own; no bias in the head."""
+
+    def __init__(self, shape: Shape, attention: str) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        config = GPT2Config(
+            vocab_size=NUM_TOKENS,
+            n_positions=shape.length,
+            n_embd=shape.d_model,
+            n_layer=shape.num_layers,
+            n_head=shape.num_heads,
+            # The exact GELU, as everybody here has it; GPT-2's own is an approximation by tanh.
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            attn_implementation=attention,
+            tie_word_embeddings=False,
+            use_cache=False,
+            # Outside of the 256 tokens otherwise.
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        self.gpt2 = GPT2LMHeadModel(config)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give logits at every position."""
+        return self.gpt2(inputs).logits
+
+
 PEERS: Mapping[str, Callable[[Shape], nn.Module]] = {
     "lean GPT, SDPA": lambda shape: LeanGPT(shape, fused),
     "lean GPT, masked_fill": lambda shape: LeanGPT(shape, filled),
@@ -177,5 +209,7 @@ PEERS: Mapping[str, Callable[[Shape], nn.Module]] = {
     "x-transformers, explicit": lambda shape: XTransformers(shape, flash=False),
     "Llama (transformers), sdpa": lambda shape: Llama(shape, "sdpa"),
     "Llama (transformers), eager": lambda shape: Llama(shape, "eager"),
+    "GPT-2 (transformers), sdpa": lambda shape: GPT2(shape, "sdpa"),
+    "GPT-2 (transformers), eager": lambda shape: GPT2(shape, "eager"),
 }
 """How to make each, by the name in the table."""

@@ -37,6 +37,15 @@ def choices(group: str) -> Sequence[str]:
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
 
 
+ATTENDING = "lstm_attention"
+"""The variant whose attention needs an encoder, or a stack that sees all."""
+
+
+def causal_variants() -> Sequence[str]:
+    """List the variants that can predict the next token."""
+    return [name for name in choices("variant") if name != ATTENDING]
+
+
 def dataset_words(name: str) -> list[str]:
     """Choose a dataset; one that reads a file gets the license, a text that is always there."""
     reads = "\n  path:" in Path(conf_dir(), f"dataset/{name}.yaml").read_text()

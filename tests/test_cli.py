@@ -10,7 +10,7 @@ import pytest
 from attnlab.cli import COMMANDS, main
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.record import Record, find_runs
-from tests.conftest import choices
+from tests.conftest import causal_variants, choices
 
 TINY = ["debug=tiny", "dataset.num_train=200", "model.d_model=16", "trainer.threads=1"]
 QUICK = [*TINY, "trainer.max_steps=2", "trainer.val_check_interval=2"]
@@ -49,7 +49,7 @@ def test_the_record_says_when_the_code_has_changed_since(tmp_path, capsys):
     assert "the code of attnlab.ffn.mlp.MLP has changed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("variant", causal_variants())
 @pytest.mark.parametrize("dataset", ["mqar", "pydocs"])
 def test_every_variant_trains_on_every_kind_of_data(tmp_path, variant, dataset):
     small = [] if dataset == "pydocs" else ["dataset.num_train=200"]
@@ -62,8 +62,6 @@ def test_every_variant_trains_on_every_kind_of_data(tmp_path, variant, dataset):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 @pytest.mark.parametrize("variant", ["moe", "lstm"])
 def test_other_precisions_train(tmp_path, variant, precision):
-    if (variant, precision) == ("moe", "64-true"):
-        pytest.skip("the library's grouped product has no float64")
     assert train(tmp_path, f"variant={variant}", f"trainer.precision={precision}") == 0
 
 
@@ -187,7 +185,8 @@ def test_list_gives_name_summary_and_knobs(capsys):
     assert main(["list", "model/mixer", "--format", "json"]) == 0
     found = {choice["name"]: choice for choice in json.loads(capsys.readouterr().out)}
     assert set(found) == set(choices("model/mixer"))
-    assert found["multihead"]["knobs"] == {"num_heads": 4, "dropout": 0.0, "bias": True}
+    knobs = {"num_heads": 4, "dropout": 0.0, "bias": True, "query_key_norm": False}
+    assert found["multihead"]["knobs"] == knobs
     assert "Vaswani" in found["multihead"]["summary"]
 
 

@@ -30,15 +30,15 @@ def cpuinfo(tmp_path, monkeypatch):
 
 def test_a_cpu_is_called_by_its_model_in_one_line(cpuinfo):
     cpuinfo.write_text(SAID)
-    assert run._device(CPU) == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (x86_64 cpu)"
+    assert run.device_name(CPU) == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (x86_64 cpu)"
 
 
 @pytest.mark.parametrize("text", [None, "processor\t: 0\nBogoMIPS\t: 50.00\n"])
 def test_where_no_model_is_said_the_platform_is_asked(cpuinfo, monkeypatch, text):
     if text:
         cpuinfo.write_text(text)
-    assert run._device(CPU) == "x86_64 cpu"
+    assert run.device_name(CPU) == "x86_64 cpu"
     monkeypatch.setattr(platform, "processor", lambda: "x86_64")
-    assert run._device(CPU) == "x86_64 cpu"
+    assert run.device_name(CPU) == "x86_64 cpu"
     monkeypatch.setattr(platform, "processor", lambda: "i386")
-    assert run._device(CPU) == "i386 (x86_64 cpu)"
+    assert run.device_name(CPU) == "i386 (x86_64 cpu)"

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,14 +18,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from attnlab.assemble import Experiment
 from attnlab.cli import main
 from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.generate import choose, distribution, generate, pieces
-from attnlab.runs.record import Record
 from attnlab.trained import Trained
-from tests.conftest import choices
+from tests.conftest import causal_variants
+from tests.untrained import untrained
 
 Make = Callable[..., Trained]
 PYDOCS = ("dataset=pydocs", "dataset.length=16")
@@ -45,16 +43,8 @@ def once(composed) -> Callable[..., Config]:
 
 @pytest.fixture
 def make(once) -> Make:
-    """Give an untrained run as if it were loaded; its weights are thrice as large as they start."""
-
-    def untrained(*overrides: str) -> Trained:
-        experiment = Experiment(once(*SMALL, *overrides))
-        with torch.no_grad():
-            for weights in experiment.model.parameters():
-                weights *= 3
-        return Trained(Record(Path("runs/untrained")), 7, experiment, experiment.model.eval())
-
-    return untrained
+    """Give an untrained run as if it were loaded."""
+    return lambda *overrides: untrained(once(*SMALL, *overrides))
 
 
 @pytest.fixture
@@ -155,7 +145,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says():
     assert chisquare(counts[kept], 2000 * expected[kept]).pvalue > 0.01
 
 
-@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("variant", causal_variants())
 @pytest.mark.parametrize("prompt", [5, 16, 20])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_steps_write_what_the_whole_text_read_anew_would(make, variant, prompt, temperature):
@@ -183,7 +173,7 @@ def test_steps_write_what_the_whole_text_read_anew_would(make, variant, prompt, 
     torch.testing.assert_close(*map(torch.stack, seen), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("variant", causal_variants())
 def test_a_model_reads_as_many_tokens_as_it_says(make, variant):
     model = make(*PYDOCS, f"variant={variant}").model
     long = torch.zeros(1, 17, dtype=torch.long)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.dataset.base import IGNORE, Batch, Examples
+from attnlab.dataset.base import IGNORE, Examples
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.evidence.evaluate import evaluate
@@ -134,7 +134,7 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.logits = torch.nn.Parameter(logits)
 
-    def forward(self, inputs, at=None, valid=None):
+    def forward(self, inputs, at=None, valid=None, prefix=None):
         torch.rand(3)
         assert not self.training
         return self.logits[inputs[:, 0]], {}
@@ -204,4 +204,3 @@ def test_the_identity_leaves_out_where_the_result_goes(composed):
     )
     assert one == other
     assert one["trainer"]["threads"] == torch.get_num_threads()
-    assert Batch._fields == ("inputs", "targets", "at", "valid")

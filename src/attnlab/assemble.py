@@ -36,7 +36,7 @@ from attnlab.runs.checkpoint import Checkpoint
 from attnlab.signatures import targets
 from attnlab.training import Settings, Training
 
-NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger")
+NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger", "match")
 
 
 class Experiment:
@@ -76,13 +76,7 @@ class Experiment:
         """The model at its start; the seed alone decides it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self.config.build(
-                "model",
-                len(self.dataset.tokens),
-                len(self.objective.outputs),
-                self.dataset.max_length,
-                self.objective.causal,
-            )
+            model = self.config.model(self.objective)
             self.config.build("init")(model)
             return model
 
@@ -125,8 +119,8 @@ class Experiment:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step reads, padding included."""
-        length = self.example.inputs.shape[1]
-        return self.batch_size * self.settings.accumulate_grad_batches * length
+        per_example = self.example.num_tokens // len(self.example.inputs)
+        return self.batch_size * self.settings.accumulate_grad_batches * per_example
 
     @cached_property
     def example(self) -> Batch:
@@ -138,7 +132,7 @@ class Experiment:
     def flops_per_token(self) -> float:
         """Forward, at the training length, with the experts that a token uses."""
         asked = self.example
-        return flops(self.model, asked.inputs, asked.at, asked.valid) / asked.inputs.numel()
+        return flops(self.model, *asked.given) / asked.num_tokens
 
     @property
     def code_hash(self) -> dict[str, str]:

@@ -12,8 +12,10 @@ COMMANDS = {
     "report": "write the comparison, the attention patterns and the curves as one HTML file",
     "attend": "show who looks at whom in a text, and what cutting the edges does",
     "generate": "continue a prompt, token by token, with what a trained run expects",
+    "embed": "show the token vectors of a trained run: neighbours, a projection, an export",
     "evaluate": "measure a trained run on another split or other data",
     "ablate": "measure a trained run without each head, and without each layer's attention",
+    "bench": "measure time, memory and FLOPs of models by the length of the sequence",
     "reproduce": "run a paper's recipe and judge each claim",
     "list": "list what can be chosen, with one line and the knobs",
 }

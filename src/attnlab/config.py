@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
@@ -46,6 +47,11 @@ class Config:
             return _instantiate(node, self.trusted, *wiring)
         except ValueError as error:
             raise ConfigError([f"{key}: {error}"]) from error
+
+    def model(self, objective: Any) -> Any:
+        """Make the model that an objective asks."""
+        widths = (len(objective.inputs), len(objective.outputs), objective.max_length)
+        return self.build("model", *widths, objective.arrangement)
 
     def parts(self, section: str) -> dict[str, Any]:
         """Make everything in a collection such as `metric`."""
@@ -119,7 +125,10 @@ def compose(overrides: Sequence[str], trusted: Sequence[str] = ("attnlab",)) -> 
 def check(
     composed: DictConfig, choices: Mapping[Any, Any], trusted: Sequence[str]
 ) -> tuple[Config, list[str]]:
-    """Hold a composed config against the signatures of what it names; gives it and its faults."""
+    """Hold a composed config against the signatures of what it names; gives it and its faults.
+
+    Where it has a `match`, the model is given the widths that are found.
+    """
     values, faults = {}, []
     for key in composed:
         if key != "hydra":
@@ -130,7 +139,18 @@ def check(
                 faults.append(f"{key}: {first_line(error)}")
     faults += list(_section_faults(values, trusted))
     names = {str(group): choice for group, choice in choices.items()}
-    return Config(values, names, tuple(trusted)), faults
+    config = Config(values, names, tuple(trusted))
+    if values.get("match") and not faults:
+        # A job of a sweep is handed its config without Hydra's part.
+        is_job = "hydra" not in composed
+        told = HydraConfig.get() if is_job else composed.hydra
+        try:
+            config, said = _matched(config, told.overrides.task)
+            if said and not is_job:
+                print(said, file=sys.stderr)
+        except ConfigError as error:
+            faults += error.faults
+    return config, faults
 
 
 def changed(config: Config, overrides: Sequence[str]) -> Config:
@@ -164,7 +184,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _section_faults(values: dict[str, Any], trusted: Sequence[str]) -> Iterator[str]:
-    known = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS}
+    known = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
     for key in [key for key in values if key not in known]:
         yield f"{key}: no such key at the root{nearest(key, known)}"
     for key, kind in ROOT_KNOBS.items():
@@ -176,10 +196,38 @@ def _section_faults(values: dict[str, Any], trusted: Sequence[str]) -> Iterator[
             yield f"{key}: expected a choice with a _target_, got {node!r}"
         else:
             yield from target_faults(node, key, trusted)
+    if values.get("match"):
+        yield from target_faults(values["match"], "match", trusted)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
                 yield from target_faults(node, f"{section}.{name}", trusted)
+
+
+def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:
+    """Give the model the widths that its `match` asks for, as if they had been written."""
+    from attnlab.matching import matched
+
+    try:
+        objective = config.build("objective")(config.build("dataset"))
+    except ValueError:
+        # The check of what is impossible says so, with all else that there is to say.
+        return config, ""
+
+    def compose_model(words: Sequence[str]) -> Any:
+        composed, faults = _compose([*words, "match=none"])
+        model: Any = OmegaConf.to_container(composed.model, resolve=True)
+        faults += target_faults(model, "model", config.trusted)
+        if faults:
+            raise ConfigError([f"match.variant: {fault}" for fault in faults])
+        return model
+
+    def build(model: dict[str, Any]) -> Any:
+        return replace(config, values={**config.values, "model": model}).model(objective)
+
+    match, values = config.build("match"), config.values
+    model, said = matched(match, values, overrides, objective, compose_model, build)
+    return replace(config, values={**values, "model": model, "match": {}}), said
 
 
 def _impossible(config: Config) -> list[str]:
@@ -219,13 +267,7 @@ def _impossible(config: Config) -> list[str]:
         faults += _unfit_callbacks_and_evidence(config, objective, dataset)
         try:
             with torch.device("meta"):
-                model = config.build(
-                    "model",
-                    len(dataset.tokens),
-                    len(objective.outputs),
-                    dataset.max_length,
-                    objective.causal,
-                )
+                model = config.model(objective)
         except ConfigError as error:
             return faults + error.faults
         try:
@@ -286,6 +328,10 @@ def _culprit(overrides: Mapping[str, Override], error: Exception) -> str:
     missing = getattr(error, "missing_cfg_file", None) or ""
     named = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
     wanted = {missing.rpartition("/")[0], *(named.groups() if named else ())}
+    # Two may choose from one group: a mixer, and one of its own (`model/mixer@model.mixer.a`).
+    for text, override in overrides.items():
+        if missing == f"{override.key_or_group}/{override.value()}":
+            return text
     for text, override in overrides.items():
         if wanted & {text, override.key_or_group}:
             return text

@@ -1,12 +1,17 @@
-"""Text from a causal model: one token after the other, each drawn from what the model expects."""
+"""Text from a causal model, token by token: drawn from what it expects, or searched for."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from attnlab.errors import RequestError
 from attnlab.model.base import Model
@@ -20,29 +25,97 @@ def generate(
     prompt: Sequence[int],
     pick: Callable[[Float[Tensor, " token"]], int],
     precision: Callable[[], AbstractContextManager] = nullcontext,
+    state: Any = None,
 ) -> Iterator[int]:
     """Give the tokens that follow a prompt, without end; `pick` takes each from its logits.
 
     A text that is longer than the model's `max_length` is read through a window: its last tokens
     afresh, for each new one. A cache could not be shifted, since it counts positions from where
-    the text began.
+    the text began. A model with an encoder begins from the `state` that its `start` gives.
     """
-    text, state = list(prompt), None
-    longest = model.max_length
+    longest, seen = model.max_length, len(prompt)
+    # Without a window, the state knows all but the last token.
+    tail = deque(prompt, 1 if longest is None else longest)
     # Only around the model, so that whoever takes the tokens computes as before.
     with torch.no_grad(), precision():
-        if longest is None or len(text) <= longest:
-            for at, token in enumerate(text[:-1]):
+        if longest is None or seen <= longest:
+            for at, token in enumerate(prompt[:-1]):
                 _, state = model.step(torch.tensor([[token]]), at, state)
     while True:
         with torch.no_grad(), precision():
-            if longest is None or len(text) <= longest:
-                logits, state = model.step(torch.tensor([text[-1:]]), len(text) - 1, state)
+            if longest is None or seen <= longest:
+                logits, state = model.step(torch.tensor([[tail[-1]]]), seen - 1, state)
             else:
-                window = torch.tensor([text[-longest:]])
-                logits, _ = model(window, torch.tensor([[longest - 1]]))
-        text.append(pick(logits[0, -1]))
-        yield text[-1]
+                state = None
+                logits, _ = model(torch.tensor([[*tail]]), torch.tensor([[longest - 1]]))
+        tail.append(pick(logits[0, -1]))
+        seen += 1
+        yield tail[-1]
+
+
+class Hypothesis(NamedTuple):
+    """An answer that a search found."""
+
+    tokens: list[int]
+    """Without the end."""
+    finished: bool
+    """Whether the end follows; if not, the answer is as long as it may be."""
+    log_probability: float
+    """Of the tokens, and of the end where it follows (nats)."""
+    score: float
+    """What the answer is ranked by."""
+
+
+def search(
+    model: Model,
+    source: Int[Tensor, "1 seq"],
+    begin: int,
+    end: int,
+    longest: int,
+    *,
+    beams: int,
+    length_penalty: float,
+    precision: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[Hypothesis]:
+    """Find answers of a model with an encoder by beam search (Sutskever et al. 2014, sec. 3.2).
+
+    Of all continuations, the `beams` likeliest remain at each step; one that ends leaves the beam
+    and is kept, as is one of `longest` tokens. The best are given, by the log-probability over
+    ((5 + n) / 6)^length_penalty for n tokens, the end included (Wu et al. 2016, eq. 14, without
+    coverage). `begin` opens every answer and stands in none.
+    """
+
+    def penalty(length: int) -> float:
+        return ((5 + length) / 6) ** length_penalty
+
+    with torch.no_grad(), precision():
+        state = model.start(source)
+    beam, totals = [[begin]], torch.zeros(1, dtype=torch.float64)
+    found: list[Hypothesis] = []
+    for at in range(longest):
+        with torch.no_grad(), precision():
+            logits, state = model.step(torch.tensor([text[-1:] for text in beam]), at, state)
+        each = logits[:, -1].double().log_softmax(dim=-1)
+        each[:, begin] = -torch.inf
+        ways = (rearrange(totals, "b -> b 1") + each).flatten()
+        # As in a draw, the lower number comes first among equals.
+        order = ways.argsort(descending=True, stable=True)[: min(beams, len(ways) - len(beam))]
+        totals, parents, tokens = ways[order], order // each.shape[1], order % each.shape[1]
+        texts = [[*beam[p], t] for p, t in zip(parents.tolist(), tokens.tolist(), strict=True)]
+        over = (tokens == end) | (at + 1 == longest)
+        for row in over.nonzero().flatten().tolist():
+            text, total, finished = texts[row][1:], float(totals[row]), texts[row][-1] == end
+            text = text[:-1] if finished else text
+            found.append(Hypothesis(text, finished, total, total / penalty(at + 1)))
+        found.sort(key=lambda hypothesis: -hypothesis.score)
+        going = (~over).nonzero().flatten()
+        beam, totals, parents = [texts[row] for row in going], totals[going], parents[going]
+        enough = found[beams - 1].score if len(found) >= beams else -math.inf
+        # A log-probability only falls, and the longest answer has the largest penalty.
+        if not beam or totals[0] / penalty(longest) <= enough:
+            break
+        state = tree_map_only(Tensor, partial(torch.index_select, dim=0, index=parents), state)
+    return found[:beams]
 
 
 def choose(
@@ -114,3 +187,11 @@ def require_settings(
         raise RequestError(f"top_p={top_p} must be a probability above 0 and at most 1")
     if not 0 <= seed < 2**63:
         raise RequestError(f"seed={seed} must lie in 0..2^63-1")
+
+
+def require_search(beams: int, length_penalty: float) -> None:
+    """Refuse what no search can be made with."""
+    if beams < 1:
+        raise RequestError(f"beams={beams} must be at least 1")
+    if not 0 <= length_penalty <= 10:
+        raise RequestError(f"length_penalty={length_penalty} must lie in 0 (none) to 10")

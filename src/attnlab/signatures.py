@@ -1,6 +1,6 @@
 """Hold a part of a config against the signature of what it names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, isclass, signature
 from types import UnionType
@@ -11,11 +11,12 @@ from beartype.door import is_bearable
 from hydra.utils import get_object
 
 RESERVED = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]:
     """Say what does not fit: in `_target_`, in each key, and in the parts inside."""
-    if not isinstance(node, dict) or "_target_" not in node:
+    if not _is_node(node):
         yield f"{path}: expected a choice with a _target_, got {node!r}"
         return
     name = str(node["_target_"])
@@ -30,23 +31,49 @@ def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]
     except Exception as error:  # Importing somebody's module can fail in any way.
         yield f"{path}._target_: cannot import {name}: {first_line(error)}"
         return
-    parameters = signature(target).parameters
-    hints = get_type_hints(target.__init__ if isclass(target) else target)
-    knobs = {n for n, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
-    loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+    knobs, needed, hints = _knobs(target)
+    parameters = signature(target).parameters.values()
+    loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+    wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
     for key in [key for key in node if key not in RESERVED]:
         where = f"{path}.{key}"
-        if key in parameters and key not in knobs:
+        if key in wiring:
             yield f"{where}: `{key}` is set by the code, not by the config"
-        elif key not in parameters:
+        elif key not in knobs:
             if not loose:
                 yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
-        elif isinstance(node[key], dict) and "_target_" in node[key]:
+        elif _is_node(node[key]):
             yield from target_faults(node[key], where, trusted)
+        elif isinstance(node[key], list) and any(map(_is_node, node[key])):
+            for place, part in enumerate(node[key]):
+                yield from target_faults(part, f"{where}[{place}]", trusted)
         else:
             yield from value_faults(node, key, hints.get(key, Any), where)
-    for key in sorted(knobs - node.keys()):
+    for key in sorted(needed - node.keys()):
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
+
+
+def _knobs(target: Any) -> tuple[set[str], set[str], dict[str, Any]]:
+    """Give what a config may state of a target, what it must, and of which types.
+
+    A foreign class does not part wiring from knobs: all but what `Adapter` supplies, its first
+    parameter and `layer_idx`, is a knob, one with a default may be left out, and types are its own.
+    """
+    parameters = signature(target).parameters
+    if not (isclass(target) and _is_foreign(target)):
+        knobs = {n for n, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
+        return knobs, knobs, get_type_hints(target.__init__ if isclass(target) else target)
+    named = [n for n, p in parameters.items() if p.kind in NAMED]
+    knobs = {*named[1:]} - {"layer_idx"}
+    return knobs, {n for n in knobs if parameters[n].default is Parameter.empty}, {}
+
+
+def _is_foreign(kind: type) -> bool:
+    return all(base.__module__.split(".")[0] != "attnlab" for base in kind.__mro__)
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
 
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
@@ -55,6 +82,9 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
         if "_target_" in node:
             yield node
         for child in node.values():
+            yield from targets(child)
+    elif isinstance(node, list):
+        for child in node:
             yield from targets(child)
 
 
@@ -97,11 +127,15 @@ def _members(hint: Any) -> Iterator[Any]:
 
 
 def _name(hint: Any) -> str:
-    names = {type(None): "null"}
-    return " or ".join(
-        names.get(h) or (h.__name__ if isclass(h) and not get_args(h) else str(h))
-        for h in _members(hint)
-    )
+    return " or ".join(map(_one_name, _members(hint)))
+
+
+def _one_name(hint: Any) -> str:
+    if hint is type(None):
+        return "null"
+    if get_origin(hint) is Callable and get_args(hint):
+        return f"a choice that makes a {_name(get_args(hint)[1])}"
+    return hint.__name__ if isclass(hint) and not get_args(hint) else str(hint)
 
 
 def first_line(error: BaseException) -> str:

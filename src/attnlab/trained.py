@@ -3,26 +3,40 @@
 import copy
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from inspect import isclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.recorder import patterns
+from attnlab.callbacks.recorder import opening, patterns
 from attnlab.config import Config, changed, packages, user_dir
 from attnlab.dataset.base import Batch, Dataset
 from attnlab.errors import RequestError
+from attnlab.evidence.embeddings import Embeddings
+from attnlab.evidence.influence import influence
 from attnlab.evidence.look import Seen, look
-from attnlab.generate import choose, generate, pieces, require_settings
+from attnlab.generate import (
+    Hypothesis,
+    choose,
+    generate,
+    pieces,
+    require_search,
+    require_settings,
+    search,
+)
 from attnlab.model.base import Model
+from attnlab.objective.base import Objective
+from attnlab.objective.masked import MASK, Masked
+from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import Record, resolve
@@ -49,23 +63,58 @@ class Trained:
     def config(self) -> Mapping[str, Any]:
         return self.experiment.config.values
 
+    @property
+    def objective(self) -> Objective:
+        return self.experiment.objective
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The vector of each token that the model reads."""
+        table = getattr(self.model, "embedding", None)
+        if not isinstance(table, nn.Embedding):
+            raise RequestError(f"{type(self.model).__name__} has no nn.Embedding named `embedding`")
+        return Embeddings(self.objective.inputs, table.weight.detach().float())
+
     def __call__(self, text: str) -> Float[Tensor, " output"]:
-        """The logits of what the model answers to a text; the last, where it answers at several."""
-        asked = self.experiment.objective.ask(self.read(text))
+        """The logits of what the model answers to a text; the last, where it answers at several.
+
+        Of an answer that is a sequence, those of its first token.
+        """
         with torch.no_grad(), self.precision():
-            return self.model(asked.inputs, asked.at, asked.valid)[0][0, -1]
+            return self.model(*self._asked(self.read(text)).given)[0][0, -1]
 
     def read(self, text: str) -> Batch:
-        """Part a text into the run's tokens. Raises RequestError for words it does not have."""
+        """Part a text into the run's tokens. Raises RequestError for words it does not have.
+
+        A masked run is asked at each `[MASK]` of the text, and everywhere where there is none.
+        """
+        data = self.dataset
+        if isinstance(self.objective, Masked):
+            data = copy.copy(data)
+            data.tokens = [*data.tokens, HOLE]
+            data.asked_at = _holes
+            text = text.replace(MASK, HOLE)
         try:
-            return self.dataset.read(text)
+            return opening(data, data.read(text))
         except ValueError as error:
             raise RequestError(str(error)) from error
 
     def look(self, text: str) -> tuple[Seen, list[Pattern]]:
         """See who looks at whom in a text, and the same in the form of the record."""
-        seen = look(self.model, self.experiment.objective, self.read(text), self.precision)
-        return seen, patterns(seen, self.dataset.tokens, self.step, text)
+        batch = self.read(text)
+        seen = look(self.model, self.objective, batch, self.precision)
+        asked = self._asked(batch)
+        if isinstance(self.objective, Masked) and asked.at is not None:
+            with self.precision():
+                logits, shares = influence(self.model, asked)
+            at = int(asked.at[0, -1])
+            seen = seen._replace(asked_at=at, answer=logits[0, -1], influence=shares[0])
+        return seen, patterns(seen, self.objective.inputs, self.step, text)
+
+    def _asked(self, batch: Batch) -> Batch:
+        asked = self.objective.ask(batch)
+        # Training asks a masked model where it hides; what hides in a text is what a person hid.
+        return asked._replace(at=batch.at) if isinstance(self.objective, Masked) else asked
 
     def generate(
         self,
@@ -80,25 +129,77 @@ class Trained:
         """Continue a prompt: the text of each new token, as it comes (`attnlab.generate`).
 
         An empty prompt is a line feed, where the data have one. Of a prompt that is longer than
-        the model reads, the end counts. Raises RequestError, at once, for what cannot be.
+        the model reads, the end counts. Of a run that answers sequences by sequences, the prompt
+        is the one that is answered. Raises RequestError, at once, for what cannot be.
         """
         require_settings(tokens, temperature, top_k, top_p, seed)
         size = len(self.dataset.tokens)
         if top_k is not None and top_k > size:
             raise RequestError(f"top_k={top_k} exceeds the {size} tokens of the vocabulary")
-        objective = self.experiment.objective
-        if not objective.causal or list(objective.outputs) != self.dataset.tokens:
-            raise RequestError(
-                f"{self.record.name} was trained for {type(objective).__name__.lower()}, which "
-                "names no next token; generate from a run with objective=autoregressive"
-            )
-        numbers = self._prompt(prompt)
         generator = torch.Generator().manual_seed(seed)
-        pick = partial(
+        draw = partial(
             choose, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
         )
-        drawn = generate(self.model, numbers, pick, self.precision)
+        if isinstance(self.objective, Seq2Seq):
+            return self._answer(prompt, tokens, draw)
+        if not self.objective.causal or list(self.objective.outputs) != self.dataset.tokens:
+            raise RequestError(
+                f"{self.record.name} was trained for {self._task}, which names no next token; "
+                "generate from a run with objective=autoregressive or seq2seq"
+            )
+        numbers = self._prompt(prompt)
+        drawn = generate(self.model, numbers, draw, self.precision)
         return pieces(islice(drawn, tokens), numbers, self.dataset.write)
+
+    def search(
+        self, prompt: str, beams: int = 5, *, length_penalty: float = 0.0
+    ) -> list[Hypothesis]:
+        """Find the best answers to a sequence, the best first (`attnlab.generate.search`).
+
+        Raises RequestError for a run that answers no sequences by sequences.
+        """
+        require_search(beams, length_penalty)
+        if not isinstance(self.objective, Seq2Seq):
+            raise RequestError(
+                f"{self.record.name} was trained for {self._task}, whose answers have no end to "
+                "search for; beams need a run with objective=seq2seq"
+            )
+        begin, end, longest = self._answers_span()
+        return search(
+            *(self.model, self.read(prompt).inputs, begin, end, longest),
+            beams=beams,
+            length_penalty=length_penalty,
+            precision=self.precision,
+        )
+
+    def _answer(
+        self, source: str, tokens: int, draw: Callable[[Float[Tensor, " token"]], int]
+    ) -> Iterator[str]:
+        read = self.read(source).inputs
+        begin, end, longest = self._answers_span()
+        with torch.no_grad(), self.precision():
+            state = self.model.start(read)
+
+        def pick(logits: Float[Tensor, " token"]) -> int:
+            # What opens an answer stands nowhere in it.
+            return draw(logits.index_fill(0, torch.tensor([begin]), -torch.inf))
+
+        drawn = islice(
+            generate(self.model, [begin], pick, self.precision, state), min(tokens, longest)
+        )
+        return pieces(takewhile(lambda token: token != end, drawn), [], self.dataset.write)
+
+    def _answers_span(self) -> tuple[int, int, int]:
+        """Give the tokens from and to which an answer goes, and how many it has at most."""
+        objective, data = self.objective, self.dataset
+        assert isinstance(objective, Seq2Seq)
+        assert data.end is not None
+        assert data.answer_length is not None
+        return objective.begin, data.tokens.index(data.end), data.answer_length
+
+    @property
+    def _task(self) -> str:
+        return type(self.objective).__name__.lower()
 
     def _prompt(self, text: str) -> list[int]:
         if not text and set(self.dataset.words("\n")) <= set(self.dataset.tokens):
@@ -123,7 +224,7 @@ class Trained:
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
         """Name the likeliest outputs, each with its probability."""
-        names = self.experiment.objective.outputs
+        names = self.objective.outputs
         best = logits.float().softmax(dim=0).topk(min(count, len(logits)))
         return [(names[int(at)], float(p)) for p, at in zip(*best, strict=True)]
 
@@ -139,6 +240,14 @@ class Trained:
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+
+HOLE = "\0"
+"""Stands for `[MASK]` where a text is parted: one character that every way to part leaves alone."""
+
+
+def _holes(words: Sequence[str]) -> list[int] | None:
+    return [at for at, word in enumerate(words) if word == HOLE] or None
 
 
 WHOLE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -185,6 +294,10 @@ def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
     values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
     for node in (child for value in values.values() for child in targets(value)):
         add_defaults(node, trusted)
+        for knob, default in node.items():
+            if isclass(default):
+                name = f"{default.__module__}.{default.__qualname__}"
+                node[knob] = {"_target_": name, "_partial_": True}
     return changed(Config(values, choices, tuple(trusted)), ())
 
 

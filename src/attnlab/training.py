@@ -52,8 +52,8 @@ class Training(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         asked = self.objective.ask(batch)
-        logits, extra = self.model(asked.inputs, asked.at, asked.valid)
-        task = self.objective.loss(logits, asked.targets)
+        logits, extra = self.model(*asked.given)
+        task = self.objective.train_loss(logits, asked.targets)
         step = self.global_step + 1
         values = {"loss": task.detach()}
         if self.is_logged(step):

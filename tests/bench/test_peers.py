@@ -18,7 +18,7 @@ from bench.step import BARE, TRAINED, Answers, Cell, against_best, experiment, l
 CELL = Cell(replace(TINY, batch=2), "32-true", chunk=1, rounds=1)
 # What the peers' packages do at their import is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-NEEDS = {"x-transformers": "x_transformers", "Llama": "transformers"}
+NEEDS = {"x-transformers": "x_transformers", "Llama": "transformers", "GPT-2": "transformers"}
 
 
 @pytest.fixture(scope="module")

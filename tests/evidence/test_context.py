@@ -11,12 +11,12 @@ from attnlab.evidence.context import context, doublings
 from attnlab.evidence.intervene import attention_layers, blind
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.tap import record
-from tests.conftest import choices, dataset_words
+from tests.conftest import causal_variants, dataset_words
 
 LENGTH = 12
 
 
-@pytest.fixture(params=[*choices("variant"), "one layer"])
+@pytest.fixture(params=[*causal_variants(), "one layer"])
 def made(composed, request) -> Experiment:
     name = request.param
     kind = ["variant=multihead", "depth=shallow"] if name == "one layer" else [f"variant={name}"]

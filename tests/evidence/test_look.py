@@ -8,13 +8,18 @@ from attnlab.dataset.base import Batch
 from attnlab.evidence.influence import influence
 from attnlab.evidence.look import look
 from attnlab.tap import edit
-from tests.conftest import choices
+from tests.conftest import causal_variants, choices
 
 TEXT = "The animal didn't cross the street because it was too tired."
 
 
-@pytest.mark.parametrize("causal", ["false", "true"])
-@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize(
+    ("variant", "causal"),
+    [
+        *((variant, "false") for variant in choices("variant")),
+        *((variant, "true") for variant in causal_variants()),
+    ],
+)
 def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, variant, causal):
     made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
     model, asked = made.model.double().eval(), made.objective.ask(made.dataset.read(TEXT))

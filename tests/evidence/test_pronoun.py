@@ -22,7 +22,7 @@ class Reading:
     """One sentence: where its words stand, what a model sees and answers."""
 
     def __init__(self, made: Experiment, split: Split, index: int, at_end: bool) -> None:
-        inputs, targets, at, valid = split.batch(np.array([index]))
+        inputs, targets, at, valid = split.batch(np.array([index]))[:4]
         assert valid is not None
         length = int(valid.sum())
         alone = Batch(inputs[:, :length], targets, at)

@@ -37,7 +37,10 @@ class Recorder:
     def probes(self) -> dict[str, Batch]:
         """What is looked at, by name."""
         own = self.dataset.probes(self.num_probes)
-        return {name: first(probe, self.max_tokens) for name, probe in {**self.read, **own}.items()}
+        return {
+            name: first(opening(self.dataset, probe), self.max_tokens)
+            for name, probe in {**self.read, **own}.items()
+        }
 
     def record(self, step: int) -> list[Pattern]:
         """See every probe now."""
@@ -60,9 +63,16 @@ def patterns(seen: Seen, vocabulary: Sequence[str], step: int, probe: str) -> li
     ]
 
 
+def opening(dataset: Dataset, probe: Batch) -> Batch:
+    """Ask for the first token alone, where the answer is a sequence of its own."""
+    if dataset.answer_length is None:
+        return probe
+    return probe._replace(targets=probe.targets[:, :1])
+
+
 def first(probe: Batch, count: int) -> Batch:
     """Keep the first tokens of a batch of one, and the labels among them, if there are any."""
-    inputs, targets, at, valid = probe
+    inputs, targets, at, valid = probe[:4]
     if inputs.shape[1] <= count:
         return probe
     if at is None:

@@ -1,7 +1,7 @@
 """`attnlab ablate`: what a run loses without each head, and without each layer's attention.
 
 `--format json` prints one object: schema, run, step, split, metric, whole (the metric of the whole
-model) and without [{"layer", "head" (null: all of them), "value"}].
+model) and without [{"layer", "name", "head" (null: all of them), "value"}].
 """
 
 import json
@@ -14,7 +14,7 @@ from rich.table import Table
 from attnlab.commands.base import add_run, trained
 from attnlab.dataset.base import SPLITS
 from attnlab.errors import RequestError
-from attnlab.evidence.intervene import ablate, heads
+from attnlab.evidence.intervene import ablate, attention_layers, heads
 
 SCHEMA = 1
 
@@ -38,12 +38,13 @@ def run(arguments: Namespace) -> int:
     if metric not in whole:
         raise RequestError(f"there is no metric {metric!r}; there are {', '.join(whole)}")
     without: list[dict[str, Any]] = []
-    for layer, num_heads in enumerate(there):
+    names = attention_layers(loaded.model)
+    for layer, (name, num_heads) in enumerate(zip(names, there, strict=True)):
         # A layer of one head is the same as its head.
         for head in [*range(num_heads), *([None] if num_heads > 1 else [])]:
             with ablate(loaded.model, layer, None if head is None else [head]):
                 value = loaded.evaluate(arguments.split)[metric]
-            without.append({"layer": layer, "head": head, "value": value})
+            without.append({"layer": layer, "name": name, "head": head, "value": value})
     found = {
         "schema": SCHEMA,
         "run": loaded.record.name,
@@ -60,11 +61,13 @@ def run(arguments: Namespace) -> int:
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     console.print(f"{metric} on the {arguments.split} split: {whole[metric]:.4f}; without")
     table = Table(box=None, pad_edge=False)
-    for name in ("layer", "head", metric, "change"):
+    table.add_column("layer")
+    for name in ("head", metric, "change"):
         table.add_column(name, justify="right")
     for one in without:
         head = "all" if one["head"] is None else str(one["head"])
         change = one["value"] - whole[metric]
-        table.add_row(str(one["layer"]), head, f"{one['value']:.4f}", f"{change:+.4f}")
+        layer = f"{one['layer']} {one['name']}"
+        table.add_row(layer, head, f"{one['value']:.4f}", f"{change:+.4f}")
     console.print(table)
     return 0

@@ -2,7 +2,9 @@
 
 A pattern is never shown alone: beside it stands the answer without the edge. `--format json` prints
 one object: schema, run, step, tokens, query (a position), answer [{"output", "p"}], heads
-[{"layer", "head", "weights"}], influence (a share for each token), cuts [{"key", "answer"}].
+[{"layer", "head", "weights"}], influence (a share for each token), cuts [{"key", "answer"}]. Of a
+model with an encoder, the heads are the encoder's; of an answer that is a sequence, the first token
+is told.
 """
 
 import json
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from attnlab.commands.base import add_run, require_file, trained
 from attnlab.errors import RequestError
-from attnlab.evidence.intervene import cut
+from attnlab.evidence.intervene import attention_layers, cut
 from attnlab.evidence.look import Seen
 from attnlab.figures.base import visible
 from attnlab.runs import write
@@ -49,7 +51,7 @@ def run(arguments: Namespace) -> int:
         require_file(arguments.output)
     loaded = trained(arguments)
     seen, patterns = loaded.look(arguments.text)
-    tokens = [loaded.dataset.tokens[token] for token in seen.inputs.tolist()]
+    tokens = [loaded.objective.inputs[token] for token in map(int, seen.inputs)]
     query = _query(arguments.query, tokens, seen.asked_at)
     found = _found(loaded, arguments.text, seen, tokens, query)
     if arguments.format == "json":
@@ -64,7 +66,7 @@ def run(arguments: Namespace) -> int:
         write.replace(arguments.output, page.encode())
         print(arguments.output)
         return 0
-    _print(found, Console(highlight=False, markup=False, emoji=False))
+    _print(loaded, found, Console(highlight=False, markup=False, emoji=False))
     return 0
 
 
@@ -90,10 +92,13 @@ def _found(
     ]
     cuts = []
     if heads:
+        # Of a model with an encoder, its layers alone have the tokens of the text for queries.
+        there = attention_layers(loaded.model)
+        layers = [there.index(name.removesuffix(".pattern")) for name in seen.patterns]
         total = torch.stack([p[:, query].sum(dim=0) for p in seen.patterns.values()]).sum(dim=0)
         visible = int((total > 0).sum())
         for key in total.topk(min(CUTS, visible if visible > 1 else 0)).indices.tolist():
-            with cut(loaded.model, torch.tensor([query]), torch.tensor([key])):
+            with cut(loaded.model, torch.tensor([query]), torch.tensor([key]), layers):
                 answer = _answer(loaded, loaded(text))
             cuts.append({"key": key, "answer": answer})
     return {
@@ -113,10 +118,11 @@ def _answer(loaded: Trained, logits: Float[Tensor, " output"]) -> list[dict[str,
     return [{"output": name, "p": p} for name, p in loaded.answers(logits)]
 
 
-def _print(found: dict[str, Any], console: Console) -> None:
+def _print(loaded: Trained, found: dict[str, Any], console: Console) -> None:
     tokens, query = found["tokens"], found["query"]
     console.print(f"{found['run']}, step {found['step']}", style="bold")
-    console.print(f"answer: {_said(found['answer'])}")
+    begins = "" if loaded.dataset.answer_length is None else " begins"
+    console.print(f"answer{begins}: {_said(found['answer'])}")
     columns = [(f"L{one['layer']}H{one['head']}", one["weights"]) for one in found["heads"]]
     columns.append(("answer", found["influence"]))
     width = min(16, max(map(len, tokens)) + 2)
@@ -133,7 +139,8 @@ def _print(found: dict[str, Any], console: Console) -> None:
     console.print()
     if found["heads"]:
         asks = visible(tokens[query])
-        console.print(f"LxHy: what {asks} at {query} attends to in each layer and head")
+        of = " of the encoder" if loaded.model.arrangement.encoder else ""
+        console.print(f"LxHy: what {asks} at {query} attends to in each layer and head{of}")
     console.print("answer: each token's share in it, by |gradient x input|")
     for line in _cuts(found):
         console.print(line)

@@ -40,6 +40,20 @@ class Batch(NamedTuple):
     """The position that each label is read from; None where every position has one."""
     valid: Bool[Tensor, "batch seq"] | None = None
     """False at padding; None where there is none. Padding stands at the end."""
+    prefix: Int[Tensor, "batch label"] | None = None
+    """What the answering stack of a model with an encoder has before it; None without one."""
+    key: Int[Tensor, " batch"] | None = None
+    """A number for each example, of which an objective draws its noise; None for no noise."""
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """What a model is called with."""
+        return self.inputs, self.at, self.valid, self.prefix
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens that a model reads, padding included."""
+        return self.inputs.numel() + (0 if self.prefix is None else self.prefix.numel())
 
 
 class Split(ABC):
@@ -133,6 +147,11 @@ class Dataset(ABC):
     """Positions in the longest example."""
     classes: list[str] | None = None
     """What a label names where it is no token (None: labels are tokens)."""
+    answer_length: int | None = None
+    """Tokens of the longest answer, where labels are a sequence of their own that ends with `end`
+    (None: labels belong to positions of the inputs)."""
+    end: str | None = None
+    """The token that closes such an answer."""
 
     headline: str = "accuracy"
     """The metric that a comparison shows first."""
@@ -218,7 +237,7 @@ class Dataset(ABC):
         split = self.splits["validation"]
         probes = {}
         for index in range(min(count, len(split))):
-            inputs, targets, at, valid = split.batch(np.array([index]))
+            inputs, targets, at, valid = split.batch(np.array([index]))[:4]
             whole = inputs.shape[1] if valid is None else int(valid.sum())
             probes[f"validation-{index}"] = Batch(inputs[:, :whole], targets, at)
         return probes

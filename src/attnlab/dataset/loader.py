@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 
 from attnlab.dataset.base import Batch, Split
 
@@ -36,4 +37,8 @@ class Loader:
             draw = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, epoch, 0]))
             self._epoch, self._order = epoch, draw.permutation(len(self.split))
         start = place * self.batch_size
-        return self.split.batch(self._order[start : start + self.batch_size])
+        batch = self.split.batch(self._order[start : start + self.batch_size])
+        rows = torch.arange(self.batch_size)
+        # Beyond every number of an example, which are the keys of evaluation.
+        first = ((self.seed + 1) * 2**44 + number * self.batch_size) % 2**62
+        return batch._replace(key=first + rows)

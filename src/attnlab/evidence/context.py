@@ -56,7 +56,7 @@ def _losses(
         for start in range(0, len(split), BATCH):
             index = np.arange(start, min(start + BATCH, len(split)))
             asked = moved(objective.ask(split.batch(index)), device)
-            logits, _ = model(asked.inputs, asked.at, asked.valid)
+            logits, _ = model(*asked.given)
             flat = objective.loss(logits, asked.targets, "none")
             losses = rearrange(flat, "(b s) -> b s", b=len(index)).double()
             found.append(losses.masked_fill(asked.targets == IGNORE, torch.nan).cpu())

@@ -41,11 +41,13 @@ def evaluate(
     with undisturbed(model), torch.no_grad():
         for start in range(0, len(split), batch_size):
             index = np.arange(start, min(start + batch_size, len(split)))
-            asked = moved(objective.ask(split.batch(index)), device)
+            # Noise hangs on the example alone, so that every evaluation has the same.
+            batch = split.batch(index)._replace(key=torch.from_numpy(index))
+            asked = moved(objective.ask(batch), device)
             with ExitStack() as stack:
                 stack.enter_context(precision())
                 heard = [stack.enter_context(record(model, name)) for name in gauges]
-                logits, _ = model(asked.inputs, asked.at, asked.valid)
+                logits, _ = model(*asked.given)
             counted = asked.targets != IGNORE
             totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
             for name, metric in metrics.items():

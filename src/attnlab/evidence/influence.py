@@ -29,7 +29,7 @@ def influence(
     # cuDNN's LSTM has no backward pass in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         with edit(model, "embedded", watch):
-            logits, _ = model(asked.inputs, asked.at, asked.valid)
+            logits, _ = model(*asked.given)
         best = logits[:, -1].amax(dim=-1).sum()
         (gradient,) = torch.autograd.grad(best, vectors[0])
     shares = reduce((gradient * vectors[0].detach()).float(), "b s d -> b s", "sum").abs()

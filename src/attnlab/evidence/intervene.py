@@ -89,7 +89,7 @@ def heads(model: Model) -> list[int]:
     if not attention_layers(model):
         return []
     with undisturbed(model), torch.no_grad(), record(model, "*.pattern") as patterns:
-        model(inputs)
+        model(inputs, None, None, inputs if model.arrangement.encoder else None)
     return [pattern.shape[1] for pattern in patterns.values()]
 
 

@@ -15,6 +15,7 @@ from attnlab.objective.base import Objective
 from attnlab.tap import record, taps
 
 PATTERNS = "*.pattern"
+ENCODERS = "encoder.*.pattern"
 
 
 class Seen(NamedTuple):
@@ -27,7 +28,8 @@ class Seen(NamedTuple):
     answer: Float[Tensor, " output"]
     """The logits there."""
     patterns: dict[str, Float[Tensor, "head query key"]]
-    """Attention by the name of its tap, from the lowest layer up; none in an LSTM."""
+    """Attention by the name of its tap, from the lowest layer up; none in an LSTM, and that of the
+    encoder alone where there is one: the others' queries are no tokens of the inputs."""
     influence: Float[Tensor, " key"]
     """The share of each token in the answer."""
 
@@ -40,9 +42,10 @@ def look(model: Model, objective: Objective, probe: Batch, precision: Any = null
     asked = moved(objective.ask(probe), device_of(model))
     with undisturbed(model), precision():
         patterns: dict[str, Tensor] = {}
-        if taps(model, PATTERNS):
-            with torch.no_grad(), record(model, PATTERNS) as patterns:
-                model(asked.inputs, asked.at, asked.valid)
+        names = ENCODERS if model.arrangement.encoder else PATTERNS
+        if taps(model, names):
+            with torch.no_grad(), record(model, names) as patterns:
+                model(*asked.given)
         logits, shares = influence(model, asked)
     last = asked.inputs.shape[1] - 1 if asked.at is None else int(asked.at[0, -1])
     seen = {name: pattern[0].float() for name, pattern in patterns.items()}

@@ -113,7 +113,7 @@ def _masses(model: Model, objective: Objective, split: Split, at_end: bool) -> M
     for batch, asked in _batches(model, objective, split):
         places = _places(batch, at_end)
         with record(model, "*.pattern") as heard:
-            model(asked.inputs, asked.at, asked.valid)
+            model(*asked.given)
         row = torch.arange(len(batch.inputs), device=batch.inputs.device)
         both = [
             torch.cat([p[row, :, places.query, noun].float() for p in heard.values()], dim=1)
@@ -139,7 +139,7 @@ def _answers(
         places = _places(batch, at_end)
         key = places.right if cut_right else places.wrong
         with nullcontext() if cut_right is None else cut(model, places.query, key):
-            logits, _ = model(asked.inputs, asked.at, asked.valid)
+            logits, _ = model(*asked.given)
         parts.append((logits.argmax(dim=-1) == asked.targets)[:, 0].cpu())
     return torch.cat(parts)
 

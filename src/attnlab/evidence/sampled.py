@@ -33,6 +33,6 @@ def sampled(
         for _ in range(batches):
             batch = anywhere.batch(draw.integers(len(anywhere), size=batch_size))
             asked = moved(objective.ask(batch), device)
-            logits, _ = model(asked.inputs, asked.at, asked.valid)
+            logits, _ = model(*asked.given)
             losses.append(objective.loss(logits, asked.targets).double())
     return {"loss": float(torch.stack(losses).mean())}

@@ -1,6 +1,7 @@
 """What every feed-forward network is."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -10,10 +11,16 @@ Losses = dict[str, Tensor]
 
 
 class FFN(nn.Module, ABC):
-    """A layer that works on each position alone."""
+    """A layer that works on each position alone.
+
+    Initialisation (experts as nn.Linear, the library's default):
+        * | U(1/sqrt(fan_in))
+    """
 
     idle_parameters: int = 0
     """Parameters that one token does not use."""
+    competes: ClassVar[bool] = False
+    """Whether what a token gets depends on the other tokens, later ones among them."""
 
     @abstractmethod
     def forward(

@@ -1,5 +1,7 @@
 """The dense feed-forward network."""
 
+from collections.abc import Callable
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,20 +10,30 @@ from attnlab.ffn.base import FFN, Losses
 
 
 class MLP(FFN):
-    """Widens each position, bends it by GELU, and narrows it (Vaswani et al. 2017, sec. 3.3).
+    """Widens each position, bends it, and narrows it (Vaswani et al. 2017, sec. 3.3).
 
-    GELU in place of the paper's ReLU, as in GPT-2. d_ffn = expansion x d_model.
+    Bends by GELU in place of the paper's ReLU, as GPT-2 does, unless `activation` says relu or
+    silu. d_ffn = expansion x d_model.
     """
 
     def __init__(
-        self, d_model: int, *, expansion: float = 4.0, dropout: float = 0.0, bias: bool = True
+        self,
+        d_model: int,
+        *,
+        expansion: float = 4.0,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         d_ffn = int(expansion * d_model)
         if d_ffn < 1:
             raise ValueError(f"expansion={expansion} of d_model={d_model} leaves no hidden unit")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} must be one of {', '.join(ACTIVATIONS)}")
         self.expand = nn.Linear(d_model, d_ffn, bias)
         self.contract = nn.Linear(d_ffn, d_model, bias)
+        self.bend = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -29,4 +41,11 @@ class MLP(FFN):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
-        return self.contract(self.dropout(F.gelu(self.expand(x)))), {}
+        return self.contract(self.dropout(self.bend(self.expand(x)))), {}
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}

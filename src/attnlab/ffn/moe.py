@@ -15,16 +15,20 @@ from attnlab.tap import Gauge, Tap
 class MoE(FFN):
     """Sends each token to its `top_k` best experts alone (Shazeer et al. 2017; Fedus et al. 2022).
 
-    Tokens are sorted by expert, and each expert multiplies its own run of them (a grouped product),
-    so an unselected expert contributes exactly 0 and is not computed. With top_k=1 the output is
-    scaled by the router's probability, which is what trains the router (Fedus et al., sec. 2.1);
-    with more, the chosen probabilities are divided by their sum (Jiang et al. 2024, eq. 2).
-    `capacity` drops assignments above that multiple of an equal share in training, never in
-    evaluation; None drops nothing.
+    Tokens are sorted by expert, and each expert multiplies its own run of them, so an unselected
+    expert contributes exactly 0 and is not computed. With top_k=1 the output is scaled by the
+    router's probability, which is what trains the router (Fedus et al., sec. 2.1); with more, the
+    chosen probabilities are divided by their sum (Jiang et al. 2024, sec. 2.1). `capacity` drops
+    assignments above that multiple of an equal share in training, never in evaluation; None drops
+    nothing.
+
+    Experts have no biases, as in these papers, and bend by GELU, or by SwiGLU where they are
+    `gated` (Jiang et al.). So many `shared` ones work on every token at weight 1 (Dai et al. 2024,
+    sec. 3.2; they leave the chosen probabilities undivided). d_ffn is the multiple of 8 nearest to
+    expansion x d_model, for each expert.
 
     The taps `load` (share of assignments per expert, padding apart) and `drops` (share of
-    assignments above capacity) say where tokens went; `probability` is the router's own. Experts
-    have no biases, as in both papers.
+    assignments above capacity) say where tokens went; `probability` is the router's own.
     """
 
     def __init__(
@@ -34,17 +38,21 @@ class MoE(FFN):
         num_experts: int = 8,
         top_k: int = 2,
         expansion: float = 2.0,
+        gated: bool = False,
+        shared: int = 0,
         balance: float = 0.01,
         capacity: float | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        d_ffn = int(expansion * d_model)
+        d_ffn = 8 * round(expansion * d_model / 8)
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k={top_k} must lie in 1..num_experts={num_experts}")
         if capacity is not None and capacity <= 0:
             raise ValueError(f"capacity={capacity} must be a positive share, or null for no limit")
-        if d_model % 8 or d_ffn % 8 or not d_ffn:
+        if shared < 0:
+            raise ValueError(f"shared={shared} must count experts, so not be negative")
+        if d_model % 8 or d_ffn < 8:
             raise ValueError(
                 f"d_model={d_model} and d_ffn={d_ffn} must be multiples of 8: the grouped product "
                 "needs rows of whole 16 bytes"
@@ -52,15 +60,22 @@ class MoE(FFN):
         self.num_experts, self.top_k = num_experts, top_k
         self.balance, self.capacity = balance, capacity
         self.router = nn.Linear(d_model, num_experts, bias=False)
-        self.expand = nn.Parameter(_expert_weights(num_experts, d_model, d_ffn))
-        self.contract = nn.Parameter(_expert_weights(num_experts, d_ffn, d_model))
+        self.expand = _weights(num_experts, d_model, d_ffn)
+        self.contract = _weights(num_experts, d_ffn, d_model)
+        self.gate = _weights(num_experts, d_model, d_ffn) if gated else None
+        # Experts that see every token are one wide expert.
+        self.shared = nn.ModuleDict()
+        if shared:
+            self.shared["expand"] = nn.Linear(d_model, shared * d_ffn, bias=False)
+            self.shared["contract"] = nn.Linear(shared * d_ffn, d_model, bias=False)
+        if shared and gated:
+            self.shared["gate"] = nn.Linear(d_model, shared * d_ffn, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.probability, self.load, self.drops = Tap(), Gauge(), Gauge()
 
     @property
     def idle_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        per_expert = self.expand[0].numel() + self.contract[0].numel()
-        return (self.num_experts - self.top_k) * per_expert
+        return (self.num_experts - self.top_k) * sum(w[0].numel() for w in self._stacks())
 
     def forward(
         self,
@@ -68,72 +83,134 @@ class MoE(FFN):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
         tokens = rearrange(x, "b s d -> (b s) d")
-        counted = (
-            tokens.new_ones(len(tokens)) if valid is None else rearrange(valid, "b s -> (b s)")
-        )
-        # The router works in float32 under any precision (Fedus et al., sec. 2.4).
-        with torch.autocast(x.device.type, enabled=False):
-            scores = F.linear(tokens.float(), self.router.weight.float())
-        probability = self.probability(scores.softmax(dim=-1))
+        counted = None if valid is None else rearrange(valid, "b s -> (b s)")
+        probability = self._route(tokens)
         weight, expert = probability.topk(self.top_k, dim=-1)
         if self.top_k > 1:
             weight = weight / reduce(weight, "t k -> t 1", "sum")
-        chosen = F.one_hot(expert, self.num_experts) * rearrange(counted.to(expert), "t -> t 1 1")
-        load = reduce(chosen, "t k e -> e", "sum") / (counted.sum() * self.top_k)
+
+        # Each expert's run holds first choices before second ones, and padding at its end.
+        padded = 0 if counted is None else rearrange(~counted, "t -> t 1")
+        ranked, order = rearrange(2 * expert + padded, "t k -> (k t)").sort(stable=True)
+        edges = torch.arange(2 * self.num_experts + 1, device=x.device)
+        edges = torch.searchsorted(ranked, edges)
+        starts, asked = edges[:-1:2], edges[1::2] - edges[:-1:2]
+        load = asked / asked.sum()
         self.load(load)
-        kept = self._within_capacity(chosen)
-        self.drops(1 - (kept * counted[:, None]).sum() / (counted.sum() * self.top_k))
-        if self.training and self.capacity is not None:
-            weight = weight * kept
-        mixed = self._experts(tokens, weight.to(tokens), expert)
-        mean = (probability * counted[:, None]).sum(dim=0) / counted.sum()
+        weight = rearrange(weight, "t k -> (k t)").index_select(0, order)
+        if self.capacity is None:
+            self.drops(torch.zeros_like(load[0]))
+        else:
+            room = math.ceil(self.capacity * expert.numel() / self.num_experts)
+            self.drops((asked - room).clamp(min=0).sum() / asked.sum())
+            if self.training:
+                rank = torch.arange(len(ranked), device=x.device) - starts[ranked // 2]
+                weight = weight * (rank < room)
+
+        mixed = self._experts(tokens, order % len(tokens), weight, ranked // 2, edges[::2])
+        if self.shared:
+            weights = (rearrange(_low(w), "o i -> i o") for w in self.shared.parameters())
+            mixed = mixed + self._expert(_low(tokens), *weights)
+        if counted is None:
+            mean = probability.mean(dim=0)
+        else:
+            mean = (probability * counted[:, None]).sum(dim=0) / counted.sum()
         # Fedus et al., eq. 4; 1 for an even load, before the weight.
-        balance = self.balance * self.num_experts * (load.detach() * mean).sum()
+        balance = self.balance * self.num_experts * (load * mean).sum()
         return rearrange(mixed, "(b s) d -> b s d", b=len(x)), {"balance": balance}
+
+    def _route(self, tokens: Float[Tensor, "token d_model"]) -> Float[Tensor, "token expert"]:
+        # The router works in float32 at least, under any precision (Fedus et al., sec. 2.4).
+        with torch.autocast(tokens.device.type, enabled=False):
+            exact = torch.promote_types(tokens.dtype, torch.float32)
+            scores = self.router.weight.to(exact) @ rearrange(tokens.to(exact), "t d -> d t")
+        # Over the first axis: a CPU is slow over a last one of so few experts.
+        return self.probability(rearrange(scores.softmax(dim=0), "e t -> t e"))
 
     def _experts(
         self,
         tokens: Float[Tensor, "token d_model"],
-        weight: Float[Tensor, "token top_k"],
-        expert: Int[Tensor, "token top_k"],
+        source: Int[Tensor, " assignment"],
+        weight: Float[Tensor, " assignment"],
+        expert: Int[Tensor, " assignment"],
+        edges: Int[Tensor, " edge"],
     ) -> Float[Tensor, "token d_model"]:
-        assigned = rearrange(expert, "t k -> (t k)")
-        order = assigned.argsort(stable=True)
-        source = order // self.top_k
-        ends = torch.bincount(assigned, minlength=self.num_experts).cumsum(0).int()
-        hidden = F.gelu(_grouped(tokens.index_select(0, source), self.expand, ends))
-        out = _grouped(self.dropout(hidden), self.contract, ends).to(tokens)
-        share = rearrange(weight, "t k -> (t k) 1").index_select(0, order)
-        return torch.zeros_like(tokens).index_add(0, source, out * share)
+        """Add up what the experts make of their runs, whose first tokens stand at `edges`."""
+        rows, stacks = _low(tokens), [_low(weights) for weights in self._stacks()]
+        mixed = torch.zeros_like(tokens)
+        # On a CPU the library's grouped product is a loop too, and one expert's numbers stay in
+        # the cache from one operation to the next. It knows no float64.
+        if tokens.device.type != "cpu" and rows.dtype is not torch.float64:
+            out = self._expert(rows.index_select(0, source), *stacks, ends=edges[1:].int())
+            return mixed.index_add(0, source, (out * rearrange(weight, "a -> a 1")).to(mixed))
+        if rows.dtype in (torch.bfloat16, torch.float16):
+            source, weight, edges = _in_blocks(source, weight, expert, edges)
+        sizes = edges.diff().tolist()
+        runs = zip(
+            rows.index_select(0, source).split(sizes),
+            source.split(sizes),
+            rearrange(weight, "a -> a 1").split(sizes),
+            *(weights.unbind() for weights in stacks),
+            strict=True,
+        )
+        for run, where, share, *weights in runs:
+            if len(run):
+                mixed.index_add_(0, where, (self._expert(run, *weights) * share).to(mixed))
+        return mixed
 
-    def _within_capacity(
-        self, chosen: Int[Tensor, "token top_k expert"]
-    ) -> Bool[Tensor, "token top_k"]:
-        """Keep the assignments that come first: every first choice before any second one."""
-        num_tokens = len(chosen)
-        if self.capacity is None:
-            return chosen.new_ones(num_tokens, self.top_k, dtype=torch.bool)
-        room = math.ceil(self.capacity * num_tokens * self.top_k / self.num_experts)
-        queue = rearrange(chosen, "t k e -> (k t) e")
-        rank = (queue.cumsum(dim=0) * queue).sum(dim=-1)
-        return rearrange(rank <= room, "(k t) -> t k", t=num_tokens)
+    def _stacks(self) -> list[nn.Parameter]:
+        return [self.expand, self.contract] + ([] if self.gate is None else [self.gate])
+
+    def _expert(
+        self,
+        run: Float[Tensor, "token d_model"],
+        expand: Tensor,
+        contract: Tensor,
+        gate: Tensor | None = None,
+        *,
+        ends: Int[Tensor, " expert"] | None = None,
+    ) -> Float[Tensor, "token d_model"]:
+        """Work on a run of tokens with one expert, or on runs up to `ends` with as many."""
+
+        def times(x: Tensor, weights: Tensor) -> Tensor:
+            return x @ weights if ends is None else F.grouped_mm(x, weights, offs=ends)
+
+        hidden = times(run, expand)
+        hidden = F.gelu(hidden) if gate is None else F.silu(times(run, gate)) * hidden
+        return times(self.dropout(hidden), contract)
 
 
-def _grouped(
-    x: Float[Tensor, "token d_in"],
-    weights: Float[Tensor, "expert d_in d_out"],
-    ends: Int[Tensor, " expert"],
-) -> Float[Tensor, "token d_out"]:
-    if torch.is_autocast_enabled(x.device.type):
-        low = torch.get_autocast_dtype(x.device.type)
-        x, weights = x.to(low), weights.to(low)
-    if x.dtype is torch.float64:
-        # The library's grouped product knows no float64.
-        parts = x.tensor_split(ends[:-1].tolist())
-        return torch.cat([part @ w for part, w in zip(parts, weights, strict=True)])
-    return F.grouped_mm(x, weights, offs=ends)
+def _in_blocks(
+    source: Int[Tensor, " assignment"],
+    weight: Float[Tensor, " assignment"],
+    expert: Int[Tensor, " assignment"],
+    edges: Int[Tensor, " edge"],
+) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Int[Tensor, " edge"]]:
+    """Lengthen each run to whole blocks, by a token of weight 0.
+
+    For a product in low precision, a CPU first makes a kernel for its very shape, and without this
+    the shapes of every step would be new. Blocks of a sixteenth of the mean run add 3 % of rows.
+    """
+    block = max(1, len(source) // (16 * (len(edges) - 1)))
+    sizes = -(-edges.diff() // block) * block
+    wider = F.pad(sizes.cumsum(0), (1, 0))
+    place = torch.arange(len(source), device=source.device) + (wider - edges)[expert]
+    rows = int(wider[-1])
+    return (
+        source.new_zeros(rows).scatter(0, place, source),
+        weight.new_zeros(rows).scatter(0, place, weight),
+        wider,
+    )
 
 
-def _expert_weights(num_experts: int, d_in: int, d_out: int) -> Float[Tensor, "expert d_in d_out"]:
+def _low(part: Tensor) -> Tensor:
+    """Cast as autocast would: it does not know the grouped product."""
+    if not torch.is_autocast_enabled(part.device.type):
+        return part
+    return part.to(torch.get_autocast_dtype(part.device.type))
+
+
+def _weights(*shape: int) -> nn.Parameter:
     """Start each expert as nn.Linear starts."""
-    return nn.init.uniform_(torch.empty(num_experts, d_in, d_out), -(d_in**-0.5), d_in**-0.5)
+    bound = shape[-2] ** -0.5
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))

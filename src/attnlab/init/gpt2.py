@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from attnlab.ffn.base import FFN
 from attnlab.init.base import Init
 
 RESIDUAL = ("output", "contract")
@@ -10,10 +11,17 @@ RESIDUAL = ("output", "contract")
 
 
 class GPT2(Init):
-    """Draws every matrix from N(0, std) and sets biases to 0 (Radford et al. 2019, sec. 2.3).
+    """Draws weights from N(0, std) and sets their biases to 0 (Radford et al. 2019, sec. 2.3).
 
-    The two projections of each block into the residual stream are drawn with
-    std / sqrt(2 x num_layers), so that their sum does not grow with depth. Scales of norms stay 1.
+    | parameters | start |
+    |---|---|
+    | matrices of nn.Linear, nn.Embedding, nn.LSTM and experts | N(0, std) |
+    | those of them that a block has for `output` or `contract` | N(0, std / sqrt(2 x num_layers)) |
+    | biases of nn.Linear and nn.LSTM | 0 |
+    | all others: norms, kernels, decays, time steps, latents | as built |
+
+    The narrower ones project into the residual stream, two in a block, and their sum does not grow
+    with depth.
     """
 
     def __init__(self, *, std: float = 0.02) -> None:
@@ -29,15 +37,13 @@ class GPT2(Init):
                 "use init=default"
             )
         small = self.std * (2 * len(blocks)) ** -0.5
-        norms = {id(p) for m in model.modules() if _is_norm(m) for p in m.parameters()}
+        owners = {id(p): m for m in model.modules() for p in m.parameters(recurse=False)}
         with torch.no_grad():
             for name, weights in model.named_parameters():
-                if weights.ndim > 1:
-                    residual = name.startswith("blocks.") and set(name.split(".")) & {*RESIDUAL}
+                owner = owners[id(weights)]
+                drawn = isinstance(owner, (nn.Linear, nn.Embedding, nn.LSTM, FFN))
+                if drawn and weights.ndim > 1:
+                    residual = "blocks." in name and set(name.split(".")) & {*RESIDUAL}
                     weights.normal_(std=small if residual else self.std)
-                elif id(weights) not in norms:
+                elif isinstance(owner, (nn.Linear, nn.LSTM)):
                     weights.zero_()
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, (nn.LayerNorm, nn.RMSNorm))

@@ -1,10 +1,11 @@
 """What every mixer is, and the scaled dot-product that the attention mixers share."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,21 +14,29 @@ from attnlab.position.base import Position
 from attnlab.tap import Tap
 
 State = Any
-"""What a mixer remembers of the tokens it has seen: tensors, made by `step` itself."""
+"""What a mixer remembers of tokens that it has seen: tensors, batch first, made by `step`."""
 
 
 class Mixer(nn.Module, ABC):
     """A layer that moves information between positions: (batch, seq, d_model) to the same shape.
 
-    `causal` is the objective's word on who may see whom; a mixer that can only do one of the two
-    raises ValueError for the other.
+    Wiring: `causal` is the objective's word on who may see whom, `layer` counts from 0, the lowest.
+
+    Initialisation, where a class has no row of its own (nn.Linear is the library's default):
+        *norm.weight | 1
+        *norm.bias | 0
+        * | U(1/sqrt(fan_in))
     """
+
+    one_way: ClassVar[bool] = False
+    """Reads from left to right, whatever `causal` says; `arranged` sets a second one beside it."""
+    heeds: ClassVar[frozenset[str]] = frozenset()
+    """Which marks of a position scheme it asks for: "rotate", "bias"."""
 
     def __init__(self, d_model: int, position: Position, causal: bool) -> None:
         super().__init__()
         self.causal = causal
-        # The model owns the scheme. A tuple keeps it out of the mixer's own modules, so that its
-        # parameters are listed and saved once.
+        # The model owns the scheme; a tuple keeps its parameters out of the mixer's own.
         self._position = (position,)
 
     @property
@@ -55,6 +64,65 @@ class Mixer(nn.Module, ABC):
         """Count the numbers that `step` keeps for one sequence after `length` tokens."""
         raise ValueError(f"{type(self).__name__} cannot run step by step")
 
+    def read(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        memory: Float[Tensor, "batch source d_model"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        state: State = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
+        """Let each position read another sequence (cross-attention), whose padding is not `valid`.
+
+        The state holds what was made of `memory`, so that a decoder makes it once.
+        """
+        raise ValueError(f"{type(self).__name__} mixes one sequence and cannot read another")
+
+
+class BothWays(Mixer):
+    """Two one-way mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
+
+    Their outputs are added. A padded sequence is read backwards from its own last token.
+    """
+
+    def __init__(self, forwards: Mixer, backwards: Mixer) -> None:
+        super().__init__(0, forwards.position, causal=False)
+        self.forwards, self.backwards = forwards, backwards
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        mirror = mirrored(x, valid)
+        return self.forwards(x) + take(self.backwards(take(x, mirror)), mirror)
+
+
+def arranged(
+    mixer: Callable[..., Mixer], d_model: int, position: Position, causal: bool, layer: int
+) -> Mixer:
+    """Build a mixer; one that reads one way is built twice where a position may see all."""
+    made = mixer(d_model, position, causal, layer)
+    if causal or not made.one_way:
+        return made
+    return BothWays(made, mixer(d_model, position, causal, layer))
+
+
+def mirrored(
+    x: Float[Tensor, "batch seq width"], valid: Bool[Tensor, "batch seq"] | None
+) -> Int[Tensor, "batch seq"]:
+    """Index each sequence backwards from its last valid token; padding stays where it is."""
+    at = torch.arange(x.shape[1], device=x.device)
+    if valid is None:
+        return repeat(at.flip(0), "s -> b s", b=len(x))
+    return torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - at, at)
+
+
+def take(
+    x: Float[Tensor, "batch seq width"], index: Int[Tensor, "batch place"]
+) -> Float[Tensor, "batch place width"]:
+    """Take positions of each sequence, in an order of its own."""
+    return x.gather(1, repeat(index, "b s -> b s w", w=x.shape[-1]))
+
 
 class Attend(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), fused unless somebody looks.
@@ -64,97 +132,161 @@ class Attend(nn.Module):
     it is the faster one. Both paths agree within 1e-5 in float32. In bfloat16 the explicit one
     rounds scores and pattern: its output is off by .3 % of its root mean square for scores of
     variance 1, by .8 % for 16, and a row sums to 1 within .003 (fused: .2 %).
+
+    Keys, values and bias may have fewer heads than the queries, each for several successive ones.
+    `query` stands for the last positions of `key`, or for the middle ones where it sees both ways.
+    With a `window` it sees that many keys, its own the last (both ways: window - 1 on each side).
     """
 
-    def __init__(self, causal: bool, dropout: float) -> None:
+    def __init__(self, causal: bool, dropout: float, window: int | None = None) -> None:
         super().__init__()
-        self.causal, self.dropout = causal, dropout
+        self.causal, self.dropout, self.window = causal, dropout, window
         self.scores, self.pattern = Tap(), Tap()
+
+    @property
+    def heard(self) -> bool:
+        """Whether anyone listens to scores or patterns."""
+        return self.scores.heard or self.pattern.heard
 
     def forward(
         self,
         query: Float[Tensor, "batch head query d_head"],
-        key: Float[Tensor, "batch head key d_head"],
-        value: Float[Tensor, "batch head key d_head"],
-        bias: Float[Tensor, "head query key"] | None = None,
+        key: Float[Tensor, "batch key_head key d_head"],
+        value: Float[Tensor, "batch value_head key d_value"],
+        bias: Float[Tensor, "*#batch bias_head query key"] | None = None,
         valid: Bool[Tensor, "batch key"] | None = None,
-    ) -> Float[Tensor, "batch head query d_head"]:
-        """Mix the values; `query` stands for the last positions of `key`."""
+    ) -> Float[Tensor, "batch head query d_value"]:
+        """Mix the values by how well their keys answer the query."""
         # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
         # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
         short = key.shape[-2] <= 64 and query.shape[-1] <= 32
         slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
-        explicit = self.scores.heard or self.pattern.heard or slow
-        return (self._explicit if explicit else self._fused)(query, key, value, bias, valid)
+        attend = self._explicit if self.heard or slow else self._fused
+        return attend(query, key, value, bias, valid)
 
-    def _fused(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
-    ) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        whole = query.shape[-2] == key.shape[-2]
-        if bias is None and valid is None and (whole or not self.causal):
-            return F.scaled_dot_product_attention(
-                query, key, value, dropout_p=dropout, is_causal=self.causal
-            )
-        mask = self._visible(query, key, valid)
+    def mask(
+        self,
+        query: Float[Tensor, "batch head query width"],
+        num_keys: int,
+        bias: Float[Tensor, "*#batch bias_head query key"] | None,
+        valid: Bool[Tensor, "batch key"] | None,
+    ) -> Float[Tensor, "*#shared #query key"] | None:
+        """Give what is added to the scores: the bias, and -inf where a query must not look."""
+        mask = self._hidden(query, num_keys)
+        if valid is not None:
+            padding = query.new_zeros(valid.shape).masked_fill(~valid, -torch.inf)
+            padding = rearrange(padding, "b k -> b 1 1 k")
+            near = padding if mask is None else mask + padding
+            # Padding with padding alone in its window looks at all that is there.
+            mask = torch.where(near.isneginf().all(-1, keepdim=True), padding, near)
         if bias is not None:
-            mask = bias.to(query) if mask is None else bias.to(query).masked_fill(~mask, -torch.inf)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+            shared = query.shape[1] // bias.shape[-3]
+            bias = repeat(bias.to(query), "... h q k -> ... (h shared) q k", shared=shared)
+            mask = bias if mask is None else mask + bias
+        return mask
+
+    def weigh(
+        self,
+        scores: Float[Tensor, "batch head query key"],
+        value: Float[Tensor, "batch value_head key d_value"],
+    ) -> Float[Tensor, "batch head query d_value"]:
+        """Mix the values by finished scores."""
+        pattern = self.pattern(self.scores(scores).softmax(dim=-1))
+        pattern = F.dropout(pattern, self.dropout, self.training)
+        shared = scores.shape[1] // value.shape[1]
+        value = repeat(value, "b h k d -> (b h shared) k d", shared=shared)
+        mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
+        return rearrange(mixed, "(b h) q d -> b h q d", b=len(scores))
 
     def _explicit(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
     ) -> Tensor:
-        batch, num_queries, num_keys = len(query), query.shape[-2], key.shape[-2]
-        future = query.new_full((1, num_queries, num_keys), -torch.inf if self.causal else 0.0)
-        query, key, value = (
-            rearrange(part, "b h s d -> (b h) s d") for part in (query, key, value)
-        )
+        batch, num_heads, num_queries, d_head = query.shape
+        mask = self.mask(query, key.shape[-2], bias, valid)
+        mask = query.new_zeros(1, key.shape[-2]) if mask is None else mask
+        key = repeat(key, "b h k d -> (b h shared) k d", shared=num_heads // key.shape[1])
         # Scale and mask ride on the product; each alone would go through all the scores again.
         scores = torch.baddbmm(
-            future.triu(1 + num_keys - num_queries),
-            query,
+            rearrange(mask.expand(batch, num_heads, num_queries, -1), "b h q k -> (b h) q k"),
+            rearrange(query, "b h q d -> (b h) q d"),
             rearrange(key, "n k d -> n d k"),
-            alpha=query.shape[-1] ** -0.5,
+            alpha=d_head**-0.5,
         )
-        scores = rearrange(scores, "(b h) q k -> b h q k", b=batch)
-        if bias is not None:
-            scores = scores + bias.to(scores)
-        if valid is not None:
-            scores = scores.masked_fill(~rearrange(valid, "b k -> b 1 1 k"), -torch.inf)
-        pattern = self.pattern(self.scores(scores).softmax(dim=-1))
-        pattern = F.dropout(pattern, self.dropout, self.training)
-        mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
-        return rearrange(mixed, "(b h) q d -> b h q d", b=batch)
+        return self.weigh(rearrange(scores, "(b h) q k -> b h q k", b=batch), value)
 
-    def _visible(
-        self, query: Tensor, key: Tensor, valid: Tensor | None
-    ) -> Bool[Tensor, "#batch #head #query key"] | None:
-        visible = None if valid is None else rearrange(valid, "b k -> b 1 1 k")
-        if self.causal and query.shape[-2] > 1:
-            num_queries, num_keys = query.shape[-2], key.shape[-2]
-            past = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device)
-            past = rearrange(past.tril(num_keys - num_queries), "q k -> 1 1 q k")
-            visible = past if visible is None else past & visible
-        return visible
+    def _fused(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
+    ) -> Tensor:
+        (num_heads, num_queries, d_head), (num_keys, d_value) = query.shape[1:], value.shape[2:]
+        # The kernel's own causal mask, for whole sequences, is faster than one that it is given.
+        plain = bias is None and valid is None and num_keys <= (self.window or num_keys)
+        own = plain and self.causal and num_queries == num_keys
+        mask = None if own else self.mask(query, num_keys, bias, valid)
+        if mask is not None or key.shape[1] != value.shape[1]:
+            # Not every kernel lets heads share keys under a mask.
+            key, value = (
+                repeat(x, "b h k d -> b (h shared) k d", shared=num_heads // x.shape[1])
+                for x in (key, value)
+            )
+        if d_head != d_value:
+            # For unequal widths there is but a kernel that writes all scores down.
+            width = max(d_head, d_value)
+            query, key, value = (F.pad(x, (0, width - x.shape[-1])) for x in (query, key, value))
+        dropout, shared = self.dropout if self.training else 0.0, key.shape[1] != num_heads
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, dropout, own, scale=d_head**-0.5, enable_gqa=shared
+        )[..., :d_value]
+
+    def _hidden(self, query: Tensor, num_keys: int) -> Float[Tensor, "query key"] | None:
+        num_queries, window = query.shape[-2], self.window or num_keys
+        if num_keys <= window and (num_queries == 1 or not self.causal):
+            return None
+        first = (num_keys - num_queries) // (1 if self.causal else 2)
+        everything = query.new_full((num_queries, num_keys), -torch.inf)
+        future = everything.triu(first + (1 if self.causal else window))
+        return future if num_keys <= window else future + everything.tril(first - window)
 
 
 class Attention(Mixer):
     """What the attention mixers share: how projected heads become one output or one step."""
 
-    def __init__(self, d_model: int, position: Position, causal: bool, dropout: float) -> None:
+    heeds = frozenset({"rotate", "bias"})
+    output: nn.Linear
+
+    def __init__(
+        self, d_model: int, position: Position, causal: bool, num_heads: int, dropout: float
+    ) -> None:
         super().__init__(d_model, position, causal)
-        self.d_model = d_model
+        self.d_model, self.num_heads = d_model, num_heads
+        position.serve(num_heads)
         self.attend = Attend(causal, dropout)
 
     @abstractmethod
-    def project(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Give query, key and value, each (batch, head, seq, d_head), before any rotation."""
+    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+        """Give the queries, (batch, head, seq, d_head), before any rotation."""
 
     @abstractmethod
+    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        """Give keys and values, each (batch, head, seq, d_head), before any rotation."""
+
     def merge(
         self, heads: Float[Tensor, "batch head seq d_head"]
     ) -> Float[Tensor, "batch seq d_model"]:
         """Put the heads together and project them back."""
+        return self.output(rearrange(heads, "b h s d -> b s (h d)"))
+
+    def project(
+        self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give query, key and value of one sequence, rotated to their positions."""
+        query, (key, value) = self.ask(x), self.tell(x)
+        return self.position.rotate(query, at), self.position.rotate(key, at), value
+
+    def mix(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
+    ) -> Tensor:
+        """Mix the values of each head."""
+        return self.attend(query, key, value, bias, valid)
 
     def forward(
         self,
@@ -162,34 +294,102 @@ class Attention(Mixer):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         at = torch.arange(x.shape[1], device=x.device)
-        query, key, value = self.project(x)
-        query, key = self.position.rotate(query, at), self.position.rotate(key, at)
-        return self.merge(self._mix(query, key, value, at, at, valid))
+        # Padding comes last, where no earlier query sees it: unless somebody looks at the patterns,
+        # a causal kernel needs no mask for it. What padding itself reads becomes 0 either way.
+        shown = None if self.causal and not self.attend.heard else valid
+        mixed = self.merge(self._mix(*self.project(x, at), at, shown))
+        return mixed if valid is None else mixed.masked_fill(~rearrange(valid, "b s -> b s 1"), 0)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         if not self.causal:
             return super().step(x, at, state)
-        now = torch.tensor([at], device=x.device)
-        query, key, value = self.project(x)
-        query, key = self.position.rotate(query, now), self.position.rotate(key, now)
+        query, key, value = self.project(x, torch.arange(at, at + 1, device=x.device))
         if state is not None:
             key, value = (torch.cat(pair, dim=-2) for pair in zip(state, (key, value), strict=True))
-        seen = torch.arange(key.shape[-2], device=x.device)
-        return self.merge(self._mix(query, key, value, now, seen, None)), (key, value)
+        seen = torch.arange(at + 1 - key.shape[-2], at + 1, device=x.device)
+        return self.merge(self._mix(query, key, value, seen, None)), (key, value)
 
     def state_size(self, length: int) -> int:
         return 2 * length * self.d_model
 
-    def _mix(
+    def read(
         self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        query_at: Int[Tensor, " query"],
-        key_at: Int[Tensor, " key"],
-        valid: Tensor | None,
+        x: Float[Tensor, "batch seq d_model"],
+        memory: Float[Tensor, "batch source d_model"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        state: State = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
+        key, value = self.tell(memory) if state is None else state
+        return self.merge(self.mix(self.ask(x), key, value, None, valid)), (key, value)
+
+    def _mix(
+        self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, valid: Tensor | None
     ) -> Tensor:
-        bias = self.position.bias(query.shape[1], query_at, key_at)
-        return self.attend(query, key, value, bias, valid)
+        """Mix keys at the positions `at`, the last of which are those of the queries."""
+        bias = self.position.bias(self.num_heads, at[-query.shape[-2] :], at, self.causal)
+        return self.mix(query, key, value, bias, valid)
+
+
+class Heads(Attention):
+    """Attention in heads of width d_model / num_heads, which may share keys and values.
+
+    `query_key_norm` gives queries and keys an RMS norm over each head, with a learned scale, before
+    they are rotated (Dehghani et al. 2023, sec. 2, who take layer norms; Yang et al. 2025, sec. 2).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        num_heads: int,
+        num_kv_heads: int,
+        dropout: float,
+        bias: bool,
+        query_key_norm: bool,
+    ) -> None:
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}")
+        super().__init__(d_model, position, causal, num_heads, dropout)
+        self.d_head = d_model // num_heads
+        self.widths = (d_model, num_kv_heads * self.d_head, num_kv_heads * self.d_head)
+        self.query_key_value = nn.Linear(d_model, sum(self.widths), bias)
+        self.output = nn.Linear(d_model, d_model, bias)
+        norm = RMSNorm if query_key_norm else nn.Identity
+        self.query_norm, self.key_norm = norm(self.d_head), norm(self.d_head)
+
+    def project(
+        self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # Parted before the heads are: the gradients then meet in one copy instead of two.
+        query, key, value = map(self._part, self.query_key_value(x).split(self.widths, dim=-1))
+        query, key = self.query_norm(query), self.key_norm(key)
+        return self.position.rotate(query, at), self.position.rotate(key, at), value
+
+    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+        return self.query_norm(self._part(self._some(x, slice(self.d_model))))
+
+    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        key, value = self._some(x, slice(self.d_model, None)).chunk(2, dim=-1)
+        return self.key_norm(self._part(key)), self._part(value)
+
+    def state_size(self, length: int) -> int:
+        return length * sum(self.widths[1:])
+
+    def _some(self, x: Tensor, rows: slice) -> Tensor:
+        bias = self.query_key_value.bias
+        return F.linear(x, self.query_key_value.weight[rows], None if bias is None else bias[rows])
+
+    def _part(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b s (h d) -> b h s d", d=self.d_head)
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMS norm (Zhang & Sennrich 2019, eq. 4), computed in the precision of its scale."""
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        return super().forward(x.to(self.weight)).to(x)

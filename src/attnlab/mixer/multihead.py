@@ -1,14 +1,10 @@
 """Multi-head self-attention."""
 
-from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from attnlab.mixer.base import Attention
+from attnlab.mixer.base import Heads
 from attnlab.position.base import Position
 
 
-class MultiHead(Attention):
+class MultiHead(Heads):
     """Attends in parallel heads of width d_model / num_heads (Vaswani et al. 2017, sec. 3.2.2)."""
 
     def __init__(
@@ -16,27 +12,13 @@ class MultiHead(Attention):
         d_model: int,
         position: Position,
         causal: bool,
+        layer: int = 0,
         *,
         num_heads: int = 4,
         dropout: float = 0.0,
         bias: bool = True,
+        query_key_norm: bool = False,
     ) -> None:
-        super().__init__(d_model, position, causal, dropout)
-        if num_heads < 1 or d_model % num_heads:
-            raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
-        self.num_heads = num_heads
-        self.query_key_value = nn.Linear(d_model, 3 * d_model, bias)
-        self.output = nn.Linear(d_model, d_model, bias)
-
-    def project(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        # Parted before the heads are: the gradients then meet in one copy instead of two.
-        query, key, value = (
-            rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
-            for part in self.query_key_value(x).chunk(3, dim=-1)
+        super().__init__(
+            d_model, position, causal, num_heads, num_heads, dropout, bias, query_key_norm
         )
-        return query, key, value
-
-    def merge(
-        self, heads: Float[Tensor, "batch head seq d_head"]
-    ) -> Float[Tensor, "batch seq d_model"]:
-        return self.output(rearrange(heads, "b h s d -> b s (h d)"))

@@ -1,10 +1,9 @@
 """Single-head self-attention."""
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnlab.mixer.base import Attention
+from attnlab.mixer.base import Attention, RMSNorm
 from attnlab.position.base import Position
 
 
@@ -20,21 +19,22 @@ class SingleHead(Attention):
         d_model: int,
         position: Position,
         causal: bool,
+        layer: int = 0,
         *,
         dropout: float = 0.0,
         bias: bool = True,
+        query_key_norm: bool = False,
     ) -> None:
-        super().__init__(d_model, position, causal, dropout)
+        super().__init__(d_model, position, causal, 1, dropout)
         self.query = nn.Linear(d_model, d_model, bias)
         self.key = nn.Linear(d_model, d_model, bias)
         self.value = nn.Linear(d_model, d_model, bias)
         self.output = nn.Linear(d_model, d_model, bias)
+        norm = RMSNorm if query_key_norm else nn.Identity
+        self.query_norm, self.key_norm = norm(d_model), norm(d_model)
 
-    def project(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = self.query(x), self.key(x), self.value(x)
-        return query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+        return self.query_norm(self.query(x)).unsqueeze(1)
 
-    def merge(
-        self, heads: Float[Tensor, "batch 1 seq d_model"]
-    ) -> Float[Tensor, "batch seq d_model"]:
-        return self.output(rearrange(heads, "b 1 s d -> b s d"))
+    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        return self.key_norm(self.key(x)).unsqueeze(1), self.value(x).unsqueeze(1)

@@ -1,6 +1,7 @@
 """What every model is: tokens in, logits at the asked positions out."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,49 +13,90 @@ from attnlab.ffn.base import FFN, Losses
 from attnlab.tap import Tap
 
 
+@dataclass(frozen=True)
+class Arrangement:
+    """Who may see whom: the objective's word, from which a family builds its stacks.
+
+    `causal`: the stack that answers sees the earlier positions only. `encoder`: it also reads what
+    an encoder made of the inputs, and its own are the prefix. `latents`: that memory passes
+    through so many vectors.
+    """
+
+    causal: bool
+    encoder: bool = False
+    latents: int | None = None
+
+
+DECODER, ENCODER = Arrangement(causal=True), Arrangement(causal=False)
+ENCODER_DECODER = Arrangement(causal=True, encoder=True)
+
+
 class Model(nn.Module, ABC):
     """A stack with an embedding below and a linear head above.
 
     Wiring of every model: the vocabulary's size, the number of outputs, the longest sequence, and
-    whether a position sees only the earlier ones.
+    the arrangement.
     """
 
-    causal: bool
+    arrangement: Arrangement
     head: nn.Module
     embedded: Tap
-    """The token vectors, before any position is marked."""
+    """The vectors of the inputs, before any position is marked."""
     network_depth: int
     """Hidden layers, the output layer, and the embedding layer."""
     max_length: int | None = None
     """Tokens in the longest sequence that it reads; None where any length will do."""
+
+    @property
+    def causal(self) -> bool:
+        return self.arrangement.causal
 
     def forward(
         self,
         inputs: Int[Tensor, "batch seq"],
         at: Int[Tensor, "batch label"] | None = None,
         valid: Bool[Tensor, "batch seq"] | None = None,
+        prefix: Int[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch label output"], Losses]:
-        """Read the model out at the positions `at` (None: at every one)."""
-        x, losses = self.encode(inputs, valid)
+        """Read the model out at the positions `at` (None: at every one).
+
+        With an encoder, every position of the `prefix` answers.
+        """
+        x, losses = self.encode(inputs, valid, prefix)
         if at is not None:
             x = x.gather(1, repeat(at, "b l -> b l d", d=x.shape[-1]))
         return self.head(x), losses
 
     @abstractmethod
     def encode(
-        self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
-    ) -> tuple[Float[Tensor, "batch seq width"], Losses]:
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+        prefix: Int[Tensor, "batch label"] | None = None,
+    ) -> tuple[Float[Tensor, "batch position width"], Losses]:
         """Give the vector that the head reads, at every position."""
+
+    def start(
+        self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
+    ) -> Any:
+        """Give the state from which a model with an encoder takes its first `step`."""
+        raise ValueError(f"this {type(self).__name__} has no encoder that could read the inputs")
 
     @abstractmethod
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
     ) -> tuple[Float[Tensor, "batch 1 output"], Any]:
-        """Read one more token of a causal model; `state` holds what it needs of earlier ones."""
+        """Read one more token of a causal model; `state` holds what it needs of earlier ones.
+
+        Its tensors have the batch first. With an encoder, it begins as what `start` gives.
+        """
 
     @abstractmethod
     def state_size(self, length: int) -> int | None:
-        """Count the numbers kept per sequence after `length` tokens; None if it cannot step."""
+        """Count the numbers kept per sequence after `length` tokens; None if it cannot step.
+
+        With an encoder, after as many of the inputs as well.
+        """
 
 
 def parameters(model: nn.Module) -> int:
@@ -81,6 +123,13 @@ def require_length(length: int, max_length: int | None) -> None:
         raise ValueError(
             f"a sequence of {length} tokens exceeds the model's {max_length} positions"
         )
+
+
+def require_prefix(arrangement: Arrangement, prefix: Tensor | None) -> None:
+    """Refuse a prefix where nothing reads it, and an encoder-decoder without one."""
+    if arrangement.encoder != (prefix is not None):
+        there = "needs a prefix" if arrangement.encoder else "takes no prefix"
+        raise ValueError(f"the model {there}: its arrangement is {arrangement}")
 
 
 def embedding(num_tokens: int, d_model: int, std: float) -> nn.Embedding:

@@ -10,9 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops(model: nn.Module, *inputs: Tensor | None) -> int:
-    """Count the multiplications and additions of one forward pass on the CPU, 2 for a product.
+    """Count the multiplications and additions of one forward pass, 2 for a product.
 
-    A causal attention counts its whole square, as the library does on every device.
+    Counts what multiplies matrices, convolves, transforms or solves, on any device; as in the
+    library, what works on each number alone (norms, softmax, gates, scans) counts nothing. A causal
+    attention counts its whole square, as the library does on every device.
     """
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         was_training = model.training
@@ -31,14 +33,51 @@ def _grouped(x: Any, weights: Any, *_args: Any, **_kwargs: Any) -> int:
     return 2 * x[0] * weights[-2] * weights[-1]
 
 
+def _vector(matrix: Any, *_args: Any, **_kwargs: Any) -> int:
+    """A product with a vector, or of two."""
+    return 2 * math.prod(matrix)
+
+
 def _lstm(x: Any, weight_in: Any, weight_hidden: Any, *_args: Any, **_kwargs: Any) -> int:
     """Four gates of a matrix product with the input and one with the state, at every position."""
-    positions, batch, _ = x
-    return 2 * positions * batch * (math.prod(weight_in) + math.prod(weight_hidden))
+    return _recurrent(x, (weight_in, weight_hidden))
 
 
+def _recurrent(x: Any, weights: Any, *_args: Any, **_kwargs: Any) -> int:
+    """Every matrix of every layer and direction, at every position; biases are no matrices."""
+    return 2 * math.prod(x[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
+
+
+def _solve(matrix: Any, *_args: Any, out_shape: Any, **_kwargs: Any) -> int:
+    """n² for each right-hand side, by substitution (Golub & Van Loan 2013, sec. 3.1)."""
+    return matrix[-1] * math.prod(out_shape)
+
+
+def _fourier(signal: Any, dim: Any, *_args: Any, **_kwargs: Any) -> int:
+    """5 N log2 N for each complex transform (Frigo & Johnson 2005, sec. III)."""
+    return round(5 * math.prod(signal) * math.log2(math.prod(signal[at] for at in dim)))
+
+
+def _real_fourier(signal: Any, dim: Any, *_args: Any, **_kwargs: Any) -> int:
+    """Half of that where the signal is real (the same)."""
+    return _fourier(signal, dim) // 2
+
+
+def _real_inverse(_spectrum: Any, dim: Any, *_args: Any, out_shape: Any, **_kwargs: Any) -> int:
+    return _real_fourier(out_shape, dim)
+
+
+# The library knows matrix products, convolutions and CUDA's attention. A cell of an LSTM that is
+# not fused, or is fused but for its products (CUDA's other one), is made of those.
 FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._grouped_mm: _grouped,
+    torch.ops.aten.mv: _vector,
+    torch.ops.aten.dot: _vector,
     torch.ops.aten.mkldnn_rnn_layer: _lstm,
+    torch.ops.aten._cudnn_rnn: _recurrent,
+    torch.ops.aten.linalg_solve_triangular: _solve,
+    torch.ops.aten._fft_c2c: _fourier,
+    torch.ops.aten._fft_r2c: _real_fourier,
+    torch.ops.aten._fft_c2r: _real_inverse,
 }

@@ -1,14 +1,17 @@
 """The recurrent baseline."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from einops import repeat
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import Losses
-from attnlab.model.base import Model, embedding, require_causal
+from attnlab.mixer.base import Mixer, mirrored, take
+from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
+from attnlab.position.base import Position
 from attnlab.tap import Tap
 
 
@@ -19,8 +22,17 @@ class Recurrent(Model):
     a position see everything. No residual, norm, feed-forward network or position scheme. `dropout`
     stands between the layers and before the head (Zaremba et al. 2014).
 
-    Initialisation: embeddings N(0, 1), everything else the library's default; of three, the one
-    with the lowest validation loss on `pronoun` (experiments/LOG.md).
+    With an encoder, the answering stack starts from what the encoder's two directions end in
+    (Sutskever et al. 2014, with a learned map of it). `attention` reads the encoder's states by the
+    answering state of the same position (Luong et al. 2015, sec. 3.1, so that training needs no
+    loop over positions; with `additive` the score is that of Bahdanau et al. 2015); without an
+    encoder, a bidirectional stack reads its own states. What is read stands beside the state.
+
+    Initialisation; of three, the one with the lowest validation loss on `pronoun`
+    (experiments/LOG.md):
+        embedding.weight | N(0, 1)
+        layers.*, encoder.* | U(1/sqrt(d_model))
+        * | U(1/sqrt(fan_in))
     """
 
     def __init__(
@@ -28,74 +40,146 @@ class Recurrent(Model):
         num_tokens: int,
         num_outputs: int,
         max_length: int,
-        causal: bool,
+        arrangement: Arrangement,
         *,
         num_layers: int = 2,
         d_model: int = 64,
         dropout: float = 0.0,
+        attention: Callable[..., Mixer] | None = None,
     ) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be at least 1")
-        self.causal, self.num_layers, self.d_model = causal, num_layers, d_model
-        self.network_depth = num_layers + 2
+        if arrangement.latents is not None:
+            raise ValueError(
+                "an LSTM passes one state from encoder to decoder, and no latents; use "
+                "model=transformer, or objective=seq2seq"
+            )
+        if attention is not None and arrangement.causal and not arrangement.encoder:
+            raise ValueError(
+                "attention reads an encoder's states, or those of a bidirectional stack; a causal "
+                "stack has none: use attention=null, or model/mixer=hybrid in a transformer"
+            )
+        self.arrangement, self.num_layers, self.d_model = arrangement, num_layers, d_model
+        self.network_depth = num_layers * (1 + arrangement.encoder) + 2
         self.embedding, self.embedded = embedding(num_tokens, d_model, std=1.0), Tap()
-        width = d_model if causal else 2 * d_model
-        ways = ("forwards",) if causal else ("forwards", "backwards")
         # One module a layer and direction: a right-padded sequence is read backwards from its own
         # last token, which a stacked bidirectional module could only do on packed sequences.
-        self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    way: nn.LSTM(width if layer else d_model, d_model, batch_first=True)
-                    for way in ways
-                }
-            )
-            for layer in range(num_layers)
-        )
+        self.layers = _stack(num_layers, d_model, arrangement.causal)
+        width = d_model if arrangement.causal else 2 * d_model
+        self.attention = None
+        if attention is not None:
+            self.attention = attention(width, Position(width, 0), False, num_layers)
+        self.encoder = self.initial = self.memory = None
+        if arrangement.encoder:
+            self.encoder = _stack(num_layers, d_model, causal=False)
+            self.initial = nn.Linear(2 * d_model, 2 * d_model * num_layers)
+            # The encoder's states are twice as wide as the answering ones that ask for them.
+            self.memory = nn.Linear(2 * d_model, d_model) if self.attention else None
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, num_outputs)
+        self.head = nn.Linear(2 * width if self.attention else width, num_outputs)
 
     def encode(
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+        prefix: Int[Tensor, "batch label"] | None = None,
+    ) -> tuple[Float[Tensor, "batch position width"], Losses]:
+        require_prefix(self.arrangement, prefix)
+        if prefix is None:
+            x = self._run(self.layers, self.embedded(self.embedding(inputs)), valid)
+            return self._attended(x, x, valid)[0], {}
+        memory, valid, states, _ = self.start(inputs, valid)
+        x = self.embedding(prefix)
+        for layer, state in zip(_each(self.layers), states, strict=True):
+            x = self.dropout(layer["forwards"](x, _layer_first(state))[0])
+        return self._attended(x, memory, valid)[0], {}
+
+    def start(
         self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
-    ) -> tuple[Float[Tensor, "batch seq width"], Losses]:
-        x = self.embedded(self.embedding(inputs))
-        mirror = None if self.causal else _mirror(inputs, valid)
-        for layer in self.layers:
-            assert isinstance(layer, nn.ModuleDict)
-            forwards = layer["forwards"](x)[0]
-            if mirror is None:
-                x = self.dropout(forwards)
-                continue
-            backwards = _take(layer["backwards"](_take(x, mirror))[0], mirror)
-            x = self.dropout(torch.cat((forwards, backwards), dim=-1))
-        return x, {}
+    ) -> Any:
+        if self.encoder is None or self.initial is None:
+            return super().start(inputs, valid)
+        states = self._run(self.encoder, self.embedded(self.embedding(inputs)), valid)
+        forwards, backwards = states.chunk(2, dim=-1)
+        last = torch.full_like(inputs[:, :1], inputs.shape[1] - 1)
+        if valid is not None:
+            last = valid.sum(dim=1, keepdim=True) - 1
+        ends = torch.cat((take(forwards, last), backwards[:, :1]), dim=-1)
+        hidden, cell = rearrange(
+            self.initial(ends), "b 1 (two l d) -> two l b 1 d", two=2, l=self.num_layers
+        )
+        start = list(zip(hidden.tanh(), cell, strict=True))
+        memory = self.memory and self.memory(states)
+        return memory, valid, start, None
 
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
     ) -> tuple[Float[Tensor, "batch 1 output"], Any]:
         require_causal(self.causal)
+        if self.encoder is not None and state is None:
+            raise ValueError("an encoder-decoder steps from the state that `start` gives")
+        memory, valid, states, read = state or (None, None, [None] * self.num_layers, None)
         x, after = self.embedding(inputs), []
-        for layer, before in zip(self.layers, state or [None] * self.num_layers, strict=True):
-            assert isinstance(layer, nn.ModuleDict)
-            x, kept = layer["forwards"](x, before)
+        for layer, before in zip(_each(self.layers), states, strict=True):
+            x, kept = layer["forwards"](x, _layer_first(before))
             x = self.dropout(x)
-            after.append(kept)
-        return self.head(x), after
+            after.append(tuple(rearrange(part, "1 b d -> b 1 d") for part in kept))
+        x, read = self._attended(x, memory, valid, read)
+        return self.head(x), (memory, valid, after, read)
 
     def state_size(self, length: int) -> int | None:
-        return 2 * self.num_layers * self.d_model if self.causal else None
+        if not self.causal:
+            return None
+        kept = 2 * self.num_layers * self.d_model
+        if self.attention is None:
+            return kept
+        return kept + length * self.d_model + self.attention.state_size(length)
+
+    def _run(
+        self, layers: nn.ModuleList, x: Float[Tensor, "batch seq d_model"], valid: Tensor | None
+    ) -> Float[Tensor, "batch seq width"]:
+        mirror = mirrored(x, valid) if "backwards" in _each(layers)[0] else None
+        for layer in _each(layers):
+            forwards = layer["forwards"](x)[0]
+            if mirror is None:
+                x = self.dropout(forwards)
+                continue
+            backwards = take(layer["backwards"](take(x, mirror))[0], mirror)
+            x = self.dropout(torch.cat((forwards, backwards), dim=-1))
+        return x
+
+    def _attended(
+        self,
+        x: Float[Tensor, "batch seq width"],
+        memory: Tensor | None,
+        valid: Tensor | None,
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "batch seq wider"], Any]:
+        """Set what each position reads of the memory beside it."""
+        if self.attention is None or memory is None:
+            return x, None
+        found, state = self.attention.read(x, memory, valid, state)
+        return torch.cat((x, self.dropout(found)), dim=-1), state
 
 
-def _mirror(inputs: Tensor, valid: Tensor | None) -> Int[Tensor, "batch seq"]:
-    """Index each sequence backwards from its last valid token; padding stays where it is."""
-    at = torch.arange(inputs.shape[1], device=inputs.device)
-    if valid is None:
-        return repeat(at.flip(0), "s -> b s", b=len(inputs))
-    return torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - at, at)
+def _stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
+    ways = ("forwards",) if causal else ("forwards", "backwards")
+    return nn.ModuleList(
+        nn.ModuleDict(
+            {
+                way: nn.LSTM(len(ways) * d_model if layer else d_model, d_model, batch_first=True)
+                for way in ways
+            }
+        )
+        for layer in range(num_layers)
+    )
 
 
-def _take(
-    x: Float[Tensor, "batch seq width"], index: Int[Tensor, "batch seq"]
-) -> Float[Tensor, "batch seq width"]:
-    return x.gather(1, repeat(index, "b s -> b s w", w=x.shape[-1]))
+def _layer_first(state: Any) -> Any:
+    """Give a state as nn.LSTM takes it."""
+    return state and tuple(rearrange(part, "b 1 d -> 1 b d").contiguous() for part in state)
+
+
+def _each(layers: nn.ModuleList) -> list[Any]:
+    return list(layers)

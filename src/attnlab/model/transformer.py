@@ -1,17 +1,24 @@
-"""The Transformer: a decoder where the objective is causal, an encoder where it is not."""
+"""The Transformer: a decoder, an encoder, or both, as the objective arranges it."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import FFN, Losses
 from attnlab.mixer.base import Mixer
-from attnlab.model.base import Model, embedding, require_causal, require_length
-from attnlab.model.block import PreNorm
+from attnlab.model.base import (
+    Arrangement,
+    Model,
+    embedding,
+    require_causal,
+    require_length,
+    require_prefix,
+)
+from attnlab.model.block import Block
 from attnlab.position.base import Position
 from attnlab.tap import Tap
 
@@ -19,9 +26,16 @@ from attnlab.tap import Tap
 class Transformer(Model):
     """Stacks blocks of a mixer and a feed-forward network (Vaswani et al. 2017, sec. 3).
 
-    Initialisation: embeddings and learned positions N(0, .08), every nn.Linear the library's
-    default (uniform within 1/sqrt(fan_in)), norms 1 and 0; of three, the one with the lowest
-    validation loss on `pronoun` in every arm (experiments/LOG.md).
+    With an encoder, both stacks have `num_layers` blocks and share the token vectors, and each has
+    a position scheme of its own. With `latents`, so many trained queries read the encoder's output,
+    and they are all that the answering stack sees of it.
+
+    Initialisation, beside that of mixers, networks and positions; of three, the one with the lowest
+    validation loss on `pronoun` in every arm (experiments/LOG.md):
+        embedding.weight, bottleneck.latents | N(0, 0.08)
+        *norm.weight | 1
+        *norm.bias | 0
+        * | U(1/sqrt(fan_in))
     """
 
     def __init__(
@@ -29,12 +43,12 @@ class Transformer(Model):
         num_tokens: int,
         num_outputs: int,
         max_length: int,
-        causal: bool,
+        arrangement: Arrangement,
         *,
         mixer: Callable[..., Mixer],
         position: Callable[..., Position],
         ffn: Callable[..., FFN],
-        block: Callable[..., PreNorm],
+        block: Callable[..., Block],
         num_layers: int = 2,
         d_model: int = 64,
         dropout: float = 0.0,
@@ -48,49 +62,182 @@ class Transformer(Model):
                 f"tied=true needs an output for each token, but there are {num_outputs} outputs "
                 f"and {num_tokens} tokens"
             )
-        self.causal, self.max_length = causal, max_length
-        self.network_depth = num_layers + 2
+        self.arrangement, self.max_length = arrangement, max_length
+        self.network_depth = num_layers * (1 + arrangement.encoder) + 2
         self.embedding, self.embedded = embedding(num_tokens, d_model, std=0.08), Tap()
         self.position = position(d_model, max_length)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            block(d_model, self.position, causal, mixer, ffn) for _ in range(num_layers)
-        )
-        self.norm = copy.deepcopy(self._blocks()[0].mixer_norm)
+
+        def stack(position: Position, causal: bool, reads: bool) -> nn.ModuleList:
+            return nn.ModuleList(
+                block(d_model, position, causal, mixer, ffn, layer, reads)
+                for layer in range(num_layers)
+            )
+
+        self.blocks = stack(self.position, arrangement.causal, arrangement.encoder)
+        self.norm = _final_norm(self.blocks, d_model)
+        self.encoder = None
+        if arrangement.encoder:
+            theirs = position(d_model, max_length)
+            self.encoder = Encoder(theirs, stack(theirs, False, False), d_model)
+        self.bottleneck = None
+        if arrangement.latents is not None:
+            self.bottleneck = Bottleneck(d_model, arrangement.latents, _each(self.blocks)[0])
+            if self.position.marks != "embed":
+                raise ValueError(
+                    "the answering stack of a bottleneck sees nothing but its positions, so they "
+                    "must be marked on the vectors: use position=learned or sinusoidal"
+                )
+        self._require_heeded()
         self.head = nn.Linear(d_model, num_outputs, bias=not tied)
         if tied:
             self.head.weight = self.embedding.weight
 
     def encode(
-        self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
-    ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+        prefix: Int[Tensor, "batch label"] | None = None,
+    ) -> tuple[Float[Tensor, "batch position d_model"], Losses]:
+        require_prefix(self.arrangement, prefix)
         require_length(inputs.shape[1], self.max_length)
-        at = torch.arange(inputs.shape[1], device=inputs.device)
-        x = self.dropout(self.position.embed(self.embedded(self.embedding(inputs)), at))
-        total: Losses = {}
-        for block in self._blocks():
-            x, losses = block(x, valid)
-            for name, loss in losses.items():
-                total[name] = total[name] + loss if name in total else loss
-        return self.norm(x), total
+        vectors = self.embedded(self.embedding(inputs))
+        if prefix is None:
+            x, losses = _through(self.blocks, self._placed(vectors), valid)
+            return self.norm(x), losses
+        require_length(prefix.shape[1], self.max_length)
+        memory, known, losses = self._remember(vectors, valid)
+        x, more = _through(self.blocks, self._placed(self.embedding(prefix)), None, memory, known)
+        return self.norm(x), _sum([losses, more])
+
+    def start(
+        self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
+    ) -> Any:
+        if self.encoder is None:
+            return super().start(inputs, valid)
+        require_length(inputs.shape[1], self.max_length)
+        memory, known, _ = self._remember(self.embedded(self.embedding(inputs)), valid)
+        return memory, known, [None] * len(self.blocks)
 
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
     ) -> tuple[Float[Tensor, "batch 1 output"], Any]:
         require_causal(self.causal)
         require_length(at + 1, self.max_length)
-        states = state or [None] * len(self.blocks)
-        x = self.position.embed(self.embedding(inputs), torch.tensor([at], device=inputs.device))
+        if self.encoder is not None and state is None:
+            raise ValueError("an encoder-decoder steps from the state that `start` gives")
+        memory, valid, states = state or (None, None, [None] * len(self.blocks))
+        now = torch.arange(at, at + 1, device=inputs.device)
+        x = self.position.embed(self.embedding(inputs), now)
         after = []
-        for block, before in zip(self._blocks(), states, strict=True):
-            x, kept = block.step(x, at, before)
+        for block, before in zip(_each(self.blocks), states, strict=True):
+            x, kept = block.step(x, at, before, memory, valid)
             after.append(kept)
-        return self.head(self.norm(x)), after
+        return self.head(self.norm(x)), (memory, valid, after)
 
     def state_size(self, length: int) -> int | None:
         if not self.causal:
             return None
-        return sum(block.mixer.state_size(length) for block in self._blocks())
+        kept = sum(block.state_size(length) for block in _each(self.blocks))
+        return kept + (length * self.embedding.embedding_dim if self.encoder else 0)
 
-    def _blocks(self) -> list[Any]:
-        return list(self.blocks)
+    def _placed(
+        self, vectors: Float[Tensor, "batch seq d_model"]
+    ) -> Float[Tensor, "batch seq d_model"]:
+        at = torch.arange(vectors.shape[1], device=vectors.device)
+        return self.dropout(self.position.embed(vectors, at))
+
+    def _remember(
+        self, vectors: Float[Tensor, "batch seq d_model"], valid: Tensor | None
+    ) -> tuple[Float[Tensor, "batch source d_model"], Tensor | None, Losses]:
+        """Give what the answering stack reads, and what of it is no padding."""
+        assert self.encoder is not None
+        memory, losses = self.encoder(vectors, self.dropout, valid)
+        if self.bottleneck is None:
+            return memory, valid, losses
+        return self.bottleneck(memory, valid), None, losses
+
+    def _require_heeded(self) -> None:
+        """Refuse a position scheme whose marks no layer asks for."""
+        marks = self.position.marks
+        mixers = [m for m in self.blocks.modules() if isinstance(m, Mixer)]
+        if marks in (None, "embed") or any(marks in mixer.heeds for mixer in mixers):
+            return
+        names = sorted({type(mixer).__name__ for mixer in mixers})
+        what = {"rotate": "turns queries and keys", "bias": "shifts attention scores"}[marks]
+        raise ValueError(
+            f"position={type(self.position).__name__} {what}, and no layer here asks for that "
+            f"({', '.join(names)}); use position=learned, sinusoidal or none"
+        )
+
+
+class Encoder(nn.Module):
+    """The stack that reads the inputs, where another one answers."""
+
+    def __init__(self, position: Position, blocks: nn.ModuleList, d_model: int) -> None:
+        super().__init__()
+        self.position, self.blocks = position, blocks
+        self.norm = _final_norm(blocks, d_model)
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "batch seq d_model"],
+        dropout: nn.Module,
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
+        """Give the memory, and the losses of the blocks."""
+        at = torch.arange(vectors.shape[1], device=vectors.device)
+        x, losses = _through(self.blocks, dropout(self.position.embed(vectors, at)), valid)
+        return self.norm(x), losses
+
+
+class Bottleneck(nn.Module):
+    """So many trained queries read a sequence of any length (Jaegle et al. 2021, sec. 3.1)."""
+
+    def __init__(self, d_model: int, latents: int, block: Any) -> None:
+        super().__init__()
+        if latents < 1:
+            raise ValueError(f"latents={latents} must be at least 1")
+        self.latents = nn.Parameter(torch.randn(latents, d_model) * 0.08)
+        self.cross = block.make_cross()
+
+    def forward(
+        self,
+        memory: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch latent d_model"]:
+        """Give the vectors that are left of the sequence."""
+        latents = repeat(self.latents, "l d -> b l d", b=len(memory))
+        return latents + self.cross.read(latents, memory, valid)[0]
+
+
+def _through(
+    blocks: nn.ModuleList,
+    x: Float[Tensor, "batch seq d_model"],
+    valid: Tensor | None,
+    memory: Tensor | None = None,
+    memory_valid: Tensor | None = None,
+) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
+    found = []
+    for block in _each(blocks):
+        x, losses = block(x, valid, memory, memory_valid)
+        found.append(losses)
+    return x, _sum(found)
+
+
+def _sum(losses: Sequence[Losses]) -> Losses:
+    """Add up the losses of the same name."""
+    total: Losses = {}
+    for name, loss in (pair for part in losses for pair in part.items()):
+        total[name] = total[name] + loss if name in total else loss
+    return total
+
+
+def _final_norm(blocks: nn.ModuleList, d_model: int) -> nn.Module:
+    """Give a norm like that of the blocks, unless the last one has normalised the stream."""
+    first = _each(blocks)[0]
+    return nn.Identity() if first.normalised else first.make_norm(d_model)
+
+
+def _each(blocks: nn.ModuleList) -> list[Any]:
+    return list(blocks)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch
-from attnlab.objective.base import Objective
+from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.model.base import DECODER
+from attnlab.objective.base import Objective, require_positions
 
 
 class Autoregressive(Objective):
@@ -15,7 +16,11 @@ class Autoregressive(Objective):
     classes is read as plain sequences, and every next token is asked.
     """
 
-    causal = True
+    arrangement = DECODER
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        require_positions(dataset, "objective=autoregressive")
 
     @property
     def outputs(self) -> Sequence[str]:

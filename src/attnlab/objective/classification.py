@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from attnlab.dataset.base import Batch, Dataset
+from attnlab.model.base import DECODER, ENCODER
 from attnlab.objective.base import Objective
 
 
@@ -22,7 +23,7 @@ class Classification(Objective):
                 f"{type(dataset).__name__} has no classes: its labels are tokens; "
                 "use objective=autoregressive"
             )
-        self.causal = causal
+        self.arrangement = DECODER if causal else ENCODER
 
     @property
     def outputs(self) -> Sequence[str]:

@@ -3,12 +3,17 @@
 Positions are passed in (`at`), so that one cached step and a whole sequence share one code path.
 """
 
+from typing import ClassVar
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
 class Position(nn.Module):
     """No position information, and the interface of every scheme that adds some."""
+
+    marks: ClassVar[str | None] = None
+    """The method that it overrides: "embed", "rotate" or "bias"; None if nothing is marked."""
 
     def __init__(self, d_model: int, max_length: int) -> None:
         super().__init__()
@@ -25,8 +30,15 @@ class Position(nn.Module):
         """Mark the queries and the keys (rotary)."""
         return x
 
+    def serve(self, num_heads: int) -> None:
+        """Hear from each attention layer, when it is built, how many heads will ask for a bias."""
+
     def bias(
-        self, num_heads: int, query_at: Int[Tensor, " query"], key_at: Int[Tensor, " key"]
+        self,
+        num_heads: int,
+        query_at: Int[Tensor, " query"],
+        key_at: Int[Tensor, " key"],
+        causal: bool,
     ) -> Float[Tensor, "head query key"] | None:
         """Add to the attention scores; None lets the fused kernels run without a mask."""
         return None

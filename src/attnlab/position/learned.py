@@ -7,10 +7,17 @@ from attnlab.position.base import Position
 
 
 class Learned(Position):
-    """Adds a trained vector for each position (Gehring et al. 2017, sec. 3.1)."""
+    """Adds a trained vector for each position (Gehring et al. 2017, sec. 3.1).
+
+    Initialisation:
+        table.weight | N(0, std)
+    """
+
+    marks = "embed"
 
     def __init__(self, d_model: int, max_length: int, *, std: float = 0.08) -> None:
         super().__init__(d_model, max_length)
+        self.std = std
         self.table = nn.Embedding(max_length, d_model)
         nn.init.normal_(self.table.weight, std=std)
 

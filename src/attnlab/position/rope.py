@@ -11,16 +11,20 @@ from attnlab.position.base import Position
 class RoPE(Position):
     """Rotates pairs of channels by angles proportional to the position (Su et al. 2021, eq. 34)."""
 
+    marks = "rotate"
+
     def __init__(self, d_model: int, max_length: int, *, base: float = 10_000.0) -> None:
         super().__init__(d_model, max_length)
-        self.base = base
+        self.d_model, self.base = d_model, base
+
+    def serve(self, num_heads: int) -> None:
+        _require_pairs(self.d_model // num_heads)
 
     def rotate(
         self, x: Float[Tensor, "batch head seq d_head"], at: Int[Tensor, " seq"]
     ) -> Float[Tensor, "batch head seq d_head"]:
         d_head = x.shape[-1]
-        if d_head % 2:
-            raise ValueError(f"RoPE turns pairs of channels, so d_head={d_head} must be even")
+        _require_pairs(d_head)
         # In low precision far positions would share an angle, whatever the default type is.
         exact = torch.promote_types(x.dtype, torch.float32)
         pair = torch.arange(0, d_head, 2, device=x.device, dtype=exact)
@@ -29,3 +33,8 @@ class RoPE(Position):
         even, odd = x[..., 0::2], x[..., 1::2]
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         return rearrange(turned, "b h s pair two -> b h s (pair two)")
+
+
+def _require_pairs(d_head: int) -> None:
+    if d_head % 2:
+        raise ValueError(f"RoPE turns pairs of channels, so d_head={d_head} must be even")

@@ -153,7 +153,7 @@ def _train(
         "flops_per_token": cost,
         "state_size": model.state_size(experiment.example.inputs.shape[1]),
         "network_depth": model.network_depth,
-        "device": _device(trainer.strategy.root_device),
+        "device": device_name(trainer.strategy.root_device),
         "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
         "headline": f"{dataset.reported}/{dataset.headline}",
         "higher_is_better": dataset.headline != "loss",
@@ -292,7 +292,8 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def _device(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Name a device as its maker does, where the system tells."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     kind = f"{platform.machine()} cpu"

@@ -34,7 +34,7 @@ class Source:
     @property
     def layer(self) -> int | None:
         """The block that the tap is in, counted from 0."""
-        found = re.match(r"blocks\.(\d+)\.", self.name)
+        found = re.search(r"\bblocks\.(\d+)\.", self.name)
         return int(found[1]) if found else None
 
 

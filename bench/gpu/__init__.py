@@ -1,0 +1,1 @@
+"""Everything that only a GPU can show, in parts that are measured once: `make gpu-check`."""

@@ -1,0 +1,111 @@
+"""The mixture of experts in which each expert takes its tokens."""
+
+import math
+
+import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.ffn.base import FFN, Losses
+from attnlab.tap import Gauge, Tap
+
+
+class ExpertChoice(FFN):
+    """Lets each expert take the tokens that want it most (Zhou et al. 2022, sec. 3.2).
+
+    An expert takes capacity / num_experts of the tokens, rounded up, so `capacity` is how many
+    experts a token meets on average; one that no expert takes gets nothing. The load is even by
+    construction, and there is no loss for it. Experts choose within each sequence, by its length
+    without padding, where the paper lets them choose from the whole batch: what a sequence gets
+    then hangs neither on its neighbours nor on its padding. Within it tokens compete, later ones
+    with earlier ones, so a causal model cannot have it (sec. 6). d_ffn is the multiple of 8 nearest
+    to expansion x d_model, for each expert; there are no biases.
+
+    The taps `load` (share of choices per expert) and `drops` (share of tokens that no expert took)
+    leave padding apart; `probability` is the router's own.
+    """
+
+    competes = True
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        num_experts: int = 8,
+        capacity: float = 2.0,
+        expansion: float = 2.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        d_ffn = 8 * round(expansion * d_model / 8)
+        if num_experts < 1:
+            raise ValueError(f"num_experts={num_experts} must be at least 1")
+        if not 0 < capacity <= num_experts:
+            raise ValueError(
+                f"capacity={capacity} experts a token must be positive, and at most "
+                f"num_experts={num_experts}"
+            )
+        if d_ffn < 8:
+            raise ValueError(
+                f"expansion={expansion} of d_model={d_model} leaves no hidden unit: it is rounded "
+                "to a multiple of 8"
+            )
+        self.num_experts, self.capacity = num_experts, capacity
+        self.router = nn.Linear(d_model, num_experts, bias=False)
+        self.expand = _weights(num_experts, d_model, d_ffn)
+        self.contract = _weights(num_experts, d_ffn, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.probability, self.load, self.drops = Tap(), Gauge(), Gauge()
+
+    @property
+    def idle_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        per_expert = self.expand[0].numel() + self.contract[0].numel()
+        return int((self.num_experts - self.capacity) * per_expert)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
+        batch, seq, _ = x.shape
+        share = self.capacity / self.num_experts
+        probability = self._route(x)
+        if valid is None:
+            valid = torch.ones(batch, seq, dtype=torch.bool, device=x.device)
+        wanted = probability.masked_fill(~rearrange(valid, "b s -> b s 1"), -1.0)
+        weight, at = wanted.topk(math.ceil(share * seq), dim=1)
+        # In float64, as in Python: rounding must not change how many tokens a sequence gives.
+        room = (reduce(valid, "b s -> b 1", "sum").double() * share).ceil()
+        taken = torch.arange(weight.shape[1], device=x.device) < room
+        weight = weight * rearrange(taken, "b c -> b c 1")
+
+        first = rearrange(seq * torch.arange(batch, device=x.device), "b -> b 1 1")
+        at = rearrange(at + first, "b c e -> (e b c)")
+        tokens = rearrange(x, "b s d -> (b s) d")
+        runs = rearrange(tokens.index_select(0, at), "(e n) d -> e n d", e=self.num_experts)
+        out = self.dropout(F.gelu(runs @ self.expand)) @ self.contract
+        out = rearrange(out, "e n d -> (e n) d") * rearrange(weight, "b c e -> (e b c) 1")
+        mixed = torch.zeros_like(tokens).index_add(0, at, out.to(tokens))
+
+        self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts))
+        if self.drops.heard:
+            meets = repeat(taken.long(), "b c -> (e b c)", e=self.num_experts)
+            met = at.new_zeros(batch * seq).index_add(0, at, meets)
+            missed = valid & rearrange(met == 0, "(b s) -> b s", b=batch)
+            self.drops(missed.sum() / valid.sum())
+        return rearrange(mixed, "(b s) d -> b s d", b=batch), {}
+
+    def _route(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq expert"]:
+        # In float32 under any precision, as in the other mixtures of experts.
+        with torch.autocast(x.device.type, enabled=False):
+            exact = torch.promote_types(x.dtype, torch.float32)
+            scores = F.linear(x.to(exact), self.router.weight.to(exact))
+        return self.probability(scores.softmax(dim=-1))
+
+
+def _weights(*shape: int) -> nn.Parameter:
+    """Start each expert as nn.Linear starts."""
+    bound = shape[-2] ** -0.5
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))

@@ -1,0 +1,158 @@
+"""What models cost by length, on logarithmic axes, where a power of the length is a line."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from attnlab.figures.base import VARIANTS, colours, themed
+
+DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
+"""For each time that the colours are used up."""
+MOST_TICKS = 8
+LEAST_RANGE = 4
+"""Highest over lowest value of an axis, so that noise on a flat line stays small."""
+LADDERS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
+"""Ticks within a power of ten, from dense to sparse."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A quantity at one length, and the range that half of its measurements fell in."""
+
+    length: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """An arm; `power` is that of the length, as the legend has it before the name."""
+
+    arm: str
+    power: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A quantity of all arms; each has its line, and may have no points."""
+
+    title: str
+    subtitle: str
+    lines: Sequence[Line]
+
+
+def scaling(panels: Sequence[Panel], columns: int = 2) -> Any:
+    """Draw a panel for each quantity; its legend has the arms in the order of their last points.
+
+    An arm has one colour in all panels, and dashes once the colours are used up.
+    """
+    arms = list(dict.fromkeys(line.arm for panel in panels for line in panel.lines))
+    palette = colours(arms)
+    dashes = {arm: DASHES[at // len(VARIANTS) % len(DASHES)] for at, arm in enumerate(arms)}
+    drawn = [_panel(panel, palette, dashes) for panel in panels]
+    return themed(
+        alt.concat(*drawn, columns=columns, spacing=40)
+        .resolve_scale(color="independent", strokeDash="independent")
+        .properties(description=f"Cost by length of {', '.join(arms)}")
+    )
+
+
+def _panel(panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]) -> Any:
+    lines = sorted(
+        (line for line in panel.lines if line.points),
+        key=lambda line: -max(line.points, key=lambda point: point.length).value,
+    )
+    named = {line.arm: f"{line.power}\N{EN SPACE}{line.arm}".strip() for line in lines}
+    data = [
+        {
+            "arm": named[line.arm],
+            "length": point.length,
+            **{name: float(f"{getattr(point, name):.6g}") for name in ("value", "low", "high")},
+        }
+        for line in lines
+        for point in line.points
+    ]
+    lengths = sorted({row["length"] for row in data})
+    lowest, highest = _frame([row[name] for row in data for name in ("low", "high")])
+    legend = alt.Legend(
+        title="length to the power" if any(line.power for line in lines) else None,
+        symbolType="stroke",
+        symbolSize=320,
+        symbolOpacity=1,
+        labelLimit=260,
+        rowPadding=3,
+    )
+    base = alt.Chart(alt.InlineData(values=data)).encode(
+        x=alt.X(
+            "length:Q",
+            title="tokens in the sequence",
+            scale=alt.Scale(type="log", base=2, padding=10, nice=False),
+            axis=alt.Axis(grid=False, values=_some(lengths), format="d"),
+        ),
+        color=alt.Color(
+            "arm:N",
+            scale=alt.Scale(domain=list(named.values()), range=[palette[a] for a in named]),
+            legend=legend,
+        ),
+        strokeDash=alt.StrokeDash(
+            "arm:N",
+            scale=alt.Scale(domain=list(named.values()), range=[dashes[a] for a in named]),
+            legend=legend,
+        ),
+    )
+    scale = alt.Scale(type="log", domain=[lowest, highest], nice=False)
+    # Equally wide labels, so that the panels stand in line.
+    axis = alt.Axis(format="~g", values=_ticks(lowest, highest), minExtent=36)
+    y = alt.Y("value:Q", title=None, scale=scale, axis=axis)
+    ranges = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", strokeDash=alt.value([1, 0])
+    )
+    return alt.layer(
+        ranges,
+        base.mark_line(strokeWidth=2).encode(y=y),
+        base.mark_point(size=44, filled=True, opacity=1).encode(
+            y=y,
+            tooltip=[
+                alt.Tooltip("arm:N"),
+                alt.Tooltip("length:Q", title="tokens"),
+                alt.Tooltip("value:Q", format=".3~g"),
+            ],
+        ),
+    ).properties(
+        width=300,
+        height=max(230, 20 * len(lines)),
+        title=alt.TitleParams(panel.title, subtitle=panel.subtitle, fontSize=13, offset=10),
+    )
+
+
+def _some(lengths: Sequence[int]) -> Sequence[int]:
+    """Leave out ticks that would stand too close, from the longest down."""
+    every = -(-len(lengths) // MOST_TICKS)
+    return lengths[::-1][::every]
+
+
+def _frame(values: Sequence[float]) -> tuple[float, float]:
+    """Give the ends of an axis: a little beyond the values, and LEAST_RANGE apart."""
+    lowest, highest = min(values), max(values)
+    short = math.sqrt(max(1.0, LEAST_RANGE * lowest / highest)) * 1.2
+    return lowest / short, highest * short
+
+
+def _ticks(lowest: float, highest: float) -> Sequence[float]:
+    """Choose round numbers between two, at most MOST_TICKS of them if a ladder has so few."""
+    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    ladders = [
+        [
+            tick
+            for power in decades
+            for step in ladder
+            if lowest <= (tick := float(f"{step}e{power}")) <= highest
+        ]
+        for ladder in LADDERS
+    ]
+    return next((ticks for ticks in ladders if len(ticks) <= MOST_TICKS), ladders[-1])

@@ -1,0 +1,73 @@
+"""Differential self-attention."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnlab.mixer.base import Attention, RMSNorm
+from attnlab.position.base import Position
+
+
+class Differential(Attention):
+    """Takes the difference of two patterns, so that noise cancels (Ye et al. 2024, sec. 2.1).
+
+    Each of `num_heads` heads has two queries and two keys of width d_model / (2 num_heads), our
+    `d_head` and their d, and one value twice as wide. The second pattern counts lambda times; one
+    lambda serves all heads of a layer (eq. 2). Both patterns of a head stand side by side in the
+    taps, which so have 2 x num_heads heads; a position's bias is the same for both. Biases of the
+    projections are ours, for a comparison with other attentions; the paper has none.
+
+    Initialisation (so that lambda starts near .8 - .6 exp(-.3 layer)):
+        lambda_query, lambda_key | N(0, 0.1)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 2,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        if num_heads < 1 or d_model % (2 * num_heads):
+            raise ValueError(
+                f"d_model={d_model} does not split into two queries for each of "
+                f"num_heads={num_heads} heads"
+            )
+        super().__init__(d_model, position, causal, num_heads, dropout)
+        d_head = d_model // (2 * num_heads)
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key_value = nn.Linear(d_model, 2 * d_model, bias)
+        self.output = nn.Linear(d_model, d_model, bias)
+        # Their layers count from 1.
+        self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * layer)
+        self.lambda_query, self.lambda_key = (
+            nn.Parameter(torch.empty(2, d_head).normal_(std=0.1)) for _ in range(2)
+        )
+        self.norm = RMSNorm(2 * d_head, eps=1e-5)
+
+    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+        return rearrange(self.query(x), "b s (h d) -> b h s d", h=2 * self.num_heads)
+
+    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        key, value = self.key_value(x).chunk(2, dim=-1)
+        return (
+            rearrange(key, "b s (h d) -> b h s d", h=2 * self.num_heads),
+            rearrange(value, "b s (h d) -> b h s d", h=self.num_heads),
+        )
+
+    def merge(
+        self, heads: Float[Tensor, "batch head seq d_value"]
+    ) -> Float[Tensor, "batch seq d_model"]:
+        first, second = rearrange(heads, "b (h two) s d -> two b h s d", two=2)
+        # Eq. 2.
+        one, other = (self.lambda_query * self.lambda_key).sum(dim=-1).exp()
+        mixed = first - (one - other + self.lambda_init) * second
+        mixed = self.norm(mixed) * (1 - self.lambda_init)
+        return self.output(rearrange(mixed, "b h s d -> b s (h d)"))

@@ -1,0 +1,29 @@
+"""Grouped-query self-attention."""
+
+from attnlab.mixer.base import Heads
+from attnlab.position.base import Position
+
+
+class GroupedQuery(Heads):
+    """Lets groups of heads share keys and values (Ainslie et al. 2023, sec. 2.2).
+
+    Its ends are `num_kv_heads=1`, multi-query attention (Shazeer 2019, sec. 3), and one for each
+    head, multi-head attention. The state shrinks by num_heads / num_kv_heads.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 4,
+        num_kv_heads: int = 2,
+        dropout: float = 0.0,
+        bias: bool = True,
+        query_key_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            d_model, position, causal, num_heads, num_kv_heads, dropout, bias, query_key_norm
+        )

@@ -1,0 +1,56 @@
+"""Different mixers in different layers."""
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnlab.mixer.base import Mixer, State, arranged
+from attnlab.position.base import Position
+
+
+class Hybrid(Mixer):
+    """Gives each layer one of two or three mixers, as in Jamba (Lieber et al. 2024, sec. 2).
+
+    Layer i is the mixer that letter i of `pattern` names, and the pattern repeats: "aaab" sets one
+    layer of b on every three of a. One that reads one way is built twice where all may be seen, so
+    that an LSTM becomes a bidirectional one below attention that sees all.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        a: Callable[..., Mixer],
+        b: Callable[..., Mixer],
+        c: Callable[..., Mixer] | None = None,
+        pattern: str = "ab",
+    ) -> None:
+        super().__init__(d_model, position, causal)
+        mixers = {"a": a, "b": b} if c is None else {"a": a, "b": b, "c": c}
+        if set(pattern) != set(mixers):
+            raise ValueError(
+                f"pattern={pattern!r} must be made of the letters {', '.join(mixers)}, and use "
+                "each of them"
+            )
+        self.mixer = arranged(
+            mixers[pattern[layer % len(pattern)]], d_model, position, causal, layer
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        return self.mixer(x, valid)
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        return self.mixer.step(x, at, state)
+
+    def state_size(self, length: int) -> int:
+        return self.mixer.state_size(length)

@@ -1,0 +1,127 @@
+"""Multi-head latent self-attention."""
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attnlab.mixer.base import Attention, RMSNorm, State
+from attnlab.position.base import Position
+
+
+class Latent(Attention):
+    """Expands keys and values from one small latent per token (DeepSeek-AI 2024, V2, sec. 2.1).
+
+    A head's key is its own part, expanded from the latent, beside a rotary part that all heads
+    share (eq. 9-19); positions rotate that one alone. The state holds the latent and the rotary
+    key. Steps and reading score against the latents themselves: the matrix that would expand them
+    is taken to the query and to what was read (sec. 2.1.2). Latents are normalised (sec. 3.1.2),
+    and there are no biases, as in the paper.
+
+    Left null, `kv_rank` (their d_c) is d_model / 2, `query_rank` (d_c') leaves queries
+    uncompressed, as in their V2-Lite, and `d_rotary` (d_h^R) is half a head's width, even.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 4,
+        kv_rank: int | None = None,
+        query_rank: int | None = None,
+        d_rotary: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
+        super().__init__(d_model, position, causal, num_heads, dropout)
+        self.d_head = d_model // num_heads
+        self.kv_rank = max(1, d_model // 2) if kv_rank is None else kv_rank
+        self.d_rotary = 2 * max(1, self.d_head // 4) if d_rotary is None else d_rotary
+        for name, width in (
+            ("kv_rank", self.kv_rank),
+            ("query_rank", query_rank),
+            ("d_rotary", self.d_rotary),
+        ):
+            if width is not None and width < 1:
+                raise ValueError(f"{name}={width} must be at least 1, or null for the default")
+        d_query = num_heads * (self.d_head + self.d_rotary)
+        if query_rank is None:
+            self.query = nn.Linear(d_model, d_query, bias=False)
+        else:
+            self.query = nn.Sequential(
+                nn.Linear(d_model, query_rank, bias=False),
+                RMSNorm(query_rank, eps=1e-6),
+                nn.Linear(query_rank, d_query, bias=False),
+            )
+        self.compress = nn.Linear(d_model, self.kv_rank + self.d_rotary, bias=False)
+        self.norm = RMSNorm(self.kv_rank, eps=1e-6)
+        self.expand = nn.Linear(self.kv_rank, 2 * d_model, bias=False)
+        self.output = nn.Linear(d_model, d_model, bias=False)
+
+    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+        return rearrange(self.query(x), "b s (h d) -> b h s d", h=self.num_heads)
+
+    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        """Give the latents and the rotary keys, (batch, 1, seq, kv_rank) and (.., d_rotary)."""
+        compressed = rearrange(self.compress(x), "b s d -> b 1 s d")
+        latent, rotary = compressed.split((self.kv_rank, self.d_rotary), dim=-1)
+        return self.norm(latent), rotary
+
+    def project(
+        self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        latent, rotary = self.tell(x)
+        key, value = rearrange(
+            self.expand(latent), "b 1 s (two h d) -> two b h s d", two=2, h=self.num_heads
+        )
+        rotary = repeat(self.position.rotate(rotary, at), "b 1 s d -> b h s d", h=self.num_heads)
+        return self._rotated(self.ask(x), at), torch.cat((key, rotary), dim=-1), value
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        if not self.causal:
+            return super().step(x, at, state)
+        seen = torch.arange(at + 1, device=x.device)
+        latent, rotary = self.tell(x)
+        token = torch.cat((latent, self.position.rotate(rotary, seen[-1:])), dim=-1)
+        memory = token if state is None else torch.cat((state, token), dim=-2)
+        query = self._absorbed(self._rotated(self.ask(x), seen[-1:]))
+        return self._opened(self._mix(query, memory, memory, seen, None)), memory
+
+    def state_size(self, length: int) -> int:
+        return length * (self.kv_rank + self.d_rotary)
+
+    def read(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        memory: Float[Tensor, "batch source d_model"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        state: State = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
+        known = torch.cat(self.tell(memory), dim=-1) if state is None else state
+        return self._opened(self.mix(self._absorbed(self.ask(x)), known, known, None, valid)), known
+
+    def _rotated(self, query: Tensor, at: Tensor) -> Tensor:
+        own, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
+        return torch.cat((own, self.position.rotate(rotary, at)), dim=-1)
+
+    def _absorbed(self, query: Float[Tensor, "batch head seq d_key"]) -> Tensor:
+        """Take the queries to where the latents are."""
+        own, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
+        own = einsum(own, self._up()[0], "b h s d, h d r -> b h s r")
+        # Attention divides by the root of the width that it sees, which is not that of a head.
+        scale = ((self.kv_rank + self.d_rotary) / query.shape[-1]) ** 0.5
+        return torch.cat((own, rotary), dim=-1) * scale
+
+    def _opened(self, read: Float[Tensor, "batch head seq width"]) -> Tensor:
+        """Make values, and the output, of the latents that were read."""
+        latent = read[..., : self.kv_rank]
+        return self.merge(einsum(latent, self._up()[1], "b h s r, h d r -> b h s d"))
+
+    def _up(self) -> Float[Tensor, "two head d_head kv_rank"]:
+        return rearrange(self.expand.weight, "(two h d) r -> two h d r", two=2, h=self.num_heads)

@@ -1,0 +1,84 @@
+"""Linear attention."""
+
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.mixer.base import Mixer, State
+from attnlab.position.base import Position
+from attnlab.recurrence import scalar
+from attnlab.recurrence.base import exact
+
+EPSILON = 1e-6
+"""Added to the normaliser, which the paper's equations divide by as it is; all of it may be 0."""
+
+
+class LinearAttention(Mixer):
+    """Attends with a feature map in place of the softmax (Katharopoulos et al. 2020, eq. 8-12).
+
+        S_t = S_{t-1} + f(k_t) v_t^T;  z_t = z_{t-1} + f(k_t);  f(x) = elu(x) + 1
+        o_t = S_t^T f(q_t) / (z_t . f(q_t));  y_t = W_O o_t
+
+    Where a position may see all, S and z are the sums over all (f is eq. 7).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 4,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(d_model, position, causal)
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
+        self.d_model, self.num_heads = d_model, num_heads
+        self.query_key_value = nn.Linear(d_model, 3 * d_model, bias)
+        self.output = nn.Linear(d_model, d_model, bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        query, key, value = self._project(x)
+        if self.causal:
+            summed, _ = scalar.scan(query, key, value, None)
+        else:
+            if valid is not None:
+                key = key.masked_fill(~rearrange(valid, "b s -> b 1 s 1"), 0.0)
+            summed = scalar.everywhere(query, key, value)
+        return self._merge(summed)
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        if not self.causal:
+            return super().step(x, at, state)
+        summed, state = scalar.step(*self._project(x), None, state)
+        return self._merge(summed), state
+
+    def state_size(self, length: int) -> int:
+        return self.d_model * (self.d_model // self.num_heads + 1)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        query, key, value = (
+            rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
+            for part in (_features(query), _features(key), value)
+        )
+        # A further channel of the values that is always 1 sums up the normaliser.
+        return query, key, F.pad(value, (0, 1), value=1.0)
+
+    def _merge(self, summed: Tensor) -> Tensor:
+        mixed = (summed[..., :-1] / (summed[..., -1:] + EPSILON)).to(self.output.weight)
+        return self.output(rearrange(mixed, "b h s d -> b s (h d)"))
+
+
+def _features(x: Tensor) -> Tensor:
+    # In low precision elu + 1 would lose what is near 0.
+    return F.elu(exact(x)) + 1

@@ -1,0 +1,65 @@
+"""The minimal LSTM."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.mixer.base import Mixer, State
+from attnlab.position.base import Position
+from attnlab.recurrence.elementwise import scan
+
+
+class MinLSTM(Mixer):
+    """An LSTM whose gates see the input alone, so that it trains as a scan (Feng et al. 2024).
+
+        f, i = sigmoid of a map of x_t each;  c_t = W_c x_t + b_c
+        h_t = (f h_{t-1} + i c_t) / (f + i)
+        y_t = W_O h_t
+
+    As in sec. 3.2. The candidate c_t is the plain linear one of the text: the scan here bears
+    either sign, so it needs neither logarithms nor the positive g of the appendix. The state has
+    `expansion` x d_model channels, and runs in float32 under autocast.
+    """
+
+    one_way = True
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        expansion: float = 1.0,
+    ) -> None:
+        super().__init__(d_model, position, causal)
+        self.d_state = int(expansion * d_model)
+        if self.d_state < 1:
+            raise ValueError(f"expansion={expansion} of d_model={d_model} leaves no channel")
+        self.gates = nn.Linear(d_model, 3 * self.d_state)
+        self.output = nn.Linear(self.d_state, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        return self._mix(x, None)[0]
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        return self._mix(x, state)
+
+    def state_size(self, length: int) -> int:
+        return self.d_state
+
+    def _mix(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        gates = self.gates(x)
+        exact = gates.to(torch.promote_types(gates.dtype, torch.float32))
+        forget, update, candidate = exact.chunk(3, dim=-1)
+        # The logarithm of f / i: dividing by the gates' sum would fail where both vanish.
+        ratio = F.logsigmoid(forget) - F.logsigmoid(update)
+        states, last = scan(ratio.sigmoid(), ratio.neg().sigmoid() * candidate, state)
+        return self.output(states.to(x.dtype)), last

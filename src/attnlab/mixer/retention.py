@@ -1,0 +1,87 @@
+"""Retention."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.mixer.base import Mixer, State
+from attnlab.position.base import Position
+from attnlab.recurrence import scalar
+
+
+class Retention(Mixer):
+    """Sums up the past under a fixed decay for each head (Sun et al. 2023, sec. 2.1-2.2).
+
+        S_t = g S_{t-1} + k_t v_t^T;  g = 1 - 2^(-5 - head)
+        o_t = S_t^T q_t / sqrt(d_key);  y_t = W_O (swish(W_G x_t) * norm(o_t))
+
+    Queries and keys are turned by the position scheme (the paper's is rope). The norm is over each
+    head by itself and without parameters.
+
+    Of the paper's normalisations the 1/sqrt(d_key) is here. The two that divide each output of a
+    head by a positive number (the root of its decays' sum; its absolute sum of scores) are not: the
+    norm behind them undoes both.
+    """
+
+    one_way = True
+    heeds = frozenset({"rotate"})
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 4,
+        value_expansion: float = 2.0,
+    ) -> None:
+        super().__init__(d_model, position, causal)
+        d_values = int(value_expansion * d_model)
+        if num_heads < 1 or d_model % num_heads or d_values % num_heads or not d_values:
+            raise ValueError(
+                f"d_model={d_model} and the values' {d_values} (value_expansion={value_expansion}) "
+                f"do not both split into num_heads={num_heads} heads"
+            )
+        self.num_heads, self.d_key, self.d_values = num_heads, d_model // num_heads, d_values
+        self.widths = (d_model, d_model, d_values, d_values)
+        self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
+        self.output = nn.Linear(d_values, d_model, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        at = torch.arange(x.shape[1], device=x.device)
+        query, key, value, log_decay, gate = self._project(x, at)
+        retained, _ = scalar.scan(query, key, value, log_decay)
+        return self._merge(retained, gate)
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        now = torch.arange(at, at + 1, device=x.device)
+        query, key, value, log_decay, gate = self._project(x, now)
+        retained, state = scalar.step(query, key, value, log_decay, state)
+        return self._merge(retained, gate), state
+
+    def state_size(self, length: int) -> int:
+        return self.d_key * self.d_values
+
+    def _project(
+        self, x: Tensor, at: Int[Tensor, " seq"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        *heads, gate = self.query_key_value_gate(x).split(self.widths, dim=-1)
+        query, key, value = (rearrange(p, "b s (h d) -> b h s d", h=self.num_heads) for p in heads)
+        query, key = self.position.rotate(query, at), self.position.rotate(key, at)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        head = torch.arange(self.num_heads, device=x.device, dtype=dtype)
+        log_decay = repeat(torch.log1p(-torch.exp2(-5 - head)), "h -> 1 h s", s=len(at))
+        return query, key * self.d_key**-0.5, value, log_decay, gate
+
+    def _merge(self, retained: Tensor, gate: Tensor) -> Tensor:
+        normed = F.layer_norm(retained, retained.shape[-1:]).to(self.output.weight)
+        return self.output(F.silu(gate) * rearrange(normed, "b h s d -> b s (h d)"))

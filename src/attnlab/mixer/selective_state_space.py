@@ -1,0 +1,115 @@
+"""A selective state space."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.mixer.base import Mixer, State
+from attnlab.position.base import Position
+from attnlab.recurrence import scalar
+from attnlab.recurrence.base import exact
+from attnlab.recurrence.convolution import causal_convolution, convolution_step
+
+
+class SelectiveStateSpace(Mixer):
+    """Keeps a state that the input writes, reads and fades (Mamba-2; Dao & Gu 2024, sec. 7).
+
+        S_t = exp(-dt_t exp(A_log)) S_{t-1} + dt_t B_t u_t^T;  dt_t = softplus(W_dt x_t + dt_bias)
+        o_t = S_t^T C_t + D u_t;  y_t = W_O norm(o_t * silu(z_t))
+
+    u is what the paper calls x, of expansion x d_model channels in heads. All heads share B and C,
+    of width `d_state`; u, B and C go through a short causal convolution and SiLU. The norm is an
+    RMS norm over all channels.
+
+    Initialisation:
+        convolution, convolution_bias | U(1/sqrt(kernel_size))
+        A_log | log U(1, 16)
+        dt_bias | softplus inverse of log-uniform (0.001, 0.1)
+        D | 1
+    """
+
+    one_way = True
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        layer: int = 0,
+        *,
+        num_heads: int = 4,
+        d_state: int = 64,
+        expansion: float = 2.0,
+        kernel_size: int = 4,
+    ) -> None:
+        super().__init__(d_model, position, causal)
+        d_inner = int(expansion * d_model)
+        if num_heads < 1 or d_inner % num_heads or not d_inner:
+            raise ValueError(
+                f"the inner width {d_inner} (expansion={expansion} of d_model={d_model}) does not "
+                f"split into num_heads={num_heads} heads"
+            )
+        if d_state < 1 or kernel_size < 1:
+            raise ValueError(
+                f"d_state={d_state} and kernel_size={kernel_size} must both be at least 1"
+            )
+        self.num_heads, self.kernel_size = num_heads, kernel_size
+        self.d_inner, self.d_state = d_inner, d_state
+        convolved = d_inner + 2 * d_state
+        self.widths = (d_inner, convolved, num_heads)
+        self.project = nn.Linear(d_model, sum(self.widths), bias=False)
+        limit = kernel_size**-0.5
+        self.convolution = nn.Parameter(torch.empty(convolved, kernel_size).uniform_(-limit, limit))
+        self.convolution_bias = nn.Parameter(torch.empty(convolved).uniform_(-limit, limit))
+        self.A_log = nn.Parameter(torch.empty(num_heads).uniform_(1, 16).log())
+        dt = torch.empty(num_heads).uniform_(math.log(0.001), math.log(0.1)).exp()
+        self.dt_bias = nn.Parameter(dt.expm1().log())
+        self.D = nn.Parameter(torch.ones(num_heads))
+        self.norm = nn.RMSNorm(d_inner, eps=1e-5)
+        self.output = nn.Linear(d_inner, d_model, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        valid: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        z, channels, dt = self.project(x).split(self.widths, dim=-1)
+        channels = causal_convolution(channels, self.convolution, self.convolution_bias)
+        inner, read, write, written, log_decay = self._parts(channels, dt)
+        mixed, _ = scalar.scan(read, write, written, log_decay)
+        return self._merge(mixed, inner, z)
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        window, memory = (None, None) if state is None else state
+        z, channels, dt = self.project(x).split(self.widths, dim=-1)
+        channels, window = convolution_step(
+            channels, self.convolution, self.convolution_bias, window
+        )
+        inner, read, write, written, log_decay = self._parts(channels, dt)
+        mixed, memory = scalar.step(read, write, written, log_decay, memory)
+        return self._merge(mixed, inner, z), (window, memory)
+
+    def state_size(self, length: int) -> int:
+        window = (self.d_inner + 2 * self.d_state) * (self.kernel_size - 1)
+        return window + self.d_inner * self.d_state
+
+    def _parts(self, channels: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Give x by heads, then what reads, what writes, what is written, and its log-decay."""
+        inner, write, read = F.silu(exact(channels)).split(
+            (self.d_inner, self.d_state, self.d_state), dim=-1
+        )
+        inner = rearrange(inner, "b s (h d) -> b h s d", h=self.num_heads)
+        read, write = (rearrange(part, "b s n -> b 1 s n") for part in (read, write))
+        dt = rearrange(F.softplus(exact(dt) + self.dt_bias), "b s h -> b h s")
+        log_decay = -dt * rearrange(self.A_log.exp(), "h -> h 1")
+        return inner, read, write, inner * rearrange(dt, "b h s -> b h s 1"), log_decay
+
+    def _merge(self, mixed: Tensor, inner: Tensor, z: Tensor) -> Tensor:
+        mixed = (mixed + inner * rearrange(self.D, "h -> h 1 1")).to(self.output.weight)
+        return self.output(self.norm(rearrange(mixed, "b h s d -> b s (h d)") * F.silu(z)))

@@ -1,0 +1,39 @@
+"""Restore a whole sequence from a damaged one: the denoising autoencoder."""
+
+from collections.abc import Sequence
+
+import torch
+
+from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.model.base import ENCODER
+from attnlab.objective.base import Objective, noise, require_positions
+
+
+class Denoising(Objective):
+    """Replaces a share of the tokens by others, and asks for all (Vincent et al. 2008, sec. 2.3).
+
+    A damaged token is drawn uniformly from the vocabulary; which ones are damaged is not told, so
+    the model must find them as well. A text that a person gives is read as it is.
+    """
+
+    arrangement = ENCODER
+
+    def __init__(self, dataset: Dataset, *, rate: float = 0.15) -> None:
+        super().__init__(dataset)
+        require_positions(dataset, "objective=denoising")
+        if not 0 < rate < 1:
+            raise ValueError(f"rate={rate} must be a share between 0 and 1")
+        self.rate = rate
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        return self.dataset.tokens
+
+    def ask(self, batch: Batch) -> Batch:
+        inputs, read = batch.inputs, batch.inputs
+        if batch.key is not None:
+            place, other = (noise(batch.key, inputs.shape[1], draw) for draw in range(2))
+            drawn = (other * len(self.dataset.tokens)).long()
+            read = torch.where(place < self.rate, drawn, inputs)
+        targets = inputs if batch.valid is None else inputs.where(batch.valid, IGNORE)
+        return Batch(read, targets, None, batch.valid)

@@ -1,0 +1,70 @@
+"""Answer a sequence with another one, token by token."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.model.base import ENCODER_DECODER
+from attnlab.objective.base import Objective
+
+BEGIN = "[BEGIN]"
+
+
+class Seq2Seq(Objective):
+    """An encoder reads the inputs, a decoder answers from left to right (Sutskever et al. 2014).
+
+    In training the decoder has the right tokens before it. `label_smoothing` spreads that share of
+    each target evenly over all outputs (Szegedy et al. 2016, sec. 7; Vaswani et al. 2017, sec. 5.4)
+    in training alone: losses that are reported have none.
+    """
+
+    arrangement = ENCODER_DECODER
+
+    def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(dataset)
+        if dataset.answer_length is None:
+            raise ValueError(
+                f"{type(dataset).__name__} has no answers that are sequences of their own; use "
+                "dataset=reversal, or another objective"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must be a share from 0, below 1")
+        self.label_smoothing = label_smoothing
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return [*self.dataset.tokens, BEGIN]
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        return self.inputs
+
+    @property
+    def max_length(self) -> int:
+        return max(self.dataset.max_length, self.dataset.answer_length or 0)
+
+    @property
+    def begin(self) -> int:
+        """The number of the token from which every answer begins."""
+        return len(self.dataset.tokens)
+
+    def ask(self, batch: Batch) -> Batch:
+        begin = torch.full_like(batch.targets[:, :1], self.begin)
+        prefix = torch.cat((begin, batch.targets[:, :-1]), dim=1)
+        # What stands after the end of an answer is asked nowhere.
+        prefix = prefix.masked_fill(prefix == IGNORE, self.begin)
+        return batch._replace(prefix=prefix)
+
+    def train_loss(
+        self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
+    ) -> Float[Tensor, ""]:
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            label_smoothing=self.label_smoothing,
+        )

@@ -1,0 +1,95 @@
+"""A sum of key-value products that fades by one factor per key channel and position.
+
+The state is S_t = diag(a_t) S_{t-1} + k_t v_t^T and the output o_t = S_t^T q_t, with
+a_t = exp(log_decay) in (0, 1]: gated linear attention (Yang et al. 2023, eq. 3).
+"""
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlab.recurrence.base import carry, exactly, join, kernel, split
+
+PAIRWISE = 4
+"""Positions whose pairs are weighed one by one, a number per channel."""
+
+
+def scan(
+    query: Float[Tensor, "batch head seq d_key"],
+    key: Float[Tensor, "batch head seq d_key"],
+    value: Float[Tensor, "batch head seq d_value"],
+    log_decay: Float[Tensor, "batch head seq d_key"],
+    state: Float[Tensor, "batch head d_key d_value"] | None = None,
+) -> tuple[Float[Tensor, "batch head seq d_value"], Float[Tensor, "batch head d_key d_value"]]:
+    """Give every output and the last state, in linear time (the chunked form, Yang et al., eq. 4).
+
+    Any decay is safe: see `_within`.
+    """
+    fused = kernel("gla", query)
+    if fused is None:
+        return _chunked(query, key, value, log_decay, state)
+    return fused(query, key, value, state, g=log_decay)
+
+
+@exactly
+def step(
+    query: Float[Tensor, "batch head 1 d_key"],
+    key: Float[Tensor, "batch head 1 d_key"],
+    value: Float[Tensor, "batch head 1 d_value"],
+    log_decay: Float[Tensor, "batch head 1 d_key"],
+    state: Float[Tensor, "batch head d_key d_value"] | None,
+) -> tuple[Float[Tensor, "batch head 1 d_value"], Float[Tensor, "batch head d_key d_value"]]:
+    """Give the output and the state of the next position (no state at the first)."""
+    written = rearrange(key, "b h 1 k -> b h k 1") * value
+    if state is None:
+        state = written
+    else:
+        state = rearrange(log_decay.exp(), "b h 1 k -> b h k 1") * state + written
+    return query @ state, state
+
+
+@exactly
+def _chunked(
+    query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    seq = query.shape[2]
+    query, key, value = split(query), split(key), split(value)
+    cumulated = split(log_decay).cumsum(dim=-2)
+    whole = cumulated[..., -1:, :]
+    left = key * (whole - cumulated).exp()
+    written = einsum(left, value, "b h n c k, b h n c v -> b h n k v")
+    kept = rearrange(whole.exp(), "b h n 1 k -> b h n k 1")
+    before, state = carry(written, kept, state)
+    out = _within(query, key, value, cumulated) + (query * cumulated.exp()) @ before
+    return join(out, seq), state
+
+
+def _within(query: Tensor, key: Tensor, value: Tensor, cumulated: Tensor) -> Tensor:
+    """Let each position of a chunk read those up to itself, the weights a sum over channels.
+
+    With G the sum of log-decays, a product of q exp(G) and k exp(-G) would overflow. So a chunk is
+    halved: the second half reads the first one with both counted from the border between them,
+    q exp(G - G_border) and k exp(G_border - G), where no exponent is positive. What remains are the
+    halves by themselves, and so on down to runs of `PAIRWISE` positions.
+    """
+    if query.shape[-2] == PAIRWISE:
+        return _pairwise(query, key, value, cumulated)
+    query, key, value, cumulated = (
+        rearrange(x, "b h ... (half c) d -> b h half ... c d", half=2)
+        for x in (query, key, value, cumulated)
+    )
+    border = cumulated[:, :, 0, ..., -1:, :]
+    later = query[:, :, 1] * (cumulated[:, :, 1] - border).exp()
+    earlier = key[:, :, 0] * (border - cumulated[:, :, 0]).exp()
+    across = einsum(later, earlier, "b h ... q d, b h ... k d -> b h ... q k") @ value[:, :, 0]
+    first, second = _within(query, key, value, cumulated).unbind(dim=2)
+    return torch.cat((first, second + across), dim=-2)
+
+
+def _pairwise(query: Tensor, key: Tensor, value: Tensor, cumulated: Tensor) -> Tensor:
+    query, later = (rearrange(x, "... q d -> ... q 1 d") for x in (query, cumulated))
+    key, earlier = (rearrange(x, "... k d -> ... 1 k d") for x in (key, cumulated))
+    future = torch.ones(PAIRWISE, PAIRWISE, dtype=torch.bool, device=query.device).triu(1)
+    share = (later - earlier).masked_fill(rearrange(future, "q k -> q k 1"), -torch.inf).exp()
+    return (query * key * share).sum(dim=-1) @ value

@@ -1,0 +1,274 @@
+"""Laws of the attention mixers with other knobs than their defaults, and what each promises."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from attnlab.mixer.additive import Additive
+from attnlab.mixer.base import Attention, Mixer
+from attnlab.mixer.differential import Differential
+from attnlab.mixer.grouped_query import GroupedQuery
+from attnlab.mixer.latent import Latent
+from attnlab.mixer.multihead import MultiHead
+from attnlab.mixer.single_head import SingleHead
+from attnlab.mixer.sliding_window import SlidingWindow
+from attnlab.position.alibi import ALiBi
+from attnlab.position.base import Position
+from attnlab.position.relative_bias import RelativeBias
+from attnlab.position.rope import RoPE
+from attnlab.tap import record
+
+Kind = TypeVar("Kind", bound=Attention)
+
+WIDTH, LENGTH = 16, 11
+
+
+class Absolute(Position):
+    """Tells each key by its own position, where our biases know the distance alone."""
+
+    marks = "bias"
+
+    def bias(self, num_heads: int, query_at: Tensor, key_at: Tensor, causal: bool) -> Tensor:
+        height = torch.arange(num_heads) + (3 * key_at[:, None]).sin()
+        return repeat(height, "k h -> h q k", q=len(query_at))
+
+
+POSITIONS = {
+    "none": Position,
+    "rope": RoPE,
+    "alibi": ALiBi,
+    "relative": RelativeBias,
+    "absolute": Absolute,
+}
+# Settings beside the defaults, which tests/model/test_laws.py runs over.
+MIXERS: dict[str, tuple[type[Attention], dict]] = {
+    "single_head": (SingleHead, {"query_key_norm": True, "bias": False}),
+    "multihead": (MultiHead, {"query_key_norm": True}),
+    "multi_query": (GroupedQuery, {"num_kv_heads": 1, "query_key_norm": True}),
+    "latent": (Latent, {"kv_rank": 5, "query_rank": 3, "d_rotary": 4}),
+    "window": (SlidingWindow, {"window": 3, "num_kv_heads": 2, "query_key_norm": True}),
+    "narrow": (SlidingWindow, {"window": 1}),
+    "differential": (Differential, {"num_heads": 4, "bias": False}),
+    "additive": (Additive, {"bias": False}),
+}
+
+
+def build(
+    kind: type[Kind], causal: bool, position: type[Position] = Position, layer: int = 1, **knobs
+) -> Kind:
+    """Build a mixer whose vectors of ones and zeros are drawn, so that they count."""
+    torch.manual_seed(3)
+    mixer = kind(WIDTH, position(WIDTH, LENGTH), causal, layer, **knobs).eval()
+    with torch.no_grad():
+        for weights in (*mixer.parameters(), *mixer.position.parameters()):
+            if weights.ndim == 1:
+                weights.uniform_(0.5, 1.5)
+    return mixer
+
+
+@pytest.fixture(params=[f"{m}, {p}" for m in MIXERS for p in POSITIONS])
+def make(request) -> Callable[[bool], Any]:
+    mixer, position = request.param.split(", ")
+    kind, knobs = MIXERS[mixer]
+    return lambda causal: build(kind, causal, POSITIONS[position], **knobs)
+
+
+def same(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs.to(ours), rtol=0, atol=1e-5)
+
+
+def padded(*lengths: int) -> Tensor:
+    return torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
+
+
+def test_steps_give_what_forward_gives_and_keep_what_they_say(make):
+    mixer, x = make(True), torch.randn(1, LENGTH, WIDTH)
+    state, steps = None, []
+    for at in range(LENGTH):
+        step, state = mixer.step(x[:, at : at + 1], at, state)
+        steps.append(step)
+        assert sum(t.numel() for t in tree_leaves(state)) == mixer.state_size(at + 1)
+    same(torch.cat(steps, dim=1), mixer(x))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_reaches_nobody_and_gets_nothing(make, causal):
+    mixer, x, valid = make(causal), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
+    for filler in (0.0, 9.0):
+        together = mixer(x.where(valid[..., None], filler), valid)
+        same(together[:1], mixer(x[:1]))
+        same(together[1:, :4], mixer(x[1:, :4]))
+        assert together[1, 4:].abs().max() == 0
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_who_looks_changes_neither_output_nor_gradient(make, causal):
+    mixer, valid = make(causal), padded(LENGTH, 4)
+    x = torch.randn(2, LENGTH, WIDTH, requires_grad=True)
+    silent = mixer(x, valid)
+    with record(mixer, "*pattern") as heard:
+        watched = mixer(x, valid)
+    same(watched, silent)
+    upstream = torch.randn_like(silent)
+    before, after = (torch.autograd.grad(out, x, upstream)[0] for out in (silent, watched))
+    same(after, before)
+    (pattern,) = heard.values()
+    same(pattern.sum(-1), torch.ones_like(pattern.sum(-1)))
+    assert pattern[1, ..., 4:].abs().max() == 0
+    if causal:
+        assert pattern.triu(1).abs().max() == 0
+
+
+def test_dropout_acts_in_training_alone(make):
+    mixer = make(False)
+    mixer.attend.dropout = 0.5
+    x = torch.randn(2, LENGTH, WIDTH)
+    assert torch.equal(mixer(x), mixer(x))
+    mixer.train()
+    assert not torch.allclose(mixer(x), mixer(x), atol=1e-3)
+
+
+def test_padding_behind_a_causal_sequence_costs_no_mask(monkeypatch):
+    given = []
+
+    def spy(*args, **kwargs):
+        given.append(args[3])
+        return fused(*args, **kwargs)
+
+    fused = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    x, valid = torch.randn(2, 80, WIDTH), torch.ones(2, 80, dtype=torch.bool)
+    build(MultiHead, True)(x, valid)
+    build(MultiHead, False)(x, valid)
+    assert [mask is None for mask in given] == [True, False]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_shared_keys_are_repeated_ones(num_kv_heads, causal):
+    shared = build(GroupedQuery, causal, RoPE, num_kv_heads=num_kv_heads)
+    whole = build(MultiHead, causal, RoPE)
+    with torch.no_grad():
+        whole.output.load_state_dict(shared.output.state_dict())
+        for name in ("weight", "bias"):
+            rows = getattr(shared.query_key_value, name)
+            query, key, value = rows.split(shared.widths)
+            key, value = (
+                rearrange(part, "(h d) ... -> h d ...", h=num_kv_heads)
+                .repeat_interleave(4 // num_kv_heads, 0)
+                .flatten(0, 1)
+                for part in (key, value)
+            )
+            getattr(whole.query_key_value, name).copy_(torch.cat((query, key, value)))
+    for length in (LENGTH, 90):
+        x = torch.randn(2, length, WIDTH)
+        same(shared(x), whole(x))
+
+
+def test_both_patterns_of_a_differential_head_have_its_bias():
+    mixer = build(Differential, True, ALiBi, num_heads=4)
+    with torch.no_grad():
+        mixer.query.weight.zero_()
+        mixer.query.bias.zero_()
+    with record(mixer, "*scores") as heard:
+        mixer(torch.randn(1, LENGTH, WIDTH))
+    scores = rearrange(heard["attend.scores"], "1 (h two) q k -> two h q k", two=2)
+    assert torch.equal(*scores)
+    assert scores[0, :, 5, 4].tolist() == [-(2.0**-2), -(2.0**-4), -(2.0**-6), -(2.0**-8)]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize(("length", "window"), [(5, 3), (12, 3), (13, 3), (14, 3), (9, 1), (30, 7)])
+def test_a_window_is_attention_under_a_band(length, window, position, causal):
+    windowed = build(SlidingWindow, causal, POSITIONS[position], window=window)
+    whole = build(MultiHead, causal, POSITIONS[position])
+    whole.load_state_dict(windowed.state_dict())
+    at = torch.arange(length)
+    distance = at[:, None] - at
+    outside = (distance.abs() >= window) | (causal & (distance < 0))
+    x = torch.randn(2, length, WIDTH)
+    with torch.no_grad():
+        query, key, value = whole.project(x, at)
+        bias = whole.position.bias(4, at, at, causal)
+        mask = torch.zeros(4, length, length) if bias is None else bias
+        scores = query @ key.mT / 2 + mask.masked_fill(outside, -torch.inf)
+        expected = whole.merge(scores.softmax(-1) @ value)
+    same(windowed(x), expected)
+
+
+class Largest(TorchDispatchMode):
+    """Note how many numbers the largest tensor has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = (t.untyped_storage().nbytes() // t.element_size() for t in tree_leaves(out))
+        self.numbers = max(self.numbers, *made, 0)
+        return out
+
+
+@pytest.mark.parametrize("position", [Position, ALiBi])
+@pytest.mark.parametrize("causal", [True, False])
+def test_memory_of_a_window_is_linear_in_the_length(causal, position):
+    def largest(length: int) -> int:
+        with torch.no_grad(), Largest() as seen:
+            build(SlidingWindow, causal, position, window=4)(torch.randn(1, length, WIDTH))
+        return seen.numbers
+
+    assert largest(800) == 2 * largest(400)
+
+
+def test_a_latent_state_is_smaller_than_keys_and_values():
+    mixer, whole = build(Latent, True), build(MultiHead, True)
+    assert (mixer.kv_rank, mixer.d_rotary) == (8, 2)
+    assert (mixer.state_size(10), whole.state_size(10)) == (100, 320)
+
+
+@pytest.mark.parametrize("name", [name for name in MIXERS if MIXERS[name][0] is not SlidingWindow])
+def test_to_read_oneself_is_to_mix(name):
+    kind, knobs = MIXERS[name]
+    mixer, x, valid = build(kind, False, **knobs), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
+    read, state = mixer.read(x, x, valid)
+    same(read[valid], mixer(x, valid)[valid])
+    same(mixer.read(x, x, valid, state)[0], read)
+    assert sum(t.numel() for t in tree_leaves(state)) == 2 * mixer.state_size(LENGTH)
+
+
+def test_what_cannot_read_another_sequence_says_so():
+    assert SlidingWindow.read is Mixer.read
+    with pytest.raises(ValueError, match="SlidingWindow mixes one sequence"):
+        build(SlidingWindow, False).read(torch.randn(1, 2, WIDTH), torch.randn(1, 3, WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("kind", "knobs", "words"),
+    [
+        (GroupedQuery, {"num_heads": 3}, "num_heads=3"),
+        (GroupedQuery, {"num_kv_heads": 3}, "num_kv_heads=3 must divide num_heads=4"),
+        (GroupedQuery, {"num_kv_heads": 0}, "num_kv_heads=0"),
+        (SlidingWindow, {"window": 0}, "window=0"),
+        (Differential, {"num_heads": 16}, "num_heads=16"),
+        (Latent, {"num_heads": 5}, "num_heads=5"),
+        (Latent, {"kv_rank": 0}, "kv_rank=0"),
+        (Latent, {"query_rank": 0}, "query_rank=0"),
+        (Latent, {"d_rotary": 0}, "d_rotary=0"),
+    ],
+)
+def test_an_impossible_attention_is_refused_in_words(kind, knobs, words):
+    with pytest.raises(ValueError, match=words):
+        build(kind, True, **knobs)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in MIXERS.values()])
+def test_every_attention_tells_the_position_how_many_heads_it_has(kind):
+    mixer = kind(WIDTH, RelativeBias(WIDTH, LENGTH), True)
+    assert mixer.position.table.shape[1] == mixer.num_heads

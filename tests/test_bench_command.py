@@ -1,0 +1,258 @@
+"""`attnlab bench`, from the words that are typed to the files that it writes."""
+
+import json
+import os
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from attnlab import measure
+from attnlab.cli import main
+from attnlab.commands import bench as command
+from attnlab.figures import base, scaling
+from attnlab.mixer.multihead import MultiHead
+from attnlab.runs import write
+
+SMALL = (
+    *("model.d_model=16", "model.num_layers=1", "trainer.threads=1", "trainer.accelerator=cpu"),
+    *("--lengths", "8", "4", "--tokens", "16", "--rounds", "2"),
+)
+ARMS = "model/mixer=multihead,min_lstm"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Any clock will do for what is tested here."""
+    monkeypatch.setattr(measure, "take_turns", partial(measure.take_turns, least=0.0))
+
+
+def bench(*words: str) -> int:
+    return main(["bench", *words])
+
+
+def test_json_is_one_object_of_the_documented_form(capsys):
+    assert bench(ARMS, *SMALL, "--format", "json") == 0
+    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert set(shown) == {
+        *("schema", "date", "machine", "least_seconds", "tokens", "rounds", "arms"),
+    }
+    assert shown["schema"] == 1
+    assert set(shown["machine"]) == {"device", "threads", "torch", "matmul_precision"}
+    assert shown["machine"]["torch"] == torch.__version__
+    assert shown["machine"]["threads"] == 1
+    assert [arm["name"] for arm in shown["arms"]] == ["multihead", "min_lstm"]
+    for arm in shown["arms"]:
+        assert set(arm) == {
+            *("name", "overrides", "precision", "parameters", "active_parameters", "modes")
+        }
+        assert arm["overrides"][0] == f"model/mixer={arm['name']}"
+        assert list(arm["modes"]) == ["forward", "backward", "decode"]
+        for mode, found in arm["modes"].items():
+            assert set(found["exponents"]) == {"time", "memory", "flops"}
+            assert [row["length"] for row in found["lengths"]] == [4, 8]
+            assert [row["batch"] for row in found["lengths"]] == (
+                [1, 1] if mode == "decode" else [4, 2]
+            )
+            for row in found["lengths"]:
+                assert set(row) == {
+                    *("length", "batch", "seconds", "low", "high", "rounds"),
+                    *("tokens_per_second", "peak_bytes", "flops", "state_size"),
+                }
+                assert row["low"] <= row["seconds"] <= row["high"]
+                read = row["batch"] * (1 if mode == "decode" else row["length"])
+                assert row["tokens_per_second"] == pytest.approx(read / row["seconds"])
+                assert len(row["rounds"]) == 2
+
+
+def test_the_table_fits_80_columns_and_has_every_arm_length_and_mode(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert bench(ARMS, *SMALL) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for mode in ("forward", "backward", "decode"):
+        part = shown[shown.index(f"{mode}: ") :].split("\n\n")[0]
+        for arm in ("multihead", "min_lstm"):
+            rows = part[part.index(arm) :].splitlines()[:3]
+            assert rows[0].split()[1] == "4"
+            assert [row.split()[0] for row in rows[1:]] == ["8", "power"]
+
+
+def test_the_files_say_what_was_printed_and_nothing_else_is_left(tmp_path, capsys):
+    place = tmp_path / "a" / "b"
+    assert bench(ARMS, *SMALL, "--format", "json", "-o", str(place)) == 0
+    assert {path.name for path in place.iterdir()} == {"bench.json", "bench.svg", "bench.png"}
+    assert (place / "bench.json").read_text() == capsys.readouterr().out
+    assert "min_lstm" in (place / "bench.svg").read_text()
+    with Image.open(place / "bench.png") as image:
+        assert image.width > image.height > 400
+    assert bench(*SMALL, "--modes", "forward", "-o", str(place)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(place)
+    assert "min_lstm" not in (place / "bench.svg").read_text()
+
+
+def test_a_long_name_is_folded_and_no_number_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert bench("model/mixer=selective_state_space", *SMALL, "--modes", "decode") == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    (row,) = (line.split() for line in shown.splitlines() if line.split()[:1] == ["8"])
+    # Length, time, its spread, tokens, memory, FLOPs and state, some with a unit.
+    assert len(row) >= 7
+
+
+@pytest.mark.parametrize(
+    ("jobs", "names"),
+    [
+        ([[]], ["default"]),
+        ([["trainer.threads=1"]], ["default"]),
+        ([["variant=lstm", "trainer.threads=1"]], ["lstm"]),
+        ([["variant=lstm", "size=medium"], ["variant=moe", "size=medium"]], ["lstm", "moe"]),
+        (
+            [
+                ["model/mixer=lstm", "model.num_layers=1"],
+                ["model/mixer=lstm", "model.num_layers=2"],
+            ],
+            ["1", "2"],
+        ),
+        (
+            [["model/mixer=lstm", "model.num_layers=1"], ["model/mixer=a/b", "model.num_layers=2"]],
+            ["mixer=lstm num_layers=1", "mixer=a/b num_layers=2"],
+        ),
+        (
+            [
+                ["model.dropout=0", "model.block.dropout=.1"],
+                ["model.dropout=.1", "model.block.dropout=0"],
+            ],
+            ["model.dropout=0 model.block.dropout=.1", "model.dropout=.1 model.block.dropout=0"],
+        ),
+    ],
+)
+def test_an_arm_is_called_by_what_sets_it_apart(jobs, names):
+    assert command._names(jobs, "default") == names
+
+
+def test_precision_may_differ_between_arms(capsys):
+    assert bench("trainer.precision=64-true,bf16-mixed", *SMALL, "--format", "json") == 0
+    double, mixed = json.loads(capsys.readouterr().out)["arms"]
+    assert (double["precision"], mixed["precision"]) == ("64-true", "bf16-mixed")
+    double_bytes, mixed_bytes = (
+        arm["modes"]["backward"]["lengths"][0]["peak_bytes"] for arm in (double, mixed)
+    )
+    assert double_bytes > 1.5 * mixed_bytes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lengths", "8", "1"], "at least 2 tokens"),
+        (["--rounds", "0"], "--rounds 0 must be at least 1"),
+        (["--tokens", "0"], "--tokens 0 must be at least 1"),
+        (["model/mixer=multihaed,lstm"], "did you mean `multihead`"),
+        (["model.mixer.num_heads=3,5"], "num_heads=5"),
+        (["variant=multihead,lstm_attention"], "a causal stack has none"),
+        (["seed=0,1"], "are the same model and precision"),
+        (["trainer.threads=1,2"], "all arms share one"),
+        (["--config-dir", "nowhere"], "is not a directory"),
+    ],
+)
+def test_a_wrong_request_exits_2_says_why_and_measures_nothing(
+    words, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(measure, "measure", None)
+    assert bench(*words, "-o", str(tmp_path / "out")) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(measure, "measure", None)
+    assert bench("-o", str(tmp_path / "file" / "out")) == 2
+    assert "is a file, not a directory" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert bench("-o", str(tmp_path / "out")) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_step_is_refused_where_decoding_is_asked_for(capsys, monkeypatch):
+    def refuse(self: MultiHead, length: int) -> int:
+        raise ValueError("MultiHead cannot run step by step")
+
+    monkeypatch.setattr(MultiHead, "state_size", refuse)
+    assert bench(ARMS, *SMALL) == 2
+    assert "multihead cannot run step by step; leave decode out" in capsys.readouterr().err
+    assert bench(ARMS, *SMALL, "--modes", "forward", "--format", "json") == 0
+    first, second = json.loads(capsys.readouterr().out)["arms"]
+    assert first["modes"]["forward"]["lengths"][0]["state_size"] is None
+    assert second["modes"]["forward"]["lengths"][0]["state_size"] == 16
+
+
+def test_an_interrupted_bench_exits_130_and_leaves_no_file(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure.Reader, "flops", interrupt)
+        assert bench(*SMALL, "-o", str(out)) == 130
+    assert not out.exists()
+    monkeypatch.setattr(base, "png", interrupt)
+    assert bench(*SMALL, "-o", str(out)) == 130
+    assert not out.exists()
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNLAB_FAULT", "file.write:full:1")
+    write._passed.clear()
+    assert bench(*SMALL, "-o", str(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def point(length: int, value: float) -> scaling.Point:
+    return scaling.Point(length, value, 0.9 * value, 1.1 * value)
+
+
+def test_a_figure_has_every_point_and_its_legend_follows_the_lines():
+    lines = [
+        scaling.Line("flat", "0.00 ± .01", [point(n, 5.0) for n in (8, 16, 32)]),
+        scaling.Line("steep", "2.00 ± .01", [point(n, n**2 / 100) for n in (8, 16, 32)]),
+        scaling.Line("lost", "", []),
+    ]
+    panels = [scaling.Panel("Forward", "ms", lines), scaling.Panel("Decode", "ms", lines[:1])]
+    spec = scaling.scaling(panels).to_dict()
+    first, second = spec["concat"]
+    drawn = spec["datasets"][first["data"]["name"]]
+    assert [(row["length"], row["value"]) for row in drawn] == [
+        *((8, 0.64), (16, 2.56), (32, 10.24), (8, 5), (16, 5), (32, 5)),
+    ]
+    colour = first["layer"][1]["encoding"]["color"]["scale"]
+    assert colour["domain"] == ["2.00 ± .01\N{EN SPACE}steep", "0.00 ± .01\N{EN SPACE}flat"]
+    assert colour["range"] == [base.VARIANTS[1], base.VARIANTS[0]]
+    assert second["layer"][1]["encoding"]["color"]["scale"]["range"] == [base.VARIANTS[0]]
+    assert base.png(scaling.scaling(panels), scale=1).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("values", [[3.3], [3.3, 3.4], [1e-4, 1e4], [2.0, 50.0]])
+def test_an_axis_is_wider_than_noise_and_has_a_few_round_ticks(values):
+    lowest, highest = scaling._frame(values)
+    assert lowest < min(values) <= max(values) < highest
+    assert highest / lowest >= scaling.LEAST_RANGE
+    ticks = scaling._ticks(lowest, highest)
+    assert 2 <= len(ticks) <= 9
+    assert all(lowest <= tick <= highest for tick in ticks)
+    assert all(float(f"{tick:.2g}") == tick for tick in ticks)
+
+
+def test_the_commands_modes_are_those_that_are_measured():
+    assert list(command.TITLES) == list(measure.MODES)
+
+
+def test_every_precision_of_the_trainer_can_be_measured():
+    from attnlab.training import CHOICES
+
+    assert set(measure.PRECISIONS) == set(CHOICES["precision"])

@@ -1,0 +1,285 @@
+"""The vectors of a run's tokens: which are alike, where they lie, and the files they fill."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from attnlab.cli import main
+from attnlab.config import Config
+from attnlab.errors import RequestError
+from attnlab.evidence.embeddings import Embeddings, principal
+from attnlab.figures.base import png, svg
+from attnlab.figures.embeddings import FRAME, HEIGHT, WIDTH, page, plane
+from attnlab.trained import Trained
+from tests.untrained import offered
+
+SQUARE = Embeddings(
+    ["east", "north", "far east", "west", "north-east"],
+    torch.tensor([[1.0, 0], [0, 2], [5, 0.5], [-3, 0], [2, 2]]),
+)
+
+
+@pytest.fixture(scope="module")
+def once(composed) -> Callable[..., Config]:
+    return cache(composed)
+
+
+@pytest.fixture
+def offer(once, monkeypatch) -> Callable[..., Trained]:
+    return offered(once, monkeypatch)
+
+
+def test_neighbours_point_the_same_way_whatever_their_length():
+    found = SQUARE.neighbours("east", 3)
+    assert [token for token, _ in found] == ["far east", "north-east", "north"]
+    expected = [5 / 25.25**0.5, 0.5**0.5, 0]
+    assert [cosine for _, cosine in found] == pytest.approx(expected, abs=1e-6)
+    assert len(SQUARE.neighbours("west", 99)) == 4
+    assert SQUARE.neighbours("west")[-1] == ("east", pytest.approx(-1))
+
+
+def test_what_is_no_token_is_refused_with_near_ones():
+    with pytest.raises(RequestError, match=r"no token 'nort' \(near: north"):
+        SQUARE.neighbours("nort")
+    with pytest.raises(RequestError, match=r"no token 'zzz' \(near: none\)"):
+        SQUARE.neighbours("zzz")
+    with pytest.raises(RequestError, match="count=0"):
+        SQUARE.neighbours("west", 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_components_are_eigenvectors_of_the_covariance(seed):
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(40, 6)) @ random.normal(size=(6, 6)) + 7
+    places, shares = principal(torch.from_numpy(vectors))
+    values, directions = np.linalg.eigh(np.cov(vectors.T))
+    assert shares.tolist() == pytest.approx((values[::-1] / values.sum())[:2].tolist())
+    for which in range(2):
+        direction = directions[:, -1 - which]
+        direction = direction * np.sign(direction[np.abs(direction).argmax()])
+        expected = (vectors - vectors.mean(axis=0)) @ direction
+        assert places[:, which].tolist() == pytest.approx(expected.tolist())
+
+
+def test_what_has_no_plane_is_refused_and_one_point_has_no_variance():
+    with pytest.raises(ValueError, match="2 components need"):
+        principal(torch.ones(5, 1))
+    same, none = principal(torch.ones(5, 3))
+    assert not same.any()
+    assert not none.any()
+
+
+def test_a_run_gives_the_vectors_that_its_model_reads(offer):
+    run = offer("objective=masked", "evidence=none")
+    tokens, vectors = run.embeddings.tokens, run.embeddings.vectors
+    assert tokens == [*run.dataset.tokens, "[MASK]"]
+    embedded = run.model(torch.arange(9)[None])
+    assert len(embedded) == 2
+    assert torch.equal(vectors, run.model.get_parameter("embedding.weight"))
+
+
+def drawn(count: int, spread: float = 1.0):
+    random = np.random.default_rng(0)
+    tokens = [f"token{n:03}"[: 4 + n % 5] + str(n) for n in range(count)]
+    places = random.normal(size=(count, 2)) * [spread, 1]
+    return tokens, places, plane(tokens, places, [0.4, 0.25], "<run>")
+
+
+def test_every_point_is_where_it_is_and_distances_can_be_compared():
+    tokens, places, figure = drawn(30, spread=9.0)
+    spec = figure.to_dict()
+    data = spec["data"]["values"]
+    assert [row["token"] for row in data] == tokens
+    assert [row["x"] for row in data] == pytest.approx(places[:, 0], abs=1e-6)
+    assert [row["y"] for row in data] == pytest.approx(places[:, 1], abs=1e-6)
+    encoding = spec["layer"][0]["encoding"]
+    spans = [np.diff(encoding[axis]["scale"]["domain"])[0] for axis in ("x", "y")]
+    assert spans / FRAME == pytest.approx([spans[0] / FRAME[0]] * 2)
+    titles = [encoding[axis]["title"] for axis in ("x", "y")]
+    assert titles == [
+        "first component (40% of the variance)",
+        "second component (25% of the variance)",
+    ]
+
+
+@pytest.mark.parametrize("count", [12, 200, 1500])
+def test_no_name_hides_another_or_a_point(count):
+    tokens, _, figure = drawn(count)
+    spec = figure.to_dict()
+    data = spec["data"]["values"]
+    scales = spec["layer"][0]["encoding"]
+    low, high = (
+        np.array([scales[axis]["scale"]["domain"][end] for axis in ("x", "y")]) for end in (0, 1)
+    )
+
+    def pixel(x: float, y: float) -> np.ndarray:
+        share = (np.array([x, y]) - low) / (high - low)
+        return share * FRAME * [1, -1] + [0, FRAME[1]]
+
+    boxes, points = [], [pixel(row["x"], row["y"]) for row in data]
+    for row in data:
+        if "align" in row:
+            x, y = pixel(row["name_x"], row["name_y"])
+            width = WIDTH * len(row["token"])
+            left = x - {"left": 0, "right": width, "center": width / 2}[row["align"]]
+            boxes.append((left, y - HEIGHT / 2, left + width, y + HEIGHT / 2))
+    for at, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0
+        assert right <= FRAME[0]
+        others = boxes[:at] + boxes[at + 1 :]
+        assert not any(
+            o[0] < right and left < o[2] and o[1] < bottom and top < o[3] for o in others
+        )
+        assert not any(left < x < right and top < y < bottom for x, y in points)
+    named = [row["token"] for row in data if "align" in row]
+    subtitle = spec["title"].get("subtitle")
+    if count == 12:
+        assert named == tokens
+        assert not subtitle
+    else:
+        assert len(named) > 60
+        assert subtitle == f"{len(named)} of {count} tokens have room for their name"
+
+
+def test_of_several_names_for_one_place_the_first_is_written():
+    places = np.array([[0.0, 0.0]] * 9 + [[1.0, 1.0]])
+    spec = plane([f"the {n}th of many" for n in range(10)], places, [1.0, 0.0], "").to_dict()
+    data = spec["data"]["values"]
+    assert [at for at, row in enumerate(data) if "align" in row] == [0, 9]
+    assert plane(["alone"], places[:1], [0.0, 0.0], "").to_dict()["data"]["values"][0]["align"]
+
+
+def test_a_page_needs_nothing_else_and_no_token_ends_its_script():
+    tokens = ["</script><b>", "<!--", "&amp;", "plain"]
+    figure = plane(tokens, np.random.default_rng(0).normal(size=(4, 2)), [0.5, 0.5], "run")
+    text = page(figure, "run")
+    assert text.count("</script>") == 2
+    assert "<!--" not in text
+    written = re.search(r'vegaEmbed\("#figure", (.*), \{actions', text)
+    assert written is not None
+    assert json.loads(written[1]) == json.loads(json.dumps(figure.to_dict()))
+    assert not re.search(r'(src|href)="http', text)
+    assert "plain" in svg(figure)
+    assert png(figure, scale=1).startswith(b"\x89PNG")
+
+
+def test_the_table_names_the_most_frequent_tokens_and_fits_80_columns(offer, capsys, monkeypatch):
+    run = offer("dataset=pronoun")
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], ["-k", "11"]):
+        assert main(["embed", "untrained", *words]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert lines[3].split()[0] == "the"
+    assert main(["embed", "untrained", "--neighbours", "street", "-k", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines[3:]]
+    assert shown == [token for token, _ in run.embeddings.neighbours("street", 4)]
+
+
+def test_json_has_the_cosines(offer, capsys):
+    run = offer("dataset=pronoun")
+    assert main(["embed", "untrained", "--neighbours", "street", "--format", "json"]) == 0
+    near = run.embeddings.neighbours("street", 10)
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
+        "run": "untrained",
+        "step": 7,
+        "neighbours": [
+            {"token": "street", "near": [{"token": t, "cosine": c} for t, c in near]},
+        ],
+    }
+    assert main(["embed", "untrained", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["neighbours"]
+    assert [len(one["near"]) for one in found] == [3] * 12
+
+
+@pytest.fixture(scope="module")
+def of_bytes(tmp_path_factory) -> tuple[str, ...]:
+    text = tmp_path_factory.mktemp("text") / "text.txt"
+    text.write_text("to be,\tor not\u00a0to be?\n" * 60)
+    return ("dataset=text", f"dataset.path={text}", "dataset.length=8", "evidence=none")
+
+
+def test_control_characters_are_shown_and_found_by_what_is_shown(offer, of_bytes, capsys):
+    offer(*of_bytes, "dataset/tokenizer=bytes")
+    for name in ("\n", "\\n", "\u21b5"):
+        assert main(["embed", "untrained", "--neighbours", name]) == 0
+        assert "nearest to \u21b5, by" in capsys.readouterr().out
+    assert main(["embed", "untrained", "--neighbours", "\\x00", "-k", "255"]) == 0
+    shown = capsys.readouterr().out
+    assert "nearest to \\x00, by" in shown
+    assert "\\x1b" in shown
+    assert all(character.isprintable() for character in shown.replace("\n", ""))
+    assert len(shown.splitlines()) == 3 + 255
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "characters"])
+def test_exports_hold_every_token_and_vector(offer, of_bytes, tmp_path, capsys, tokenizer):
+    run = offer(*of_bytes, f"dataset/tokenizer={tokenizer}")
+    vectors = run.embeddings.vectors.detach().numpy()
+    read = {}
+    for ending, delimiter in ((".csv", ","), (".tsv", "\t"), (".npz", "")):
+        path = tmp_path / f"vectors{ending}"
+        assert main(["embed", "untrained", "--export", str(path)]) == 0
+        assert capsys.readouterr().out == f"{path}\n"
+        if delimiter:
+            header, *rows = csv.reader(path.read_text().splitlines(), delimiter=delimiter)
+            assert header == ["token", *map(str, range(16))]
+            tokens, numbers = [r[0] for r in rows], [list(map(float, r[1:])) for r in rows]
+        else:
+            content = np.load(path)
+            tokens, numbers = content["tokens"].tolist(), content["vectors"]
+        assert np.array_equal(np.array(numbers, np.float32), vectors)
+        read[ending] = tokens
+    assert read[".csv"] == read[".tsv"] == read[".npz"]
+    assert len(set(read[".csv"])) == len(run.dataset.tokens)
+    assert {"\\n", "\\t", " ", "t"} <= set(read[".csv"])
+
+
+@pytest.mark.parametrize("ending", ["html", "png", "svg"])
+def test_a_projection_is_written_beside_an_export(offer, tmp_path, capsys, ending):
+    offer("dataset=pronoun")
+    picture, table = tmp_path / f"plane.{ending}", tmp_path / "vectors.npz"
+    words = ["--project", str(picture), "--export", str(table)]
+    assert main(["embed", "untrained", *words]) == 0
+    assert capsys.readouterr().out == f"{picture}\n{table}\n"
+    content = picture.read_bytes()
+    if ending == "png":
+        assert content.startswith(b"\x89PNG")
+    else:
+        assert b"of the variance" in content
+        assert b"street" in content
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--neighbours", "streat"], "there is no token 'streat' (near: street"),
+        (["-k", "0"], "-k 0 must be at least 1"),
+        (["--project", "plane.pdf"], "must end in one of .html, .png, .svg"),
+        (["--export", "vectors"], "must end in one of .npz, .csv, .tsv"),
+        (["--export", "nowhere/vectors.csv"], "no file can be written there"),
+        (["--export", "v.csv", "--format", "json"], "choose one"),
+        (["--project", "p.svg"], "--project: 2 components need"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused_in_words(
+    offer, capsys, monkeypatch, tmp_path, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    run = offer("dataset=pronoun", "variant=lstm")
+    if words == ["--project", "p.svg"]:
+        table = run.model.get_submodule("embedding")
+        table.weight = torch.nn.Parameter(table.weight[:, :1])  # pyright: ignore
+    assert main(["embed", "untrained", *words]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert not list(tmp_path.iterdir())

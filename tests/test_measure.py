@@ -1,0 +1,287 @@
+"""What is measured is what the arms do: their turns, their bytes, and how both grow."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attnlab.measure import (
+    NUM_TOKENS,
+    PRECISIONS,
+    Arm,
+    Cell,
+    exponents,
+    fit,
+    measure,
+    peak,
+    state_size,
+    take_turns,
+)
+from attnlab.model.base import DECODER, Model
+from attnlab.model.cost import flops
+
+
+class Clock:
+    """Stands still unless work is done, and notes when it was read."""
+
+    def __init__(self) -> None:
+        self.now, self.read = 0.0, []
+
+    def __call__(self) -> float:
+        self.read.append(self.now)
+        return self.now
+
+
+class Slow(Model):
+    """Takes `takes(batch, length)` seconds of a clock to read, and notes what it was given."""
+
+    def __init__(self, clock: Clock, takes: Callable[[int, int], float]) -> None:
+        super().__init__()
+        self.arrangement, self.clock, self.takes = DECODER, clock, takes
+        self.embedding, self.head = nn.Embedding(NUM_TOKENS, 4), nn.Linear(4, NUM_TOKENS)
+        self.read: list[tuple[int, int]] = []
+        self.stepped: list[int] = []
+        self.seen: list[tuple[bool, bool, torch.dtype]] = []
+
+    def encode(self, inputs: Any, valid: Any = None, prefix: Any = None) -> Any:
+        self.read.append((len(inputs), inputs.shape[1]))
+        self.clock.now += self.takes(len(inputs), inputs.shape[1])
+        made = self.head(self.embedding(inputs))
+        self.seen.append((self.training, made.requires_grad, made.dtype))
+        return self.embedding(inputs), {}
+
+    def step(self, inputs: Any, at: int, state: Any = None) -> Any:
+        assert len(inputs) == 1
+        assert (state or 0) == at, "a step that does not follow the one before"
+        self.stepped.append(at)
+        self.clock.now += self.takes(1, at + 1)
+        made = self.head(self.embedding(inputs))
+        self.seen.append((self.training, made.requires_grad, made.dtype))
+        return made, at + 1
+
+    def state_size(self, length: int) -> int | None:
+        return 1
+
+
+def slow(clock: Clock, name: str, power: int, precision: str = "32-true") -> Arm:
+    return Arm(name, Slow(clock, lambda batch, length: 1e-4 * batch * length**power), precision)
+
+
+def test_a_batch_has_the_same_tokens_at_every_length_and_one_sequence_at_least():
+    clock = Clock()
+    arm = slow(clock, "linear", 1)
+    cells = list(measure([arm], [8, 4, 64, 4], ["forward"], tokens=32, rounds=2, clock=clock))
+    assert [(cell.length, cell.batch) for cell in cells] == [(4, 8), (8, 4), (64, 1)]
+    assert isinstance(arm.model, Slow)
+    # Beside the batches, one sequence to count its FLOPs.
+    assert {*arm.model.read} == {(8, 4), (4, 8), (1, 64), (1, 4), (1, 8)}
+
+
+def test_the_exponent_is_that_of_the_time_of_one_sequence():
+    clock = Clock()
+    arms = [slow(clock, "linear", 1), slow(clock, "square", 2)]
+    modes = ["forward", "backward", "decode"]
+    cells = list(measure(arms, [4, 8, 16, 32, 64], modes, tokens=32, rounds=2, clock=clock))
+    for mode in modes:
+        for name, power in (("linear", 1), ("square", 2)):
+            found = exponents([c for c in cells if (c.arm, c.mode) == (name, mode)])["time"]
+            assert found is not None
+            assert found == pytest.approx((power, 0), abs=1e-6)
+
+
+def test_arms_take_turns_and_each_round_begins_with_the_next():
+    clock, order = Clock(), []
+
+    def work(name: str, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            order.append(name)
+            clock.now += seconds * (1 if order.count(name) > 1 else 100)
+
+        return run
+
+    takes = {"a": 1.0, "b": 0.3, "c": 0.1}
+    works = {name: work(name, seconds) for name, seconds in takes.items()}
+    times = take_turns(works, 3, clock, least=0.05)
+    # One call warms up and one is long enough; then come the rounds.
+    assert "".join(order) == "aabbcc" + "abc" + "bca" + "cab"
+    for name, seconds in takes.items():
+        assert times[name] == pytest.approx([seconds] * 3)
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 0.012, 0.03])
+def test_a_timing_takes_at_least_as_long_as_was_asked(seconds):
+    clock = Clock()
+
+    def work() -> None:
+        clock.now += seconds
+
+    (times,) = take_turns({"quick": work}, 3, clock, least=0.02).values()
+    for began, ended in zip(clock.read[-6::2], clock.read[-5::2], strict=True):
+        assert 0.02 <= ended - began < 0.05
+    assert times == pytest.approx([seconds] * 3)
+
+
+def test_a_fit_is_that_of_numpy_with_its_standard_error():
+    random = np.random.default_rng(0)
+    lengths = [512, 1024, 2048, 4096, 8192]
+    values = [3.0 * n**1.3 * math.exp(random.normal(0, 0.1)) for n in lengths]
+    found = fit(lengths, values)
+    slope, covariance = np.polyfit(np.log(lengths), np.log(values), 1, cov=True)
+    assert found is not None
+    assert found == pytest.approx((slope[0], covariance[0, 0] ** 0.5))
+
+
+def test_two_lengths_have_no_error_and_one_has_no_exponent():
+    assert fit([2, 4], [1.0, 8.0]) == pytest.approx((3.0, None))
+    assert fit([2], [1.0]) is None
+
+
+@pytest.mark.parametrize("n", [64, 300])
+def test_peak_memory_of_a_product_and_a_softmax_is_that_of_their_results(n):
+    query, key = torch.randn(n, 16), torch.randn(16, n)
+    assert peak(lambda: query @ key) == 4 * n * n
+    assert peak(lambda: (query @ key).softmax(dim=-1)) == 2 * 4 * n * n
+    # The second result is dropped before the third is there.
+    assert peak(lambda: (query @ key).exp().exp()) == 2 * 4 * n * n
+
+
+def test_peak_memory_of_a_backward_pass_holds_what_was_saved():
+    x, upstream = torch.randn(100, 100, requires_grad=True), torch.ones(100, 100)
+
+    def work() -> None:
+        # Three results are saved for the way back; there a gradient is made of another one.
+        x.exp().exp().exp().backward(upstream)
+        x.grad = None
+
+    assert peak(work) == 5 * 4 * 100 * 100
+    assert peak(work) == peak(work)
+
+
+def test_peak_memory_leaves_out_what_is_made_once():
+    kept: dict[str, torch.Tensor] = {}
+
+    def work() -> torch.Tensor:
+        kept.setdefault("mask", torch.ones(1000))
+        return kept["mask"].exp()
+
+    assert peak(work) == 4 * 1000
+
+
+def test_memory_of_a_recurrence_is_linear_and_that_of_explicit_attention_is_not(composed):
+    def memory(mixer: str) -> float:
+        words = (f"model/mixer={mixer}", "model/ffn=none", "model.d_model=16", "model.num_layers=1")
+        model = composed(*words).build("model", NUM_TOKENS, NUM_TOKENS, 256, DECODER)
+        cells = list(measure([Arm("", model)], [64, 128, 256], ["backward"], 256, rounds=1))
+        found = exponents(cells)["memory"]
+        assert found is not None
+        return found.value
+
+    assert memory("min_lstm") == pytest.approx(1, abs=0.02)
+    # Its scores pass through d_model hidden units each.
+    assert memory("additive") > 1.8
+
+
+def test_decoding_reads_the_earlier_tokens_once_and_times_the_last_one():
+    clock = Clock()
+    arm = slow(clock, "linear", 1)
+    cells = list(measure([arm], [4, 8], ["decode"], tokens=99, rounds=2, clock=clock))
+    assert isinstance(arm.model, Slow)
+    assert list(dict.fromkeys(arm.model.stepped)) == list(range(8))
+    assert all(arm.model.stepped.count(at) == 1 for at in range(8) if at not in (3, 7))
+    assert [cell.batch for cell in cells] == [1, 1]
+    assert cells[1].seconds == pytest.approx([8e-4] * 2)
+    assert cells[1].tokens_per_second == pytest.approx(1 / 8e-4)
+
+
+def test_only_backward_trains():
+    clock = Clock()
+    arm = slow(clock, "linear", 1)
+    for mode, training in (("backward", True), ("forward", False), ("decode", False)):
+        list(measure([arm], [4], [mode], tokens=4, rounds=1, clock=clock))
+        assert isinstance(arm.model, Slow)
+        # The first pass of each measurement is a call; the last ones are timed.
+        assert arm.model.seen[0][:2] == arm.model.seen[-1][:2] == (training, training)
+        assert all(weights.grad is None for weights in arm.model.parameters())
+        arm.model.seen.clear()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_arm_computes_in_its_precision(precision):
+    clock = Clock()
+    arm = slow(clock, "linear", 1, precision)
+    list(measure([arm], [4], ["backward"], tokens=4, rounds=1, clock=clock))
+    assert isinstance(arm.model, Slow)
+    kept, low = PRECISIONS[precision]
+    assert {weights.dtype for weights in arm.model.parameters()} == {kept or torch.float32}
+    assert {dtype for _, _, dtype in arm.model.seen} == {low or kept or torch.float32}
+
+
+def test_flops_are_those_of_the_whole_call_and_a_step_pays_for_what_it_looks_at(composed):
+    words = ("model/mixer=multihead", "model.d_model=16", "model.num_layers=1")
+    model = composed(*words).build("model", NUM_TOKENS, NUM_TOKENS, 16, DECODER)
+    modes = ["forward", "decode"]
+    cells = {(c.mode, c.length): c for c in measure([Arm("", model)], [8, 16], modes, 32, 1)}
+    tokens = torch.zeros(1, 8, dtype=torch.long)
+    assert cells["forward", 8].flops == 4 * flops(model, tokens)
+    # Each of 8 more keys is a product of d_model with the query, and its value as many numbers.
+    more, less = cells["decode", 16].flops, cells["decode", 8].flops
+    assert more is not None
+    assert less is not None
+    assert more - less == 2 * 2 * 16 * 8
+    assert cells["decode", 16].state_size == model.state_size(16)
+
+
+class Greedy(Slow):
+    """Asks for more memory than there is, from a length on."""
+
+    def encode(self, inputs: Any, valid: Any = None, prefix: Any = None) -> Any:
+        if inputs.shape[1] >= 8:
+            raise torch.OutOfMemoryError("too much")
+        return super().encode(inputs, valid, prefix)
+
+
+def test_an_arm_without_enough_memory_has_no_times_and_the_others_go_on():
+    clock = Clock()
+    greedy = Arm("greedy", Greedy(clock, lambda batch, length: batch * length))
+    arms = [greedy, slow(clock, "linear", 1)]
+    cells = {(c.arm, c.length): c for c in measure(arms, [4, 8], ["forward"], 8, 1, clock=clock)}
+    assert cells["greedy", 4].seconds
+    lost = cells["greedy", 8].row()
+    assert (lost["seconds"], lost["rounds"], lost["peak_bytes"], lost["flops"]) == (
+        None,
+        [],
+        None,
+        None,
+    )
+    assert lost["tokens_per_second"] is None
+    assert cells["linear", 8].seconds
+
+
+def test_any_other_error_is_not_taken_for_a_lack_of_memory():
+    class Broken(Slow):
+        def encode(self, inputs: Any, valid: Any = None, prefix: Any = None) -> Any:
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        list(measure([Arm("", Broken(Clock(), lambda *_: 1.0))], [4], ["forward"]))
+
+
+def test_a_row_has_the_median_and_the_quartiles_of_the_rounds():
+    cell = Cell("", "forward", 8, 2, (5.0, 1.0, 3.0, 2.0, 4.0), 10, 20, None)
+    row = cell.row()
+    assert (row["low"], row["seconds"], row["high"]) == (2, 3, 4)
+    assert row["tokens_per_second"] == 16 / 3
+    single = Cell("", "forward", 8, 2, (5.0,), 10, 20, None).row()
+    assert (single["low"], single["seconds"], single["high"]) == (5, 5, 5)
+
+
+def test_a_model_that_cannot_step_has_no_state():
+    class Whole(Slow):
+        def state_size(self, length: int) -> int | None:
+            raise ValueError("cannot run step by step")
+
+    assert state_size(Whole(Clock(), lambda *_: 1.0), 4) is None

@@ -1,0 +1,100 @@
+"""A part of a config is held against what it names, inside lists and in foreign classes too."""
+
+import sys
+import types
+from collections.abc import Callable, Sequence
+
+import pytest
+from torch import nn
+
+from attnlab.mixer.base import Mixer
+from attnlab.signatures import add_defaults, target_faults, targets, value_faults
+
+SHORT = "attnlab.mixer.short_convolution.ShortConvolution"
+PART = {"_target_": SHORT, "_partial_": True, "kernel_size": 4}
+
+
+class Pile(Mixer):
+    """A mixer of ours, for the convention it follows."""
+
+    def __init__(self, d_model: int, *, pattern: Sequence[Callable[..., Mixer]], depth: int = 1):
+        super().__init__(d_model, None, True)  # pyright: ignore
+
+
+class Foreign(nn.Module):
+    """Somebody's class: wiring and knobs are not parted, and a hint is wrong."""
+
+    def __init__(self, d_model, kernel, width: int = None, layer_idx=None):  # pyright: ignore # noqa: RUF013
+        super().__init__()
+
+
+class Careless(nn.Module):
+    """Somebody's class that takes anything."""
+
+    def __init__(self, d_model, **anything):
+        super().__init__()
+
+
+@pytest.fixture(autouse=True)
+def _package(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("theirs")
+    for kind in (Pile, Foreign, Careless):
+        setattr(package, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, "theirs", package)
+
+
+def faults(name: str, **knobs) -> list[str]:
+    node = {"_target_": name, "_partial_": True, **knobs}
+    return list(target_faults(node, "model.mixer", ("attnlab", "theirs")))
+
+
+def test_a_typo_in_a_list_of_parts_is_told_with_its_place():
+    typo = {"_target_": SHORT, "kernal_size": 3}
+    assert faults("theirs.Pile", depth=1, pattern=[dict(PART), typo]) == [
+        f"model.mixer.pattern[1].kernal_size: {SHORT} takes no `kernal_size`; did you mean "
+        "`kernel_size`?",
+        f"model.mixer.pattern[1].kernel_size: missing; {SHORT} has this knob, so state it",
+    ]
+
+
+def test_a_list_of_parts_holds_nothing_else():
+    assert faults("theirs.Pile", depth=1, pattern=[dict(PART), 3]) == [
+        "model.mixer.pattern[1]: expected a choice with a _target_, got 3"
+    ]
+    (told,) = faults("theirs.Pile", depth=1, pattern=[dict(PART), {"_target_": "os.system"}])
+    assert told.startswith("model.mixer.pattern[1]._target_: os.system is in no package")
+
+
+def test_a_list_of_fitting_parts_has_no_fault():
+    assert faults("theirs.Pile", depth=1, pattern=[dict(PART), dict(PART)]) == []
+
+
+def test_parts_in_lists_are_found_and_completed():
+    node = {"_target_": "theirs.Pile", "pattern": [{"_target_": SHORT}]}
+    pile, part = targets({"model": node})
+    assert pile is node
+    add_defaults(part, ("attnlab",))
+    assert part == {"_target_": SHORT, "kernel_size": 4}
+
+
+@pytest.mark.parametrize("value", [3, "lstm", [3]])
+def test_a_value_in_place_of_a_part_is_told_with_what_is_expected(value):
+    (told,) = value_faults({"a": value}, "a", Callable[..., Mixer] | None, "model.mixer.a")
+    expected = "model.mixer.a: expected a choice that makes a Mixer or null, got"
+    assert told == f"{expected} {value!r}"
+
+
+def test_every_parameter_of_a_foreign_class_is_a_knob_but_what_the_adapter_gives():
+    assert faults("theirs.Foreign", kernel=3, width=None) == []
+    assert faults("theirs.Foreign", kernel=3, width=2.5) == []
+    told = faults("theirs.Foreign", d_model=3, layer_idx=1, widht=3)
+    assert told == [
+        "model.mixer.d_model: `d_model` is set by the code, not by the config",
+        "model.mixer.layer_idx: `layer_idx` is set by the code, not by the config",
+        "model.mixer.widht: theirs.Foreign takes no `widht`; did you mean `width`?",
+        "model.mixer.kernel: missing; theirs.Foreign has this knob, so state it",
+    ]
+
+
+def test_a_foreign_class_that_takes_anything_gets_it():
+    assert faults("theirs.Careless", anything=3) == []

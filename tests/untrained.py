@@ -1,0 +1,34 @@
+"""Runs as if they were loaded, without training: their weights are thrice as large as at first."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnlab.assemble import Experiment
+from attnlab.config import Config
+from attnlab.runs.record import Record
+from attnlab.trained import Trained
+
+
+def untrained(config: Config) -> Trained:
+    """Build a run from its config."""
+    experiment = Experiment(config)
+    with torch.no_grad():
+        for weights in experiment.model.parameters():
+            weights *= 3
+    return Trained(Record(Path("runs/untrained")), 7, experiment, experiment.model.eval())
+
+
+def offered(
+    composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Trained]:
+    """Give a function that makes a run from overrides, and lets the commands find it."""
+
+    def offer(*overrides: str) -> Trained:
+        run = untrained(composed("model.num_layers=2", "model.d_model=16", *overrides))
+        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        return run
+
+    return offer
