@@ -11,6 +11,8 @@ from attnlab.position.base import Position
 class Additive(Attention):
     """Scores by a small network, v . tanh(W query + U key) (Bahdanau et al. 2015, eq. 5-6, A.1.2).
 
+        a_ts = softmax over s of v . tanh(W x_t + U x_s + b);  y_t = W_O sum_s a_ts x_s
+
     Their annotations are the values, as they are; `output` projects what was read. One head. Time
     and memory grow with length^2 x d_model, for the network runs on every pair of positions. Of the
     biases inside the tanh one is enough. Rotations are not heard of: a score that is no scalar

@@ -14,6 +14,11 @@ from attnlab.position.base import Position
 class Differential(Attention):
     """Takes the difference of two patterns, so that noise cancels (Ye et al. 2024, sec. 2.1).
 
+        a, b = two patterns of a head, each softmax over s of q_t . k_s / sqrt(d_head)
+        y_t = W_O (1 - lambda_init) norm(sum_s (a_ts - lambda b_ts) v_s)
+        lambda = exp(q_1 . k_1) - exp(q_2 . k_2) + lambda_init
+        lambda_init = .8 - .6 exp(-.3 layer)
+
     Each of `num_heads` heads has two queries and two keys of width d_model / (2 num_heads), our
     `d_head` and their d, and one value twice as wide. The second pattern counts lambda times; one
     lambda serves all heads of a layer (eq. 2). Both patterns of a head stand side by side in the

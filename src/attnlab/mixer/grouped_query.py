@@ -7,6 +7,9 @@ from attnlab.position.base import Position
 class GroupedQuery(Heads):
     """Lets groups of heads share keys and values (Ainslie et al. 2023, sec. 2.2).
 
+        a_ts = softmax over s of q_t . k_s / sqrt(d_head), the k of the head's group
+        y_t = W_O (the heads' sum_s a_ts v_s, side by side, the v of the group)
+
     Its ends are `num_kv_heads=1`, multi-query attention (Shazeer 2019, sec. 3), and one for each
     head, multi-head attention. The state shrinks by num_heads / num_kv_heads.
     """

@@ -12,6 +12,8 @@ from attnlab.position.base import Position
 class Hybrid(Mixer):
     """Gives each layer one of two or three mixers, as in Jamba (Lieber et al. 2024, sec. 2).
 
+        y = mixer(x), of layer i the one that letter i of `pattern` names
+
     Layer i is the mixer that letter i of `pattern` names, and the pattern repeats: "aaab" sets one
     layer of b on every three of a. One that reads one way is built twice where all may be seen, so
     that an LSTM becomes a bidirectional one below attention that sees all.

@@ -12,6 +12,9 @@ from attnlab.position.base import Position
 class Latent(Attention):
     """Expands keys and values from one small latent per token (DeepSeek-AI 2024, V2, sec. 2.1).
 
+        c_s = norm(W_C x_s);  k_s = (W_K c_s, R_s W_R x_s);  v_s = W_V c_s, in each head
+        a_ts = softmax over s of q_t . k_s / sqrt(d_head + d_rotary);  y_t = W_O (sum_s a_ts v_s)
+
     A head's key is its own part, expanded from the latent, beside a rotary part that all heads
     share (eq. 9-19); positions rotate that one alone. The state holds the latent and the rotary
     key. Steps and reading score against the latents themselves: the matrix that would expand them

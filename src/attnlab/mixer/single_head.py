@@ -10,6 +10,8 @@ from attnlab.position.base import Position
 class SingleHead(Attention):
     """Self-attention with one query, key and value per token (Vaswani et al. 2017, sec. 3.2.1).
 
+        a_ts = softmax over s of q_t . k_s / sqrt(d_model);  y_t = W_O sum_s a_ts v_s
+
     Each token asks with its query, is found by its key, and gives its value. Our width of all three
     is `d_model`, so this is multi-head attention with one head.
     """

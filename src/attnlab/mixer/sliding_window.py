@@ -13,6 +13,9 @@ from attnlab.position.base import Position
 class SlidingWindow(Heads):
     """Lets each token see the tokens near it (Beltagy et al. 2020, sec. 3.1; Jiang et al. 2023).
 
+        a_ts = softmax over t - window < s <= t of q_t . k_s / sqrt(d_head), in each head
+        y_t = W_O (the heads' sum_s a_ts v_s, side by side)
+
     `window` is in tokens, the own one among them: a causal token sees itself and the window - 1
     before it, another one also as many after it. Sequences of more than two windows are cut into
     blocks, each of which meets its neighbours alone, so time and memory grow with length x window;
