@@ -50,7 +50,10 @@ def reference(composed):
 
 @pytest.mark.parametrize("depth", ["shallow", "base"])
 @pytest.mark.parametrize("variant", choices("variant"))
-@pytest.mark.parametrize(("match", "measure"), [("parameters", size), ("flops", cost)])
+@pytest.mark.parametrize(
+    ("match", "measure"),
+    [("parameters", size), pytest.param("flops", cost, marks=pytest.mark.slow)],
+)
 def test_every_variant_costs_what_the_reference_does(
     composed, reference, variant, depth, match, measure
 ):

@@ -21,13 +21,15 @@ def heeding(mark: str) -> list[str]:
 
 
 # Each part beside the defaults, and each scheme of positions beside the mixers that ask for it.
+PAIRS = {
+    f"{mixer}-{position}": {"mixer": mixer, "position": position}
+    for mark, position in (("rotate", "rope"), ("bias", "alibi"))
+    for mixer in heeding(mark)
+    if mixer != "multihead"
+}
 ARMS: dict[str, dict[str, str]] = {
+    **PAIRS,
     **{mixer: {"mixer": mixer} for mixer in choices("model/mixer")},
-    **{
-        f"{mixer}-{position}": {"mixer": mixer, "position": position}
-        for mark, position in (("rotate", "rope"), ("bias", "alibi"))
-        for mixer in heeding(mark)
-    },
     **{position: {"position": position} for position in choices("model/position")},
     **{ffn: {"ffn": ffn} for ffn in choices("model/ffn")},
     **{block: {"block": block, "ffn": "moe"} for block in choices("model/block")},
@@ -39,7 +41,10 @@ TWO_WAY_ONLY = {"recurrent, attending"} | {
 }
 
 
-@pytest.fixture(params=ARMS, scope="module")
+@pytest.fixture(
+    params=[pytest.param(arm, marks=[pytest.mark.slow] * (arm in PAIRS)) for arm in ARMS],
+    scope="module",
+)
 def make(request: pytest.FixtureRequest) -> Callable[..., Model]:
     """Build an arm; a law about an arrangement that it refuses is about the refusal."""
     name, names = request.param, ARMS[request.param]
