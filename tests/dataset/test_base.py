@@ -109,6 +109,7 @@ def test_drawing_neither_reads_nor_moves_a_global_random_state(make):
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_bytes(make, stated):
     script = (
         "from hydra.utils import instantiate; "

@@ -7,8 +7,10 @@ from attnlab.position.base import Position
 class MultiHead(Heads):
     """Attends in parallel heads of width d_model / num_heads (Vaswani et al. 2017, sec. 3.2.2).
 
-    a_ts = softmax over s of q_t . k_s / sqrt(d_head), in each head
-    y_t = W_O (the heads' sum_s a_ts v_s, side by side)
+        a_ts = softmax over s of q_t . k_s / sqrt(d_head), in each head
+        y_t = W_O (the heads' sum_s a_ts v_s, side by side)
+
+    One matrix makes queries, keys and values of all heads.
     """
 
     def __init__(
