@@ -63,16 +63,22 @@ def pairs(cell: Cell) -> set[frozenset[tuple[str, str]]]:
 
 def reason(cell: Cell) -> str | None:
     """Why a cell cannot work, by the rules that the README states; None if it can."""
-    mixer = part("mixer", cell["model/mixer"]).func
     position = part("position", cell["model/position"]).func
     ffn = part("ffn", cell["model/ffn"]).func
     if ffn.competes and cell["task"] in CAUSAL:
         return "lets tokens compete"
     if cell["task"] == "autoencoder" and position.marks != "embed":
         return "position=learned or sinusoidal"
-    if position.marks in ("rotate", "bias") and position.marks not in mixer.heeds:
+    if position.marks in ("rotate", "bias") and position.marks not in heeds(cell["model/mixer"]):
         return "no layer here asks for that"
     return None
+
+
+def heeds(mixer: str) -> set[str]:
+    """What a mixer asks of positions; one of several asks what any of them does."""
+    made = part("mixer", mixer)
+    inner = [made.keywords[slot] for slot in "abc" if made.keywords.get(slot)]
+    return set().union(*(each.func.heeds for each in inner or [made]))
 
 
 def words(cell: Cell) -> list[str]:
@@ -106,7 +112,7 @@ def test_a_cell_trains_or_is_refused_in_words(composed, cell):
     for _ in range(8):
         logits, extra = model(*batch.given)
         loss = objective.train_loss(logits, batch.targets)
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimizer.zero_grad()
         (loss + sum(extra.values())).backward()
         optimizer.step()

@@ -160,7 +160,9 @@ class Transformer(Model):
     def _require_heeded(self) -> None:
         """Refuse a position scheme whose marks no layer asks for."""
         marks = self.position.marks
-        mixers = [m for m in self.blocks.modules() if isinstance(m, Mixer)]
+        # Those that read a memory have no positions in common with it.
+        inside = (m for block in _each(self.blocks) for m in block.mixer.modules())
+        mixers = [m for m in inside if isinstance(m, Mixer)]
         if marks in (None, "embed") or any(marks in mixer.heeds for mixer in mixers):
             return
         names = sorted({type(mixer).__name__ for mixer in mixers})
