@@ -12,7 +12,7 @@ LENGTHS = (512, 1024, 2048, 4096, 8192)
 TOKENS = 8192
 """In a batch, at every length."""
 NUM_LAYERS, D_MODEL = 2, 128
-ROUNDS = 5
+ROUNDS = 3
 GOAL = 1.15
 """Of the exponent of the time, where the state has one size."""
 LIMIT = 4e9
