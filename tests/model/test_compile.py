@@ -52,8 +52,8 @@ def compiled(tmp_path: Path, backend: str, mixers: list[str]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_mixer_is_traced_to_the_same_outputs_and_gradients(tmp_path):
-    # Of the gated delta rule this backend, which only traces, makes a backward pass with a view that
-    # torch 2.13 then refuses; the generated kernels below are right.
+    # Of the gated delta rule this backend, which only traces, makes a backward pass with a view
+    # that torch 2.13 then refuses; the generated kernels below are right.
     mixers = [mixer for mixer in choices("model/mixer") if mixer != "gated_delta"]
     assert compiled(tmp_path, "aot_eager", mixers) == mixers
 
