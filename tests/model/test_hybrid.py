@@ -143,3 +143,11 @@ def test_every_projection_into_the_stream_is_scaled_by_gpt2(composed):
     for output in outputs:
         assert isinstance(output, nn.Linear)
         assert float(output.weight.detach().std()) == pytest.approx(0.02 / 2, rel=0.25)
+
+
+@pytest.mark.parametrize(("pattern", "needed"), [("ab", 2), ("aaab", 4), ("abab", 2)])
+def test_layers_too_few_for_the_pattern_are_refused(composed, pattern, needed):
+    words = [*HYBRID, f"model.mixer.pattern={pattern}"]
+    assert composed(*words, f"model.num_layers={needed}")
+    with pytest.raises(ConfigError, match=f"num_layers={needed - 1} .* at least {needed}"):
+        composed(*words, f"model.num_layers={needed - 1}")

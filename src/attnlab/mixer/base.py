@@ -32,6 +32,8 @@ class Mixer(nn.Module, ABC):
     """Reads from left to right, whatever `causal` says; `arranged` sets a second one beside it."""
     heeds: ClassVar[frozenset[str]] = frozenset()
     """Which marks of a position scheme it asks for: "rotate", "bias"."""
+    min_layers: int = 1
+    """Fewer layers leave a part of what it was given unused."""
 
     def __init__(self, d_model: int, position: Position, causal: bool) -> None:
         super().__init__()

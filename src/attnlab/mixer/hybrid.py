@@ -38,6 +38,7 @@ class Hybrid(Mixer):
                 f"pattern={pattern!r} must be made of the letters {', '.join(mixers)}, and use "
                 "each of them"
             )
+        self.min_layers = 1 + max(pattern.index(letter) for letter in mixers)
         self.mixer = arranged(
             mixers[pattern[layer % len(pattern)]], d_model, position, causal, layer
         )

@@ -89,6 +89,12 @@ class Transformer(Model):
                     "must be marked on the vectors: use position=learned or sinusoidal"
                 )
         self._require_heeded()
+        needed = max(block.mixer.min_layers for block in _each(self.blocks))
+        if num_layers < needed:
+            raise ValueError(
+                f"num_layers={num_layers} leaves mixers of the pattern unused; it needs at least "
+                f"{needed}"
+            )
         self.head = nn.Linear(d_model, num_outputs, bias=not tied)
         if tied:
             self.head.weight = self.embedding.weight
