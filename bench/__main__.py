@@ -10,15 +10,16 @@ from types import ModuleType
 
 import torch
 
-from bench import generation, length, lstm, moe, recording, step
+from bench import data, length, lstm, moe, recording, step
 
 TABLES = {
     "step": lambda: step.table(step.CELLS),
     "moe": moe.tables,
     "lstm": lstm.tables,
     "length": length.tables,
+    "data": data.tables,
 }
-NUMBERS = {"recording": recording, "generation": generation}
+NUMBERS = {"recording": recording}
 
 
 def heading() -> str:

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
-from attnlab.dataset.base import Dataset, Split, Windows, stream
+from attnlab.dataset.base import Dataset, stream
 from attnlab.dataset.loader import Loader
 from attnlab.model.base import Model
 from attnlab.optimizer.adamw import AdamW
 from attnlab.runs.attempt import Attempt
+from attnlab.split import Split, Windows
 from bench.peers import MEDIUM, NUM_TOKENS, PEERS, TINY, Shape
 
 BARE, TRAINED = "attnlab, bare loop", "attnlab, as `train` runs it"

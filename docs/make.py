@@ -1,30 +1,37 @@
-"""Write a page for each mixer from its class, with a picture of what its form lets through.
+"""Write the pages of what can be chosen from the classes, so that they say what the code does.
 
-`make docs` writes docs/mixers/; a test holds the pages against the classes.
+A page for each mixer, with a picture of what its form lets through, and one page of all datasets.
+`make docs` writes docs/mixers/ and docs/datasets/, and a word after docs/make.py only that one; a
+test holds the pages against the classes.
 """
 
 import inspect
+import re
+import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, wrap
 from typing import Any
 
 import torch
 import yaml
 from hydra import compose
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from jaxtyping import Float
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from attnlab.config import conf_dir, search_path
+from attnlab.dataset.base import Dataset
 from attnlab.mixer.base import Mixer, arranged
 from attnlab.model.base import parameters
 from attnlab.model.cost import flops
 from attnlab.position.base import Position
 
 PLACE = Path(__file__).parent / "mixers"
+DATASETS = Path(__file__).parent / "datasets"
 D_MODEL, LENGTHS, SHOWN = 64, (64, 256, 1024), 48
 
 
@@ -152,8 +159,154 @@ def stated(name: str) -> list[tuple[str, str]]:
     return [(k, str(v)) for k, v in {**groups, **knobs}.items() if not k.startswith("_") and k]
 
 
-def main() -> None:
-    """Write all pages and pictures."""
+def dataset_page() -> str:
+    """Write the page of all datasets."""
+    names = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
+    nodes = {name: dataset_node(name) for name in names}
+    read = {name: node for name, node in nodes.items() if "path" in node}
+    drawn = {name: drawn_dataset(node) for name, node in nodes.items() if name not in read}
+    lines = [*DATASETS_OPENING, "", "| dataset | what it asks | chance | best | length | tokens |"]
+    lines.append("|---|---|---|---|---|---|")
+    lines += [dataset_row(name, data) for name, data in drawn.items()]
+    lines += ["", "## From files or the hub", ""]
+    lines += [f"- {obtaining(name, node)}" for name, node in read.items()]
+    order = sorted(drawn, key=lambda name: (_module(drawn[name]), name))
+    for _, same in groupby(order, key=lambda name: type(drawn[name])):
+        lines += ["", *dataset_section(list(same), drawn)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+DATASETS_OPENING = """\
+# Datasets
+
+`attnlab train dataset=NAME` trains on one, `attnlab data show NAME` shows it, `attnlab data export
+NAME -o DIR` writes it as Parquet or JSON lines. Without the trainer, in Python:
+
+```python
+from attnlab.dataset.export import table
+from attnlab.dataset.mqar import MQAR
+
+data = MQAR(num_pairs=4)
+data.splits["test"][:8]             # tensors: inputs, targets, at, valid
+data.splits["train"].batches(64)    # an iterator of such
+table(data, "test")                 # a datasets.Dataset: inputs and targets (-100: not asked)
+```
+
+Example i of a split depends on `dataset.seed`, the split and i alone, and no split shares an
+example with another; `data_hash` in a run's record covers all of them. Chance is the accuracy of
+whoever knows the task but has not found what is asked. This page is made from the classes by
+`make docs`, with the values of conf/dataset/.
+
+## Without a file or network
+""".splitlines()
+
+
+def dataset_node(name: str) -> dict[str, Any]:
+    """Compose a choice as training does."""
+    with search_path():
+        node: Any = OmegaConf.to_container(compose("train", [f"dataset={name}"]).dataset)
+    return node
+
+
+def drawn_dataset(node: dict[str, Any]) -> Dataset:
+    """Make a dataset that draws no more than the split that is reported."""
+    data: Dataset = instantiate(node, _execution_whitelist_=["attnlab.*"], _convert_="all")
+    data.split_names = (data.reported,)
+    return data
+
+
+def dataset_row(name: str, data: Dataset) -> str:
+    """Write a row of the table."""
+    known = (getattr(data, "chance", None), getattr(data, "best", None))
+    chance, best = ("" if value is None else f"{value:.3g}" for value in known)
+    link = f"[{name}](#{_anchor(_module(data))})"
+    said = prose([dataset_summary(name)])[0].replace("|", "\\|")
+    return f"| {link} | {said} | {chance} | {best} | {data.max_length:,} | {len(data.tokens):,} |"
+
+
+def dataset_summary(name: str) -> str:
+    """Say what a dataset is, as `attnlab list` does."""
+    text = (conf_dir() / f"dataset/{name}.yaml").read_text()
+    said = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
+    if own := [line for line in said if not line.startswith("@package")]:
+        return own[0]
+    return (inspect.getdoc(get_object(dataset_node(name)["_target_"])) or "").splitlines()[0]
+
+
+def obtaining(name: str, node: dict[str, Any]) -> str:
+    """Say what a corpus is and where it comes from."""
+    said = [f"**{name}**: {' '.join(prose([dataset_summary(name)]))}"]
+    if node["path"]:
+        said.append(f"`{node['path']}`.")
+    if node.get("obtain"):
+        said.append(f"By hand: {' '.join(prose([node['obtain']]))}")
+    return " ".join(said)
+
+
+def dataset_section(names: list[str], drawn: dict[str, Dataset]) -> list[str]:
+    """Say what a class says, and show an example of the choice that has its name."""
+    data = drawn[names[0]]
+    title = _module(data)
+    shown = title if title in names else names[0]
+    lines = [f"## {title}", "", *prose((inspect.getdoc(type(data)) or "").splitlines())]
+    if others := [f"`{name}`" for name in names if name != shown]:
+        lines += ["", f"The same class with other knobs: {', '.join(others)}."]
+    example = shortened(drawn[shown].show(drawn[shown].reported, 0))
+    return [*lines, "", f"`{shown}`, the first example of {data.reported}:", "", *fenced(example)]
+
+
+def prose(lines: list[str]) -> list[str]:
+    """Write a docstring as Markdown: what is indented stays as it stands, marks mean nothing."""
+    written: list[str] = []
+    for indented, block in groupby(lines, key=lambda line: line.startswith("  ")):
+        if indented:
+            written += ["", *fenced(dedent("\n".join(block)).splitlines()), ""]
+        else:
+            written += [MARKS.sub(_harmless, line) for line in block]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(written)).strip().splitlines()
+
+
+MARKS = re.compile(r"(`+[^`]*`+)|([<*|\\]|(?<![^\W_])_|_(?![^\W_]))")
+"""What Markdown would take for its own, and code, which it leaves alone."""
+
+
+def _harmless(found: re.Match[str]) -> str:
+    return found[1] or f"\\{found[2]}"
+
+
+def fenced(lines: list[str]) -> list[str]:
+    """Set lines apart, to be shown as they are."""
+    return ["```text", *lines, "```"]
+
+
+def shortened(text: str, most: int = 16) -> list[str]:
+    """Break long lines, and leave out the middle of what is longer than a page shows."""
+    lines = [part for line in text.splitlines() for part in wrap(line, 96) or [""]]
+    if len(lines) <= most + 1:
+        return lines
+    ends = most // 2
+    return [*lines[:ends], f"... {len(lines) - 2 * ends} more lines ...", *lines[-ends:]]
+
+
+def _module(data: Dataset) -> str:
+    return type(data).__module__.rpartition(".")[2]
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def main(words: list[str]) -> None:
+    """Write all pages and pictures, or those of one folder."""
+    if not words or "datasets" in words:
+        DATASETS.mkdir(exist_ok=True)
+        (DATASETS / "README.md").write_text(dataset_page())
+    if not words or "mixers" in words:
+        write_mixers()
+
+
+def write_mixers() -> None:
+    """Write the pages of the mixers and their pictures."""
     from attnlab.figures.base import png
     from attnlab.figures.mixing import mixing
 
@@ -167,4 +320,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,10 +10,10 @@ import torch
 
 from attnlab.cli import main
 from attnlab.config import Config
-from attnlab.dataset.base import IGNORE
 from attnlab.generate import Hypothesis, choose, generate, search
 from attnlab.model.base import DECODER, ENCODER_DECODER, Model
 from attnlab.objective.seq2seq import Seq2Seq
+from attnlab.split import IGNORE
 from attnlab.trained import Trained
 from tests.conftest import choices
 from tests.model.build import LENGTH, TOKENS, recurrent, transformer
@@ -291,7 +291,8 @@ def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer)
     from attnlab.callbacks.recorder import Recorder
 
     run = offer(*REVERSAL)
-    recorder = Recorder(run.dataset, lambda probe: pytest.fail("looked"), texts=["d a c"])
-    assert {probe.targets.shape for probe in recorder.probes.values()} == {(1, 1)}
-    first = recorder.probes["validation-0"]
+    recorder = Recorder(run.objective, lambda probe: pytest.fail("looked"), texts=["d a c"])
+    asked = {name: run.objective.probe(probe) for name, probe in recorder.probes.items()}
+    assert {probe.targets.shape for probe in asked.values()} == {(1, 1)}
+    first = asked["validation-0"]
     assert first.targets.item() == first.inputs[0, -1].item() != IGNORE

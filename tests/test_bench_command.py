@@ -191,7 +191,7 @@ def test_a_model_that_cannot_step_is_refused_where_decoding_is_asked_for(capsys,
     assert second["modes"]["forward"]["lengths"][0]["state_size"] == 16
 
 
-def test_an_interrupted_bench_exits_130_and_leaves_no_file(tmp_path, monkeypatch):
+def test_an_interrupted_bench_exits_130_and_leaves_what_was_measured_whole(tmp_path, monkeypatch):
     out = tmp_path / "out"
 
     def interrupt(*_: Any) -> None:
@@ -203,7 +203,8 @@ def test_an_interrupted_bench_exits_130_and_leaves_no_file(tmp_path, monkeypatch
     assert not out.exists()
     monkeypatch.setattr(base, "png", interrupt)
     assert bench(*SMALL, "-o", str(out)) == 130
-    assert not out.exists()
+    assert json.loads((out / "bench.json").read_text())["arms"]
+    assert {path.name for path in out.iterdir()} <= {"bench.json", "bench.svg"}
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_the_record_says_when_the_code_has_changed_since(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("variant", causal_variants())
-@pytest.mark.parametrize("dataset", ["mqar", "pydocs"])
+@pytest.mark.parametrize("dataset", ["mqar", pytest.param("pydocs", marks=pytest.mark.slow)])
 def test_every_variant_trains_on_every_kind_of_data(tmp_path, variant, dataset):
     small = [] if dataset == "pydocs" else ["dataset.num_train=200"]
     words = ["debug=tiny", "trainer.max_steps=2", "model.d_model=16", "trainer.threads=1", *small]

@@ -1,4 +1,4 @@
-"""The page of a mixer is what its class says."""
+"""The pages of mixers and datasets are what their classes say."""
 
 import importlib.util
 from pathlib import Path
@@ -59,3 +59,58 @@ def test_what_is_drawn_is_causal_and_bounded_by_the_window(docs):
         assert shares.triu(1).abs().max() == 0
     # A kernel of 4 reaches 3 positions back.
     assert docs.shares("short_convolution").tril(-4).abs().max() == 0
+
+
+def test_every_dataset_stands_on_the_page():
+    told = (ROOT / "docs/datasets/README.md").read_text()
+    for name in choices("dataset"):
+        assert f"| [{name}](#" in told or f"- **{name}**: " in told, "run `make docs`"
+
+
+def test_every_dataset_that_reads_files_says_how_to_obtain_them(docs):
+    page = (ROOT / "docs/datasets/README.md").read_text()
+    names = [name for name in choices("dataset") if f"- **{name}**: " in page]
+    assert {"text", "shakespeare"} <= set(names)
+    for name in names:
+        node = docs.dataset_node(name)
+        told = docs.obtaining(name, node)
+        assert f"**{name}**: {docs.dataset_summary(name)[:20]}" in told
+        assert f"- {told}\n" in page, "run `make docs`"
+        # The others are for files of one's own.
+        assert (" By hand: " in told) == bool(node["obtain"])
+        assert (node["obtain"] or "")[:10] in told
+
+
+def test_a_section_has_the_docstring_and_the_first_example(docs):
+    data = docs.drawn_dataset(docs.dataset_node("reversal"))
+    told = docs.dataset_section(["reversal"], {"reversal": data})
+    assert told[0] == "## reversal"
+    assert '"d a c" is answered by "c a d \\<end>". Lengths are' in "\n".join(told)
+    assert data.split_names == ("test",)
+    assert told[told.index("```text") + 1 : -1] == data.show("test", 0).splitlines()
+    row = docs.dataset_row("reversal", data)
+    assert row.startswith("| [reversal](#reversal) | Read letters")
+    assert row.endswith(" | 0.0625 | 1 | 12 | 17 |")
+
+
+def test_a_docstring_reads_in_markdown_as_in_the_code(docs):
+    lines = ["Says <x> *twice* | `a*b` of _ and max_length:", "", "    k1 v1 <- *", "", "End."]
+    assert docs.prose(lines) == [
+        *("Says \\<x> \\*twice\\* \\| `a*b` of \\_ and max_length:", ""),
+        *("```text", "k1 v1 <- *", "```", "", "End."),
+    ]
+
+
+def test_a_long_example_keeps_both_its_ends(docs):
+    text = "\n".join(["word " * 30, *map(str, range(30))])
+    told = docs.shortened(text)
+    assert len(told) == 17
+    assert all(len(line) <= 96 for line in told)
+    assert told[7:10] == ["5", "... 16 more lines ...", "22"]
+    assert told[-1] == "29"
+    assert docs.shortened("a\n\nb") == ["a", "", "b"]
+
+
+@pytest.mark.slow
+def test_the_page_of_datasets_is_what_the_classes_say(docs):
+    assert (ROOT / "docs/datasets/README.md").read_text() == docs.dataset_page(), "run `make docs`"

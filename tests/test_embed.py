@@ -265,7 +265,7 @@ def test_a_projection_is_written_beside_an_export(offer, tmp_path, capsys, endin
         (["-k", "0"], "-k 0 must be at least 1"),
         (["--project", "plane.pdf"], "must end in one of .html, .png, .svg"),
         (["--export", "vectors"], "must end in one of .npz, .csv, .tsv"),
-        (["--export", "nowhere/vectors.csv"], "no file can be written there"),
+        (["--export", "nowhere/vectors.csv"], "there is no directory nowhere; make it"),
         (["--export", "v.csv", "--format", "json"], "choose one"),
         (["--project", "p.svg"], "--project: 2 components need"),
     ],

@@ -17,11 +17,11 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
 # From the bottom up; a module may import what stands before its own line, and a folder's `base`.
 LAYERS = [
     {"errors", "tap"},
-    {"position", "recurrence"},
+    {"position", "recurrence", "attend"},
     {"mixer", "ffn"},
     {"model"},
     {"init"},
-    {"tokenizer"},
+    {"split", "tokenizer"},
     {"corpus"},
     {"dataset", "metric", "runs", "logger", "figures"},
     {"objective", "optimizer", "schedule"},

@@ -14,7 +14,7 @@ from attnlab.matching import Widths, solve
 from attnlab.model.cost import flops
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.record import find_runs
-from tests.conftest import choices
+from tests.conftest import choices, marked
 
 DATA = ["dataset.num_train=200", "dataset.num_validation=50", "dataset.num_test=50"]
 TINY = ["debug=tiny", "depth=shallow", *DATA, "trainer.max_steps=2", "trainer.threads=1"]
@@ -49,7 +49,7 @@ def reference(composed):
 
 
 @pytest.mark.parametrize("depth", ["shallow", "base"])
-@pytest.mark.parametrize("variant", choices("variant"))
+@pytest.mark.parametrize("variant", [marked(v, ("moe", "lstm")) for v in choices("variant")])
 @pytest.mark.parametrize(
     ("match", "measure"),
     [("parameters", size), pytest.param("flops", cost, marks=pytest.mark.slow)],

@@ -41,13 +41,14 @@ def test_every_command_of_the_readme_would_run(line, monkeypatch):
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     words = ("dataset=pronoun", "model.num_layers=2", "model.d_model=64", "trainer.max_steps=2")
     assert child.train(tmp_path, *words, "schedule.warmup_steps=1") == 0
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
     names: dict = {}
     exec(code, names)
     assert len(names["patterns"]) == 2
+    assert names["batch"].inputs.shape == (8, 64)
 
 
 def test_the_mistake_of_the_readme_gives_the_message_of_the_readme(capsys):

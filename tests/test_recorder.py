@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.recorder import Recorder, first
-from attnlab.dataset.base import IGNORE, Batch
 from attnlab.evidence.look import look
 from attnlab.runs.patterns import ERROR, recorded
+from attnlab.split import IGNORE, Batch
 from attnlab.trained import load
 from tests import child
-from tests.conftest import choices, dataset_words
+from tests.conftest import choices, dataset_words, marked
 
 
 @pytest.mark.parametrize("variant", ["multihead", "moe", "lstm"])
@@ -82,13 +82,16 @@ def test_the_default_cadence_is_this_one():
     assert at == [0, 1, 2, 3, 6, 10, 18, 32, 56, 100, 178, 316, 562, 1000]
 
 
-@pytest.mark.parametrize("dataset", choices("dataset"))
+KINDS = ("pronoun", "mqar", "text", "reversal", "parity")
+
+
+@pytest.mark.parametrize("dataset", [marked(name, KINDS) for name in choices("dataset")])
 def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset):
     words = [*dataset_words(dataset), "model.d_model=16"]
     if "num_train" in composed(*words).values["dataset"]:
         words += [f"dataset.num_{k}=80" for k in ("train", "validation", "test")]
     made = Experiment(composed(*words))
-    recorder = Recorder(made.dataset, lambda probe: look(made.model, made.objective, probe))
+    recorder = Recorder(made.objective, lambda probe: look(made.model, made.objective, probe))
     patterns = recorder.record(0)
     wanted = min(8, len(made.dataset.splits["validation"]))
     assert len(recorder.probes) == wanted > 3

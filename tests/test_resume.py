@@ -10,6 +10,7 @@ import torch
 
 from attnlab.runs.write import POINTS
 from tests import child
+from tests.conftest import marked
 
 # How often the tiny run passes each point; a test below holds it.
 PASSES = {
@@ -77,7 +78,7 @@ def kill_and_resume(tmp_path, whole, fault: str, *overrides: str) -> None:
     assert child.only_record(tmp_path).state == "finished"
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [marked(point, POINTS[1::2]) for point in POINTS])
 def test_a_run_killed_at_the_last_passing_of_a_point_ends_bit_equal(tmp_path, whole, point):
     kill_and_resume(tmp_path, whole, f"{point}:kill:{PASSES[point]}")
 
@@ -104,8 +105,8 @@ def test_a_run_killed_twice_ends_bit_equal(tmp_path, whole):
     assert len(child.only_record(tmp_path).attempts) == 3
 
 
-@pytest.mark.parametrize("kind", ["full", "fsync"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("kind", ["full", pytest.param("fsync", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", [marked(point, POINTS[::2]) for point in POINTS])
 def test_a_disk_that_fails_anywhere_loses_nothing(tmp_path, whole, point, kind):
     code = child.train(tmp_path, fault=f"{point}:{kind}:{PASSES[point]}")
     assert code == 1

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.dataset.base import IGNORE, Examples
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.evidence.evaluate import evaluate
@@ -22,6 +21,7 @@ from attnlab.objective.classification import Classification
 from attnlab.optimizer.adamw import AdamW
 from attnlab.schedule.constant import Constant
 from attnlab.schedule.cosine import Cosine
+from attnlab.split import IGNORE, Examples
 from attnlab.training import Diverged
 
 
@@ -134,7 +134,7 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.logits = torch.nn.Parameter(logits)
 
-    def forward(self, inputs, at=None, valid=None, prefix=None):
+    def forward(self, inputs, at=None, valid=None, prefix=None, prefix_valid=None):
         torch.rand(3)
         assert not self.training
         return self.logits[inputs[:, 0]], {}

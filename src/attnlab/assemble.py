@@ -23,17 +23,19 @@ from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.callbacks.recorder import Recorder
 from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import Config
-from attnlab.dataset.base import Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
-from attnlab.evidence.evaluate import Metric, evaluate
+from attnlab.evidence.evaluate import evaluate
 from attnlab.evidence.look import Seen, look
+from attnlab.metric.base import Metric
 from attnlab.model.base import Model
 from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import Checkpoint
 from attnlab.signatures import targets
+from attnlab.split import Batch
 from attnlab.training import Settings, Training
 
 NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger", "match")
@@ -171,7 +173,7 @@ class Experiment:
             )
 
         make = self._callback("recorder")
-        recorder: Recorder | None = make and make(self.dataset, look_at)
+        recorder: Recorder | None = make and make(self.objective, look_at)
         early_stop: EarlyStop | None = self._callback("early_stop")
         return Timekeeper(self.clock, attempt, evaluate_on, early_stop, recorder, watchers)
 
@@ -180,9 +182,9 @@ class Experiment:
         precision = _precision(training)
         found = {
             f"{split}/{name}": value
-            for split in ("validation", "test")
-            if split in self.dataset.split_names
-            for name, value in self.evaluate(split, precision).items()
+            for split in reversed(self.dataset.split_names)
+            if split != "train"
+            for name, value in self.evaluate(split, precision, sliced=True).items()
         }
         for name, measure in self.config.parts("evidence").items():
             with precision():
@@ -199,9 +201,10 @@ class Experiment:
         split: str,
         precision: Callable[[], AbstractContextManager],
         on_batch: Callable[[], None] = lambda: None,
+        sliced: bool = False,
     ) -> dict[str, float]:
         """Loss and metrics of the model as it is on a whole split, in a precision."""
-        return evaluate(
+        found = evaluate(
             self.model,
             self.objective,
             self.dataset.splits[split],
@@ -209,7 +212,9 @@ class Experiment:
             batch_size=max(self.batch_size, 256),
             precision=precision,
             on_batch=on_batch,
+            slicer=self.dataset.slices if sliced else None,
         )
+        return found | self.objective.derived(split, found["loss"]) if sliced else found
 
     def fit(
         self,

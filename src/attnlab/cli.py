@@ -17,6 +17,7 @@ COMMANDS = {
     "ablate": "measure a trained run without each head, and without each layer's attention",
     "bench": "measure time, memory and FLOPs of models by the length of the sequence",
     "reproduce": "run a paper's recipe and judge each claim",
+    "data": "show a dataset without training, or export it to files",
     "list": "list what can be chosen, with one line and the knobs",
 }
 

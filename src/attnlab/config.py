@@ -281,7 +281,7 @@ def _unfit_callbacks_and_evidence(config: Config, objective: Any, dataset: Any) 
     """Refuse texts that cannot be read, and evidence that is on something else."""
     if config.values["callbacks"].get("recorder"):
         try:
-            config.build("callbacks.recorder")(dataset, len)
+            config.build("callbacks.recorder")(objective, len)
         except ValueError as error:
             yield f"callbacks.recorder: {error}"
     if config.values["callbacks"]["clock"]["test_every"] and "test" not in dataset.split_names:

@@ -34,7 +34,7 @@ Node = dict[str, Any]
 class Widths(NamedTuple):
     """What is solved for: a model's width, and its feed-forward network's over it, if it has one.
 
-    That network has int(expansion * d_model) hidden units.
+    That network has about expansion * d_model hidden units, as its class rounds them.
     """
 
     d_model: int

@@ -57,6 +57,8 @@ class Arm:
     def cast(self, device: torch.device) -> AbstractContextManager:
         """Give the context of a forward pass."""
         low = PRECISIONS[self.precision][1]
+        # On a CPU, training takes bfloat16 for either.
+        low = torch.bfloat16 if low and device.type == "cpu" else low
         return torch.autocast(device.type, low) if low else nullcontext()
 
 

@@ -29,6 +29,8 @@ def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]
     try:
         target = get_object(name)
     except Exception as error:  # Importing somebody's module can fail in any way.
+        while error.__cause__ is not None:
+            error = error.__cause__
         yield f"{path}._target_: cannot import {name}: {first_line(error)}"
         return
     knobs, needed, hints = _knobs(target)
@@ -44,6 +46,10 @@ def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]
                 yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
         elif _is_node(node[key]):
             yield from target_faults(node[key], where, trusted)
+        elif isinstance(node[key], dict) and any(map(_is_node, node[key].values())):
+            for name, part in node[key].items():
+                if part is not None:
+                    yield from target_faults(part, f"{where}.{name}", trusted)
         elif isinstance(node[key], list) and any(map(_is_node, node[key])):
             for place, part in enumerate(node[key]):
                 yield from target_faults(part, f"{where}[{place}]", trusted)

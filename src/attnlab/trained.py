@@ -17,12 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.recorder import opening, patterns
+from attnlab.callbacks.recorder import patterns
 from attnlab.config import Config, changed, packages, user_dir
-from attnlab.dataset.base import Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings
-from attnlab.evidence.influence import influence
 from attnlab.evidence.look import Seen, look
 from attnlab.generate import (
     Hypothesis,
@@ -35,12 +34,12 @@ from attnlab.generate import (
 )
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
-from attnlab.objective.masked import MASK, Masked
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import Record, resolve
 from attnlab.signatures import add_defaults, targets
+from attnlab.split import Batch
 
 
 @dataclass(frozen=True)
@@ -81,21 +80,15 @@ class Trained:
         Of an answer that is a sequence, those of its first token.
         """
         with torch.no_grad(), self.precision():
-            return self.model(*self._asked(self.read(text)).given)[0][0, -1]
+            return self.model(*self.objective.probe(self.read(text)).given)[0][0, -1]
 
     def read(self, text: str) -> Batch:
         """Part a text into the run's tokens. Raises RequestError for words it does not have.
 
         A masked run is asked at each `[MASK]` of the text, and everywhere where there is none.
         """
-        data = self.dataset
-        if isinstance(self.objective, Masked):
-            data = copy.copy(data)
-            data.tokens = [*data.tokens, HOLE]
-            data.asked_at = _holes
-            text = text.replace(MASK, HOLE)
         try:
-            return opening(data, data.read(text))
+            return self.objective.read(text)
         except ValueError as error:
             raise RequestError(str(error)) from error
 
@@ -103,18 +96,7 @@ class Trained:
         """See who looks at whom in a text, and the same in the form of the record."""
         batch = self.read(text)
         seen = look(self.model, self.objective, batch, self.precision)
-        asked = self._asked(batch)
-        if isinstance(self.objective, Masked) and asked.at is not None:
-            with self.precision():
-                logits, shares = influence(self.model, asked)
-            at = int(asked.at[0, -1])
-            seen = seen._replace(asked_at=at, answer=logits[0, -1], influence=shares[0])
         return seen, patterns(seen, self.objective.inputs, self.step, text)
-
-    def _asked(self, batch: Batch) -> Batch:
-        asked = self.objective.ask(batch)
-        # Training asks a masked model where it hides; what hides in a text is what a person hid.
-        return asked._replace(at=batch.at) if isinstance(self.objective, Masked) else asked
 
     def generate(
         self,
@@ -140,7 +122,7 @@ class Trained:
         draw = partial(
             choose, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
         )
-        if isinstance(self.objective, Seq2Seq):
+        if self.objective.begin is not None:
             return self._answer(prompt, tokens, draw)
         if not self.objective.causal or list(self.objective.outputs) != self.dataset.tokens:
             raise RequestError(
@@ -177,22 +159,25 @@ class Trained:
     ) -> Iterator[str]:
         read = self.read(source).inputs
         begin, end, longest = self._answers_span()
-        with torch.no_grad(), self.precision():
-            state = self.model.start(read)
+        opening, state = [*read[0].tolist(), begin], None
+        if self.model.arrangement.encoder:
+            opening = [begin]
+            with torch.no_grad(), self.precision():
+                state = self.model.start(read)
 
         def pick(logits: Float[Tensor, " token"]) -> int:
             # What opens an answer stands nowhere in it.
             return draw(logits.index_fill(0, torch.tensor([begin]), -torch.inf))
 
         drawn = islice(
-            generate(self.model, [begin], pick, self.precision, state), min(tokens, longest)
+            generate(self.model, opening, pick, self.precision, state), min(tokens, longest)
         )
         return pieces(takewhile(lambda token: token != end, drawn), [], self.dataset.write)
 
     def _answers_span(self) -> tuple[int, int, int]:
         """Give the tokens from and to which an answer goes, and how many it has at most."""
         objective, data = self.objective, self.dataset
-        assert isinstance(objective, Seq2Seq)
+        assert objective.begin is not None
         assert data.end is not None
         assert data.answer_length is not None
         return objective.begin, data.tokens.index(data.end), data.answer_length
@@ -220,7 +205,7 @@ class Trained:
         if split not in self.dataset.split_names:
             there = ", ".join(self.dataset.split_names)
             raise RequestError(f"the data have no {split} split; there is {there}")
-        return self.experiment.evaluate(split, self.precision)
+        return self.experiment.evaluate(split, self.precision, sliced=True)
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
         """Name the likeliest outputs, each with its probability."""
@@ -240,14 +225,6 @@ class Trained:
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
-
-
-HOLE = "\0"
-"""Stands for `[MASK]` where a text is parted: one character that every way to part leaves alone."""
-
-
-def _holes(words: Sequence[str]) -> list[int] | None:
-    return [at for at, word in enumerate(words) if word == HOLE] or None
 
 
 WHOLE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}

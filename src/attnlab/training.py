@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from attnlab.dataset.base import IGNORE, Batch
-from attnlab.evidence.evaluate import Metric
+from attnlab.metric.base import Metric, tally, total
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.optimizer.adamw import AdamW
 from attnlab.schedule.base import Schedule
+from attnlab.split import Batch
 
 
 class Diverged(RuntimeError):
@@ -59,10 +59,8 @@ class Training(pl.LightningModule):
         if self.is_logged(step):
             values |= {name: loss.detach() for name, loss in extra.items()}
             with torch.no_grad():
-                counted = asked.targets != IGNORE
                 for name, metric in self.metrics.items():
-                    right = (metric(logits, asked.targets) * counted).sum()
-                    values[name] = right / counted.sum()
+                    values[name] = total(metric, *tally(metric, logits, asked.targets))
         self.measured.append((step, values))
         return task + sum(extra.values())
 

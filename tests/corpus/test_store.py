@@ -1,5 +1,6 @@
 """A corpus is tokenised once, survives whatever happens to its makers, and is found by content."""
 
+import gzip
 import hashlib
 import os
 import signal
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnlab.corpus import store
+from attnlab.corpus import source, store
 from attnlab.corpus.source import File, Source
+from attnlab.tokenizer.bpe import BPE
 from attnlab.tokenizer.bytes import Bytes
 from attnlab.tokenizer.characters import Characters
+from attnlab.tokenizer.words import Words
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +46,8 @@ def test_the_sha256_is_that_of_the_file(text):
 
 
 def test_a_text_is_read_once_and_then_found_by_its_content(text):
-    made = store.make(text, "0" * 64, Characters())
-    again = store.make(Unreadable(), "0" * 64, Characters())
+    made = store.make({"": text}, "0" * 64, Characters())
+    again = store.make({"": Unreadable()}, "0" * 64, Characters())
     assert np.array_equal(made.tokens, again.tokens)
     assert made.vocabulary == again.vocabulary == sorted(set(text.path.read_text()))
     assert "".join(made.vocabulary[t] for t in again.tokens) == text.path.read_text()
@@ -57,7 +60,7 @@ def test_nothing_but_whole_entries_is_left_of_a_text_that_cannot_be_read(tmp_pat
     path = tmp_path / "latin.txt"
     path.write_bytes(b"caf\xe9" * 100)
     with pytest.raises(ValueError, match="not UTF-8"):
-        store.make(File(path), "0" * 64, Characters())
+        store.make({"": File(path)}, "0" * 64, Characters())
     assert not list(cache.iterdir())
 
 
@@ -73,7 +76,7 @@ class Slow(Characters):
         print("begun", flush=True)
         sys.stdin.readline()
         yield from super().encode(pieces, vocabulary)
-made = store.make(File(Path(sys.argv[1])), "0" * 64, Slow())
+made = store.make({"": File(Path(sys.argv[1]))}, "0" * 64, Slow())
 print(len(made.tokens))
 """
 
@@ -103,18 +106,18 @@ def test_a_killed_maker_leaves_nothing_that_is_read_and_is_cleared_after_a_day(t
     assert store.load("0" * 64, Characters()) is None
     (leftover,) = cache.iterdir()
     assert leftover.name.startswith(store.TEMPORARY)
-    made = store.make(text, "0" * 64, Characters())
+    made = store.make({"": text}, "0" * 64, Characters())
     assert len(made.tokens) == len(text.path.read_text())
     # A young one may be another process at work.
     assert leftover.exists()
     old = time.time() - 2 * store.DAY
     os.utime(leftover, (old, old))
-    store.make(text, "1" * 64, Characters())
+    store.make({"": text}, "1" * 64, Characters())
     assert not leftover.exists()
 
 
 def test_an_entry_of_another_form_is_not_read(text, cache):
-    store.make(text, "0" * 64, Characters())
+    store.make({"": text}, "0" * 64, Characters())
     (cache / f"{'0' * 64}-characters/vocabulary.json").write_text('{"tokens": ["a"]}')
     with pytest.raises(ValueError, match=r"is damaged \(its vocabulary is no list\); delete it"):
         store.load("0" * 64, Characters())
@@ -122,8 +125,140 @@ def test_an_entry_of_another_form_is_not_read(text, cache):
 
 @pytest.mark.parametrize("name", ["tokens.npy", "vocabulary.json"])
 def test_a_damaged_entry_is_named(text, cache, name):
-    store.make(text, "0" * 64, Characters())
+    store.make({"": text}, "0" * 64, Characters())
     file = cache / f"{'0' * 64}-characters" / name
     file.write_bytes(file.read_bytes()[:-60])
     with pytest.raises(ValueError, match=r"is damaged \(.*delete it"):
         store.load("0" * 64, Characters())
+
+
+class Told(Source):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def pieces(self):
+        yield self.text.encode()
+
+
+PARTS = {"train": Told("a b a b\nc é\n"), "validation": Told("b a d\n"), "test": Told("e\n")}
+
+
+@pytest.mark.parametrize("tokenizer", [Words, lambda: BPE(vocab_size=260), Characters, Bytes])
+def test_parts_are_tokenised_each_for_itself_and_kept(tokenizer):
+    made = store.make(PARTS, "0" * 64, tokenizer(), "own")
+    fresh = tokenizer()
+    again = store.load("0" * 64, fresh, "own")
+    assert again is not None
+    assert made.vocabulary == again.vocabulary
+    for name, part in PARTS.items():
+        names = [again.vocabulary[token] for token in again.parts[name]]
+        known = set(again.vocabulary)
+        assert names == [n if n in known else "<unk>" for n in fresh.part(part.text)]
+    assert sum(map(len, again.parts.values())) == len(again.tokens)
+    assert store.load("0" * 64, tokenizer()) is None
+    assert store.load("0" * 64, tokenizer(), "0.1-0.1") is None
+
+
+def test_a_learning_tokenizer_sees_the_training_part_alone(cache):
+    seen = []
+
+    class Watched(Words):
+        def vocabulary(self, pieces):
+            seen.extend(pieces)
+            return super().vocabulary(seen)
+
+    store.make(PARTS, "0" * 64, Watched(), "own")
+    assert b"".join(seen) == PARTS["train"].text.encode()
+
+
+def test_what_was_learnt_is_needed(cache):
+    store.make(PARTS, "0" * 64, BPE(vocab_size=260), "own")
+    file = cache / f"{'0' * 64}-bpe-260-own/parts.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"learnt": "', '"learnt": "x'))
+    with pytest.raises(ValueError, match=r"is damaged \(its model .*delete it"):
+        store.load("0" * 64, BPE(vocab_size=260), "own")
+    file.write_text(whole.replace('"train": ', '"train": 9'))
+    with pytest.raises(ValueError, match=r"is damaged \(its parts have"):
+        store.load("0" * 64, BPE(vocab_size=260), "own")
+
+
+def test_a_cut_ends_with_a_line_or_a_word_or_a_character():
+    lines = Told("".join(f"line {n}\n" for n in range(100)))
+    parts = source.cut(lines, {"validation": 0.2, "test": 0.1})
+    texts = {name: b"".join(part.pieces()).decode() for name, part in parts.items()}
+    assert "".join(texts.values()) == lines.text
+    assert all(text.endswith("\n") for text in texts.values())
+    assert 0.19 < len(texts["validation"]) / len(lines.text) < 0.22
+    words = source.cut(Told("word " * 100), {"validation": 0.33})
+    assert all(b"".join(part.pieces()).endswith(b" ") for part in words.values())
+    letters = source.cut(Told("é" * 99), {"validation": 0.5})
+    assert [b"".join(part.pieces()).decode() for part in letters.values()] == ["é" * 50, "é" * 49]
+
+
+def test_a_packed_file_is_what_it_holds(tmp_path, text):
+    packed = tmp_path / "text.txt.gz"
+    packed.write_bytes(gzip.compress(text.path.read_bytes()))
+    assert File(packed).sha256() == text.sha256()
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        File(packed).sha256()
+
+
+def test_small_rows_are_kept_without_their_files(cache):
+    rows = {"train": [["a b", "1"]], "test": [["é", "0"]]}
+    assert store.recall("0" * 64) is None
+    store.keep("0" * 64, rows)
+    store.keep("0" * 64, rows)
+    assert store.recall("0" * 64) == rows
+    (cache / f"{'0' * 64}-rows/rows.json").write_text("[")
+    with pytest.raises(ValueError, match="is damaged"):
+        store.recall("0" * 64)
+
+
+FLAT = """
+import resource, sys
+from pathlib import Path
+import numpy, tokenizers
+from attnlab.corpus import source, store
+from attnlab.tokenizer.bpe import BPE
+from attnlab.tokenizer.bytes import Bytes
+path, limit, name = sys.argv[1:]
+tokenizer = {"bytes": Bytes(), "bpe": BPE(vocab_size=512)}[name]
+parting = "0.1-0" if tokenizer.learns else ""
+BPE(vocab_size=300).vocabulary([b"the threads of the library begin here " * 100])
+there = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (there + int(limit), hard))
+# The tokens are mapped from their file, which takes room in the address space but no memory; so
+# all but the last step, that opens what was made, has to do without.
+load, store.load = store.load, lambda *_: None
+file = source.File(Path(path))
+parts = source.cut(file, {"validation": 0.1}) if tokenizer.learns else {"": file}
+sha = file.sha256()
+try:
+    store.make(parts, sha, tokenizer, parting)
+except ValueError as error:
+    assert "cannot be made" in str(error), error
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+print(len(load(sha, tokenizer, parting).tokens))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tokenizer", "megabytes", "limit"), [("bytes", 256, 64), ("bpe", 48, 40)])
+def test_memory_stays_flat_for_a_text_larger_than_the_address_space(
+    tmp_path, tokenizer, megabytes, limit
+):
+    path = tmp_path / "large.txt"
+    line = b"the quick brown fox jumps over the lazy dog and sleeps at once, number %07d\n"
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(b"".join(line % n for n in range(13_981)))
+    command = [sys.executable, "-c", FLAT, str(path), str(limit << 20), tokenizer]
+    environment = {**os.environ, "RAYON_NUM_THREADS": "2", "MALLOC_ARENA_MAX": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > limit << 20
+    tokens = int(done.stdout)
+    assert tokens == path.stat().st_size if tokenizer == "bytes" else tokens > 1e6

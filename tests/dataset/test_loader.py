@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
-from attnlab.dataset.base import Examples
+from attnlab import split
 from attnlab.dataset.loader import Loader
+from attnlab.split import Examples, scattered
 
 
 def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order():
@@ -31,3 +33,57 @@ def test_a_batch_larger_than_the_data_is_refused():
     inputs = np.arange(3, dtype=np.int32)[:, None]
     with pytest.raises(ValueError, match="batch_size=4 exceeds the 3 training examples"):
         Loader(Examples(inputs, inputs), 4, 0)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_share_each_batch_and_none_is_seen_twice(ranks):
+    inputs = np.arange(50, dtype=np.int32)[:, None]
+    examples = Examples(inputs, inputs)
+    alone = Loader(examples, 12, seed=3)
+    shares = [Loader(examples, 12, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
+    for number in range(9):
+        whole, parts = alone.batch(number), [share.batch(number) for share in shares]
+        assert all(len(part.inputs) == 12 // ranks for part in parts)
+        seen = [pair for part in parts for pair in pairs(part)]
+        assert sorted(seen) == sorted(pairs(whole))
+
+
+def pairs(batch):
+    return [*zip(batch.inputs.flatten().tolist(), batch.key.tolist(), strict=True)]
+
+
+def test_a_batch_that_does_not_split_among_processes_is_refused():
+    inputs = np.arange(50, dtype=np.int32)[:, None]
+    with pytest.raises(ValueError, match="batch_size=4 does not split among 3 processes"):
+        Loader(Examples(inputs, inputs), 4, 0, ranks=3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 1000, 4096, 4097])
+def test_an_order_computed_place_by_place_is_a_permutation(size):
+    orders = [
+        scattered(np.arange(size), size, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    ]
+    for order in orders:
+        assert sorted(order.tolist()) == [*range(size)]
+    if size > 3:
+        assert len({tuple(order) for order in orders}) == 3
+    part = np.arange(size // 2, size)
+    assert scattered(part, size, 0, 0).tolist() == orders[0][part].tolist()
+
+
+def test_an_order_computed_place_by_place_has_no_pattern():
+    size, n = 10_007, 200
+    first = np.concatenate([scattered(np.arange(n), size, 0, epoch) for epoch in range(50)])
+    assert chisquare(np.histogram(first, bins=50, range=(0, size))[0]).pvalue > 1e-3
+    step = np.diff(scattered(np.arange(size), size, 0, 0)) % size
+    assert chisquare(np.histogram(step, bins=50, range=(0, size))[0]).pvalue > 1e-3
+
+
+def test_a_large_split_is_seen_whole_in_every_epoch(monkeypatch):
+    monkeypatch.setattr(split, "LARGE", 10)
+    inputs = np.arange(12, dtype=np.int32)[:, None]
+    loader = Loader(Examples(inputs, inputs), batch_size=4, seed=3)
+    epochs = [[loader.batch(3 * e + b).inputs.flatten().tolist() for b in range(3)] for e in (0, 1)]
+    seen = [[i for batch in epoch for i in batch] for epoch in epochs]
+    assert sorted(seen[0]) == sorted(seen[1]) == list(range(12))
+    assert seen[0] != seen[1]

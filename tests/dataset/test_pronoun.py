@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from attnlab.dataset.base import Examples
 from attnlab.dataset.pronoun import (
     ADJECTIVES,
     ADVERBIALS,
@@ -18,6 +17,7 @@ from attnlab.dataset.pronoun import (
     Pronoun,
     noun_places,
 )
+from attnlab.split import Examples
 
 CLASS_OF_NOUN = {noun: kind for kind, nouns in NOUNS.items() for noun in nouns.split()}
 CLASS_OF_ADJECTIVE = {word: kind for kind, words in ADJECTIVES.items() for word in words.split()}
@@ -256,7 +256,7 @@ def test_an_example_says_what_is_asked(task):
     [
         ({"held": 0.0}, "held=0.0 must be"),
         ({"held": 1.5}, "held=1.5 must be"),
-        ({"num_validation": -1}, "'validation': -1.*at least 1"),
+        ({"num_validation": -1}, "num_validation=-1 must be at least 1"),
     ],
 )
 def test_an_impossible_task_is_refused(knobs, words):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from attnlab.dataset.base import Windows
 from attnlab.dataset.pydocs import PyDocs, parted, unrepeated
+from attnlab.split import Windows
 
 # Twenty-five topics with a paragraph of their own, one that all share, and characters beyond ASCII.
 TOPICS = {

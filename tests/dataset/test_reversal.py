@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attnlab.dataset.base import IGNORE
 from attnlab.dataset.reversal import Reversal
+from attnlab.split import IGNORE
 
 
 def test_the_answer_is_the_row_from_its_end():

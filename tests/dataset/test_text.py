@@ -8,17 +8,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import IGNORE, Windows
 from attnlab.dataset.text import Text
+from attnlab.split import IGNORE, Windows
+from attnlab.tokenizer.bpe import BPE
 from attnlab.tokenizer.characters import Characters
+from attnlab.tokenizer.words import Words
 from tests.conftest import dataset_words
+from tests.corpus.real import SMALL, real
 
-PLAYS = Path(__file__).parents[3] / "shared/data/tinyshakespeare/input.txt"
 PARTS = ("train", "validation", "test")
 
 
@@ -29,7 +32,7 @@ def file(tmp_path) -> Path:
     return path
 
 
-def make(path, **knobs) -> Text:
+def make(path, **knobs: Any) -> Text:
     return Text(path=str(path), tokenizer=Characters(), **{"length": 16, **knobs})
 
 
@@ -200,10 +203,12 @@ def test_a_silent_server_is_not_waited_for(tmp_path):
             client.close()
 
 
-@pytest.mark.skipif(not PLAYS.exists(), reason="the real tiny Shakespeare is not on this machine")
 def test_tiny_shakespeare_is_the_published_text(composed):
-    dataset = Experiment(composed("dataset=shakespeare", f"dataset.path={PLAYS}")).dataset
+    plays = real("tinyshakespeare/input.txt")
+    dataset = Experiment(composed("dataset=shakespeare", f"dataset.path={plays}")).dataset
     assert len(dataset.tokens) == 65
+    # That of the recorded results, which would have to be made anew.
+    assert dataset.data_hash.startswith("8037fba8cf0a6f69")
     assert [len(tokens(dataset, split)) for split in PARTS] == [1_003_854, 55_770, 55_770]
 
 
@@ -215,3 +220,115 @@ def test_another_text_is_not_taken_for_shakespeare(composed, file):
 def test_the_vocabulary_of_bytes_does_not_depend_on_the_text(composed):
     words = [*dataset_words("text"), "dataset/tokenizer=bytes"]
     assert len(Experiment(composed(*words)).dataset.tokens) == 256
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    made = tmp_path / "corpus"
+    made.mkdir()
+    for name, word in (("wiki.train.tokens", "a"), ("valid.txt", "b"), ("wiki_test.txt", "c")):
+        (made / name).write_text("".join(f"{word} {n % 7} and more\n" for n in range(40)))
+    (made / "notes.md").write_text("nothing of it")
+    return made
+
+
+OWN: dict[str, Any] = {"validation": None, "test": None}
+
+
+@pytest.mark.parametrize("tokenizer", [Characters, Words, lambda: BPE(vocab_size=280)])
+def test_a_directory_brings_its_own_splits(directory, tokenizer):
+    dataset = Text(path=str(directory), tokenizer=tokenizer(), length=16, **OWN)
+    files = {"train": "wiki.train.tokens", "validation": "valid.txt", "test": "wiki_test.txt"}
+    for split, name in files.items():
+        text = (directory / name).read_text()
+        written = dataset.write(tokens(dataset, split).tolist())
+        if isinstance(dataset.tokenizer, Words) and split != "train":
+            text = text.replace("b", "<unk>").replace("c", "<unk>")
+        assert written == text
+    lines = [
+        f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {split}\n"
+        for split, name in files.items()
+    ]
+    assert dataset.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    again = Text(sha256=dataset.sha256, tokenizer=tokenizer(), length=16, **OWN)
+    assert again.data_hash == dataset.data_hash
+    assert again.words("a 1 and") == dataset.words("a 1 and")
+
+
+def test_own_splits_and_shares_go_together(directory):
+    text = (directory / "wiki.train.tokens").read_text()
+    shares: dict[str, Any] = {"validation": None, "test": 0.25}
+    dataset = Text(path=str(directory), tokenizer=Words(), length=16, **shares)
+    parts = [dataset.write(tokens(dataset, split).tolist()) for split in ("train", "test")]
+    assert "".join(parts) == text
+    assert len(parts[1].splitlines()) == 10
+    unreported = Text(path=str(directory), tokenizer=Words(), length=16, validation=None, test=0.0)
+    assert unreported.split_names == ("validation", "train")
+
+
+def test_a_vocabulary_is_that_of_the_training_part(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"early {n % 9}\n" for n in range(200)) + "late x\n" * 40)
+    shares: dict[str, Any] = {"validation": 0.1, "test": 0.1}
+    dataset = Text(path=str(path), tokenizer=Words(), length=8, **shares)
+    assert "late" not in dataset.tokens
+    assert "<unk>" in dataset.write(tokens(dataset, "test").tolist())
+    assert "<unk>" not in dataset.write(tokens(dataset, "train").tolist())
+
+
+def test_the_hash_of_the_data_holds_what_was_learnt(file, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text(file.read_text().replace("beer", "bees"))
+    one, two = (
+        Text(path=str(path), tokenizer=Words(), length=16, validation=0.2, test=0.2)
+        for path in (file, other)
+    )
+    assert one.splits["test"].digest() == two.splits["test"].digest()
+    assert one.data_hash != two.data_hash
+
+
+def test_splits_that_are_not_there_are_named(directory, file):
+    with pytest.raises(ValueError, match=r"is one file; give a directory with files for train"):
+        make(file, **OWN)
+    with pytest.raises(ValueError, match=r"nowhere does not exist; give a directory"):
+        make("nowhere", **OWN)
+    (directory / "test.txt").write_text("again")
+    with pytest.raises(ValueError, match=r"several files for test: test.txt, wiki_test.txt"):
+        make(directory, **OWN)
+    for name in ("test.txt", "wiki_test.txt"):
+        (directory / name).unlink()
+    with pytest.raises(ValueError, match=r"no split named test; there is train, validation; give"):
+        make(directory, **OWN)
+    (directory / "valid.txt").write_text("")
+    with pytest.raises(ValueError, match=r"valid.txt is empty"):
+        make(directory, validation=None, test=0.1)
+
+
+def test_the_hub_brings_its_own_splits(directory, monkeypatch):
+    import datasets
+
+    rows = {"train": ["", " a b \n", " c \n"] * 20, "validation": [" a \n"] * 30}
+    tables = datasets.DatasetDict(
+        {split: datasets.Dataset.from_dict({"text": found}) for split, found in rows.items()}
+    )
+    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
+    dataset = Text(path="hub:some/words", tokenizer=Words(), length=8, validation=None, test=0.2)
+    # A row that ends its line is not ended again.
+    assert dataset.write(tokens(dataset, "validation").tolist()) == "a\n" * 30
+    assert dataset.write(tokens(dataset, "train").tolist()).startswith("\na b\nc\n\na b\n")
+
+
+@pytest.mark.parametrize("name", ["wikitext2", "wikitext103", "tinystories"])
+def test_the_published_layouts_are_read(composed, name):
+    words = [f"dataset={name}", f"dataset.path={SMALL / name}", "dataset.sha256=null"]
+    dataset = Experiment(composed(*words)).dataset
+    assert set(dataset.splits) == set(PARTS)
+
+
+def test_wikitext_2_has_its_published_sizes(composed):
+    path = real("wikitext-2")
+    dataset = Experiment(composed("dataset=wikitext2", f"dataset.path={path}")).dataset
+    # 33,277 types, and the end of a line (Merity et al. 2017, table 1, with 36,718 line ends).
+    assert len(dataset.tokens) == 33_278
+    assert [len(tokens(dataset, split)) for split in PARTS] == [2_088_628, 217_646, 245_569]

@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional as F
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import IGNORE, Corpus
+from attnlab.dataset.base import Corpus
 from attnlab.evidence.context import context, doublings
 from attnlab.evidence.intervene import attention_layers, blind
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.split import IGNORE
 from attnlab.tap import record
 from tests.conftest import causal_variants, dataset_words
 

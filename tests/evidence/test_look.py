@@ -4,9 +4,9 @@ import pytest
 import torch
 from einops import rearrange
 
-from attnlab.dataset.base import Batch
 from attnlab.evidence.influence import influence
 from attnlab.evidence.look import look
+from attnlab.split import Batch
 from attnlab.tap import edit
 from tests.conftest import causal_variants, choices
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import Batch, Split
 from attnlab.dataset.pronoun import NOUNS, Pronoun
 from attnlab.evidence.influence import influence
 from attnlab.evidence.intervene import cut
 from attnlab.evidence.look import look
 from attnlab.evidence.pronoun import pronoun
 from attnlab.objective.classification import Classification
+from attnlab.split import Batch, Split
+from tests.conftest import marked
 
 NOUN_WORDS = {noun for nouns in NOUNS.values() for noun in nouns.split()}
 
@@ -88,7 +89,10 @@ def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:
 ARMS = (("multihead", False, 60), ("multihead", True, 60), ("moe", False, 0), ("lstm", False, 60))
 
 
-@pytest.mark.parametrize(("variant", "causal", "steps"), ARMS)
+@pytest.mark.parametrize(
+    ("variant", "causal", "steps"),
+    [ARMS[0], *(pytest.param(*a, marks=pytest.mark.slow) for a in ARMS[1:])],
+)
 def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, steps):
     sizes = ("dataset.num_train=2000", "dataset.num_validation=20", "dataset.num_test=24")
     flags = (f"variant={variant}", f"objective.causal={str(causal).lower()}")
@@ -111,7 +115,9 @@ def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, ste
         assert found[name] == pytest.approx(float(value), abs=1e-5), name
 
 
-@pytest.mark.parametrize("variant", ["vanilla", "multihead", "moe"])
+@pytest.mark.parametrize(
+    "variant", [marked(v, ("multihead",)) for v in ("vanilla", "multihead", "moe")]
+)
 @pytest.mark.parametrize(("depth", "causal"), [("shallow", "false"), ("base", "true")])
 def test_it_cannot_point_right_in_both_senses_where_it_has_not_met_the_adjective(
     experiment, variant, depth, causal

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import Corpus, Windows
+from attnlab.dataset.base import Corpus
 from attnlab.evidence.sampled import sampled
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.split import Windows
 from tests.conftest import dataset_words
 
 

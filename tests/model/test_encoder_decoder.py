@@ -173,3 +173,31 @@ def test_a_bottleneck_answers_by_positions_so_they_must_be_marked():
 def test_what_cannot_be_is_refused_in_words(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("mixer", ["multihead", "lstm"])
+def test_padding_does_not_reach_what_comes_back_through_a_bottleneck(mixer):
+    model = transformer(BOTTLENECK, mixer=mixer).eval()
+    source, short = tokens(), 4
+    valid = torch.arange(LENGTH)[None] < torch.tensor([[LENGTH], [short], [LENGTH]])
+    blanks = torch.zeros_like(source)
+    alone = model(source[1:2, :short], None, None, blanks[1:2, :short])[0]
+    together = model(source, None, valid, blanks, valid)[0]
+    torch.testing.assert_close(together[1:2, :short], alone, rtol=0, atol=1e-5)
+
+
+def test_what_follows_an_answer_takes_no_room_in_an_expert():
+    model = transformer(ENCODER_DECODER, ffn="moe").train()
+    source, prefix = tokens(), tokens(seed=3)
+    valid = torch.arange(LENGTH)[None] < torch.tensor([[2], [4], [LENGTH]])
+    heard = []
+    for filler in (0, 1):
+        with record(model, "blocks.*.load") as loads:
+            _, losses = model(source, None, None, prefix.masked_fill(~valid, filler), valid)
+        heard.append([losses["balance"], *loads.values()])
+    torch.testing.assert_close(heard[0], heard[1], rtol=0, atol=1e-6)
+
+
+def test_attention_that_cannot_read_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"attention=MinLSTM .* cannot read another"):
+        recurrent(ENCODER_DECODER, attention="min_lstm")

@@ -308,8 +308,8 @@ def test_parameters_start_as_the_docstring_says(name):
     [
         (LinearAttention, {"num_heads": 5}, "d_model=24 does not split into num_heads=5"),
         (Retention, {"num_heads": 5}, "do not both split into num_heads=5"),
-        (Retention, {"num_heads": 4, "value_expansion": 0.4}, "values' 9 .value_expansion=0.4"),
-        (GatedLinear, {"num_heads": 4, "key_expansion": 0.4}, "keys' 9 .key_expansion=0.4"),
+        (Retention, {"num_heads": 4, "value_expansion": 0.4}, "values' 10 .value_expansion=0.4"),
+        (GatedLinear, {"num_heads": 4, "key_expansion": 0.4}, "keys' 10 .key_expansion=0.4"),
         (GatedLinear, {"decay_rank": 0}, "decay_rank=0 must be at least 1"),
         (GatedLinear, {"temperature": 0.0}, "temperature=0.0 must be positive"),
         (DeltaRule, {"num_heads": 5}, "num_heads=5"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from attnlab.mixer.base import Attend
+from attnlab.attend import Attend
 from attnlab.mixer.multihead import MultiHead
 from attnlab.mixer.single_head import SingleHead
 from attnlab.model.base import DECODER, ENCODER
@@ -118,5 +118,5 @@ def test_an_impossible_layer_is_refused_in_words(build, words):
 
 
 def test_a_rotary_head_of_odd_width_is_refused():
-    with pytest.raises(ValueError, match="d_head=3"):
+    with pytest.raises(ValueError, match="a head, 3, must be even"):
         RoPE(3, 5).rotate(torch.randn(1, 1, 5, 3), torch.arange(5))

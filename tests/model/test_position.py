@@ -12,6 +12,7 @@ from attnlab.mixer.multihead import MultiHead
 from attnlab.position.alibi import ALiBi
 from attnlab.position.base import Position
 from attnlab.position.relative_bias import RelativeBias
+from attnlab.position.rope import RoPE
 from attnlab.position.sinusoidal import Sinusoidal
 from tests.conftest import choices
 from tests.model.build import part
@@ -111,7 +112,7 @@ def test_learned_biases_are_t5s(causal, num_buckets, max_distance):
     }
     theirs: Any = T5Attention(T5Config(**sizes), has_relative_attention_bias=True, layer_idx=0)
     ours = RelativeBias(12, LENGTH, num_buckets=num_buckets, max_distance=max_distance)
-    ours.serve(3)
+    ours.serve(3, 4)
     assert ours.table is not None
     with torch.no_grad():
         theirs.relative_attention_bias.weight.copy_(ours.table)
@@ -123,7 +124,7 @@ def test_learned_biases_are_t5s(causal, num_buckets, max_distance):
 @pytest.mark.parametrize("scheme", [ALiBi, RelativeBias])
 def test_a_later_step_has_its_row_of_the_whole(scheme, causal):
     position = scheme(8, LENGTH)
-    position.serve(4)
+    position.serve(4, 4)
     row = position.bias(4, torch.tensor([200]), torch.arange(150, 201), causal)
     assert torch.equal(row, everywhere(position, 4, causal)[:, 200:201, 150:201])
 
@@ -165,3 +166,22 @@ def test_layers_with_other_heads_cannot_share_the_biases():
 def test_impossible_buckets_are_refused_in_words(knobs, words):
     with pytest.raises(ValueError, match=words):
         RelativeBias(16, LENGTH, **knobs)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "knobs", "width"),
+    [
+        ("latent", {"num_heads": 4, "d_rotary": 3}, 3),
+        ("differential", {"num_heads": 2}, 3),
+        ("retention", {"num_heads": 4}, 3),
+        ("multihead", {"num_heads": 4}, 3),
+    ],
+)
+def test_a_rotated_width_that_has_no_pairs_is_refused_when_it_is_built(mixer, knobs, width):
+    build = part("mixer", mixer)
+    with pytest.raises(ValueError, match=f"a head, {width}, must be even"):
+        build(12, RoPE(12, LENGTH), True, **knobs)
+
+
+def test_the_width_that_is_rotated_is_the_one_that_counts():
+    assert part("mixer", "latent")(12, RoPE(12, LENGTH), True, num_heads=4)

@@ -5,9 +5,10 @@ from functools import cached_property
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
 from attnlab.evidence.look import Seen
+from attnlab.objective.base import Objective
 from attnlab.runs.patterns import INFLUENCE, Pattern
+from attnlab.split import IGNORE, Batch
 
 
 class Recorder:
@@ -18,7 +19,7 @@ class Recorder:
 
     def __init__(
         self,
-        dataset: Dataset,
+        objective: Objective,
         look: Callable[[Batch], Seen],
         *,
         num_probes: int = 8,
@@ -29,25 +30,23 @@ class Recorder:
             raise ValueError(
                 f"num_probes={num_probes} must be at least 0 and max_tokens={max_tokens} 1"
             )
-        self.dataset, self.look = dataset, look
+        self.objective, self.look = objective, look
         self.num_probes, self.max_tokens = num_probes, max_tokens
-        self.read = {text: dataset.read(text) for text in texts}
+        self.read = {text: objective.read(text) for text in texts}
 
     @cached_property
     def probes(self) -> dict[str, Batch]:
         """What is looked at, by name."""
-        own = self.dataset.probes(self.num_probes)
-        return {
-            name: first(opening(self.dataset, probe), self.max_tokens)
-            for name, probe in {**self.read, **own}.items()
-        }
+        own = self.objective.dataset.probes(self.num_probes)
+        found = {**self.read, **own}
+        return {name: first(probe, self.max_tokens) for name, probe in found.items()}
 
     def record(self, step: int) -> list[Pattern]:
         """See every probe now."""
         return [
             pattern
             for name, probe in self.probes.items()
-            for pattern in patterns(self.look(probe), self.dataset.tokens, step, name)
+            for pattern in patterns(self.look(probe), self.objective.inputs, step, name)
         ]
 
 
@@ -61,13 +60,6 @@ def patterns(seen: Seen, vocabulary: Sequence[str], step: int, probe: str) -> li
         Pattern(step, probe, source, tokens, queries, asked, weights)
         for source, queries, weights in shown
     ]
-
-
-def opening(dataset: Dataset, probe: Batch) -> Batch:
-    """Ask for the first token alone, where the answer is a sequence of its own."""
-    if dataset.answer_length is None:
-        return probe
-    return probe._replace(targets=probe.targets[:, :1])
 
 
 def first(probe: Batch, count: int) -> Batch:

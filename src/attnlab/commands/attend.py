@@ -85,16 +85,17 @@ def _query(given: str | None, tokens: Sequence[str], asked_at: int) -> int:
 def _found(
     loaded: Trained, text: str, seen: Seen, tokens: Sequence[str], query: int
 ) -> dict[str, Any]:
+    # Of a model with an encoder, its layers alone have the tokens of the text for queries; they
+    # have the numbers that `ablate` gives them.
+    there = attention_layers(loaded.model)
+    layers = [there.index(name.removesuffix(".pattern")) for name in seen.patterns]
     heads = [
         {"layer": layer, "head": head, "weights": rows[query].tolist()}
-        for layer, pattern in enumerate(seen.patterns.values())
+        for layer, pattern in zip(layers, seen.patterns.values(), strict=True)
         for head, rows in enumerate(pattern)
     ]
     cuts = []
     if heads:
-        # Of a model with an encoder, its layers alone have the tokens of the text for queries.
-        there = attention_layers(loaded.model)
-        layers = [there.index(name.removesuffix(".pattern")) for name in seen.patterns]
         total = torch.stack([p[:, query].sum(dim=0) for p in seen.patterns.values()]).sum(dim=0)
         visible = int((total > 0).sum())
         for key in total.topk(min(CUTS, visible if visible > 1 else 0)).indices.tolist():

@@ -71,14 +71,14 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
     )
 
 
-def require_file(output: Path) -> None:
+def require_file(output: Path, option: str = "--output") -> None:
     """Refuse a file that could not be written, before the work for it begins."""
     if output.is_dir():
-        raise RequestError(f"--output {output} is a directory; name a file in it")
+        raise RequestError(f"{option} {output} is a directory; name a file in it")
     if not output.parent.is_dir():
-        raise RequestError(f"--output {output}: there is no directory {output.parent}; make it")
+        raise RequestError(f"{option} {output}: there is no directory {output.parent}; make it")
     if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise RequestError(f"--output {output}: {output.parent} cannot be written; name another")
+        raise RequestError(f"{option} {output}: {output.parent} cannot be written; name another")
 
 
 def _add_runs_dir(parser: ArgumentParser) -> None:

@@ -154,6 +154,11 @@ def _require_writable(directory: Path) -> None:
 
 def _composed(jobs: Sequence[Sequence[str]], trusted: Sequence[str]) -> list[Config]:
     """Compose all arms; one error lists the faults of all of them, each once."""
+    if any(word.lstrip("+~").startswith("match=") for job in jobs for word in job):
+        raise RequestError(
+            "match= gives the widths for a training run, of another vocabulary than the models "
+            "that are timed; give model.d_model"
+        )
     configs, faults = [], {}
     for job in jobs:
         try:
@@ -330,19 +335,16 @@ def _three(number: float) -> str:
 
 
 def _write(directory: Path, whole: dict[str, Any]) -> None:
-    """Write the numbers and the figure, once all of it is there; each takes its name when whole."""
+    """Write the numbers, then the figure; each takes its name when whole."""
     from attnlab.figures.base import png, svg
     from attnlab.figures.scaling import scaling
 
-    figure = scaling(list(_panels(whole["arms"])))
-    files = {
-        "bench.json": (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode(),
-        "bench.svg": svg(figure).encode(),
-        "bench.png": png(figure),
-    }
     write.make_directory(directory)
-    for name, content in files.items():
-        write.replace(directory / name, content)
+    numbers = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    write.replace(directory / "bench.json", numbers.encode())
+    figure = scaling([p for p in _panels(whole["arms"]) if any(line.points for line in p.lines)])
+    write.replace(directory / "bench.svg", svg(figure).encode())
+    write.replace(directory / "bench.png", png(figure))
 
 
 def _panels(arms: Sequence[dict[str, Any]]) -> "Iterator[Panel]":

@@ -7,7 +7,6 @@ r"""`attnlab embed`: the vectors that a trained run reads for its tokens, and wh
 import csv
 import io
 import json
-import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from attnlab.commands.base import add_run, trained
+from attnlab.commands.base import add_run, require_file, trained
 from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings, principal
 from attnlab.figures.base import png, svg, visible
@@ -64,7 +63,10 @@ def run(arguments: Namespace) -> int:
     files = {"--project": (arguments.project, PICTURES), "--export": (arguments.export, TABLES)}
     for option, (path, endings) in files.items():
         if path is not None:
-            _require(option, path, endings)
+            if path.suffix not in endings:
+                said = ", ".join(endings)
+                raise RequestError(f"{option} {path}: the name must end in one of {said}")
+            require_file(path, option)
             if arguments.format == "json":
                 raise RequestError(f"{option} writes a file and --format json prints; choose one")
     if arguments.k is not None and arguments.k < 1:
@@ -89,13 +91,6 @@ def run(arguments: Namespace) -> int:
         write.replace(arguments.export, _table(vectors, arguments.export.suffix))
         print(arguments.export)
     return 0
-
-
-def _require(option: str, path: Path, endings: Sequence[str]) -> None:
-    if path.suffix not in endings:
-        raise RequestError(f"{option} {path}: the name must end in one of {', '.join(endings)}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RequestError(f"{option} {path}: no file can be written there; name another")
 
 
 def _by_frequency(loaded: "Trained") -> list[int]:

@@ -31,14 +31,16 @@ def run(arguments: Namespace) -> int:
     choices = _choices(arguments.config_dir)
     if arguments.group is None:
         shown: Any = {group: sorted(names) for group, names in sorted(choices.items())}
-        text = "\n".join(f"{group:<16} {' '.join(names)}" for group, names in shown.items())
+        wide = max(map(len, shown))
+        text = "\n".join(f"{group:<{wide}} {' '.join(names)}" for group, names in shown.items())
     elif arguments.group not in choices:
         near = get_close_matches(arguments.group, choices, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(choices))}"
         raise RequestError(f"there is no group {arguments.group!r}; {hint}")
     else:
         shown = [_describe(n, path) for n, path in sorted(choices[arguments.group].items())]
-        text = "\n".join(_paragraph(choice) for choice in shown)
+        wide = max(len(choice["name"]) for choice in shown)
+        text = "\n".join(_paragraph(choice, wide) for choice in shown)
     print(json.dumps(shown, indent=2) if arguments.format == "json" else text)
     return 0
 
@@ -93,6 +95,7 @@ def _docstring(target: str) -> str:
     return ""
 
 
-def _paragraph(choice: dict[str, Any]) -> str:
+def _paragraph(choice: dict[str, Any], wide: int) -> str:
     knobs = "  ".join(f"{name}={json.dumps(value)}" for name, value in choice["knobs"].items())
-    return f"{choice['name']:<16} {choice['summary']}" + (f"\n{'':<16} {knobs}" if knobs else "")
+    said = f"\n{'':<{wide}} {knobs}" if knobs else ""
+    return f"{choice['name']:<{wide}} {choice['summary']}{said}"

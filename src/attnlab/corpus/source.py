@@ -1,11 +1,13 @@
 """Where a corpus lies: a text file, a column of a table, or a dataset on the hub."""
 
+import gzip
 import hashlib
 import os
 import re
 import socket
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,14 @@ PIECE = 1 << 22
 TABLES = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 HUB = "hub:"
 PROBE_SECONDS = 1.0
+NAMES = {
+    "train": {"train", "training"},
+    "validation": {"valid", "validation", "val", "dev", "development"},
+    "test": {"test"},
+}
+"""How files of a split are named; other parts of their names do not count."""
+NEAR = 1 << 16
+"""Bytes within which the end of a line is looked for where a text is cut."""
 
 
 class Source(ABC):
@@ -35,15 +45,13 @@ class Source(ABC):
 
 
 class File(Source):
-    """A file, byte for byte."""
+    """A file, byte for byte; what it holds, where its name ends in .gz."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def pieces(self) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
-            while piece := file.read(PIECE):
-                yield piece
+        yield from _read(self.path)
 
     def sha256(self) -> str:
         at = self.path.stat()
@@ -51,7 +59,7 @@ class File(Source):
 
 
 class Rows(Source):
-    """A column of tables, each row followed by a newline unless it is the only one of its table."""
+    """A column of tables, each row ending in a newline unless it is the only one of its table."""
 
     def __init__(self, tables: list[Any], column: str) -> None:
         self.tables, self.column = tables, column
@@ -60,7 +68,51 @@ class Rows(Source):
         for table in self.tables:
             end = "\n" if len(table) > 1 else ""
             for batch in table.select_columns(self.column).iter(batch_size=1000):
-                yield "".join(f"{row or ''}{end}" for row in batch[self.column]).encode()
+                rows = (row or "" for row in batch[self.column])
+                yield "".join(
+                    row if end and row.endswith(end) else row + end for row in rows
+                ).encode()
+
+
+class Slice(Source):
+    """A stretch of a text, in bytes."""
+
+    def __init__(self, whole: Source, start: int, stop: int) -> None:
+        self.whole, self.start, self.stop = whole, start, stop
+
+    def pieces(self) -> Iterator[bytes]:
+        at = 0
+        for piece in self.whole.pieces():
+            if part := piece[max(self.start - at, 0) : max(self.stop - at, 0)]:
+                yield part
+            at += len(piece)
+            if at >= self.stop:
+                return
+
+
+def cut(whole: Source, shares: Mapping[str, float]) -> dict[str, Source]:
+    """Part a text: first train, then a part for each share of its bytes, in their order.
+
+    Each part but the last ends with a line; where none ends near, with a word, or a character.
+    """
+    size, left = sum(map(len, whole.pieces())), round(1 - sum(shares.values()), 12)
+    bounds = [0]
+    for share in (left, *shares.values()):
+        bounds.append(min(size, bounds[-1] + int(size * share)))
+    ends = [_after(whole, bound) for bound in bounds[1:-1]]
+    ends = [0, *ends, size]
+    names = ("train", *shares)
+    return {name: Slice(whole, *ends[at : at + 2]) for at, name in enumerate(names)}
+
+
+def _after(whole: Source, at: int) -> int:
+    """Find the first place from `at` on where a text may be cut."""
+    before, near = max(at - 1, 0), b"".join(Slice(whole, max(at - 1, 0), at + NEAR).pieces())
+    for end in (b"\n", b" "):
+        if (found := near.find(end)) >= 0:
+            return before + found + 1
+    rest = near[at - before :]
+    return at + next((n for n, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
 
 
 def find(path: str, column: str) -> Source:
@@ -70,19 +122,66 @@ def find(path: str, column: str) -> Source:
     after the other: train, validation, test, others. Raises ValueError where there is none such.
     """
     if path.startswith(HUB):
-        return Rows(_from_hub(path.removeprefix(HUB), column), column)
-    file = Path(path).expanduser()
+        return Rows([*hub(path, [[column]]).values()], column)
+    return _found(Path(path).expanduser(), path, column)
+
+
+def splits(path: str, column: str) -> dict[str, Source]:
+    """Find the splits that a corpus brings, by a directory or `hub:NAME[:CONFIG][@REVISION]`.
+
+    A directory holds a text or table for each, with train, valid (validation, val, dev) or test in
+    its name. Raises ValueError where there are none, or several files for one.
+    """
+    if path.startswith(HUB):
+        tables = hub(path, [[column]])
+        return {name: Rows([table], column) for name, table in tables.items()}
+    directory = Path(path).expanduser()
+    if not directory.is_dir():
+        what = "is one file" if directory.is_file() else "does not exist"
+        raise ValueError(
+            f"path={path} {what}; give a directory with files for train, validation and test, or "
+            "dataset.validation and dataset.test as shares"
+        )
+    found: dict[str, list[Path]] = {name: [] for name in NAMES}
+    for file in sorted(directory.iterdir()):
+        words = set(re.split(r"[^a-z]+", file.name.lower()))
+        for name, known in NAMES.items():
+            if words & known and file.is_file():
+                found[name].append(file)
+    for name, files in found.items():
+        if len(files) > 1:
+            said = ", ".join(file.name for file in files)
+            raise ValueError(f"path={path} has several files for {name}: {said}; leave one")
+    return {
+        name: _found(file, str(file), column)
+        for name, (file, *_) in ((n, files) for n, files in found.items() if files)
+    }
+
+
+def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Give the tables of `hub:NAME[:CONFIG][@REVISION]`: train, validation, test, others.
+
+    Of each of `columns` they must have one of its names.
+    """
+    return _from_hub(path.removeprefix(HUB), columns)
+
+
+def _found(file: Path, path: str, column: str) -> Source:
     if not file.is_file():
         what = "is a directory" if file.is_dir() else "does not exist"
-        raise ValueError(f"path={path} {what}; give a text file, or a table with its column")
+        raise ValueError(
+            f"path={path} {what}; give a text file, or a table with its column. "
+            "dataset.validation=null reads the splits of a directory"
+        )
     if not file.stat().st_size:
         raise ValueError(f"path={path} is empty")
     if builder := TABLES.get(file.suffix):
-        return Rows(_tables(builder, column, path, data_files=str(file)), column)
+        tables = _tables(builder, [[column]], path, data_files=str(file))
+        return Rows([*tables.values()], column)
     return File(file)
 
 
-def _from_hub(name: str, column: str) -> list[Any]:
+def _from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
     parts = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
     if parts is None:
         raise ValueError(f"path=hub:{name} is no hub:NAME[:CONFIG][@REVISION]")
@@ -92,10 +191,12 @@ def _from_hub(name: str, column: str) -> list[Any]:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
         if not _downloaded(where):
             raise ValueError(f"path=hub:{name} is not here, and {_endpoint()} does not answer")
-    return _tables(where, column, f"hub:{name}", name=config, revision=revision)
+    return _tables(where, columns, f"hub:{name}", name=config, revision=revision)
 
 
-def _tables(builder: str, column: str, path: str, **options: Any) -> list[Any]:
+def _tables(
+    builder: str, columns: Sequence[Sequence[str]], path: str, **options: Any
+) -> dict[str, Any]:
     import datasets
 
     datasets.disable_progress_bars()
@@ -106,12 +207,20 @@ def _tables(builder: str, column: str, path: str, **options: Any) -> list[Any]:
         raise ValueError(f"path={path} cannot be read: {type(error).__name__}: {said}") from error
     assert isinstance(found, datasets.DatasetDict)
     order = [s for s in ("train", "validation", "test") if s in found]
-    tables = [found[str(name)] for name in dict.fromkeys([*order, *found])]
-    for table in tables:
-        if column not in table.column_names:
-            there = ", ".join(table.column_names)
-            raise ValueError(f"column={column!r} is not in {path}; there is {there}")
+    tables = {str(name): found[str(name)] for name in dict.fromkeys([*order, *found])}
+    for table in tables.values():
+        for names in columns:
+            require_column(names, table.column_names, path)
     return tables
+
+
+def require_column(names: Sequence[str], there: Sequence[str], path: str) -> str:
+    """Give the first of the names that a table has. Raises ValueError where it has none."""
+    for name in names:
+        if name in there:
+            return name
+    said = " or ".join(map(repr, names))
+    raise ValueError(f"column={said} is not in {path}; there is {', '.join(there)}")
 
 
 def _endpoint() -> str:
@@ -143,5 +252,16 @@ def _downloaded(name: str) -> bool:
 
 @lru_cache
 def _file_sha256(path: Path, inode: int, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    sha = hashlib.sha256()
+    for piece in _read(path):
+        sha.update(piece)
+    return sha.hexdigest()
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"path={path} cannot be unpacked: {error}") from error

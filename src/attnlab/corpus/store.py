@@ -1,8 +1,9 @@
 """Tokenised corpora, kept by the SHA-256 of their text and read where they lie.
 
-    $ATTNLAB_CACHE/corpora/SHA256-TOKENIZER/  # default: ~/.cache/attnlab
+    $ATTNLAB_CACHE/corpora/SHA256-TOKENIZER[-PARTS]/  # default: ~/.cache/attnlab
       tokens.npy         # a token's number each, memory-mapped
       vocabulary.json    # the tokens by their number
+      parts.json         # of a corpus in parts: their tokens, and what its tokenizer has learnt
 
 An entry is born complete by a rename, so that two processes may make it at once and a killed one
 leaves nothing that is read. To delete the directory costs time alone.
@@ -13,9 +14,11 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,11 +29,17 @@ TEMPORARY = ".tmp-"
 DAY = 24 * 3600
 
 
+WHOLE = ""
+"""The name of the only part of a corpus that is not parted."""
+
+
 class Tokenised(NamedTuple):
     """A text as numbers of tokens."""
 
     tokens: np.ndarray
     vocabulary: list[str]
+    parts: dict[str, np.ndarray]
+    """The tokens of each part of a corpus that is parted."""
 
 
 def directory() -> Path:
@@ -39,63 +48,122 @@ def directory() -> Path:
     return Path(os.environ.get("ATTNLAB_CACHE", f"{base}/attnlab")).expanduser() / "corpora"
 
 
-def load(sha256: str, tokenizer: Tokenizer) -> Tokenised | None:
-    """Open what an earlier process has made; None where there is nothing."""
-    entry = _entry(sha256, tokenizer)
+def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised | None:
+    """Open what an earlier process has made; None where there is nothing.
+
+    `parting` says how the corpus is parted. The tokenizer recalls what it has learnt.
+    """
+    entry = _entry(sha256, tokenizer, parting)
     try:
-        vocabulary = json.loads((entry / "vocabulary.json").read_text())
-        if not isinstance(vocabulary, list):
-            raise ValueError("its vocabulary is no list")
+        vocabulary = _read(entry / "vocabulary.json", list, "vocabulary is no list")
         tokens = np.load(entry / "tokens.npy", mmap_mode="r")
+        told = _read(entry / "parts.json", dict, "parts are no names") if parting else {}
+        parts, start = {}, 0
+        for name, count in told.get("tokens", {}).items():
+            parts[name] = tokens[start : start + count]
+            start += count
+        if parting and start != len(tokens):
+            raise ValueError(f"its parts have {start} of {len(tokens)} tokens")
+        if tokenizer.learns:
+            tokenizer.recall(told["learnt"])
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{entry} is damaged ({error}); delete it") from error
-    return Tokenised(tokens, vocabulary)
+    return Tokenised(tokens, vocabulary, parts)
 
 
-def make(source: Source, sha256: str, tokenizer: Tokenizer) -> Tokenised:
-    """Tokenise a text, unless that was done before. Raises ValueError where it cannot be read."""
-    if there := load(sha256, tokenizer):
+def make(
+    parts: Mapping[str, Source], sha256: str, tokenizer: Tokenizer, parting: str = WHOLE
+) -> Tokenised:
+    """Tokenise a text, unless that was done before. Raises ValueError where it cannot be read.
+
+    Its parts are tokenised each for itself. A tokenizer that learns sees that named train alone.
+    """
+    if there := load(sha256, tokenizer, parting):
         return there
-    entry = _entry(sha256, tokenizer)
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(entry.parent)
-    born = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
-    try:
-        vocabulary = tokenizer.vocabulary(source.pieces())
-        _write(born / "tokens.npy", source, tokenizer, vocabulary)
-        with (born / "vocabulary.json").open("w") as file:
-            json.dump(vocabulary, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # Fails where another process was first; then its entry is taken.
-        with suppress(OSError):
-            born.rename(entry)
-    finally:
-        shutil.rmtree(born, ignore_errors=True)
-    made = load(sha256, tokenizer)
+    entry = _entry(sha256, tokenizer, parting)
+    with _born(entry) as born:
+        seen = [parts["train"]] if tokenizer.learns else parts.values()
+        vocabulary = tokenizer.vocabulary(chain.from_iterable(part.pieces() for part in seen))
+        counts = _write(born / "tokens.npy", parts, tokenizer, vocabulary)
+        _keep(born / "vocabulary.json", vocabulary)
+        if parting:
+            _keep(born / "parts.json", {"tokens": counts, "learnt": tokenizer.learnt})
+    made = load(sha256, tokenizer, parting)
     if made is None:
         raise ValueError(f"{entry} cannot be made; free its place")
     return made
 
 
-def _entry(sha256: str, tokenizer: Tokenizer) -> Path:
-    return directory() / f"{sha256}-{tokenizer.key}"
+def recall(sha256: str) -> Any | None:
+    """Open what was kept under this name; None where there is nothing."""
+    entry = directory() / f"{sha256}-rows"
+    try:
+        return _read(entry / "rows.json", dict, "rows have no splits")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{entry} is damaged ({error}); delete it") from error
 
 
-def _write(path: Path, source: Source, tokenizer: Tokenizer, vocabulary: list[str]) -> None:
-    """Write numbers as they come; the header says how many only at the end."""
-    kind, count = np.dtype(number_type(len(vocabulary))), 0
-    with path.open("wb") as file:
-        file.write(_header(kind, 0))
-        for numbers in tokenizer.encode(source.pieces(), vocabulary):
-            file.write(np.ascontiguousarray(numbers, dtype=kind).data)
-            count += len(numbers)
-        file.seek(0)
-        file.write(_header(kind, count))
+def keep(sha256: str, rows: Mapping[str, Any]) -> None:
+    """Keep small data that need no tokenizer, so that they are found without their files."""
+    entry = directory() / f"{sha256}-rows"
+    if not entry.exists():
+        with _born(entry) as born:
+            _keep(born / "rows.json", rows)
+
+
+def _entry(sha256: str, tokenizer: Tokenizer, parting: str) -> Path:
+    return directory() / "-".join(filter(None, (sha256, tokenizer.key, parting)))
+
+
+@contextmanager
+def _born(entry: Path) -> Iterator[Path]:
+    """Give a directory to fill; it becomes the entry when it is whole."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(entry.parent)
+    born = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
+    try:
+        yield born
+        # Fails where another process was first; then its entry is taken.
+        with suppress(OSError):
+            born.rename(entry)
+    finally:
+        shutil.rmtree(born, ignore_errors=True)
+
+
+def _keep(path: Path, value: Any) -> None:
+    with path.open("w") as file:
+        json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _read(path: Path, kind: type, said: str) -> Any:
+    value = json.loads(path.read_text())
+    if not isinstance(value, kind):
+        raise ValueError(f"its {said}")
+    return value
+
+
+def _write(
+    path: Path, parts: Mapping[str, Source], tokenizer: Tokenizer, vocabulary: list[str]
+) -> dict[str, int]:
+    """Write numbers as they come, and count each part's; the header says how many at the end."""
+    kind, counts = np.dtype(number_type(len(vocabulary))), dict.fromkeys(parts, 0)
+    with path.open("wb") as file:
+        file.write(_header(kind, 0))
+        for name, part in parts.items():
+            for numbers in tokenizer.encode(part.pieces(), vocabulary):
+                file.write(np.ascontiguousarray(numbers, dtype=kind).data)
+                counts[name] += len(numbers)
+        file.seek(0)
+        file.write(_header(kind, sum(counts.values())))
+        file.flush()
+        os.fsync(file.fileno())
+    return counts
 
 
 def _header(kind: np.dtype, count: int) -> bytes:

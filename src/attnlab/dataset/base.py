@@ -9,130 +9,26 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
 from attnlab.tokenizer.base import Tokenizer
-
-IGNORE = -100
-"""The target that no loss or metric counts (torch's own convention)."""
 
 BLOCK = 1024
 """Examples drawn from one key."""
 
+PIECE = 1 << 24
+"""Tokens of a text that are counted at once."""
+
 # Earlier splits are drawn first, and later ones redraw what an earlier one holds: so the test split
 # does not depend on how much one trains.
 SPLITS = ("test", "validation", "train")
-
-
-class Batch(NamedTuple):
-    """What a model sees, what it should say, and where it is asked."""
-
-    inputs: Int[Tensor, "batch seq"]
-    targets: Int[Tensor, "batch label"]
-    """A token or class for each label; `IGNORE` is not counted."""
-    at: Int[Tensor, "batch label"] | None = None
-    """The position that each label is read from; None where every position has one."""
-    valid: Bool[Tensor, "batch seq"] | None = None
-    """False at padding; None where there is none. Padding stands at the end."""
-    prefix: Int[Tensor, "batch label"] | None = None
-    """What the answering stack of a model with an encoder has before it; None without one."""
-    key: Int[Tensor, " batch"] | None = None
-    """A number for each example, of which an objective draws its noise; None for no noise."""
-
-    @property
-    def given(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """What a model is called with."""
-        return self.inputs, self.at, self.valid, self.prefix
-
-    @property
-    def num_tokens(self) -> int:
-        """The tokens that a model reads, padding included."""
-        return self.inputs.numel() + (0 if self.prefix is None else self.prefix.numel())
-
-
-class Split(ABC):
-    """A sized set of examples, read by index."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Count the examples."""
-
-    @abstractmethod
-    def batch(self, index: np.ndarray) -> Batch:
-        """Fetch the examples at `index`, on the CPU."""
-
-    @abstractmethod
-    def digest(self) -> bytes:
-        """SHA-256 of the contents."""
-
-
-class Examples(Split):
-    """Examples held in memory as arrays with one row each."""
-
-    def __init__(
-        self,
-        inputs: np.ndarray,
-        targets: np.ndarray,
-        at: np.ndarray | None = None,
-        valid: np.ndarray | None = None,
-    ) -> None:
-        self.arrays = (inputs, targets, at, valid)
-        self.inputs, self.targets = torch.from_numpy(inputs), torch.from_numpy(targets)
-        self.at = None if at is None else torch.from_numpy(at)
-        self.valid = None if valid is None else torch.from_numpy(valid)
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def batch(self, index: np.ndarray) -> Batch:
-        rows = torch.from_numpy(index)
-        return Batch(
-            self.inputs[rows].long(),
-            self.targets[rows].long(),
-            None if self.at is None else self.at[rows].long(),
-            None if self.valid is None else self.valid[rows],
-        )
-
-    def digest(self) -> bytes:
-        sha = hashlib.sha256()
-        for array in self.arrays:
-            if array is not None:
-                sha.update(str((array.shape, array.dtype.str)).encode())
-                sha.update(np.ascontiguousarray(array).data)
-        return sha.digest()
-
-
-class Windows(Split):
-    """Stretches of one long text, each with the token that follows each of its own.
-
-    They begin `stride` tokens apart; no longer stride than `length` leaves a token out.
-    """
-
-    def __init__(self, tokens: np.ndarray, length: int, stride: int) -> None:
-        self.tokens, self.length, self.stride = tokens, length, stride
-
-    def __len__(self) -> int:
-        return -(-(len(self.tokens) - 1 - self.length) // self.stride) + 1
-
-    def batch(self, index: np.ndarray) -> Batch:
-        wanted = index * self.stride
-        # The last window begins earlier, to be as long as the others; what it repeats is not asked.
-        start = np.minimum(wanted, len(self.tokens) - 1 - self.length)
-        at = start[:, None] + np.arange(self.length + 1)
-        whole = torch.from_numpy(self.tokens[at].astype(np.int64))
-        asked = torch.from_numpy(at[:, :-1] >= wanted[:, None])
-        return Batch(whole[:, :-1], whole[:, 1:].where(asked, IGNORE))
-
-    def digest(self) -> bytes:
-        sha = hashlib.sha256(f"{self.length} {self.stride} {self.tokens.dtype.str}".encode())
-        sha.update(np.ascontiguousarray(self.tokens).data)
-        return sha.digest()
 
 
 class Dataset(ABC):
@@ -167,6 +63,11 @@ class Dataset(ABC):
     def located(self) -> dict[str, Any]:
         """What stands in a run's identity in place of the knobs that say where its data lie."""
         return {}
+
+    @property
+    def learnt(self) -> str | None:
+        """What was learnt of the training part before a model is trained; kept beside its run."""
+        return None
 
     @abstractmethod
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
@@ -232,22 +133,33 @@ class Dataset(ABC):
             None if at is None else torch.tensor([at]),
         )
 
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Name what results are told by: a whole number for each example, or for each label."""
+        return {}
+
     def probes(self, count: int) -> dict[str, Batch]:
         """Name sequences whose patterns are worth a look: the first ones of validation."""
         split = self.splits["validation"]
         probes = {}
         for index in range(min(count, len(split))):
-            inputs, targets, at, valid = split.batch(np.array([index]))[:4]
-            whole = inputs.shape[1] if valid is None else int(valid.sum())
-            probes[f"validation-{index}"] = Batch(inputs[:, :whole], targets, at)
+            inputs, targets, at, valid = split[index][:4]
+            if valid is not None:
+                inputs = inputs[:, : int(valid.sum())]
+            if at is not None:
+                asked = targets[0] != IGNORE
+                targets, at = targets[:, asked], at[:, asked]
+            elif self.answer_length is None:
+                targets = targets[:, : inputs.shape[1]]
+            probes[f"validation-{index}"] = Batch(inputs, targets, at)
         return probes
 
     def show(self, split: str = "train", index: int = 0) -> str:
         """One example, so that a reader can check it by eye: tokens, then what is asked where."""
-        batch = self.splits[split].batch(np.array([index]))
+        batch = self.splits[split][index]
         names = self.classes or self.tokens
-        words = [self.tokens[t] for t in batch.inputs[0].tolist()]
-        at = range(len(words)) if batch.at is None else batch.at[0].tolist()
+        whole = batch.inputs if batch.valid is None else batch.inputs[batch.valid][None]
+        words = [self.tokens[t] for t in whole[0].tolist()]
+        at = range(batch.inputs.shape[1]) if batch.at is None else batch.at[0].tolist()
         asked = [
             f"at {p} ({words[p]!r}): {names[t]}"
             for p, t in zip(at, batch.targets[0].tolist(), strict=True)
@@ -256,11 +168,80 @@ class Dataset(ABC):
         return " ".join(words) + "\n" + "\n".join(asked)
 
 
+class Task(Dataset):
+    """A dataset that is drawn: an example hangs on (seed, split, its number) alone.
+
+    Where lengths vary, those of training, validation and test are uniform in `lengths`. Each N of
+    `test_lengths` makes a split `test_N` as large as test, of lengths beyond all of those, to N.
+    """
+
+    chance: float
+    """The accuracy of whoever knows the task, but has not found what is asked."""
+    best: float = 1.0
+    """The accuracy of whoever makes no mistake."""
+
+    def __init__(
+        self,
+        num_train: int,
+        num_validation: int,
+        num_test: int,
+        seed: int,
+        lengths: tuple[int, int] = (0, 0),
+        test_lengths: Sequence[int] = (),
+    ) -> None:
+        self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
+        for split, size in self.sizes.items():
+            if size < 1:
+                raise ValueError(f"num_{split}={size} must be at least 1")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative")
+        low, high = lengths
+        if test_lengths and min(test_lengths) <= high:
+            raise ValueError(
+                f"test_lengths={list(test_lengths)} must all be longer than length={high}, which "
+                "the other splits have"
+            )
+        if not low <= high:
+            raise ValueError(f"min_length={low} must not exceed length={high}")
+        self.seed = seed
+        self._lengths: dict[str, tuple[int, int]] = dict.fromkeys(SPLITS, lengths)
+        for longest in sorted(set(test_lengths)):
+            self._lengths[f"test_{longest}"] = (high + 1, longest)
+        self.split_names = tuple(self._lengths)
+
+    def lengths(self, split: str) -> tuple[int, int]:
+        """Give the shortest and the longest length of a split."""
+        return self._lengths[split]
+
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+        size = self.sizes.get(split, self.sizes["test"])
+        return draw_distinct(partial(self.rows, split=split), self.seed, split, size, earlier)
+
+    @abstractmethod
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        """Draw n examples of a split."""
+
+
 class Corpus(Dataset):
     """A dataset that continues a text, token by token."""
 
     tokenizer: Tokenizer
     headline = "loss"
+
+    @property
+    def learnt(self) -> str | None:
+        return self.tokenizer.learnt or None
+
+    def bytes_per_token(self, split: str) -> float:
+        """Give how many bytes of UTF-8 a token of a split stands for, on average."""
+        windows = self.splits[split]
+        assert isinstance(windows, Windows)
+        counts = np.zeros(len(self.tokens), dtype=np.int64)
+        for start in range(0, len(windows.tokens), PIECE):
+            part = windows.tokens[start : start + PIECE]
+            counts += np.bincount(part, minlength=len(counts))
+        sizes = np.array([self.tokenizer.num_bytes(token) for token in self.tokens])
+        return float(counts @ sizes / counts.sum())
 
     def words(self, text: str) -> list[str]:
         return self.tokenizer.part(text)
@@ -269,7 +250,7 @@ class Corpus(Dataset):
         return self.tokenizer.join([self.tokens[number] for number in numbers])
 
     def show(self, split: str = "train", index: int = 0) -> str:
-        batch = self.splits[split].batch(np.array([index]))
+        batch = self.splits[split][index]
         text, last = self.write(batch.inputs[0].tolist()), int(batch.targets[0, -1])
         place = batch.inputs.shape[1] - 1
         return (
@@ -280,9 +261,8 @@ class Corpus(Dataset):
 
 def stream(seed: int, split: str, block: int) -> np.random.Generator:
     """Return the generator of one block of one split; no other block shares a number with it."""
-    return np.random.Generator(
-        np.random.Philox(key=seed, counter=[0, 0, block, SPLITS.index(split)])
-    )
+    number = SPLITS.index(split) if split in SPLITS else 2 + int(split.removeprefix("test_"))
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, number]))
 
 
 def row_hash(rows: np.ndarray) -> np.ndarray:
@@ -297,7 +277,7 @@ def row_hash(rows: np.ndarray) -> np.ndarray:
 
 
 def draw_distinct(
-    draw: Callable[[np.random.Generator, int], Sequence[np.ndarray]],
+    draw: Callable[[np.random.Generator, int], Rows],
     seed: int,
     split: str,
     size: int,
@@ -305,24 +285,29 @@ def draw_distinct(
 ) -> Examples:
     """Draw `size` examples in blocks, redrawing those whose inputs an earlier split holds.
 
-    `draw(generator, n)` gives n rows of each array of `Examples`. Raises ValueError when fresh
-    examples cannot be found.
+    `draw(generator, n)` gives n of them. Raises ValueError when fresh examples cannot be found.
     """
-    seen = [row_hash(s.arrays[0]) for s in earlier.values() if isinstance(s, Examples)]
-    taken_hashes, blocks = np.concatenate([np.empty(0, np.uint64), *seen]), []
+    seen = [row_hash(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
+    taken_hashes = np.concatenate([np.empty(0, np.uint64), *seen])
+    blocks: list[Rows] = []
     for block in range(-(-size // BLOCK)):
         generator = stream(seed, split, block)
-        arrays = list(draw(generator, BLOCK))
+        arrays = draw(generator, BLOCK)
         for _ in range(1000):
-            taken = np.flatnonzero(np.isin(row_hash(arrays[0]), taken_hashes))
+            taken = np.flatnonzero(np.isin(row_hash(arrays.inputs), taken_hashes))
             if not len(taken):
                 break
             for array, fresh in zip(arrays, draw(generator, len(taken)), strict=True):
-                array[taken] = fresh
+                if array is not None:
+                    array[taken] = fresh
         else:
             raise ValueError(
                 f"the task has too few different examples for a {split} split of {size} beside "
                 f"the {len(taken_hashes)} examples of the earlier splits; ask for fewer"
             )
         blocks.append(arrays)
-    return Examples(*(np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)))
+    return Examples(*(_joined(column, size) for column in zip(*blocks, strict=True)))
+
+
+def _joined(parts: Sequence[Any], size: int) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)[:size]

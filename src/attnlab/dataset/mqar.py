@@ -1,16 +1,18 @@
 """Multi-query associative recall."""
 
-from collections.abc import Mapping
-
 import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
-from attnlab.dataset.base import Dataset, Split, draw_distinct
+from attnlab.dataset.base import Task
+from attnlab.split import Batch, Rows
 
 POWER = 0.01
 """The paper's a: most questions follow soon, some late."""
 
 
-class MQAR(Dataset):
+class MQAR(Task):
     """Recalls the value of each key that is asked again (Arora et al. 2023, sec. 3.2).
 
     Pairs `k1 v1 k2 v2 ...` come first. Then every key is asked once, i = 1, 2, ... places after
@@ -34,11 +36,11 @@ class MQAR(Dataset):
         random_filler: bool = False,
         seed: int = 0,
     ) -> None:
-        self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
+        super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size % 2 or length % 2:
             raise ValueError(f"vocab_size={vocab_size} and length={length} must be even")
-        if min(num_pairs, *self.sizes.values()) < 1:
-            raise ValueError(f"num_pairs={num_pairs} and the sizes {self.sizes} must be at least 1")
+        if num_pairs < 1:
+            raise ValueError(f"num_pairs={num_pairs} must be at least 1")
         if 4 * num_pairs > length:
             raise ValueError(
                 f"num_pairs={num_pairs} takes {4 * num_pairs} positions, twice for the pairs and "
@@ -49,19 +51,13 @@ class MQAR(Dataset):
                 f"num_pairs={num_pairs} needs as many keys, but vocab_size={vocab_size} has "
                 f"{vocab_size // 2 - 1}"
             )
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         self.vocab_size, self.max_length, self.num_pairs = vocab_size, length, num_pairs
-        self.random_filler, self.seed = random_filler, seed
+        self.random_filler, self.chance = random_filler, 1 / num_pairs
         half = vocab_size // 2
         keys, values = range(1, half), range(half, vocab_size)
         self.tokens = ["_", *(f"k{i}" for i in keys), *(f"v{i}" for i in values)]
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
-        return draw_distinct(self.rows, self.seed, split, self.sizes[split], earlier)
-
-    def rows(self, generator: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
-        """Draw n examples: inputs, the labels, and where they stand."""
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         half, pairs = self.vocab_size // 2, self.num_pairs
         keys = distinct(generator, n, pairs, 1, half)
         values = distinct(generator, n, pairs, half, self.vocab_size)
@@ -72,7 +68,14 @@ class MQAR(Dataset):
         if self.random_filler:
             filler = generator.integers(self.vocab_size, size=inputs.shape, dtype=np.int32)
             inputs = np.where(inputs == 0, filler, inputs)
-        return inputs, values, at
+        return Rows(inputs, values, at)
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by the number of pairs, and by how many tokens after its value a key is asked."""
+        assert batch.at is not None
+        pairs = torch.full(batch.at.shape[:1], self.num_pairs)
+        told = torch.arange(1, 2 * self.num_pairs, 2)
+        return {"num_pairs": pairs, "distance": batch.at - told}
 
     def _slots(self, generator: np.random.Generator, n: int) -> np.ndarray:
         """Draw each row's distances, without replacement, with the weights of the paper.

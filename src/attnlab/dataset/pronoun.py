@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attnlab.dataset.base import Batch, Dataset, Examples, Split, draw_distinct, stream
+from attnlab.dataset.base import Task, stream
+from attnlab.split import Batch, Examples, Rows
 
 NOUNS = {
     "animal": "animal dog cat horse cow sheep rabbit bear wolf fox",
@@ -40,7 +42,7 @@ TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street"
 """The cells of the sentence that everybody knows; they are always held out."""
 
 
-class Pronoun(Dataset):
+class Pronoun(Task):
     """Names the noun that "it" stands for, which the last adjective decides.
 
     "The animal didn't cross the street because it was too tired" (Uszkoreit 2017). An adjective of
@@ -55,6 +57,7 @@ class Pronoun(Dataset):
     """
 
     max_length = LENGTH
+    chance = 1 / 2
 
     def __init__(
         self,
@@ -65,14 +68,10 @@ class Pronoun(Dataset):
         held: float = 0.25,
         seed: int = 0,
     ) -> None:
-        self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
-        if min(self.sizes.values()) < 1:
-            raise ValueError(f"the sizes {self.sizes} must be at least 1")
+        super().__init__(num_train, num_validation, num_test, seed)
         if not 0 < held <= 0.5:
             raise ValueError(f"held={held} must be a share above 0 and at most 0.5")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
-        self.held, self.seed = held, seed
+        self.held = held
         self.nouns, self.noun_class = _numbered(NOUNS)
         self.adjectives, self.adjective_class = _numbered(ADJECTIVES)
         others = " ".join((FUNCTION_WORDS, VERBS, ADVERBIALS, MODIFIERS)).split()
@@ -80,15 +79,15 @@ class Pronoun(Dataset):
         self.classes = self.nouns
         self.number = {token: number for number, token in enumerate(self.tokens)}
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         """Draw sentences uniformly over the admissible (right, wrong, adjective) triples."""
-        triples = self.triples(held_out=split == "test")
+        triples = self._triples["held out" if split == "test" else "seen"]
+        right, wrong, adjective = triples[generator.integers(len(triples), size=n)].T
+        return self._sentences(generator, right, wrong, adjective)
 
-        def rows(generator: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
-            right, wrong, adjective = triples[generator.integers(len(triples), size=n)].T
-            return self._sentences(generator, right, wrong, adjective)
-
-        return draw_distinct(rows, self.seed, split, self.sizes[split], earlier)
+    @cached_property
+    def _triples(self) -> dict[str, Int[np.ndarray, "triple 3"]]:
+        return {"held out": self.triples(True), "seen": self.triples(False)}
 
     def held_cells(self) -> Bool[np.ndarray, "noun adjective"]:
         """Say which cells are kept from training; each noun keeps two adjectives of its class."""
@@ -168,7 +167,7 @@ class Pronoun(Dataset):
         right: Int[np.ndarray, " n"],
         wrong: Int[np.ndarray, " n"],
         adjective: Int[np.ndarray, " n"],
-    ) -> tuple[np.ndarray, ...]:
+    ) -> Rows:
         """Write a sentence for each triple: inputs, the noun, the place of "it", what is valid.
 
         A word that is left out is -1 until the rest closes up.
@@ -197,7 +196,7 @@ class Pronoun(Dataset):
         closed = np.take_along_axis(words, absent.argsort(axis=1, kind="stable"), axis=1)
         at = (np.stack(before, axis=1) >= 0).sum(axis=1)
         inputs = np.maximum(closed, 0).astype(np.int32)
-        return inputs, right[:, None].copy(), at[:, None], closed >= 0
+        return Rows(inputs, right[:, None].copy(), at[:, None], closed >= 0)
 
 
 def noun_places(

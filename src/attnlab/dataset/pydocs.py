@@ -5,7 +5,8 @@ from importlib import import_module
 
 import numpy as np
 
-from attnlab.dataset.base import Corpus, Split, Windows
+from attnlab.dataset.base import Corpus
+from attnlab.split import Split, Windows
 from attnlab.tokenizer.characters import Characters
 
 PLAIN = str.maketrans(

@@ -1,15 +1,14 @@
 """Read letters, and say them backwards."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from attnlab.dataset.base import IGNORE, Dataset, Examples, Split, draw_distinct
+from attnlab.dataset.base import Task
+from attnlab.split import IGNORE, Rows
 
 END = "<end>"
 
 
-class Reversal(Dataset):
+class Reversal(Task):
     """A row of letters, and the same row from its end (Sutskever et al. 2014 reverse the source).
 
     "d a c" is answered by "c a d <end>". Lengths are uniform in `min_length`..`length`. Guessing
@@ -33,33 +32,22 @@ class Reversal(Dataset):
             raise ValueError(f"vocab_size={vocab_size} must lie in 2..26, a letter each")
         if not 1 <= min_length <= length:
             raise ValueError(f"min_length={min_length} must lie in 1..length={length}")
-        self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
-        for split, size in self.sizes.items():
-            if size < 1:
-                raise ValueError(f"num_{split}={size} must be at least 1")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
+        super().__init__(num_train, num_validation, num_test, seed, (min_length, length))
         self.tokens = [*"abcdefghijklmnopqrstuvwxyz"[:vocab_size], END]
-        self.vocab_size, self.min_length, self.seed = vocab_size, min_length, seed
+        self.vocab_size, self.chance = vocab_size, 1 / vocab_size
         self.max_length, self.answer_length = length, length + 1
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
-        drawn = draw_distinct(self.rows, self.seed, split, self.sizes[split], earlier)
-        inputs, targets = drawn.arrays[:2]
-        return Examples(inputs, targets, None, inputs != self.vocab_size)
-
-    def rows(self, generator: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw n examples: letters, then END where a row is over, and the answers."""
-        length = generator.integers(self.min_length, self.max_length, size=(n, 1), endpoint=True)
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        length = generator.integers(*self.lengths(split), size=(n, 1), endpoint=True)
         letters = generator.integers(self.vocab_size, size=(n, self.max_length), dtype=np.int16)
         at, end = np.arange(self.max_length + 1), self.vocab_size
         inputs = np.where(at[:-1] < length, letters, np.int16(end))
         back = np.take_along_axis(inputs, (length - 1 - at).clip(min=0), axis=1)
         targets = np.select([at < length, at == length], [back, np.int16(end)], np.int16(IGNORE))
-        return inputs, targets
+        return Rows(inputs, targets, None, inputs != end)
 
     def show(self, split: str = "train", index: int = 0) -> str:
-        batch = self.splits[split].batch(np.array([index]))
+        batch = self.splits[split][index]
         assert batch.valid is not None
         read = batch.inputs[batch.valid].tolist()
         said = batch.targets[batch.targets != IGNORE].tolist()

@@ -1,22 +1,32 @@
-"""Any text, from a file or from the hub."""
+"""Any text, from a file, a directory or the hub."""
 
+import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
 from attnlab.corpus import source, store
-from attnlab.dataset.base import Corpus, Split, Windows
+from attnlab.dataset.base import Corpus
+from attnlab.split import Split, Windows
 from attnlab.tokenizer.base import Tokenizer
+
+OWN = "own"
 
 
 class Text(Corpus):
     """Continues a text: its last parts are for validation and test, in that order.
 
-    `path` is a text file, a table (.parquet, .csv, .json, .jsonl) with a text `column`, or
-    `hub:NAME[:CONFIG][@REVISION]`, read through the `datasets` library. The text is tokenised once
-    and kept by its SHA-256; where `sha256` is given, no other text is taken, and one that was read
-    before needs no path. `obtain` says where a person gets it. The vocabulary is that of the whole
-    text. `validation` and `test` are shares of its tokens; without a test share, runs report
+    `path` is a text file (.gz too), a table (.parquet, .csv, .json, .jsonl) with a text `column`,
+    or `hub:NAME[:CONFIG][@REVISION]`, read through the `datasets` library. The text is tokenised
+    once and kept by its SHA-256; where `sha256` is given, no other text is taken, and one that was
+    read before needs no path. `obtain` says where a person gets it.
+
+    `validation` and `test` are shares of the text (of its tokens; of its bytes, then to the end of
+    the line, for a tokenizer that learns from the training part). Null takes the split that the
+    corpus brings: `path` is then a directory with a file for each, or the hub, and shares are cut
+    from the end of train; its SHA-256 is that of the lines `SHA256  SPLIT`. Nothing is left out or
+    moved, so what a corpus says twice can stand in two splits. Without a test share, runs report
     validation. Training reads `length` tokens from any place; the other splits are read once, each
     token but the first asked exactly once.
     """
@@ -30,22 +40,24 @@ class Text(Corpus):
         obtain: str | None = None,
         tokenizer: Tokenizer,
         length: int = 128,
-        validation: float = 0.05,
-        test: float = 0.05,
+        validation: float | None = 0.05,
+        test: float | None = 0.05,
     ) -> None:
         if length < 1:
             raise ValueError(f"length={length} must be at least 1 token")
-        if validation <= 0 or test < 0 or validation + test >= 1:
+        given, held = (validation or 0, test or 0), (validation or 0) + (test or 0)
+        if validation == 0 or min(given) < 0 or held >= 1:
             raise ValueError(
                 f"validation={validation} and test={test} must be shares that leave some text for "
-                "training; only test may be 0"
+                "training; only test may be 0, and null takes the corpus's own split"
             )
         self.max_length, self.tokenizer = length, tokenizer
-        self.sha256, text = _tokenised(path, column, sha256, obtain, tokenizer)
-        self.whole, self.tokens = text.tokens, text.vocabulary
         self.shares = {"validation": validation, "test": test}
-        if not test:
+        if test == 0:
+            del self.shares["test"]
             self.split_names = ("validation", "train")
+        self.sha256, text = self._tokenised(path, column, sha256, obtain)
+        self.whole, self.tokens, self._parts = text.tokens, text.vocabulary, text.parts
         for split in self.split_names:
             if (size := len(self._part(split))) <= length:
                 raise ValueError(
@@ -56,43 +68,89 @@ class Text(Corpus):
     def located(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
 
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 over the contents of all splits, and over a vocabulary that was learnt."""
+        tokens = super().data_hash
+        if not self.tokenizer.learns:
+            return tokens
+        learnt = "\n".join([tokens, *self.tokens, self.tokenizer.learnt])
+        return hashlib.sha256(learnt.encode()).hexdigest()
+
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         stride = 1 if split == "train" else self.max_length
         return Windows(self._part(split), self.max_length, stride)
 
     def _part(self, split: str) -> np.ndarray:
-        count, held = len(self.whole), sum(self.shares.values())
+        if self._parts:
+            return self._parts[split]
+        count, shares = len(self.whole), {name: share or 0 for name, share in self.shares.items()}
+        held = sum(shares.values())
         # Rounded, since 1 - .05 - .05 is not quite .9.
         train = int(count * round(1 - held, 12))
-        test = train + int((count - train) * self.shares["validation"] / held)
+        test = train + int((count - train) * shares["validation"] / held)
         bounds = {"train": (0, train), "validation": (train, test), "test": (test, count)}
         return self.whole[slice(*bounds[split])]
 
+    def _parting(self) -> str:
+        """Say how the text is parted before it is tokenised."""
+        if self.tokenizer.learns or None in self.shares.values():
+            told = (OWN if share is None else str(share) for share in self.shares.values())
+            return "-".join(told)
+        return store.WHOLE
 
-def _tokenised(
-    path: str | None, column: str, sha256: str | None, obtain: str | None, tokenizer: Tokenizer
-) -> tuple[str, store.Tokenised]:
-    """Give the SHA-256 of the text, and its tokens."""
-    how = f"; obtain {obtain}, and give dataset.path=FILE" if obtain else ""
-    local = path is not None and not path.startswith(source.HUB)
-    if sha256 and not local and (kept := store.load(sha256, tokenizer)):
-        return sha256, kept
-    if path is None:
-        raise ValueError(
-            f"the text with sha256={sha256} is not kept in {store.directory()}; give its file once "
-            "with dataset.path=FILE"
-            if sha256
-            else "it needs dataset.path=FILE, a text or a table with its dataset.column, or "
-            "dataset.path=hub:NAME"
-        )
-    try:
-        text = source.find(path, column)
-    except ValueError as error:
-        raise ValueError(f"{error}{'' if local else how}") from error
-    found = text.sha256()
-    if sha256 not in (None, found):
-        raise ValueError(
-            f"path={path} has sha256 {found}, expected {sha256}{how}; dataset.sha256=null takes "
-            "another text"
-        )
-    return found, store.make(text, found, tokenizer)
+    def _tokenised(
+        self, path: str | None, column: str, sha256: str | None, obtain: str | None
+    ) -> tuple[str, store.Tokenised]:
+        """Give the SHA-256 of the text, and its tokens."""
+        how = f"; obtain {obtain}, and give dataset.path=FILE" if obtain else ""
+        local = path is not None and not path.startswith(source.HUB)
+        parting = self._parting()
+        if sha256 and not local and (kept := store.load(sha256, self.tokenizer, parting)):
+            return sha256, kept
+        if path is None:
+            raise ValueError(
+                f"the text with sha256={sha256} is not kept in {store.directory()}; give its file "
+                f"once with dataset.path=FILE{how}"
+                if sha256
+                else "it needs dataset.path=FILE, a text or a table with its dataset.column, or "
+                f"dataset.path=hub:NAME{how}"
+            )
+        try:
+            found, parts = self._found(path, column)
+        except ValueError as error:
+            raise ValueError(f"{error}{'' if local else how}") from error
+        if sha256 not in (None, found):
+            raise ValueError(
+                f"path={path} has sha256 {found}, expected {sha256}{how}; dataset.sha256=null "
+                "takes another text"
+            )
+        if self.tokenizer.learns and store.WHOLE in parts:
+            parts = source.cut(parts[store.WHOLE], self._cuts)
+        return found, store.make(parts, found, self.tokenizer, parting)
+
+    @property
+    def _cuts(self) -> dict[str, float]:
+        return {name: share for name, share in self.shares.items() if share is not None}
+
+    def _found(self, path: str, column: str) -> tuple[str, dict[str, source.Source]]:
+        """Give the SHA-256 of the text that is used, and its parts."""
+        own = [name for name, share in self.shares.items() if share is None]
+        if not own:
+            text = source.find(path, column)
+            return text.sha256(), {store.WHOLE: text}
+        there = source.splits(path, column)
+        for name in ("train", *own):
+            if name not in there:
+                raise ValueError(
+                    f"path={path} has no split named {name}; there is "
+                    f"{', '.join(there) or 'none'}"
+                    + (f"; give dataset.{name} as a share" if name != "train" else "")
+                )
+        used = {name: there[name] for name in ("train", *own)}
+        sha = hashlib.sha256()
+        for name, part in used.items():
+            sha.update(f"{part.sha256()}  {name}\n".encode())
+        if self._cuts:
+            used |= source.cut(used["train"], self._cuts)
+        return sha.hexdigest(), used

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from attnlab.dataset.base import Batch
+from attnlab.split import Batch
 
 
 @contextmanager

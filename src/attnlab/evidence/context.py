@@ -6,11 +6,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.dataset.base import IGNORE, Corpus
+from attnlab.dataset.base import Corpus
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.evidence.intervene import attention_layers, blind
 from attnlab.model.base import Model
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.split import IGNORE
 
 BATCH = 256
 

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnlab.dataset.base import IGNORE, Split
 from attnlab.evidence.base import device_of, moved, undisturbed
+from attnlab.evidence.slices import Slices
+from attnlab.metric.base import Metric, tally, total
 from attnlab.objective.base import Objective
+from attnlab.split import IGNORE, Batch, Split
 from attnlab.tap import Gauge, record, taps
 
-Metric = Callable[[Tensor, Tensor], Tensor]
-"""(logits, targets) to one number per label."""
+Slicer = Callable[[Batch], Mapping[str, Tensor]]
 
 
 def evaluate(
@@ -26,8 +27,12 @@ def evaluate(
     batch_size: int,
     precision: Callable[[], AbstractContextManager] = nullcontext,
     on_batch: Callable[[], None] = lambda: None,
+    slicer: Slicer | None = None,
 ) -> dict[str, float]:
     """Mean loss (nats) and metrics over all labels of a split, and the model's own gauges.
+
+    With a `slicer` (a dataset's `slices`), metrics of one number stand beside them slice by slice;
+    by label only where the objective asks for the labels of the dataset.
 
     Runs the eager model without gradients, in evaluation mode, under a forked random state: a
     training run is bit-equal with and without it.
@@ -36,7 +41,8 @@ def evaluate(
     totals: dict[str, Tensor] = defaultdict(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
-    count, examples = torch.zeros((), dtype=torch.float64, device=device), 0
+    counts: dict[str, Tensor] = defaultdict(totals.default_factory)
+    examples, slices = 0, Slices()
     gauges = [name for name, tap in taps(model).items() if isinstance(tap, Gauge)]
     with undisturbed(model), torch.no_grad():
         for start in range(0, len(split), batch_size):
@@ -48,21 +54,45 @@ def evaluate(
                 stack.enter_context(precision())
                 heard = [stack.enter_context(record(model, name)) for name in gauges]
                 logits, _ = model(*asked.given)
-            counted = asked.targets != IGNORE
             totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
+            counts["loss"] += (asked.targets != IGNORE).sum()
             for name, metric in metrics.items():
-                totals[name] += (metric(logits, asked.targets) * counted).sum().double()
-            count += counted.sum()
+                sums, count = tally(metric, logits, asked.targets)
+                totals[name] = totals[name] + sums.double()
+                counts[name] += count
+            if slicer is not None:
+                _slice(slices, slicer, batch, asked.targets, metrics, logits)
             for name, values in ((n, v) for gauge in heard for n, v in gauge.items()):
                 for key, value in _spread(name, values):
                     totals[key] += value.double() * len(index)
             examples += len(index)
             on_batch()
     means = {
-        name: total / (count if name == "loss" or name in metrics else examples)
-        for name, total in totals.items()
+        name: total(metrics[name], sums, counts[name])
+        if name in metrics
+        else sums / counts.get(name, examples)
+        for name, sums in totals.items()
     }
-    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
+    numbers = torch.stack(list(means.values())).tolist()
+    return dict(zip(means, numbers, strict=True)) | slices.means()
+
+
+def _slice(
+    slices: Slices,
+    slicer: Slicer,
+    batch: Batch,
+    targets: Tensor,
+    metrics: Mapping[str, Metric],
+    logits: Tensor,
+) -> None:
+    """Keep a batch's metrics by slice: by label where the labels are those of the dataset."""
+    same = torch.equal(batch.targets, targets.cpu())
+    by = {name: where for name, where in slicer(batch).items() if same or where.ndim == 1}
+    for name, metric in metrics.items():
+        values = metric(logits, targets).cpu()
+        counted = targets.cpu() != IGNORE
+        if values.ndim <= 2:
+            slices.add(by, name, values, counted if values.ndim == 2 else counted.any(dim=1))
 
 
 def _spread(name: str, values: Tensor) -> list[tuple[str, Tensor]]:

@@ -5,8 +5,8 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.dataset.base import Batch
 from attnlab.model.base import Model
+from attnlab.split import Batch
 from attnlab.tap import edit
 
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.dataset.base import Batch
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.evidence.influence import influence
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
+from attnlab.split import Batch
 from attnlab.tap import record, taps
 
 PATTERNS = "*.pattern"
@@ -39,7 +39,7 @@ def look(model: Model, objective: Objective, probe: Batch, precision: Any = null
 
     Training is bit-equal with and without it.
     """
-    asked = moved(objective.ask(probe), device_of(model))
+    asked = moved(objective.probe(probe), device_of(model))
     with undisturbed(model), precision():
         patterns: dict[str, Tensor] = {}
         names = ENCODERS if model.arrangement.encoder else PATTERNS

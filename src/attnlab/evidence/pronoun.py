@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnlab.dataset.base import Batch, Split
 from attnlab.dataset.pronoun import Pronoun, noun_places
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.evidence.influence import influence
@@ -17,6 +16,7 @@ from attnlab.evidence.intervene import attention_layers, cut
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.classification import Classification
+from attnlab.split import Batch, Split
 from attnlab.tap import record
 
 BATCH = 256

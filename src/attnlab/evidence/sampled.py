@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from attnlab.dataset.base import Corpus, Windows
+from attnlab.dataset.base import Corpus
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.model.base import Model
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.split import Windows
 
 
 def sampled(

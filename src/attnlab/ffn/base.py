@@ -11,7 +11,7 @@ Losses = dict[str, Tensor]
 
 
 class FFN(nn.Module, ABC):
-    """A layer that works on each position alone.
+    """A layer that works on each position alone, but where tokens share room (`competes`).
 
     Initialisation (experts as nn.Linear, the library's default):
         * | U(1/sqrt(fan_in))

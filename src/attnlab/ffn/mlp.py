@@ -26,7 +26,7 @@ class MLP(FFN):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        d_ffn = int(expansion * d_model)
+        d_ffn = round(expansion * d_model)
         if d_ffn < 1:
             raise ValueError(f"expansion={expansion} of d_model={d_model} leaves no hidden unit")
         if activation not in ACTIVATIONS:

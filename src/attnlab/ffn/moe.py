@@ -1,7 +1,5 @@
 """The mixture-of-experts feed-forward network."""
 
-import math
-
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
@@ -52,10 +50,14 @@ class MoE(FFN):
             raise ValueError(f"capacity={capacity} must be a positive share, or null for no limit")
         if shared < 0:
             raise ValueError(f"shared={shared} must count experts, so not be negative")
-        if d_model % 8 or d_ffn < 8:
+        if d_model % 8:
             raise ValueError(
-                f"d_model={d_model} and d_ffn={d_ffn} must be multiples of 8: the grouped product "
-                "needs rows of whole 16 bytes"
+                f"d_model={d_model} must be a multiple of 8: the grouped product needs rows of "
+                "whole 16 bytes"
+            )
+        if d_ffn < 8:
+            raise ValueError(
+                f"expansion={expansion} of d_model={d_model} leaves an expert no hidden unit"
             )
         self.num_experts, self.top_k = num_experts, top_k
         self.balance, self.capacity = balance, capacity
@@ -101,7 +103,7 @@ class MoE(FFN):
         if self.capacity is None:
             self.drops(torch.zeros_like(load[0]))
         else:
-            room = math.ceil(self.capacity * expert.numel() / self.num_experts)
+            room = (self.capacity * asked.sum() / self.num_experts).ceil()
             self.drops((asked - room).clamp(min=0).sum() / asked.sum())
             if self.training:
                 rank = torch.arange(len(ranked), device=x.device) - starts[ranked // 2]

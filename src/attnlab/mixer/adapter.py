@@ -91,7 +91,9 @@ def _try(make: Callable[[], nn.Module], d_model: int, sees: str) -> None:
     """
     # The config check builds on the meta device, which computes nothing; the copy computes.
     device = torch.get_default_device()
-    device = torch.device("cpu") if device.type == "meta" else device
+    if device.type == "meta":
+        # Some modules have kernels for a GPU alone.
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # The trial leaves the random state to what is built after it.
     forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with forked, torch.no_grad(), device:
@@ -116,6 +118,8 @@ def _try(make: Callable[[], nn.Module], d_model: int, sees: str) -> None:
                 f"the module gives {gave} for a tensor of shape {tuple(x.shape)}; expected a "
                 "tensor of the same shape, so wrap it"
             )
+        if not before.isfinite().all() or not after.isfinite().all():
+            raise ValueError("the module gives numbers that are not finite for normal ones")
         moved = (after - before).abs().amax(dim=-1).masked_fill(later, 0.0).max()
         found = "past" if moved <= LEAK * before.abs().max() else "all"
     if found != sees:

@@ -1,4 +1,4 @@
-"""What every mixer is, and the scaled dot-product that the attention mixers share."""
+"""What every mixer is, and what the attention mixers share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnlab.attend import Attend
 from attnlab.position.base import Position
-from attnlab.tap import Tap
 
 State = Any
 """What a mixer remembers of tokens that it has seen: tensors, batch first, made by `step`."""
@@ -79,6 +79,14 @@ class Mixer(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} mixes one sequence and cannot read another")
 
+    def require_read(self, knob: str) -> None:
+        """Refuse to stand where another sequence is read, if it cannot."""
+        if type(self).read is Mixer.read:
+            raise ValueError(
+                f"{knob}={type(self).__name__} mixes one sequence and cannot read another; use "
+                "multihead"
+            )
+
 
 class BothWays(Mixer):
     """Two one-way mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
@@ -126,129 +134,6 @@ def take(
     return x.gather(1, repeat(index, "b s -> b s w", w=x.shape[-1]))
 
 
-class Attend(nn.Module):
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), fused unless somebody looks.
-
-    The taps `scores` (before the softmax, future and padding at -inf) and `pattern` (after it, each
-    row sums to 1) exist on the explicit path, which runs only when one of them is heard, or where
-    it is the faster one. Both paths agree within 1e-5 in float32. In bfloat16 the explicit one
-    rounds scores and pattern: its output is off by .3 % of its root mean square for scores of
-    variance 1, by .8 % for 16, and a row sums to 1 within .003 (fused: .2 %).
-
-    Keys, values and bias may have fewer heads than the queries, each for several successive ones.
-    `query` stands for the last positions of `key`, or for the middle ones where it sees both ways.
-    With a `window` it sees that many keys, its own the last (both ways: window - 1 on each side).
-    """
-
-    def __init__(self, causal: bool, dropout: float, window: int | None = None) -> None:
-        super().__init__()
-        self.causal, self.dropout, self.window = causal, dropout, window
-        self.scores, self.pattern = Tap(), Tap()
-
-    @property
-    def heard(self) -> bool:
-        """Whether anyone listens to scores or patterns."""
-        return self.scores.heard or self.pattern.heard
-
-    def forward(
-        self,
-        query: Float[Tensor, "batch head query d_head"],
-        key: Float[Tensor, "batch key_head key d_head"],
-        value: Float[Tensor, "batch value_head key d_value"],
-        bias: Float[Tensor, "*#batch bias_head query key"] | None = None,
-        valid: Bool[Tensor, "batch key"] | None = None,
-    ) -> Float[Tensor, "batch head query d_value"]:
-        """Mix the values by how well their keys answer the query."""
-        # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
-        # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
-        short = key.shape[-2] <= 64 and query.shape[-1] <= 32
-        slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
-        attend = self._explicit if self.heard or slow else self._fused
-        return attend(query, key, value, bias, valid)
-
-    def mask(
-        self,
-        query: Float[Tensor, "batch head query width"],
-        num_keys: int,
-        bias: Float[Tensor, "*#batch bias_head query key"] | None,
-        valid: Bool[Tensor, "batch key"] | None,
-    ) -> Float[Tensor, "*#shared #query key"] | None:
-        """Give what is added to the scores: the bias, and -inf where a query must not look."""
-        mask = self._hidden(query, num_keys)
-        if valid is not None:
-            padding = query.new_zeros(valid.shape).masked_fill(~valid, -torch.inf)
-            padding = rearrange(padding, "b k -> b 1 1 k")
-            near = padding if mask is None else mask + padding
-            # Padding with padding alone in its window looks at all that is there.
-            mask = torch.where(near.isneginf().all(-1, keepdim=True), padding, near)
-        if bias is not None:
-            shared = query.shape[1] // bias.shape[-3]
-            bias = repeat(bias.to(query), "... h q k -> ... (h shared) q k", shared=shared)
-            mask = bias if mask is None else mask + bias
-        return mask
-
-    def weigh(
-        self,
-        scores: Float[Tensor, "batch head query key"],
-        value: Float[Tensor, "batch value_head key d_value"],
-    ) -> Float[Tensor, "batch head query d_value"]:
-        """Mix the values by finished scores."""
-        pattern = self.pattern(self.scores(scores).softmax(dim=-1))
-        pattern = F.dropout(pattern, self.dropout, self.training)
-        shared = scores.shape[1] // value.shape[1]
-        value = repeat(value, "b h k d -> (b h shared) k d", shared=shared)
-        mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
-        return rearrange(mixed, "(b h) q d -> b h q d", b=len(scores))
-
-    def _explicit(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
-    ) -> Tensor:
-        batch, num_heads, num_queries, d_head = query.shape
-        mask = self.mask(query, key.shape[-2], bias, valid)
-        mask = query.new_zeros(1, key.shape[-2]) if mask is None else mask
-        key = repeat(key, "b h k d -> (b h shared) k d", shared=num_heads // key.shape[1])
-        # Scale and mask ride on the product; each alone would go through all the scores again.
-        scores = torch.baddbmm(
-            rearrange(mask.expand(batch, num_heads, num_queries, -1), "b h q k -> (b h) q k"),
-            rearrange(query, "b h q d -> (b h) q d"),
-            rearrange(key, "n k d -> n d k"),
-            alpha=d_head**-0.5,
-        )
-        return self.weigh(rearrange(scores, "(b h) q k -> b h q k", b=batch), value)
-
-    def _fused(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
-    ) -> Tensor:
-        (num_heads, num_queries, d_head), (num_keys, d_value) = query.shape[1:], value.shape[2:]
-        # The kernel's own causal mask, for whole sequences, is faster than one that it is given.
-        plain = bias is None and valid is None and num_keys <= (self.window or num_keys)
-        own = plain and self.causal and num_queries == num_keys
-        mask = None if own else self.mask(query, num_keys, bias, valid)
-        if mask is not None or key.shape[1] != value.shape[1]:
-            # Not every kernel lets heads share keys under a mask.
-            key, value = (
-                repeat(x, "b h k d -> b (h shared) k d", shared=num_heads // x.shape[1])
-                for x in (key, value)
-            )
-        if d_head != d_value:
-            # For unequal widths there is but a kernel that writes all scores down.
-            width = max(d_head, d_value)
-            query, key, value = (F.pad(x, (0, width - x.shape[-1])) for x in (query, key, value))
-        dropout, shared = self.dropout if self.training else 0.0, key.shape[1] != num_heads
-        return F.scaled_dot_product_attention(
-            query, key, value, mask, dropout, own, scale=d_head**-0.5, enable_gqa=shared
-        )[..., :d_value]
-
-    def _hidden(self, query: Tensor, num_keys: int) -> Float[Tensor, "query key"] | None:
-        num_queries, window = query.shape[-2], self.window or num_keys
-        if num_keys <= window and (num_queries == 1 or not self.causal):
-            return None
-        first = (num_keys - num_queries) // (1 if self.causal else 2)
-        everything = query.new_full((num_queries, num_keys), -torch.inf)
-        future = everything.triu(first + (1 if self.causal else window))
-        return future if num_keys <= window else future + everything.tril(first - window)
-
-
 class Attention(Mixer):
     """What the attention mixers share: how projected heads become one output or one step."""
 
@@ -256,11 +141,17 @@ class Attention(Mixer):
     output: nn.Linear
 
     def __init__(
-        self, d_model: int, position: Position, causal: bool, num_heads: int, dropout: float
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        num_heads: int,
+        dropout: float,
+        d_rotated: int | None = None,
     ) -> None:
         super().__init__(d_model, position, causal)
         self.d_model, self.num_heads = d_model, num_heads
-        position.serve(num_heads)
+        position.serve(num_heads, d_rotated or d_model // num_heads)
         self.attend = Attend(causal, dropout)
 
     @abstractmethod

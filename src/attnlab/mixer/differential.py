@@ -45,8 +45,8 @@ class Differential(Attention):
                 f"d_model={d_model} does not split into two queries for each of "
                 f"num_heads={num_heads} heads"
             )
-        super().__init__(d_model, position, causal, num_heads, dropout)
         d_head = d_model // (2 * num_heads)
+        super().__init__(d_model, position, causal, num_heads, dropout, d_head)
         self.query = nn.Linear(d_model, d_model, bias)
         self.key_value = nn.Linear(d_model, 2 * d_model, bias)
         self.output = nn.Linear(d_model, d_model, bias)

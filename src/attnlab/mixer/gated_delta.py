@@ -46,7 +46,7 @@ class GatedDelta(Mixer):
         kernel_size: int = 4,
     ) -> None:
         super().__init__(d_model, position, causal)
-        d_keys, d_values = int(key_expansion * d_model), int(value_expansion * d_model)
+        d_keys, d_values = round(key_expansion * d_model), round(value_expansion * d_model)
         if num_heads < 1 or d_keys % num_heads or d_values % num_heads or not d_keys * d_values:
             raise ValueError(
                 f"the keys' width {d_keys} (key_expansion={key_expansion} of d_model={d_model}) "

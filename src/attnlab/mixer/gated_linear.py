@@ -18,7 +18,7 @@ class GatedLinear(Mixer):
         o_t = S_t^T q_t;  y_t = W_O (swish(W_r x_t + b_r) * norm(o_t))
 
     The norm is over each head. A factor on the queries, as 1/sqrt(d_key), would be undone by the
-    norm, so there is none.
+    norm (but for its epsilon), so there is none.
     """
 
     one_way = True
@@ -36,7 +36,7 @@ class GatedLinear(Mixer):
         temperature: float = 16.0,
     ) -> None:
         super().__init__(d_model, position, causal)
-        d_keys = int(key_expansion * d_model)
+        d_keys = round(key_expansion * d_model)
         if num_heads < 1 or d_model % num_heads or d_keys % num_heads or not d_keys:
             raise ValueError(
                 f"d_model={d_model} and the keys' {d_keys} (key_expansion={key_expansion}) "

@@ -14,9 +14,9 @@ class Hybrid(Mixer):
 
         y = mixer(x), of layer i the one that letter i of `pattern` names
 
-    Layer i is the mixer that letter i of `pattern` names, and the pattern repeats: "aaab" sets one
-    layer of b on every three of a. One that reads one way is built twice where all may be seen, so
-    that an LSTM becomes a bidirectional one below attention that sees all.
+    The pattern repeats: "aaab" sets one layer of b on every three of a. One that reads one way is
+    built twice where all may be seen, so that an LSTM becomes a bidirectional one below attention
+    that sees all.
     """
 
     def __init__(

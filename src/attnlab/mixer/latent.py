@@ -40,14 +40,15 @@ class Latent(Attention):
     ) -> None:
         if num_heads < 1 or d_model % num_heads:
             raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
-        super().__init__(d_model, position, causal, num_heads, dropout)
-        self.d_head = d_model // num_heads
+        d_head = d_model // num_heads
+        d_rotary = 2 * max(1, d_head // 4) if d_rotary is None else d_rotary
+        super().__init__(d_model, position, causal, num_heads, dropout, d_rotary)
+        self.d_head, self.d_rotary = d_head, d_rotary
         self.kv_rank = max(1, d_model // 2) if kv_rank is None else kv_rank
-        self.d_rotary = 2 * max(1, self.d_head // 4) if d_rotary is None else d_rotary
         for name, width in (
             ("kv_rank", self.kv_rank),
             ("query_rank", query_rank),
-            ("d_rotary", self.d_rotary),
+            ("d_rotary", d_rotary),
         ):
             if width is not None and width < 1:
                 raise ValueError(f"{name}={width} must be at least 1, or null for the default")

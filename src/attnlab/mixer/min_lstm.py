@@ -34,7 +34,7 @@ class MinLSTM(Mixer):
         expansion: float = 1.0,
     ) -> None:
         super().__init__(d_model, position, causal)
-        self.d_state = int(expansion * d_model)
+        self.d_state = round(expansion * d_model)
         if self.d_state < 1:
             raise ValueError(f"expansion={expansion} of d_model={d_model} leaves no channel")
         self.gates = nn.Linear(d_model, 3 * self.d_state)

@@ -22,7 +22,7 @@ class Retention(Mixer):
 
     Of the paper's normalisations the 1/sqrt(d_key) is here. The two that divide each output of a
     head by a positive number (the root of its decays' sum; its absolute sum of scores) are not: the
-    norm behind them undoes both.
+    norm behind them undoes both, but for its epsilon.
     """
 
     one_way = True
@@ -39,13 +39,14 @@ class Retention(Mixer):
         value_expansion: float = 2.0,
     ) -> None:
         super().__init__(d_model, position, causal)
-        d_values = int(value_expansion * d_model)
+        d_values = round(value_expansion * d_model)
         if num_heads < 1 or d_model % num_heads or d_values % num_heads or not d_values:
             raise ValueError(
                 f"d_model={d_model} and the values' {d_values} (value_expansion={value_expansion}) "
                 f"do not both split into num_heads={num_heads} heads"
             )
         self.num_heads, self.d_key, self.d_values = num_heads, d_model // num_heads, d_values
+        position.serve(num_heads, self.d_key)
         self.widths = (d_model, d_model, d_values, d_values)
         self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
         self.output = nn.Linear(d_values, d_model, bias=False)

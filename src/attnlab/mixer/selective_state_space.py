@@ -47,7 +47,7 @@ class SelectiveStateSpace(Mixer):
         kernel_size: int = 4,
     ) -> None:
         super().__init__(d_model, position, causal)
-        d_inner = int(expansion * d_model)
+        d_inner = round(expansion * d_model)
         if num_heads < 1 or d_inner % num_heads or not d_inner:
             raise ValueError(
                 f"the inner width {d_inner} (expansion={expansion} of d_model={d_model}) does not "

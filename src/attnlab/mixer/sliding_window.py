@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.mixer.base import Attend, Heads, Mixer, State
+from attnlab.attend import Attend
+from attnlab.mixer.base import Heads, Mixer, State
 from attnlab.position.base import Position
 
 

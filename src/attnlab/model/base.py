@@ -57,12 +57,13 @@ class Model(nn.Module, ABC):
         at: Int[Tensor, "batch label"] | None = None,
         valid: Bool[Tensor, "batch seq"] | None = None,
         prefix: Int[Tensor, "batch label"] | None = None,
+        prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch label output"], Losses]:
         """Read the model out at the positions `at` (None: at every one).
 
         With an encoder, every position of the `prefix` answers.
         """
-        x, losses = self.encode(inputs, valid, prefix)
+        x, losses = self.encode(inputs, valid, prefix, prefix_valid)
         if at is not None:
             x = x.gather(1, repeat(at, "b l -> b l d", d=x.shape[-1]))
         return self.head(x), losses
@@ -73,6 +74,7 @@ class Model(nn.Module, ABC):
         inputs: Int[Tensor, "batch seq"],
         valid: Bool[Tensor, "batch seq"] | None = None,
         prefix: Int[Tensor, "batch label"] | None = None,
+        prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Losses]:
         """Give the vector that the head reads, at every position."""
 

@@ -55,11 +55,7 @@ class Block(nn.Module, ABC):
         self.make_cross = partial(cross, d_model, Position(d_model, 0), False, layer)
         if reads:
             self.cross, self.cross_norm = self.make_cross(), self.make_norm(d_model)
-            if type(self.cross).read is Mixer.read:
-                raise ValueError(
-                    f"cross={type(self.cross).__name__} mixes one sequence and cannot read "
-                    "another; use multihead"
-                )
+            self.cross.require_read("cross")
         self.ffn = ffn(d_model)
         if causal and self.ffn.competes:
             raise ValueError(

@@ -70,6 +70,7 @@ class Recurrent(Model):
         self.attention = None
         if attention is not None:
             self.attention = attention(width, Position(width, 0), False, num_layers)
+            self.attention.require_read("attention")
         self.encoder = self.initial = self.memory = None
         if arrangement.encoder:
             self.encoder = _stack(num_layers, d_model, causal=False)
@@ -84,6 +85,7 @@ class Recurrent(Model):
         inputs: Int[Tensor, "batch seq"],
         valid: Bool[Tensor, "batch seq"] | None = None,
         prefix: Int[Tensor, "batch label"] | None = None,
+        prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Losses]:
         require_prefix(self.arrangement, prefix)
         if prefix is None:

@@ -85,7 +85,7 @@ class Transformer(Model):
             self.bottleneck = Bottleneck(d_model, arrangement.latents, _each(self.blocks)[0])
             if self.position.marks != "embed":
                 raise ValueError(
-                    "the answering stack of a bottleneck sees nothing but its positions, so they "
+                    "the answering stack of a bottleneck is given nothing but positions, so they "
                     "must be marked on the vectors: use position=learned or sinusoidal"
                 )
         self._require_heeded()
@@ -104,6 +104,7 @@ class Transformer(Model):
         inputs: Int[Tensor, "batch seq"],
         valid: Bool[Tensor, "batch seq"] | None = None,
         prefix: Int[Tensor, "batch label"] | None = None,
+        prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch position d_model"], Losses]:
         require_prefix(self.arrangement, prefix)
         require_length(inputs.shape[1], self.max_length)
@@ -113,7 +114,8 @@ class Transformer(Model):
             return self.norm(x), losses
         require_length(prefix.shape[1], self.max_length)
         memory, known, losses = self._remember(vectors, valid)
-        x, more = _through(self.blocks, self._placed(self.embedding(prefix)), None, memory, known)
+        placed = self._placed(self.embedding(prefix))
+        x, more = _through(self.blocks, placed, prefix_valid, memory, known)
         return self.norm(x), _sum([losses, more])
 
     def start(

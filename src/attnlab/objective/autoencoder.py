@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import Arrangement
-from attnlab.objective.base import Objective, require_positions
+from attnlab.objective.base import Objective
+from attnlab.split import IGNORE, Batch
 
 BLANK = "[BLANK]"
 
@@ -15,13 +16,13 @@ class Autoencoder(Objective):
     """Restores a sequence from `num_latents` vectors (Hinton & Salakhutdinov 2006).
 
     An encoder reads the sequence, trained queries read the encoder (Jaegle et al. 2021), and the
-    answering stack sees these vectors and a row of blanks with their positions, nothing else. So
-    whatever comes back has passed through num_latents x d_model numbers.
+    answering stack sees these vectors and a row of blanks with their positions, as many as there
+    are tokens, nothing else. So whatever comes back but the length has passed through
+    num_latents x d_model numbers.
     """
 
     def __init__(self, dataset: Dataset, *, num_latents: int = 4) -> None:
         super().__init__(dataset)
-        require_positions(dataset, "objective=autoencoder")
         if num_latents < 1:
             raise ValueError(f"num_latents={num_latents} must be at least 1")
         self.arrangement = Arrangement(causal=False, encoder=True, latents=num_latents)
@@ -38,4 +39,4 @@ class Autoencoder(Objective):
         inputs = batch.inputs
         targets = inputs if batch.valid is None else inputs.where(batch.valid, IGNORE)
         blanks = torch.full_like(inputs, len(self.dataset.tokens))
-        return Batch(inputs, targets, None, batch.valid, blanks)
+        return Batch(inputs, targets, None, batch.valid, blanks, batch.valid)

@@ -1,32 +1,45 @@
 """Predict a token from the earlier ones."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Corpus
 from attnlab.model.base import DECODER
-from attnlab.objective.base import Objective, require_positions
+from attnlab.objective.base import BEGIN, Objective
+from attnlab.split import IGNORE, Batch
 
 
 class Autoregressive(Objective):
     """Answers with tokens, each from what stands before it (Bengio et al. 2003, eq. 1).
 
     A dataset whose labels are tokens (recall tasks, text) asks its own. One whose labels are
-    classes is read as plain sequences, and every next token is asked.
+    classes is read as plain sequences, and every next token is asked. Where an answer is a sequence
+    of its own, it follows what it answers, after a token `[BEGIN]`, and it alone is asked.
     """
 
     arrangement = DECODER
 
-    def __init__(self, dataset: Dataset) -> None:
-        super().__init__(dataset)
-        require_positions(dataset, "objective=autoregressive")
+    @property
+    def inputs(self) -> Sequence[str]:
+        return self.dataset.tokens if self.begin is None else [*self.dataset.tokens, BEGIN]
 
     @property
     def outputs(self) -> Sequence[str]:
-        return self.dataset.tokens
+        return self.inputs
+
+    @property
+    def begin(self) -> int | None:
+        return None if self.dataset.answer_length is None else len(self.dataset.tokens)
+
+    @property
+    def max_length(self) -> int:
+        return self.dataset.max_length + (self.dataset.answer_length or 0)
 
     def ask(self, batch: Batch) -> Batch:
+        if self.begin is not None:
+            return self._joined(batch)
         if self.dataset.classes is None:
             return batch
         targets = batch.inputs[:, 1:]
@@ -35,3 +48,31 @@ class Autoregressive(Objective):
             targets = torch.where(batch.valid[:, 1:], targets, IGNORE)
             valid = batch.valid[:, :-1]
         return Batch(batch.inputs[:, :-1], targets, None, valid)
+
+    def probe(self, batch: Batch) -> Batch:
+        if self.begin is not None:
+            return self._joined(batch._replace(targets=batch.targets[:, :1]))
+        if self.dataset.classes is None:
+            return batch
+        return Batch(batch.inputs, torch.full_like(batch.inputs, IGNORE), None, batch.valid)
+
+    def _joined(self, batch: Batch) -> Batch:
+        """Set the answer behind what it answers, without the padding between them."""
+        inputs, targets = batch.inputs, batch.targets
+        count = inputs.shape[1] if batch.valid is None else batch.valid.sum(dim=1, keepdim=True)
+        assert self.begin is not None
+        begin = torch.full_like(targets[:, :1], self.begin)
+        said = torch.cat((begin, targets[:, :-1].clamp(min=0)), dim=1)
+        at = torch.arange(targets.shape[1], device=targets.device) + count
+        at = at.expand_as(targets)
+        joined = torch.cat((inputs, torch.zeros_like(targets)), dim=1).scatter(1, at, said)
+        places = torch.arange(joined.shape[1], device=targets.device)
+        asked = (targets != IGNORE).sum(dim=1, keepdim=True).clamp(min=1)
+        return Batch(joined, targets, at, places < count + asked)
+
+    def derived(self, split: str, loss: float) -> dict[str, float]:
+        """Perplexity of a text, and the bits that it takes for each byte (UTF-8)."""
+        if not isinstance(self.dataset, Corpus):
+            return {}
+        bits = loss / math.log(2) / self.dataset.bytes_per_token(split)
+        return {"perplexity": math.exp(min(loss, 700)), "bits_per_byte": bits}

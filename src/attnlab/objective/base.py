@@ -8,8 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import Arrangement
+from attnlab.split import IGNORE, Batch
+
+BEGIN = "[BEGIN]"
+"""The token from which an answer begins that is a sequence of its own."""
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio: how far apart SplitMix64 counts."""
@@ -41,6 +45,11 @@ class Objective(ABC):
         """Name what the model chooses from, in order."""
 
     @property
+    def begin(self) -> int | None:
+        """The number of the token from which an answer begins that is a sequence of its own."""
+        return None
+
+    @property
     def max_length(self) -> int:
         """Positions in the longest sequence that the model reads."""
         return self.dataset.max_length
@@ -48,6 +57,17 @@ class Objective(ABC):
     @abstractmethod
     def ask(self, batch: Batch) -> Batch:
         """Say which positions must answer what."""
+
+    def read(self, text: str) -> Batch:
+        """Make a batch of a text that a person gives. Raises ValueError (`Dataset.read`)."""
+        return self.dataset.read(text)
+
+    def probe(self, batch: Batch) -> Batch:
+        """Say what is asked of a sequence that is looked at: a person's text, or one of the data.
+
+        Of an answer that is a sequence, it is the first token.
+        """
+        return self.ask(batch)
 
     def loss(
         self,
@@ -69,14 +89,9 @@ class Objective(ABC):
         """What training minimises, where that is not the loss itself."""
         return self.loss(logits, targets)
 
-
-def require_positions(dataset: Dataset, objective: str) -> None:
-    """Refuse data whose answers are sequences of their own."""
-    if dataset.answer_length is not None:
-        raise ValueError(
-            f"{type(dataset).__name__} answers a sequence with another one, which {objective} "
-            "does not ask for; use objective=seq2seq"
-        )
+    def derived(self, split: str, loss: float) -> dict[str, float]:
+        """Name what follows from the mean loss on a split."""
+        return {}
 
 
 def noise(key: Int[Tensor, " batch"], seq: int, draw: int) -> Float[Tensor, "batch seq"]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import DECODER, ENCODER
 from attnlab.objective.base import Objective
+from attnlab.split import Batch
 
 
 class Classification(Objective):

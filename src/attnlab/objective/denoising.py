@@ -4,23 +4,23 @@ from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER
-from attnlab.objective.base import Objective, noise, require_positions
+from attnlab.objective.base import Objective, noise
+from attnlab.split import IGNORE, Batch
 
 
 class Denoising(Objective):
     """Replaces a share of the tokens by others, and asks for all (Vincent et al. 2008, sec. 2.3).
 
-    A damaged token is drawn uniformly from the vocabulary; which ones are damaged is not told, so
-    the model must find them as well. A text that a person gives is read as it is.
+    A damaged token is drawn uniformly from the vocabulary, itself included; which ones are damaged
+    is not told, so the model must find them as well. A text that a person gives is read as it is.
     """
 
     arrangement = ENCODER
 
     def __init__(self, dataset: Dataset, *, rate: float = 0.15) -> None:
         super().__init__(dataset)
-        require_positions(dataset, "objective=denoising")
         if not 0 < rate < 1:
             raise ValueError(f"rate={rate} must be a share between 0 and 1")
         self.rate = rate

@@ -1,12 +1,14 @@
 """Restore what was hidden: the masked language model."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER
-from attnlab.objective.base import Objective, noise, require_positions
+from attnlab.objective.base import Objective, noise
+from attnlab.split import IGNORE, Batch
 
 MASK = "[MASK]"
 
@@ -14,9 +16,10 @@ MASK = "[MASK]"
 class Masked(Objective):
     """Hides a share of the tokens, and asks for those (Devlin et al. 2019, sec. 3.1).
 
-    Of the asked ones, a share `kept` stands as it is and a share `swapped` is another token of the
-    vocabulary, drawn uniformly; the rest reads `[MASK]`, a token that data do not have. Every
-    sequence hides at least one. A text that a person gives is read as it is, and asked everywhere.
+    Of the asked ones, a share `kept` stands as it is and a share `swapped` is a token drawn
+    uniformly from the vocabulary, itself included; the rest reads `[MASK]`, a token that data do
+    not have. Every sequence hides at least one. What is looked at is read as it is: a person's text
+    is asked at its own `[MASK]`s, or everywhere where it has none.
     """
 
     arrangement = ENCODER
@@ -25,7 +28,6 @@ class Masked(Objective):
         self, dataset: Dataset, *, rate: float = 0.15, kept: float = 0.1, swapped: float = 0.1
     ) -> None:
         super().__init__(dataset)
-        require_positions(dataset, "objective=masked")
         if not 0 < rate <= 1:
             raise ValueError(f"rate={rate} must be a share above 0 and at most 1")
         if kept < 0 or swapped < 0 or kept + swapped > 1:
@@ -45,7 +47,7 @@ class Masked(Objective):
     def ask(self, batch: Batch) -> Batch:
         inputs = batch.inputs
         if batch.key is None:
-            return Batch(inputs, torch.full_like(inputs, IGNORE), None, batch.valid)
+            return self.probe(batch)
         size = len(self.dataset.tokens)
         place, fate, other = (noise(batch.key, inputs.shape[1], draw) for draw in range(3))
         if batch.valid is not None:
@@ -55,3 +57,24 @@ class Masked(Objective):
         read = torch.where(fate >= 1 - self.kept, inputs, read)
         asked = torch.where(hidden, inputs, IGNORE)
         return Batch(torch.where(hidden, read, inputs), asked, None, batch.valid)
+
+    def read(self, text: str) -> Batch:
+        data = copy.copy(self.dataset)
+        data.tokens = [*data.tokens, HOLE]
+        data.asked_at = _holes
+        try:
+            return data.read(text.replace(MASK, HOLE))
+        except ValueError as error:
+            raise ValueError(str(error).replace(repr(HOLE)[1:-1], MASK)) from error
+
+    def probe(self, batch: Batch) -> Batch:
+        asked = torch.full_like(batch.inputs if batch.at is None else batch.at, IGNORE)
+        return Batch(batch.inputs, asked, batch.at, batch.valid)
+
+
+HOLE = "\0"
+"""Stands for `[MASK]` where a text is parted: one character that every way to part leaves alone."""
+
+
+def _holes(words: Sequence[str]) -> list[int] | None:
+    return [at for at, word in enumerate(words) if word == HOLE] or None

@@ -7,11 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.dataset.base import IGNORE, Batch, Dataset
+from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER_DECODER
-from attnlab.objective.base import Objective
-
-BEGIN = "[BEGIN]"
+from attnlab.objective.base import BEGIN, Objective
+from attnlab.split import IGNORE, Batch
 
 
 class Seq2Seq(Objective):
@@ -57,7 +56,13 @@ class Seq2Seq(Objective):
         prefix = torch.cat((begin, batch.targets[:, :-1]), dim=1)
         # What stands after the end of an answer is asked nowhere.
         prefix = prefix.masked_fill(prefix == IGNORE, self.begin)
-        return batch._replace(prefix=prefix)
+        # What follows the end is no token: it reaches nobody, and takes no room in an expert.
+        said = batch.targets != IGNORE
+        said[:, 0] = True
+        return batch._replace(prefix=prefix, prefix_valid=said)
+
+    def probe(self, batch: Batch) -> Batch:
+        return self.ask(batch._replace(targets=batch.targets[:, :1]))
 
     def train_loss(
         self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]

@@ -30,8 +30,8 @@ class Position(nn.Module):
         """Mark the queries and the keys (rotary)."""
         return x
 
-    def serve(self, num_heads: int) -> None:
-        """Hear from each attention layer, when it is built, how many heads will ask for a bias."""
+    def serve(self, num_heads: int, d_rotated: int) -> None:
+        """Hear from each layer that asks, when it is built, of how many heads and which width."""
 
     def bias(
         self,

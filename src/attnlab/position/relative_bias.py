@@ -41,7 +41,7 @@ class RelativeBias(Position):
         self.d_model, self.num_buckets, self.max_distance = d_model, num_buckets, max_distance
         self.register_parameter("table", None)
 
-    def serve(self, num_heads: int) -> None:
+    def serve(self, num_heads: int, d_rotated: int) -> None:
         if self.table is None:
             table = torch.empty(self.num_buckets, num_heads)
             self.table = nn.Parameter(nn.init.normal_(table, std=self.d_model**-0.5))

@@ -17,8 +17,8 @@ class RoPE(Position):
         super().__init__(d_model, max_length)
         self.d_model, self.base = d_model, base
 
-    def serve(self, num_heads: int) -> None:
-        _require_pairs(self.d_model // num_heads)
+    def serve(self, num_heads: int, d_rotated: int) -> None:
+        _require_pairs(d_rotated)
 
     def rotate(
         self, x: Float[Tensor, "batch head seq d_head"], at: Int[Tensor, " seq"]
@@ -37,4 +37,6 @@ class RoPE(Position):
 
 def _require_pairs(d_head: int) -> None:
     if d_head % 2:
-        raise ValueError(f"RoPE turns pairs of channels, so d_head={d_head} must be even")
+        raise ValueError(
+            f"RoPE turns pairs of channels, so the rotated width of a head, {d_head}, must be even"
+        )

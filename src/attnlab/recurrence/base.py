@@ -83,8 +83,10 @@ def carry(
 def kernel(name: str, query: Tensor) -> Callable[..., tuple[Tensor, Tensor]] | None:
     """Find a chunked kernel of the flash-linear-attention package (`fla`), where one can serve.
 
-    That is on CUDA in half precision, products in which accumulate in float32. In float32 itself
-    the plain form stays: there the package rounds its products, and its delta rules refuse.
+    That is on CUDA in bfloat16, products in which accumulate in float32: under autocast, or where
+    the mixer keeps the low precision of its inputs. In float32 the plain form stays: there the
+    package rounds its products, and its delta rules refuse. So it does in float16, in which the
+    sum that linear attention divides by would overflow after some thousand tokens.
     """
     low = _low(query)
     if low is None or not _installed():
@@ -114,11 +116,11 @@ def _sequence_first(x: Tensor, value: Tensor) -> Tensor:
 
 
 def _low(x: Tensor) -> torch.dtype | None:
-    """Name the half precision that the products of `x` have on its GPU."""
+    """Name the precision in which a kernel can take the products of `x` on its GPU."""
     if not x.is_cuda:
         return None
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    return dtype if dtype in (torch.bfloat16, torch.float16) else None
+    return dtype if dtype is torch.bfloat16 else None
 
 
 @cache

@@ -23,6 +23,7 @@ from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.model.base import active_parameters, parameters
+from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.identity import identity_hash
@@ -130,6 +131,8 @@ def _train(
     _reset_peak_memory()
     cost = experiment.flops_per_token
     model, dataset = experiment.model, experiment.dataset
+    if dataset.learnt:
+        write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
     training = experiment.training()
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
     mirror = Mirror(list(experiment.config.parts("logger").values()))

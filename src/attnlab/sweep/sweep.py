@@ -89,11 +89,12 @@ def _metrics(outcome: Outcome) -> Table:
     reported = summary["headline"].split("/", 1)[0]
     parts = (name.split("/", 1) for name in summary["metrics"])
     names = dict.fromkeys(name for split, name in parts if split == reported)
-    shown = [name for name in names if "." not in name]
+    shown = [name for name in names if "." not in name and "@" not in name]
     table = Table(box=None, pad_edge=False)
     for name in ("split", *shown):
         table.add_column(Text(name))
-    for split in dict.fromkeys(("validation", reported)):
-        values = (summary["metrics"][f"{split}/{name}"] for name in shown)
-        table.add_row(split, *(f"{value:.4f}" for value in values))
+    splits = {name.split("/", 1)[0] for name in summary["metrics"] if name.startswith("test_")}
+    for split in dict.fromkeys(("validation", reported, *sorted(splits))):
+        values = (summary["metrics"].get(f"{split}/{name}") for name in shown)
+        table.add_row(split, *("-" if value is None else f"{value:.4f}" for value in values))
     return table

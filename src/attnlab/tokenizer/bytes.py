@@ -28,3 +28,6 @@ class Bytes(Tokenizer):
 
     def join(self, names: Sequence[str]) -> str:
         return bytes(NUMBERS[name] for name in names).decode(errors="replace")
+
+    def num_bytes(self, name: str) -> int:
+        return 1

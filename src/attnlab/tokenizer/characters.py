@@ -1,11 +1,10 @@
 """Characters as tokens."""
 
-import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from attnlab.tokenizer.base import Tokenizer, number_type
+from attnlab.tokenizer.base import Tokenizer, number_type, texts
 
 
 class Characters(Tokenizer):
@@ -32,19 +31,10 @@ class Characters(Tokenizer):
     def join(self, names: Sequence[str]) -> str:
         return "".join(names)
 
+    def num_bytes(self, name: str) -> int:
+        return len(name.encode())
+
 
 def _code_points(pieces: Iterable[bytes]) -> Iterator[np.ndarray]:
-    decoder, read, pending = codecs.getincrementaldecoder("utf-8")(), 0, 0
-    try:
-        for piece in pieces:
-            pending = len(decoder.getstate()[0])
-            text = decoder.decode(piece)
-            yield np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-            read += len(piece)
-        pending = len(decoder.getstate()[0])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"the text is not UTF-8: byte {error.object[error.start]:#04x} at "
-            f"{read - pending + error.start:,}; convert it, or take dataset/tokenizer=bytes"
-        ) from error
+    for text in texts(pieces):
+        yield np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)

@@ -1,0 +1,69 @@
+"""Read letters, and say them again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task
+from attnlab.split import IGNORE, Batch, Rows
+
+END = "<end>"
+
+
+class Copying(Task):
+    """A row of letters, and the same row again (Jelassi et al. 2024, sec. 4.1).
+
+    "d a c" is answered by "d a c <end>". Letters are uniform, and lengths uniform in
+    `min_length`..`length`; each N of `test_lengths` makes a test of longer rows. An autoregressive
+    model reads the row, the token `[BEGIN]`, and what it has said so far, as in the paper.
+
+    Guessing each letter is right once in vocab_size. The best possible score is 1.
+    """
+
+    end = END
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 26,
+        min_length: int = 4,
+        length: int = 20,
+        test_lengths: Sequence[int] = (40,),
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        lengths = min_length, length
+        super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
+        if not 2 <= vocab_size <= 26:
+            raise ValueError(f"vocab_size={vocab_size} must lie in 2..26, a letter each")
+        if min_length < 1:
+            raise ValueError(f"min_length={min_length} must be at least 1 letter")
+        self.tokens = [*"abcdefghijklmnopqrstuvwxyz"[:vocab_size], END]
+        self.vocab_size, self.chance = vocab_size, 1 / vocab_size
+        self.max_length = max([length, *test_lengths])
+        self.answer_length = self.max_length + 1
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        low, high = self.lengths(split)
+        length = generator.integers(low, high, size=(n, 1), endpoint=True)
+        letters = generator.integers(self.vocab_size, size=(n, high + 1), dtype=np.int16)
+        at, end = np.arange(high + 1), np.int16(self.vocab_size)
+        answers = np.where(at < length, letters, end)
+        targets = np.where(at <= length, answers, np.int16(IGNORE))
+        return Rows(answers[:, :-1].copy(), targets, None, at[:-1] < length)
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by the number of letters."""
+        assert batch.valid is not None
+        return {"length": batch.valid.sum(dim=1)}
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split][index]
+        assert batch.valid is not None
+        read = batch.inputs[batch.valid].tolist()
+        said = batch.targets[batch.targets != IGNORE].tolist()
+        return f"{self.write(read)}\nanswer: {self.write(said)}"

@@ -1,0 +1,97 @@
+"""Brackets of several kinds, of which the one that closes is asked."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task
+from attnlab.split import Batch, Rows
+
+PLAIN = ("()", "[]", "{}", "<>")
+
+
+class Dyck(Task):
+    """Names the kind of each closing bracket before it comes (Hewitt et al. 2020, Dyck-(k, m)).
+
+    "( [ ] { } )" with 3 kinds: a closing bracket follows the positions 1, 3 and 4, whose labels are
+    "]", "}" and ")". That one closes is not asked, since it may be chance; which one does follows
+    from the brackets that are open. Every string is balanced, has `length` brackets, and never more
+    than `max_depth` open at once. Each bracket opens or closes with chance 1/2 where both can be
+    (Hewitt et al. let a string end by chance too, so that lengths differ); kinds are uniform.
+
+    Chance is 1 / num_kinds, and the best possible score 1. The slices tell by the distance of a
+    bracket from the one that it closes, as theirs do. Beyond the four kinds that have a sign of
+    their own, the brackets are "(4 4)", "(5 5)" and so on.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_kinds: int = 4,
+        max_depth: int = 8,
+        length: int = 64,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_train, num_validation, num_test, seed, (length, length))
+        if length < 2 or length % 2:
+            raise ValueError(f"length={length} must be even and at least 2: each bracket has one")
+        if not 2 <= num_kinds <= 128:
+            raise ValueError(f"num_kinds={num_kinds} must lie in 2..128: of one, nothing is asked")
+        if not 1 <= max_depth <= length // 2:
+            raise ValueError(
+                f"max_depth={max_depth} must lie in 1..{length // 2}, half of length={length}"
+            )
+        self.num_kinds, self.max_depth, self.max_length = num_kinds, max_depth, length
+        kinds = [PLAIN[kind] if kind < 4 else (f"({kind}", f"{kind})") for kind in range(num_kinds)]
+        self.tokens = [bracket for pair in kinds for bracket in pair]
+        self.chance = 1 / num_kinds
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        opens = self._opens(generator, n)
+        kinds = generator.integers(self.num_kinds, size=opens.shape, dtype=np.int16)
+        opening, closing = _pairs(opens)
+        bracket = 2 * np.take_along_axis(kinds, opening, axis=1)
+        inputs = np.empty_like(kinds)
+        np.put_along_axis(inputs, opening, bracket, axis=1)
+        np.put_along_axis(inputs, closing, bracket + 1, axis=1)
+        closing.sort(axis=1)
+        return Rows(inputs, np.take_along_axis(inputs, closing, axis=1), closing - 1)
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by how many brackets back the one stands that is closed."""
+        opening, closing = _pairs((batch.inputs % 2 == 0).numpy())
+        in_order = closing.argsort(axis=1)
+        distance = np.take_along_axis(closing - opening, in_order, axis=1)
+        return {"distance": torch.from_numpy(distance.astype(np.int64))}
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split][index]
+        read, said = batch.inputs[0].tolist(), batch.targets[0].tolist()
+        return f"{self.write(read)}\nclosing brackets asked, in order: {self.write(said)}"
+
+    def _opens(self, generator: np.random.Generator, n: int) -> np.ndarray:
+        """Draw where a bracket opens; the others close."""
+        heads = generator.integers(2, size=(self.max_length, n), dtype=np.int8).astype(bool)
+        depth = np.zeros(n, dtype=np.int16)
+        for place, may in enumerate(heads):
+            # In place: a draw counts where a bracket can open and one can close.
+            may |= depth == 0
+            may &= depth < min(self.max_depth, self.max_length - place)
+            depth += 2 * may.astype(np.int16) - 1
+        return np.ascontiguousarray(heads.T)
+
+
+def _pairs(opens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the places of opening brackets and of those that close them, in the same order.
+
+    On one level, opening and closing brackets take turns: in the order of levels, then places,
+    each bracket that opens stands before the one that closes it.
+    """
+    length = opens.shape[1]
+    level = (2 * opens.astype(np.int32) - 1).cumsum(axis=1, dtype=np.int32) + ~opens
+    ordered = np.sort(level * length + np.arange(length, dtype=np.int32), axis=1) % length
+    return ordered[:, ::2], ordered[:, 1::2]

@@ -1,0 +1,124 @@
+"""Associative recall where keys get new values."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task
+from attnlab.split import Batch, Rows
+
+POWER = 0.01
+"""MQAR's a: most questions follow soon, some late."""
+
+
+class ForgettingMQAR(Task):
+    """Recalls the last value of each key, where some had another before (zoology's variant).
+
+    MQAR (Arora et al. 2023, sec. 3.2) whose pairs are followed by `num_updates` more: keys from
+    among them, drawn without replacement, each with a new value. Then every key is asked once,
+    i = 1, 2, ... places of two tokens later with weight i^(a-1), a = .01, and the label at the key
+    is what it was given last:
+
+        k1 v1 k2 v2 k1 v3 k2 _ k1 _ ...    at the last k2: v2, at the last k1: v3
+
+    Keys are the tokens 1 to V/2-1, values V/2 to V-1, and what is neither is 0. All values of an
+    example differ. In zoology's generator a new value is held apart from that of the pair that
+    happens to have the update's own number, so it may equal the old one or another key's. Its
+    random filler is left out: a copy of a key in it would be one more question without a label.
+
+    Chance is 1 / num_pairs for a model that knows the last values but not which; recalling first
+    values scores 1 - num_updates / num_pairs; the best possible score is 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 256,
+        length: int = 64,
+        num_pairs: int = 8,
+        num_updates: int = 4,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_train, num_validation, num_test, seed)
+        if vocab_size % 2 or length % 2:
+            raise ValueError(f"vocab_size={vocab_size} and length={length} must be even")
+        if num_pairs < 1:
+            raise ValueError(f"num_pairs={num_pairs} must be at least 1")
+        if not 0 <= num_updates <= num_pairs:
+            raise ValueError(f"num_updates={num_updates} must lie in 0..num_pairs={num_pairs}")
+        if (needed := 4 * num_pairs + 2 * num_updates) > length:
+            raise ValueError(
+                f"num_pairs={num_pairs} and num_updates={num_updates} take {needed} positions, two "
+                f"for each pair, update and question, but length={length}"
+            )
+        half = vocab_size // 2
+        if num_pairs > half - 1 or num_pairs + num_updates > half:
+            raise ValueError(
+                f"num_pairs={num_pairs} with num_updates={num_updates} needs {num_pairs} keys and "
+                f"{num_pairs + num_updates} values, but vocab_size={vocab_size} has "
+                f"{max(half - 1, 0)} keys and {half} values"
+            )
+        self.vocab_size, self.max_length, self.num_pairs = vocab_size, length, num_pairs
+        self.num_updates, self.chance = num_updates, 1 / num_pairs
+        keys, values = range(1, half), range(half, vocab_size)
+        self.tokens = ["_", *(f"k{i}" for i in keys), *(f"v{i}" for i in values)]
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        half, pairs, told = self.vocab_size // 2, self.num_pairs, self.num_pairs + self.num_updates
+        keys = distinct(generator, n, pairs, 1, half)
+        given = distinct(generator, n, told, half, self.vocab_size)
+        order = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
+        updated = order[:, : self.num_updates]
+        at = 2 * told + 2 * self._slots(generator, n)
+        inputs = np.zeros((n, self.max_length), dtype=np.int32)
+        inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * told : 2] = keys, given
+        inputs[:, 2 * pairs : 2 * told : 2] = np.take_along_axis(keys, updated, axis=1)
+        np.put_along_axis(inputs, at, keys, axis=1)
+        values = given[:, :pairs].copy()
+        np.put_along_axis(values, updated, given[:, pairs:], axis=1)
+        return Rows(inputs, values, at)
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by the number of pairs, by whether the key got a new value, and by the distance.
+
+        The distance is how many tokens after its last value a key is asked.
+        """
+        assert batch.at is not None
+        told = batch.inputs[:, : 2 * (self.num_pairs + self.num_updates) : 2]
+        same = batch.inputs.gather(1, batch.at)[:, :, None] == told[:, None]
+        place = torch.arange(1, 2 * told.shape[1], 2)
+        return {
+            "num_pairs": torch.full(batch.at.shape[:1], self.num_pairs),
+            "updated": same.sum(dim=-1) - 1,
+            "distance": batch.at - (same * place).amax(dim=-1),
+        }
+
+    def _slots(self, generator: np.random.Generator, n: int) -> np.ndarray:
+        """Draw each row's places without replacement, with the weights of the paper.
+
+        Exponential variables over their weights, in order, are such a draw (Efraimidis & Spirakis
+        2006).
+        """
+        space = self.max_length // 2 - self.num_pairs - self.num_updates
+        weights = np.arange(1, space + 1, dtype=np.float32) ** (POWER - 1)
+        race = generator.standard_exponential((n, space), dtype=np.float32) / weights
+        return race.argsort(axis=1)[:, : self.num_pairs].astype(np.int32)
+
+
+def distinct(generator: np.random.Generator, n: int, count: int, low: int, high: int) -> np.ndarray:
+    """Draw n rows of `count` different integers from low to high-1, in random order."""
+    if count * count > 4 * (high - low):
+        # Rows without a repeat are rare here, so order all the numbers at random.
+        race = generator.random((n, high - low), dtype=np.float32)
+        return (race.argsort(axis=1)[:, :count] + low).astype(np.int32)
+    rows = generator.integers(low, high, size=(n, count), dtype=np.int32)
+    again = np.arange(n)
+    while len(again):
+        ordered = np.sort(rows[again], axis=1)
+        again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
+        rows[again] = generator.integers(low, high, size=(len(again), count), dtype=np.int32)
+    return rows

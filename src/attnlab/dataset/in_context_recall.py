@@ -1,0 +1,108 @@
+"""A new map of keys to values in each example, to be picked up while it is read."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task
+from attnlab.split import IGNORE, Batch, Rows
+
+
+class InContextRecall(Task):
+    """Recalls what a key came with earlier in the sequence (MAD: Poli et al. 2024, sec. 3.1).
+
+    Keys and values, half of the vocabulary each, alternate; every example has a map of its own,
+    drawn with replacement, and keys are drawn with replacement too. Where a key comes again, its
+    value is the label at the key:
+
+        k3 v5 k1 v0 k3 v5 k1    at the second k3: v5, at the last k1: v0
+
+    The last key is one of those shown, and its value is a label alone: `length` counts it, and the
+    model reads length - 1 tokens. What cannot be known, a key or the value of a new one, is asked
+    in no split. With `compat`, training asks for every next token, as MAD's does (its test is ours,
+    at the setting `multi_query` that all its experiments have).
+
+    Chance is the mean share of the keys that have the commonest value: what naming it everywhere
+    scores (.32 with 8 keys and 8 values). The best possible score is 1, but not on training data
+    with `compat`.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 16,
+        length: int = 128,
+        compat: bool = False,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_train, num_validation, num_test, seed)
+        if vocab_size % 2 or vocab_size < 4:
+            raise ValueError(f"vocab_size={vocab_size} must be even and at least 4")
+        if length % 2 or length < 4:
+            raise ValueError(f"length={length} must be even and at least 4, two pairs")
+        self.num_keys, self.max_length, self.compat = vocab_size // 2, length - 1, compat
+        self.chance = commonest(self.num_keys)
+        self.tokens = [f"{kind}{i}" for kind in "kv" for i in range(self.num_keys)]
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        num_keys, pairs = self.num_keys, (self.max_length + 1) // 2
+        values = generator.integers(num_keys, 2 * num_keys, size=(n, num_keys), dtype=np.int32)
+        keys = generator.integers(num_keys, size=(n, pairs), dtype=np.int32)
+        again, example = np.zeros((n, pairs), dtype=bool), np.arange(n)
+        seen = np.zeros((n, num_keys), dtype=bool)
+        for pair in range(pairs - 1):
+            again[:, pair] = seen[example, keys[:, pair]]
+            seen[example, keys[:, pair]] = True
+        keys[:, -1] = (generator.random(seen.shape, dtype=np.float32) + seen).argmax(axis=1)
+        again[:, -1] = True
+        whole = np.empty((n, 2 * pairs), dtype=np.int32)
+        whole[:, 0::2], whole[:, 1::2] = keys, np.take_along_axis(values, keys, axis=1)
+        targets = whole[:, 1:].copy()
+        if not (self.compat and split == "train"):
+            targets[:, 1::2] = IGNORE
+            targets[:, 0::2][~again] = IGNORE
+        return Rows(whole[:, :-1].copy(), targets)
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by how many tokens after its last value a key is asked; 0 where none is."""
+        keys = batch.inputs[:, 0::2]
+        distance, last = torch.zeros_like(batch.targets), torch.zeros_like(keys[:, :1])
+        last = last.repeat(1, self.num_keys)
+        for pair in range(keys.shape[1]):
+            key, at = keys[:, pair : pair + 1], 2 * pair
+            value_at = last.gather(1, key)
+            distance[:, at : at + 1] = torch.where(value_at > 0, at - value_at, 0)
+            last.scatter_(1, key, at + 1)
+        return {"distance": distance}
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        """One example: what is read, and under it what is asked."""
+        batch = self.splits[split][index]
+        read = [self.tokens[token] for token in batch.inputs[0].tolist()]
+        asked = [self.tokens[t] if t != IGNORE else "." for t in batch.targets[0].tolist()]
+        wide = max(map(len, self.tokens))
+        lines = (" ".join(f"{word:<{wide}}" for word in line).rstrip() for line in (read, asked))
+        return "\n".join(lines)
+
+
+def commonest(count: int) -> float:
+    """Give the mean share of `count` keys that the commonest of as many values has.
+
+    How many keys a value has are Poisson variables of mean 1, on condition that they sum to
+    `count`; so the chance that no value has more than `most` is a ratio of two densities at it.
+    """
+    load = np.arange(count + 1)
+    density = np.exp(-1 - np.cumsum(np.log(load.clip(min=1))))
+    total = np.exp(count * np.log(count) - count - np.log(load[1:]).sum())
+    mean, beyond, most = 0.0, 1.0, 0
+    while beyond > 1e-9 and most < count:
+        mean, most = mean + beyond, most + 1
+        power = few = density * (load <= most)
+        for _ in range(count - 1):
+            power = np.convolve(power, few)[: count + 1]
+        beyond = 1 - power[count] / total
+    return float(mean / count)

@@ -1,0 +1,97 @@
+"""The letter that is k hops back."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task, stream
+from attnlab.split import Batch, Rows
+
+LETTERS = "abcd"
+NOWHERE, BLANK = "~", "_"
+
+
+class KHop(Task):
+    """Hops back k times from each letter of a string (Sanford et al. 2024, sec. 4 and appendix G).
+
+    One hop goes to the letter that followed the last earlier occurrence of the current letter.
+    "hop1 a b c a c": the second a hops to b, which followed the first a, and the second c to a; the
+    other letters have not occurred before, so theirs is "~". With hop2 the second c goes on: that a
+    (the second) hops to b. Labels stand at the letters; the number of hops in front has none.
+
+    No letter equals its neighbour: the first is uniform over 4, each later one over the other 3.
+    k is uniform in 0..max_hops, and an example has `length` positions, k and length - 1 letters.
+    The paper's n is length + 1 (its strings lose their last letters before they are read). Their
+    loss also counts the first position, whose target is always the blank "_"; ours does not ask it.
+
+    The published error counts positions whose target is a letter: accuracy is 1 minus that in the
+    slice `letter=1`, and by k in the slices `k=0` to `k=max_hops` (one more stands for "~").
+    Chance is 1/4, one of the letters, or the share of "~" where that is more. The best possible
+    score is 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_hops: int = 4,
+        length: int = 39,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_train, num_validation, num_test, seed, (length, length))
+        if max_hops < 0:
+            raise ValueError(f"max_hops={max_hops} must not be negative")
+        if length < 4:
+            raise ValueError(f"length={length} must be at least 4: the hops, and 3 letters")
+        self.max_hops, self.max_length = max_hops, length
+        hops = [f"hop{k}" for k in range(max_hops + 1)]
+        self.tokens = [*hops, *LETTERS, NOWHERE, BLANK]
+
+    @cached_property
+    def chance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        labels = self.rows(stream(0, "train", 0), 4096, "train").targets
+        return max(1 / len(LETTERS), float((labels == self.tokens.index(NOWHERE)).mean()))
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        hops = generator.integers(self.max_hops + 1, size=(n, 1), dtype=np.int16)
+        steps = generator.integers(1, 4, size=(n, self.max_length - 1), dtype=np.int16)
+        steps[:, 0] = generator.integers(4, size=n)
+        letters = steps.cumsum(axis=1, dtype=np.int16) % 4
+        first = self.max_hops + 1
+        # One column more: who is nowhere stays there.
+        hop, reached = self._hop(letters), np.tile(np.arange(self.max_length), (n, 1))
+        for k in range(self.max_hops):
+            reached = np.where(k < hops, np.take_along_axis(hop, reached, axis=1), reached)
+        said = np.append(letters, np.full((n, 1), 4, np.int16), axis=1)
+        targets = first + np.take_along_axis(said, reached[:, :-1], axis=1)
+        at = np.arange(1, self.max_length, dtype=np.int16)
+        inputs = np.append(hops, first + letters, axis=1)
+        return Rows(inputs, targets, np.tile(at, (n, 1)))
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell letters (1) from "~" (0), and letters by k."""
+        is_letter = batch.targets < self.max_hops + 1 + len(LETTERS)
+        hops = torch.where(is_letter, batch.inputs[:, :1], self.max_hops + 1)
+        return {"letter": is_letter.long(), "k": hops}
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split][index]
+        said = [BLANK, *(self.tokens[target] for target in batch.targets[0].tolist())]
+        return f"{self.write(batch.inputs[0].tolist())}\nanswers: {' '.join(said)}"
+
+    def _hop(self, letters: np.ndarray) -> np.ndarray:
+        """Give the place that each place hops to; the place after the last one is nowhere."""
+        n, nowhere = letters.shape
+        places = np.arange(nowhere)
+        hop = np.full((n, nowhere + 1), nowhere)
+        for letter in range(len(LETTERS)):
+            here = letters == letter
+            latest = np.maximum.accumulate(np.where(here, places, -1), axis=1)
+            before = np.append(np.full((n, 1), -1), latest[:, :-1], axis=1)
+            hop[:, :-1][here] = np.where(before < 0, nowhere, before + 1)[here]
+        return hop

@@ -1,0 +1,156 @@
+"""What a nested list of operations comes to."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task, stream
+from attnlab.split import Batch, Rows
+
+OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
+CLOSE, PAD = "]", "<pad>"
+
+
+class ListOps(Task):
+    """Works out nested operations on digits (Nangia & Bowman 2018, sec. 3).
+
+    "[MAX 2 [MIN 4 9 ] 1 ]" is 4, the label at the last bracket. MIN, MAX and MED are minimum,
+    maximum and median, and SM the sum modulo 10. The median of an even number of digits is the mean
+    of the middle two without its fraction, as in the authors' code: "[MED 1 4 ]" is 2.
+
+    A string is drawn as theirs are: an argument is another operation with chance `nested`, as long
+    as fewer than `max_depth` are open, and a digit otherwise; an operation is one of the four and
+    has 2..max_args arguments, all uniform. The whole is always an operation. What takes more than
+    `length` tokens is drawn again. Brackets are tokens of the string, which the ListOps of Long
+    Range Arena loses.
+
+    Chance is the share of the commonest value: extremes are common, since MIN and MAX are. The best
+    possible score is 1. Theirs go to a depth of 20; at most 5 here. Splits share no string, so of
+    those with one operation on two digits, the rest is few.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_depth: int = 5,
+        max_args: int = 5,
+        nested: float = 0.25,
+        length: int = 64,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        if max_depth < 1:
+            raise ValueError(f"max_depth={max_depth} must be at least 1 operation")
+        if not 2 <= max_args <= 20:
+            raise ValueError(f"max_args={max_args} must lie in 2..20")
+        if not 0 <= nested <= 0.5:
+            raise ValueError(
+                f"nested={nested} must be a share from 0 to 0.5: beyond, few strings end"
+            )
+        if length < max_args + 2:
+            raise ValueError(
+                f"length={length} must be at least {max_args + 2}, for an operation with "
+                f"max_args={max_args}, its name and its bracket"
+            )
+        super().__init__(num_train, num_validation, num_test, seed, (4, length))
+        self.max_depth, self.max_args, self.nested = max_depth, max_args, nested
+        self.classes = [str(digit) for digit in range(10)]
+        self.tokens = [*self.classes, *OPERATORS, CLOSE, PAD]
+        self.max_length = length
+
+    @cached_property
+    def chance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        labels = self.rows(stream(0, "train", 0), 4096, "train").targets
+        return float(np.bincount(labels.ravel()).max() / labels.size)
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        found, missing = [], n
+        while missing > 0:
+            inputs, values, lengths = self._drawn(generator, missing + missing // 4 + 8)
+            whole = np.flatnonzero(lengths <= self.max_length)[:missing]
+            found.append((inputs[whole], values[whole], lengths[whole]))
+            missing -= len(whole)
+        inputs, values, lengths = map(np.concatenate, zip(*found, strict=True))
+        valid = np.arange(self.max_length) < lengths[:, None]
+        return Rows(inputs, values[:, None], lengths[:, None] - 1, valid)
+
+    def asked_at(self, words: Sequence[str]) -> list[int]:
+        if words[-1] != CLOSE:
+            raise ValueError(f'operations end with "{CLOSE}", where they are asked about')
+        return [len(words) - 1]
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by the number of tokens, and by how many operations stand in one another."""
+        assert batch.valid is not None
+        opens = (batch.inputs >= 10) & (batch.inputs < 10 + len(OPERATORS))
+        closes = batch.inputs == self.tokens.index(CLOSE)
+        depth = (opens.long() - closes.long()).cumsum(dim=1)
+        return {"length": batch.valid.sum(dim=1), "depth": torch.amax(depth, dim=1)}
+
+    def _drawn(
+        self, generator: np.random.Generator, n: int
+    ) -> tuple[Int[np.ndarray, "n length"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Draw n strings token by token, with their values and lengths (if whole, else too long).
+
+        Of each open operation we keep how many arguments are still to come, and how often it has
+        been given each digit.
+        """
+        shape = (self.max_length, n)
+        nests = generator.random(shape, dtype=np.float32) < self.nested
+        nests[0] = True
+        digits = generator.integers(10, size=shape, dtype=np.int16)
+        operators = generator.integers(len(OPERATORS), size=shape, dtype=np.int16)
+        counts = generator.integers(2, self.max_args, size=shape, dtype=np.int16, endpoint=True)
+        rows, depth = np.arange(n), np.zeros(n, dtype=np.intp)
+        to_come = np.zeros((n, self.max_depth + 1), dtype=np.int16)
+        to_come[:, 0] = 1
+        operator = np.zeros((n, self.max_depth + 1), dtype=np.int16)
+        given = np.zeros((n, self.max_depth + 1, 10), dtype=np.int16)
+        inputs = np.full(shape, len(self.tokens) - 1, dtype=np.int8)
+        lengths = np.full(n, self.max_length + 1, dtype=np.int16)
+        for place in range(self.max_length):
+            takes = to_come[rows, depth] > 0
+            opens = rows[takes & nests[place] & (depth < self.max_depth)]
+            says = rows[takes & ~(nests[place] & (depth < self.max_depth))]
+            closes = rows[~takes & (depth > 0)]
+            to_come[rows[takes], depth[takes]] -= 1
+
+            inputs[place, says] = digits[place, says]
+            given[says, depth[says], digits[place, says]] += 1
+
+            inputs[place, closes] = self.tokens.index(CLOSE)
+            value = _values(operator[closes, depth[closes]], given[closes, depth[closes]])
+            depth[closes] -= 1
+            given[closes, depth[closes], value] += 1
+            lengths[closes[depth[closes] == 0]] = place + 1
+
+            inputs[place, opens] = 10 + operators[place, opens]
+            depth[opens] += 1
+            to_come[opens, depth[opens]] = counts[place, opens]
+            operator[opens, depth[opens]] = operators[place, opens]
+            given[opens, depth[opens]] = 0
+        return inputs.T.copy(), given[:, 0].argmax(axis=1).astype(np.int16), lengths
+
+
+def _values(
+    operator: Int[np.ndarray, " n"], given: Int[np.ndarray, "n digit"]
+) -> Int[np.ndarray, " n"]:
+    """Work out n operations on the digits that are given so often."""
+    until = given.cumsum(axis=1)
+    count = until[:, -1:]
+    lower, upper = ((until > middle).argmax(axis=1) for middle in ((count - 1) // 2, count // 2))
+    return np.choose(
+        operator,
+        [
+            (given > 0).argmax(axis=1),
+            9 - (given[:, ::-1] > 0).argmax(axis=1),
+            (lower + upper) // 2,
+            given @ np.arange(10) % 10,
+        ],
+    )

@@ -1,0 +1,94 @@
+"""Whether a string has more ones than zeros."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from attnlab.dataset.base import Task
+from attnlab.split import IGNORE, Batch, Rows
+
+END = "="
+TOKENS = ["0", "1", END, "<pad>"]
+
+
+class Majority(Task):
+    """Says which of two bits a string has more of (zoology's `majority`; Merrill et al. 2022).
+
+    "0 1 1 0 1 =" has three ones in five bits, so the label at "=" is 1. A tie is 0, as in zoology:
+    1 takes more than half. Bits are uniform, and lengths uniform in `min_length`..`length`; each N
+    of `test_lengths` makes a test of longer strings. With `cumulative` there is no end token, and
+    every position is asked for the majority up to itself, as a token: "0 1 1 0 1" is answered by
+    "0 0 1 0 1".
+
+    Chance is the share of 0 among the labels, somewhat above 1/2 for the ties. The best possible
+    score is 1. Zoology's strings are all of one length: `min_length` equal to `length` makes its
+    rows, number by number. The splits share no string, so the shortest ones, of which there are
+    few, stand in test and validation, and hardly any of them in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_length: int = 1,
+        length: int = 40,
+        test_lengths: Sequence[int] = (100,),
+        cumulative: bool = False,
+        num_train: int = 20_000,
+        num_validation: int = 500,
+        num_test: int = 500,
+        seed: int = 0,
+    ) -> None:
+        lengths = min_length, length
+        super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
+        if min_length < 1:
+            raise ValueError(f"min_length={min_length} must be at least 1 bit")
+        self.tokens, self.cumulative = TOKENS, cumulative
+        self.classes = None if cumulative else ["0", "1"]
+        self.max_length = max(length, *test_lengths) if test_lengths else length
+        self.max_length += int(not cumulative)
+        lengths = range(min_length, length + 1)
+        asked = [t for n in lengths for t in (range(1, n + 1) if cumulative else [n])]
+        self.chance = sum(_share_of_0(bits) for bits in asked) / len(asked)
+
+    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+        low, high = self.lengths(split)
+        length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
+        bits = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
+        at = np.arange(high + 1)
+        inside = at < length
+        inputs = np.where(inside, bits, np.where(at == length, np.uint8(2), np.uint8(3)))
+        if self.cumulative:
+            ones = bits.cumsum(axis=1, dtype=np.int16)
+            inputs[at[None] == length] = 3
+            targets = np.where(inside, (2 * ones > at + 1).astype(np.int16), np.int16(IGNORE))
+            return Rows(inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy())
+        ones = (bits * inside).sum(axis=1, keepdims=True)
+        return Rows(inputs, (2 * ones > length).astype(np.int16), length, at <= length)
+
+    def asked_at(self, words: Sequence[str]) -> list[int] | None:
+        if self.cumulative:
+            return None
+        if words[-1] != END:
+            raise ValueError(f'a string ends with "{END}", where it is asked about')
+        return [len(words) - 1]
+
+    def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
+        """Tell by the number of bits."""
+        assert batch.valid is not None
+        return {"length": batch.valid.sum(dim=1) - int(not self.cumulative)}
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        if not self.cumulative:
+            return super().show(split, index)
+        inputs, targets, _, valid = self.splits[split][index][:4]
+        assert valid is not None
+        said = self.write(targets[valid].tolist())
+        return f"{self.write(inputs[valid].tolist())}\nanswers: {said}"
+
+
+def _share_of_0(bits: int) -> float:
+    """Give the share of the strings without more ones than zeros: half, and half of the ties."""
+    return (1 + (bits % 2 == 0) * math.comb(bits, bits // 2) / 2**bits) / 2

@@ -1,0 +1,109 @@
+"""Sentences, each of a class."""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from attnlab.corpus import rows
+from attnlab.dataset.base import Dataset
+from attnlab.split import Examples, Split
+
+ASKED = "<class>"
+FILES = {"train": "train.tsv", "validation": "validation.tsv", "test": "test.tsv"}
+CLASSES = ("negative", "positive")
+COLUMNS = (("sentence", "text"), ("label", "coarse_label"))
+WORDS = itemgetter(0)
+
+
+class Sentences(Dataset):
+    """Names the class of a sentence, as SST-2 (Socher et al. 2013) and TREC (Li & Roth 2002) ask.
+
+    "a gripping movie <class>" is positive: the label stands at the last token, where a causal model
+    too has read everything. `path` is a directory with a file (.gz too) for each split of `files`:
+    a .tsv has columns `sentence` and `label`, others a label, a space and the sentence on each
+    line. Or it is `hub:NAME` with such columns. A label is the number of its class in `classes`. A
+    number in `files` is a share of the training sentences, drawn with `seed`. Words stand between
+    spaces, lower-cased; the vocabulary has those that training has `min_count` times.
+
+    A sentence that an earlier split holds (test, then validation) is left out of a later one, and
+    `left_out` counts them: the published SST-2 trains on whole sentences of its test.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        files: Mapping[str, str | float] = FILES,
+        classes: Sequence[str] = CLASSES,
+        encoding: str = "utf-8",
+        min_count: int = 2,
+        seed: int = 0,
+        sha256: str | None = None,
+        obtain: str | None = None,
+    ) -> None:
+        if len(set(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError(f"classes={list(classes)} must be two or more different names")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative")
+        self.classes, self.encoding = list(classes), encoding
+        self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS)
+        read = {split: self._read(split, part) for split, part in found.items()}
+        parts = rows.parted(read, files, seed, WORDS)
+        full = {split: [row for row in part if row[0]] for split, part in parts.items()}
+        self.rows, held = rows.unheld(full, WORDS)
+        self.left_out = {name: held[name] + len(parts[name]) - len(full[name]) for name in parts}
+        for split, part in self.rows.items():
+            if not part:
+                raise ValueError(f"there is no sentence for {split}; give other files or shares")
+        self.split_names = tuple(self.rows)
+        words = map(WORDS, self.rows["train"])
+        self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
+        self._known = set(self.tokens)
+        self.max_length = 1 + max(len(row[0]) for part in self.rows.values() for row in part)
+
+    @property
+    def located(self) -> dict[str, str | None]:
+        return {"path": None, "obtain": None, "sha256": self.sha256}
+
+    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+        read = [(*words, ASKED) for words, _ in self.rows[split]]
+        inputs = rows.padded(read, self.tokens, 0, self.max_length)
+        targets = np.array([[label] for _, label in self.rows[split]], dtype=np.int16)
+        at = np.array([[len(words)] for words, _ in self.rows[split]], dtype=np.int32)
+        return Examples(inputs, targets, at, inputs != 0)
+
+    def words(self, text: str) -> list[str]:
+        """Part a sentence; words that training does not have are `<unk>`, as they are there."""
+        words = text.lower().removesuffix(ASKED).split()
+        return [*(word if word in self._known else rows.UNKNOWN for word in words), ASKED]
+
+    def asked_at(self, words: Sequence[str]) -> list[int]:
+        return [len(words) - 1]
+
+    def show(self, split: str = "train", index: int = 0) -> str:
+        batch = self.splits[split][index]
+        assert batch.valid is not None
+        assert self.classes is not None
+        said = self.classes[int(batch.targets[0, 0])]
+        return f"{self.write(batch.inputs[batch.valid].tolist())}\nclass: {said}"
+
+    def _rows(self, directory: Path, name: str) -> list[rows.Row]:
+        if Path(name.removesuffix(".gz")).suffix == ".tsv":
+            cells = rows.table(directory, name, COLUMNS, self.encoding)
+            return [[cell.strip() for cell in row] for row in cells]
+        parts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
+        return [[text.strip(), label] for label, _, text in parts]
+
+    def _read(self, split: str, part: list[rows.Row]) -> list[tuple[tuple[str, ...], int]]:
+        """Part sentences into words, and number their labels."""
+        assert self.classes is not None
+        known = {str(number): number for number in range(len(self.classes))}
+        for number, (_, label) in enumerate(part):
+            if label not in known:
+                raise ValueError(
+                    f"row {number} of {split} has the label {label!r}, which is no number of a "
+                    f"class in 0..{len(known) - 1} ({', '.join(self.classes)})"
+                )
+        return [(tuple(text.lower().split()), known[label]) for text, label in part]

@@ -1,0 +1,35 @@
+"""What a metric is, and how its numbers are put together."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attnlab.split import IGNORE
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+"""Judges logits (batch, label, output) by targets (batch, label).
+
+Gives a number for each label or for each sequence, whose mean is reported; or several numbers for
+each label, whose sums a method `finish` makes one number of.
+"""
+
+
+def tally(
+    metric: Metric,
+    logits: Float[Tensor, "batch label output"],
+    targets: Int[Tensor, "batch label"],
+) -> tuple[Float[Tensor, "..."], Int[Tensor, ""]]:
+    """Sum a metric over what counts of a batch, and say how many labels or sequences that is."""
+    values = metric(logits, targets)
+    counted = targets != IGNORE
+    if values.ndim == 1:
+        counted = counted.any(dim=1)
+    masked = values * counted.reshape(*counted.shape, *[1] * (values.ndim - counted.ndim))
+    return masked.sum(dim=tuple(range(counted.ndim))), counted.sum()
+
+
+def total(metric: Metric, sums: Float[Tensor, "..."], count: Tensor) -> Float[Tensor, ""]:
+    """Give the metric of all that was summed."""
+    finish = getattr(metric, "finish", None)
+    return finish(sums) if finish else sums / count

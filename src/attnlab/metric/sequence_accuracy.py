@@ -1,0 +1,14 @@
+"""Share of sequences without a wrong answer."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attnlab.split import IGNORE
+
+
+def sequence_accuracy(
+    logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
+) -> Float[Tensor, " batch"]:
+    """Give 1 where every label of a sequence is right, else 0 (the mean is over sequences)."""
+    right = (logits.argmax(dim=-1) == targets) | (targets == IGNORE)
+    return right.all(dim=1).float()

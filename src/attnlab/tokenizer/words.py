@@ -1,0 +1,66 @@
+"""Words as tokens, as language models of WikiText have them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
+
+UNKNOWN, LINE = "<unk>", "<eos>"
+
+
+class Words(Tokenizer):
+    r"""A token for each word of the training part, the most frequent first (Merity et al. 2017).
+
+    Words are what stands between white space, and every end of a line is `<eos>`: "a b\n" is a, b,
+    <eos>. `<unk>` stands for a word that training has fewer than `min_count` times, or beyond the
+    `max_size` tokens (null: no limit). A token's bytes are those of its name and of one separator
+    after it, `<eos>` is 1 byte: so bits per byte are those of the text with `<unk>` written in it.
+    """
+
+    learns = True
+
+    def __init__(self, *, min_count: int = 1, max_size: int | None = None) -> None:
+        if min_count < 1:
+            raise ValueError(f"min_count={min_count} must be at least 1")
+        if max_size is not None and max_size < 3:
+            raise ValueError(f"max_size={max_size} must be at least 3: {UNKNOWN}, {LINE}, a word")
+        self.min_count, self.max_size = min_count, max_size
+
+    @property
+    def key(self) -> str:
+        return f"words-{self.min_count}-{self.max_size}"
+
+    def vocabulary(self, pieces: Iterable[bytes]) -> list[str]:
+        counts: Counter[str] = Counter()
+        for text in whole_words(pieces):
+            counts.update(text.split())
+        for name in (UNKNOWN, LINE):
+            counts.pop(name, None)
+        often = [(-count, word) for word, count in counts.items() if count >= self.min_count]
+        room = None if self.max_size is None else self.max_size - 2
+        return [UNKNOWN, LINE, *(word for _, word in sorted(often)[:room])]
+
+    def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
+        number = {word: at for at, word in enumerate(vocabulary)}
+        unknown, kind = number[UNKNOWN], number_type(len(vocabulary))
+        for text in whole_words(pieces):
+            words = self.part(text)
+            found = (number.get(word, unknown) for word in words)
+            yield np.fromiter(found, dtype=kind, count=len(words))
+
+    def part(self, text: str) -> list[str]:
+        return text.replace("\n", f" {LINE} ").split()
+
+    def join(self, names: Sequence[str]) -> str:
+        lines: list[list[str]] = [[]]
+        for name in names:
+            if name == LINE:
+                lines.append([])
+            else:
+                lines[-1].append(name)
+        return "\n".join(map(" ".join, lines))
+
+    def num_bytes(self, name: str) -> int:
+        return 1 if name == LINE else len(name.encode()) + 1

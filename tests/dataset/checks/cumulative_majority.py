@@ -1,0 +1,3 @@
+from tests.dataset.checks.majority import answers
+
+__all__ = ["answers"]

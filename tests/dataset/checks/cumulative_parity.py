@@ -1,0 +1,3 @@
+from tests.dataset.checks.parity import answers
+
+__all__ = ["answers"]

@@ -1,0 +1,3 @@
+from tests.dataset.checks.khop import answers
+
+__all__ = ["answers"]

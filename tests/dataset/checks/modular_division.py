@@ -1,0 +1,3 @@
+from tests.dataset.checks.modular import answers
+
+__all__ = ["answers"]

@@ -1,0 +1,87 @@
+"""The table of an operation modulo a prime, parted by the data seed."""
+
+import numpy as np
+import pytest
+import torch
+
+from attnlab.dataset.base import stream
+from attnlab.dataset.modular import SIGNS, Modular
+from tests.dataset.checks import modular
+
+
+@pytest.mark.parametrize("operation", SIGNS)
+@pytest.mark.parametrize("prime", [3, 13, 97])
+def test_the_splits_are_the_whole_table_each_pair_once(operation, prime):
+    task = Modular(prime=prime, operation=operation)
+    seen = []
+    for split in task.splits.values():
+        batch = split[:]
+        assert batch.at is not None
+        assert (batch.at == 3).all()
+        for inputs, target in zip(batch.inputs.tolist(), batch.targets[:, 0].tolist(), strict=True):
+            words = [task.tokens[token] for token in inputs]
+            assert modular.answers(words, task) == {3: task.tokens[target]}
+            seen.append((inputs[0], inputs[2]))
+    first = 1 if operation == "division" else 0
+    assert sorted(seen) == [(a, b) for a in range(prime) for b in range(first, prime)]
+
+
+def test_shares_are_of_all_pairs_then_of_the_rest():
+    task = Modular(prime=97, train_share=0.3, validation_share=0.1)
+    sizes = {name: len(split) for name, split in task.splits.items()}
+    assert sizes == {"train": 2823, "validation": 659, "test": 9409 - 2823 - 659}
+    assert sizes == task.sizes
+
+
+def test_the_seed_parts_the_table_and_more_training_keeps_what_was_there():
+    one, same, other = (Modular(seed=seed).data_hash for seed in (0, 0, 1))
+    assert one == same != other
+    small, large = (Modular(train_share=share).splits["train"][:].inputs for share in (0.3, 0.6))
+    assert torch.equal(large[: len(small)], small)
+
+
+def test_the_order_is_no_order():
+    inputs = Modular(prime=97).splits["train"][:].inputs
+    for column in (0, 2):
+        numbers = inputs[:, column].double()
+        correlation = torch.corrcoef(torch.stack([numbers[1:], numbers[:-1]]))[0, 1]
+        assert abs(correlation) < 4 / len(numbers) ** 0.5
+
+
+def test_rows_are_those_of_their_split():
+    task = Modular(prime=7)
+    for split in task.split_names:
+        there = {tuple(row) for row in task.splits[split][:].inputs.tolist()}
+        rows = task.rows(stream(0, split, 0), 500, split)
+        assert {tuple(row) for row in rows.inputs.tolist()} == there
+
+
+@pytest.mark.parametrize("operation", SIGNS)
+def test_chance_is_the_share_of_the_commonest_answer_of_the_table(operation):
+    task = Modular(prime=11, operation=operation)
+    targets = np.concatenate([split[:].targets[:, 0].numpy() for split in task.splits.values()])
+    assert task.chance == pytest.approx(np.bincount(targets).max() / len(targets))
+
+
+def test_a_text_is_asked_at_its_end_sign():
+    task = Modular(prime=7)
+    assert task.read("5 + 3 =").at == 3
+    with pytest.raises(ValueError, match='ends with "="'):
+        task.read("5 + 3")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"prime": 91}, "prime=91 is no prime"),
+        ({"prime": 1}, "prime=1 is no prime"),
+        ({"operation": "power"}, "operation='power' must be one of addition, subtraction"),
+        ({"train_share": 1.0}, "train_share=1.0 must be a share above 0 and below 1"),
+        ({"validation_share": 0.0}, "validation_share=0.0 must be a share"),
+        ({"prime": 2, "validation_share": 0.1}, r"prime=2 has 4 pairs.*splits of \(2, 0, 2\)"),
+        ({"seed": -1}, "seed=-1 must not be negative"),
+    ],
+)
+def test_an_impossible_task_is_refused(knobs, words):
+    with pytest.raises(ValueError, match=words):
+        Modular(**knobs)

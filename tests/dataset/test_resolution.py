@@ -1,0 +1,122 @@
+"""A pronoun is asked where it stands, and neither the form nor the order tells the answer."""
+
+import pytest
+
+from attnlab.assemble import Experiment
+from attnlab.dataset.resolution import PRONOUN, Resolution, questions, sentence
+from tests.corpus.real import SMALL, real
+
+SCHEMA = "The cup fell on the dog, since it was near it.\nit\nThe cup,the dog\nthe dog\n"
+
+
+def read(tmp_path, text: str) -> list[list[str]]:
+    (tmp_path / "some.txt").write_text(text)
+    return questions(tmp_path, "some.txt")
+
+
+def test_a_schema_is_read_at_its_first_pronoun(tmp_path):
+    (row,) = read(tmp_path, SCHEMA)
+    words = "<a> the cup <b> the dog <text> the cup fell on the dog , since <pronoun> was near it ."
+    assert " ".join(sentence(row)) == words
+    assert row[-1] == "B"
+
+
+def test_a_is_whom_the_text_names_first_whatever_the_file_says(tmp_path):
+    hidden = (
+        "The suitcase holds my trophy since [MASK]  is big. \n[MASK]\n{} \n{} \n\n"
+        "The suitcase holds my trophy since [MASK]  is small. \n[MASK]\n{} \n{} \n"
+    )
+    both = ("The suitcase ,the trophy", "The suitcase", "the trophy ,The suitcase", "the trophy")
+    big, small = read(tmp_path, hidden.format(*both))
+    assert big[2:] == ["The suitcase", "the trophy", "A"]
+    assert small[2:] == ["The suitcase", "the trophy", "B"]
+
+
+def test_gap_is_read_at_its_offsets_and_neither_is_left_out():
+    path = SMALL / "gap"
+    files = {split: f"gap-{split}.tsv" for split in ("validation", "test")}
+    dataset = Resolution(path=str(path), files={**files, "train": "gap-development.tsv"})
+    assert dataset.left_out == {"test": 2, "validation": 2, "train": 18}
+    assert dataset.show("test", 0).startswith("<a> sue <b> liz <text> sue met liz before <pronoun>")
+
+
+def test_the_label_is_asked_at_the_pronoun_and_both_are_as_frequent():
+    dataset = Resolution(path=str(SMALL / "resolution"))
+    for split in dataset.splits.values():
+        batch = split[:]
+        assert batch.at is not None
+        asked = batch.inputs.gather(1, batch.at)
+        assert {dataset.tokens[token] for token in asked.flatten().tolist()} == {PRONOUN}
+        assert batch.targets.float().mean() == dataset.chance
+
+
+def test_twins_stay_together():
+    dataset = Resolution(path=str(SMALL / "resolution"), seed=3)
+    pairs = {name: {(row[2], row[3]) for row in part} for name, part in dataset.rows.items()}
+    assert not pairs["train"] & pairs["validation"]
+    assert len(dataset.rows["validation"]) == 2 * len(pairs["validation"])
+    assert dataset.data_hash != Resolution(path=str(SMALL / "resolution"), seed=4).data_hash
+    assert Resolution(sha256=dataset.sha256, seed=3).data_hash == dataset.data_hash
+
+
+def test_any_text_of_that_form_can_be_asked():
+    dataset = Resolution(path=str(SMALL / "resolution"))
+    text = "<a> the wolf <b> the cow <text> The wolf eats the cow because <pronoun> was hungry."
+    batch = dataset.read(text)
+    assert dataset.write(batch.inputs[0].tolist()) == (
+        "<a> the wolf <b> the cow <text> the wolf <unk> the cow because <pronoun> was hungry ."
+    )
+    assert batch.at is not None
+    assert batch.at.tolist() == [[13]]
+    with pytest.raises(ValueError, match="a text has one <pronoun>, and this one has 0"):
+        dataset.read("the wolf")
+
+
+def test_what_is_no_question_is_told_with_its_line(tmp_path):
+    for text, said in {
+        SCHEMA.replace("\nthe dog\n", "\nthe cat\n"): "line 1: the answer 'the cat' is none of",
+        SCHEMA.replace("\nit\n", "\nshe\n"): "line 1: the pronoun 'she' does not stand in",
+        SCHEMA.replace("cup,", "cup "): "must be two candidates with a comma between",
+        f"{SCHEMA}\nThe end.\n": "line 6: a question has 4 lines .*, not 1",
+        "\n": "is empty",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            read(tmp_path, text)
+    gap = (SMALL / "gap/gap-test.tsv").read_text()
+    (tmp_path / "gap.tsv").write_text(gap.replace("\tshe\t", "\the\t"))
+    with pytest.raises(ValueError, match=r"gap.tsv: 'he' does not stand at \d+ of"):
+        questions(tmp_path, "gap.tsv")
+    (tmp_path / "gap.tsv").write_text(gap.replace("A-coref", "A-means"))
+    with pytest.raises(ValueError, match=r"column='A-coref' is not in .*there is ID, Text"):
+        questions(tmp_path, "gap.tsv")
+
+
+def test_impossible_knobs_are_refused():
+    path = str(SMALL / "resolution")
+    for knobs, said in {
+        (("length", 0),): "length=0 must be at least 1",
+        (("seed", -1),): "seed=-1 must not be negative",
+        (("length", 5),): "length=5 leaves no question for test",
+        (("sha256", "00"),): "expected 00",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            Resolution(path=path, **dict(knobs))
+    with pytest.raises(ValueError, match="on the hub, and this data is read from files alone"):
+        Resolution(path="hub:some/questions")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "sizes"),
+    [
+        ("dpr", "dpr", {"test": 564, "validation": 132, "train": 1_184}),
+        ("wsc273", ".", {"test": 273, "validation": 564, "train": 1_316}),
+        ("gap", "gap", {"test": 1_658, "validation": 372, "train": 1_680}),
+    ],
+)
+def test_the_real_ones_are_balanced(composed, name, place, sizes):
+    real("gap")
+    dataset = Experiment(composed(f"dataset={name}", f"dataset.path={real(place)}")).dataset
+    assert isinstance(dataset, Resolution)
+    assert {split: len(made) for split, made in dataset.splits.items()} == sizes
+    for split in dataset.splits.values():
+        assert 0.47 < split[:].targets.float().mean() < 0.53
