@@ -296,3 +296,19 @@ def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer)
     assert {probe.targets.shape for probe in asked.values()} == {(1, 1)}
     first = asked["validation-0"]
     assert first.targets.item() == first.inputs[0, -1].item() != IGNORE
+
+
+def test_a_decoder_answers_behind_what_it_read(offer):
+    run = offer(*REVERSAL, "objective=autoregressive")
+    data, begin = run.dataset, len(run.dataset.tokens)
+    numbers, expected = [*data.numbers("d a c"), begin], []
+    for _ in range(data.answer_length or 0):
+        with torch.no_grad():
+            logits = run.model(torch.tensor([numbers]))[0][0, -1]
+        logits[begin] = -torch.inf
+        numbers.append(int(logits.argmax()))
+        if data.tokens[numbers[-1]] == data.end:
+            break
+        expected.append(data.tokens[numbers[-1]])
+    assert expected
+    assert "".join(run.generate("d a c", temperature=0.0)).split() == expected

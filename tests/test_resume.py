@@ -89,6 +89,7 @@ def test_a_run_killed_anywhere_ends_bit_equal(tmp_path, whole, point, n):
     kill_and_resume(tmp_path, whole, f"{point}:kill:{n}")
 
 
+@pytest.mark.slow
 def test_the_points_are_passed_as_often_as_the_tests_kill(tmp_path):
     for point, most in PASSES.items():
         if point == "beat.write":

@@ -1,9 +1,21 @@
 """An edge or a head that is cut is gone, and nothing else is changed."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
-from attnlab.evidence.intervene import ablate, cut, heads
+from attnlab.assemble import Experiment
+from attnlab.evidence.intervene import (
+    ablate,
+    attention_layers,
+    cut,
+    every_head,
+    heads,
+    mean_patterns,
+    prune,
+    questions,
+)
 from attnlab.model.base import Model
 from attnlab.tap import record
 
@@ -113,3 +125,129 @@ def test_what_is_not_there_cannot_be_cut(experiment):
         encoded(made.model, inputs)
     assert heads(made.model) == [4, 4]
     assert heads(lstm.model) == []
+
+
+def test_heads_of_several_layers_are_ablated_at_once(experiment):
+    made = experiment("depth=base")
+    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    chosen = {0: [1, 3], 1: [2]}
+    with prune(model, [(0, 3), (1, 2), (0, 1)]), record(model, "*.pattern") as patterns:
+        without = encoded(model, inputs)
+    for layer, pattern in enumerate(patterns.values()):
+        gone = [bool((head == 0).all()) for head in pattern[0]]
+        assert gone == [head in chosen[layer] for head in range(4)]
+    with ablate(model, 0, [1, 3]), ablate(model, 1, [2]):
+        assert torch.equal(encoded(model, inputs), without)
+    with prune(model, []):
+        assert torch.equal(encoded(model, inputs), encoded(model, inputs))
+
+
+def test_a_layer_without_any_head_is_a_layer_that_is_ablated(experiment):
+    model, inputs = (made := experiment()).model, made.dataset.read(TEXT).inputs
+    with ablate(model, 1):
+        expected = encoded(model, inputs)
+    with prune(model, [head for head in every_head(model) if head[0] == 1]):
+        assert torch.equal(encoded(model, inputs), expected)
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+def test_a_mean_pattern_counts_no_padding(experiment, causal):
+    made = experiment(f"objective.causal={causal}")
+    split = made.dataset.splits["validation"]
+    found = mean_patterns(made.model, questions(made.model, made.objective, split, 16))
+    sums = {name: torch.zeros_like(mean) for name, mean in found.items()}
+    counts = torch.zeros(split[0].inputs.shape[1])
+    for index in range(len(split)):
+        inputs, _, _, valid = split[index][:4]
+        alone = inputs[:, : int(valid.sum())]
+        with record(made.model, "*.pattern") as patterns:
+            encoded(made.model, alone)
+        length = alone.shape[1]
+        counts[:length] += 1
+        for name, pattern in patterns.items():
+            sums[name][:, :length, :length] += pattern[0]
+    assert counts[-1] < counts[0] == 60
+    for name, mean in found.items():
+        expected = sums[name] / counts.clamp(min=1)[:, None]
+        torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-4)
+        assert mean.sum(dim=-1)[:, counts > 0].sub(1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+def test_a_head_with_its_mean_pattern_reads_but_does_not_choose(experiment, causal):
+    made = experiment(f"objective.causal={causal}")
+    model, objective, split = made.model, made.objective, made.dataset.splits["test"]
+    means = mean_patterns(model, questions(model, objective, split))
+    asked = objective.ask(split[:8])
+    with torch.no_grad(), record(model, "*.pattern") as whole:
+        before = model.eval()(*asked.given)[0]
+    chosen = [(0, 1), (1, 2)]
+    with torch.no_grad(), prune(model, chosen, means), record(model, "*.pattern") as patterns:
+        after = model(*asked.given)[0]
+    assert not torch.allclose(before, after)
+    at = torch.arange(asked.inputs.shape[1])
+    for layer, (name, pattern) in enumerate(patterns.items()):
+        (replaced,) = {0: [1], 1: [2]}[layer]
+        for row, length in enumerate(asked.valid.sum(dim=1).tolist()):
+            expected = means[name][replaced].clone()
+            expected[:, at >= length] = 0
+            if causal == "true":
+                expected = expected.tril()
+            expected = (expected / expected.sum(dim=-1, keepdim=True))[:length]
+            torch.testing.assert_close(pattern[row, replaced, :length], expected)
+        if layer == 0:
+            others = [head for head in range(4) if head != replaced]
+            assert torch.equal(pattern[:, others], whole[name][:, others])
+
+
+def test_the_mean_of_one_sequence_is_its_own_pattern(experiment):
+    made = experiment()
+    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    means = mean_patterns(model, [made.dataset.read(TEXT)])
+    with prune(model, every_head(model), means):
+        torch.testing.assert_close(encoded(model, inputs), encoded(model, inputs))
+        shorter = encoded(model, inputs[:, :-1])
+    assert shorter.isfinite().all()
+
+
+def test_what_has_no_place_in_a_mean_is_refused(experiment):
+    made = experiment()
+    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    short = made.dataset.read("it was wide.")
+    means = mean_patterns(model, [short])
+    with pytest.raises(ValueError, match="no place in a mean"), ablate(model, 0, [1], means):
+        encoded(model, inputs)
+    with pytest.raises(ValueError, match="one width"):
+        mean_patterns(model, [short, made.dataset.read(TEXT)])
+    with pytest.raises(ValueError, match="reference is empty"):
+        mean_patterns(model, [])
+
+
+@pytest.mark.parametrize("data", ["dataset=reversal", "objective=autoencoder"])
+def test_every_stack_of_an_encoder_and_a_decoder_has_means(composed, data):
+    small = [f"dataset.num_{split}=20" for split in ("train", "validation", "test")]
+    words = ["dataset=pronoun"] if "objective" in data else []
+    made = Experiment(composed(*words, data, "evidence=none", "model.num_layers=1", *small))
+    model, split = made.model, made.dataset.splits["test"]
+    means = mean_patterns(model, questions(model, made.objective, split))
+    assert {name.removesuffix(".pattern") for name in means} == set(attention_layers(model))
+    (asked,) = questions(model, made.objective, split)
+    with torch.no_grad(), prune(model, every_head(model), means):
+        assert model.eval()(*asked.given)[0].isfinite().all()
+
+
+def test_heads_are_counted_in_the_order_of_their_names(composed, monkeypatch):
+    words = ("dataset=pronoun", "objective=autoencoder", "evidence=none", "model.num_layers=1")
+    made = Experiment(composed(*words, "dataset.num_train=20"))
+    names, wide = attention_layers(made.model), "encoder.blocks.0.mixer.attend"
+
+    @contextmanager
+    def heard(_model, _names):
+        # The encoder is heard first and named last.
+        patterns = {name: torch.zeros(1, 8 if name == wide else 4, 1, 1) for name in names}
+        order = sorted(names, key=lambda name: name != wide)
+        yield {f"{name}.pattern": patterns[name] for name in order}
+
+    monkeypatch.setattr("attnlab.evidence.intervene.record", heard)
+    assert heads(made.model) == [8 if name == wide else 4 for name in names]
+    assert names.index(wide) > 0

@@ -1,0 +1,306 @@
+"""Heads are summarised as loops over single weights would do it, however the work is parted."""
+
+import gc
+import math
+import weakref
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnlab.assemble import Experiment
+from attnlab.evidence import heads as module
+from attnlab.evidence.heads import Tally, head_statistics, heads, rows_of, summarise
+from attnlab.evidence.rows import Rows
+from attnlab.split import Batch
+from attnlab.tap import record
+
+MQAR = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "dataset.vocab_size=32")
+CASES = {
+    "causal": (*MQAR, "variant=multihead"),
+    "bidirectional": ("dataset=pronoun", "variant=multihead"),
+    "padded causal": ("dataset=pronoun", "variant=multihead", "objective.causal=true"),
+    "window": (*MQAR, "model/mixer=sliding_window", "model.mixer.window=5"),
+    "wide window": ("dataset=pronoun", "model/mixer=sliding_window", "model.mixer.window=3"),
+    "differential": (*MQAR, "model/mixer=differential"),
+    "one head": (*MQAR, "variant=vanilla"),
+    "lstm_attention": ("dataset=pronoun", "variant=lstm_attention"),
+    "masked": ("dataset=pronoun", "objective=masked", "evidence=none", "variant=multihead"),
+}
+ACROSS = {
+    "encoder-decoder": ("dataset=reversal", "variant=multihead"),
+    "lstm that reads": ("dataset=reversal", "variant=lstm_attention"),
+    "autoencoder": ("dataset=pronoun", "objective=autoencoder", "evidence=none"),
+}
+
+
+@pytest.fixture
+def built(composed):
+    """Make an untrained experiment whose patterns are sharp, with few examples."""
+
+    def make(*overrides: str) -> Experiment:
+        sizes = ("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=60")
+        made = Experiment(composed("model.d_model=16", "model.num_layers=2", *sizes, *overrides))
+        with torch.no_grad():
+            for weights in made.model.parameters():
+                weights *= 3
+        return made
+
+    return make
+
+
+def asked_of(made: Experiment, count: int = 7) -> Batch:
+    batch = made.dataset.splits["validation"].batch(torch.arange(count).numpy())
+    return made.objective.ask(batch._replace(key=torch.arange(count)))
+
+
+def looped(rows: Rows) -> dict[str, list[float]]:
+    """Measure rows by going over every weight, in double precision."""
+    found = defaultdict(lambda: [[] for _ in range(rows.pattern.shape[1])])
+    pattern, valid = rows.pattern.double().tolist(), rows.valid.tolist()
+    for b, layer in enumerate(pattern):
+        for h, head in enumerate(layer):
+            for q, weights in enumerate(head):
+                if not bool(rows.counted[b, q]):
+                    continue
+
+                def put(name: str, value: float, h: int = h) -> None:
+                    found[name][h].append(value)
+
+                nats = -sum(p * math.log(p) for p in weights if p > 0)
+                window = rows.window or len(weights)
+                seen = sum(
+                    valid[b][k]
+                    and (rows.query_at is None or not rows.causal or k <= q)
+                    and (rows.query_at is None or abs(k - q) < window)
+                    for k in range(len(weights))
+                )
+                put("entropy", nats)
+                put("effective_keys", math.exp(nats))
+                put("confidence", max(weights))
+                if seen > 1:
+                    put("normalised_entropy", nats / math.log(seen))
+                for h2, other in enumerate(layer):
+                    pairs = zip(weights, other[q], strict=True)
+                    apart = sum(
+                        x * math.log(2 * x / (one + two)) / 2
+                        for one, two in pairs
+                        for x in (one, two)
+                        if x > 0
+                    )
+                    put(f"between {h2}", apart)
+                if rows.query_at is None:
+                    continue
+                assert rows.tokens is not None
+                tokens = rows.tokens[b].tolist()
+                put("distance", sum(p * abs(k - q) for k, p in enumerate(weights)))
+                put("previous", weights[q - 1] if q else 0)
+                put("current", weights[q])
+                put("next", weights[q + 1] if q + 1 < len(weights) else 0)
+                put("first", weights[0])
+                if q >= 4:
+                    put("sink", sum(weights[:4]))
+                before = [k for k in range(q) if tokens[k] == tokens[q]]
+                put("duplicate_token", sum(weights[k] for k in before))
+                put("induction", sum(weights[k + 1] for k in before))
+                if before:
+                    put("prefix_matching", sum(weights[k + 1] for k in before))
+    every = range(rows.pattern.shape[1])
+    means = {
+        name: [sum(v) / len(v) if v else math.nan for v in values] for name, values in found.items()
+    }
+    between = [means.pop(f"between {other}") for other in every]
+    if len(every) > 1:
+        apart = [[between[other][h] for other in every if other != h] for h in every]
+        means["other_heads"] = [sum(a) / len(a) for a in apart]
+        means["nearest_head"] = [min(a) for a in apart]
+    return means
+
+
+@pytest.mark.parametrize("case", [*CASES, *ACROSS])
+def test_statistics_are_the_means_that_loops_give(built, case):
+    made = built(*(CASES | ACROSS)[case])
+    asked = asked_of(made)
+    found = head_statistics(made.model, made.objective, made.dataset.splits["validation"])
+    with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
+        made.model(*asked.given)
+    assert list(found) == list(heard)
+    for name, pattern in heard.items():
+        expected = looped(rows_of(made.model, name, pattern, asked))
+        assert set(found[name]) == set(expected)
+        for measure, values in expected.items():
+            got = found[name][measure]
+            assert got.dtype == torch.float32
+            wanted = torch.tensor(values)
+            torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-5, equal_nan=True)
+
+
+def test_rows_between_two_sequences_have_no_positions(built):
+    made = built(*ACROSS["encoder-decoder"])
+    found = head_statistics(made.model, made.objective, made.dataset.splits["validation"])
+    for name, measures in found.items():
+        across = ".cross." in name
+        assert ("distance" in measures) == ("induction" in measures) == (not across)
+        assert {"entropy", "normalised_entropy", "confidence", "nearest_head"} <= set(measures)
+    made = built(*ACROSS["autoencoder"])
+    found = head_statistics(made.model, made.objective, made.dataset.splits["validation"])
+    assert "distance" not in found["bottleneck.cross.attend.pattern"]
+    assert any(name.startswith("blocks.") and ".cross." in name for name in found)
+
+
+@pytest.mark.parametrize("case", ["causal", "padded causal", "masked", "wide window"])
+def test_no_size_of_batches_or_parts_moves_a_number(built, case):
+    made = built(*CASES[case])
+    split = made.dataset.splits["validation"]
+    whole = head_statistics(made.model, made.objective, split, rank=True)
+    different: list[dict[str, Any]] = [
+        {"batch_size": 1},
+        {"batch_size": 3, "queries": 7},
+        {"queries": 1},
+    ]
+    for sizes in different:
+        parted = head_statistics(made.model, made.objective, split, rank=True, **sizes)
+        for name, measures in whole.items():
+            for measure, values in measures.items():
+                torch.testing.assert_close(
+                    parted[name][measure], values, atol=2e-5, rtol=1e-5, equal_nan=True
+                )
+    if case != "masked":
+        batches = [split[0:5], split[5:7]]
+        given = head_statistics(made.model, made.objective, batches, rank=True)
+        for name, measures in whole.items():
+            assert measures.keys() == given[name].keys()
+            for measure, values in measures.items():
+                torch.testing.assert_close(given[name][measure], values, atol=2e-5, rtol=1e-5)
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    length=st.integers(1, 12),
+    num_heads=st.integers(1, 4),
+    parts=st.integers(1, 12),
+    causal=st.booleans(),
+)
+def test_any_parting_of_the_queries_gives_the_numbers_of_the_whole(
+    seed, length, num_heads, parts, causal
+):
+    draw = torch.Generator().manual_seed(seed)
+    valid = torch.arange(length) < torch.randint(1, length + 1, (3, 1), generator=draw)
+    scores = 3 * torch.randn(3, num_heads, length, length, generator=draw)
+    scores = scores.masked_fill(~valid[:, None, None], -torch.inf)
+    if causal:
+        scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+    tokens = torch.randint(3, (3, length), generator=draw)
+    pattern = scores.softmax(dim=-1)
+    rows = Rows(pattern, valid, valid, torch.arange(length), tokens, causal)
+    whole, parted = summarise([rows]), summarise(rows.parts(parts))
+    # Parts may also be of sequences.
+    each = (
+        Rows(pattern[b, None], valid[b, None], valid[b, None], rows.query_at, tokens[b, None])
+        for b in range(3)
+    )
+    alone = summarise(each)
+    assert whole.keys() == parted.keys() == alone.keys()
+    for name, values in whole.items():
+        torch.testing.assert_close(parted[name], values, atol=1e-6, rtol=1e-6, equal_nan=True)
+        if not causal:
+            torch.testing.assert_close(alone[name], values, atol=1e-6, rtol=1e-6, equal_nan=True)
+
+
+def test_what_padding_pays_counts_for_nothing():
+    valid = torch.arange(5) < torch.tensor([[5], [3]])
+    pattern = valid[:, None, None].float().expand(2, 2, 5, 5)
+    pattern = pattern / pattern.sum(dim=-1, keepdim=True)
+    tokens = torch.arange(5).expand(2, 5)
+    means = summarise([Rows(pattern, valid, valid, torch.arange(5), tokens)])
+    wild = pattern.clone()
+    wild[1, :, 3:] = torch.nan
+    again = summarise([Rows(wild, valid, valid, torch.arange(5), tokens)])
+    assert means["effective_keys"].tolist() == pytest.approx([(5 * 5 + 3 * 3) / 8] * 2)
+    assert means["normalised_entropy"].tolist() == pytest.approx([1, 1])
+    assert means["sink"].tolist() == pytest.approx([4 / 5] * 2)
+    assert means["nearest_head"].tolist() == [0, 0]
+    assert means["prefix_matching"].isnan().all()
+    for name, values in means.items():
+        torch.testing.assert_close(again[name], values, equal_nan=True)
+
+
+def test_a_diverged_pattern_is_not_passed_over():
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    pattern = torch.full((1, 2, 3, 3), 1 / 3)
+    pattern[0, 1, 1] = torch.nan
+    means = summarise([Rows(pattern, valid, valid)])
+    assert [not value.isnan() for value in means["entropy"]] == [True, False]
+    assert [not value.isnan() for value in means["confidence"]] == [True, False]
+
+
+def test_the_rank_is_a_mean_over_sequences():
+    valid = torch.ones(2, 4, dtype=torch.bool)
+    pattern = torch.stack([torch.eye(4), torch.full((4, 4), 0.25)])[:, None]
+    tally = Tally()
+    tally.add_rank(Rows(pattern, valid, valid))
+    assert tally.means()["effective_rank"].tolist() == pytest.approx([2.5])
+
+
+def test_summarising_leaves_no_trace_and_keeps_one_layer(built):
+    made = built(*CASES["causal"], "model.dropout=0.2")
+    model, split = made.model.train(), made.dataset.splits["validation"]
+    before = torch.get_rng_state()
+    first = head_statistics(model, made.objective, split)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert all(weights.grad is None for weights in model.parameters())
+    assert all(not module._forward_hooks for module in model.modules())
+    torch.manual_seed(5)
+    again = head_statistics(model, made.objective, split)
+    for name, measures in first.items():
+        for measure, values in measures.items():
+            torch.testing.assert_close(again[name][measure], values, rtol=0, atol=0, equal_nan=True)
+
+
+def test_only_one_layers_pattern_is_held(built, monkeypatch):
+    made = built(*CASES["causal"], "model.num_layers=4")
+    heard, most = [], []
+    original = module.rows_of
+
+    def watched(model, name, pattern, asked):
+        heard.append(weakref.ref(pattern))
+        gc.collect()
+        most.append(sum(reference() is not None for reference in heard))
+        return original(model, name, pattern, asked)
+
+    monkeypatch.setattr(module, "rows_of", watched)
+    head_statistics(made.model, made.objective, made.dataset.splits["validation"])
+    assert most == [1] * 4
+
+
+def test_what_cannot_be_summarised_is_refused(built):
+    made, lstm = built(*CASES["causal"]), built("dataset=mqar", "variant=lstm")
+    split = made.dataset.splits["validation"]
+    with pytest.raises(LookupError, match="no tap matches"):
+        head_statistics(lstm.model, lstm.objective, lstm.dataset.splits["validation"])
+    with pytest.raises(ValueError, match="no batches"):
+        head_statistics(made.model, made.objective, [])
+    one = head_statistics(made.model, made.objective, split, names="blocks.1.*.pattern")
+    assert list(one) == ["blocks.1.mixer.attend.pattern"]
+
+
+def test_the_named_heads_are_those_with_most(built):
+    made = built(*CASES["causal"])
+    split = made.dataset.splits[made.dataset.reported]
+    found = heads(made.model, made.objective, made.dataset, num_examples=5)
+    each = head_statistics(made.model, made.objective, [split[0:5]])
+    for name in ("previous", "induction", "sink"):
+        scores = torch.stack([measures[name] for measures in each.values()])
+        layer, head = divmod(int(scores.argmax()), 4)
+        assert found[name] == pytest.approx(float(scores.max()), abs=1e-6)
+        assert (found[f"{name}_layer"], found[f"{name}_head"]) == (layer, head)
+    lstm = built("dataset=mqar", "variant=lstm")
+    assert heads(lstm.model, lstm.objective, lstm.dataset) == {}
+    # What is read is another sequence: nothing is before or after a query.
+    across = built(*ACROSS["lstm that reads"])
+    assert heads(across.model, across.objective, across.dataset) == {}

@@ -1,0 +1,189 @@
+"""A head that looks as on the twin: worked by hand, and against a slow patcher."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from einops import einsum, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnlab.attend import Attend
+from attnlab.evidence.intervene import every_head
+from attnlab.evidence.patching import Patched, patch
+from attnlab.ffn.base import Losses
+from attnlab.model.base import ENCODER, Model
+from attnlab.objective.base import Objective
+from attnlab.split import Batch, Examples
+from attnlab.tap import Tap, edit, record
+
+
+class Pointer(Model):
+    """Answers with the tokens at places 0 and 1 that heads look at from the last.
+
+    Head 0 looks at the place that the last token names; head 1 looks at place 0 always, and what it
+    finds counts half.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrangement, self.embedded, self.head = ENCODER, Tap(), nn.Identity()
+        self.attend = Attend(False, 0.0)
+        # Models say where they are by their weights.
+        self.counts = nn.Parameter(torch.tensor([1.0, 0.5]))
+
+    def encode(
+        self,
+        inputs: Tensor,
+        valid: Tensor | None = None,
+        prefix: Tensor | None = None,
+        prefix_valid: Tensor | None = None,
+    ) -> tuple[Tensor, Losses]:
+        x = self.embedded(F.one_hot(inputs, 6).float())
+        key = repeat(torch.eye(3)[:, :2], "k d -> b h k d", b=len(x), h=2)
+        query = repeat(x[..., 4:], "b q d -> b h q d", h=2).clone()
+        query[:, 1] = torch.tensor([1.0, 0.0])
+        found = self.attend(60 * query, key, repeat(x[..., :4], "b k d -> b h k d", h=2))
+        return einsum(self.counts, found, "h, b h q d -> b q d"), {}
+
+    def step(self, inputs: Tensor, at: int, state: Any = None) -> tuple[Tensor, Any]:
+        raise NotImplementedError
+
+    def state_size(self, length: int) -> None:
+        return None
+
+
+class AsIs(Objective):
+    """Asks what the data ask."""
+
+    def __init__(self) -> None:
+        self.arrangement = ENCODER
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        return "abcd"
+
+    def ask(self, batch: Batch) -> Batch:
+        return batch
+
+
+def pointed(last: int) -> Examples:
+    """Tokens at places 0 and 1, and which of the places is asked: 4 names 0, 5 names 1."""
+    inputs = np.array([[0, 3, last], [2, 1, last]])
+    targets = inputs[:, last - 4, None].copy()
+    return Examples(inputs, targets, np.full((2, 1), 2))
+
+
+@pytest.fixture
+def pairs(experiment):
+    made = experiment("depth=base")
+    return made, made.dataset.twins()
+
+
+def test_the_head_that_points_carries_all_of_the_answer():
+    model, objective, twins = Pointer(), AsIs(), (pointed(4), pointed(5))
+    found = patch(model, objective, twins, [(0, 0)])
+    # The answer of A is found by both heads, that of B by the one that points.
+    assert found.one.tolist() == pytest.approx([1.5, 1.5])
+    assert found.other.tolist() == pytest.approx([-0.5, -0.5])
+    assert found.patched.tolist() == pytest.approx([-0.5, -0.5])
+    assert found.effect == pytest.approx(1)
+    assert patch(model, objective, twins, [(0, 1)]).effect == pytest.approx(0)
+    assert patch(model, objective, twins, [(0, 1), (0, 0)]).effect == pytest.approx(1)
+
+
+def test_half_of_the_way_is_a_half():
+    one, other, between = (torch.tensor(values) for values in ([2.0, 1], [-2.0, 0], [0.0, 0.5]))
+    assert Patched(one, other, between).effect == pytest.approx(0.5)
+    assert Patched(one, other, one).effect == 0
+    with pytest.raises(ValueError, match="both twins alike"):
+        Patched(one, one, other).effect  # noqa: B018
+
+
+def test_no_head_is_no_effect_and_a_twin_of_itself_no_pair(pairs):
+    made, twins = pairs
+    assert patch(made.model, made.objective, twins, []).effect == 0
+    with pytest.raises(ValueError, match="no answer in which they differ"):
+        patch(made.model, made.objective, (twins[0], twins[0]), [])
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+@pytest.mark.parametrize("at_it", [False, True])
+def test_patching_is_what_a_slow_patcher_finds(experiment, causal, at_it):
+    made = experiment("depth=base", f"objective.causal={causal}")
+    model, objective, twins = made.model.eval(), made.objective, made.dataset.twins()
+    chosen = [(0, 1), (1, 0), (1, 3)]
+    rows = (lambda batch: batch.at[:, 0]) if at_it else None
+    found = patch(model, objective, twins, chosen, query_at=rows)
+    assert len(found.one) == len(twins[0]) > 5
+    for index in range(6):
+        one, other = (objective.ask(side[index]) for side in twins)
+        it = int(twins[0][index].at)
+        right, wrong = int(one.targets), int(other.targets)
+        with torch.no_grad():
+            logits = [model(*one.given)[0][0, 0]]
+            with record(model, "*.pattern") as heard:
+                logits.append(model(*other.given)[0][0, 0])
+
+        def swapped(name, pattern, source=heard, it=it):
+            changed = pattern.clone()
+            for layer, head in chosen:
+                if name.startswith(f"blocks.{layer}."):
+                    at = slice(it, it + 1) if at_it else slice(None)
+                    changed[0, head, at] = source[name][0, head, at]
+            return changed
+
+        with torch.no_grad(), edit(model, "*.pattern", swapped):
+            logits.append(model(*one.given)[0][0, 0])
+        expected = [float(at[right] - at[wrong]) for at in logits]
+        measured = [float(part[index]) for part in found]
+        assert measured == pytest.approx(expected, abs=1e-4)
+
+
+def test_swapped_scores_are_swapped_patterns(pairs):
+    made, twins = pairs
+    one, other = (side[:8] for side in twins)
+    with torch.no_grad(), record(made.model.eval(), "*.scores") as scores:
+        made.model(*other.given)
+    with torch.no_grad(), edit(made.model, "*.scores", lambda name, _: scores[name]):
+        by_scores = made.model(*one.given)[0]
+    found = patch(made.model, made.objective, twins, every_head(made.model))
+    expected = [
+        float(row[0, int(a)] - row[0, int(b)])
+        for row, a, b in zip(by_scores, one.targets, other.targets, strict=True)
+    ]
+    assert found.patched[:8].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_model_is_as_it_was(pairs):
+    made, twins = pairs
+    model, state = made.model.train(), torch.random.get_rng_state()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    patch(model, made.objective, twins, every_head(model))
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(w.grad is None and w.requires_grad for w in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_are_no_twins_are_refused(pairs):
+    made, (one, other) = pairs
+    task = made.dataset
+    far = Examples(other.inputs.numpy(), other.targets.numpy(), other.at.numpy() - 1, None)
+    shifted = Examples(
+        other.inputs.numpy(), other.targets.numpy(), other.at.numpy() - 1, other.valid.numpy()
+    )
+    for side, message in (
+        (task.splits["train"], "cannot be pairs"),
+        (far, "differ in `(at|valid)`"),
+        (shifted, "differ in `at`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            patch(made.model, made.objective, (one, side), [(0, 0)])
+    with pytest.raises(LookupError, match="attention layers"):
+        patch(made.model, made.objective, (one, other), [(2, 0)])
+    with pytest.raises(IndexError, match="has 4 heads"):
+        patch(made.model, made.objective, (one, other), [(0, 4)])
