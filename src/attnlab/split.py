@@ -144,6 +144,7 @@ class Windows(Split):
 
     def __init__(self, tokens: np.ndarray, length: int, stride: int) -> None:
         self.tokens, self.length, self.stride = tokens, length, stride
+        self._steps = np.arange(length + 1)
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1 - self.length) // self.stride) + 1
@@ -152,10 +153,12 @@ class Windows(Split):
         wanted = index * self.stride
         # The last window begins earlier, to be as long as the others; what it repeats is not asked.
         start = np.minimum(wanted, len(self.tokens) - 1 - self.length)
-        at = start[:, None] + np.arange(self.length + 1)
+        at = start[:, None] + self._steps
         whole = torch.from_numpy(self.tokens[at].astype(np.int64))
-        asked = torch.from_numpy(at[:, :-1] >= wanted[:, None])
-        return Batch(whole[:, :-1], whole[:, 1:].where(asked, IGNORE))
+        inputs, targets = whole[:, :-1], whole[:, 1:]
+        if (start < wanted).any():
+            targets = targets.where(torch.from_numpy(at[:, :-1] >= wanted[:, None]), IGNORE)
+        return Batch(inputs, targets)
 
     def digest(self) -> bytes:
         sha = hashlib.sha256(f"{self.length} {self.stride} {self.tokens.dtype.str}".encode())
