@@ -24,13 +24,18 @@ NUMBERS = {"recording": recording}
 
 def heading() -> str:
     """Say where and when, and which code."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-    )
+    commit = _git("describe", "--always") or "none"
+    # The tables themselves are no part of what is measured.
+    changed = _git("status", "--porcelain", "--", "src", "bench", "conf")
+    commit += "-dirty" if changed else ""
     return (
         f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'none'}"
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {commit}"
     )
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
 
 
 def processor() -> str:
