@@ -37,3 +37,5 @@ def test_a_run_on_a_dataset_ends_with_its_metrics(name, tmp_path: Path, capsys):
     for split in ("validation", *named):
         assert metrics[f"{split}/loss"] > 0
     assert len(record.result["data_hash"]) == 64
+    learnt = "tokenizer.bpe.BPE" in str(dataset)
+    assert (record.path / "attempts/1/tokenizer.json").is_file() == learnt

@@ -21,7 +21,7 @@ LAYERS = [
     {"mixer", "ffn"},
     {"model"},
     {"init"},
-    {"split", "tokenizer"},
+    {"split", "draw", "tokenizer"},
     {"corpus"},
     {"dataset", "metric", "runs", "logger", "figures"},
     {"objective", "optimizer", "schedule"},

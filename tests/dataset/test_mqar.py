@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare
 
 from attnlab.dataset.base import stream
-from attnlab.dataset.mqar import MQAR, distinct
+from attnlab.dataset.mqar import MQAR
+from attnlab.draw import distinct
 from bench.loop_mqar import loop_mqar
 
 # V, L, pairs: the check, zoology's basic preset, the largest of the paper, and as dense as can be.

@@ -8,10 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.draw import distinct, slots
 from attnlab.split import Batch, Rows
-
-POWER = 0.01
-"""MQAR's a: most questions follow soon, some late."""
 
 
 class CompositionalMQAR(Task):
@@ -75,7 +73,7 @@ class CompositionalMQAR(Task):
         cells = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         first = np.take_along_axis(first, cells // self.side, axis=1)
         second = np.take_along_axis(second, cells % self.side, axis=1)
-        at = 3 * pairs + 3 * self._slots(generator, n)
+        at = 3 * pairs + 3 * slots(generator, n, pairs, (self.max_length - 3 * pairs) // 3)
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         for place, part in enumerate((first, second, values)):
             inputs[:, place : 3 * pairs : 3] = part
@@ -92,29 +90,3 @@ class CompositionalMQAR(Task):
         pairs = torch.full(batch.at.shape[:1], self.num_pairs)
         told = torch.arange(2, 3 * self.num_pairs, 3)
         return {"num_pairs": pairs, "distance": batch.at - told}
-
-    def _slots(self, generator: np.random.Generator, n: int) -> np.ndarray:
-        """Draw each row's places without replacement, with the weights of the paper.
-
-        Exponential variables over their weights, in order, are such a draw (Efraimidis & Spirakis
-        2006).
-        """
-        space = (self.max_length - 3 * self.num_pairs) // 3
-        weights = np.arange(1, space + 1, dtype=np.float32) ** (POWER - 1)
-        race = generator.standard_exponential((n, space), dtype=np.float32) / weights
-        return race.argsort(axis=1)[:, : self.num_pairs].astype(np.int32)
-
-
-def distinct(generator: np.random.Generator, n: int, count: int, low: int, high: int) -> np.ndarray:
-    """Draw n rows of `count` different integers from low to high-1, in random order."""
-    if count * count > 4 * (high - low):
-        # Rows without a repeat are rare here, so order all the numbers at random.
-        race = generator.random((n, high - low), dtype=np.float32)
-        return (race.argsort(axis=1)[:, :count] + low).astype(np.int32)
-    rows = generator.integers(low, high, size=(n, count), dtype=np.int32)
-    again = np.arange(n)
-    while len(again):
-        ordered = np.sort(rows[again], axis=1)
-        again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
-        rows[again] = generator.integers(low, high, size=(len(again), count), dtype=np.int32)
-    return rows

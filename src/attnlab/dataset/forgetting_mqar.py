@@ -6,10 +6,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.draw import distinct, slots
 from attnlab.split import Batch, Rows
-
-POWER = 0.01
-"""MQAR's a: most questions follow soon, some late."""
 
 
 class ForgettingMQAR(Task):
@@ -73,7 +71,7 @@ class ForgettingMQAR(Task):
         given = distinct(generator, n, told, half, self.vocab_size)
         order = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         updated = order[:, : self.num_updates]
-        at = 2 * told + 2 * self._slots(generator, n)
+        at = 2 * told + 2 * slots(generator, n, pairs, self.max_length // 2 - told)
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * told : 2] = keys, given
         inputs[:, 2 * pairs : 2 * told : 2] = np.take_along_axis(keys, updated, axis=1)
@@ -96,29 +94,3 @@ class ForgettingMQAR(Task):
             "updated": same.sum(dim=-1) - 1,
             "distance": batch.at - (same * place).amax(dim=-1),
         }
-
-    def _slots(self, generator: np.random.Generator, n: int) -> np.ndarray:
-        """Draw each row's places without replacement, with the weights of the paper.
-
-        Exponential variables over their weights, in order, are such a draw (Efraimidis & Spirakis
-        2006).
-        """
-        space = self.max_length // 2 - self.num_pairs - self.num_updates
-        weights = np.arange(1, space + 1, dtype=np.float32) ** (POWER - 1)
-        race = generator.standard_exponential((n, space), dtype=np.float32) / weights
-        return race.argsort(axis=1)[:, : self.num_pairs].astype(np.int32)
-
-
-def distinct(generator: np.random.Generator, n: int, count: int, low: int, high: int) -> np.ndarray:
-    """Draw n rows of `count` different integers from low to high-1, in random order."""
-    if count * count > 4 * (high - low):
-        # Rows without a repeat are rare here, so order all the numbers at random.
-        race = generator.random((n, high - low), dtype=np.float32)
-        return (race.argsort(axis=1)[:, :count] + low).astype(np.int32)
-    rows = generator.integers(low, high, size=(n, count), dtype=np.int32)
-    again = np.arange(n)
-    while len(again):
-        ordered = np.sort(rows[again], axis=1)
-        again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
-        rows[again] = generator.integers(low, high, size=(len(again), count), dtype=np.int32)
-    return rows

@@ -6,10 +6,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.draw import distinct, slots
 from attnlab.split import Batch, Rows
-
-POWER = 0.01
-"""The paper's a: most questions follow soon, some late."""
 
 
 class MQAR(Task):
@@ -61,7 +59,7 @@ class MQAR(Task):
         half, pairs = self.vocab_size // 2, self.num_pairs
         keys = distinct(generator, n, pairs, 1, half)
         values = distinct(generator, n, pairs, half, self.vocab_size)
-        at = 2 * pairs + 2 * self._slots(generator, n)
+        at = 2 * pairs + 2 * slots(generator, n, pairs, (self.max_length - 2 * pairs) // 2)
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
         np.put_along_axis(inputs, at, keys, axis=1)
@@ -76,34 +74,3 @@ class MQAR(Task):
         pairs = torch.full(batch.at.shape[:1], self.num_pairs)
         told = torch.arange(1, 2 * self.num_pairs, 2)
         return {"num_pairs": pairs, "distance": batch.at - told}
-
-    def _slots(self, generator: np.random.Generator, n: int) -> np.ndarray:
-        """Draw each row's distances, without replacement, with the weights of the paper.
-
-        Exponential variables over their weights, in order, are such a draw (Efraimidis & Spirakis
-        2006). A positive float sorts like its bits, so its last bits can carry the place along,
-        and one fast sort gives the order of places.
-        """
-        space = (self.max_length - 2 * self.num_pairs) // 2
-        weights = np.arange(1, space + 1, dtype=np.float64) ** (POWER - 1)
-        race = generator.standard_exponential((n, space), dtype=np.float32)
-        race /= weights.astype(np.float32)
-        bits = np.uint32((1 << (space - 1).bit_length()) - 1)
-        packed = (race.view(np.uint32) & ~bits) | np.arange(space, dtype=np.uint32)
-        packed.sort(axis=1)
-        return (packed[:, : self.num_pairs] & bits).astype(np.int32)
-
-
-def distinct(generator: np.random.Generator, n: int, count: int, low: int, high: int) -> np.ndarray:
-    """Draw n rows of `count` different integers from low to high-1, in random order."""
-    if count * count > 4 * (high - low):
-        # Rows without a repeat are rare here, so order all the numbers at random.
-        race = generator.random((n, high - low), dtype=np.float32)
-        return (race.argsort(axis=1)[:, :count] + low).astype(np.int32)
-    rows = generator.integers(low, high, size=(n, count), dtype=np.int32)
-    again = np.arange(n)
-    while len(again):
-        ordered = np.sort(rows[again], axis=1)
-        again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
-        rows[again] = generator.integers(low, high, size=(len(again), count), dtype=np.int32)
-    return rows
