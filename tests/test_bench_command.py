@@ -154,6 +154,7 @@ def test_precision_may_differ_between_arms(capsys):
         (["model/mixer=multihaed,lstm"], "did you mean `multihead`"),
         (["model.mixer.num_heads=3,5"], "num_heads=5"),
         (["variant=multihead,lstm_attention"], "a causal stack has none"),
+        (["match=parameters"], "give model.d_model"),
         (["seed=0,1"], "are the same model and precision"),
         (["trainer.threads=1,2"], "all arms share one"),
         (["--config-dir", "nowhere"], "is not a directory"),
