@@ -1,5 +1,6 @@
 """MAD's tasks: only what can be known is asked, in every split; and its own layout on request."""
 
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -14,16 +15,16 @@ from attnlab.dataset.compression import Compression
 from attnlab.dataset.fuzzy_recall import FuzzyRecall
 from attnlab.dataset.in_context_recall import InContextRecall, commonest
 from attnlab.dataset.memorization import Memorization
-from attnlab.dataset.noisy_recall import NoisyRecall
 from attnlab.dataset.selective_copying import SelectiveCopying
 from attnlab.split import IGNORE, Rows
 from tests.dataset.checks import check
 
+noisy = partial(InContextRecall, vocab_size=32, noise_share=0.2)
 few = settings(derandomize=True, deadline=None, max_examples=25)
 seeds = st.integers(0, 2**32)
 RECALLS = {
     "in_context_recall": InContextRecall,
-    "noisy_recall": NoisyRecall,
+    "noisy_recall": noisy,
     "fuzzy_recall": FuzzyRecall,
 }
 
@@ -42,7 +43,7 @@ def holds(name: str, task: Task, seed: int, split: str = "train") -> None:
 def test_recall_amid_noise_or_none_is_right_at_every_size(half, pairs, share, seed):
     holds("in_context_recall", InContextRecall(vocab_size=2 * half, length=2 * pairs), seed)
     sizes = {"vocab_size": 16 + 2 * half, "length": 2 * pairs}
-    holds("noisy_recall", NoisyRecall(noise_share=share, **sizes), seed)
+    holds("noisy_recall", noisy(noise_share=share, **sizes), seed)
 
 
 @few
@@ -96,7 +97,7 @@ def test_all_splits_are_drawn_alike(name):
 
 def test_noise_is_never_asked_and_as_frequent_as_stated():
     for share in (0.2, 0.8):
-        drawn = rows(NoisyRecall(noise_share=share), 4096)
+        drawn = rows(noisy(noise_share=share), 4096)
         noise = drawn.inputs >= 16
         assert (drawn.targets[noise] == IGNORE).all()
         assert (drawn.targets < 16).all()
@@ -104,11 +105,11 @@ def test_noise_is_never_asked_and_as_frequent_as_stated():
         expected = share * 62 * 2 / 127
         assert noise.mean() == pytest.approx(expected, abs=0.004)
         assert chisquare(np.bincount(drawn.inputs[noise] - 16, minlength=16)).pvalue > 1e-3
-    assert (rows(NoisyRecall(noise_share=0.99)).inputs[:, :-1] < 16).any(axis=1).all()
+    assert (rows(noisy(noise_share=0.99)).inputs[:, :-1] < 16).any(axis=1).all()
 
 
 def test_noise_is_fresh_in_every_example():
-    drawn = rows(NoisyRecall(noise_share=0.8), 64).inputs
+    drawn = rows(noisy(noise_share=0.8), 64).inputs
     assert (drawn[1:] == drawn[:-1]).mean() < 0.1
 
 
@@ -151,7 +152,7 @@ def test_slices_tell_how_long_a_fuzzy_key_is():
             assert sizes[at] == run
 
 
-@pytest.mark.parametrize("kind", [InContextRecall, NoisyRecall])
+@pytest.mark.parametrize("kind", [InContextRecall, noisy])
 def test_distances_lead_back_to_the_last_value(kind):
     task = kind(num_train=50, num_validation=10, num_test=10)
     batch = task.splits["train"][:]
@@ -217,10 +218,10 @@ def test_slices_lead_back_to_the_token_that_is_copied():
         (InContextRecall, {"vocab_size": 2}, "vocab_size=2 must be even and at least 4"),
         (InContextRecall, {"length": 127}, "length=127 must be even"),
         (InContextRecall, {"length": 2}, "length=2 must be even and at least 4"),
-        (NoisyRecall, {"vocab_size": 18}, "vocab_size=18 must be even and at least 20"),
-        (NoisyRecall, {"length": 2}, "length=2 must be even and at least 4"),
-        (NoisyRecall, {"noise_share": 1.0}, "noise_share=1.0 must be a share from 0, below 1"),
-        (NoisyRecall, {"noise_share": -0.1}, "noise_share=-0.1"),
+        (noisy, {"vocab_size": 18}, "vocab_size=18 must be even and at least 20"),
+        (noisy, {"length": 2}, "length=2 must be even and at least 4"),
+        (noisy, {"noise_share": 1.0}, "noise_share=1.0 must be a share from 0, below 1"),
+        (noisy, {"noise_share": -0.1}, "noise_share=-0.1"),
         (FuzzyRecall, {"motif": 8}, "motif=8 must lie in 1..7"),
         (FuzzyRecall, {"motif": 0}, "motif=0"),
         (FuzzyRecall, {"vocab_size": 0}, "vocab_size=0 has 0 for keys"),

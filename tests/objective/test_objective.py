@@ -155,6 +155,8 @@ def test_an_autoencoder_gives_blanks_and_asks_for_what_it_read(dataset, batch):
     assert torch.equal(asked.inputs, batch.inputs)
     assert asked.prefix is not None
     assert (asked.prefix == len(dataset.tokens)).all()
+    assert asked.prefix_valid is not None
+    assert torch.equal(asked.prefix_valid, batch.valid)
     assert torch.equal(asked.targets[batch.valid], batch.inputs[batch.valid])
     assert (asked.targets[~batch.valid] == IGNORE).all()
 
@@ -168,6 +170,10 @@ def test_each_place_of_an_answer_has_the_ones_before_it():
     counted = asked.targets[:, :-1] != IGNORE
     assert torch.equal(asked.prefix[:, 1:][counted], asked.targets[:, :-1][counted])
     assert asked.prefix.max() <= objective.begin
+    assert asked.prefix_valid is not None
+    assert torch.equal(asked.prefix_valid[:, 1:], asked.targets[:, 1:] != IGNORE)
+    assert asked.prefix_valid[:, 0].all()
+    assert not asked.prefix_valid.all(), "some answers are shorter than others"
     assert len(objective.inputs) == objective.begin + 1
 
 

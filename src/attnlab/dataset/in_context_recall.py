@@ -8,6 +8,9 @@ from torch import Tensor
 from attnlab.dataset.base import Task
 from attnlab.split import IGNORE, Batch, Rows
 
+NOISE = 16
+"""Kinds of noise tokens: MAD has as many in all of its settings."""
+
 
 class InContextRecall(Task):
     """Recalls what a key came with earlier in the sequence (MAD: Poli et al. 2024, sec. 3.1).
@@ -18,10 +21,17 @@ class InContextRecall(Task):
 
         k3 v5 k1 v0 k3 v5 k1    at the second k3: v5, at the last k1: v0
 
+    With a `noise_share`, each pair but the last is with that chance two noise tokens instead, and
+    `vocab_size` counts the 16 kinds of them; one pair at least is shown before the last key (in
+    MAD's generator, with chance 1 / pairs, none need be). Noise is fresh in each example, drawn
+    alike in all splits, and asked in none:
+
+        k3 v5 n7 n2 k1 v0 k3 v5 n2 n2 k1    at the second k3: v5, at the last k1: v0
+
     The last key is one of those shown, and its value is a label alone: `length` counts it, and the
     model reads length - 1 tokens. What cannot be known, a key or the value of a new one, is asked
-    in no split. With `compat`, training asks for every next token, as MAD's does (its test is ours,
-    at the setting `multi_query` that all its experiments have).
+    in no split. With `compat`, training asks for every next token, noise too, as MAD's does (its
+    test is ours, at the setting `multi_query` that all its experiments have).
 
     Chance is the mean share of the keys that have the commonest value: what naming it everywhere
     scores (.32 with 8 keys and 8 values). The best possible score is 1, but not on training data
@@ -33,6 +43,7 @@ class InContextRecall(Task):
         *,
         vocab_size: int = 16,
         length: int = 128,
+        noise_share: float = 0.0,
         compat: bool = False,
         num_train: int = 20_000,
         num_validation: int = 500,
@@ -40,27 +51,41 @@ class InContextRecall(Task):
         seed: int = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
-        if vocab_size % 2 or vocab_size < 4:
-            raise ValueError(f"vocab_size={vocab_size} must be even and at least 4")
+        if not 0 <= noise_share < 1:
+            raise ValueError(f"noise_share={noise_share} must be a share from 0, below 1")
+        kinds = NOISE if noise_share else 0
+        if vocab_size % 2 or vocab_size < kinds + 4:
+            said = f": {kinds} kinds of noise, and two keys and two values or more" if kinds else ""
+            raise ValueError(f"vocab_size={vocab_size} must be even and at least {kinds + 4}{said}")
         if length % 2 or length < 4:
             raise ValueError(f"length={length} must be even and at least 4, two pairs")
-        self.num_keys, self.max_length, self.compat = vocab_size // 2, length - 1, compat
+        self.num_keys, self.max_length = (vocab_size - kinds) // 2, length - 1
+        self.noise_share, self.compat = noise_share, compat
         self.chance = commonest(self.num_keys)
-        self.tokens = [f"{kind}{i}" for kind in "kv" for i in range(self.num_keys)]
+        pairs = [f"{kind}{i}" for kind in "kv" for i in range(self.num_keys)]
+        self.tokens = [*pairs, *(f"n{i}" for i in range(kinds))]
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         num_keys, pairs = self.num_keys, (self.max_length + 1) // 2
         values = generator.integers(num_keys, 2 * num_keys, size=(n, num_keys), dtype=np.int32)
         keys = generator.integers(num_keys, size=(n, pairs), dtype=np.int32)
-        again, example = np.zeros((n, pairs), dtype=bool), np.arange(n)
-        seen = np.zeros((n, num_keys), dtype=bool)
+        example, noisy = np.arange(n), np.zeros((n, pairs), dtype=bool)
+        if self.noise_share:
+            noisy = generator.random((n, pairs), dtype=np.float32) < self.noise_share
+            noisy[example, generator.integers(pairs - 1, size=n)] = False
+            noisy[:, -1] = False
+        again, seen = np.zeros((n, pairs), dtype=bool), np.zeros((n, num_keys), dtype=bool)
         for pair in range(pairs - 1):
-            again[:, pair] = seen[example, keys[:, pair]]
-            seen[example, keys[:, pair]] = True
+            key, told = keys[:, pair], ~noisy[:, pair]
+            again[:, pair] = seen[example, key] & told
+            seen[example, key] |= told
         keys[:, -1] = (generator.random(seen.shape, dtype=np.float32) + seen).argmax(axis=1)
         again[:, -1] = True
         whole = np.empty((n, 2 * pairs), dtype=np.int32)
         whole[:, 0::2], whole[:, 1::2] = keys, np.take_along_axis(values, keys, axis=1)
+        if self.noise_share:
+            noise = generator.integers(NOISE, size=whole.shape, dtype=np.int32) + 2 * num_keys
+            whole = np.where(np.repeat(noisy, 2, axis=1), noise, whole)
         targets = whole[:, 1:].copy()
         if not (self.compat and split == "train"):
             targets[:, 1::2] = IGNORE
@@ -71,11 +96,12 @@ class InContextRecall(Task):
         """Tell by how many tokens after its last value a key is asked; 0 where none is."""
         keys = batch.inputs[:, 0::2]
         distance, last = torch.zeros_like(batch.targets), torch.zeros_like(keys[:, :1])
-        last = last.repeat(1, self.num_keys)
+        last = last.repeat(1, len(self.tokens))
         for pair in range(keys.shape[1]):
             key, at = keys[:, pair : pair + 1], 2 * pair
             value_at = last.gather(1, key)
-            distance[:, at : at + 1] = torch.where(value_at > 0, at - value_at, 0)
+            told = (value_at > 0) & (key < self.num_keys)
+            distance[:, at : at + 1] = torch.where(told, at - value_at, 0)
             last.scatter_(1, key, at + 1)
         return {"distance": distance}
 
