@@ -1,79 +1,100 @@
-"""Recording 8 probes at the default cadence: its share of training time, and its size."""
+"""What looking costs: patterns, statistics of heads and vectors beside training, and their size."""
 
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.recorder import Recorder
+from attnlab.callbacks.keeper import Keeper
 from attnlab.callbacks.timekeeper import Watcher
 from attnlab.config import compose, search_path
-from attnlab.evidence.look import look
+from attnlab.evidence.base import undisturbed
+from attnlab.evidence.heads import head_statistics
 from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import TABLE, Pattern
+from attnlab.split import Batch
+from bench.peak import Peak
 
 STEPS = 30
 """Steps that are timed; the cadence of a run of 1,000 and of 100 is then counted."""
 MEDIUM = (
     *("dataset=mqar", "dataset.length=256", "dataset.num_pairs=16", "dataset.num_train=2000"),
     *("variant=multihead", "depth=deep", "size=large", "batch_size=16"),
-    *(f"trainer.max_steps={STEPS}", "trainer.val_check_interval=1000000"),
+    "trainer.val_check_interval=1000000",
 )
 SIZED = (
     *("dataset=mqar", "dataset.num_train=200", "variant=multihead", "model.num_layers=6"),
     *("model.mixer.num_heads=8", "size=small"),
 )
+LONG = (
+    *("dataset=mqar", "dataset.length=4096", "dataset.num_pairs=16", "dataset.num_train=16"),
+    *("dataset.num_validation=2", "dataset.num_test=2"),
+    *("variant=multihead", "depth=base", "size=large", "batch_size=2"),
+)
 
 
 def ratios() -> dict[str, float]:
-    """Train 4 layers, d=256, on 16 x 256 tokens, and record within the same run."""
-    with search_path() as trusted:
-        medium, sized = (Experiment(compose(words, trusted)) for words in (MEDIUM, SIZED))
+    """Train 4 layers, d=256, on 16 x 256 tokens, and look within the same run."""
+    pace = (f"trainer.max_steps={STEPS}", "callbacks.clock.statistics_every=10")
+    medium, sized, long = _made(*MEDIUM, *pace), _made(*SIZED), _made(*LONG)
     clock, training = Times(), medium.training()
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "recording"})
         timekeeper = medium.timekeeper(training, attempt)
-        clock.wrap(timekeeper)
+        for keeper in timekeeper.keepers:
+            clock.wrap(keeper)
         medium.fit(training, timekeeper, None, [clock])
-        recording, size = statistics.median(clock.recordings), _size(sized, Path(directory))
+        sizes = _sizes(sized, Path(directory))
     step = statistics.median(clock.steps)
+    looks = {table: statistics.median(times) for table, times in clock.looks.items()}
 
-    def share(steps: int) -> float:
-        with search_path() as trusted:
-            words = (*MEDIUM, f"trainer.max_steps={steps}")
-            times = len(Experiment(compose(words, trusted)).clock.recorded)
-        return times * recording / (steps * step)
+    def share(table: str, steps: int) -> float:
+        due = _made(*MEDIUM, f"trainer.max_steps={steps}").clock
+        times = sum(
+            (due.measures if table == "heads" else due.records)(s) for s in range(1 + steps)
+        )
+        return times * looks[table] / (steps * step)
 
+    costs = {
+        f"{table} / training, in a run of {steps:,} steps": share(table, steps)
+        for table in looks
+        for steps in (1000, 100)
+    }
     return {
         "a step, ms": 1000 * step,
-        "a recording of 8 probes, ms": 1000 * recording,
-        "recording / training, in a run of 1,000 steps": share(1000),
-        "recording / training, in a run of 100 steps": share(100),
-        "MB a recorded step, 1 probe: 6 layers x 8 heads x 64 tokens": size[0] / 1e6,
-        "MB a recorded step, 8 probes of these": size[1] / 1e6,
+        **{f"a look at {table}, ms": 1000 * seconds for table, seconds in looks.items()},
+        **costs,
+        "a statistics pass / a step (every 100 steps: a hundredth)": looks["heads"] / step,
+        **{f"peak memory, medium: {name}": value for name, value in _peaks(medium).items()},
+        **{f"peak memory, length 4096: {name}": value for name, value in _peaks(long).items()},
+        **{f"MB a recorded step: {name}": size / 1e6 for name, size in sizes.items()},
     }
 
 
 class Times(Watcher, pl.Callback):
-    """Times steps, without what follows them, and recordings."""
+    """Times steps, without what follows them, and looks, without their writing."""
 
     def __init__(self) -> None:
-        self.steps, self.recordings, self.began = [], [], 0.0
+        self.steps, self.began = [], 0.0
+        self.looks: dict[str, list[float]] = {}
 
-    def wrap(self, timekeeper: Any) -> None:
-        """Time each recording of a timekeeper, its writing included."""
-        record = timekeeper._record
+    def wrap(self, keeper: Keeper) -> None:
+        """Time each look of a keeper."""
+        look = keeper.rows
 
-        def timed(step: int) -> None:
+        def timed(step: int) -> Any:
             began = time.perf_counter()
-            record(step)
-            self.recordings.append(time.perf_counter() - began)
+            rows = look(step)
+            self.looks.setdefault(keeper.table, []).append(time.perf_counter() - began)
+            return rows
 
-        timekeeper._record = timed
+        keeper.rows = timed
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.began = time.perf_counter()
@@ -82,24 +103,57 @@ class Times(Watcher, pl.Callback):
         self.steps.append(time.perf_counter() - self.began)
 
 
-def _size(experiment: Experiment, directory: Path) -> list[int]:
-    """Count the bytes that a later step adds to the table, for 1 probe and for 8."""
-    sizes = []
-    for probes in (1, 8):
-        recorder = Recorder(
-            experiment.dataset,
-            lambda probe: look(experiment.model, experiment.objective, probe),
-            num_probes=probes,
-        )
-        attempt = Attempt.claim(directory / f"size-{probes}", {"bench": "size"})
-        path = attempt.path / f"{TABLE}.arrow"
+def _made(*words: str) -> Experiment:
+    with search_path() as trusted:
+        return Experiment(compose(words, trusted))
+
+
+def _peaks(made: Experiment) -> dict[str, float]:
+    """Give the peak of a statistics pass over that of the same pass by SDPA, and of a step."""
+    model, split = made.model, made.dataset.splits["validation"]
+    batch = split.batch(np.arange(made.batch_size))
+    asked: Batch = made.objective.ask(batch)
+
+    def forward() -> None:
+        with undisturbed(model), torch.no_grad():
+            model(*asked.given)
+
+    def step() -> None:
+        logits, extra = model.train()(*asked.given)
+        (made.objective.train_loss(logits, asked.targets) + sum(extra.values())).backward()
+
+    def measure() -> None:
+        head_statistics(model, made.objective, [batch], pairs=False)
+
+    def most(work: Callable[[], None]) -> int:
+        with Peak() as peak:
+            work()
+        return peak.most
+
+    whole, trained, looked = most(forward), most(step), most(measure)
+    return {"statistics / SDPA's forward": looked / whole, "statistics / a step": looked / trained}
+
+
+def _sizes(experiment: Experiment, directory: Path) -> dict[str, int]:
+    """Count the bytes that a later look adds to each table."""
+    attempt = Attempt.claim(directory / "sizes", {"bench": "size"})
+    names = {
+        "patterns": "8 probes: 6 layers x 8 heads x 64 tokens",
+        "heads": "statistics of 6 layers x 8 heads",
+        "vectors": "128 tokens, d=64",
+    }
+    sizes = {}
+    for keeper in experiment.keepers():
+        path = attempt.path / f"{keeper.table}.arrow"
         for step in (0, 1):
-            patterns: list[Pattern] = recorder.record(step)
-            attempt.append(TABLE, [pattern.row() for pattern in patterns])
-            sizes.append(path.stat().st_size)
-    return [sizes[1] - sizes[0], sizes[3] - sizes[2]]
+            before = path.stat().st_size if path.exists() else 0
+            attempt.append(keeper.table, keeper.rows(step))
+        sizes[names[keeper.table]] = path.stat().st_size - before
+        if keeper.table == "patterns":
+            sizes["1 of these probes"] = sizes[names["patterns"]] // 8
+    return sizes
 
 
 if __name__ == "__main__":
     for name, value in ratios().items():
-        print(f"{name:<62} {value:.3f}")
+        print(f"{name:<72} {value:.3f}")

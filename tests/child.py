@@ -31,9 +31,12 @@ TINY = (
     "schedule.warmup_steps=2",
     "callbacks.clock.log_every=1",
     "callbacks.clock.checkpoint_every=3",
+    "callbacks.clock.statistics_every=4",
     "callbacks.recorder.num_probes=2",
 )
 """Nine steps with dropout, shuffling over epochs, accumulation, validation and checkpoints."""
+
+TABLES = ("train", "validation", "patterns", "heads", "vectors")
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.child", "attnlab.sweep.run"])
@@ -126,10 +129,9 @@ def weights(runs_dir: Path) -> dict[str, Any]:
 
 
 def result(runs_dir: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Give the final weights and every logged row and pattern, in order."""
+    """Give the final weights and every row of the tables, in order."""
     record = only_record(runs_dir)
-    tables = [record.rows(name).to_pylist() for name in ("train", "validation", "patterns")]
-    return weights(runs_dir), tables
+    return weights(runs_dir), [record.rows(name).to_pylist() for name in TABLES]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

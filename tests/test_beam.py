@@ -291,7 +291,7 @@ def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer)
     from attnlab.callbacks.recorder import Recorder
 
     run = offer(*REVERSAL)
-    recorder = Recorder(run.objective, lambda probe: pytest.fail("looked"), texts=["d a c"])
+    recorder = Recorder(run.objective, lambda probe: pytest.fail("looked"), {}, texts=["d a c"])
     asked = {name: run.objective.probe(probe) for name, probe in recorder.probes.items()}
     assert {probe.targets.shape for probe in asked.values()} == {(1, 1)}
     first = asked["validation-0"]

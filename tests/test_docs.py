@@ -1,12 +1,19 @@
-"""The pages of mixers and datasets are what their classes say."""
+"""The pages of mixers, datasets and measures are what their classes say."""
 
 import importlib.util
+import re
+import shlex
+from argparse import ArgumentParser
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from attnlab.evidence.circuits import gram
+from attnlab.evidence.heads import Tally
+from attnlab.evidence.rows import Rows
 from attnlab.mixer.base import Mixer
 from tests.conftest import choices
 
@@ -114,3 +121,25 @@ def test_a_long_example_keeps_both_its_ends(docs):
 @pytest.mark.slow
 def test_the_page_of_datasets_is_what_the_classes_say(docs):
     assert (ROOT / "docs/datasets/README.md").read_text() == docs.dataset_page(), "run `make docs`"
+
+
+def test_the_page_of_measures_names_them_all():
+    page = (ROOT / "docs/attention.md").read_text()
+    table = page.split("## Measures of a head")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    pattern, tokens = torch.full((1, 2, 3, 3), 1 / 3), torch.zeros(1, 3, dtype=torch.long)
+    tally = Tally()
+    tally.add(Rows(pattern, valid, valid, torch.arange(3), tokens))
+    tally.add_rank(gram(pattern, valid))
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(tally.means())
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"`(attnlab [^`]+)`", (ROOT / "docs/attention.md").read_text())
+)
+def test_every_command_of_the_page_of_measures_would_run(line):
+    _, command, *words = shlex.split(line.replace("\n", " "))
+    parser = ArgumentParser()
+    import_module(f"attnlab.commands.{command}").add_arguments(parser)
+    parser.parse_intermixed_args(words)

@@ -16,6 +16,9 @@ from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings, principal
 from attnlab.figures.base import png, svg
 from attnlab.figures.embeddings import FRAME, HEIGHT, WIDTH, page, plane
+from attnlab.runs import vectors as kept
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.record import Record
 from attnlab.trained import Trained
 from tests.untrained import offered
 
@@ -258,12 +261,38 @@ def test_a_projection_is_written_beside_an_export(offer, tmp_path, capsys, endin
         assert b"street" in content
 
 
+@pytest.mark.parametrize("ending", ["html", "pdf", "png", "svg"])
+def test_the_course_of_recorded_vectors_is_drawn_and_told(offer, tmp_path, capsys, ending):
+    run = offer("dataset=pronoun")
+    last = run.embeddings.vectors[:30].detach().numpy()
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]
+    other = np.random.default_rng(1).normal(size=last.shape)
+    attempt.append(
+        kept.TABLE, [kept.row(s, v) for s, v in ((0, other), (5, last @ turn), (7, last))]
+    )
+    attempt.close()
+    object.__setattr__(run, "record", Record(tmp_path / "run"))
+    picture = tmp_path / f"course.{ending}"
+    assert main(["embed", "untrained", "--course", str(picture)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == str(picture)
+    told = [line.split() for line in said if line.split()[0] in ("0", "5", "7")]
+    assert [float(drift) for _, drift, _ in told][1:] == [0, 0]
+    assert float(told[0][1]) > 0.2
+    assert [float(lost) < 0.1 for _, _, lost in told] == [False, True, True]
+    content = picture.read_bytes()
+    begins = {"pdf": b"%PDF", "png": b"\x89PNG", "html": b"<!DOCTYPE", "svg": b"<svg"}
+    assert content.startswith(begins[ending])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--neighbours", "streat"], "there is no token 'streat' (near: street"),
         (["-k", "0"], "-k 0 must be at least 1"),
-        (["--project", "plane.pdf"], "must end in one of .html, .png, .svg"),
+        (["--project", "plane.gif"], "must end in one of .html, .pdf, .png, .svg"),
+        (["--course", "c.png"], "recorded the vectors of 0 steps, and a course needs two"),
         (["--export", "vectors"], "must end in one of .npz, .csv, .tsv"),
         (["--export", "nowhere/vectors.csv"], "there is no directory nowhere; make it"),
         (["--export", "v.csv", "--format", "json"], "choose one"),

@@ -80,3 +80,8 @@ def test_what_is_no_weight_is_refused(weight):
 def test_nothing_is_refused(patterns):
     with pytest.raises(ValueError, match="no attention map"):
         grid(patterns)
+
+
+def test_one_row_of_a_long_text_stays_a_small_picture():
+    assert grid([np.full((2, 1, 500), 0.5)]).shape == (1, 2 * 500 + LINE)
+    assert grid([np.full((1, 1, 20), 0.5)]).shape == (19, 380)

@@ -1,11 +1,13 @@
 """The mirrors hold what they were told, write nowhere else, and need nobody."""
 
 import csv
+import hashlib
 import json
 import os
 import pty
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +31,8 @@ ROWS = [
 ]
 PATTERN = np.tri(5, dtype=np.float32) / np.arange(1, 6, dtype=np.float32)[:, None]
 PIXELS = grid([np.stack([PATTERN, 1 - PATTERN])])
+PAGE = "<!doctype html><html><head></head><p>query → key</p></html>"
+PACKED = b"what an attempt wrote"
 
 # A process of its own, as its home, its working directory and its terminal are looked at.
 CHILD = """
@@ -40,14 +44,19 @@ from attnlab.config import compose, search_path
 def states():
     return str([random.getstate(), np.random.get_state()]), torch.get_rng_state().tolist()
 
-run, rows, pixels = Path(sys.argv[1]), *map(json.loads, sys.argv[2:4])
+def unwanted():
+    raise SystemExit("made for nobody")
+
+run, rows, pixels, page, packed = Path(sys.argv[1]), *map(json.loads, sys.argv[2:6])
 pixels = np.array(pixels, dtype=np.uint8)
 with search_path():
-    config = compose(sys.argv[4:])
+    config = compose(sys.argv[6:])
 before = states()
 for attempt, status in ((1, "finished"), (2, "failed")):
     directory = run / "attempts" / str(attempt)
     directory.mkdir(parents=True)
+    file = directory / "patterns.arrow"
+    file.write_text(packed)
     loggers = config.parts("logger")
     for logger in loggers.values():
         logger.start(directory, run.name, config.values)
@@ -62,7 +71,11 @@ for attempt, status in ((1, "finished"), (2, "failed")):
             assert "step 5" in str(error)
         else:
             raise SystemExit("wandb took a step of the past")
-    for logger in loggers.values():
+    for name, logger in loggers.items():
+        if attempt == 1:
+            wanted = name == "wandb"
+            logger.page(rows[-1][0], "patterns/page", lambda: page if wanted else unwanted())
+            logger.files(lambda: {file.name: file} if wanted else unwanted())
         logger.end(status)
 assert states() == before, "a logger drew random numbers"
 """
@@ -99,9 +112,9 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Mirrored:
     run, cwd, home = root / "runs" / "name-0abc", root / "cwd", root / "home"
     cwd.mkdir()
     home.mkdir()
-    told = [str(run), json.dumps(ROWS), json.dumps(PIXELS.tolist()), LOGGERS]
+    told = [ROWS, PIXELS.tolist(), PAGE, PACKED.decode()]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, *told],
+        [sys.executable, "-c", CHILD, str(run), *map(json.dumps, told), LOGGERS],
         cwd=cwd,
         env=alone(home),
         stdin=subprocess.DEVNULL,
@@ -153,12 +166,28 @@ def test_wandb_holds_the_name_the_config_and_how_it_ended(mirrored, composed):
         assert records["exit"]["exit"].get("exit_code", 0) == code
 
 
-def test_wandb_keeps_the_pixels_and_no_code(mirrored):
+def test_wandb_keeps_the_pixels_the_page_and_no_code(mirrored):
     (run,) = mirrored.attempt(1).glob("wandb/offline-run-*")
-    (picture,) = (path for path in run.glob("files/**/*") if path.is_file())
-    assert picture.suffix == ".png"
-    assert np.array_equal(decoded(picture.read_bytes()), PIXELS)
+    kept = {path.suffix: path for path in run.glob("files/**/*") if path.is_file()}
+    assert kept.keys() == {".png", ".html"}
+    assert np.array_equal(decoded(kept[".png"].read_bytes()), PIXELS)
     assert PIXELS.max() == 255
+    assert kept[".html"].read_text(encoding="utf-8") == PAGE
+
+
+def test_wandb_names_the_file_by_its_digest_where_it_lies(mirrored):
+    (artifact,) = (r["artifact"] for r in mirrored.records(1) if r["type"] == "artifact")
+    assert (artifact["name"], artifact["type"]) == ("name-0abc-patterns", "patterns")
+    (entry,) = artifact["manifest"]["contents"]
+    assert entry["path"] == "patterns.arrow"
+    assert entry["digest"] == b64encode(hashlib.md5(PACKED).digest()).decode()
+    assert int(entry["size"]) == len(PACKED)
+    assert Path(entry["local_path"]) == mirrored.attempt(1) / "patterns.arrow"
+
+
+def test_an_artifact_can_be_left_out(composed):
+    logger = composed("logger=wandb", "logger.wandb.artifact=false").parts("logger")["wandb"]
+    logger.files(lambda: pytest.fail("made for nobody"))
 
 
 def test_tensorboard_holds_scalars_pixels_and_config(mirrored, composed):
@@ -195,7 +224,7 @@ def test_csv_holds_all_scalars_at_their_steps_and_the_config(mirrored, composed)
 def test_nothing_is_written_elsewhere_and_nothing_printed(mirrored):
     for number in (1, 2):
         written = {path.name for path in mirrored.attempt(number).iterdir()}
-        assert written == {"csv", "tensorboard", "wandb"}
+        assert written == {"csv", "tensorboard", "wandb", "patterns.arrow"}
     assert list(mirrored.cwd.iterdir()) == []
     # wandb's background process keeps a log of its own, and knows no setting against it.
     files = [path for path in mirrored.home.rglob("*") if path.is_file()]

@@ -212,7 +212,7 @@ def test_a_film_has_the_steps_that_all_its_sources_have():
 
 
 def test_a_card_opens_with_the_chosen_head_or_the_last_layers_first():
-    made = [pattern(0, f"blocks.{layer}.x", 5, heads=2) for layer in (0, 1)]
+    made = [pattern(0, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
     (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
     assert film.head_at(0, 1) == 1
     assert film.head_at(None, None) == 2

@@ -53,11 +53,13 @@ def whole(tmp_path_factory):
 
 
 def test_the_tiny_run_logs_every_step_and_each_validation_in_order(whole):
-    weights, (train, validation, patterns) = whole
+    weights, (train, validation, patterns, heads, vectors) = whole
     assert weights["step"] == 9
     assert [row["step"] for row in train] == list(range(1, 10))
     assert [row["step"] for row in validation] == [4, 8, 9]
     assert list(dict.fromkeys(row["step"] for row in patterns)) == [0, 1, 2, 3, 6, 9]
+    assert list(dict.fromkeys(row["step"] for row in heads)) == [0, 4, 8, 9]
+    assert [row["step"] for row in vectors] == [0, 1, 2, 3, 6, 9]
     assert set(train[0]) == {"step", "loss", "accuracy", "grad_norm", "lr"}
 
 

@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,20 @@ import torch
 from hydra.utils import get_object
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning_fabric.utilities.warnings import PossibleUserWarning
+from torch import nn
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.recorder import Recorder
+from attnlab.callbacks.keeper import Keeper
+from attnlab.callbacks.statistics import Measured
 from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import Config
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
+from attnlab.evidence.axes import stated_heads
 from attnlab.evidence.evaluate import evaluate
+from attnlab.evidence.heads import head_statistics
 from attnlab.evidence.look import Seen, look
 from attnlab.metric.base import Metric
 from attnlab.model.base import Model
@@ -38,6 +42,9 @@ from attnlab.signatures import targets
 from attnlab.split import Batch
 from attnlab.training import Settings, Training
 
+KEEPERS = ("recorder", "statistics", "vectors")
+CADENCES = ("patterns_per_decade", "patterns_at", "statistics_every")
+"""When keepers look."""
 NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger", "match")
 
 
@@ -105,8 +112,10 @@ class Experiment:
         name = self.config.choices["dataset"]
         dataset = {"name": name, **values["dataset"], **self.dataset.located}
         # What is recorded changes nothing that is trained.
-        callbacks = {k: v for k, v in values["callbacks"].items() if k != "recorder"}
+        kept = {k: v for k, v in values["callbacks"].items() if k not in KEEPERS}
+        clock = {k: v for k, v in kept["clock"].items() if k not in CADENCES}
         variant = self.config.choices["variant"]
+        callbacks = {**kept, "clock": clock}
         whole = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
         return {**values, "variant": variant, **whole}
 
@@ -164,18 +173,41 @@ class Experiment:
     ) -> Timekeeper:
         """The callback that validates, writes and saves in time."""
 
-        def look_at(probe: Batch) -> Seen:
-            return look(self.model, self.objective, probe, _precision(training))
-
         def evaluate_on(split: str) -> dict[str, float]:
             return self.evaluate(
                 split, _precision(training), lambda: attempt.beat(training.global_step)
             )
 
-        make = self._callback("recorder")
-        recorder: Recorder | None = make and make(self.objective, look_at)
         early_stop: EarlyStop | None = self._callback("early_stop")
-        return Timekeeper(self.clock, attempt, evaluate_on, early_stop, recorder, watchers)
+        keepers = self.keepers(lambda: _precision(training)())
+        return Timekeeper(self.clock, attempt, evaluate_on, early_stop, keepers, watchers)
+
+    def keepers(
+        self, precision: Callable[[], AbstractContextManager] = nullcontext
+    ) -> list[Keeper]:
+        """What looks at the model while it trains. Raises ValueError for what cannot be seen."""
+        counts = stated_heads(self.model)
+
+        def look_at(probe: Batch) -> Seen:
+            return look(self.model, self.objective, probe, precision)
+
+        def measure(count: int, pairs: bool) -> Measured:
+            return head_statistics(
+                *(self.model, self.objective, self.dataset.splits["validation"]),
+                batch_size=self.batch_size,
+                num_examples=count,
+                pairs=pairs,
+                precision=precision,
+            )
+
+        wirings: dict[str, tuple[Any, ...]] = {"recorder": (self.objective, look_at, counts)}
+        if counts:
+            wirings["statistics"] = (self.batch_size, measure)
+        table = getattr(self.model, "embedding", None)
+        if isinstance(table, nn.Embedding):
+            wirings["vectors"] = (lambda: table.weight,)
+        made = {name: self._callback(name) for name in wirings}
+        return [make(*wirings[name]) for name, make in made.items() if make]
 
     def final(self, training: Training) -> dict[str, float]:
         """Measure the trained model: metrics of both held-back splits, and the evidence."""

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from attnlab.tap import Tap
 
+QUERIES = 64
+"""Rows of the pattern that pass the tap `rows` at once."""
+
 
 class Attend(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), fused unless somebody looks.
@@ -18,6 +21,10 @@ class Attend(nn.Module):
     rounds scores and pattern: its output is off by .3 % of its root mean square for scores of
     variance 1, by .8 % for 16, and a row sums to 1 within .003 (fused: .2 %).
 
+    The tap `rows` passes the same pattern a few queries at a time, from the first to the last, and
+    leaves the path as it is: statistics of a long sequence need no square. What it gives back is
+    not used.
+
     Keys, values and bias may have fewer heads than the queries, each for several successive ones.
     `query` stands for the last positions of `key`, or for the middle ones where it sees both ways.
     With a `window` it sees that many keys, its own the last (both ways: window - 1 on each side).
@@ -26,7 +33,7 @@ class Attend(nn.Module):
     def __init__(self, causal: bool, dropout: float, window: int | None = None) -> None:
         super().__init__()
         self.causal, self.dropout, self.window = causal, dropout, window
-        self.scores, self.pattern = Tap(), Tap()
+        self.scores, self.pattern, self.rows = Tap(), Tap(), Tap()
 
     @property
     def heard(self) -> bool:
@@ -40,14 +47,32 @@ class Attend(nn.Module):
         value: Float[Tensor, "batch value_head key d_value"],
         bias: Float[Tensor, "*#batch bias_head query key"] | None = None,
         valid: Bool[Tensor, "batch key"] | None = None,
+        *,
+        shown: bool = True,
     ) -> Float[Tensor, "batch head query d_value"]:
-        """Mix the values by how well their keys answer the query."""
+        """Mix the values by how well their keys answer the query.
+
+        Who has shown the rows already, of more than these keys, says so by `shown=False`.
+        """
         # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
         # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
         short = key.shape[-2] <= 64 and query.shape[-1] <= 32
         slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
-        attend = self._explicit if self.heard or slow else self._fused
-        return attend(query, key, value, bias, valid)
+        if self.heard or slow:
+            mask = self.mask(query, key.shape[-2], bias, valid)
+            return self.weigh(self._scored(query, key, mask), value, shown=shown)
+        if self.rows.heard and shown:
+            self.show(query, key, bias, valid)
+        return self._fused(query, key, value, bias, valid)
+
+    def show(self, query: Tensor, key: Tensor, bias: Tensor | None, valid: Tensor | None) -> None:
+        """Pass the pattern to `rows` in parts, none of which outlives the next."""
+        begin = self._first(query.shape[-2], key.shape[-2])
+        for start in range(0, query.shape[-2], QUERIES):
+            part = query[:, :, start : start + QUERIES]
+            near = None if bias is None else bias[..., start : start + QUERIES, :]
+            mask = self.mask(part, key.shape[-2], near, valid, begin + start)
+            self.rows(self._scored(part, key, mask).softmax(dim=-1))
 
     def mask(
         self,
@@ -55,9 +80,13 @@ class Attend(nn.Module):
         num_keys: int,
         bias: Float[Tensor, "*#batch bias_head query key"] | None,
         valid: Bool[Tensor, "batch key"] | None,
+        first: int | None = None,
     ) -> Float[Tensor, "*#shared #query key"] | None:
-        """Give what is added to the scores: the bias, and -inf where a query must not look."""
-        mask = self._hidden(query, num_keys)
+        """Give what is added to the scores: the bias, and -inf where a query must not look.
+
+        `first` is the key at the place of the first query, where the queries are a part of all.
+        """
+        mask = self._hidden(query, num_keys, first)
         if valid is not None:
             padding = query.new_zeros(valid.shape).masked_fill(~valid, -torch.inf)
             padding = rearrange(padding, "b k -> b 1 1 k")
@@ -76,20 +105,24 @@ class Attend(nn.Module):
         self,
         scores: Float[Tensor, "batch head query key"],
         value: Float[Tensor, "batch value_head key d_value"],
+        *,
+        shown: bool = True,
     ) -> Float[Tensor, "batch head query d_value"]:
-        """Mix the values by finished scores."""
+        """Mix the values by finished scores; `shown` is as in `forward`."""
         pattern = self.pattern(self.scores(scores).softmax(dim=-1))
+        if self.rows.heard and shown:
+            for some in pattern.split(QUERIES, dim=2):
+                self.rows(some)
         pattern = F.dropout(pattern, self.dropout, self.training)
         shared = scores.shape[1] // value.shape[1]
         value = repeat(value, "b h k d -> (b h shared) k d", shared=shared)
         mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
         return rearrange(mixed, "(b h) q d -> b h q d", b=len(scores))
 
-    def _explicit(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
-    ) -> Tensor:
+    def _scored(
+        self, query: Tensor, key: Tensor, mask: Tensor | None
+    ) -> Float[Tensor, "batch head query key"]:
         batch, num_heads, num_queries, d_head = query.shape
-        mask = self.mask(query, key.shape[-2], bias, valid)
         mask = query.new_zeros(1, key.shape[-2]) if mask is None else mask
         key = repeat(key, "b h k d -> (b h shared) k d", shared=num_heads // key.shape[1])
         # Scale and mask ride on the product; each alone would go through all the scores again.
@@ -99,7 +132,7 @@ class Attend(nn.Module):
             rearrange(key, "n k d -> n d k"),
             alpha=d_head**-0.5,
         )
-        return self.weigh(rearrange(scores, "(b h) q k -> b h q k", b=batch), value)
+        return rearrange(scores, "(b h) q k -> b h q k", b=batch)
 
     def _fused(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
@@ -128,11 +161,17 @@ class Attend(nn.Module):
             query, key, value, mask, dropout, own, scale=d_head**-0.5, enable_gqa=shared
         )[..., :d_value]
 
-    def _hidden(self, query: Tensor, num_keys: int) -> Float[Tensor, "query key"] | None:
+    def _hidden(
+        self, query: Tensor, num_keys: int, first: int | None
+    ) -> Float[Tensor, "query key"] | None:
         num_queries, window = query.shape[-2], self.window or num_keys
-        if num_keys <= window and (num_queries == 1 or not self.causal):
+        if num_keys <= window and (not self.causal or (first is None and num_queries == 1)):
             return None
-        first = (num_keys - num_queries) // (1 if self.causal else 2)
+        first = self._first(num_queries, num_keys) if first is None else first
         everything = query.new_full((num_queries, num_keys), -torch.inf)
         future = everything.triu(first + (1 if self.causal else window))
         return future if num_keys <= window else future + everything.tril(first - window)
+
+    def _first(self, num_queries: int, num_keys: int) -> int:
+        """Give the key at whose place the first query stands."""
+        return (num_keys - num_queries) // (1 if self.causal else 2)

@@ -235,16 +235,11 @@ def _impossible(config: Config) -> list[str]:
     import torch
 
     faults, built = [], {}
-    plan: list[tuple[str, Any]] = [("dataset", ()), ("optimizer", ()), ("schedule", ())]
-    for key, wiring in [*plan, ("trainer", ())]:
-        try:
-            built[key] = config.build(key, *wiring)
-        except ConfigError as error:
-            faults += error.faults
     loggers = config.values.get("logger") or {}
-    for name in (name for name, node in loggers.items() if node is not None):
+    keys = (f"logger.{name}" for name, node in loggers.items() if node is not None)
+    for key in ("dataset", "optimizer", "schedule", "trainer", *keys):
         try:
-            config.build(f"logger.{name}")
+            built[key] = config.build(key)
         except ConfigError as error:
             faults += error.faults
     if config.values["batch_size"] < 1:
@@ -264,12 +259,13 @@ def _impossible(config: Config) -> list[str]:
             objective = config.build("objective")(dataset)
         except ValueError as error:
             return [*faults, f"objective: {error}"]
-        faults += _unfit_callbacks_and_evidence(config, objective, dataset)
+        faults += _unfit_evidence(config, objective, dataset)
         try:
             with torch.device("meta"):
                 model = config.model(objective)
         except ConfigError as error:
             return faults + error.faults
+        faults += _unfit_callbacks(config, objective, dataset, model)
         try:
             config.build("init")(model)
         except (ConfigError, ValueError) as error:
@@ -277,15 +273,24 @@ def _impossible(config: Config) -> list[str]:
     return faults
 
 
-def _unfit_callbacks_and_evidence(config: Config, objective: Any, dataset: Any) -> Iterator[str]:
-    """Refuse texts that cannot be read, and evidence that is on something else."""
-    if config.values["callbacks"].get("recorder"):
+def _unfit_callbacks(config: Config, objective: Any, dataset: Any, model: Any) -> Iterator[str]:
+    """Refuse what cannot be read, recorded or measured."""
+    from attnlab.evidence.axes import stated_heads
+
+    heads = stated_heads(model)
+    wirings = {"recorder": (objective, len, heads), "statistics": (1, len), "vectors": (len,)}
+    for name, wiring in wirings.items():
         try:
-            config.build("callbacks.recorder")(objective, len)
+            if config.values["callbacks"].get(name):
+                config.build(f"callbacks.{name}")(*wiring)
         except ValueError as error:
-            yield f"callbacks.recorder: {error}"
+            yield f"callbacks.{name}: {error}"
     if config.values["callbacks"]["clock"]["test_every"] and "test" not in dataset.split_names:
         yield "callbacks.clock.test_every: the dataset has no test split; use null"
+
+
+def _unfit_evidence(config: Config, objective: Any, dataset: Any) -> Iterator[str]:
+    """Refuse evidence that is on something else."""
     for name, node in (config.values.get("evidence") or {}).items():
         if node is None:
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,7 +22,10 @@ from attnlab.callbacks.recorder import patterns
 from attnlab.config import Config, changed, packages, user_dir
 from attnlab.dataset.base import Dataset
 from attnlab.errors import RequestError
+from attnlab.evidence.axes import Axes, axes
+from attnlab.evidence.base import device_of, moved
 from attnlab.evidence.embeddings import Embeddings
+from attnlab.evidence.influence import influence_matrix, mixing, shares
 from attnlab.evidence.look import Seen, look
 from attnlab.generate import (
     Hypothesis,
@@ -36,7 +40,7 @@ from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
-from attnlab.runs.patterns import Pattern
+from attnlab.runs.patterns import INFLUENCE, Pattern
 from attnlab.runs.record import Record, resolve
 from attnlab.signatures import add_defaults, targets
 from attnlab.split import Batch
@@ -97,6 +101,22 @@ class Trained:
         batch = self.read(text)
         seen = look(self.model, self.objective, batch, self.precision)
         return seen, patterns(seen, self.objective.inputs, self.step, text)
+
+    def mixing(self, text: str) -> list[Pattern]:
+        """See what each layer without attention mixes, and the answer at each position, as shares.
+
+        Sources are the taps of `evidence.influence.mixing`; the last, `INFLUENCE`, has a row for
+        each position that can be asked.
+        """
+        asked = moved(self.objective.probe(self.read(text)), device_of(self.model))
+        with self.precision():
+            found = mixing(self.model, asked)
+            whole = influence_matrix(self.model, asked)
+        maps = {name: (shares(matrix), axes(self.model, name)) for name, matrix in found.items()}
+        answering = Axes("inputs" if asked.prefix is None else "prefix", "inputs")
+        maps[INFLUENCE] = (rearrange(whole, "q k -> 1 q k"), answering)
+        seen = self.look(text)[0]._replace(maps=maps)
+        return patterns(seen, self.objective.inputs, self.step, text)[:-1]
 
     def generate(
         self,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 
 from attnlab.assemble import Experiment
 from attnlab.evidence.circuits import (
@@ -12,6 +13,7 @@ from attnlab.evidence.circuits import (
     effective_rank,
     emergence,
     gram,
+    redundancy,
     rollout,
     values_and_outputs,
 )
@@ -123,3 +125,28 @@ def test_a_score_emerges_when_it_stays():
     for wrong in ([0, 10], [0, 20, 10, 40]):
         with pytest.raises(ValueError, match="as many steps, in order"):
             emergence(wrong, [0.0, 0.2, 0.6, 0.9], 0.5)
+
+
+def test_redundancy_is_the_mean_divergence_of_every_two_heads_of_all_layers():
+    patterns = [torch.randn(2, heads, 5, 5).softmax(dim=-1) for heads in (3, 1, 2)]
+    counted = torch.arange(5) < torch.tensor([[5], [3]])
+    patterns[2][:, 1] = patterns[0][:, 2]
+    found = redundancy(patterns, counted)
+    rows = torch.cat(patterns, dim=1).double().numpy()
+    assert found.shape == (6, 6)
+    for one in range(6):
+        for other in range(6):
+            apart = jensenshannon(rows[:, one], rows[:, other], axis=-1) ** 2  # pyright: ignore[reportCallIssue]
+            wanted = np.nan_to_num(apart)[counted.numpy()].mean()
+            assert float(found[one, other]) == pytest.approx(wanted, abs=1e-6)
+    assert found[2, 5] == 0
+    torch.testing.assert_close(found, found.T)
+    never = [torch.eye(5)[None, None], torch.eye(5)[[1, 2, 3, 4, 0]][None, None]]
+    assert redundancy(never).tolist() == [
+        [0, pytest.approx(math.log(2))],
+        [pytest.approx(math.log(2)), 0],
+    ]
+    with pytest.raises(ValueError, match="at least one layer"):
+        redundancy([])
+    with pytest.raises(ValueError, match="no query is counted"):
+        redundancy(never, torch.zeros(1, 5, dtype=torch.bool))

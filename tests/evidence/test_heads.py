@@ -4,7 +4,6 @@ import gc
 import math
 import weakref
 from collections import defaultdict
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from attnlab.assemble import Experiment
 from attnlab.evidence import heads as module
+from attnlab.evidence.circuits import gram
 from attnlab.evidence.heads import Tally, head_statistics, heads, rows_of, summarise
 from attnlab.evidence.rows import Rows
 from attnlab.split import Batch
@@ -125,8 +125,9 @@ def test_statistics_are_the_means_that_loops_give(built, case):
     made = built(*(CASES | ACROSS)[case])
     asked = asked_of(made)
     found = head_statistics(made.model, made.objective, made.dataset.splits["validation"])
-    with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
+    with torch.no_grad(), record(made.model.eval(), "*.pattern") as patterns:
         made.model(*asked.given)
+    heard = {tap.removesuffix(".pattern"): pattern for tap, pattern in patterns.items()}
     assert list(found) == list(heard)
     for name, pattern in heard.items():
         expected = looped(rows_of(made.model, name, pattern, asked))
@@ -147,22 +148,20 @@ def test_rows_between_two_sequences_have_no_positions(built):
         assert {"entropy", "normalised_entropy", "confidence", "nearest_head"} <= set(measures)
     made = built(*ACROSS["autoencoder"])
     found = head_statistics(made.model, made.objective, made.dataset.splits["validation"])
-    assert "distance" not in found["bottleneck.cross.attend.pattern"]
+    assert "distance" not in found["bottleneck.cross.attend"]
     assert any(name.startswith("blocks.") and ".cross." in name for name in found)
 
 
 @pytest.mark.parametrize("case", ["causal", "padded causal", "masked", "wide window"])
-def test_no_size_of_batches_or_parts_moves_a_number(built, case):
+def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
     made = built(*CASES[case])
     split = made.dataset.splits["validation"]
     whole = head_statistics(made.model, made.objective, split, rank=True)
-    different: list[dict[str, Any]] = [
-        {"batch_size": 1},
-        {"batch_size": 3, "queries": 7},
-        {"queries": 1},
-    ]
-    for sizes in different:
-        parted = head_statistics(made.model, made.objective, split, rank=True, **sizes)
+    for batch_size, queries in ((1, 64), (3, 7), (64, 1)):
+        monkeypatch.setattr("attnlab.attend.QUERIES", queries)
+        parted = head_statistics(
+            made.model, made.objective, split, rank=True, batch_size=batch_size
+        )
         for name, measures in whole.items():
             for measure, values in measures.items():
                 torch.testing.assert_close(
@@ -242,7 +241,7 @@ def test_the_rank_is_a_mean_over_sequences():
     valid = torch.ones(2, 4, dtype=torch.bool)
     pattern = torch.stack([torch.eye(4), torch.full((4, 4), 0.25)])[:, None]
     tally = Tally()
-    tally.add_rank(Rows(pattern, valid, valid))
+    tally.add_rank(gram(pattern, valid))
     assert tally.means()["effective_rank"].tolist() == pytest.approx([2.5])
 
 
@@ -262,31 +261,36 @@ def test_summarising_leaves_no_trace_and_keeps_one_layer(built):
             torch.testing.assert_close(again[name][measure], values, rtol=0, atol=0, equal_nan=True)
 
 
-def test_only_one_layers_pattern_is_held(built, monkeypatch):
-    made = built(*CASES["causal"], "model.num_layers=4")
+def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
+    # Heads this wide go through the fused kernel, which never writes the square down.
+    made = built(*CASES["causal"], "model.num_layers=4", "model.d_model=160")
+    monkeypatch.setattr("attnlab.attend.QUERIES", 8)
     heard, most = [], []
     original = module.rows_of
 
-    def watched(model, name, pattern, asked):
+    def watched(model, name, pattern, asked, start):
+        assert pattern.shape[2] == 8
         heard.append(weakref.ref(pattern))
         gc.collect()
         most.append(sum(reference() is not None for reference in heard))
-        return original(model, name, pattern, asked)
+        return original(model, name, pattern, asked, start)
 
     monkeypatch.setattr(module, "rows_of", watched)
     head_statistics(made.model, made.objective, made.dataset.splits["validation"])
-    assert most == [1] * 4
+    assert most == [1] * 4 * 3
 
 
 def test_what_cannot_be_summarised_is_refused(built):
     made, lstm = built(*CASES["causal"]), built("dataset=mqar", "variant=lstm")
     split = made.dataset.splits["validation"]
-    with pytest.raises(LookupError, match="no tap matches"):
+    with pytest.raises(LookupError, match="0 attention layers"):
         head_statistics(lstm.model, lstm.objective, lstm.dataset.splits["validation"])
     with pytest.raises(ValueError, match="no batches"):
         head_statistics(made.model, made.objective, [])
-    one = head_statistics(made.model, made.objective, split, names="blocks.1.*.pattern")
-    assert list(one) == ["blocks.1.mixer.attend.pattern"]
+    one = head_statistics(made.model, made.objective, split, layers=[1])
+    assert list(one) == ["blocks.1.mixer.attend"]
+    with pytest.raises(LookupError, match="2 attention layers"):
+        head_statistics(made.model, made.objective, split, layers=[2])
 
 
 def test_the_named_heads_are_those_with_most(built):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from attnlab.attend import Attend
 from attnlab.mixer.additive import Additive
 from attnlab.mixer.base import Attention, Mixer
 from attnlab.mixer.differential import Differential
@@ -23,7 +24,7 @@ from attnlab.position.alibi import ALiBi
 from attnlab.position.base import Position
 from attnlab.position.relative_bias import RelativeBias
 from attnlab.position.rope import RoPE
-from attnlab.tap import record
+from attnlab.tap import edit, record
 
 Kind = TypeVar("Kind", bound=Attention)
 
@@ -126,6 +127,47 @@ def test_who_looks_changes_neither_output_nor_gradient(make, causal):
         assert pattern.triu(1).abs().max() == 0
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_rows_are_the_pattern_and_leave_the_output_to_the_last_bit(make, causal, monkeypatch):
+    monkeypatch.setattr("attnlab.attend.QUERIES", 4)
+    mixer, valid, x = make(causal), padded(LENGTH, 4), torch.randn(2, LENGTH, WIDTH)
+    parts, silent = [], mixer(x, valid)
+    with edit(mixer, "*rows", lambda _, part: parts.append(part)):
+        heard = mixer(x, valid)
+    with record(mixer, "*pattern") as patterns:
+        mixer(x, valid)
+    (pattern,) = patterns.values()
+    assert torch.equal(heard, silent)
+    assert max(part.shape[2] for part in parts) == 4
+    rows = torch.cat(parts, dim=2)
+    same(rows[0], pattern[0])
+    # A causal mixer need not hide padding that comes later from those before it.
+    same(rows[1, :, :4], pattern[1, :, :4])
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("hidden", ["nothing", "padding", "bias", "both"])
+@pytest.mark.parametrize("num_queries", [70, 6])
+def test_rows_beside_the_fused_kernel_are_the_pattern(
+    window, causal, hidden, num_queries, monkeypatch
+):
+    monkeypatch.setattr("attnlab.attend.QUERIES", 16)
+    attend = Attend(causal, 0.0, window).eval()
+    query, key = torch.randn(2, 4, num_queries, 8), torch.randn(2, 2, 70, 8)
+    value = torch.randn(2, 2, 70, 8)
+    bias = torch.randn(4, num_queries, 70) if hidden in ("bias", "both") else None
+    lengths = torch.tensor([[70], [66]])
+    valid = torch.arange(70) < lengths if hidden in ("padding", "both") else None
+    parts, silent = [], attend(query, key, value, bias, valid)
+    with edit(attend, "rows", lambda _, part: parts.append(part)):
+        assert torch.equal(attend(query, key, value, bias, valid), silent)
+    with record(attend, "pattern") as heard:
+        attend(query, key, value, bias, valid)
+    assert len(parts) == -(-num_queries // 16)
+    same(torch.cat(parts, dim=2), heard["pattern"])
+
+
 def test_dropout_acts_in_training_alone(make):
     mixer = make(False)
     mixer.attend.dropout = 0.5
@@ -225,6 +267,20 @@ def test_memory_of_a_window_is_linear_in_the_length(causal, position):
         return seen.numbers
 
     assert largest(800) == 2 * largest(400)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_statistics_of_a_window_need_no_square(causal):
+    heard = []
+    mixer, x = build(SlidingWindow, causal, window=4, num_heads=2), torch.randn(1, 800, WIDTH)
+    with torch.no_grad(), Largest() as seen:
+        silent = mixer(x)
+        with edit(mixer, "*rows", lambda _, rows: heard.append(rows.shape)):
+            watched = mixer(x)
+    assert torch.equal(watched, silent)
+    assert heard[0] == (1, 2, 64, 800)
+    assert sum(shape[2] for shape in heard) == 800
+    assert seen.numbers < 800 * 800 / 2
 
 
 def test_a_latent_state_is_smaller_than_keys_and_values():

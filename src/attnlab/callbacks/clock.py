@@ -1,6 +1,7 @@
 """When things happen."""
 
 import math
+from collections.abc import Sequence
 
 
 class Clock:
@@ -9,8 +10,10 @@ class Clock:
     Validation comes first, then the rows and patterns are written, and the checkpoint last: what a
     checkpoint covers is on the disk before it, so that a kill between the two loses nothing. Steps
     count from 1; the last step does everything. `patterns_per_decade` steps, evenly spaced by their
-    logarithm, record patterns between 1 and 10, 10 and 100, ...; step 0 does so too. `test_every`
-    draws the curve of the test split, which nothing reads to choose by.
+    logarithm, record patterns between 1 and 10, 10 and 100, ...; step 0 does so too. In their place
+    a list `patterns_at` names the steps. `statistics_every` steps, the heads are measured on a
+    whole batch; null never does. `test_every` draws the curve of the test split, which nothing
+    reads to choose by.
     """
 
     def __init__(
@@ -21,19 +24,27 @@ class Clock:
         log_every: int = 10,
         checkpoint_every: int | None = None,
         patterns_per_decade: int = 4,
+        patterns_at: Sequence[int] | None = None,
+        statistics_every: int | None = 100,
         test_every: int | None = None,
     ) -> None:
-        counts = (log_every, checkpoint_every, test_every, patterns_per_decade)
+        counts = (log_every, checkpoint_every, statistics_every, test_every, patterns_per_decade)
         if min(1 if count is None else count for count in counts) < 1:
             raise ValueError(
-                f"log_every={log_every}, checkpoint_every={checkpoint_every} and "
-                f"test_every={test_every} count steps, so they must be at least 1, as must "
+                f"log_every={log_every}, checkpoint_every={checkpoint_every}, "
+                f"statistics_every={statistics_every} and test_every={test_every} count steps, so "
+                "they must be at least 1, as must "
                 f"patterns_per_decade={patterns_per_decade} (checkpoint_every=null: with each "
-                "validation; test_every=null: never)"
+                "validation; others=null: never)"
             )
         self.max_steps, self.test_every = max_steps, test_every
-        spaced = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
-        self.recorded = {0, max_steps, *(round(10 ** (i / patterns_per_decade)) for i in spaced)}
+        self.statistics_every = statistics_every
+        if patterns_at is None:
+            spaced = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
+            logs = (round(10 ** (i / patterns_per_decade)) for i in spaced)
+            self.recorded = {0, max_steps, *logs}
+        else:
+            self.recorded = _listed(patterns_at, max_steps)
         self.validate_every, self.log_every = val_check_interval, log_every
         self.checkpoint_every = checkpoint_every or val_check_interval
 
@@ -54,11 +65,26 @@ class Clock:
         """Whether patterns are recorded after this step (0: before the first)."""
         return step in self.recorded
 
+    def measures(self, step: int) -> bool:
+        """Whether the heads are measured on a whole batch after this step (0: before the first)."""
+        every = self.statistics_every
+        return every is not None and (step % every == 0 or step == self.max_steps)
+
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step."""
         return step % self.checkpoint_every == 0 or step == self.max_steps
 
     def writes(self, step: int) -> bool:
         """Whether the rows so far go to the record: every tenth row, and before all else."""
-        others = (self.validates, self.tests, self.records, self.saves)
+        others = (self.validates, self.tests, self.records, self.measures, self.saves)
         return step % (10 * self.log_every) == 0 or any(due(step) for due in others)
+
+
+def _listed(steps: Sequence[int], max_steps: int) -> set[int]:
+    wrong = [step for step in steps if not 0 <= step <= max_steps]
+    if wrong:
+        raise ValueError(
+            f"patterns_at={list(steps)}: steps go from 0 to max_steps={max_steps}, and "
+            f"{', '.join(map(str, wrong))} does not lie there"
+        )
+    return set(steps)

@@ -1,19 +1,29 @@
 """Tells loggers what the record is told."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from math import isnan
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
 from attnlab.callbacks.timekeeper import Interrupted, Watcher
+from attnlab.evidence.heads import SCORES
 from attnlab.figures.grid import grid
 from attnlab.logger.base import Logger
+from attnlab.runs import write
 from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import INFLUENCE, Pattern, recorded
+from attnlab.runs.heads import TABLE as HEADS
+from attnlab.runs.patterns import INFLUENCE, Pattern
+from attnlab.runs.patterns import TABLE as PATTERNS
 from attnlab.runs.record import Record
 
 TABLES = ("train", "validation", "test")
+MIRRORED = (*TABLES, PATTERNS, HEADS)
+GRID, PAGE = "patterns/grid", "patterns/page"
+"""What the pictures and the page go by. A probe can be a text, which is no name of a file."""
 
 
 class LoggerFailed(RuntimeError):
@@ -21,10 +31,24 @@ class LoggerFailed(RuntimeError):
 
 
 class Mirror(Watcher):
-    """Passes on every row, and at each recorded step one picture of the first probe's maps."""
+    """Passes on every row, what heads are in each layer (`by_layer`), and pictures.
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self.loggers = loggers
+    At each recorded step that is one picture of the first probe's maps; at the end `page` makes a
+    page of the last of them, and the tables of patterns and heads follow as files. `layers` are the
+    paths of what attends, in the order of `attnlab ablate`. A logger that fails at the end does not
+    fail the run: `warn` is told, and run.log says where.
+    """
+
+    def __init__(
+        self,
+        loggers: Sequence[Logger],
+        layers: Sequence[str],
+        page: Callable[[Sequence[Pattern]], str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.loggers, self.layers, self.page, self.warn = loggers, layers, page, warn
+        self._step = 0
+        self._last: list[Pattern] = []
 
     @contextmanager
     def following(
@@ -32,7 +56,7 @@ class Mirror(Watcher):
     ) -> Iterator[None]:
         """Start the loggers, with what earlier attempts left to this one, and end them."""
         started: list[Logger] = []
-        status = "failed"
+        status, resumed = "failed", False
         try:
             for logger in self.loggers:
                 try:
@@ -42,7 +66,7 @@ class Mirror(Watcher):
                     raise LoggerFailed(said) from error
                 started.append(logger)
             if started:
-                self._catch_up(record)
+                resumed = self._catch_up(record)
             yield
             status = "finished"
         except (Interrupted, KeyboardInterrupt):
@@ -50,32 +74,114 @@ class Mirror(Watcher):
             raise
         finally:
             for logger in started:
-                logger.end(status)
+                if status != "failed":
+                    with self._forgiving(logger, attempt):
+                        self._conclude(logger, attempt, record if resumed else None)
+                with self._forgiving(logger, attempt):
+                    logger.end(status)
 
     def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self.scalars(row["step"], {f"{table}/{k}": v for k, v in row.items() if k != "step"})
-
-    def saw(self, patterns: Sequence[Pattern]) -> None:
-        maps = [p for p in patterns if p.probe == patterns[0].probe and p.source != INFLUENCE]
-        for logger in self.loggers if maps else ():
-            pixels = grid([np.minimum(p.weights, 1) for p in maps])
-            logger.picture(maps[0].step, f"patterns/{maps[0].probe}", pixels)
+        if not self.loggers or table not in MIRRORED:
+            return
+        for step, some in _by_step(rows).items():
+            if table == HEADS:
+                self.scalars(step, by_layer(some, self.layers))
+            elif table == PATTERNS:
+                self._draw(step, some)
+            for row in some if table in TABLES else ():
+                self.scalars(step, {f"{table}/{k}": v for k, v in row.items() if k != "step"})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Pass on what was measured at a step."""
+        self._step = step
         for logger in self.loggers:
             logger.scalars(step, values)
 
-    def _catch_up(self, record: Record) -> None:
-        """Tell all that the checkpoint covers, in order of steps."""
-        rows = [(row["step"], t, row) for t in TABLES for row in record.rows(t).to_pylist()]
-        seen: dict[int, list[Pattern]] = {}
-        for pattern in recorded(record):
-            seen.setdefault(pattern.step, []).append(pattern)
-        for step in sorted({step for step, _, _ in rows} | seen.keys()):
-            for _, table, row in (one for one in rows if one[0] == step):
+    def _draw(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show the first probe's attention."""
+        self._step = step
+        self._last = [Pattern.read(row) for row in rows if row["probe"] == rows[0]["probe"]]
+        maps = [pattern.weights for pattern in self._last if pattern.source != INFLUENCE]
+        if maps:
+            pixels = grid(maps)
+            for logger in self.loggers:
+                logger.picture(step, GRID, pixels)
+
+    def _catch_up(self, record: Record) -> bool:
+        """Tell all that the checkpoint covers, in order of steps; False where that is nothing."""
+        tables = {name: _by_step(record.rows(name).to_pylist()) for name in MIRRORED}
+        steps = sorted({step for rows in tables.values() for step in rows})
+        for step in steps:
+            for table, rows in tables.items():
                 # An attempt by other code may lack a column.
-                self.read(table, [{k: v for k, v in row.items() if v is not None}])
-            if step in seen:
-                self.saw(seen[step])
+                known = [
+                    {k: v for k, v in row.items() if v is not None} for row in rows.get(step, ())
+                ]
+                self.read(table, known)
+        return bool(steps)
+
+    def _conclude(self, logger: Logger, attempt: Attempt, resumed: Record | None) -> None:
+        if self._last:
+            logger.page(self._step, PAGE, lambda: self.page(self._last))
+        logger.files(lambda: _packed(attempt, resumed))
+
+    @contextmanager
+    def _forgiving(self, logger: Logger, attempt: Attempt) -> Iterator[None]:
+        """Let a logger fail: what it shows is in the record, which is not finished yet."""
+        try:
+            yield
+        except Exception as error:
+            # A full disk has no room for the word of it.
+            with suppress(OSError):
+                attempt.log_exception(error)
+            line = f"{type(error).__name__}: {error}".split("\n")[0]
+            self.warn(f"{type(logger).__name__} does not show how the run ended: {line}")
+
+
+def by_layer(rows: Sequence[Mapping[str, Any]], layers: Sequence[str]) -> dict[str, float]:
+    """Average each measure over the heads of a layer: "heads/0/entropy", and so on.
+
+    Of what heads are named by, the largest is there too, "heads/0/induction_max": a mean over many
+    hides one. A layer has the number of its path in `layers`. What no query could have is left out.
+    """
+    numbers = {path: number for number, path in enumerate(layers)}
+    found = {}
+    for row in rows:
+        values = row["heads"]
+        if row["layer"] not in numbers or any(map(isnan, values)):
+            continue
+        name = f"heads/{numbers[row['layer']]}/{row['measure']}"
+        found[name] = fmean(values)
+        if row["measure"] in SCORES:
+            found[f"{name}_max"] = max(values)
+    return found
+
+
+def _packed(attempt: Attempt, resumed: Record | None) -> dict[str, Path]:
+    """Give the files of patterns and heads; of an attempt that resumed, with what was before."""
+    found = {}
+    for table in (PATTERNS, HEADS):
+        path = attempt.path / f"{table}.arrow"
+        if resumed is not None:
+            path = attempt.path / "whole" / path.name
+            write.make_directory(path.parent)
+            # Every logger asks for them.
+            if not path.exists():
+                write.new_file(path, _stream(resumed.rows(table)))
+        if path.exists():
+            found[path.name] = path
+    return found
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _by_step(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["step"], []).append(row)
+    return found

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.recorder import Recorder
+from attnlab.callbacks.keeper import Keeper
 from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import TABLE, Pattern
-from attnlab.training import Diverged, Training
+from attnlab.training import Training
 
 
 class Interrupted(BaseException):
@@ -32,14 +31,11 @@ class Watcher:
     """Somebody who is told what the record is told: a progress bar, a logger."""
 
     def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take new rows of a table, in order of their steps."""
-
-    def saw(self, patterns: Sequence[Pattern]) -> None:
-        """Take the patterns of one step."""
+        """Take new rows of a table, in order of their steps; nothing is added to them later."""
 
 
 class Timekeeper(pl.Callback):
-    """Validates, writes rows and patterns, and saves, at optimizer steps and in that order.
+    """Validates, writes rows and what keepers see, and saves, at optimizer steps in that order.
 
     Holds the random states, so that a resumed run draws what the first one would have drawn.
     """
@@ -50,11 +46,11 @@ class Timekeeper(pl.Callback):
         attempt: Attempt,
         evaluate: Callable[[str], dict[str, float]],
         early_stop: EarlyStop | None = None,
-        recorder: Recorder | None = None,
+        keepers: Sequence[Keeper] = (),
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.clock, self.attempt, self.evaluate = clock, attempt, evaluate
-        self.early_stop, self.recorder, self.watchers = early_stop, recorder, watchers
+        self.early_stop, self.keepers, self.watchers = early_stop, keepers, watchers
         self.step, self.stopped_early = 0, False
         self.asked_to_stop = False
         self._random_states: dict[str, Any] | None = None
@@ -79,7 +75,7 @@ class Timekeeper(pl.Callback):
                 signal.signal(number, self._ask_to_stop)
         self.attempt.beat(self.step)
         if self.step == 0:
-            self._record(0)
+            self._keep(0)
 
     def on_train_batch_end(
         self,
@@ -103,10 +99,10 @@ class Timekeeper(pl.Callback):
             values = self._evaluate("validation")
             if self.early_stop and self.early_stop.should_stop(values):
                 trainer.should_stop = self.stopped_early = True
-        if due.tests(step):
+        ends = self.stopped_early
+        if due.tests(step) or (ends and due.test_every is not None):
             self._evaluate("test")
-        if due.records(step):
-            self._record(step)
+        self._keep(step)
         if due.saves(step) or self.asked_to_stop or self.stopped_early:
             trainer.save_checkpoint("")
         if self.asked_to_stop and step < due.max_steps and not self.stopped_early:
@@ -117,16 +113,14 @@ class Timekeeper(pl.Callback):
         self._write(split, [{"step": self.step, **values}])
         return values
 
-    def _record(self, step: int) -> None:
-        if self.recorder is not None:
-            patterns = self.recorder.record(step)
-            if not all(np.isfinite(pattern.weights).all() for pattern in patterns):
-                raise Diverged(step, f"the patterns after step {step} are no numbers")
-            self.attempt.append(TABLE, [pattern.row() for pattern in patterns])
-            for watcher in self.watchers:
-                watcher.saw(patterns)
+    def _keep(self, step: int) -> None:
+        for keeper in self.keepers:
+            if keeper.due(self.clock, step) or self.stopped_early:
+                self._write(keeper.table, keeper.rows(step))
 
     def _write(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        if not rows:
+            return
         self.attempt.append(table, rows)
         for watcher in self.watchers:
             watcher.read(table, rows)

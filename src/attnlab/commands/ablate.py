@@ -1,4 +1,4 @@
-"""`attnlab ablate`: what a run loses without heads, without a layer's attention, without an edge.
+"""`attnlab ablate`: what a run loses without heads, without an edge, with the looks of a twin.
 
 Every mode takes `--layers 0,1` and `--heads 2,3`: then only these are meant. `--format json` prints
 one object with schema, run, step, and what the mode finds:
@@ -11,41 +11,58 @@ one object with schema, run, step, and what the mode finds:
   "expected" (the change of the loss if it were linear), "value" (the loss without the head),
   "change"}] and rank_correlation (of gradient and change, Spearman's; null where one has no order);
 - `--prune`: split, metric, method, order, curve [{"removed", "layer", "name", "head", "value"}],
-  first of the whole model (layer, name and head null), then after each head that is removed;
+  first of the whole model (layer, name and head null), then after each head that is removed; with
+  `--random N` also random, the values of N such curves in an order by chance;
 - `--edge`: begins (whether the answer is the first token of a sequence), tokens, query, key
   (positions), layers, heads [{"layer", "head", "weight"}] that are cut, with the attention that was
-  there, and answers [{"output", "before", "after"}].
+  there, and answers [{"output", "before", "after"}];
+- `--twins`: pairs (of an input A and its twin B; all of the test split), query (a token, "asked",
+  or null: all queries), one and other (the logit of A's answer less that of B's, mean over pairs,
+  of the inputs A and B), heads [{"layer", "name", "head", "patched" (the same of A, where this head
+  looks as with B), "effect" (how far that is from one, 0, to other, 1)}] and together {"patched",
+  "effect"}, of all of these heads at once.
 """
 
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from attnlab.commands.base import add_run, trained
+from attnlab.commands.base import add_run, measured, require_picture, trained
 from attnlab.errors import RequestError
-from attnlab.evidence.importance import Importance, greedy, importance, pruning, rank_correlation
+from attnlab.evidence.importance import importance, rank_correlation
 from attnlab.evidence.intervene import (
     Head,
     Means,
     ablate,
     attention_layers,
-    cut,
     heads,
     mean_patterns,
     prune,
     questions,
 )
-from attnlab.figures.base import visible
+from attnlab.runs import write
 from attnlab.trained import Trained
 
 SCHEMA = 1
-SHOWN = 3
-"""Answers that are told of the likeliest, before and after."""
+PICTURES = (".html", ".pdf", ".png", ".svg")
+MODES = ("edge", "importance", "prune", "twins")
+HEED: dict[str, tuple[str | None, ...]] = {
+    "split": (None, "importance", "prune"),
+    "metric": (None, "prune"),
+    "method": (None, "prune"),
+    "order": ("prune",),
+    "random": ("prune",),
+    "output": ("prune",),
+    "text": ("edge",),
+    "query": ("twins",),
+}
+"""The modes that an option is for; None is that of heads, one at a time."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,25 +92,45 @@ def add_arguments(parser: ArgumentParser) -> None:
         "loss without each head alone, or by the loss without it and those that are gone",
     )
     parser.add_argument(
+        "--random", type=int, metavar="N", help="of --prune: N random orders too; default: none"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"of --prune: draw the curve instead: {', '.join(PICTURES)}",
+    )
+    parser.add_argument(
         "--edge", metavar="QUERY:KEY", help="cut one edge of --text, between tokens or positions"
     )
     parser.add_argument("--text", metavar="TEXT", help="what --edge is cut in")
+    parser.add_argument(
+        "--twins",
+        action="store_true",
+        help="give each head its pattern on the twin, the sentence that has the other answer",
+    )
+    parser.add_argument(
+        "--query",
+        metavar="TOKEN",
+        help="of --twins: give it the row of this query alone; `asked`: where the answer is read",
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
 def run(arguments: Namespace) -> int:
     """Print what the chosen intervention does."""
-    _require_fitting(arguments)
+    mode = _mode(arguments)
     loaded = trained(arguments)
     if not attention_layers(loaded.model):
         raise RequestError(f"{loaded.record.name} has no attention heads: there is none to ablate")
     chosen = _chosen(arguments, heads(loaded.model))
-    if arguments.edge is not None:
-        find, show = _edge, _show_edge
-    elif arguments.importance:
+    if mode in ("edge", "prune", "twins"):
+        # Each of these is a module that knows nothing of the others.
+        module = import_module(f"attnlab.commands.ablate_{mode}")
+        find, show = module.find, module.show
+    elif mode == "importance":
         find, show = _importance, _show_importance
-    elif arguments.prune:
-        find, show = _prune, _show_prune
     else:
         find, show = _without, _show_without
     about = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
@@ -101,35 +138,34 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "json":
         print(json.dumps(found, indent=2))
         return 0
+    if arguments.output is not None:
+        picture = import_module("attnlab.commands.ablate_prune").picture
+        write.replace(arguments.output, picture(found, arguments.output.suffix))
+        print(arguments.output)
+        return 0
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     show(console, found)
     return 0
 
 
-def _require_fitting(arguments: Namespace) -> None:
-    """Refuse options that the mode would not heed."""
-    modes = [
-        name
-        for name in ("edge", "importance", "prune")
-        if getattr(arguments, name) not in (None, False)
-    ]
+def _mode(arguments: Namespace) -> str | None:
+    """Say which mode is meant, and refuse options that it would not heed."""
+    modes = [name for name in MODES if getattr(arguments, name) not in (None, False)]
     if len(modes) > 1:
         raise RequestError(f"--{modes[0]} and --{modes[1]} are two questions; ask one at a time")
-    deaf = {
-        "edge": ("split", "metric", "method", "order"),
-        "importance": ("metric", "method", "order", "text"),
-        "prune": ("text",),
-        None: ("order", "text"),
-    }
     mode = modes[0] if modes else None
-    for option in deaf[mode]:
-        if getattr(arguments, option) is not None:
-            needs = {"order": "--prune", "text": "--edge"}.get(option)
-            why = f"needs {needs}" if needs else f"has no meaning with --{mode}"
-            raise RequestError(f"--{option} {why}")
+    for option, heeding in HEED.items():
+        if getattr(arguments, option) is not None and mode not in heeding:
+            alone = f"needs --{heeding[0]}" if len(heeding) == 1 else ""
+            raise RequestError(f"--{option} {alone or f'has no meaning with --{mode}'}")
     if mode == "edge" and arguments.text is None:
         raise RequestError('--edge needs a sentence to cut it in: --text "..."')
+    if arguments.random is not None and arguments.random < 1:
+        raise RequestError(f"--random {arguments.random} must be at least 1")
+    if arguments.output is not None:
+        require_picture(arguments.output, PICTURES, arguments.format)
+    return mode
 
 
 def _chosen(arguments: Namespace, there: Sequence[int]) -> list[Head]:
@@ -137,13 +173,15 @@ def _chosen(arguments: Namespace, there: Sequence[int]) -> list[Head]:
     layers = _numbers("layers", arguments.layers)
     for layer in layers or ():
         if layer >= len(there):
-            raise RequestError(f"--layers {layer}: the model has {len(there)} attention layers")
+            count = f"{len(there)} attention layer{'s' * (len(there) > 1)}"
+            raise RequestError(f"--layers {layer}: the model has {count}")
     layers = list(range(len(there))) if layers is None else layers
     named = _numbers("heads", arguments.heads)
     for head in named or ():
         for layer in layers:
             if head >= there[layer]:
-                raise RequestError(f"--heads {head}: layer {layer} has {there[layer]} heads")
+                count = f"{there[layer]} head{'s' * (there[layer] > 1)}"
+                raise RequestError(f"--heads {head}: layer {layer} has {count}")
     return [
         (layer, h) for layer in layers for h in (range(there[layer]) if named is None else named)
     ]
@@ -158,15 +196,6 @@ def _numbers(option: str, given: str | None) -> list[int] | None:
     return sorted({int(part) for part in parts})
 
 
-def _whole(arguments: Namespace, loaded: Trained) -> tuple[str, str, dict[str, float]]:
-    """Measure the whole model: the split, the metric that is told, and all of them."""
-    split = arguments.split or "validation"
-    whole, metric = loaded.evaluate(split), arguments.metric or loaded.dataset.headline
-    if metric not in whole:
-        raise RequestError(f"there is no metric {metric!r}; there are {', '.join(whole)}")
-    return split, metric, whole
-
-
 def _means(arguments: Namespace, loaded: Trained, split: str) -> Means | None:
     if arguments.method != "mean":
         return None
@@ -174,13 +203,8 @@ def _means(arguments: Namespace, loaded: Trained, split: str) -> Means | None:
     return mean_patterns(loaded.model, asked, loaded.precision)
 
 
-def _gradients(loaded: Trained, split: str) -> Importance:
-    asked = questions(loaded.model, loaded.objective, loaded.dataset.splits[split])
-    return importance(loaded.model, loaded.objective, asked, loaded.precision)
-
-
 def _without(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
-    split, metric, whole = _whole(arguments, loaded)
+    split, metric, whole = measured(arguments, loaded)
     means, there = _means(arguments, loaded, split), heads(loaded.model)
     names, without = attention_layers(loaded.model), []
     for layer in dict.fromkeys(layer for layer, _ in chosen):
@@ -222,7 +246,9 @@ def _show_without(console: Console, found: dict[str, Any]) -> None:
 def _importance(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
     split = arguments.split or "validation"
     whole = loaded.evaluate(split)["loss"]
-    found, names, rows = _gradients(loaded, split), attention_layers(loaded.model), []
+    asked = questions(loaded.model, loaded.objective, loaded.dataset.splits[split])
+    found = importance(loaded.model, loaded.objective, asked, loaded.precision)
+    names, rows = attention_layers(loaded.model), []
     for head in chosen:
         with prune(loaded.model, [head]):
             value = loaded.evaluate(split)["loss"]
@@ -246,7 +272,7 @@ def _show_importance(console: Console, found: dict[str, Any]) -> None:
     console.print(f"loss on the {found['split']} split: {found['loss']:.4f} nats")
     table = _table("head", "gradient", "in layer", "expected", "change")
     for row in found["heads"]:
-        numbers = [f"{row['gradient']:.4f}", f"{row['normalised']:.2f}"]
+        numbers = [f"{row['gradient']:.2g}", f"{row['normalised']:.2f}"]
         numbers += [f"{row['expected']:+.4f}", f"{row['change']:+.4f}"]
         table.add_row(f"{row['layer']} {row['name']}", str(row["head"]), *numbers)
     console.print(table)
@@ -256,134 +282,6 @@ def _show_importance(console: Console, found: dict[str, Any]) -> None:
     if found["rank_correlation"] is not None:
         alike = found["rank_correlation"]
         console.print(f"rank correlation of gradient and change: {alike:.2f}")
-
-
-def _prune(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
-    split, metric, _ = _whole(arguments, loaded)
-    means, by = _means(arguments, loaded, split), arguments.order or "gradient"
-
-    def loss() -> float:
-        return loaded.evaluate(split)["loss"]
-
-    if by == "greedy":
-        order = greedy(loaded.model, chosen, loss, means)
-    elif by == "ablation":
-        alone = {}
-        for head in chosen:
-            with prune(loaded.model, [head], means):
-                alone[head] = loss()
-        order = sorted(chosen, key=alone.__getitem__)
-    else:
-        gates = _gradients(loaded, split)
-        by_head = gates.heads if by == "gradient" else gates.normalised
-        order = sorted(chosen, key=by_head.__getitem__)
-    values = pruning(loaded.model, order, lambda: loaded.evaluate(split)[metric], means)
-    names = attention_layers(loaded.model)
-    removed = [(None, None, None), *((layer, names[layer], head) for layer, head in order)]
-    curve = [
-        {"removed": count, "layer": layer, "name": name, "head": head, "value": value}
-        for count, ((layer, name, head), value) in enumerate(zip(removed, values, strict=True))
-    ]
-    method = arguments.method or "zero"
-    return {"split": split, "metric": metric, "method": method, "order": by, "curve": curve}
-
-
-def _show_prune(console: Console, found: dict[str, Any]) -> None:
-    metric, (whole, *curve) = found["metric"], found["curve"]
-    console.print(f"{metric} on the {found['split']} split: {whole['value']:.4f}")
-    how = "with mean patterns" if found["method"] == "mean" else "without"
-    console.print(f"{how}, one head more each time, the least needed first by {found['order']}")
-    table = _table("head", "gone", metric, "change")
-    for row in curve:
-        numbers = f"{row['value']:.4f}", f"{row['value'] - whole['value']:+.4f}"
-        layer = f"{row['layer']} {row['name']}"
-        table.add_row(layer, str(row["head"]), str(row["removed"]), *numbers)
-    console.print(table)
-
-
-def _edge(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
-    model = loaded.model
-    seen, _ = loaded.look(arguments.text)
-    tokens = [loaded.objective.inputs[token] for token in map(int, seen.inputs)]
-    query, key = _ends(arguments.edge, tokens)
-    there, named = attention_layers(model), _numbers("layers", arguments.layers)
-    # Of a model with an encoder, its layers alone have the tokens of the text for queries.
-    patterns = {there.index(name.removesuffix(".pattern")): p for name, p in seen.patterns.items()}
-    if not patterns:
-        raise RequestError(f"--edge: no layer of {loaded.record.name} has tokens see one another")
-    chosen = [head for head in chosen if head[0] in patterns]
-    if set(named or ()) - set(patterns):
-        raise RequestError(
-            f"--layers {arguments.layers}: tokens of the text see one another in layers "
-            f"{','.join(map(str, sorted(patterns)))}"
-        )
-    if query < key and model.causal and not model.arrangement.encoder:
-        raise RequestError(
-            f"--edge {arguments.edge}: a causal model does not see {tokens[key]!r} at {key} from "
-            f"{tokens[query]!r} at {query}, which comes before it"
-        )
-    layers = sorted({layer for layer, _ in chosen})
-    only = None if arguments.heads is None else sorted({head for _, head in chosen})
-    try:
-        with cut(model, torch.tensor([query]), torch.tensor([key]), layers, only):
-            after = loaded(arguments.text)
-    except ValueError as error:
-        raise RequestError(f"--edge {arguments.edge}: {error}") from error
-    both = [logits.float().softmax(dim=0) for logits in (seen.answer, after)]
-    best = {int(at) for p in both for at in p.topk(min(SHOWN, len(p))).indices}
-    return {
-        "begins": loaded.dataset.answer_length is not None,
-        "tokens": tokens,
-        "query": query,
-        "key": key,
-        "layers": layers,
-        "heads": [
-            {"layer": layer, "head": head, "weight": float(patterns[layer][head, query, key])}
-            for layer, head in chosen
-        ],
-        "answers": [
-            {
-                "output": loaded.objective.outputs[at],
-                "before": float(both[0][at]),
-                "after": float(both[1][at]),
-            }
-            for at in sorted(best, key=lambda at: -float(both[0][at]))
-        ],
-    }
-
-
-def _ends(edge: str, tokens: Sequence[str]) -> tuple[int, int]:
-    """Find the query and the key; a token may itself have a colon."""
-    parts = edge.split(":")
-    for end in range(1, len(parts)):
-        query, key = (_place(":".join(part), tokens) for part in (parts[:end], parts[end:]))
-        if query is not None and key is not None:
-            return query, key
-    raise RequestError(
-        f"--edge {edge}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position below "
-        f"{len(tokens)}"
-    )
-
-
-def _place(given: str, tokens: Sequence[str]) -> int | None:
-    if given in tokens:
-        return len(tokens) - 1 - tokens[::-1].index(given)
-    return int(given) if given.isdecimal() and int(given) < len(tokens) else None
-
-
-def _show_edge(console: Console, found: dict[str, Any]) -> None:
-    tokens, (query, key) = found["tokens"], (found["query"], found["key"])
-    where = f"{visible(tokens[query])} at {query} -> {visible(tokens[key])} at {key}"
-    console.print(f"without {where}")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("answer begins" if found["begins"] else "answer")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
-    for row in found["answers"]:
-        table.add_row(repr(row["output"]), f"{row['before']:.4f}", f"{row['after']:.4f}")
-    console.print(table)
-    cuts = ", ".join(f"L{h['layer']}H{h['head']} {h['weight']:.2f}" for h in found["heads"])
-    console.print(f"cut, with the attention that was there: {cuts}")
 
 
 def _table(*numbers: str) -> Table:

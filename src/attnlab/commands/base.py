@@ -1,4 +1,4 @@
-"""What several commands share: which runs they are about."""
+"""What several commands share: which runs they are about, and what they are asked."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from attnlab.errors import RequestError
 from attnlab.runs.compare import Panel, compare
 from attnlab.runs.fair import ALLOWANCES
+from attnlab.runs.record import RecordError, find_runs
 from attnlab.runs.select import Selection, select
 
 if TYPE_CHECKING:
     from attnlab.trained import Trained
+
+HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks elsewhere"
 
 
 def add_selection(parser: ArgumentParser) -> None:
@@ -20,7 +23,7 @@ def add_selection(parser: ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="directories, prefixes or patterns of names"
     )
-    _add_runs_dir(parser)
+    add_runs_dir(parser)
     parser.add_argument(
         "--by", nargs="+", metavar="KEY", help="what makes a group; default: all but the seed"
     )
@@ -49,10 +52,15 @@ def compared(arguments: Namespace) -> tuple[Selection, list[Panel]]:
     return selection, panels
 
 
-def add_run(parser: ArgumentParser) -> None:
-    """Declare one run that is loaded."""
-    parser.add_argument("run", metavar="RUN", help="a run's directory, or the start of its name")
-    _add_runs_dir(parser)
+def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
+    """Declare one run that is loaded; without `required`, the command says what to do for none."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs=None if required else "?",
+        help="a run's directory, or the start of its name",
+    )
+    add_runs_dir(parser)
     parser.add_argument(
         "--config-dir", type=Path, metavar="DIR", help="where the parts of your own stand"
     )
@@ -63,12 +71,19 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
     # torch takes seconds to import, which comparing runs does not need.
     from attnlab.trained import load
 
-    return load(
-        arguments.run,
-        runs_dir=arguments.runs_dir,
-        config_dir=arguments.config_dir,
-        overrides=overrides,
-    )
+    try:
+        return load(
+            arguments.run,
+            runs_dir=arguments.runs_dir,
+            config_dir=arguments.config_dir,
+            overrides=overrides,
+        )
+    except RecordError as error:
+        directory = Path(arguments.runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
+        # Where there is no directory, the error says what makes one.
+        if not directory.is_dir() or find_runs(directory):
+            raise
+        raise RequestError(f"{error}; {HOW}") from error
 
 
 def require_file(output: Path, option: str = "--output") -> None:
@@ -81,7 +96,36 @@ def require_file(output: Path, option: str = "--output") -> None:
         raise RequestError(f"{option} {output}: {output.parent} cannot be written; name another")
 
 
-def _add_runs_dir(parser: ArgumentParser) -> None:
+def require_picture(
+    output: Path, endings: Sequence[str], form: str = "table", option: str = "--output"
+) -> None:
+    """Refuse a file of another kind, one beside `form` json on the screen, or one not writable."""
+    if output.suffix not in endings:
+        said = ", ".join(endings)
+        raise RequestError(f"{option} {output}: the name must end in one of {said}")
+    if form == "json":
+        raise RequestError(f"{option} writes a file and --format json prints; choose one")
+    require_file(output, option)
+
+
+def measured(arguments: Namespace, loaded: "Trained") -> tuple[str, str, dict[str, float]]:
+    """Evaluate a run: the split and the metric that are meant, and all metrics there."""
+    split = arguments.split or "validation"
+    whole, metric = loaded.evaluate(split), arguments.metric or loaded.dataset.headline
+    if metric not in whole:
+        raise RequestError(f"there is no metric {metric!r}; there are {', '.join(whole)}")
+    return split, metric, whole
+
+
+def place(given: str, tokens: Sequence[str]) -> int | None:
+    """Find a token in a text (the last, if it stands there twice), or its position."""
+    if given in tokens:
+        return len(tokens) - 1 - tokens[::-1].index(given)
+    return int(given) if given.isdecimal() and int(given) < len(tokens) else None
+
+
+def add_runs_dir(parser: ArgumentParser) -> None:
+    """Declare where runs are looked for."""
     parser.add_argument(
         "--runs-dir", type=Path, metavar="DIR", help="default: $ATTNLAB_RUNS, else runs"
     )

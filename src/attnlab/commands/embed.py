@@ -10,18 +10,19 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from attnlab.commands.base import add_run, require_file, trained
+from attnlab.commands.base import add_run, require_picture, trained
 from attnlab.errors import RequestError
-from attnlab.evidence.embeddings import Embeddings, principal
-from attnlab.figures.base import png, svg, visible
+from attnlab.evidence.embeddings import Embeddings, course, drift, principal, turnover
+from attnlab.figures.base import drawn, visible
 from attnlab.runs import write
+from attnlab.runs.vectors import recorded
 
 if TYPE_CHECKING:
     from attnlab.trained import Trained
@@ -31,7 +32,7 @@ SEQUENCES = 256
 """Validation sequences in which tokens are counted, to begin with the most frequent."""
 ROWS, NEAR, NEAR_ONE = 12, 3, 10
 """Tokens that are shown unless one is named; their neighbours, and those of one that is named."""
-PICTURES, TABLES = (".html", ".png", ".svg"), (".npz", ".csv", ".tsv")
+PICTURES, TABLES = (".html", ".pdf", ".png", ".svg"), (".npz", ".csv", ".tsv")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,6 +54,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"draw all on their first two principal components: {', '.join(PICTURES)}",
     )
     parser.add_argument(
+        "--course",
+        type=Path,
+        metavar="FILE",
+        help=f"draw how those that were recorded came there over training: {', '.join(PICTURES)}",
+    )
+    parser.add_argument(
         "--export", type=Path, metavar="FILE", help=f"write all down: {', '.join(TABLES)}"
     )
     parser.add_argument("--format", choices=("table", "json"), default="table")
@@ -60,21 +67,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print neighbours, or write what was asked for; the paths are the last lines."""
-    files = {"--project": (arguments.project, PICTURES), "--export": (arguments.export, TABLES)}
+    files = {
+        "--project": (arguments.project, PICTURES),
+        "--course": (arguments.course, PICTURES),
+        "--export": (arguments.export, TABLES),
+    }
     for option, (path, endings) in files.items():
         if path is not None:
-            if path.suffix not in endings:
-                said = ", ".join(endings)
-                raise RequestError(f"{option} {path}: the name must end in one of {said}")
-            require_file(path, option)
-            if arguments.format == "json":
-                raise RequestError(f"{option} writes a file and --format json prints; choose one")
+            require_picture(path, endings, arguments.format, option)
     if arguments.k is not None and arguments.k < 1:
         raise RequestError(f"-k {arguments.k} must be at least 1")
     loaded = trained(arguments)
     vectors = loaded.embeddings
     order = _by_frequency(loaded)
-    if arguments.neighbours is not None or not (arguments.project or arguments.export):
+    written = arguments.project or arguments.course or arguments.export
+    if arguments.neighbours is not None or not written:
         if arguments.neighbours is None:
             words, count = [vectors.tokens[at] for at in order[:ROWS]], arguments.k or NEAR
         else:
@@ -87,6 +94,9 @@ def run(arguments: Namespace) -> int:
     if arguments.project is not None:
         write.replace(arguments.project, _picture(loaded, order, arguments.project.suffix))
         print(arguments.project)
+    if arguments.course is not None:
+        write.replace(arguments.course, _course(loaded, order, arguments.course.suffix))
+        print(arguments.course)
     if arguments.export is not None:
         write.replace(arguments.export, _table(vectors, arguments.export.suffix))
         print(arguments.export)
@@ -162,7 +172,7 @@ def _cosine(value: float) -> str:
 
 def _picture(loaded: "Trained", order: Sequence[int], ending: str) -> bytes:
     # The figures take a while to load, and neighbours need none.
-    from attnlab.figures.embeddings import page, plane
+    from attnlab.figures.embeddings import plane
 
     vectors = loaded.embeddings
     try:
@@ -171,9 +181,50 @@ def _picture(loaded: "Trained", order: Sequence[int], ending: str) -> bytes:
         raise RequestError(f"--project: {error}") from error
     names = [_shown(vectors.tokens[at]) for at in order]
     figure = plane(names, places[order].numpy(), shares.tolist(), loaded.record.name)
+    return _drawn(figure, loaded.record.name, ending)
+
+
+def _course(loaded: "Trained", order: Sequence[int], ending: str) -> bytes:
+    """Draw the recorded vectors over their steps, the most frequent tokens named first."""
+    from attnlab.figures.embeddings import film, paths
+
+    steps, vectors = recorded(loaded.record)
+    if len(steps) < 2:
+        raise RequestError(
+            f"--course: {loaded.record.name} recorded the vectors of {len(steps)} steps, and a "
+            "course needs two; train with callbacks=default, whose `vectors` keeps them"
+        )
+    every = [torch.from_numpy(one) for one in vectors]
+    try:
+        places, (_, shares) = course(every), principal(every[-1])
+    except ValueError as error:
+        raise RequestError(f"--course: {error}") from error
+    first = [at for at in order if at < vectors.shape[1]]
+    names = [_shown(loaded.embeddings.tokens[at]) for at in first]
+    draw = film if ending == ".html" else paths
+    title = loaded.record.name
+    chart = draw(names, steps.tolist(), places[:, first].numpy(), shares.tolist(), title)
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(f"{len(first)} tokens over {len(steps)} recorded steps")
+    table = Table(box=None, pad_edge=False)
+    for name in ("step", "drift", "turnover"):
+        table.add_column(name, justify="right")
+    count = min(NEAR_ONE, vectors.shape[1] - 1)
+    for step, one in zip(steps.tolist(), every, strict=True):
+        moved, lost = drift(one, every[-1]), turnover(one, every[-1], count)
+        table.add_row(str(step), f"{moved:.2f}", f"{lost:.2f}")
+    console.print(table)
+    console.print("drift: 1 - cosine to the last step, once turned to it; turnover: share of the")
+    console.print(f"{count} nearest tokens that are others at the last step")
+    return _drawn(chart, title, ending)
+
+
+def _drawn(figure: Any, title: str, ending: str) -> bytes:
+    from attnlab.figures.embeddings import page
+
     if ending == ".html":
-        return page(figure, loaded.record.name).encode()
-    return png(figure) if ending == ".png" else svg(figure).encode()
+        return page(figure, title).encode()
+    return drawn(figure, ending)
 
 
 def _table(vectors: Embeddings, ending: str) -> bytes:

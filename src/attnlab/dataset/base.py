@@ -153,6 +153,18 @@ class Dataset(ABC):
             probes[f"validation-{index}"] = Batch(inputs, targets, at)
         return probes
 
+    def twins(self) -> tuple[Split, Split]:
+        """Give pairs of test sequences that differ in one word, and in the answer."""
+        raise ValueError(
+            f"{type(self).__name__} has no twins: pairs of sequences that differ in one word and "
+            "in the answer; `pronoun` has them"
+        )
+
+    def require_twins(self) -> None:
+        """Raise ValueError for data without twins."""
+        if type(self).twins is Dataset.twins:
+            self.twins()
+
     def show(self, split: str = "train", index: int = 0) -> str:
         """One example, so that a reader can check it by eye: tokens, then what is asked where."""
         batch = self.splits[split][index]

@@ -1,12 +1,13 @@
 """Looking at a model without moving anything that its training depends on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
-from attnlab.split import Batch
+from attnlab.split import Batch, Split
 
 
 @contextmanager
@@ -29,3 +30,14 @@ def device_of(model: nn.Module) -> torch.device:
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Put a batch where a model is."""
     return Batch._make(part if part is None else part.to(device) for part in batch)
+
+
+def numbered(batches: Split | Iterable[Batch], size: int, most: int | None) -> Iterator[Batch]:
+    """Give batches; the first `most` of a split, with the numbers that an objective draws by."""
+    if not isinstance(batches, Split):
+        yield from batches
+        return
+    most = len(batches) if most is None else min(most, len(batches))
+    for start in range(0, most, size):
+        index = np.arange(start, min(start + size, most))
+        yield batches.batch(index)._replace(key=torch.from_numpy(index))

@@ -7,6 +7,7 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnlab.evidence.rows import between_heads
 from attnlab.mixer.base import Heads
 
 
@@ -49,6 +50,39 @@ def rollout(
     if not layers:
         raise ValueError("no patterns were given; a rollout needs those of at least one layer")
     return torch.stack(layers, dim=1)
+
+
+def redundancy(
+    patterns: Sequence[Float[Tensor, "batch _ seq seq"]],
+    counted: Bool[Tensor, "batch seq"] | None = None,
+) -> Float[Tensor, "head other"]:
+    """Give the Jensen-Shannon divergence (nats) of every two heads of all layers, 0 to log 2.
+
+    Heads stand from the lowest layer up. A number is the mean over the queries that are counted
+    (None: all) of all sequences (Clark et al. 2019, sec. 6). Small ones are heads that do the same
+    where they look, which need not be what they pass on. Raises ValueError for no layers, or where
+    no query counts.
+    """
+    if not patterns:
+        raise ValueError("no patterns were given; heads of at least one layer can be compared")
+    batch, _, seq, _ = patterns[0].shape
+    if counted is None:
+        counted = torch.ones(batch, seq, dtype=torch.bool, device=patterns[0].device)
+    if not counted.any():
+        raise ValueError("no query is counted; a mean needs at least one")
+
+    def mean(apart: Float[Tensor, "batch head other query"]) -> Float[Tensor, "head other"]:
+        chosen = apart.where(rearrange(counted, "b q -> b 1 1 q"), 0).double()
+        return (reduce(chosen, "b h other q -> h other", "sum") / counted.sum()).float()
+
+    blocks: dict[tuple[int, int], Tensor] = {}
+    for at, pattern in enumerate(patterns):
+        blocks[at, at] = mean(between_heads(pattern))
+        for below, other in enumerate(patterns[:at]):
+            blocks[at, below] = mean(between_heads(pattern, other))
+            blocks[below, at] = rearrange(blocks[at, below], "head other -> other head")
+    layers = range(len(patterns))
+    return torch.cat([torch.cat([blocks[at, by] for by in layers], dim=1) for at in layers])
 
 
 def copying(

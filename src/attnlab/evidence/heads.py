@@ -1,10 +1,9 @@
 """The heads of a model over many sequences, each layer's patterns forgotten once they are read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-import numpy as np
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from attnlab.attend import Attend
 from attnlab.dataset.base import Dataset
-from attnlab.evidence.base import device_of, moved, undisturbed
+from attnlab.evidence.axes import axes, tokens_of, valid_of
+from attnlab.evidence.base import device_of, moved, numbered, undisturbed
 from attnlab.evidence.circuits import effective_rank, gram
-from attnlab.evidence.intervene import attention_layers
+from attnlab.evidence.intervene import attention_layers, named
 from attnlab.evidence.rows import Rows, between_heads, measure
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
@@ -23,8 +23,6 @@ from attnlab.tap import edit
 
 SCORES = ("previous", "duplicate_token", "induction", "prefix_matching", "sink")
 """What heads are named by."""
-QUERIES = 64
-"""Rows of a pattern that are read at once."""
 
 
 def heads(
@@ -55,7 +53,7 @@ def heads(
         scores = [
             (float(score), layer, head)
             for layer, path in enumerate(layers)
-            for head, score in enumerate(statistics[f"{path}.pattern"].get(name, ()))
+            for head, score in enumerate(statistics[path].get(name, ()))
             if not score.isnan()
         ]
         if scores:
@@ -89,9 +87,9 @@ class Tally:
             apart = reduce(apart.double(), "b h other q -> h other", "sum")
             self._add("between", apart, rows.counted.sum())
 
-    def add_rank(self, rows: Rows) -> None:
-        """Count whole patterns for `effective_rank`, a mean over sequences."""
-        ranks = effective_rank(gram(rows.pattern, rows.counted))
+    def add_rank(self, products: Float[Tensor, "batch head key other"]) -> None:
+        """Count the `gram` of whole patterns for `effective_rank`, a mean over sequences."""
+        ranks = effective_rank(products)
         number = torch.tensor(len(ranks), device=ranks.device)
         self._add("effective_rank", reduce(ranks.double(), "b h -> h", "sum"), number)
 
@@ -128,85 +126,74 @@ def head_statistics(
     *,
     batch_size: int = 64,
     num_examples: int | None = None,
-    queries: int = QUERIES,
-    names: str = "*.pattern",
+    layers: Sequence[int] | None = None,
     pairs: bool = True,
     rank: bool = False,
     precision: Callable[[], AbstractContextManager] = nullcontext,
 ) -> dict[str, dict[str, Float[Tensor, " head"]]]:
-    """Summarise each head over a split, or over batches of a dataset: {tap: {measure: (head,)}}.
+    """Summarise each head over a split, or over batches of a dataset: {layer: {measure: (head,)}}.
 
-    Taps stand in the order in which a pass comes to them. Means are over queries that are no
-    padding, so `batch_size` does not move them. No two layers' patterns are held at once, and what
-    is made of one is made of `queries` rows at a time. `num_examples` takes so many of a split, its
-    first ones. `rank` adds the effective rank, whose cost grows with the third power of the length.
-    Training is bit-equal with and without it. Raises LookupError for a model without such taps,
-    ValueError for no batches, RuntimeError if nothing was heard.
+    All layers, or those of these numbers, by their paths (`attention_layers`), in the order in
+    which a pass comes to them. Means are over queries that are no padding, so `batch_size` does not
+    move them. A pattern is read a few queries at a time and never held whole. `num_examples` takes
+    so many of a split, its first ones. `pairs` compares each two heads of a layer; `rank` adds the
+    effective rank, which holds a square for each head and whose cost grows with the third power of
+    the length. Training is bit-equal with and without it. Raises LookupError for a model without
+    such layers, ValueError for no batches, RuntimeError if nothing was heard.
     """
+    there = attention_layers(model)
+    chosen = named(model, range(len(there)) if layers is None else layers, "rows")
     tallies: dict[str, Tally] = {}
     seen = 0
     with undisturbed(model), torch.no_grad(), precision():
-        for batch in _numbered(batches, batch_size, num_examples):
+        for batch in numbered(batches, batch_size, num_examples):
             asked = moved(objective.ask(batch), device_of(model))
             seen += 1
+            read: dict[str, int] = {}
+            grams: dict[str, Tensor] = {}
 
-            def hear(name: str, pattern: Tensor, asked: Batch = asked) -> None:
-                rows = rows_of(model, name, pattern, asked)
-                tally = tallies.setdefault(name, Tally(pairs=pairs))
-                for part in rows.parts(queries):
-                    tally.add(part)
+            def hear(
+                tap: str,
+                pattern: Tensor,
+                asked: Batch = asked,
+                read: dict[str, int] = read,
+                grams: dict[str, Tensor] = grams,
+            ) -> None:
+                if tap not in chosen:
+                    return
+                name, start = there[chosen[tap]], read.get(tap, 0)
+                read[tap] = start + pattern.shape[2]
+                rows = rows_of(model, name, pattern, asked, start)
+                tallies.setdefault(name, Tally(pairs=pairs)).add(rows)
                 if rank:
-                    tally.add_rank(rows)
+                    grams[name] = grams.get(name, 0) + gram(rows.pattern, rows.counted)
 
-            with edit(model, names, hear):
+            with edit(model, "*.rows", hear):
                 model(*asked.given)
+            for name, products in grams.items():
+                tallies[name].add_rank(products)
     if not seen:
         raise ValueError("no batches were given, so there is nothing to summarise")
     if not tallies:
-        raise RuntimeError(f"the taps {names!r} heard nothing; give the eager model")
+        raise RuntimeError("the attention layers passed nothing on; give the eager model")
     return {name: tally.means() for name, tally in tallies.items()}
 
 
 def rows_of(
-    model: Model, name: str, pattern: Float[Tensor, "batch head query key"], asked: Batch
+    model: Model,
+    layer: str,
+    pattern: Float[Tensor, "batch head query key"],
+    asked: Batch,
+    start: int = 0,
 ) -> Rows:
-    """Say of a pattern that a tap let through which tokens its queries and keys are.
-
-    An encoder's are the inputs and a decoder's the prefix; what stands between reads the one with
-    the other, or with what a bottleneck made of it.
-    """
-    attend = model.get_submodule(name.removesuffix(".pattern"))
+    """Say of a layer's pattern which tokens its queries and keys are; the first is at `start`."""
+    attend, place = model.get_submodule(layer), axes(model, layer)
+    end = start + pattern.shape[2]
+    counted = valid_of(place.queries, asked, end)[:, start:end]
+    valid = valid_of(place.keys, asked, pattern.shape[3])
+    if place.across:
+        return Rows(pattern, counted, valid)
+    tokens = tokens_of(place.keys, asked)
+    at = torch.arange(start, end, device=pattern.device)
     causal, window = (attend.causal, attend.window) if isinstance(attend, Attend) else (False, None)
-    encoder, parts = model.arrangement.encoder, name.split(".")
-    inside = not encoder or parts[0] == "encoder"
-    answering = (asked.inputs, asked.valid) if inside else (asked.prefix, asked.prefix_valid)
-    assert answering[0] is not None
-    across = encoder and ("cross" in parts or parts[0] == "attention")
-    if not across:
-        tokens, valid = answering[0], _all(answering[1], answering[0])
-        at = torch.arange(tokens.shape[1], device=tokens.device)
-        return Rows(pattern, valid, valid, at, tokens, causal, window)
-    latents = model.arrangement.latents is not None
-    latent = pattern.new_ones(len(pattern), 1, dtype=torch.bool)
-    if parts[0] == "bottleneck":
-        queries = latent.expand(-1, pattern.shape[2])
-    else:
-        queries = _all(answering[1], answering[0])
-    if latents and parts[0] != "bottleneck":
-        return Rows(pattern, queries, latent.expand(-1, pattern.shape[3]))
-    return Rows(pattern, queries, _all(asked.valid, asked.inputs))
-
-
-def _all(valid: Tensor | None, tokens: Tensor) -> Tensor:
-    return torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
-
-
-def _numbered(batches: Split | Iterable[Batch], size: int, most: int | None) -> Iterator[Batch]:
-    """Give batches; those of a split with the numbers that an objective draws its noise by."""
-    if not isinstance(batches, Split):
-        yield from batches
-        return
-    most = len(batches) if most is None else min(most, len(batches))
-    for start in range(0, most, size):
-        index = np.arange(start, min(start + size, most))
-        yield batches.batch(index)._replace(key=torch.from_numpy(index))
+    return Rows(pattern, counted, valid, at, tokens, causal, window)

@@ -7,6 +7,7 @@ order = sorted(found.heads, key=found.heads.__getitem__)             # least imp
 pruning(run.model, order, lambda: run.evaluate("test")["accuracy"])  # the whole, then after each
 """
 
+import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 
 from attnlab.evidence.base import undisturbed
@@ -107,6 +109,25 @@ def pruning(
     return measured
 
 
+def alone(
+    model: Model,
+    candidates: Collection[Head],
+    loss: Callable[[], float],
+    means: Means | None = None,
+) -> dict[Head, float]:
+    """Measure the loss without each head by itself."""
+    losses = {}
+    for head in candidates:
+        with prune(model, [head], means):
+            losses[head] = loss()
+    return losses
+
+
+def shuffled(candidates: Collection[Head], seed: int) -> list[Head]:
+    """Order heads by chance, the same for the same seed: what any other order is held against."""
+    return random.Random(seed).sample(list(candidates), len(candidates))
+
+
 def greedy(
     model: Model,
     candidates: Collection[Head],
@@ -129,7 +150,7 @@ def greedy(
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Say how alike two orders are, from -1 to 1 (Spearman 1904); None if one has no order."""
-    ranks = torch.stack([_ranks(one), _ranks(other)])
+    ranks = torch.from_numpy(rankdata([one, other], axis=1))
     ranks = ranks - ranks.mean(dim=1, keepdim=True)
     norms = ranks.norm(dim=1)
     return None if (norms == 0).any() else float(ranks[0] @ ranks[1] / norms.prod())
@@ -162,10 +183,3 @@ def _derived(
         gradients = torch.autograd.grad(loss, [gates[name] for name in names])
     found = {name: g.double() for name, g in zip(names, gradients, strict=True)}
     return float(loss.detach()), found
-
-
-def _ranks(values: Sequence[float]) -> Float[Tensor, " value"]:
-    """Rank values from 1; those that are equal share the mean of their ranks."""
-    column = torch.tensor(values, dtype=torch.float64)
-    below, same = (compare(column[:, None], column) for compare in (torch.gt, torch.eq))
-    return below.sum(dim=1) + (same.sum(dim=1) + 1.0) / 2

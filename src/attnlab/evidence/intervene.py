@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attnlab.evidence.axes import axes, valid_of
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
@@ -122,7 +123,7 @@ def mean_patterns(
             with precision(), record(model, "*.pattern") as patterns:
                 model(*batch.given)
             for name, pattern in patterns.items():
-                valid = _queries(name, batch, pattern)
+                valid = valid_of(axes(model, name).queries, batch, pattern.shape[2])
                 weighed = pattern.float() * rearrange(valid, "b q -> b 1 q 1")
                 if name in sums and sums[name].shape != pattern.shape[1:]:
                     raise ValueError(
@@ -238,13 +239,3 @@ def _visible(
         )
     seen = mean[:, :queries, :keys].masked_fill(hidden, 0)
     return seen / seen.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(seen.dtype).tiny)
-
-
-def _queries(name: str, asked: Batch, pattern: Tensor) -> Bool[Tensor, "batch query"]:
-    """Say which queries of a layer are no padding."""
-    everywhere = pattern.new_ones(len(pattern), pattern.shape[2], dtype=torch.bool)
-    if name.startswith("bottleneck."):
-        return everywhere
-    reads = asked.prefix is None or name.startswith("encoder.")
-    valid = asked.valid if reads else asked.prefix_valid
-    return everywhere if valid is None else valid

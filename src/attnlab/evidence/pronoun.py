@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from attnlab.dataset.pronoun import Pronoun, noun_places
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.evidence.influence import influence
 from attnlab.evidence.intervene import attention_layers, cut
+from attnlab.evidence.twins import Looks, Places, looks, pointer, twin_flip
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.classification import Classification
@@ -51,45 +52,31 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
             if at_end and not objective.causal:
                 continue
             masses = _masses(model, objective, validation, at_end)
-            best = int((masses.right > masses.wrong).double().mean(dim=0).argmax())
+            best = int(pointer(*masses.looks).argmax())
             test_masses = _masses(model, objective, test, at_end)
             layer, head = masses.heads[best]
             measured = {
                 "layer": layer,
                 "head": head,
-                "right": _mean(test_masses.right[:, best]),
-                "wrong": _mean(test_masses.wrong[:, best]),
-                "pointer": _mean(test_masses.points_right(best)),
+                "right": _mean(test_masses.looks.right[:, best]),
+                "wrong": _mean(test_masses.looks.wrong[:, best]),
+                "pointer": pointer(*test_masses.looks)[best],
                 "cut_right": _mean(_answers(model, objective, test, at_end, cut_right=True)),
                 "cut_wrong": _mean(_answers(model, objective, test, at_end, cut_right=False)),
             }
             if len(sides[0]):
-                looks = [_masses(model, objective, side, at_end) for side in sides]
-                pointed = [look.points_right(best) for look in looks]
-                measured["flip"] = _mean(pointed[0] & pointed[1])
+                pair = [_masses(model, objective, side, at_end).looks for side in sides]
+                measured["flip"] = twin_flip(*pair)[best]
             found |= {f"{prefix}{name}": float(value) for name, value in measured.items()}
     return found
-
-
-class Places(NamedTuple):
-    """Where the words that matter stand in each sentence."""
-
-    query: Int[Tensor, " batch"]
-    right: Int[Tensor, " batch"]
-    wrong: Int[Tensor, " batch"]
 
 
 class Masses(NamedTuple):
     """The attention that the query pays to the two nouns, by head, layers in a row."""
 
-    right: Float[Tensor, "sentence head"]
-    wrong: Float[Tensor, "sentence head"]
+    looks: Looks
     heads: list[tuple[int, int]]
     """(layer, head) of each column."""
-
-    def points_right(self, head: int) -> Bool[Tensor, " sentence"]:
-        """Whether a head pays more to the right noun."""
-        return self.right[:, head] > self.wrong[:, head]
 
 
 def _batches(model: Model, objective: Objective, split: Split) -> Iterator[tuple[Batch, Batch]]:
@@ -114,15 +101,10 @@ def _masses(model: Model, objective: Objective, split: Split, at_end: bool) -> M
         places = _places(batch, at_end)
         with record(model, "*.pattern") as heard:
             model(*asked.given)
-        row = torch.arange(len(batch.inputs), device=batch.inputs.device)
-        both = [
-            torch.cat([p[row, :, places.query, noun].float() for p in heard.values()], dim=1)
-            for noun in (places.right, places.wrong)
-        ]
-        parts.append(torch.stack(both).cpu())
+        by_layer = [torch.stack(looks(p, places)) for p in heard.values()]
+        parts.append(torch.cat(by_layer, dim=-1).cpu())
         heads = [(i, h) for i, p in enumerate(heard.values()) for h in range(p.shape[1])]
-    right, wrong = torch.cat(parts, dim=1)
-    return Masses(right, wrong, heads)
+    return Masses(Looks(*torch.cat(parts, dim=1)), heads)
 
 
 @torch.no_grad()

@@ -240,7 +240,8 @@ def between_heads(
     if other is not None:
         rows = [jensen_shannon(pattern[:, head, None], other) for head in range(num_heads)]
         return torch.stack(rows, dim=1)
-    apart = torch.zeros(*pattern.shape[:2], *pattern.shape[1:3], device=pattern.device)
+    shape = (*pattern.shape[:2], *pattern.shape[1:3])
+    apart = torch.zeros(shape, dtype=torch.float32, device=pattern.device)
     for head in range(1, num_heads):
         below = jensen_shannon(pattern[:, head, None], pattern[:, :head])
         apart[:, head, :head] = apart[:, :head, head] = below

@@ -24,7 +24,8 @@ class ExpertChoice(FFN):
     to expansion x d_model, for each expert; there are no biases.
 
     The taps `load` (share of choices per expert) and `drops` (share of tokens that no expert took)
-    leave padding apart; `probability` is the router's own.
+    leave padding apart; `probability` is the router's own, and `chosen` says which experts took a
+    token.
     """
 
     competes = True
@@ -57,7 +58,8 @@ class ExpertChoice(FFN):
         self.expand = _weights(num_experts, d_model, d_ffn)
         self.contract = _weights(num_experts, d_ffn, d_model)
         self.dropout = nn.Dropout(dropout)
-        self.probability, self.load, self.drops = Tap(), Gauge(), Gauge()
+        self.probability, self.chosen = Tap(), Tap()
+        self.load, self.drops = Gauge(), Gauge()
 
     @property
     def idle_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -80,6 +82,9 @@ class ExpertChoice(FFN):
         room = (reduce(valid, "b s -> b 1", "sum").double() * share).ceil()
         taken = torch.arange(weight.shape[1], device=x.device) < room
         weight = weight * rearrange(taken, "b c -> b c 1")
+        if self.chosen.heard:
+            took = rearrange(taken, "b c -> b c 1").expand_as(at)
+            self.chosen(torch.zeros_like(wanted, dtype=torch.bool).scatter(1, at, took))
 
         first = rearrange(seq * torch.arange(batch, device=x.device), "b -> b 1 1")
         at = rearrange(at + first, "b c e -> (e b c)")

@@ -69,13 +69,27 @@ def png(chart: Any, scale: int | float = 2) -> bytes:
     return _small(file)
 
 
+def pdf(chart: Any) -> bytes:
+    """Draw a themed chart on white as one page of its own size, whose text can be searched."""
+    file = io.BytesIO()
+    chart.properties(background="white").save(file, format="pdf")
+    return file.getvalue()
+
+
+def drawn(chart: Any, ending: str) -> bytes:
+    """Draw a themed chart as the content of a file: ".svg", ".png" or ".pdf"."""
+    return svg(chart).encode() if ending == ".svg" else {".png": png, ".pdf": pdf}[ending](chart)
+
+
 def _small(file: io.BytesIO) -> bytes:
     """Write a drawing with a palette, at a fraction of its size."""
     small = io.BytesIO()
     with Image.open(file) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-            small, "png", optimize=True
+        # A palette by frequency (median cut) moves the colours of cells that are rare.
+        few = image.convert("RGB").quantize(
+            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
+        few.save(small, "png", optimize=True)
     return small.getvalue()
 
 

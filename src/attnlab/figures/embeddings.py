@@ -1,11 +1,12 @@
-"""The vectors of a vocabulary in two dimensions."""
+"""The vectors of a vocabulary in two dimensions, at one step or over training."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float
 
 from attnlab.figures.base import VARIANTS, themed
@@ -36,10 +37,7 @@ def plane(
     Both axes have one scale, so that distances can be compared. Names stand where they hide neither
     a point nor a name, those of earlier tokens first; a page names what is pointed at.
     """
-    low, high = places.min(axis=0), places.max(axis=0)
-    unit = float(((high - low) / (FRAME - 2 * MARGIN)).max()) or 1.0
-    down = np.array([unit, -unit])
-    corner = (low + high - FRAME * down) / 2
+    corner, down = _frame(places)
     names = dict(_names(tokens, (places - corner) / down))
     data = [
         {"token": token, "x": x, "y": y}
@@ -48,37 +46,102 @@ def plane(
     for at, (align, anchor) in names.items():
         x, y = (corner + anchor * down).round(6).tolist()
         data[at] |= {"align": align, "name_x": x, "name_y": y}
-    frame = np.sort([corner, corner + FRAME * down], axis=0)
-
-    def axis(channel: type, field: str, which: int) -> Any:
-        said = f"{('first', 'second')[which]} component ({shares[which]:.0%} of the variance)"
-        scale = alt.Scale(domain=frame[:, which].tolist(), nice=False, zero=False)
-        return channel(f"{field}:Q", title=said, scale=scale, axis=alt.Axis(tickCount=6))
-
+    x, y = _axes(corner, down, shares)
     base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(tooltip=["token:N"])
-    points = base.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(
-        axis(alt.X, "x", 0), axis(alt.Y, "y", 1)
+    points = base.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(x("x"), y("y"))
+    return _finished(
+        alt.layer(points, *_texts(base, x, y)),
+        title,
+        f"{len(tokens)} token vectors on their first two principal components",
+        _left_out(names, tokens),
     )
-    texts = [
-        base.transform_filter(f"datum.align === '{align}'")
-        .mark_text(align=align, baseline="middle", fontSize=LETTERS)
-        .encode(axis(alt.X, "name_x", 0), axis(alt.Y, "name_y", 1), text="token:N")
-        for align in ("left", "right", "center")
-    ]
-    left_out = f"{len(names)} of {len(tokens)} tokens have room for their name"
-    width, height = FRAME.tolist()
-    return themed(
-        alt.layer(points, *texts).properties(
-            width=width,
-            height=height,
-            title=alt.TitleParams(
-                title,
-                subtitle=left_out if len(names) < len(tokens) else "",
-                fontSize=13,
-                offset=10,
+
+
+def paths(
+    tokens: Sequence[str],
+    steps: Sequence[int],
+    places: Float[np.ndarray, "step token 2"],
+    shares: Sequence[float],
+    title: str,
+) -> Any:
+    """Draw the way of each token over training, darker with time, from a ring to a point.
+
+    `shares` is what each axis shows of the variance at the last step. Names are those of `plane`,
+    at the points. Raises ValueError where steps and places differ in number.
+    """
+    corner, down = _frame(places)
+    data, names = _moving(tokens, steps, places, corner, down)
+    x, y = _axes(corner, down, shares, "of the variance at the last step")
+    final = f"datum.at === {len(steps) - 1}"
+    base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(
+        tooltip=["token:N", "step:Q"]
+    )
+    # A line of one opacity for each stretch: a path itself has only one.
+    stretches = (
+        base.transform_filter("isValid(datum.next_x)")
+        .mark_rule(strokeWidth=1.2, strokeCap="round", color=VARIANTS[0])
+        .encode(
+            *(x("x"), y("y"), alt.X2("next_x:Q"), alt.Y2("next_y:Q")),
+            opacity=alt.Opacity(
+                "at:Q",
+                scale=alt.Scale(domain=[0, max(1, len(steps) - 1)], range=[0.12, 0.7]),
+                legend=None,
             ),
-            description=f"{len(tokens)} token vectors on their first two principal components",
         )
+    )
+    starts = (
+        base.transform_filter(f"datum.at === 0 && !({final})")
+        .mark_point(size=14, strokeWidth=1, opacity=0.4, color=VARIANTS[0])
+        .encode(x("x"), y("y"))
+    )
+    ends = (
+        base.transform_filter(final)
+        .mark_circle(size=24, opacity=0.9, color=VARIANTS[0])
+        .encode(x("x"), y("y"))
+    )
+    return _finished(
+        alt.layer(stretches, starts, ends, *_texts(base.transform_filter(final), x, y)),
+        title,
+        f"{len(tokens)} token vectors over training, on two principal components of the last step",
+        f"from step {steps[0]} (rings) to step {steps[-1]} (points)",
+        _left_out(names, tokens),
+    )
+
+
+def film(
+    tokens: Sequence[str],
+    steps: Sequence[int],
+    places: Float[np.ndarray, "step token 2"],
+    shares: Sequence[float],
+    title: str,
+) -> Any:
+    """Draw each token as a point that a slider moves through training, for `page`.
+
+    The slider counts recorded steps, however far apart they are; the step itself stands above. It
+    begins at the last one, on which names are placed. Raises ValueError as `paths` does.
+    """
+    corner, down = _frame(places)
+    data, names = _moving(tokens, steps, places, corner, down)
+    x, y = _axes(corner, down, shares, "of the variance at the last step")
+    last = len(steps) - 1
+    slider = alt.binding_range(min=0, max=last, step=1, name="recorded step ")
+    at = alt.param(name="at", value=last, bind=slider)
+    base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(tooltip=["token:N"])
+    moving = base.transform_filter("datum.at === at")
+    points = moving.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(
+        x("x"), y("y"), key="token:N"
+    )
+    shown = (
+        alt.Chart(alt.InlineData(values=[{"at": n, "step": f"step {s}"} for n, s in _count(steps)]))
+        .transform_filter("datum.at === at")
+        .mark_text(align="right", baseline="top", fontSize=13, fontWeight=600)
+        .encode(x=alt.value(FRAME[0] - 4), y=alt.value(4), text="step:N")
+    )
+    return _finished(
+        alt.layer(points, *_texts(moving, x, y), shown).add_params(at),
+        title,
+        f"{len(tokens)} token vectors over training, on two principal components of the last step",
+        _left_out(names, tokens),
     )
 
 
@@ -92,6 +155,91 @@ def page(figure: Any, title: str) -> str:
         library=javascript_bundle(),  # pyright: ignore[reportCallIssue]
         # No token may end the script that it stands in.
         figure=json.dumps(figure.to_dict()).replace("<", "\\u003c"),
+    )
+
+
+def _frame(
+    places: Float[np.ndarray, "*step token 2"],
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+    """Give the place of the upper left corner, and what a pixel to the right and down is."""
+    flat = rearrange(places, "... xy -> (...) xy")
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    unit = float(((high - low) / (FRAME - 2 * MARGIN)).max()) or 1.0
+    down = np.array([unit, -unit])
+    return (low + high - FRAME * down) / 2, down
+
+
+def _axes(
+    corner: Float[np.ndarray, "2"],
+    down: Float[np.ndarray, "2"],
+    shares: Sequence[float],
+    whole: str = "of the variance",
+) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+    """Give what encodes a field to the right, and one upwards."""
+    frame = np.sort([corner, corner + FRAME * down], axis=0)
+
+    def axis(channel: type, which: int) -> Callable[[str], Any]:
+        said = f"{('first', 'second')[which]} component ({shares[which]:.0%} {whole})"
+        scale = alt.Scale(domain=frame[:, which].tolist(), nice=False, zero=False)
+        return lambda field: channel(
+            f"{field}:Q", title=said, scale=scale, axis=alt.Axis(tickCount=6)
+        )
+
+    return axis(alt.X, 0), axis(alt.Y, 1)
+
+
+def _moving(
+    tokens: Sequence[str],
+    steps: Sequence[int],
+    places: Float[np.ndarray, "step token 2"],
+    corner: Float[np.ndarray, "2"],
+    down: Float[np.ndarray, "2"],
+) -> tuple[list[dict[str, Any]], Mapping[int, Any]]:
+    """Write a row for each token at each step, and say which have a name."""
+    if len(steps) != len(places) or not len(steps):
+        raise ValueError(f"{len(places)} places over training need as many steps, at least one")
+    names = dict(_names(tokens, (places[-1] - corner) / down))
+    data = []
+    for at, step in _count(steps):
+        for number, token in enumerate(tokens):
+            x, y = places[at, number].round(6).tolist()
+            row = {"token": token, "step": step, "at": at, "x": x, "y": y}
+            if at + 1 < len(steps):
+                row["next_x"], row["next_y"] = places[at + 1, number].round(6).tolist()
+            if number in names:
+                align, anchor = names[number]
+                beside = corner + anchor * down - places[-1, number]
+                name_x, name_y = (places[at, number] + beside).round(6).tolist()
+                row |= {"align": align, "name_x": name_x, "name_y": name_y}
+            data.append(row)
+    return data, names
+
+
+def _count(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return enumerate(map(int, steps))
+
+
+def _texts(base: Any, x: Callable[[str], Any], y: Callable[[str], Any]) -> list[Any]:
+    return [
+        base.transform_filter(f"datum.align === '{align}'")
+        .mark_text(align=align, baseline="middle", fontSize=LETTERS)
+        .encode(x("name_x"), y("name_y"), text="token:N")
+        for align in ("left", "right", "center")
+    ]
+
+
+def _left_out(names: Mapping[int, Any], tokens: Sequence[str]) -> str:
+    if len(names) == len(tokens):
+        return ""
+    return f"{len(names)} of {len(tokens)} tokens have room for their name"
+
+
+def _finished(chart: Any, title: str, description: str, *below: str) -> Any:
+    width, height = FRAME.tolist()
+    subtitle = "; ".join(filter(None, below))
+    heading = alt.TitleParams(title, subtitle=subtitle, fontSize=13, offset=10)
+    return themed(
+        chart.properties(width=width, height=height, title=heading, description=description)
     )
 
 

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 SIDE = 96
-"""Pixels that the shorter side of a map has at least."""
+"""Pixels that the shorter side of a map has at least, unless the longer one had too many."""
+LONGEST = 384
+"""Pixels that the longer side is enlarged to at most."""
 LINE = 2
 """Pixels between two maps."""
 GREY = 64
@@ -41,5 +43,5 @@ def _enlarged(weights: Float[np.ndarray, "query key"]) -> UInt8[np.ndarray, "hei
             f"attention weights lie in [0, 1]; these from {weights.min()} to {weights.max()}"
         )
     pixels = np.rint(np.multiply(weights, 255, dtype=np.float64)).astype(np.uint8)
-    times = max(1, -(-SIDE // min(pixels.shape)))
+    times = max(1, min(-(-SIDE // min(pixels.shape)), LONGEST // max(pixels.shape)))
     return pixels.repeat(times, axis=0).repeat(times, axis=1)

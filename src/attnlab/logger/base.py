@@ -1,7 +1,7 @@
 """A mirror of a run in somebody else's format. The run record stays the truth."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,14 @@ class Logger(ABC):
     @abstractmethod
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         """Take a grey picture, from 0 (black) to 255."""
+
+    @abstractmethod
+    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+        """Take a page that needs no network; it is made where it is asked for."""
+
+    @abstractmethod
+    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+        """Take the tables of patterns and heads by the names of their files, once, near the end."""
 
     @abstractmethod
     def end(self, status: str) -> None:

@@ -1,6 +1,6 @@
 """A mirror in one CSV file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ class CSV(Logger):
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         """Do nothing: a table has no place for it."""
+
+    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+        """Do nothing: a table has no place for it."""
+
+    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+        """Do nothing: they lie beside it."""
 
     def end(self, status: str) -> None:
         self._logger.finalize(status)

@@ -1,6 +1,6 @@
 """A mirror that TensorBoard shows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ class TensorBoard(Logger):
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         self._writer.add_image(name, pixels, step, dataformats="HW")
+
+    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+        """Do nothing: TensorBoard shows no page of others."""
+
+    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+        """Do nothing: they lie beside its own."""
 
     def end(self, status: str) -> None:
         self._writer.close()

@@ -1,6 +1,6 @@
 """A mirror in Weights & Biases."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ from attnlab.logger.base import Logger, require
 class Wandb(Logger):
     """Writes a run below wandb/; offline, `wandb sync DIRECTORY` uploads it whenever you like.
 
-    Only `mode=online` needs an account and a network. A null `entity` is the account's own.
+    Only `mode=online` needs an account and a network. A null `entity` is the account's own. Where
+    `artifact`, the tables of patterns and heads go up too, from where they lie.
     """
 
     def __init__(
@@ -22,9 +23,10 @@ class Wandb(Logger):
         project: str = "attnlab",
         mode: Literal["offline", "online"] = "offline",
         entity: str | None = None,
+        artifact: bool = True,
     ) -> None:
         require("wandb", "wandb")
-        self.project, self.entity = project, entity
+        self.project, self.entity, self.artifact = project, entity, artifact
         self.mode: Literal["offline", "online"] = mode
         self._step = 0
 
@@ -69,6 +71,24 @@ class Wandb(Logger):
 
         # Of a float map in [0, 1] it would keep an all-black picture.
         self._log(step, {name: wandb.Image(pixels)})
+
+    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+        import wandb
+
+        # By default it would add a style sheet from the network.
+        self._log(step, {name: wandb.Html(html(), inject=False, data_is_not_path=True)})
+
+    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+        import wandb
+
+        found = packed() if self.artifact else {}
+        if not found:
+            return
+        artifact = wandb.Artifact(f"{self._run.name}-patterns", type="patterns")
+        for name, path in found.items():
+            # The record is never rewritten, so no copy is taken.
+            artifact.add_file(str(path.absolute()), name, skip_cache=True, policy="immutable")
+        self._run.log_artifact(artifact)
 
     def end(self, status: str) -> None:
         self._run.finish(exit_code=0 if status == "finished" else 1)

@@ -91,7 +91,8 @@ class Mixer(nn.Module, ABC):
 class BothWays(Mixer):
     """Two one-way mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
 
-    Their outputs are added. A padded sequence is read backwards from its own last token.
+    Their outputs are added. A padded sequence is read backwards from its own last token, and what
+    passes the taps of `backwards` is in that order, which `mirrored` gives and undoes.
     """
 
     def __init__(self, forwards: Mixer, backwards: Mixer) -> None:
@@ -104,7 +105,8 @@ class BothWays(Mixer):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         mirror = mirrored(x, valid)
-        return self.forwards(x) + take(self.backwards(take(x, mirror)), mirror)
+        forwards = self.forwards(x, valid)
+        return forwards + take(self.backwards(take(x, mirror), valid), mirror)
 
 
 def arranged(
@@ -139,6 +141,8 @@ class Attention(Mixer):
 
     heeds = frozenset({"rotate", "bias"})
     output: nn.Linear
+    patterns_per_head: ClassVar[int] = 1
+    """How many patterns a head has in the taps."""
 
     def __init__(
         self,

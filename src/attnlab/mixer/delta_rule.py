@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import delta
-from attnlab.recurrence.base import exact
+from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
+from attnlab.tap import Tap
 
 
 class DeltaRule(Mixer):
@@ -20,7 +21,9 @@ class DeltaRule(Mixer):
         o_t = S_t^T q_t;  y_t = W_O norm(o_t)
 
     The norm is over each head. Queries, keys and values go through a short causal convolution
-    (`kernel_size` positions; null for none) and SiLU; queries and keys then have length 1.
+    (`kernel_size` positions; null for none) and SiLU; queries and keys then have length 1. The tap
+    `mixing` has the weight of v_s, as it is after them, in o_t: with b_s, and all that is taken out
+    later.
 
     Initialisation:
         convolution | U(1/sqrt(kernel_size))
@@ -53,6 +56,7 @@ class DeltaRule(Mixer):
             self.convolution = nn.Parameter(weights)
         self.norm = nn.RMSNorm(d_model // num_heads, eps=1e-5)
         self.output = nn.Linear(d_model, d_model, bias=False)
+        self.mixing = Tap()
 
     def forward(
         self,
@@ -62,8 +66,12 @@ class DeltaRule(Mixer):
         projected = self.query_key_value(x)
         if self.convolution is not None:
             projected = causal_convolution(projected, self.convolution, None)
-        mixed, _ = delta.scan(*self._heads(projected), self._strength(x), None)
-        return self._merge(mixed)
+        (query, key, value), strength = self._heads(projected), self._strength(x)
+
+        def recur(value: Tensor) -> Tensor:
+            return delta.scan(query, key, value, strength, None)[0]
+
+        return self._merge(mix(self.mixing, recur, value, valid))
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None

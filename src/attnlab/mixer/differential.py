@@ -29,6 +29,8 @@ class Differential(Attention):
         lambda_query, lambda_key | N(0, 0.1)
     """
 
+    patterns_per_head = 2
+
     def __init__(
         self,
         d_model: int,

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import delta
-from attnlab.recurrence.base import exact
+from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
+from attnlab.tap import Tap
 
 
 class GatedDelta(Mixer):
@@ -23,7 +24,8 @@ class GatedDelta(Mixer):
         o_t = S_t^T q_t;  y_t = W_O (silu(W_G x_t) * norm(o_t))
 
     The decay a is that of Mamba-2, the norm over each head. Queries, keys and values go through a
-    short causal convolution and SiLU; queries and keys then have length 1.
+    short causal convolution and SiLU; queries and keys then have length 1. The tap `mixing` has the
+    weight of v_s, as it is after them, in o_t: with b_s, and all that is taken out later.
 
     Initialisation:
         convolution | U(1/sqrt(kernel_size))
@@ -70,6 +72,7 @@ class GatedDelta(Mixer):
         self.dt_bias = nn.Parameter(dt.expm1().log())
         self.norm = nn.RMSNorm(d_values // num_heads, eps=1e-5)
         self.output = nn.Linear(d_values, d_model, bias=False)
+        self.mixing = Tap()
 
     def forward(
         self,
@@ -77,8 +80,12 @@ class GatedDelta(Mixer):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         convolved = causal_convolution(self.query_key_value(x), self.convolution, None)
-        mixed, _ = delta.scan(*self._heads(convolved), *self._gates(x))
-        return self._merge(mixed, x)
+        (query, key, value), gates = self._heads(convolved), self._gates(x)
+
+        def recur(value: Tensor) -> Tensor:
+            return delta.scan(query, key, value, *gates)[0]
+
+        return self._merge(mix(self.mixing, recur, value, valid), x)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None

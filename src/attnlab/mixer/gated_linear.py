@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import channel
-from attnlab.recurrence.base import exact
+from attnlab.recurrence.base import exact, mix
+from attnlab.tap import Tap
 
 
 class GatedLinear(Mixer):
@@ -18,7 +19,7 @@ class GatedLinear(Mixer):
         o_t = S_t^T q_t;  y_t = W_O (swish(W_r x_t + b_r) * norm(o_t))
 
     The norm is over each head. A factor on the queries, as 1/sqrt(d_key), would be undone by the
-    norm (but for its epsilon), so there is none.
+    norm (but for its epsilon), so there is none. The tap `mixing` has the weight of v_s in o_t.
     """
 
     one_way = True
@@ -56,14 +57,19 @@ class GatedLinear(Mixer):
         self.gate = nn.Linear(d_model, d_model)
         self.norm = nn.LayerNorm(self.d_value)
         self.output = nn.Linear(d_model, d_model, bias=False)
+        self.mixing = Tap()
 
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        mixed, _ = channel.scan(*self._project(x))
-        return self._merge(mixed, x)
+        query, key, value, log_decay = self._project(x)
+
+        def recur(value: Tensor) -> Tensor:
+            return channel.scan(query, key, value, log_decay)[0]
+
+        return self._merge(mix(self.mixing, recur, value, valid), x)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import scalar
-from attnlab.recurrence.base import exact
+from attnlab.recurrence.base import exact, mix
+from attnlab.tap import Tap
 
 EPSILON = 1e-6
 """Added to the normaliser, which the paper's equations divide by as it is; all of it may be 0."""
@@ -20,7 +21,8 @@ class LinearAttention(Mixer):
         S_t = S_{t-1} + f(k_t) v_t^T;  z_t = z_{t-1} + f(k_t);  f(x) = elu(x) + 1
         o_t = S_t^T f(q_t) / (z_t . f(q_t));  y_t = W_O o_t
 
-    Where a position may see all, S and z are the sums over all (f is eq. 7).
+    Where a position may see all, S and z are the sums over all (f is eq. 7). The tap `mixing` has
+    the weight of v_s in o_t, f(q_t) . f(k_s) / (z_t . f(q_t)); its rows sum to 1.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LinearAttention(Mixer):
         self.d_model, self.num_heads = d_model, num_heads
         self.query_key_value = nn.Linear(d_model, 3 * d_model, bias)
         self.output = nn.Linear(d_model, d_model, bias)
+        self.mixing = Tap()
 
     def forward(
         self,
@@ -46,21 +49,24 @@ class LinearAttention(Mixer):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         query, key, value = self._project(x)
-        if self.causal:
-            summed, _ = scalar.scan(query, key, value, None)
-        else:
-            if valid is not None:
-                key = key.masked_fill(~rearrange(valid, "b s -> b 1 s 1"), 0.0)
-            summed = scalar.everywhere(query, key, value)
-        return self._merge(summed)
+        if valid is not None and not self.causal:
+            key = key.masked_fill(~rearrange(valid, "b s -> b 1 s 1"), 0.0)
+
+        def recur(value: Tensor) -> Tensor:
+            if self.causal:
+                return _normalised(scalar.scan(query, key, _counting(value), None)[0])
+            return _normalised(scalar.everywhere(query, key, _counting(value)))
+
+        return self._merge(mix(self.mixing, recur, value, valid))
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         if not self.causal:
             return super().step(x, at, state)
-        summed, state = scalar.step(*self._project(x), None, state)
-        return self._merge(summed), state
+        query, key, value = self._project(x)
+        summed, state = scalar.step(query, key, _counting(value), None, state)
+        return self._merge(_normalised(summed)), state
 
     def state_size(self, length: int) -> int:
         return self.d_model * (self.d_model // self.num_heads + 1)
@@ -71,14 +77,21 @@ class LinearAttention(Mixer):
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in (_features(query), _features(key), value)
         )
-        # A further channel of the values that is always 1 sums up the normaliser.
-        return query, key, F.pad(value, (0, 1), value=1.0)
+        return query, key, value
 
-    def _merge(self, summed: Tensor) -> Tensor:
-        mixed = (summed[..., :-1] / (summed[..., -1:] + EPSILON)).to(self.output.weight)
-        return self.output(rearrange(mixed, "b h s d -> b s (h d)"))
+    def _merge(self, mixed: Tensor) -> Tensor:
+        return self.output(rearrange(mixed.to(self.output.weight), "b h s d -> b s (h d)"))
 
 
 def _features(x: Tensor) -> Tensor:
     # In low precision elu + 1 would lose what is near 0.
     return F.elu(exact(x)) + 1
+
+
+def _counting(value: Tensor) -> Tensor:
+    """Give the values a further channel that is always 1: it sums up the normaliser."""
+    return F.pad(value, (0, 1), value=1.0)
+
+
+def _normalised(summed: Tensor) -> Tensor:
+    return summed[..., :-1] / (summed[..., -1:] + EPSILON)

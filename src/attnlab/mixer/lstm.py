@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.recurrence.cells import Cells
 
 
 class LSTM(Mixer):
@@ -27,7 +28,7 @@ class LSTM(Mixer):
     def __init__(self, d_model: int, position: Position, causal: bool, layer: int = 0) -> None:
         super().__init__(d_model, position, causal)
         self.d_model = d_model
-        self.cells = nn.LSTM(d_model, d_model, batch_first=True)
+        self.cells = Cells(d_model, d_model, batch_first=True)
         self.output = nn.Linear(d_model, d_model)
 
     def forward(

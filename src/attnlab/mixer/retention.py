@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import scalar
+from attnlab.recurrence.base import mix
+from attnlab.tap import Tap
 
 
 class Retention(Mixer):
@@ -22,7 +24,8 @@ class Retention(Mixer):
 
     Of the paper's normalisations the 1/sqrt(d_key) is here. The two that divide each output of a
     head by a positive number (the root of its decays' sum; its absolute sum of scores) are not: the
-    norm behind them undoes both, but for its epsilon.
+    norm behind them undoes both, but for its epsilon. The tap `mixing` has the weight of v_s in
+    o_t, g^(t - s) q_t . k_s / sqrt(d_key).
     """
 
     one_way = True
@@ -50,6 +53,7 @@ class Retention(Mixer):
         self.widths = (d_model, d_model, d_values, d_values)
         self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
         self.output = nn.Linear(d_values, d_model, bias=False)
+        self.mixing = Tap()
 
     def forward(
         self,
@@ -58,8 +62,11 @@ class Retention(Mixer):
     ) -> Float[Tensor, "batch seq d_model"]:
         at = torch.arange(x.shape[1], device=x.device)
         query, key, value, log_decay, gate = self._project(x, at)
-        retained, _ = scalar.scan(query, key, value, log_decay)
-        return self._merge(retained, gate)
+
+        def recur(value: Tensor) -> Tensor:
+            return scalar.scan(query, key, value, log_decay)[0]
+
+        return self._merge(mix(self.mixing, recur, value, valid), gate)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 from attnlab.recurrence import scalar
-from attnlab.recurrence.base import exact
+from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
+from attnlab.tap import Tap
 
 
 class SelectiveStateSpace(Mixer):
@@ -23,7 +24,8 @@ class SelectiveStateSpace(Mixer):
 
     u is what the paper calls x, of expansion x d_model channels in heads. All heads share B and C,
     of width `d_state`; u, B and C go through a short causal convolution and SiLU. The norm is an
-    RMS norm over all channels.
+    RMS norm over all channels. The tap `mixing` has the weight of u_s, after the convolution, in
+    o_t: with dt_s, and with D on its diagonal.
 
     Initialisation:
         convolution, convolution_bias | U(1/sqrt(kernel_size))
@@ -71,6 +73,7 @@ class SelectiveStateSpace(Mixer):
         self.D = nn.Parameter(torch.ones(num_heads))
         self.norm = nn.RMSNorm(d_inner, eps=1e-5)
         self.output = nn.Linear(d_inner, d_model, bias=False)
+        self.mixing = Tap()
 
     def forward(
         self,
@@ -79,9 +82,13 @@ class SelectiveStateSpace(Mixer):
     ) -> Float[Tensor, "batch seq d_model"]:
         z, channels, dt = self.project(x).split(self.widths, dim=-1)
         channels = causal_convolution(channels, self.convolution, self.convolution_bias)
-        inner, read, write, written, log_decay = self._parts(channels, dt)
-        mixed, _ = scalar.scan(read, write, written, log_decay)
-        return self._merge(mixed, inner, z)
+        inner, read, write, dt, log_decay = self._parts(channels, dt)
+
+        def recur(inner: Tensor) -> Tensor:
+            mixed, _ = scalar.scan(read, write, inner * dt, log_decay)
+            return self._skipped(mixed, inner)
+
+        return self._merge(mix(self.mixing, recur, inner, valid), z)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
@@ -91,16 +98,16 @@ class SelectiveStateSpace(Mixer):
         channels, window = convolution_step(
             channels, self.convolution, self.convolution_bias, window
         )
-        inner, read, write, written, log_decay = self._parts(channels, dt)
-        mixed, memory = scalar.step(read, write, written, log_decay, memory)
-        return self._merge(mixed, inner, z), (window, memory)
+        inner, read, write, dt, log_decay = self._parts(channels, dt)
+        mixed, memory = scalar.step(read, write, inner * dt, log_decay, memory)
+        return self._merge(self._skipped(mixed, inner), z), (window, memory)
 
     def state_size(self, length: int) -> int:
         window = (self.d_inner + 2 * self.d_state) * (self.kernel_size - 1)
         return window + self.d_inner * self.d_state
 
     def _parts(self, channels: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Give x by heads, then what reads, what writes, what is written, and its log-decay."""
+        """Give u by heads, then what reads, what writes, how strongly, and the log-decay."""
         inner, write, read = F.silu(exact(channels)).split(
             (self.d_inner, self.d_state, self.d_state), dim=-1
         )
@@ -108,8 +115,11 @@ class SelectiveStateSpace(Mixer):
         read, write = (rearrange(part, "b s n -> b 1 s n") for part in (read, write))
         dt = rearrange(F.softplus(exact(dt) + self.dt_bias), "b s h -> b h s")
         log_decay = -dt * rearrange(self.A_log.exp(), "h -> h 1")
-        return inner, read, write, inner * rearrange(dt, "b h s -> b h s 1"), log_decay
+        return inner, read, write, rearrange(dt, "b h s -> b h s 1"), log_decay
 
-    def _merge(self, mixed: Tensor, inner: Tensor, z: Tensor) -> Tensor:
-        mixed = (mixed + inner * rearrange(self.D, "h -> h 1 1")).to(self.output.weight)
-        return self.output(self.norm(rearrange(mixed, "b h s d -> b s (h d)") * F.silu(z)))
+    def _skipped(self, mixed: Tensor, inner: Tensor) -> Tensor:
+        return mixed + inner * rearrange(self.D, "h -> h 1 1")
+
+    def _merge(self, mixed: Tensor, z: Tensor) -> Tensor:
+        mixed = rearrange(mixed.to(self.output.weight), "b h s d -> b s (h d)")
+        return self.output(self.norm(mixed * F.silu(z)))

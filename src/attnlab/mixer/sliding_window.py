@@ -67,6 +67,9 @@ class SlidingWindow(Heads):
         whole = query.shape[-2] == key.shape[-2]
         if self.attend.heard or not whole or len(at) <= 2 * self.window:
             return super()._mix(query, key, value, at, valid)
+        if self.attend.rows.heard:
+            bias = self.position.bias(self.num_heads, at, at, self.causal)
+            self.attend.show(query, key, bias, valid)
         return self._blockwise(query, key, value, at, valid)
 
     def _blockwise(
@@ -90,7 +93,8 @@ class SlidingWindow(Heads):
         # A block that reaches nothing but padding is padding itself, and its output is left out.
         there = rearrange(there | ~there.any(-1, keepdim=True), "b n k -> (b n) k")
         query = rearrange(query, "b h (n q) d -> (b n) h q d", n=num_blocks)
-        mixed = self.attend(query, key, value, self._biases(at, num_blocks, batch), there)
+        biases = self._biases(at, num_blocks, batch)
+        mixed = self.attend(query, key, value, biases, there, shown=False)
         return rearrange(mixed, "(b n) h q d -> b h (n q) d", b=batch)[..., :length, :]
 
     def _biases(

@@ -12,6 +12,7 @@ from attnlab.ffn.base import Losses
 from attnlab.mixer.base import Mixer, mirrored, take
 from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
 from attnlab.position.base import Position
+from attnlab.recurrence.cells import Cells
 from attnlab.tap import Tap
 
 
@@ -170,7 +171,7 @@ def _stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
     return nn.ModuleList(
         nn.ModuleDict(
             {
-                way: nn.LSTM(len(ways) * d_model if layer else d_model, d_model, batch_first=True)
+                way: Cells(len(ways) * d_model if layer else d_model, d_model, batch_first=True)
                 for way in ways
             }
         )

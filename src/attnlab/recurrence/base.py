@@ -1,4 +1,4 @@
-"""What the recurrences share: their precision, the cut into chunks, and the optional kernels."""
+"""What the recurrences share: precision, the matrix they are, chunks, and optional kernels."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
@@ -7,10 +7,12 @@ from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from attnlab.tap import Tap
 
 CHUNK = 32
 """Positions that are worked on at once."""
@@ -33,6 +35,34 @@ def exactly(recur: Recur) -> Recur:
             return recur(*given)
 
     return cast(Recur, run)
+
+
+def mix(
+    mixing: Tap,
+    recur: Callable[[Tensor], Tensor],
+    value: Float[Tensor, "batch head seq d_value"],
+    valid: Bool[Tensor, "batch seq"] | None,
+) -> Float[Tensor, "batch head seq d_value"]:
+    """Run a recurrence that is linear in the values; where `mixing` is heard, as the matrix it is.
+
+    What then passes the tap is (batch, head, query, key), signed, and what comes out of it mixes
+    the values. It is what the recurrence makes of the identity in their place. Keys that are
+    padding get 0; the little that padding itself reads of padding goes by the tap.
+    """
+    if not mixing.heard:
+        return recur(value)
+    batch, num_heads, seq, _ = value.shape
+    identity = torch.eye(seq, dtype=exact(value).dtype, device=value.device)
+    matrix = recur(repeat(identity, "q k -> b h q k", b=batch, h=num_heads))
+    if valid is None:
+        return _weighed(mixing(matrix), value)
+    shown = matrix.masked_fill(~rearrange(valid, "b k -> b 1 1 k"), 0.0)
+    return _weighed(mixing(shown) + (matrix - shown), value)
+
+
+@exactly
+def _weighed(matrix: Tensor, value: Tensor) -> Tensor:
+    return matrix @ value
 
 
 def split(x: Float[Tensor, "batch head seq *width"]) -> Float[Tensor, "batch head _ _ *width"]:

@@ -83,7 +83,8 @@ class Attempt:
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], durable: bool = False) -> None:
         """Add rows to a table, an Arrow stream whose columns the first row decides.
 
-        Numbers are stored as float64, but for the step, which is whole. Raises ValueError for a row
+        Numbers are stored as float64, but for the step, which is whole; an empty list of the first
+        row is one of texts. Raises ValueError for a row
         without a step or with other columns.
         """
         if not rows:
@@ -173,6 +174,8 @@ class Attempt:
 
 
 def _kind(value: Any) -> pa.DataType:
+    if isinstance(value, list) and not value:
+        return pa.list_(pa.string())
     return pa.float64() if isinstance(value, (int, float)) else pa.scalar(value).type
 
 

@@ -5,7 +5,7 @@ is at most 0.5/255 * 2 sqrt(w) + (0.5/255)^2, below .0040 everywhere and below .
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,42 @@ class Pattern:
     step: int
     probe: str
     source: str
-    """The tap that passed it, "blocks.0.mixer.attend.pattern"; or `INFLUENCE`."""
+    """The tap that passed it, "blocks.0.mixer.attend.pattern" of attention, "blocks.0.mixer.mixing"
+    where the shares of what is mixed are no attention; or `INFLUENCE`."""
     tokens: Sequence[str]
+    """The keys."""
     query_at: Sequence[int]
-    """The position of each query."""
+    """The position of each query in its own sequence."""
     asked_at: int
     """The position that the model answers from (the last, where it answers at several)."""
     weights: Float[np.ndarray, "head query key"]
+
+    reading: Sequence[str] | None = None
+    """The tokens of the queries, where these are of another sequence than the keys."""
+
+    heads: Sequence[int] | None = None
+    """The numbers of the heads, where only some were kept."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The number of each head in its layer, from 0."""
+        return range(len(self.weights)) if self.heads is None else self.heads
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether the weights are those of attention."""
+        return self.source.endswith(".pattern")
+
+    @property
+    def queries(self) -> Sequence[str]:
+        """The tokens that look."""
+        if self.reading is not None:
+            return self.reading
+        return [self.tokens[at] for at in self.query_at]
+
+    def of(self, heads: Sequence[int]) -> "Pattern":
+        """Keep these heads alone."""
+        return replace(self, weights=self.weights[list(heads)], heads=list(heads))
 
     def row(self) -> dict[str, Any]:
         """Write it as a row of the record. Raises ValueError for what is no weight."""
@@ -45,24 +74,30 @@ class Pattern:
             "probe": self.probe,
             "source": self.source,
             "tokens": list(self.tokens),
+            "reading": list(self.reading or ()),
             "query_at": list(self.query_at),
             "asked_at": self.asked_at,
             "heads": len(self.weights),
+            "numbers": list(self.numbers),
             "codes": encode(self.weights),
         }
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> "Pattern":
         """Give back what `row` wrote."""
-        shape = (int(row["heads"]), len(row["query_at"]), len(row["tokens"]))
+        tokens, query_at = row["tokens"], row["query_at"]
+        shape = (int(row["heads"]), len(query_at), len(tokens))
         return cls(
             step=row["step"],
             probe=row["probe"],
             source=row["source"],
-            tokens=row["tokens"],
-            query_at=row["query_at"],
+            tokens=tokens,
+            query_at=query_at,
             asked_at=int(row["asked_at"]),
             weights=decode(row["codes"], shape),
+            # Earlier versions kept patterns of one sequence alone.
+            reading=row.get("reading") or None,
+            heads=row.get("numbers"),
         )
 
 

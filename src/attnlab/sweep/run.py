@@ -5,7 +5,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,11 +22,13 @@ from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
 from attnlab.errors import RequestError
+from attnlab.evidence.intervene import attention_layers
 from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
 from attnlab.runs.identity import identity_hash
+from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import (
     Record,
     attempt_numbers,
@@ -135,7 +137,12 @@ def _train(
         write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
     training = experiment.training()
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
-    mirror = Mirror(list(experiment.config.parts("logger").values()))
+    mirror = Mirror(
+        list(experiment.config.parts("logger").values()),
+        attention_layers(model),
+        _page(experiment.config, attempt.path.parents[1].name),
+        lambda said: console.print(f"warning: {said}", markup=False),
+    )
     timekeeper = experiment.timekeeper(training, attempt, [Reached(at), bar, mirror])
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
         with bar:
@@ -162,6 +169,19 @@ def _train(
         "higher_is_better": dataset.headline != "loss",
         "metrics": final,
     }
+
+
+def _page(config: Config, name: str) -> Callable[[Sequence[Pattern]], str]:
+    def page(patterns: Sequence[Pattern]) -> str:
+        # Figures are not loaded where no mirror shows them.
+        from attnlab.ui.page import attend_page
+
+        dataset = config.choices["dataset"]
+        said = f"After step {patterns[0].step}."
+        # The influence on the answer comes last, and its query is where the model answers.
+        return attend_page(patterns, said, name, dataset, patterns[-1].asked_at)
+
+    return page
 
 
 class Reached(Watcher):

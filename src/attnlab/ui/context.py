@@ -8,7 +8,7 @@ import numpy as np
 from attnlab.figures.curves import Point, curves
 from attnlab.figures.reach import Heads, reach
 from attnlab.runs.compare import Group, Panel
-from attnlab.runs.patterns import INFLUENCE, Pattern, probes, recorded
+from attnlab.runs.patterns import Pattern, probes, recorded
 from attnlab.runs.record import Record
 from attnlab.runs.table import with_interval
 from attnlab.ui.cards import looks
@@ -78,7 +78,7 @@ def _last(record: Record) -> list[Pattern]:
     names = [name for name in probes(record) if name.startswith("validation-")]
     kept = [pattern for name in names for pattern in recorded(record, probe=name)]
     last = max((pattern.step for pattern in kept), default=0)
-    return [p for p in kept if p.step == last and p.source != INFLUENCE]
+    return [p for p in kept if p.step == last and p.is_attention]
 
 
 def _shares(patterns: Sequence[Pattern]) -> tuple[list[str], list[str], np.ndarray] | None:

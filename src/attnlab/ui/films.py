@@ -26,10 +26,12 @@ class Source:
     name: str
     query_at: Sequence[int]
     codes: UInt8[np.ndarray, "step head query key"]
+    numbers: Sequence[int]
+    """The number of each head in its layer."""
 
     @property
     def is_attention(self) -> bool:
-        return self.name != INFLUENCE
+        return self.name.endswith(".pattern")
 
     @property
     def layer(self) -> int | None:
@@ -67,7 +69,7 @@ class Film:
         chosen = [
             at
             for at, (source, number) in enumerate(self.heads)
-            if (self.sources[source].layer, number) == (layer, head)
+            if (self.sources[source].layer, self.sources[source].numbers[number]) == (layer, head)
         ]
         attention = [at for at, (s, _) in enumerate(self.heads) if self.sources[s].is_attention]
         lasts = [at for at in attention if self.heads[at][0] == self.heads[attention[-1]][0]]
@@ -77,10 +79,11 @@ class Film:
         """Say which head this is; layers and heads count from 0, as in the record."""
         at, number = self.heads[head]
         source = self.sources[at]
-        if not source.is_attention:
+        if source.name == INFLUENCE:
             return "influence (gradient x input)"
         where = source.name if source.layer is None else f"layer {source.layer}"
-        return f"{where}, head {number}"
+        kind = "" if source.is_attention else " (mixing)"
+        return f"{where}, head {source.numbers[number]}{kind}"
 
     def weights(self, head: int, query: int, step: int = -1) -> Float[np.ndarray, " key"]:
         """Give what a head pays to each token, from the query or else from where it is asked."""
@@ -123,9 +126,18 @@ class Film:
 
 
 def films(patterns: Sequence[Pattern], dataset: str) -> list[Film]:
-    """Put the patterns of a run together, a film for each probe."""
-    probes = list(dict.fromkeys(pattern.probe for pattern in patterns))
-    return [_film([p for p in patterns if p.probe == probe], dataset) for probe in probes]
+    """Put the patterns of a run together, a film for each probe.
+
+    Of a model with an encoder, that is what its inputs pay to one another: a film has one sequence.
+    """
+    within = [pattern for pattern in patterns if pattern.reading is None]
+    tokens: dict[str, Sequence[str]] = {}
+    for pattern in within:
+        tokens.setdefault(pattern.probe, list(pattern.tokens))
+    return [
+        _film([p for p in within if p.probe == probe and list(p.tokens) == shown], dataset)
+        for probe, shown in tokens.items()
+    ]
 
 
 def roles(tokens: Sequence[str], dataset: str) -> Mapping[int, str]:
@@ -145,10 +157,13 @@ def roles(tokens: Sequence[str], dataset: str) -> Mapping[int, str]:
 
 
 def _film(patterns: Sequence[Pattern], dataset: str) -> Film:
-    names = list(dict.fromkeys(pattern.source for pattern in patterns))
-    by = {(pattern.step, pattern.source): pattern for pattern in patterns}
+    # What is recorded may have changed between two attempts: the last step says what is shown.
+    end = max(pattern.step for pattern in patterns)
+    last = {pattern.source: pattern for pattern in patterns if pattern.step == end}
+    by = {(p.step, p.source): p for p in patterns if _alike(p, last.get(p.source))}
+    names = list(last)
     steps = sorted({step for step, _ in by if all((step, name) in by for name in names)})
-    first = patterns[0]
+    first = next(iter(last.values()))
     end = min(len(first.tokens), max(first.asked_at + 1, MOST_TOKENS))
     window = slice(max(0, end - MOST_TOKENS), end)
     tokens = list(first.tokens[window])
@@ -171,4 +186,13 @@ def _source(patterns: Sequence[Pattern], window: slice) -> Source:
         name=first.source,
         query_at=[first.query_at[row] - window.start for row in rows],
         codes=np.rint(255 * np.sqrt(np.minimum(weights, 1))).astype(np.uint8),
+        numbers=list(first.numbers),
+    )
+
+
+def _alike(pattern: Pattern, last: Pattern | None) -> bool:
+    """Whether a pattern has the heads, queries and keys of the last one."""
+    return last is not None and all(
+        list(getattr(pattern, of)) == list(getattr(last, of))
+        for of in ("numbers", "query_at", "tokens")
     )

@@ -1,0 +1,90 @@
+"""The drift of a head is read from what a run recorded."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from scipy.spatial.distance import jensenshannon
+
+from attnlab.evidence.drifts import drifts
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
+from attnlab.runs.record import Record
+
+SOURCES = ("blocks.0.mixer.attend.pattern", "blocks.1.mixer.attend.pattern")
+TOKENS = ["the", "cat", "sat", "."]
+
+
+def row(step: int, weights: Float[np.ndarray, "head query key"], **fields) -> dict:
+    about = {"probe": "a", "source": SOURCES[0], "tokens": TOKENS, "query_at": [0, 1, 2, 3]}
+    about |= {"asked_at": 3, **fields}
+    return Pattern(step=step, weights=weights.astype(np.float32), **about).row()
+
+
+def distance(one: Float[np.ndarray, " key"], other: Float[np.ndarray, " key"]) -> float:
+    return jensenshannon(one, other, base=2)
+
+
+def written(path: Path, rows: list[dict]) -> Record:
+    attempt = Attempt.claim(path / "run", {"seed": 0})
+    for one in rows:
+        attempt.append(TABLE, [one])
+    attempt.close()
+    return Record(path / "run")
+
+
+def test_a_head_that_stood_still_has_none_and_one_that_turned_away_has_all(tmp_path):
+    still, turned = np.eye(4)[[0, 0, 1, 2]], np.eye(4)[[1, 1, 2, 3]]
+    record = written(
+        tmp_path, [row(0, np.stack([still, still])), row(9, np.stack([still, turned]))]
+    )
+    (found,) = drifts(record, "a").values()
+    assert found.steps == [0, 9]
+    assert found.values.tolist() == [[0, 1]]
+    assert found.values.dtype == torch.float32
+
+
+def test_each_interval_is_the_mean_distance_of_rows_within_the_records_rounding(tmp_path):
+    draw, steps = np.random.default_rng(0), (0, 1, 5, 20)
+    weights = {(s, at): draw.dirichlet(np.ones(4), (2, 4)) for s in steps for at in (0, 1)}
+    rows = [
+        row(step, weights[step, at], probe=probe, source=source)
+        for step in steps
+        for probe in ("a", "b")
+        for at, source in enumerate(SOURCES)
+    ]
+    rows += [row(step, np.full((1, 1, 4), 0.25), source=INFLUENCE, query_at=[3]) for step in steps]
+    found = drifts(written(tmp_path, rows), "a")
+    assert tuple(found) == SOURCES
+    for at, source in enumerate(SOURCES):
+        assert found[source].steps == list(steps)
+        expected = [
+            [np.mean([*map(distance, one[head], other[head])]) for head in (0, 1)]
+            for one, other in pairwise(weights[step, at] for step in steps)
+        ]
+        np.testing.assert_allclose(found[source].values, expected, atol=0.01)
+
+
+def test_a_run_that_recorded_once_has_no_interval(tmp_path):
+    (found,) = drifts(written(tmp_path, [row(3, np.full((2, 4, 4), 0.25))]), "a").values()
+    assert (found.steps, tuple(found.values.shape)) == ([3], (0, 2))
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    even = np.full((2, 4, 4), 0.25)
+    with pytest.raises(LookupError, match="no patterns of a probe 'b'; there are a"):
+        drifts(written(tmp_path, [row(0, even)]), "b")
+    for number, (weights, fields, message) in enumerate(
+        [
+            (even[:1], {}, "`numbers` of the probe 'a' at step 4"),
+            (even, {"tokens": ["a", "cat", "sat", "."]}, "`tokens` of the probe 'a' at step 4"),
+            (even[:, :3], {"query_at": [0, 1, 2]}, "`query_at` of the probe"),
+        ]
+    ):
+        path = tmp_path / str(number)
+        record = written(path, [row(0, even), row(4, weights, **fields)])
+        with pytest.raises(ValueError, match=message):
+            drifts(record, "a")

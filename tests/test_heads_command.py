@@ -1,0 +1,221 @@
+"""`attnlab heads` shows the heads of a run, and those of several seeds once they are matched."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlab.cli import main
+from attnlab.runs import heads
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
+from tests.fabricated import result
+
+LAYERS = [f"blocks.{layer}.mixer.attend" for layer in range(2)]
+STEPS = (0, 100, 200)
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("ATTNLAB_RUNS", raising=False)
+
+
+def measured(
+    runs_dir: Path,
+    seed: int = 0,
+    variant: str = "multihead",
+    *,
+    order: Sequence[int] = (0, 1, 2, 3),
+    statistics: bool = True,
+    finished: bool = True,
+    **fields,
+) -> str:
+    """Write a run whose heads look at one key each; `order` says which head is which."""
+    content = result(variant, seed=seed, **fields)
+    every = {"clock": {"statistics_every": 100 if statistics else None}, "statistics": {}}
+    content["identity"]["callbacks"] |= every
+    name = f"mqar-{variant}-2x64-s{seed}-{len(list(runs_dir.glob('*'))):03}"
+    attempt = Attempt.claim(runs_dir / name, content["identity"])
+    tokens, at = list("abcde"), list(range(5))
+    for step in STEPS:
+        weights = np.tile(np.eye(5, dtype=np.float32)[:4, None], (1, 5, 1))[list(order)]
+        for layer in LAYERS if variant != "lstm" else ():
+            row = Pattern(step, "x", f"{layer}.pattern", tokens, at, 4, weights).row()
+            attempt.append(TABLE, [row])
+            scores = {
+                "previous": [0.1 + step / 300, 0.2, 0.3, 0.6],
+                "sink": [0.1, 0.2, float("nan"), 0.4],
+                "normalised_entropy": [0.1, 0.99, 0.3, 0.4],
+                "effective_keys": [1.0 + seed, 12.5, 100.0, 1234.5],
+            }
+            for measure, values in scores.items() if statistics else ():
+                own = [values[head] for head in order]
+                attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
+        share = np.full((1, 1, 5), 0.2, dtype=np.float32)
+        attempt.append(TABLE, [Pattern(step, "x", INFLUENCE, tokens, [4], 4, share).row()])
+    if finished:
+        left = ("schema", "status", "attempt")
+        attempt.finish({k: v for k, v in content.items() if k not in left})
+    attempt.close()
+    return name
+
+
+def told(capsys, *words) -> tuple[int, str, str]:
+    code = main(["heads", *map(str, words)])
+    return code, *capsys.readouterr()
+
+
+def test_a_run_shows_every_head_with_its_role_and_since_when(tmp_path, capsys):
+    name = measured(tmp_path)
+    code, out, err = told(capsys, name, "--runs-dir", tmp_path)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.startswith(f"{name}, step 200")
+    rows = [line.split() for line in out.splitlines() if line.startswith("   ")]
+    assert [row[0] for row in rows] == list("01230123")
+    # No score was recorded of the current token, of duplicates, of prefixes and of distances.
+    assert rows[0] == [
+        *("0", ".77", "-", "-", "-", ".10", ".10", "1.0", "-"),
+        "previous",
+        "token",
+        "200",
+    ]
+    assert rows[1][-2:] == ["broad", "0"]
+    assert rows[2][1:6] == [".30", "-", "-", "-", "-"]
+    assert rows[3][-3:] == ["previous", "token", "0"]
+    assert "names for scores, not proof" in out
+
+
+def test_json_has_every_measure_of_a_run(tmp_path, capsys):
+    name = measured(tmp_path)
+    words = (name, "--runs-dir", tmp_path, "--format", "json")
+    whole = json.loads(told(capsys, *words)[1])
+    assert set(whole) == {"schema", "runs", "groups", "left_out"}
+    (run,) = whole["runs"]
+    assert (run["run"], run["step"], whole["groups"]) == (name, 200, [])
+    assert [layer["name"] for layer in run["layers"]] == LAYERS
+    first, _, third, _ = run["layers"][1]["heads"]
+    assert first["roles"] == [
+        {
+            "role": "previous token",
+            "measure": "previous",
+            "threshold": 0.5,
+            "source": "Clark et al. 2019, sec. 3.1",
+            "since": 200,
+        }
+    ]
+    assert third["scores"] == {
+        "previous": 0.3,
+        "sink": None,
+        "normalised_entropy": 0.3,
+        "effective_keys": 100,
+    }
+    whole = json.loads(told(capsys, *words, "--measure", "previous")[1])
+    course = whole["runs"][0]["layers"][0]["course"]
+    assert course["steps"] == list(STEPS)
+    assert course["values"][1] == pytest.approx([0.1 + 1 / 3, 0.2, 0.3, 0.6])
+
+
+def test_the_course_of_a_measure_has_a_row_for_each_step(tmp_path, capsys):
+    name = measured(tmp_path)
+    code, out, _ = told(capsys, name, "--runs-dir", tmp_path, "--measure", "previous")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line.strip()[0].isdigit()]
+    assert rows == 2 * [
+        [str(step), f"{0.1 + step / 300:.3f}".lstrip("0"), ".200", ".300", ".600"] for step in STEPS
+    ]
+
+
+def test_heads_of_several_seeds_are_matched_before_they_are_averaged(tmp_path, capsys):
+    orders = [(0, 1, 2, 3), (3, 0, 1, 2), (1, 0, 3, 2)]
+    names = [measured(tmp_path, seed, order=order) for seed, order in enumerate(orders)]
+    whole = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
+    (group,) = whole["groups"]
+    assert (group["runs"], group["seeds"], group["reference"]) == (names, [0, 1, 2], names[0])
+    layer = group["layers"][1]
+    assert (layer["apart"], layer["chance"]) == (0, pytest.approx(0.75))
+    assert [head["of"] for head in layer["heads"]] == [
+        [order.index(head) for order in orders] for head in range(4)
+    ]
+    assert layer["heads"][3]["measures"]["previous"] == {
+        "n": 3,
+        "mean": 0.6,
+        "low": 0.6,
+        "high": 0.6,
+    }
+    assert layer["heads"][0]["measures"]["effective_keys"]["mean"] == 2
+    assert layer["heads"][2]["measures"]["sink"]["mean"] is None
+    assert [[role["role"] for role in head["roles"]] for head in layer["heads"]] == [
+        *(["previous token"], ["broad"], [], ["previous token"])
+    ]
+    code, out, _ = told(capsys, "--runs-dir", tmp_path)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "n = 3 seeds" in out
+    assert "apart .00, by chance .75" in out
+    assert out.count("[.60, .60]") == 2
+
+
+def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):
+    for seed in (0, 1):
+        measured(tmp_path, seed)
+        measured(tmp_path, seed, knobs={"optimizer.lr": 0.1})
+    alone = measured(tmp_path, 7, knobs={"optimizer.lr": 0.5})
+    lstm = measured(tmp_path, 0, "lstm")
+    going = measured(tmp_path, 9, finished=False)
+    whole = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
+    assert [group["seeds"] for group in whole["groups"]] == [[0, 1], [0, 1]]
+    assert "optimizer.lr=0.1" in whole["groups"][1]["label"]
+    assert [run["run"] for run in whole["runs"]] == [alone]
+    assert [left["run"] for left in whole["left_out"]] == [going, lstm]
+    assert whole["left_out"][1]["why"] == "has no attention heads"
+    _, out, _ = told(capsys, "--runs-dir", tmp_path)
+    assert f"left out: {lstm}: has no attention heads" in out
+    # By itself, a run that is not finished can be read.
+    assert told(capsys, going, "--runs-dir", tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([("lstm", {})], "has no attention heads"),
+        ([("multihead", {"statistics": False})], "callbacks.clock.statistics_every=100"),
+        ([("multihead", {}), ("multihead", {})], "are the same run twice (seed 0)"),
+        ([("multihead", {}), ("multihead", {"seed": 1, "data_hash": "x"})], "not trained on the"),
+    ],
+)
+def test_runs_without_measures_or_match_are_refused(tmp_path, capsys, wrong, message):
+    for variant, fields in wrong:
+        measured(tmp_path, **{"variant": variant, **fields})
+    code, out, err = told(capsys, "--runs-dir", tmp_path)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_wrong_options_are_refused(tmp_path, capsys):
+    one, other = measured(tmp_path), measured(tmp_path, 1)
+    for words, message in [
+        ([one, "--measure", "prefix"], "--measure prefix: there are effective_keys, "),
+        ([one, "--measure", "previos"], "did you mean previous?"),
+        ([one, other, "--measure", "sink"], "--measure is about one run, and 2 were named"),
+        ([one, other, "-o", tmp_path / "a.png"], "--output is about one run"),
+        ([one, "-o", tmp_path / "a.gif"], "must end in one of .html, .pdf, .png, .svg"),
+        ([one, "-o", tmp_path / "no" / "a.png"], "there is no directory"),
+        ([one, "-o", tmp_path / "a.png", "--format", "json"], "choose one"),
+    ]:
+        code, out, err = told(capsys, *words, "--runs-dir", tmp_path)
+        assert (code, out) == (2, "")
+        assert message in err
+    assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.parametrize("ending", ["html", "pdf", "png", "svg"])
+def test_measures_are_drawn_to_a_file(tmp_path, capsys, ending):
+    name, file = measured(tmp_path / "runs"), tmp_path / f"a.{ending}"
+    code, out, _ = told(capsys, name, "--runs-dir", tmp_path / "runs", "-o", file)
+    assert (code, out) == (0, f"{file}\n")
+    start = {"html": b"<!doctype", "pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<svg"}[ending]
+    assert file.read_bytes().lower().startswith(start.lower())

@@ -1,0 +1,100 @@
+"""Figures of experts and of vectors over training draw the numbers that they are given."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnlab.figures import embeddings, routing
+from attnlab.figures.base import png, svg
+
+TOKENS, STEPS = ["one", "two", "</script>"], [0, 10, 500]
+PLACES = np.random.default_rng(0).normal(size=(3, 3, 2))
+COUNTS = np.array([[0, 0, 0], [3, 1, 0], [40, 0, 2], [1, 1, 1]])
+
+
+def embedded(figure: Any) -> list[dict[str, Any]]:
+    """Give the rows that most marks of a figure share."""
+    spec = figure.to_dict()
+    sources = [spec, *spec["layer"]]
+    return next(source["data"] for source in sources if "data" in source)["values"]
+
+
+def test_a_table_has_the_shares_of_the_most_frequent_tokens():
+    figure = routing.table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
+    data = embedded(figure)
+    assert [row["token"] for row in data[::3]] == ["the", "↵"]
+    assert [row["share"] for row in data] == pytest.approx([40 / 42, 0, 2 / 42, 0.75, 0.25, 0])
+    text = svg(figure)
+    assert re.findall(r">(\.\d\d|1\.00)<", text) == [".95", ".75", ".25"]
+    assert ">42<" in text
+    # A token that went nowhere has no row, however many are asked for.
+    whole = svg(routing.table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
+    assert "&lt;pad>" not in whole.replace("&gt;", ">")
+    assert whole.index(">the<") < whole.index(">↵<") < whole.index(">x<")
+    with pytest.raises(ValueError, match="no token went to an expert"):
+        routing.table(["a"], COUNTS[:1], "run")
+
+
+def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
+    together = np.array([[0.5, 0.25, 0], [0.25, 0.5, 0], [0, 0, 0]])
+    layers = [
+        routing.Layer("first", np.array([0.6, 0.4, 0]), together),
+        routing.Layer("second", np.full(3, 1 / 3), together),
+    ]
+    figure = routing.loads(layers)
+    spec = figure.to_dict()
+    assert [row["title"]["text"] for row in spec["vconcat"]] == ["first", "second"]
+    for row in spec["vconcat"]:
+        bars = row["hconcat"][0]["layer"][0]["encoding"]["x"]
+        assert bars["scale"]["domain"] == [0, 0.6]
+    text = svg(figure)
+    assert text.count(">none<") == 1
+    assert re.findall(r">(\.\d\d)<", text) == [".50", ".25", ".25", ".50"] * 2
+    assert png(figure, scale=1).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="no layers"):
+        routing.loads([])
+
+
+def test_a_path_goes_through_every_place_of_its_token():
+    figure = embeddings.paths(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    for row in embedded(figure):
+        at, token = row["at"], TOKENS.index(row["token"])
+        assert row["step"] == STEPS[at]
+        assert [row["x"], row["y"]] == pytest.approx(PLACES[at, token], abs=1e-6)
+        if at < 2:
+            following = [row["next_x"], row["next_y"]]
+            assert following == pytest.approx(PLACES[at + 1, token], abs=1e-6)
+        else:
+            assert "next_x" not in row
+    text = svg(figure)
+    assert text.count("<line ") >= 6
+    assert "from step 0 (rings) to step 500 (points)" in text
+    assert "first component (40% of the variance at the last step)" in text
+    assert [text.count(f">{name}<") for name in ("one", "two")] == [1, 1]
+    alone = svg(embeddings.paths(TOKENS, [3], PLACES[:1], [0.4, 0.25], "run"))
+    assert ">one<" in alone
+    with pytest.raises(ValueError, match="3 places over training need as many steps"):
+        embeddings.paths(TOKENS, STEPS[:2], PLACES, [0.4, 0.25], "run")
+
+
+def test_a_film_has_a_slider_over_the_recorded_steps():
+    figure = embeddings.film(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    spec = figure.to_dict()
+    (at,) = spec["params"]
+    assert at["bind"] == {"input": "range", "min": 0, "max": 2, "step": 1, "name": "recorded step "}
+    assert at["value"] == 2
+    # A name keeps its distance from the point that it goes with.
+    for token in TOKENS:
+        mine = [row for row in embedded(figure) if row["token"] == token]
+        away = {round(row["name_x"] - row["x"], 4) for row in mine}
+        assert [row["at"] for row in mine] == [0, 1, 2]
+        assert len(away) == 1
+    text = svg(figure)
+    assert ">step 500<" in text
+    assert ">step 10<" not in text
+    written = embeddings.page(figure, "run")
+    assert written.count("</script>") == 2
+    assert json.dumps(at["name"]) in written
