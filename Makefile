@@ -46,8 +46,9 @@ bench: .venv/ready  ## the tables of timings, interleaved in one run
 gpu-check: .venv/bench  ## what only a GPU can show, in 9 minutes at most; says so where there is none
 	$(BIN)/python -m bench.gpu $(ARGS)
 
-docs: .venv/ready  ## a page for each mixer, from its class, into docs/mixers
+docs: .venv/ready  ## pages of mixers and datasets from their classes, tables from judged results
 	$(BIN)/python docs/make.py
+	$(BIN)/python docs/evidence.py
 
 wheel: .venv/ready  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --installer pip .

@@ -123,6 +123,12 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     assert -1 <= found["rank_correlation"] <= 1
     text = shown(capsys, "--importance")
     assert "rank correlation of gradient and change" in text
+    first = importance(
+        run.model,
+        run.objective,
+        questions(run.model, run.objective, run.dataset.splits["validation"]),
+    ).heads[0, 0]
+    assert f" {first:.2g} " in text
     assert said(capsys, "--importance", "--layers", "0", "--heads", "1")["rank_correlation"] is None
 
 

@@ -10,11 +10,12 @@ import pytest
 from rich.cells import cell_len
 
 from attnlab.cli import main
-from attnlab.config import Config
+from attnlab.commands import attend_map
 from attnlab.evidence.intervene import attention_layers
 from attnlab.trained import Trained
-from tests.untrained import offered
+from tests.untrained import untrained
 
+SHORT = "it was too tired."
 TEXT = "The animal didn't cross the street because it was too tired."
 SMALL = [f"dataset.num_{split}=20" for split in ("train", "validation", "test")]
 RUNS = {
@@ -28,19 +29,23 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
+def made(composed) -> Callable[..., Trained]:
+    """Build each run once: no command changes it."""
+    small = ("model.num_layers=2", "model.d_model=16", *SMALL)
+    return cache(lambda *words: untrained(composed(*small, *words)))
 
 
 @pytest.fixture
-def offer(once, monkeypatch) -> Callable[[str], tuple[Trained, str]]:
+def offer(made, monkeypatch) -> Callable[..., tuple[Trained, str]]:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    make = offered(once, monkeypatch)
-    return lambda name: (
-        make(*RUNS[name], *SMALL),
-        "d a c b" if "dataset=reversal" in RUNS[name] else TEXT,
-    )
+
+    def give(name: str, *words: str) -> tuple[Trained, str]:
+        run = made(*RUNS[name], *words)
+        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        return run, "d a c b" if "dataset=reversal" in RUNS[name] else TEXT
+
+    return give
 
 
 def shown(capsys, *words: str) -> str:
@@ -93,30 +98,76 @@ def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, 
         layer, head = min(entropies, key=lambda at: entropies[at])
         out = shown(capsys, text, "--query", str(query))
         assert f"layer {layer}, head {head}: attention; of all heads, the sharpest" in out
+        out = shown(capsys, text, "--query", str(query), "--head", "mean")
+        assert f"layer {layer}, mean of heads: attention; of all heads, its layer has" in out
         head = min(range(4), key=lambda head: entropies[0, head])
         assert f"layer 0, head {head}: " in shown(
             capsys, text, "--query", str(query), "--layer", "0"
         )
 
 
+def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys):
+    run, text = offer("linear")
+    seen, _ = run.look(text)
+    entropies = {}
+    for source, (weights, _) in seen.maps.items():
+        for head, row in enumerate(weights[:, seen.asked_at].double()):
+            there = row[row > 0]
+            entropies[source, head] = float(-(there * there.log()).sum())
+    assert len(entropies) == 8
+    source, head = min(entropies, key=lambda at: entropies[at])
+    expected = f"{source.removesuffix('.mixing')}, head {head}: mixing matrix"
+    out = " ".join(shown(capsys, text).split())
+    assert expected in out
+    assert f"of all mixing matrices, the sharpest at query {seen.asked_at}" in out
+
+
+def test_a_row_that_looks_nowhere_is_not_the_sharpest():
+    rows = np.array([[0.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
+    entropies = attend_map._entropies(rows)
+    assert entropies.argmin() == 2
+    assert entropies[1] == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "why"),
+    [
+        ("seq2seq", (), "of all heads of the encoder, the sharpest at query"),
+        ("multihead", ("model.mixer.num_heads=1",), "of all heads, the sharpest at query"),
+    ],
+)
+def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys, name, words, why):
+    _, text = offer(name, *words)
+    assert why in " ".join(shown(capsys, text).split())
+
+
+def test_signs_that_move_the_screen_are_escaped(offer, capsys, monkeypatch):
+    run, text = offer("multihead")
+    tokens = ["\x1b[2J" if token == "it" else token for token in run.objective.inputs]
+    monkeypatch.setattr(type(run.objective), "inputs", tokens)
+    out = shown(capsys, text, "--query", "8")
+    assert "\x1b" not in out
+    assert out.count(r"\x1b[2J at 8 ->") == 3
+
+
 def test_what_does_not_attend_is_never_called_attention(offer, capsys, tmp_path):
     for name, said in (("lstm", "influence on the answer at each position"), ("linear", "mixing")):
-        _, text = offer(name)
-        out = shown(capsys, text)
+        offer(name)
+        out = shown(capsys, SHORT)
         assert said in out
         assert "attention" not in out
         picture = tmp_path / "map.svg"
-        shown(capsys, text, "-o", str(picture))
+        shown(capsys, SHORT, "-o", str(picture))
         drawn = picture.read_text()
         assert said.split()[0] in drawn
         assert "ttention" not in drawn
 
 
 def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer, capsys, tmp_path):
-    _, text = offer("multihead")
-    for words, maps in ([], 8), (["--layer", "1", "--head", "mean"], 0):
+    offer("multihead", "model.mixer.num_heads=2")
+    for words, maps in ([], 4), (["--layer", "1", "--head", "mean"], 0):
         picture = tmp_path / "map.svg"
-        shown(capsys, text, "-o", str(picture), *words)
+        shown(capsys, SHORT, "-o", str(picture), *words)
         drawn = picture.read_text()
         assert len(re.findall(r">layer \d, head \d</text>", drawn)) == maps
         assert "Without" in drawn
@@ -138,8 +189,8 @@ def test_a_token_that_stands_there_twice_is_said_to(offer, capsys):
     assert "would be another" not in shown(capsys, text, "--query", "0")
 
 
-def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys, once, monkeypatch):
-    run = offered(once, monkeypatch)("dataset=mqar", *SMALL)
+def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys):
+    run, _ = offer("multihead", "dataset=mqar")
     text = " ".join(run.dataset.tokens[at] for at in range(1, 61))
     out = shown(capsys, text, "--query", "40")
     assert max(map(cell_len, out.splitlines())) <= 80
@@ -153,14 +204,17 @@ def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys, onc
 def test_every_run_can_be_written_in_every_form(offer, capsys, tmp_path, name):
     run, text = offer(name)
     seen, _ = run.look(text)
-    for ending, begin in {"npz": b"pk", "json": b"{", "html": b"<!"}.items():
+    pages = {"html": b"<!"} if name in ("multihead", "seq2seq") else {}
+    for ending, begin in {"npz": b"pk", "json": b"{", **pages}.items():
         path = tmp_path / f"map.{ending}"
         assert shown(capsys, text, "-o", str(path)).strip() == str(path)
         assert path.read_bytes().lower().startswith(begin)
     found = json.loads((tmp_path / "map.json").read_text())
-    assert found == json.loads(shown(capsys, text, "--format", "json"))
+    if name == "multihead":
+        assert found == json.loads(shown(capsys, text, "--format", "json"))
     by_source = {one["source"]: one for one in found["maps"]}
     with np.load(tmp_path / "map.npz") as archive:
+        assert {of for of in archive.files if f"{of}.tokens" in archive.files} == set(by_source)
         for source, one in by_source.items():
             assert np.allclose(archive[source], one["weights"])
             assert archive[f"{source}.queries"].tolist() == one["queries"]
@@ -186,7 +240,7 @@ def test_other_programs_get_the_look(offer, capsys, tmp_path):
     ("words", "message"),
     [
         ([TEXT, "--layer", "2"], "--layer 2: expected a number below 2, one of blocks.0.mixer"),
-        ([TEXT, "--head", "4"], "--head 4: layer 1 has 4 heads; give a number below 4, or mean"),
+        ([TEXT, "--head", "4"], " has 4 heads; give a number below 4, or mean"),
         ([TEXT, "--head", "-1"], "--head -1: "),
         ([TEXT, "--query", "cat"], "--query cat: expected one of the"),
         ([TEXT, "-o", "map.gif"], "map.gif: the name must end in one of .html, .npz"),
@@ -207,6 +261,13 @@ def test_a_wrong_request_is_refused_in_one_line(
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert message in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_without_a_map_is_refused_in_words(offer, capsys):
+    _, text = offer("lstm")
+    if not offer("lstm")[0].mixing(text)[:-1]:
+        assert main(["attend", "untrained", text, "--layer", "0"]) == 2
+        assert "no layer of untrained has a map; leave it out" in capsys.readouterr().err
 
 
 def test_without_attention_no_view_of_it_is_made(offer, capsys):

@@ -123,6 +123,15 @@ def test_the_page_of_datasets_is_what_the_classes_say(docs):
     assert (ROOT / "docs/datasets/README.md").read_text() == docs.dataset_page(), "run `make docs`"
 
 
+def test_the_tables_of_evidence_are_those_of_the_judged_results():
+    spec = importlib.util.spec_from_file_location("evidence_tables", ROOT / "docs/evidence.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/attention.md").read_text() == module.page(), "run `make docs`"
+
+
 def test_the_page_of_measures_names_them_all():
     page = (ROOT / "docs/attention.md").read_text()
     table = page.split("## Measures of a head")[1].split("\n## ")[0]

@@ -31,6 +31,8 @@ def measured(
     order: Sequence[int] = (0, 1, 2, 3),
     statistics: bool = True,
     finished: bool = True,
+    patterns: bool = True,
+    spread: float = 0.0,
     **fields,
 ) -> str:
     """Write a run whose heads look at one key each; `order` says which head is which."""
@@ -44,9 +46,10 @@ def measured(
         weights = np.tile(np.eye(5, dtype=np.float32)[:4, None], (1, 5, 1))[list(order)]
         for layer in LAYERS if variant != "lstm" else ():
             row = Pattern(step, "x", f"{layer}.pattern", tokens, at, 4, weights).row()
-            attempt.append(TABLE, [row])
+            if patterns:
+                attempt.append(TABLE, [row])
             scores = {
-                "previous": [0.1 + step / 300, 0.2, 0.3, 0.6],
+                "previous": [0.1 + step / 300, 0.2 + spread, 0.3 + spread, 0.6 + spread],
                 "sink": [0.1, 0.2, float("nan"), 0.4],
                 "normalised_entropy": [0.1, 0.99, 0.3, 0.4],
                 "effective_keys": [1.0 + seed, 12.5, 100.0, 1234.5],
@@ -55,7 +58,8 @@ def measured(
                 own = [values[head] for head in order]
                 attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
         share = np.full((1, 1, 5), 0.2, dtype=np.float32)
-        attempt.append(TABLE, [Pattern(step, "x", INFLUENCE, tokens, [4], 4, share).row()])
+        if patterns:
+            attempt.append(TABLE, [Pattern(step, "x", INFLUENCE, tokens, [4], 4, share).row()])
     if finished:
         left = ("schema", "status", "attempt")
         attempt.finish({k: v for k, v in content.items() if k not in left})
@@ -156,7 +160,32 @@ def test_heads_of_several_seeds_are_matched_before_they_are_averaged(tmp_path, c
     assert max(map(len, out.splitlines())) <= 80
     assert "n = 3 seeds" in out
     assert "apart .00, by chance .75" in out
-    assert out.count("[.60, .60]") == 2
+    assert out.count("± .00") > 2
+    assert "A match is the best of all" in out
+
+
+def test_the_spread_of_two_seeds_stays_in_its_line(tmp_path, capsys):
+    for seed in range(2):
+        measured(tmp_path, seed, spread=0.3 * seed)
+    code, out, _ = told(capsys, "--runs-dir", tmp_path)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    # Student's t of one degree of freedom is 12.706, times half of the difference.
+    assert out.count("± 1.91") == 6
+
+
+def test_a_group_that_cannot_be_matched_is_left_out_if_there_is_another(tmp_path, capsys):
+    lost = [measured(tmp_path, seed, patterns=seed == 0) for seed in range(2)]
+    message = f"{lost[1]} recorded no patterns; heads are matched by them"
+    code, _, err = told(capsys, "--runs-dir", tmp_path)
+    assert code == 2
+    assert message in err
+    for seed in range(2):
+        measured(tmp_path, seed, knobs={"optimizer.lr": 0.1})
+    whole = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
+    assert len(whole["groups"]) == 1
+    assert [left["run"] for left in whole["left_out"]] == lost
+    assert all(message in left["why"] for left in whole["left_out"])
 
 
 def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):

@@ -54,6 +54,13 @@ def test_heads_beyond_the_colours_differ_in_their_dashes():
     assert len(set(looks)) == 10
 
 
+def test_dotted_lines_are_explained_where_there_are_any():
+    for measure, said in (("sink", "dotted: above it"), ("distance", "")):
+        spec = heads(LAYERS, [measure], "run", {"sink": 0.5}).to_dict()
+        assert spec["title"]["subtitle"].startswith(said)
+        assert bool(spec["title"]["subtitle"]) == bool(said)
+
+
 def test_it_is_drawn_without_a_browser_and_refuses_an_unknown_measure():
     text = svg(heads(LAYERS, ["sink"], "a run, step 20"))
     assert ">a run, step 20<" in text

@@ -1,5 +1,6 @@
 """A heat map is as dark as its weights, in a terminal and on paper, and fits where it stands."""
 
+import io
 import json
 import re
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rich.cells import cell_len
 
 from attnlab.figures import base, heatmap, shades
@@ -50,12 +52,34 @@ def test_a_rectangular_map_names_both_axes_and_text_stays_text():
     assert base.png(drawn, scale=1).startswith(b"\x89PNG")
 
 
+def test_a_png_keeps_the_colours_of_cells_that_are_rare():
+    weights = np.full((64, 64), 0.01)
+    weights[np.arange(8), np.arange(8)] = np.linspace(0.3, 1, 8)
+    tokens = ["x"] * 64
+    drawn = heatmap.heat_map(heatmap.Map("", tokens, tokens, weights), "t", ["c"], ("q", "k"))
+    whole = io.BytesIO()
+    drawn.properties(background="white").save(whole, format="png", scale_factor=1)
+    with Image.open(whole) as exact, Image.open(io.BytesIO(base.png(drawn, scale=1))) as small:
+        pixels = [np.asarray(image.convert("RGB"), dtype=int) for image in (exact, small)]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 4
+
+
+def test_a_query_of_a_long_text_is_named_in_bold():
+    tokens, at = ["x"] * 70, 41
+    one = heatmap.Map("", tokens, tokens, np.eye(70), at)
+    drawn = base.svg(heatmap.multiples([[one]], "t", ["c"], [("q", "k")]))
+    assert re.findall(r"<text[^>]*font-weight=\"bold\"[^>]*>(\d+)</text>", drawn) == ["41"]
+    assert ">42</text>" in drawn
+    assert drawn.count(">28</text>") == 2
+
+
 def test_small_multiples_have_every_layer_and_head():
     wide = heatmap.Map("layer 1, head 0", ["x"], ["a"] * 5, np.full((1, 5), 0.2))
     drawn = heatmap.multiples([[ONE, ONE], [wide]], "t", ["c"], [("q", "k"), ("q", "k")])
     (panels, _) = drawn.to_dict()["vconcat"]
     assert [len(row["hconcat"]) for row in panels["vconcat"]] == [2, 1]
-    assert base.svg(drawn).count(">head 0</text>") == 2
+    text = base.svg(drawn)
+    assert text.count(">head 0</text>") == 2
     with pytest.raises(ValueError, match="no map"):
         heatmap.multiples([], "t", [], [])
 
@@ -119,6 +143,17 @@ def test_what_is_left_out_is_said():
     assert "queries 53 to 62 of 100" in drawn.said
     assert "of 100" in drawn.said.split(" and ")[0]
     assert shades.heat_map(weights[:5, :5], tokens[:5], tokens[:5], 2, 80).said == ""
+
+
+def test_keys_around_the_largest_are_shown_where_those_around_the_query_leave_it_out():
+    tokens = [f"t{at}" for at in range(100)]
+    for largest in (3, 50):
+        weights = np.zeros((100, 100))
+        weights[60, largest] = 1
+        drawn = shades.heat_map(weights, tokens, tokens, 60, 80)
+        assert drawn.lines[61].plain.rstrip().endswith("██")
+        moved = " and its largest key at 3" if largest == 3 else ""
+        assert f"around the query at 60{moved};" in drawn.said
 
 
 def test_a_cell_has_the_digits_of_its_weight_and_what_is_hidden_is_blank():

@@ -55,6 +55,7 @@ class Fake(Logger):
 
     def files(self, packed) -> None:
         self.told.append({name: path.read_bytes() for name, path in packed().items()})
+        assert packed() == packed()
 
     def end(self, status) -> None:
         self.told.append(("end", status))
@@ -324,9 +325,11 @@ def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
     origin = {"attempt": 1, "step": 1, "sha256": ""}
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0}, origin)
     record, fake = Record(tmp_path / "run"), Fake()
-    with mirror(fake).following(attempt, record, {}):
+    other = Fake()
+    with mirror(fake, other).following(attempt, record, {}):
         attempt.append("heads", [row(9, "blocks.0", "entropy", [1.0, 3.0])])
     page, files, _ = fake.told[-3:]
+    assert other.told == fake.told
     assert page == (1, "patterns/page", "[('blocks.0.pattern', 1), ('influence', 1)]")
     for name, steps in (("patterns", [1, 1, 1, 1]), ("heads", [9])):
         table = pa.ipc.open_stream(files[f"{name}.arrow"]).read_all()

@@ -28,6 +28,12 @@ from tests import child
 from tests.conftest import choices, dataset_words, marked
 
 
+def recorder_of(made: Experiment) -> Recorder:
+    (recorder, *_) = made.keepers()
+    assert isinstance(recorder, Recorder)
+    return recorder
+
+
 @pytest.mark.parametrize("variant", ["multihead", "moe", "lstm"])
 def test_training_is_bit_equal_with_and_without_recording(tmp_path, variant):
     # With dropout, shuffling and accumulation: whatever draws at random would show.
@@ -100,8 +106,7 @@ def test_probes_of_every_kind_are_kept(composed):
     words = ["callbacks.recorder.repeated=2", "callbacks.recorder.twins=2"]
     words += ["callbacks.recorder.num_probes=0", "callbacks.recorder.max_tokens=18"]
     made = Experiment(composed("dataset=pronoun", "model.d_model=16", *words))
-    (recorder, *_) = made.keepers()
-    assert isinstance(recorder, Recorder)
+    recorder = recorder_of(made)
     twins = [f"twin-{number}-{side}" for side in "ab" for number in (0, 1)]
     assert list(recorder.probes) == ["repeated-0", "repeated-1", *twins]
     said = [recorder.probes[f"repeated-{number}"].inputs[0].tolist() for number in (0, 1)]
@@ -120,8 +125,7 @@ def test_probes_of_every_kind_are_kept(composed):
 def test_chosen_layers_and_heads_alone_are_kept(composed):
     words = ["callbacks.recorder.layers=[1]", "callbacks.recorder.heads=[3,0]"]
     made = Experiment(composed("dataset=pronoun", "model.d_model=16", "model.num_layers=3", *words))
-    (recorder, *_) = made.keepers()
-    assert isinstance(recorder, Recorder)
+    recorder = recorder_of(made)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     every = {(p.probe, p.source): p for p in recorder.record(0)}
     assert {p.source for p in kept} == {"blocks.1.mixer.attend.pattern", "influence"}
@@ -134,7 +138,7 @@ def test_chosen_layers_and_heads_alone_are_kept(composed):
 def test_a_kept_head_has_its_own_number(composed, tmp_path):
     words = ["callbacks.recorder.heads=[3,1]", "callbacks.recorder.num_probes=1"]
     made = Experiment(composed("dataset=pronoun", "model.d_model=16", *words))
-    (recorder, *_) = made.keepers()
+    recorder = recorder_of(made)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     attention = [pattern for pattern in kept if pattern.is_attention]
     assert {tuple(pattern.numbers) for pattern in attention} == {(3, 1)}
@@ -153,7 +157,7 @@ def test_heads_are_chosen_of_attention_alone(composed):
     words = ["callbacks.recorder.heads=[3]", "callbacks.recorder.layers=[0]"]
     mixed = ["model/mixer=hybrid", "model.d_model=16"]
     made = Experiment(composed("dataset=mqar", *mixed, *words))
-    (recorder, *_) = made.keepers()
+    recorder = recorder_of(made)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     every = {pattern.source for pattern in recorder.record(0)}
     assert {pattern.source for pattern in kept} == every
@@ -164,12 +168,13 @@ def test_heads_are_chosen_of_attention_alone(composed):
 def test_an_answer_of_a_prefix_is_asked_at_its_last_position(composed):
     words = ["dataset=compression", "objective=autoencoder", "evidence=none"]
     made = Experiment(composed(*words, "model.d_model=16", "callbacks.recorder.num_probes=1"))
-    (recorder, *_) = made.keepers()
+    recorder = recorder_of(made)
     kept = recorder.record(0)
     (probe,) = recorder.probes.values()
     asked = made.objective.probe(probe)
     decoder = [p for p in kept if p.source.startswith("blocks.")]
     assert decoder
+    assert asked.prefix is not None
     for pattern in decoder:
         assert pattern.asked_at == pattern.query_at[-1] == asked.prefix.shape[1] - 1
 
@@ -200,8 +205,7 @@ def test_vectors_of_attempts_that_kept_other_numbers_are_read_together(tmp_path)
 
 def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(composed):
     made = Experiment(composed("dataset=reversal", "variant=multihead", "model.d_model=16"))
-    (recorder, *_) = made.keepers()
-    assert isinstance(recorder, Recorder)
+    recorder = recorder_of(made)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     for pattern in kept:
         crosses = ".cross." in pattern.source
@@ -264,8 +268,7 @@ def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset)
     if "num_train" in composed(*words).values["dataset"]:
         words += [f"dataset.num_{k}=80" for k in ("train", "validation", "test")]
     made = Experiment(composed(*words))
-    (recorder, *_) = made.keepers()
-    assert isinstance(recorder, Recorder)
+    recorder = recorder_of(made)
     patterns = recorder.record(0)
     wanted = min(8, len(made.dataset.splits["validation"]))
     assert len(recorder.probes) == wanted + 1 >= 3

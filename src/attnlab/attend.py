@@ -59,8 +59,7 @@ class Attend(nn.Module):
         short = key.shape[-2] <= 64 and query.shape[-1] <= 32
         slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
         if self.heard or slow:
-            mask = self.mask(query, key.shape[-2], bias, valid)
-            return self.weigh(self._scored(query, key, mask), value, shown=shown)
+            return self._explicit(query, key, value, bias, valid, shown)
         if self.rows.heard and shown:
             self.show(query, key, bias, valid)
         return self._fused(query, key, value, bias, valid)
@@ -118,6 +117,18 @@ class Attend(nn.Module):
         value = repeat(value, "b h k d -> (b h shared) k d", shared=shared)
         mixed = rearrange(pattern, "b h q k -> (b h) q k") @ value
         return rearrange(mixed, "(b h) q d -> b h q d", b=len(scores))
+
+    def _explicit(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        valid: Tensor | None,
+        shown: bool = True,
+    ) -> Tensor:
+        mask = self.mask(query, key.shape[-2], bias, valid)
+        return self.weigh(self._scored(query, key, mask), value, shown=shown)
 
     def _scored(
         self, query: Tensor, key: Tensor, mask: Tensor | None

@@ -139,10 +139,9 @@ def test_of_several_pairs_all_are_counted(composed):
     below = heard["blocks.0.mixer.attend.pattern"][:, 0]
     seq = pattern.shape[1]
     sums, before = [], []
-    at = range(seq) if asked.at is None else None
     for b, tokens in enumerate(asked.inputs.tolist()):
-        queries = list(at) if at is not None else asked.at[b].tolist()
-        for query, answer in zip(queries, asked.targets[b].tolist(), strict=True):
+        at = range(seq) if asked.at is None else asked.at[b].tolist()
+        for query, answer in zip(at, asked.targets[b].tolist(), strict=True):
             answers = [
                 k
                 for k in range(1, query + 1)

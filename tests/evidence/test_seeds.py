@@ -183,8 +183,17 @@ def test_runs_are_matched_at_the_last_step_that_they_share(tmp_path):
     found = matched([one, other])
     assert (found.step, found.measured) == (9, 9)
     late = written(tmp_path / "c", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(1,))
-    with pytest.raises(ValueError, match="no step at which all runs recorded patterns"):
+    with pytest.raises(ValueError, match="runs recorded patterns; train them with the same clock"):
         matched([one, late])
+
+
+def test_a_run_without_patterns_is_named(tmp_path):
+    one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4})
+    attempt = Attempt.claim(tmp_path / "b", {"seed": 1})
+    attempt.append(heads.TABLE, [heads.row(9, LAYERS[0], "sink", [0.1] * 4)])
+    attempt.close()
+    with pytest.raises(ValueError, match="^b recorded no patterns; .*callbacks=default"):
+        matched([one, Record(tmp_path / "b")])
 
 
 def test_what_cannot_be_matched_is_refused(tmp_path):

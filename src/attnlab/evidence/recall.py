@@ -158,7 +158,8 @@ def _looks(
                     looks.add(f"read {behind}", layer, mass(pattern, place), there)
                     share = place / place.sum(dim=-1, keepdim=True).clamp(min=1)
                     # Of the pair, the place itself may be one.
-                    pair = sum(before[step] for step in (behind, behind - 1) if step)
+                    both = [before[step] for step in (behind, behind - 1) if step]
+                    pair = torch.stack(both).sum(dim=0)
                     for name, values in (("gather", pair), ("previous", before[1])):
                         each = einsum(share, values, "b q k, b h k -> b h q")
                         looks.add(f"{name} {behind}", layer, each, there)

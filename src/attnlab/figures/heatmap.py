@@ -150,12 +150,13 @@ def _panel(
     )
     ends = {"x": alt.value(0), "x2": alt.value(cell * num_keys), "y": alt.value(0)}
     layers.append(frame.encode(**ends, y2=alt.value(cell * num_queries)))
-    title = alt.TitleParams(one.title, fontSize=11, fontWeight="normal", offset=4, anchor="middle")
-    return alt.layer(*layers).properties(
-        width=cell * num_keys,
-        height=cell * num_queries,
-        title=title,
-    )
+    if one.title:
+        # A title of the panel stands above all of it, also above a vertical one of its axis.
+        title = alt.Chart(alt.InlineData(values=[{}])).mark_text(
+            text=one.title, fontSize=11, baseline="bottom"
+        )
+        layers.append(title.encode(x=alt.value(cell * num_keys / 2), y=alt.value(-5)))
+    return alt.layer(*layers).properties(width=cell * num_keys, height=cell * num_queries)
 
 
 def _axis(

@@ -69,7 +69,7 @@ def heat_map(
         lines.append(line)
     if cell == NARROW and not square:
         lines.append(Text("keys: " + ", ".join(f"{k} {name(keys[k])}" for k in columns)))
-    return Drawn(lines, _said(columns, rows, keys, queries, at, own), rows)
+    return Drawn(lines, _said(columns, rows, keys, queries, at, None if own else largest), rows)
 
 
 def window(size: int, at: int, most: int) -> range:
@@ -136,7 +136,7 @@ def _said(
     keys: Sequence[str],
     queries: Sequence[str],
     at: int,
-    own: bool,
+    largest: int | None,
 ) -> str:
     parts = []
     for what, shown, whole in (("keys", columns, keys), ("queries", rows, queries)):
@@ -144,5 +144,6 @@ def _said(
             parts.append(f"{what} {shown[0]} to {shown[-1]} of {len(whole)}")
     if not parts:
         return ""
-    around = "the query" if own or len(columns) == len(keys) else "the query and its largest key"
-    return f"Shown are {' and '.join(parts)}, around {around} at {at}; a picture (-o) has all."
+    moved = largest is not None and len(columns) < len(keys)
+    around = f"the query at {at}{f' and its largest key at {largest}' if moved else ''}"
+    return f"Shown are {' and '.join(parts)}, around {around}; a picture (-o) has all."
