@@ -12,6 +12,7 @@ from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.recorder import Recorder, first
 from attnlab.evidence.heads import head_statistics
+from attnlab.evidence.intervene import attention_layers
 from attnlab.evidence.look import look
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.heads import head_scores
@@ -217,6 +218,14 @@ def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(composed):
         assert pattern.weights.shape[1:] == (len(pattern.queries), len(pattern.tokens))
         assert pattern.weights.sum(axis=-1) == pytest.approx(1, abs=0.1)
     assert any(".cross." in pattern.source for pattern in kept)
+
+
+def test_layers_are_measured_in_the_order_of_their_numbers(composed):
+    made = Experiment(composed("dataset=reversal", "variant=multihead", "model.d_model=16"))
+    _, statistics, *_ = made.keepers()
+    layers = list(dict.fromkeys(row["layer"] for row in statistics.rows(0)))
+    assert layers == attention_layers(made.model)
+    assert layers[0].startswith("blocks.")
 
 
 def test_listed_steps_take_the_place_of_the_even_ones():

@@ -192,13 +192,15 @@ class Experiment:
             return look(self.model, self.objective, probe, precision)
 
         def measure(count: int, pairs: bool) -> Measured:
-            return head_statistics(
+            found = head_statistics(
                 *(self.model, self.objective, self.dataset.splits["validation"]),
                 batch_size=self.batch_size,
                 num_examples=count,
                 pairs=pairs,
                 precision=precision,
             )
+            # A pass may come to them in another order than they are numbered in.
+            return {layer: found[layer] for layer in counts}
 
         wirings: dict[str, tuple[Any, ...]] = {"recorder": (self.objective, look_at, counts)}
         if counts:

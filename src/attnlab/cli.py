@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a trained run on another split or other data",
     "ablate": "measure a trained run without each head, and without each layer's attention",
     "heads": "name the heads of a run by their scores, over training, and match them over seeds",
+    "experts": "show which experts of a trained run work on which tokens",
     "bench": "measure time, memory and FLOPs of models by the length of the sequence",
     "reproduce": "run a paper's recipe and judge each claim",
     "data": "show a dataset without training, or export it to files",

@@ -21,8 +21,8 @@ def head_scores(
 ) -> dict[str, dict[str, tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]]]:
     """Read {layer: {measure: (steps, the number of each head)}}; nothing where none were measured.
 
-    Layers go by the path of what attends ("blocks.0.mixer.attend"), in the order of a pass. What
-    no query could have is NaN.
+    Layers go by the path of what attends ("blocks.0.mixer.attend"), in the order of `attnlab
+    ablate`. What no query could have is NaN.
     """
     found: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
     for line in record.rows(TABLE).to_pylist():
