@@ -93,7 +93,7 @@ def test_a_page_of_attend_opens_at_the_query(runs, tmp_path, capsys):
     for query, at in (("it", 9), ("animal", 2)):
         assert main([*words, "--query", query]) == 0
         assert f'aria-valuenow="{at}"' in page.read_text()
-        assert f"Without {query} -&gt; " in page.read_text()
+        assert f"Without {query} at {at - 1} -&gt; " in page.read_text()
     assert main([*words, "--format", "json"]) == 2
 
 
