@@ -198,7 +198,7 @@ def test_layers_are_counted_as_by_ablate_and_maps_across_are_drawn(tmp_path):
     record = child.only_record(tmp_path)
     paths = attention_layers(attnlab.load(record.path).model)
     lines = record.rows("heads").to_pylist()
-    assert list(dict.fromkeys(line["layer"] for line in lines)) != paths
+    assert list(dict.fromkeys(line["layer"] for line in lines)) == paths
     told = of_csv(record.path / "attempts/1/csv/metrics.csv")
     entropies = [line for line in lines if line["measure"] == "entropy"]
     assert len(paths) == 6
