@@ -53,10 +53,11 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
     model, seq = made.model.eval(), 24
 
     def put(name: str, pattern: torch.Tensor) -> torch.Tensor:
-        """Let head 1 below look one back, and head 0 above from each question to its place."""
+        """Let head 1 below look one back and at itself, and head 0 above at each answer's place."""
         changed = torch.full_like(pattern, 1 / seq)
         if name.startswith("blocks.0."):
-            changed[:, 1] = torch.eye(seq).roll(-1, dims=1).tril()
+            own = torch.eye(seq)
+            changed[:, 1] = 0.75 * own.roll(-1, dims=1).tril() + 0.25 * own
             return changed
         for row, query, place in pairs(now[0]):
             if place - 1 + behind < seq:
@@ -80,9 +81,10 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
     assert (found["read_layer"], found["read_head"], found["read_behind"]) == (1, 0, behind)
     assert (found["gather_layer"], found["gather_head"]) == (0, 1)
     assert found["read"] == pytest.approx(1, abs=1e-6)
-    assert found["previous"] == pytest.approx(1, abs=1e-6)
-    # One behind the answer, the token before is the answer; on it, it is the key.
-    assert found["gather"] == pytest.approx(1, abs=1e-6)
+    assert found["previous"] == pytest.approx(0.75, abs=1e-6)
+    # One behind the answer, the token before is the answer; on it, it is the key. What the place
+    # pays to itself gathers nothing.
+    assert found["gather"] == pytest.approx(0.75, abs=1e-6)
 
 
 def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
