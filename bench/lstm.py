@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from attnlab.config import compose, search_path
 from attnlab.measure import take_turns
 from attnlab.model.base import DECODER
+from attnlab.recurrence.cells import Cells
 from bench.moe import LEAST, PRECISIONS, ROUNDS, SIZES
 from bench.peers import NUM_TOKENS, Shape
 from bench.ratio import Times, table
@@ -18,13 +19,16 @@ OURS, BARE = "attnlab, lstm", "torch.nn.LSTM"
 
 
 class Bare(nn.Module):
-    """Tokens in, logits out, and all layers in one module between."""
+    """Tokens in, logits out, and all layers in one module between.
+
+    It is `torch.nn.LSTM`, except on a CPU where that refuses bfloat16: there it falls back as ours.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         width = shape.d_model
         self.tokens, self.head = nn.Embedding(NUM_TOKENS, width), nn.Linear(width, NUM_TOKENS)
-        self.lstm = nn.LSTM(width, width, shape.num_layers, batch_first=True)
+        self.lstm = Cells(width, width, shape.num_layers, batch_first=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give logits at every position."""

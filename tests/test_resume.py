@@ -22,13 +22,13 @@ PASSES = {
     "file.clear": 5,
     "birth.make": 1,
     "birth.name": 1,
-    "stream.open": 5,
-    "stream.write": 22,
-    "stream.sync": 11,
+    "stream.open": 7,
+    "stream.write": 34,
+    "stream.sync": 17,
     "beat.write": 1,
     "publish.link": 1,
     "remove": 1,
-    "directory.sync": 15,
+    "directory.sync": 17,
 }
 KILLS = [(point, n) for point, most in PASSES.items() for n in range(1, most + 1)]
 
