@@ -152,8 +152,9 @@ def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(place,
     assert "has no metric `test/acuracy`; did you mean test/accuracy?" in err
     assert tree(place) == before
     records = find_runs(place.parents[1] / "runs/reproduce/tiny-check")
-    # A run of another worker is stopped wherever it is, perhaps before it has begun.
-    assert {r.state for r in records if r.result is None} <= {"new", "interrupted"}
+    # A run of another worker is stopped wherever it is, perhaps before it has begun, or while it is
+    # being born, when it has no word to leave. None failed, and none seems to go on.
+    assert {r.state for r in records if r.result is None} <= {"new", "killed", "interrupted"}
     assert len(records) == 2 or jobs == "2"
 
 

@@ -93,6 +93,8 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     if checkpoint is None and parent is not None:
         checkpoint, _ = newest_checkpoint(parent.path)
         origin = parent.name
+    # Before the claim: whoever stops the run from there on finds it written down as interrupted.
+    who = _who(experiment)
     try:
         attempt = Attempt.claim(
             record.path, identity, _resumed_from(checkpoint, origin), after=known
@@ -101,14 +103,18 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
         return Outcome(record.path, "held", note="another process has just begun it")
     except OSError as error:
         return Outcome(record.path, "failed", note=f"cannot begin: {_said(error)}")
-    return _attempt(experiment, attempt, checkpoint, console)
+    return _attempt(experiment, attempt, who, checkpoint, console)
 
 
 def _attempt(
-    experiment: Experiment, attempt: Attempt, checkpoint: Checkpoint | None, console: Console
+    experiment: Experiment,
+    attempt: Attempt,
+    who: Mapping[str, Any],
+    checkpoint: Checkpoint | None,
+    console: Console,
 ) -> Outcome:
     directory = attempt.path.parents[1]
-    base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **_who(experiment)}
+    base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **who}
     begun, at = time.perf_counter(), {"step": checkpoint.step if checkpoint else 0}
     try:
         with _failures_recorded(attempt, base, at):

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from attnlab.commands.ablate.base import means, table
 from attnlab.commands.base import measured
 from attnlab.evidence.importance import alone, greedy, importance, pruning, shuffled
-from attnlab.evidence.intervene import Head, attention_layers, mean_patterns, questions
+from attnlab.evidence.intervene import Head, attention_layers, questions
 from attnlab.trained import Trained
 
 
@@ -17,24 +17,22 @@ def find(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[
     """Remove the chosen heads in their order, and in as many random ones as were asked for."""
     split, metric, _ = measured(arguments, loaded)
     asked = list(questions(loaded.model, loaded.objective, loaded.dataset.splits[split]))
-    means, by = None, arguments.order or "gradient"
-    if arguments.method == "mean":
-        means = mean_patterns(loaded.model, asked, loaded.precision)
+    mean, by = means(arguments, loaded, split), arguments.order or "gradient"
 
     def loss() -> float:
         return loaded.evaluate(split)["loss"]
 
     if by == "greedy":
-        order = greedy(loaded.model, chosen, loss, means)
+        order = greedy(loaded.model, chosen, loss, mean)
     elif by == "ablation":
-        order = sorted(chosen, key=alone(loaded.model, chosen, loss, means).__getitem__)
+        order = sorted(chosen, key=alone(loaded.model, chosen, loss, mean).__getitem__)
     else:
         gates = importance(loaded.model, loaded.objective, asked, loaded.precision)
         by_head = gates.heads if by == "gradient" else gates.normalised
         order = sorted(chosen, key=by_head.__getitem__)
 
     def course(order: Sequence[Head]) -> list[float]:
-        return pruning(loaded.model, order, lambda: loaded.evaluate(split)[metric], means)
+        return pruning(loaded.model, order, lambda: loaded.evaluate(split)[metric], mean)
 
     names = attention_layers(loaded.model)
     removed = [(None, None, None), *((layer, names[layer], head) for layer, head in order)]
@@ -59,16 +57,13 @@ def show(console: Console, found: dict[str, Any]) -> None:
     how = "with mean patterns" if found["method"] == "mean" else "without"
     console.print(f"{how}, one head more each time, the least needed first by {found['order']}")
     random = found.get("random", [])
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer")
-    for name in ("head", "gone", metric, "change", *(["random"] if random else [])):
-        table.add_column(name, justify="right")
+    shown = table("layer", "head", "gone", metric, "change", *(["random"] if random else []))
     for row, *drawn in zip(curve, *(values[1:] for values in random), strict=True):
         numbers = [f"{row['value']:.4f}", f"{row['value'] - whole['value']:+.4f}"]
         numbers += [f"{sum(drawn) / len(drawn):.4f}"] if drawn else []
         layer = f"{row['layer']} {row['name']}"
-        table.add_row(layer, str(row["head"]), str(row["removed"]), *numbers)
-    console.print(table)
+        shown.add_row(layer, str(row["head"]), str(row["removed"]), *numbers)
+    console.print(shown)
     if random:
         console.print(f"random: the same with heads removed by chance, mean of {len(random)}")
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from attnlab.commands.ablate.base import table
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import Head, attention_layers
 from attnlab.evidence.patching import Patched, patch
@@ -55,16 +55,13 @@ def show(console: Console, found: dict[str, Any]) -> None:
         found["query"], f", at the query {found['query']!r}"
     )
     console.print(f"{found['pairs']} twin pairs; A, with each head's pattern of its twin B{where}")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer")
-    for name in ("head", "difference", "effect"):
-        table.add_column(name, justify="right")
-    table.add_row("A", "", f"{found['one']:+.3f}", "0.000")
+    shown = table("layer", "head", "difference", "effect")
+    shown.add_row("A", "", f"{found['one']:+.3f}", "0.000")
     rows = [(f"{r['layer']} {r['name']}", str(r["head"]), r) for r in found["heads"]]
     for layer, head, row in (*rows, ("all of these", "", found["together"])):
-        table.add_row(layer, head, f"{row['patched']:+.3f}", f"{row['effect']:.3f}")
-    table.add_row("B", "", f"{found['other']:+.3f}", "1.000")
-    console.print(table)
+        shown.add_row(layer, head, f"{row['patched']:+.3f}", f"{row['effect']:.3f}")
+    shown.add_row("B", "", f"{found['other']:+.3f}", "1.000")
+    console.print(shown)
     console.print("difference: the logit of A's answer less that of B's, mean over pairs;")
     console.print("effect: how far it went from that of A (0) to that of B (1)")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from attnlab.commands.ablate.base import table
 from attnlab.commands.base import place
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import Head, attention_layers, cut
@@ -74,13 +74,10 @@ def show(console: Console, found: dict[str, Any]) -> None:
     """Print the likeliest answers, and what was cut."""
     ends = [f"{shades.name(found['tokens'][at])} at {at}" for at in (found["query"], found["key"])]
     console.print(f"without {' -> '.join(ends)}")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("answer begins" if found["begins"] else "answer")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
+    shown = table("answer begins" if found["begins"] else "answer", "before", "after")
     for row in found["answers"]:
-        table.add_row(repr(row["output"]), f"{row['before']:.4f}", f"{row['after']:.4f}")
-    console.print(table)
+        shown.add_row(repr(row["output"]), f"{row['before']:.4f}", f"{row['after']:.4f}")
+    console.print(shown)
     cuts = ", ".join(f"L{h['layer']}H{h['head']} {h['weight']:.2f}" for h in found["heads"])
     console.print(f"cut, with the attention that was there: {cuts}")
 

@@ -26,32 +26,21 @@ one object with schema, run, step, and what the mode finds:
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from attnlab.commands.base import add_run, measured, require_picture, trained
+from attnlab.commands.ablate import edge, heads, importance, prune, twins
+from attnlab.commands.base import add_run, require_picture, trained
 from attnlab.errors import RequestError
-from attnlab.evidence.importance import importance, rank_correlation
-from attnlab.evidence.intervene import (
-    Head,
-    Means,
-    ablate,
-    attention_layers,
-    heads,
-    mean_patterns,
-    prune,
-    questions,
-)
+from attnlab.evidence import intervene
+from attnlab.evidence.intervene import Head
 from attnlab.runs import write
-from attnlab.trained import Trained
 
 SCHEMA = 1
 PICTURES = (".html", ".pdf", ".png", ".svg")
-MODES = ("edge", "importance", "prune", "twins")
+MODES = {None: heads, "edge": edge, "importance": importance, "prune": prune, "twins": twins}
+"""What is done in each mode; None is that of heads, one at a time."""
 HEED: dict[str, tuple[str | None, ...]] = {
     "split": (None, "importance", "prune"),
     "metric": (None, "prune"),
@@ -62,7 +51,7 @@ HEED: dict[str, tuple[str | None, ...]] = {
     "text": ("edge",),
     "query": ("twins",),
 }
-"""The modes that an option is for; None is that of heads, one at a time."""
+"""The modes that an option is for."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -122,36 +111,28 @@ def run(arguments: Namespace) -> int:
     """Print what the chosen intervention does."""
     mode = _mode(arguments)
     loaded = trained(arguments)
-    if not attention_layers(loaded.model):
+    if not intervene.attention_layers(loaded.model):
         raise RequestError(f"{loaded.record.name} has no attention heads: there is none to ablate")
-    chosen = _chosen(arguments, heads(loaded.model))
-    if mode in ("edge", "prune", "twins"):
-        # Each of these is a module that knows nothing of the others.
-        module = import_module(f"attnlab.commands.ablate_{mode}")
-        find, show = module.find, module.show
-    elif mode == "importance":
-        find, show = _importance, _show_importance
-    else:
-        find, show = _without, _show_without
+    chosen = _chosen(arguments, intervene.heads(loaded.model))
+    doing = MODES[mode]
     about = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
-    found = about | find(arguments, loaded, chosen)
+    found = about | doing.find(arguments, loaded, chosen)
     if arguments.format == "json":
         print(json.dumps(found, indent=2))
         return 0
     if arguments.output is not None:
-        picture = import_module("attnlab.commands.ablate_prune").picture
-        write.replace(arguments.output, picture(found, arguments.output.suffix))
+        write.replace(arguments.output, prune.picture(found, arguments.output.suffix))
         print(arguments.output)
         return 0
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
-    show(console, found)
+    doing.show(console, found)
     return 0
 
 
 def _mode(arguments: Namespace) -> str | None:
     """Say which mode is meant, and refuse options that it would not heed."""
-    modes = [name for name in MODES if getattr(arguments, name) not in (None, False)]
+    modes = [name for name in MODES if name and getattr(arguments, name) not in (None, False)]
     if len(modes) > 1:
         raise RequestError(f"--{modes[0]} and --{modes[1]} are two questions; ask one at a time")
     mode = modes[0] if modes else None
@@ -194,99 +175,3 @@ def _numbers(option: str, given: str | None) -> list[int] | None:
     if not all(part.isdecimal() for part in parts):
         raise RequestError(f"--{option} {given}: expected numbers from 0, as in --{option} 0,2")
     return sorted({int(part) for part in parts})
-
-
-def _means(arguments: Namespace, loaded: Trained, split: str) -> Means | None:
-    if arguments.method != "mean":
-        return None
-    asked = questions(loaded.model, loaded.objective, loaded.dataset.splits[split])
-    return mean_patterns(loaded.model, asked, loaded.precision)
-
-
-def _without(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
-    split, metric, whole = measured(arguments, loaded)
-    means, there = _means(arguments, loaded, split), heads(loaded.model)
-    names, without = attention_layers(loaded.model), []
-    for layer in dict.fromkeys(layer for layer, _ in chosen):
-        alone: list[int | None] = [head for at, head in chosen if at == layer]
-        # A layer of one head is the same as its head.
-        everything = [None] if arguments.heads is None and there[layer] > 1 else []
-        for head in [*alone, *everything]:
-            with ablate(loaded.model, layer, None if head is None else [head], means):
-                value = loaded.evaluate(split)[metric]
-            without.append({"layer": layer, "name": names[layer], "head": head, "value": value})
-    together = None
-    if arguments.layers is not None or arguments.heads is not None:
-        with prune(loaded.model, chosen, means):
-            together = loaded.evaluate(split)[metric]
-    return {
-        "split": split,
-        "metric": metric,
-        "method": arguments.method or "zero",
-        "whole": whole[metric],
-        "without": without,
-        "together": together,
-    }
-
-
-def _show_without(console: Console, found: dict[str, Any]) -> None:
-    metric, whole = found["metric"], found["whole"]
-    how = "; with the mean pattern of" if found["method"] == "mean" else "; without"
-    console.print(f"{metric} on the {found['split']} split: {whole:.4f}{how}")
-    table = _table("head", metric, "change")
-    rows = [(f"{r['layer']} {r['name']}", r["head"], r["value"]) for r in found["without"]]
-    if found["together"] is not None:
-        rows.append(("all of these", "", found["together"]))
-    for layer, head, value in rows:
-        shown = "all" if head is None else str(head)
-        table.add_row(layer, shown, f"{value:.4f}", f"{value - whole:+.4f}")
-    console.print(table)
-
-
-def _importance(arguments: Namespace, loaded: Trained, chosen: Sequence[Head]) -> dict[str, Any]:
-    split = arguments.split or "validation"
-    whole = loaded.evaluate(split)["loss"]
-    asked = questions(loaded.model, loaded.objective, loaded.dataset.splits[split])
-    found = importance(loaded.model, loaded.objective, asked, loaded.precision)
-    names, rows = attention_layers(loaded.model), []
-    for head in chosen:
-        with prune(loaded.model, [head]):
-            value = loaded.evaluate(split)["loss"]
-        rows.append(
-            {
-                "layer": head[0],
-                "name": names[head[0]],
-                "head": head[1],
-                "gradient": found.heads[head],
-                "normalised": found.normalised[head],
-                "expected": -found.slopes[head],
-                "value": value,
-                "change": value - whole,
-            }
-        )
-    alike = rank_correlation([r["gradient"] for r in rows], [r["change"] for r in rows])
-    return {"split": split, "loss": whole, "heads": rows, "rank_correlation": alike}
-
-
-def _show_importance(console: Console, found: dict[str, Any]) -> None:
-    console.print(f"loss on the {found['split']} split: {found['loss']:.4f} nats")
-    table = _table("head", "gradient", "in layer", "expected", "change")
-    for row in found["heads"]:
-        numbers = [f"{row['gradient']:.2g}", f"{row['normalised']:.2f}"]
-        numbers += [f"{row['expected']:+.4f}", f"{row['change']:+.4f}"]
-        table.add_row(f"{row['layer']} {row['name']}", str(row["head"]), *numbers)
-    console.print(table)
-    console.print("gradient: of a gate on the head, mean of |d loss / d gate|; in layer: its share")
-    console.print("of the layer's l2 norm; expected: change of the loss without the head, if it")
-    console.print("were linear; change: what it is")
-    if found["rank_correlation"] is not None:
-        alike = found["rank_correlation"]
-        console.print(f"rank correlation of gradient and change: {alike:.2f}")
-
-
-def _table(*numbers: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer")
-    for name in numbers:
-        table.add_column(name, justify="right")
-    return table
