@@ -100,6 +100,7 @@ def test_json_has_every_measure_of_a_run(tmp_path, capsys):
     assert set(whole) == {"schema", "runs", "groups", "left_out"}
     (run,) = whole["runs"]
     assert (run["run"], run["step"], whole["groups"]) == (name, 200, [])
+    assert run["recall"] is None
     assert [layer["name"] for layer in run["layers"]] == LAYERS
     first, _, third, _ = run["layers"][1]["heads"]
     assert first["roles"] == [
@@ -121,6 +122,60 @@ def test_json_has_every_measure_of_a_run(tmp_path, capsys):
     course = whole["runs"][0]["layers"][0]["course"]
     assert course["steps"] == list(STEPS)
     assert course["values"][1] == pytest.approx([0.1 + 1 / 3, 0.2, 0.3, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("previous", "role"), [(0.66, "previous token"), (0.25, "gathers")], ids=["previous", "pair"]
+)
+def test_heads_of_recall_are_named_by_their_weight_where_it_matters(
+    tmp_path, capsys, previous, role
+):
+    found = {"read": 0.86, "read_layer": 1, "read_head": 2, "read_behind": 1, "previous": previous}
+    found |= {"gather": 0.7, "gather_layer": 0, "gather_head": 3, "whole": 1}
+    found |= {"without_read": 0.02, "without_read_mean": 0.14}
+    found |= {"without_gather": 0.03, "without_gather_mean": 0.99}
+    metrics = {f"recall/{name}": float(value) for name, value in found.items()}
+    name = measured(tmp_path, metrics=metrics)
+    words = (name, "--runs-dir", tmp_path)
+    (run,) = json.loads(told(capsys, *words, "--format", "json")[1])["runs"]
+    assert run["recall"] == {
+        "whole": 1,
+        "behind": 1,
+        "read": {
+            "layer": 1,
+            "head": 2,
+            "weight": 0.86,
+            "role": "match and read",
+            "without": 0.02,
+            "without_mean": 0.14,
+        },
+        "gather": {
+            "layer": 0,
+            "head": 3,
+            "weight": 0.7,
+            "role": role,
+            "without": 0.03,
+            "without_mean": 0.99,
+        },
+    }
+    out = told(capsys, *words)[1]
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line.split() for line in out.splitlines() if line.startswith("L")]
+    assert rows == [
+        ["L1H2", ".86", ".02", ".14", "match", "and", "read"],
+        ["L0H3", ".70", ".03", ".99", *role.split()],
+    ]
+
+
+def test_a_run_whose_lowest_layer_reads_has_no_head_that_gathers(tmp_path, capsys):
+    found = {"read": 0.4, "read_layer": 0, "read_head": 1, "read_behind": 2, "whole": 0.2}
+    found |= {"without_read": 0.02, "without_read_mean": 0.14}
+    name = measured(tmp_path, metrics={f"recall/{name}": value for name, value in found.items()})
+    (run,) = json.loads(told(capsys, name, "--runs-dir", tmp_path, "--format", "json")[1])["runs"]
+    assert run["recall"]["read"]["role"] == "reads"
+    assert "gather" not in run["recall"]
+    out = told(capsys, name, "--runs-dir", tmp_path)[1]
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("L")] == ["reads"]
 
 
 def test_the_course_of_a_measure_has_a_row_for_each_step(tmp_path, capsys):

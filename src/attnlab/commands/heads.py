@@ -7,7 +7,9 @@ is averaged. `--format json` prints one object; what was not measured, or hangs 
     {"schema": 1, "runs": [RUN], "groups": [GROUP], "left_out": [{"run", "why"}]}
     RUN     run, step (the last measured), layers [{"layer" (from 0), "name", "heads": [{"head",
             "scores": {measure: number}, "roles": [ROLE and "since"]}]}]; with --measure each layer
-            also has course {"steps", "values" (a list for each step, a number for each head)}
+            also has course {"steps", "values" (a list for each step, a number for each head)}; and
+            recall, what `evidence=recall` found when the run ended: {"whole", "behind", "read" and
+            "gather": {"layer", "head", "weight", "role", "without", "without_mean"}}
     GROUP   label, runs, seeds, reference (the run whose heads give the numbers), step (of the
             patterns that were matched), measured (the step of the measures), layers [{"layer",
             "name", "apart" (mean of the heads), "chance" (mean of all pairs), "heads": [{"head",
@@ -31,7 +33,7 @@ from rich.table import Table
 
 from attnlab.commands.base import add_runs_dir, require_picture
 from attnlab.errors import RequestError
-from attnlab.evidence.roles import EVEN, MOST, ROLES, Role, roles, since
+from attnlab.evidence.roles import EVEN, MOST, ROLES, Role, recalled, roles, since
 from attnlab.evidence.seeds import Measures, matched
 from attnlab.runs import write
 from attnlab.runs.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest
@@ -109,7 +111,9 @@ def run(arguments: Namespace) -> int:
     for name, records in arms.items():
         if len(records) == 1:
             scores = head_scores(records[0])
-            runs.append(_run(records[0].name, scores, arguments.measure))
+            ended = (records[0].result or {}).get("metrics", {})
+            found = _run(records[0].name, scores, arguments.measure)
+            runs.append(found | {"recall": recalled(ended)})
             continue
         try:
             groups.append(_group(name, records))
@@ -282,6 +286,23 @@ def _show_run(console: Console, found: Mapping[str, Any]) -> None:
         console.print(table)
     for line in LEGEND:
         console.print(line)
+    if found["recall"] is not None:
+        _show_recall(console, found["recall"])
+
+
+def _show_recall(console: Console, found: Mapping[str, Any]) -> None:
+    console.print(f"recall: {number(found['whole'], 2)} right; at the places that matter for it")
+    table = _table("head", "weight", "without", "mean", width=6)
+    table.add_column("role")
+    for name in ("read", "gather"):
+        if head := found.get(name):
+            numbers = [number(head[of], 2) for of in ("weight", "without", "without_mean")]
+            table.add_row(f"L{head['layer']}H{head['head']}", *numbers, head["role"])
+    console.print(table)
+    behind = found["behind"]
+    console.print(f"weight: from what asks to what stands {behind} behind its earlier occurrence,")
+    console.print("and from there to key and answer; without: right without the head; mean: with")
+    console.print("its mean pattern")
 
 
 def _show_course(console: Console, found: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ A name says where a head looks, and not that the model needs it: ablate the head
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ MOST = 0.5
 EVEN = 0.9
 """Of a normalised entropy: n keys are as many as n ** .9 with equal weights, 12 of 16. Our choice;
 what Clark et al. (2019, sec. 3.3) call broad, at most .1 on a key, hangs on the length."""
+RECALL = "recall/"
+"""What the metrics of `evidence=recall` begin with."""
 
 
 class Role(NamedTuple):
@@ -51,6 +53,36 @@ def roles(scores: Mapping[str, float | None]) -> list[Role]:
     if BROAD in found:
         return [BROAD]
     return sorted(found, key=lambda role: -(scores[role.measure] or 0))
+
+
+def recalled(metrics: Mapping[str, float]) -> dict[str, Any] | None:
+    """Name the heads that `evidence=recall` found, by their weights at the places that matter.
+
+    Mean scores name neither where most queries ask nothing. `metrics` are those a run ended with;
+    None without that evidence. `previous token` is the head that tells its place what stood before
+    by looking there most of all; one that `gathers` looks at several tokens.
+    """
+    found = {name: value for name, value in metrics.items() if name.startswith(RECALL)}
+    found = {name.removeprefix(RECALL): value for name, value in found.items()}
+    if "read" not in found:
+        return None
+    names = {
+        "read": "match and read" if found["read"] > MOST else "reads",
+        "gather": "previous token" if found.get("previous", 0) > MOST else "gathers",
+    }
+    heads = {
+        name: {
+            "layer": int(found[f"{name}_layer"]),
+            "head": int(found[f"{name}_head"]),
+            "weight": found[name],
+            "role": role,
+            "without": found[f"without_{name}"],
+            "without_mean": found[f"without_{name}_mean"],
+        }
+        for name, role in names.items()
+        if name in found
+    }
+    return {"whole": found["whole"], "behind": int(found["read_behind"]), **heads}
 
 
 def since(
