@@ -33,7 +33,8 @@ MODELS = {
     "causal-2": "2 layers, 4 heads, causal",
     "lstm-2": "BiLSTM, 2 layers",
     "lstm-2-long": "the same, 1,500 steps",
-    "lstm_attention-2": "BiLSTM that reads its states",
+    "lstm_attention-2": "BiLSTM that reads its states, 2 layers",
+    "lstm_attention-1": "the same, 1 layer of width 72",
 }
 RECALL = {
     "accuracy": "recall/whole",
@@ -59,7 +60,7 @@ def results(paper: str, *scales: str) -> dict[str, list[Mapping[str, Any]]]:
 
 def pronoun() -> Iterator[str]:
     """Give a row for each model: means and intervals over five seeds."""
-    runs = results("pronoun", "check", "reading")
+    runs = results("pronoun", "check", "reading", "pointing")
     yield from header("model", PRONOUN)
     for label, name in MODELS.items():
         metrics = [run["metrics"] for run in runs[label]]
