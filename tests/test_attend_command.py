@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from attnlab.cli import main
-from attnlab.commands import attend_map
+from attnlab.commands.attend import maps
 from attnlab.evidence.intervene import attention_layers
 from attnlab.trained import Trained
 from tests.untrained import untrained
@@ -124,7 +124,7 @@ def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys
 
 def test_a_row_that_looks_nowhere_is_not_the_sharpest():
     rows = np.array([[0.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
-    entropies = attend_map._entropies(rows)
+    entropies = maps._entropies(rows)
     assert entropies.argmin() == 2
     assert entropies[1] == pytest.approx(np.log(2))
 
@@ -165,11 +165,11 @@ def test_what_does_not_attend_is_never_called_attention(offer, capsys, tmp_path)
 
 def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer, capsys, tmp_path):
     offer("multihead", "model.mixer.num_heads=2")
-    for words, maps in ([], 4), (["--layer", "1", "--head", "mean"], 0):
+    for words, drawn in ([], 4), (["--layer", "1", "--head", "mean"], 0):
         picture = tmp_path / "map.svg"
         shown(capsys, SHORT, "-o", str(picture), *words)
         drawn = picture.read_text()
-        assert len(re.findall(r">layer \d, head \d</text>", drawn)) == maps
+        assert len(re.findall(r">layer \d, head \d</text>", drawn)) == drawn
         assert "Without" in drawn
         assert "A weight is no explanation" in drawn
     assert "layer 1, mean of heads" in drawn

@@ -37,7 +37,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from torch import Tensor
 
+from attnlab.commands.attend import maps
 from attnlab.commands.base import HOW, add_run, place, require_picture, trained
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
@@ -131,7 +131,6 @@ def _content(
 ) -> bytes:
     """Give what is to be written; a table is printed at once."""
     ending = None if arguments.output is None else arguments.output.suffix
-    maps = import_module("attnlab.commands.attend_map")
     mixed = cache(partial(loaded.mixing, arguments.text))
     if arguments.format in PROGRAMS:
         return _to_program(arguments.format, patterns, loaded)
