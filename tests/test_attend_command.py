@@ -165,11 +165,11 @@ def test_what_does_not_attend_is_never_called_attention(offer, capsys, tmp_path)
 
 def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer, capsys, tmp_path):
     offer("multihead", "model.mixer.num_heads=2")
-    for words, drawn in ([], 4), (["--layer", "1", "--head", "mean"], 0):
+    for words, count in ([], 4), (["--layer", "1", "--head", "mean"], 0):
         picture = tmp_path / "map.svg"
         shown(capsys, SHORT, "-o", str(picture), *words)
         drawn = picture.read_text()
-        assert len(re.findall(r">layer \d, head \d</text>", drawn)) == drawn
+        assert len(re.findall(r">layer \d, head \d</text>", drawn)) == count
         assert "Without" in drawn
         assert "A weight is no explanation" in drawn
     assert "layer 1, mean of heads" in drawn
