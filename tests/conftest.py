@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from attnlab.config import Config, compose, conf_dir, search_path
+from attnlab.trained import Trained
+from tests.untrained import offered
 
 # The tests themselves run in parallel; more threads than cores would wait for each other.
 torch.set_num_threads(1)
@@ -22,6 +24,18 @@ def composed() -> Iterator[Callable[..., Config]]:
     """Compose a checked config from overrides."""
     with search_path() as trusted:
         yield lambda *overrides: compose(overrides, trusted)
+
+
+@pytest.fixture(scope="module")
+def once(composed: Callable[..., Config]) -> Callable[..., Config]:
+    """Compose each config once."""
+    return cache(composed)
+
+
+@pytest.fixture
+def offer(once: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trained]:
+    """Give a function that makes an untrained run, and lets the commands find it."""
+    return offered(once, monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

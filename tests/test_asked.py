@@ -2,8 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +10,9 @@ import torch
 
 from attnlab.assemble import Experiment
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
-from attnlab.trained import Trained, _config
-from tests.untrained import offered
+from attnlab.trained import _config
 
 TEXT = "The animal didn't cross the street because it was too tired."
 MASKED = "The [MASK] didn't cross the street because it was too tired."
@@ -32,16 +29,6 @@ RUNS = {
     "autoregressive": ("objective=autoregressive", "evidence=none", "variant=lstm"),
     "classification": ("variant=lstm_attention",),
 }
-
-
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
-
-
-@pytest.fixture
-def offer(once, monkeypatch) -> Callable[..., Trained]:
-    return offered(once, monkeypatch)
 
 
 def said(capsys, *words: str) -> dict[str, Any]:

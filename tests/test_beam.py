@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import islice, product
 
 import pytest
 import torch
 
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.generate import Hypothesis, choose, generate, search
 from attnlab.model.base import DECODER, ENCODER_DECODER, Model
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.split import IGNORE
-from attnlab.trained import Trained
 from tests.conftest import choices
 from tests.model.build import LENGTH, TOKENS, recurrent, transformer
-from tests.untrained import offered
 
 BEGIN, END = TOKENS - 1, TOKENS - 2
 SOURCE = torch.tensor([[3, 0, 5, 2]])
@@ -165,16 +162,6 @@ def test_what_has_a_state_of_all_keeps_no_text():
         assert "text" not in held
         if model.max_length is not None:
             assert held["state"] is None
-
-
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
-
-
-@pytest.fixture
-def offer(once, monkeypatch) -> Callable[..., Trained]:
-    return offered(once, monkeypatch)
 
 
 REVERSAL = ("dataset=reversal", "dataset.vocab_size=4", "dataset.length=6")

@@ -3,15 +3,12 @@
 import csv
 import json
 import re
-from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings, principal
 from attnlab.figures.base import png, svg
@@ -19,23 +16,11 @@ from attnlab.figures.embeddings import FRAME, HEIGHT, WIDTH, page, plane
 from attnlab.runs import vectors as kept
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.record import Record
-from attnlab.trained import Trained
-from tests.untrained import offered
 
 SQUARE = Embeddings(
     ["east", "north", "far east", "west", "north-east"],
     torch.tensor([[1.0, 0], [0, 2], [5, 0.5], [-3, 0], [2, 2]]),
 )
-
-
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
-
-
-@pytest.fixture
-def offer(once, monkeypatch) -> Callable[..., Trained]:
-    return offered(once, monkeypatch)
 
 
 def test_neighbours_point_the_same_way_whatever_their_length():

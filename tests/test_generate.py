@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -19,7 +18,6 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.errors import RequestError
 from attnlab.generate import choose, distribution, generate, pieces
 from attnlab.trained import Trained
@@ -33,12 +31,6 @@ PROMPT = "The import statement"
 LOGITS = st.lists(st.floats(-8, 8) | st.integers(-3, 3).map(float), min_size=1, max_size=12)
 WRITTEN = st.text("a\n\u00e9\u20ac\U0001f642", min_size=1)
 """Characters of one to four bytes."""
-
-
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    """Compose each config once."""
-    return cache(composed)
 
 
 @pytest.fixture
