@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -278,6 +279,56 @@ def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
     pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
     (take,) = card_of(tmp_path)[1].takes
     assert take.films[0].head_name(take.head) == "layer 1, head 2"
+
+
+def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_without(tmp_path):
+    values = {"read": 0.8, "read_layer": 1.0, "read_head": 3.0, "without_read": 0.02}
+    values |= {"without_read_mean": 0.13, "gather": 0.7, "whole": 1.0}
+    metrics = {"test/accuracy": 0.9, **{f"recall/{name}": v for name, v in values.items()}}
+    pictured(tmp_path, dataset="mqar", metrics=metrics, sentences={"validation-0": ["k1", "v1"]})
+    panel, card = card_of(tmp_path)
+    (take,) = card.takes
+    assert take.films[0].head_name(take.head) == "layer 1, head 3"
+    assert [(m.name, m.value.text) for m in card.measures] == [
+        ("test accuracy", ".9000"),
+        ("weight asked → place that is read", ".8000"),
+        ("… without that head", ".0200"),
+        ("… with its mean pattern", ".1300"),
+        ("weight from there → key, answer", ".7000"),
+    ]
+    text = ui.page([panel], select([], tmp_path).records)
+    assert "stands what happens when a head is taken out" in text
+    assert "opens with the head that was chosen on validation data" in text
+    assert "not shown here" not in text
+
+
+def test_a_mixing_matrix_is_never_the_head_that_was_chosen():
+    made = [pattern(0, f"blocks.0.mixer.{of}", 5) for of in ("mixing", "attend.pattern")]
+    (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
+    assert film.head_name(film.head_at(0, 0)) == "layer 0, head 0"
+
+
+def test_what_reads_another_sequence_has_no_film_and_that_is_said(tmp_path):
+    one = pictured(tmp_path, sentences={"x": ["a", "b"]}, steps=(0,))
+    records = {one.name: Record(one)}
+    made = recorded(records[one.name], probe="x")
+    across = [replace(p, reading=["c"], query_at=[0], weights=p.weights[:, :1]) for p in made[:1]]
+    (film,) = films([*made, *across], "reversal")
+    assert film.reads
+    assert [source.name for source in film.sources] == [pattern.source for pattern in made]
+    assert not films(made, "reversal")[0].reads
+    panel, card = card_of(tmp_path)
+    take = replace(card.takes[0], films=[film])
+    assert any(
+        "attnlab attend" in said for said in ui._remarks(panel, [replace(card, takes=[take])])
+    )
+    assert not any("attnlab attend" in said for said in ui._remarks(panel, [card]))
+
+
+def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
+    for seed, started in ((2, 1), (0, 2), (1, 3)):
+        pictured(tmp_path, seed=seed, started=f"2026-11-23T00:00:0{started}Z")
+    assert [take.seed for take in card_of(tmp_path)[1].takes] == [0, 1, 2]
 
 
 def test_only_the_test_splits_metric_is_called_held_out(tmp_path):

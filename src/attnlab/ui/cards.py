@@ -64,6 +64,18 @@ MEASURES = {
 }
 PLACES = {"": "it", "end_": "“.”"}
 """Where a number of `pronoun` is read, by the prefix of its key."""
+RECALLS = {
+    "read": "weight asked → place that is read",
+    "without_read": "… without that head",
+    "without_read_mean": "… with its mean pattern",
+    "gather": "weight from there → key, answer",
+    "without_gather": "… without that head",
+    "without_gather_mean": "… with its mean pattern",
+}
+"""Numbers of `evidence=recall`, each with what is right without the head that it is of."""
+CHOSEN = ("pronoun/end_", "pronoun/", "recall/read_")
+"""What stands before the layer and head that a picture opens with: those of the token that answers,
+which in a causal model is the last."""
 INFLUENCES = {
     "influence_right": "influence of meant",
     "influence_wrong": "influence of other",
@@ -85,7 +97,8 @@ def cards(panel: Panel, records: Mapping[str, Record]) -> list[Card]:
     """Make a card of each group that has recorded patterns."""
     made = []
     for group, look in zip(panel.groups, looks(panel), strict=True):
-        takes = [take for run in group.runs if (take := _take(run, records[run.name]))]
+        runs = sorted(group.runs, key=lambda run: run.result["seed"])
+        takes = [take for run in runs if (take := _take(run, records[run.name]))]
         if takes:
             has_attention = any(film.has_attention for film in takes[0].films)
             made.append(
@@ -116,6 +129,8 @@ def measures(group: Group, metric: str, has_attention: bool) -> list[Measure]:
         wanted |= {f"pronoun/{name}": said for name, said in INFLUENCES.items()}
     else:
         wanted = {key: _plain(key) for key in there if key.startswith("test/") and key != metric}
+        recalls = {f"recall/{name}": said for name, said in RECALLS.items()}
+        wanted |= recalls if recalls.keys() & set(there) else {}
     for key, said in wanted.items():
         if key in there:
             found.append(Measure(said, with_interval(group.over_seeds(key))))
@@ -144,9 +159,8 @@ def _take(run: Any, record: Record) -> Take | None:
     if not shown:
         return None
     measured = run.result["metrics"]
-    # A picture opens at the token that answers, which in a causal model is the last.
-    place = "end_" if "pronoun/end_head" in measured else ""
-    chosen = (measured.get(f"pronoun/{place}{key}") for key in ("layer", "head"))
+    named = [at for at in CHOSEN if f"{at}head" in measured]
+    chosen = [measured.get(f"{''.join(named[:1])}{key}") for key in ("layer", "head")]
     return Take(run.name, run.result["seed"], shown, shown[0].head_at(*chosen))
 
 

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,8 @@ class Film:
     """Tokens of the sequence that are not shown."""
     roles: Mapping[int, str]
     """What a token is to the question, by its position."""
+    reads: bool = False
+    """Whether it was recorded too what its sequences pay to one another."""
 
     @cached_property
     def heads(self) -> list[tuple[int, int]]:
@@ -66,12 +68,13 @@ class Film:
 
     def head_at(self, layer: int | float | None, head: int | float | None) -> int:
         """Find a head, or the first of the last layer, or the influence where there is no other."""
+        attention = [at for at, (s, _) in enumerate(self.heads) if self.sources[s].is_attention]
         chosen = [
             at
-            for at, (source, number) in enumerate(self.heads)
+            for at in attention
+            for source, number in [self.heads[at]]
             if (self.sources[source].layer, self.sources[source].numbers[number]) == (layer, head)
         ]
-        attention = [at for at, (s, _) in enumerate(self.heads) if self.sources[s].is_attention]
         lasts = [at for at in attention if self.heads[at][0] == self.heads[attention[-1]][0]]
         return next(iter([*chosen, *lasts, 0]))
 
@@ -135,7 +138,10 @@ def films(patterns: Sequence[Pattern], dataset: str) -> list[Film]:
     for pattern in within:
         tokens.setdefault(pattern.probe, list(pattern.tokens))
     return [
-        _film([p for p in within if p.probe == probe and list(p.tokens) == shown], dataset)
+        replace(
+            _film([p for p in within if p.probe == probe and list(p.tokens) == shown], dataset),
+            reads=any(p.reading is not None for p in patterns if p.probe == probe),
+        )
         for probe, shown in tokens.items()
     ]
 

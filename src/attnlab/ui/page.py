@@ -35,6 +35,11 @@ CAUTION = (
     "Attention weights are not explanations: a weight says what a head draws on, not what the "
     "answer hangs on."
 )
+INSTEAD = {
+    "recall/without_read": "a head is taken out",
+    "pronoun/cut_right": "the edge is cut",
+}
+"""What is taken away beside a picture, by a number that says so."""
 ONE_OF_MANY = (
     "A picture shows one head of one seed on one sentence; the numbers are means over n seeds."
 )
@@ -174,18 +179,22 @@ def _remarks(panel: Panel, made: Sequence[Card]) -> list[str]:
     runs = [run for group in panel.groups for run in group.runs]
     if sum(len(card.takes) for card in made) < len(runs):
         said.append("Runs that recorded nothing, or other sentences, have no picture.")
-    if any("pronoun/head" in group.metrics for group in panel.groups):
+    if any({"pronoun/head", "recall/read_head"} & set(group.metrics) for group in panel.groups):
         said.append("Each card opens with the head that was chosen on validation data.")
+    if any(film.reads for card in made for film in card.takes[0].films):
+        said.append(
+            "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
+            "not shown here: `attnlab attend RUN TEXT --layer LAYER` draws it."
+        )
     return said + _cut(made)
 
 
 def _caution(panel: Panel) -> str:
-    cut = any("pronoun/cut_right" in group.metrics for group in panel.groups)
-    said = (
-        "So beside each picture stands what happens when the edge is cut."
-        if cut
-        else "No edge was cut in these runs, so their pictures alone support no claim."
-    )
+    there = {key for group in panel.groups for key in group.metrics}
+    said = "No edge was cut in these runs, so their pictures alone support no claim."
+    for key, what in INSTEAD.items():
+        if key in there:
+            said = f"So beside each picture stands what happens when {what}."
     return f"{CAUTION} {said} {ONE_OF_MANY}"
 
 
