@@ -1,15 +1,13 @@
 """`attnlab ablate` prints what Python finds in each of its modes, and refuses the rest."""
 
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.evidence.importance import importance
 from attnlab.evidence.intervene import (
     Means,
@@ -22,22 +20,15 @@ from attnlab.evidence.intervene import (
     questions,
 )
 from attnlab.trained import Trained
-from tests.untrained import offered
 
 TEXT = "The animal didn't cross the street because it was too tired."
 IT, ANIMAL = 8, 1
 SMALL = [f"dataset.num_{split}=24" for split in ("train", "validation", "test")]
 
 
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
-
-
-@pytest.fixture
-def offer(once, monkeypatch) -> Callable[..., Trained]:
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    return offered(once, monkeypatch)
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
 """`attnlab ablate --twins` prints what patching finds, and `--prune -o` draws what it prints."""
 
-import json
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from attnlab.cli import main
-from attnlab.config import Config
 from attnlab.evidence.importance import alone, shuffled
 from attnlab.evidence.intervene import every_head, prune
 from attnlab.evidence.patching import patch
@@ -19,37 +15,17 @@ from attnlab.figures import base
 from attnlab.figures.pruning import NAMED, pruning
 from attnlab.split import Batch, Examples
 from attnlab.trained import Trained
-from tests.untrained import offered
-
-SMALL = [f"dataset.num_{split}=24" for split in ("train", "validation", "test")]
+from tests.test_ablate_command import SMALL, said, shown
 
 
-@pytest.fixture(scope="module")
-def once(composed) -> Callable[..., Config]:
-    return cache(composed)
-
-
-@pytest.fixture
-def offer(once, monkeypatch) -> Callable[..., Trained]:
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    return offered(once, monkeypatch)
 
 
 @pytest.fixture
 def run(offer) -> Trained:
     return offer("dataset=pronoun", *SMALL)
-
-
-def said(capsys, *words: str) -> dict[str, Any]:
-    assert main(["ablate", "untrained", *words, "--format", "json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def shown(capsys, *words: str) -> str:
-    assert main(["ablate", "untrained", *words]) == 0
-    text = capsys.readouterr().out
-    assert all(len(line) <= 80 for line in text.splitlines()), text
-    return text
 
 
 def refused(capsys, *words: str) -> str:
@@ -185,8 +161,8 @@ def test_the_figure_has_every_value_and_the_band_of_all_random_orders():
     assert [r["high"] for r in band] == [0.9, 0.7, 0.4]
     assert [r["value"] for r in band] == pytest.approx([0.9, 0.6, 0.4])
     text = base.svg(figure)
-    for shown in ("accuracy as heads are removed", "a run", "L1H0", "L0H3", "by gradient"):
-        assert f">{shown}<" in text
+    for said_there in ("accuracy as heads are removed", "a run", "L1H0", "L0H3", "by gradient"):
+        assert f">{said_there}<" in text
     assert "random order" not in base.svg(pruning(values, ["L1H0", "L0H3"], "accuracy", "by g"))
 
 

@@ -12,12 +12,18 @@ from attnlab.runs.record import Record
 from attnlab.trained import Trained
 
 
-def untrained(config: Config) -> Trained:
-    """Build a run from its config."""
+def sharp(config: Config) -> Experiment:
+    """Build an experiment whose attention, gates and routers are sharp enough to matter."""
     experiment = Experiment(config)
     with torch.no_grad():
         for weights in experiment.model.parameters():
             weights *= 3
+    return experiment
+
+
+def untrained(config: Config) -> Trained:
+    """Build a run from its config."""
+    experiment = sharp(config)
     return Trained(Record(Path("runs/untrained")), 7, experiment, experiment.model.eval())
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from attnlab.assemble import Experiment
+from tests.untrained import sharp
 
 SMALL = ("dataset.num_train=100", "dataset.num_validation=60", "dataset.num_test=60")
 
@@ -15,10 +15,6 @@ def experiment(composed) -> Callable[..., Experiment]:
     """Make an untrained experiment on `pronoun`; its weights are thrice as large as they start."""
 
     def make(*overrides: str) -> Experiment:
-        made = Experiment(composed("dataset=pronoun", *SMALL, *overrides))
-        with torch.no_grad():
-            for weights in made.model.parameters():
-                weights *= 3
-        return made
+        return sharp(composed("dataset=pronoun", *SMALL, *overrides))
 
     return make

@@ -68,6 +68,18 @@ def test_each_interval_is_the_mean_distance_of_rows_within_the_records_rounding(
         np.testing.assert_allclose(found[source].values, expected, atol=0.01)
 
 
+def test_the_records_rounding_makes_no_row_more_or_less_than_whole(tmp_path):
+    # Each of 3 equal weights is kept as a little less than a third: what has nothing in common is 1 apart.
+    tokens, queries = list("abcd"), [0, 1]
+    before, after = np.zeros((2, 1, 2, 4))
+    before[:, 0, :3], after[:, 0, 3] = 1 / 3, 1
+    # The second query is padding, which looks nowhere and stands still.
+    rows = [row(s, w, tokens=tokens, query_at=queries) for s, w in ((0, before), (1, after))]
+    assert abs(Pattern.read(rows[0]).weights[0, 0].sum() - 1) > 1e-3
+    (found,) = drifts(written(tmp_path, rows), "a").values()
+    assert found.values.tolist() == [[pytest.approx(0.5, abs=1e-6)]]
+
+
 def test_a_run_that_recorded_once_has_no_interval(tmp_path):
     (found,) = drifts(written(tmp_path, [row(3, np.full((2, 4, 4), 0.25))]), "a").values()
     assert (found.steps, tuple(found.values.shape)) == ([3], (0, 2))

@@ -39,6 +39,13 @@ def test_through_one_layer_a_flow_is_the_edge():
         np.testing.assert_allclose(found[sequence], widths(patterns, sequence)[0], atol=1e-7)
 
 
+def test_a_small_flow_is_as_near_as_its_capacity_is_rounded():
+    patterns = drawn(2, size=32)
+    found, edges = attention_flow(patterns)[0].double().numpy(), widths(patterns)[0]
+    # Besides the rounding of float32, in which flows are given.
+    assert (np.abs(found - edges) <= 2.0**-31 + 2.0**-24 * edges).all()
+
+
 def test_through_two_layers_it_is_what_fits_through_each_position_between():
     patterns = drawn(2, 3, size=7)
     lower, upper = widths(patterns)
@@ -83,6 +90,13 @@ def test_no_flow_comes_from_the_future_and_padding_has_none():
     torch.testing.assert_close(found[1, :3, :3], short[0], atol=1e-6, rtol=0)
 
 
+def test_the_longest_sequence_has_a_flow_and_no_longer_one(monkeypatch):
+    monkeypatch.setattr("attnlab.evidence.flow.LONGEST", 3)
+    assert attention_flow(drawn(1, size=3)).shape == (1, 3, 3)
+    with pytest.raises(ValueError, match="at most 3"):
+        attention_flow(drawn(1, size=4))
+
+
 def test_what_has_no_flow_is_refused():
     with pytest.raises(ValueError, match="at least one layer"):
         attention_flow([])
@@ -90,3 +104,5 @@ def test_what_has_no_flow_is_refused():
         attention_flow([torch.full((1, 1, 65, 65), 1 / 65)])
     with pytest.raises(ValueError, match="no layers of one graph"):
         attention_flow([*drawn(1, size=3), *drawn(1, size=4)])
+    with pytest.raises(ValueError, match="no layers of one graph"):
+        attention_flow([*drawn(1), *drawn(1, batch=2)])

@@ -12,6 +12,7 @@ from torch import nn
 from attnlab.assemble import Experiment
 from attnlab.evidence.gates import gate_statistics, gates, lstm
 from attnlab.split import Batch
+from tests.untrained import sharp
 
 SMALL = (
     *("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=20"),
@@ -32,11 +33,7 @@ def built(composed) -> Callable[[str], Experiment]:
     @cache
     def make(case: str) -> Experiment:
         torch.manual_seed(0)
-        made = Experiment(composed(*SMALL, *CASES[case]))
-        with torch.no_grad():
-            for weights in made.model.parameters():
-                weights *= 3
-        return made
+        return sharp(composed(*SMALL, *CASES[case]))
 
     return make
 

@@ -17,6 +17,7 @@ from attnlab.evidence.heads import Tally, head_statistics, heads, rows_of, summa
 from attnlab.evidence.rows import Rows
 from attnlab.split import Batch
 from attnlab.tap import record
+from tests.untrained import sharp
 
 MQAR = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "dataset.vocab_size=32")
 CASES = {
@@ -43,11 +44,7 @@ def built(composed):
 
     def make(*overrides: str) -> Experiment:
         sizes = ("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=60")
-        made = Experiment(composed("model.d_model=16", "model.num_layers=2", *sizes, *overrides))
-        with torch.no_grad():
-            for weights in made.model.parameters():
-                weights *= 3
-        return made
+        return sharp(composed("model.d_model=16", "model.num_layers=2", *sizes, *overrides))
 
     return make
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
+from attnlab.assemble import Experiment
 from attnlab.evidence.influence import influence
 from attnlab.evidence.look import look
 from attnlab.split import Batch
@@ -102,3 +103,17 @@ def test_a_causal_model_is_asked_at_the_end_and_never_looks_ahead(experiment):
     assert seen.asked_at == len(seen.inputs) - 1
     for pattern in seen.patterns.values():
         assert (pattern.triu(1) == 0).all()
+
+
+def test_of_several_questions_the_last_is_told(composed):
+    words = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "model.d_model=16")
+    made = Experiment(composed(*words, "dataset.num_validation=9", "evidence=none"))
+    (probe,) = made.dataset.probes(1).values()
+    asked = made.objective.probe(probe)
+    seen = look(made.model, made.objective, probe)
+    with torch.no_grad():
+        logits = made.model.eval()(*asked.given)[0][0]
+    assert asked.at is not None
+    assert seen.asked_at == int(asked.at.max()) > int(asked.at.min())
+    torch.testing.assert_close(seen.answer, logits[-1])
+    assert not torch.allclose(logits[0], logits[-1])

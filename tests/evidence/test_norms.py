@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from attnlab.evidence.circuits import values_and_outputs
 from attnlab.evidence.norms import Norms, transformed, weighted_norms
 from attnlab.mixer.base import Heads
-from attnlab.model.base import DECODER, ENCODER, Arrangement, Model
+from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
 from attnlab.tap import record
 from tests.model.build import transformer
@@ -71,6 +71,20 @@ def test_shares_are_lengths_over_those_of_their_row_and_padding_has_none():
         torch.testing.assert_close(
             norms.shares * norms.raw.sum(dim=-1, keepdim=True), norms.raw, atol=1e-6, rtol=1e-5
         )
+
+
+def test_what_reads_another_sequence_is_masked_by_the_padding_of_its_own():
+    model = transformer(ENCODER_DECODER, num_layers=1).eval()
+    prefix = torch.randint(11, (3, 4))
+    there = torch.arange(4) < torch.tensor([[2], [4], [3]])
+    inputs = torch.randint(11, (3, LENGTH))
+    found = weighted_norms(model, Batch(inputs, prefix, None, VALID, prefix, there))
+    assert len(found) == 3
+    for name, norms in found.items():
+        rows = norms.pattern.sum(dim=-1)
+        real = VALID if name.startswith("encoder.") else there
+        torch.testing.assert_close(rows, rearrange(real.float(), "b q -> b 1 q").expand_as(rows))
+        assert torch.equal(norms.raw.sum(dim=-1) > 0, rows > 0)
 
 
 def test_the_length_is_the_weight_times_that_of_what_the_head_makes_of_the_value():

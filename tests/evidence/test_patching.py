@@ -16,7 +16,7 @@ from attnlab.evidence.patching import Patched, patch
 from attnlab.ffn.base import Losses
 from attnlab.model.base import ENCODER, Model
 from attnlab.objective.base import Objective
-from attnlab.split import Batch, Examples
+from attnlab.split import IGNORE, Batch, Examples
 from attnlab.tap import Tap, edit, record
 
 
@@ -69,6 +69,13 @@ class AsIs(Objective):
         return batch
 
 
+class Begun(AsIs):
+    """Has before each answer what is padding where 5 is the last token."""
+
+    def ask(self, batch: Batch) -> Batch:
+        return batch._replace(prefix=batch.targets, prefix_valid=batch.inputs[:, 2:] == 4)
+
+
 def pointed(last: int) -> Examples:
     """Tokens at places 0 and 1, and which of the places is asked: 4 names 0, 5 names 1."""
     inputs = np.array([[0, 3, last], [2, 1, last]])
@@ -94,10 +101,33 @@ def test_the_head_that_points_carries_all_of_the_answer():
     assert patch(model, objective, twins, [(0, 1), (0, 0)]).effect == pytest.approx(1)
 
 
+def test_the_row_is_that_of_the_query_of_the_sentence_that_is_patched():
+    def place(batch: Batch) -> Tensor:
+        return torch.where(batch.inputs[:, 2] == 4, 2, 0)
+
+    twins = pointed(4), pointed(5)
+    assert patch(Pointer(), AsIs(), twins, [(0, 0)], query_at=place).effect == pytest.approx(1)
+    back = twins[::-1]
+    assert patch(Pointer(), AsIs(), back, [(0, 0)], query_at=place).effect == pytest.approx(0)
+
+
+def test_a_label_that_one_twin_is_not_asked_is_no_difference():
+    def asked(last: int, more: list[int]) -> Examples:
+        one = pointed(last)
+        targets = np.concatenate([one.targets.numpy(), np.array(more)[:, None]], axis=1)
+        return Examples(one.inputs.numpy(), targets, np.full((2, 2), 2))
+
+    for twins in ((asked(4, [IGNORE, 1]), asked(5, [1, 1])), (asked(4, [1, 1]), asked(5, [1, IGNORE]))):
+        found = patch(Pointer(), AsIs(), twins, [(0, 0)])
+        assert found.one.tolist() == pytest.approx([1.5, 1.5])
+
+
 def test_half_of_the_way_is_a_half():
     one, other, between = (torch.tensor(values) for values in ([2.0, 1], [-2.0, 0], [0.0, 0.5]))
     assert Patched(one, other, between).effect == pytest.approx(0.5)
     assert Patched(one, other, one).effect == 0
+    # The first pair went half of its way, the second none: 1 of the 2.5 that both have on average.
+    assert Patched(one, other, torch.tensor([0.0, 1])).effect == pytest.approx(0.4)
     with pytest.raises(ValueError, match="both twins alike"):
         Patched(one, one, other).effect  # noqa: B018
 
@@ -183,6 +213,8 @@ def test_what_are_no_twins_are_refused(pairs):
     ):
         with pytest.raises(ValueError, match=message):
             patch(made.model, made.objective, (one, side), [(0, 0)])
+    with pytest.raises(ValueError, match="differ in `prefix_valid`"):
+        patch(Pointer(), Begun(), (pointed(4), pointed(5)), [(0, 0)])
     with pytest.raises(LookupError, match="attention layers"):
         patch(made.model, made.objective, (one, other), [(2, 0)])
     with pytest.raises(IndexError, match="has 4 heads"):

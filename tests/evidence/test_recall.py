@@ -7,6 +7,7 @@ from attnlab.assemble import Experiment
 from attnlab.evidence.intervene import prune
 from attnlab.evidence.recall import places, recall
 from attnlab.tap import edit, record
+from tests.untrained import sharp
 
 MQAR = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "dataset.vocab_size=32")
 SIZES = ("dataset.num_train=60", "dataset.num_validation=20", "dataset.num_test=30")
@@ -16,11 +17,7 @@ SIZES = ("dataset.num_train=60", "dataset.num_validation=20", "dataset.num_test=
 def built(composed):
     def make(*overrides: str) -> Experiment:
         small = ("model.d_model=16", "model.num_layers=2", "model.mixer.num_heads=2")
-        made = Experiment(composed(*MQAR, *SIZES, *small, *overrides))
-        with torch.no_grad():
-            for weights in made.model.parameters():
-                weights *= 3
-        return made
+        return sharp(composed(*MQAR, *SIZES, *small, *overrides))
 
     return make
 
@@ -128,10 +125,7 @@ def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
 def test_of_several_pairs_all_are_counted(composed):
     sizes = ("dataset.num_validation=20", "dataset.num_test=20", "dataset.length=32")
     small = ("model.d_model=16", "model.num_layers=2", "variant=vanilla")
-    made = Experiment(composed("dataset=in_context_recall", "evidence=none", *sizes, *small))
-    with torch.no_grad():
-        for weights in made.model.parameters():
-            weights *= 3
+    made = sharp(composed("dataset=in_context_recall", "evidence=none", *sizes, *small))
     found = recall(made.model, made.objective, made.dataset)
     asked = made.objective.ask(made.dataset.splits["test"][0:20])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:

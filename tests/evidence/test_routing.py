@@ -15,6 +15,7 @@ from attnlab.evidence.routing import experts, information, routing
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
 from attnlab.tap import record
+from tests.untrained import sharp
 
 SMALL = (
     *("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=20"),
@@ -35,11 +36,7 @@ def built(composed) -> Callable[[str], Experiment]:
     @cache
     def make(case: str) -> Experiment:
         torch.manual_seed(0)
-        made = Experiment(composed(*SMALL, *CASES[case]))
-        with torch.no_grad():
-            for weights in made.model.parameters():
-                weights *= 3
-        return made
+        return sharp(composed(*SMALL, *CASES[case]))
 
     return make
 

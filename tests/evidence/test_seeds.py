@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from attnlab.evidence.roles import ROLES, roles, since
+from attnlab.evidence.rows import Rows, measure
 from attnlab.evidence.seeds import distances, match, matched
 from attnlab.runs import heads, patterns
 from attnlab.runs.attempt import Attempt
@@ -78,8 +79,22 @@ def test_only_probes_of_the_same_tokens_are_compared():
     others = [pattern(drawn(1), probe="b"), pattern(drawn(2), probe="c", tokens=words)]
     mine = [pattern(same), pattern(drawn(3), probe="c")]
     assert torch.equal(distances(mine, [pattern(same), *others]), distances(mine[:1], mine[:1]))
+    read = [pattern(drawn(4), probe="d", reading=list(said)) for said in ("abcde", "abcdf")]
+    assert torch.equal(
+        distances([*mine, read[0]], [pattern(same), read[1]]), distances(mine[:1], mine[:1])
+    )
     with pytest.raises(ValueError, match="no probe has the same tokens"):
-        distances(mine, others)
+        distances(mine, [*others, *read])
+
+
+def test_the_records_rounding_makes_no_row_more_or_less_than_whole():
+    # Each of 3 equal weights is kept as a little less than a third.
+    tokens, weights = list("abcd"), np.zeros((2, 1, 4))
+    weights[0, 0, :3], weights[1, 0, 3] = 1 / 3, 1
+    read = Pattern.read(pattern(weights, tokens=tokens).row())
+    assert abs(read.weights[0].sum() - 1) > 1e-3
+    expected = [[0, pytest.approx(1, abs=1e-6)], [pytest.approx(1, abs=1e-6), 0]]
+    assert distances([read], [read]).tolist() == expected
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
@@ -177,6 +192,35 @@ def test_the_order_of_the_runs_moves_no_match(tmp_path):
     assert mine.chance == pytest.approx(its.chance)
 
 
+def test_the_reference_is_least_apart_over_all_layers(tmp_path):
+    ends = drawn(0), drawn(1)
+    # In the lower layer the first run lies between the others, in the upper, further apart, the last.
+    records = [
+        written(
+            tmp_path / str(at),
+            {of: (1 - t) * ends[0] + t * ends[1] for of, t in zip(LAYERS, shares, strict=True)},
+            {"sink": [0.1] * 4},
+        )
+        for at, shares in enumerate([(0.5, 0), (0.4, 1), (0.6, 0.5)])
+    ]
+    assert matched(records).reference == 2
+
+
+def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
+    records = []
+    for at, steps in enumerate([(0, 9, 20, 30), (0, 5, 9, 20)]):
+        attempt = Attempt.claim(tmp_path / str(at), {"seed": at})
+        attempt.append(patterns.TABLE, [pattern(drawn(0)).row()])
+        for step in steps:
+            attempt.append(heads.TABLE, [heads.row(step, LAYERS[0], "sink", [step / 100] * 4)])
+        attempt.close()
+        records.append(Record(tmp_path / str(at)))
+    found = matched(records)
+    assert (found.step, found.measured) == (9, 20)
+    means = [over.mean for over in found.layers[LAYERS[0]].measures["sink"]]
+    assert means == pytest.approx([0.2] * 4)
+
+
 def test_runs_are_matched_at_the_last_step_that_they_share(tmp_path):
     one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4}, steps=(0, 9, 20))
     other = written(tmp_path / "b", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(0, 9, 15))
@@ -218,7 +262,22 @@ def test_a_head_is_named_by_what_is_above_its_threshold_the_highest_first():
     found = roles({"previous": 0.6, "prefix_matching": 0.9, "normalised_entropy": 0.2})
     assert [role.name for role in found] == ["induction", "previous token"]
     assert [role.name for role in roles({"sink": 0.63, "normalised_entropy": 0.95})] == ["broad"]
-    assert len({role.measure for role in ROLES}) == len(ROLES)
+    assert roles({"normalised_entropy": 0.9}) == []
+
+
+def test_each_role_is_the_name_of_a_head_that_does_it():
+    at = torch.arange(16)
+    even, looks = torch.full((16, 16), 1 / 16), torch.eye(16)
+    behind = [torch.cat([even[:4], looks[4 - back : 16 - back]]) for back in (4, 3)]
+    previous, following = looks[(at - 1).clamp(min=0)], looks[(at + 1).clamp(max=15)]
+    done = [previous, looks, following, *behind, looks[at * 0], even]
+    every = torch.ones(1, 16, dtype=torch.bool)
+    found = measure(Rows(torch.stack(done)[None], every, every, at, (at % 4)[None]))
+    for head, role in enumerate(ROLES):
+        scores = {
+            name: float(one.values[0, head, one.counted[0]].mean()) for name, one in found.items()
+        }
+        assert roles(scores) == [role]
 
 
 def test_a_head_has_its_name_since_it_stays_above_the_threshold():

@@ -1,7 +1,8 @@
 """Patterns of a record in one line, and in the forms that other programs read.
 
 `to_bertviz` gives the arguments of `head_view` and `model_view` (BertViz 1.4.1), `to_circuitsvis`
-for each layer those of `attention_heads` and the older `attention_patterns` (CircuitsVis 1.43.3).
+for each layer those of `attention_heads` (CircuitsVis 1.43.3), of which the older
+`attention_patterns` takes "tokens" and "attention".
 """
 
 import io
@@ -15,6 +16,10 @@ import numpy as np
 from attnlab.errors import RequestError
 from attnlab.runs.patterns import Pattern, probes, recorded
 from attnlab.runs.record import resolve
+
+KINDS = ("encoder_attention", "decoder_attention", "cross_attention")
+"""What BertViz shows of an encoder and a decoder."""
+NO_ATTENTION = "no attention"
 
 
 def patterns(
@@ -46,42 +51,79 @@ def to_bertviz(patterns: Sequence[Pattern]) -> dict[str, Any]:
     """Give the arguments of BertViz: {"attention", "tokens"}, or those of an encoder and decoder.
 
     Attention is a list of arrays (1, head, query, key), one for each layer; BertViz wants tensors:
-    `[torch.from_numpy(layer) for layer in ...]`. Maps from or to latents, which BertViz has no
-    place for, are left out. Raises ValueError for patterns of several passes, for none that fit,
-    and for layers of unequal heads, which it cannot stack.
+    `[torch.from_numpy(layer) for layer in ...]`. It counts the layers and heads that it is given,
+    from 0 in each kind, whatever their numbers were in the model.
+
+    Left out, as BertViz has no place for them, are maps that are no attention ("*.mixing",
+    `runs.patterns.INFLUENCE`), and those from or to latents. It shows as many layers and as many
+    heads of the encoder, the decoder and what stands between them: of kinds that differ, those with
+    the most maps are given. To see another kind, pass its patterns alone, as in
+    `[p for p in patterns if p.reading is not None]`. `left_out_of_bertviz` names what is left
+    out, and `to_npz` has everything.
+
+    Raises ValueError for patterns of several passes, for none that fit, and for layers of one kind
+    with unequal heads, which it cannot stack.
     """
-    attending = _of_one_pass(patterns)
-    encoder = [p for p in attending if _is_encoder(p) and _is_square(p)]
-    across = [p for p in attending if p.reading is not None and not _has_latents(p)]
-    own = [p for p in attending if not _is_encoder(p) and _is_square(p)]
-    if encoder or any(p.reading is not None for p in attending):
-        kinds = {"encoder_attention": encoder, "decoder_attention": own, "cross_attention": across}
-        tokens = {
-            "encoder_tokens": next((list(p.tokens) for p in [*encoder, *across]), None),
-            "decoder_tokens": next((list(p.queries) for p in [*own, *across]), None),
-        }
-    else:
-        kinds, tokens = {"attention": own}, {"tokens": list(own[0].tokens) if own else None}
-    given: dict[str, Any] = {name: _stackable(layers) for name, layers in kinds.items() if layers}
-    if not given:
+    kinds, _ = _for_bertviz(patterns)
+    if not kinds:
         raise ValueError("no attention between tokens of one pass is there for BertViz to show")
+    given: dict[str, Any] = {name: _stackable(layers) for name, layers in kinds.items()}
+    if "attention" in kinds:
+        return given | {"tokens": list(kinds["attention"][0].tokens)}
+    encoder, decoder, across = (kinds.get(kind, []) for kind in KINDS)
+    tokens = {
+        "encoder_tokens": next((list(p.tokens) for p in [*encoder, *across]), None),
+        "decoder_tokens": next((list(p.queries) for p in [*decoder, *across]), None),
+    }
     return given | {name: words for name, words in tokens.items() if words is not None}
 
 
-def to_circuitsvis(patterns: Sequence[Pattern]) -> list[dict[str, Any]]:
-    """Give the arguments of CircuitsVis: {"tokens", "attention" (head, query, key)} of each layer.
+def left_out_of_bertviz(patterns: Sequence[Pattern]) -> dict[str, str]:
+    """Say of each source that `to_bertviz` leaves out why it does."""
+    return _for_bertviz(patterns)[1]
 
-    It has one list of tokens for both axes, so a map of one sequence reading another is left out.
+
+def to_circuitsvis(patterns: Sequence[Pattern]) -> list[dict[str, Any]]:
+    """Give the arguments of CircuitsVis' `attention_heads` for each layer.
+
+    They are {"tokens", "attention" (head, query, key), "attention_head_names" (the layer, and the
+    number of the head in it), "mask_upper_tri"}. That is False: CircuitsVis greys out the keys
+    after a query unless told not to, also where the model sees them.
+
+    Left out, as CircuitsVis has one list of tokens for both axes, are maps of one sequence reading
+    another, and those that are no attention ("*.mixing", `runs.patterns.INFLUENCE`);
+    `left_out_of_circuitsvis` names them, and `to_npz` has everything.
+
     Raises ValueError for patterns of several passes and for none that fit.
     """
+    left = left_out_of_circuitsvis(patterns)
     made = [
-        {"tokens": list(p.tokens), "attention": np.asarray(p.weights)}
-        for p in _of_one_pass(patterns)
-        if _is_square(p)
+        {
+            "tokens": list(p.tokens),
+            "attention": np.asarray(p.weights),
+            "attention_head_names": [
+                f"{p.source.removesuffix('.pattern')}, head {number}" for number in p.numbers
+            ],
+            "mask_upper_tri": False,
+        }
+        for p in patterns
+        if p.source not in left
     ]
     if not made:
         raise ValueError("no attention within one sequence is there for CircuitsVis to show")
     return made
+
+
+def left_out_of_circuitsvis(patterns: Sequence[Pattern]) -> dict[str, str]:
+    """Say of each source that `to_circuitsvis` leaves out why it does."""
+    _require_one_pass(patterns)
+    found = {}
+    for one in patterns:
+        if not one.is_attention:
+            found[one.source] = NO_ATTENTION
+        elif not _is_square(one):
+            found[one.source] = "queries and keys differ, and CircuitsVis has one list of tokens"
+    return found
 
 
 def to_npz(patterns: Sequence[Pattern]) -> bytes:
@@ -111,9 +153,42 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, list) else value
 
 
-def _of_one_pass(patterns: Sequence[Pattern]) -> list[Pattern]:
+def _for_bertviz(
+    patterns: Sequence[Pattern],
+) -> tuple[dict[str, list[Pattern]], dict[str, str]]:
+    """Give the layers of each kind that BertViz shows, and why it does not show the others."""
     _require_one_pass(patterns)
-    return [one for one in patterns if one.is_attention]
+    left = {one.source: NO_ATTENTION for one in patterns if not one.is_attention}
+    attending = [one for one in patterns if one.is_attention]
+    several = any(_is_encoder(one) or one.reading is not None for one in attending)
+    found: dict[str, list[Pattern]] = {kind: [] for kind in (*KINDS, "attention")}
+    for one in attending:
+        if _has_latents(one):
+            left[one.source] = "latents are no tokens"
+        elif one.reading is not None:
+            found["cross_attention"].append(one)
+        elif not _is_square(one):
+            left[one.source] = "not every token looks"
+        elif _is_encoder(one):
+            found["encoder_attention"].append(one)
+        else:
+            found["decoder_attention" if several else "attention"].append(one)
+    kinds = {kind: layers for kind, layers in found.items() if layers}
+    # BertViz takes the layers and heads of the first kind for those of all: of the others it drops
+    # what is beyond, or fails.
+    sizes = {kind: (len(layers), len(layers[0].weights)) for kind, layers in kinds.items()}
+    every = list(sizes.values())
+    shown = max(every, key=lambda size: size[0] * every.count(size), default=(0, 0))
+    for kind, size in sizes.items():
+        if size != shown:
+            why = f"{_counted(size)}, where BertViz shows {_counted(shown)} of each kind"
+            left |= {one.source: why for one in kinds.pop(kind)}
+    return kinds, left
+
+
+def _counted(size: tuple[int, int]) -> str:
+    num_layers, num_heads = size
+    return f"{num_layers} layer{'s' * (num_layers > 1)} x {num_heads} head{'s' * (num_heads > 1)}"
 
 
 def _require_one_pass(patterns: Sequence[Pattern]) -> None:

@@ -31,9 +31,12 @@ encoder's; of an answer that is a sequence, the first token is told.
 
     for layer in json.load(open("FILE.json")):
         display(circuitsvis.attention.attention_heads(**layer))
+
+Maps that these cannot show are left out, which standard error says, with the reason.
 """
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -53,7 +56,14 @@ from attnlab.evidence.intervene import attention_layers, cut
 from attnlab.evidence.look import Seen
 from attnlab.figures import shades
 from attnlab.runs import write
-from attnlab.runs.export_patterns import plain, to_bertviz, to_circuitsvis, to_npz
+from attnlab.runs.export_patterns import (
+    left_out_of_bertviz,
+    left_out_of_circuitsvis,
+    plain,
+    to_bertviz,
+    to_circuitsvis,
+    to_npz,
+)
 from attnlab.runs.patterns import INFLUENCE, Pattern
 from attnlab.trained import Trained
 
@@ -63,7 +73,10 @@ CUTS = 3
 ROWS = 20
 """Tokens down the screen, of a longer text those around the query; `--map` shows all."""
 PICTURES, FILES = (".png", ".svg", ".pdf"), (".html", ".npz", ".json")
-PROGRAMS = {"bertviz": to_bertviz, "circuitsvis": to_circuitsvis}
+PROGRAMS = {
+    "bertviz": (to_bertviz, left_out_of_bertviz),
+    "circuitsvis": (to_circuitsvis, left_out_of_circuitsvis),
+}
 CAUTION = "A weight is no explanation; what the answer does without the edge is a test."
 
 
@@ -197,12 +210,24 @@ def _query(given: str | None, tokens: Sequence[str], asked_at: int) -> int:
 
 
 def _to_program(form: str, patterns: Sequence[Pattern], loaded: Trained) -> bytes:
+    """Give what a program takes, and say on standard error which maps it does not."""
+    export, left_out = PROGRAMS[form]
     try:
-        given = PROGRAMS[form](patterns)
+        given = export(patterns)
     except ValueError as error:
         raise RequestError(
             f"--format {form}: {error}; -o FILE.npz writes every map of {loaded.record.name}"
         ) from error
+    by_reason: dict[str, list[str]] = {}
+    for source, why in left_out(patterns).items():
+        by_reason.setdefault(why, []).append(source)
+    if by_reason:
+        said = "; ".join(f"{', '.join(sources)} ({why})" for why, sources in by_reason.items())
+        print(
+            f"--format {form} leaves out {said}; -o FILE.npz writes every map of "
+            f"{loaded.record.name}",
+            file=sys.stderr,
+        )
     return json.dumps(plain(given)).encode() + b"\n"
 
 
