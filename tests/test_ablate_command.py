@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from attnlab.cli import main
-from attnlab.evidence.importance import importance
+from attnlab.commands.ablate.edge import _ends
+from attnlab.evidence.importance import alone, greedy, importance
 from attnlab.evidence.intervene import (
     Means,
     ablate,
@@ -22,7 +24,7 @@ from attnlab.evidence.intervene import (
 from attnlab.trained import Trained
 
 TEXT = "The animal didn't cross the street because it was too tired."
-IT, ANIMAL = 8, 1
+IT, WAS = 8, 9
 SMALL = [f"dataset.num_{split}=24" for split in ("train", "validation", "test")]
 
 
@@ -96,6 +98,35 @@ def test_chosen_heads_are_ablated_alone_and_together(run, capsys):
     assert "all of these" in shown(capsys, "--heads", "2")
 
 
+def test_what_is_left_without_several_heads_hangs_on_the_method(run, capsys):
+    found = said(capsys, "--metric", "loss", "--heads", "2", "--method", "mean")
+    with prune(run.model, [(0, 2), (1, 2)], means_of(run, "validation")):
+        assert found["together"] == run.evaluate("validation")["loss"]
+
+
+def test_a_layer_of_one_head_is_told_once(offer, capsys):
+    offer("dataset=pronoun", "model.mixer.num_heads=1", *SMALL)
+    assert [(r["layer"], r["head"]) for r in said(capsys)["without"]] == [(0, 0), (1, 0)]
+
+
+def test_tables_show_the_change_from_the_whole(run, capsys):
+    for words in ((), ("--prune", "--random", "2")):
+        words = (*words, "--metric", "loss", "--heads", "0")
+        found, text = said(capsys, *words), shown(capsys, *words)
+        rows = found["curve"] if "curve" in found else found["without"]
+        whole = found["whole"] if "whole" in found else rows[0]["value"]
+        assert any(row["value"] != whole for row in rows)
+        for at, row in enumerate(rows):
+            if row["head"] is None:
+                continue
+            cells = [f"{row['value']:.4f}", f"{row['value'] - whole:+.4f}"]
+            if "random" in found:
+                chance = [values[at] for values in found["random"]]
+                cells.append(f"{sum(chance) / 2:.4f}")
+            (line,) = [s for s in text.splitlines() if s.startswith(f"{row['layer']} ")]
+            assert line.split()[-len(cells) :] == cells
+
+
 def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     found = said(capsys, "--importance", "--split", "test")
     split = run.dataset.splits["test"]
@@ -111,7 +142,11 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
         with prune(run.model, [head]):
             assert row["value"] == run.evaluate("test")["loss"]
         assert row["change"] == row["value"] - whole
-    assert -1 <= found["rank_correlation"] <= 1
+    gradients, normalised, changes = (
+        [row[of] for row in found["heads"]] for of in ("gradient", "normalised", "change")
+    )
+    assert found["rank_correlation"] == pytest.approx(spearmanr(gradients, changes)[0])
+    assert found["rank_correlation"] != pytest.approx(spearmanr(normalised, changes)[0])
     text = shown(capsys, "--importance")
     assert "rank correlation of gradient and change" in text
     first = importance(
@@ -158,6 +193,23 @@ def test_pruning_removes_every_head_in_order(run, capsys, order):
         assert removed[0] == min(alone, key=alone.__getitem__)
 
 
+@pytest.mark.parametrize("order", ["ablation", "greedy"])
+def test_where_removed_heads_have_their_mean_pattern_the_order_is_that_of_such(run, capsys, order):
+    words = ("--prune", "--metric", "loss", "--order", order, "--layers", "0")
+    curves = [said(capsys, *words, "--method", method)["curve"][1:] for method in ("zero", "mean")]
+    by_zero, by_mean = ([(row["layer"], row["head"]) for row in curve] for curve in curves)
+    chosen, means = [(0, head) for head in range(4)], means_of(run, "validation")
+
+    def loss() -> float:
+        return run.evaluate("validation")["loss"]
+
+    if order == "greedy":
+        expected = greedy(run.model, chosen, loss, means)
+    else:
+        expected = sorted(chosen, key=alone(run.model, chosen, loss, means).__getitem__)
+    assert by_mean == expected != by_zero
+
+
 def test_pruning_to_the_mean_is_another_curve(run, capsys):
     zero, mean = (
         said(capsys, "--prune", "--metric", "loss", "--method", m) for m in ("zero", "mean")
@@ -170,18 +222,19 @@ def test_pruning_to_the_mean_is_another_curve(run, capsys):
     assert "mean patterns" in shown(capsys, "--prune", "--method", "mean")
 
 
-@pytest.mark.parametrize("edge", ["it:animal", "8:1", "it:1"])
+@pytest.mark.parametrize("edge", ["it:was", "8:9", "it:9"])
 def test_an_edge_is_cut_in_a_text(run, capsys, edge):
     found = said(capsys, "--edge", edge, "--text", TEXT, "--layers", "1", "--heads", "0,3")
-    assert (found["query"], found["key"], found["layers"]) == (IT, ANIMAL, [1])
-    assert (found["tokens"][IT], found["tokens"][ANIMAL]) == ("it", "animal")
+    assert (found["query"], found["key"], found["layers"]) == (IT, WAS, [1])
+    assert (found["tokens"][IT], found["tokens"][WAS]) == ("it", "was")
     _, pattern = run.look(TEXT)[0].patterns.values()
     assert found["heads"] == [
-        {"layer": 1, "head": head, "weight": float(pattern[head, IT, ANIMAL])} for head in (0, 3)
+        {"layer": 1, "head": head, "weight": float(pattern[head, IT, WAS])} for head in (0, 3)
     ]
     before = run(TEXT).softmax(dim=0)
-    with cut(run.model, torch.tensor([IT]), torch.tensor([ANIMAL]), [1], [0, 3]):
+    with cut(run.model, torch.tensor([IT]), torch.tensor([WAS]), [1], [0, 3]):
         after = run(TEXT).softmax(dim=0)
+    assert (before - after).abs().max() > 0.1
     named = {row["output"]: row for row in found["answers"]}
     outputs = list(run.objective.outputs)
     best = {outputs[int(at)] for p in (before, after) for at in p.topk(3).indices}
@@ -194,8 +247,13 @@ def test_an_edge_is_cut_in_a_text(run, capsys, edge):
         (r["before"] for r in found["answers"]), reverse=True
     )
     text = shown(capsys, "--edge", edge, "--text", TEXT)
-    assert "without it at 8 -> animal at 1" in text
+    assert "without it at 8 -> was at 9" in text
     assert "L1H3" in text
+
+
+def test_a_token_of_an_edge_may_have_a_colon():
+    assert _ends("a:b:c", ["c", "a:b"]) == (1, 0)
+    assert _ends("c:a:b", ["c", "a:b"]) == (0, 1)
 
 
 def test_of_a_model_with_an_encoder_the_encoders_edges_are_cut(offer, capsys):
@@ -205,6 +263,8 @@ def test_of_a_model_with_an_encoder_the_encoders_edges_are_cut(offer, capsys):
     assert found["begins"]
     assert found["layers"] == [at for at, name in enumerate(names) if name.startswith("encoder.")]
     assert "answer begins" in shown(capsys, "--edge", "1:0", "--text", "d a c")
+    # The encoder sees what comes, though the decoder does not.
+    assert said(capsys, "--edge", "0:2", "--text", "d a c")["layers"] == found["layers"]
     decoder = str(names.index("blocks.0.cross.attend"))
     words = ["ablate", "untrained", "--edge", "1:0", "--text", "d a c", "--layers", decoder]
     assert main(words) == 2

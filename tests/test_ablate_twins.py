@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attnlab.cli import main
+from attnlab.commands.ablate.twins import _asked
 from attnlab.evidence.importance import alone, shuffled
 from attnlab.evidence.intervene import every_head, prune
 from attnlab.evidence.patching import patch
@@ -53,6 +54,12 @@ def test_every_head_is_given_its_twins_pattern(run, capsys):
     text = shown(capsys, "--twins")
     assert f"{len(twins[0])} twin pairs" in text
     assert re.search(rf"all of these +\S+ +{everything.effect:.3f}\n", text)
+    rows = [line.split() for line in text.splitlines() if line[:2] in ("A ", "B ")]
+    assert rows == [
+        ["A", f"{found['one']:+.3f}", "0.000"],
+        ["B", f"{found['other']:+.3f}", "1.000"],
+    ]
+    assert found["one"] != found["other"]
     assert not any(module._forward_hooks for module in run.model.modules())
 
 
@@ -85,7 +92,21 @@ def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monke
     assert "--query zebra: the run has no such token" in refused(
         capsys, "--twins", "--query", "zebra"
     )
-    assert "do not have it in both" in refused(capsys, "--twins", "--query", "tired")
+    one, other = run.dataset.twins()
+    number = list(run.objective.inputs).index("tired")
+    lacking = sum(
+        not all(number in side.inputs[pair].tolist() for side in (one, other))
+        for pair in range(len(one))
+    )
+    lack = "twin pairs do not have it in both"
+    assert f"{lacking} of {len(one)} {lack}" in refused(capsys, "--twins", "--query", "tired")
+    # What fills a sequence up is no token of it.
+    padding = run.objective.inputs[0]
+    assert not one.valid.all()
+    assert f"{len(one)} of {len(one)} {lack}" in refused(capsys, "--twins", "--query", padding)
+    twice = Batch(one.inputs[:2], one.targets[:2], torch.tensor([[0, 1], [0, 1]]))
+    with pytest.raises(ValueError, match="needs one question"):
+        _asked(twice)
     assert "--query needs --twins" in refused(capsys, "--query", "it")
     assert "--split has no meaning with --twins" in refused(capsys, "--twins", "--split", "test")
     assert "two questions" in refused(capsys, "--twins", "--prune")

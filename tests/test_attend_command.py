@@ -26,6 +26,8 @@ RUNS = {
     "seq2seq lstm attention": ("dataset=reversal", "variant=lstm_attention"),
     "autoencoder": ("objective=autoencoder", "evidence=none"),
 }
+BELOW = "model/mixer@model.mixer.a=linear_attention"
+CROSS = [f"blocks.{layer}.cross.attend.pattern" for layer in (0, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,14 @@ def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer,
     assert "layer 1, mean of heads" in drawn
 
 
+def test_a_page_opens_at_the_head_that_the_terminal_shows(offer, capsys, tmp_path):
+    offer("multihead", "model.mixer.num_heads=2")
+    page = tmp_path / "look.html"
+    shown(capsys, SHORT, "-o", str(page))
+    (opens,) = re.findall(r"<option[^>]* selected>([^<]*)<", page.read_text())
+    assert f"{opens}: attention" in shown(capsys, SHORT)
+
+
 def test_a_map_of_another_sequence_says_what_reads_what(offer, capsys):
     _, text = offer("seq2seq lstm attention")
     out = shown(capsys, text)
@@ -234,6 +244,36 @@ def test_other_programs_get_the_look(offer, capsys, tmp_path):
     path = tmp_path / "views.json"
     shown(capsys, text, "--format", "circuitsvis", "-o", str(path))
     assert [np.shape(one["attention"]) for one in json.loads(path.read_text())] == [(4, 13, 13)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "form", "sources", "why"),
+    [
+        (["multihead"], "bertviz", ["influence"], "no attention"),
+        (
+            ["multihead", "model/mixer=hybrid", BELOW],
+            "circuitsvis",
+            ["blocks.0.mixer.mixer.mixing", "influence"],
+            "no attention",
+        ),
+        (["seq2seq"], "circuitsvis", CROSS, "queries and keys differ"),
+        (["seq2seq", "model/mixer=additive"], "bertviz", CROSS, "2 layers x 4 heads"),
+    ],
+)
+def test_what_other_programs_cannot_show_is_said_beside_the_output(
+    offer, capsys, tmp_path, words, form, sources, why
+):
+    _, text = offer(*words)
+    assert main(["attend", "untrained", text, "--format", form]) == 0
+    printed = capsys.readouterr()
+    json.loads(printed.out)
+    assert printed.err.count("\n") == 1
+    assert f"{', '.join(sources)} ({why}" in printed.err
+    assert "-o FILE.npz writes every map" in printed.err
+    with_all = tmp_path / "map.npz"
+    shown(capsys, text, "-o", str(with_all))
+    with np.load(with_all) as archive:
+        assert set(sources) <= set(archive.files)
 
 
 @pytest.mark.parametrize(

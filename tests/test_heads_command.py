@@ -1,13 +1,15 @@
 """`attnlab heads` shows the heads of a run, and those of several seeds once they are matched."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxtyping import Float
 
 from attnlab.cli import main
+from attnlab.figures import heads as figures
 from attnlab.runs import heads
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
@@ -15,6 +17,7 @@ from tests.fabricated import result
 
 LAYERS = [f"blocks.{layer}.mixer.attend" for layer in range(2)]
 STEPS = (0, 100, 200)
+DUPLICATE = ("duplicate", "token")
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +36,14 @@ def measured(
     finished: bool = True,
     patterns: bool = True,
     spread: float = 0.0,
+    blur: float = 0.0,
+    last: int = STEPS[-1],
     **fields,
 ) -> str:
-    """Write a run whose heads look at one key each; `order` says which head is which."""
+    """Write a run whose heads look at one key each; `order` says which head is which.
+
+    Head 3 looks about by as much as `blur` says; no patterns are kept after the step `last`.
+    """
     content = result(variant, seed=seed, **fields)
     every = {"clock": {"statistics_every": 100 if statistics else None}, "statistics": {}}
     content["identity"]["callbacks"] |= every
@@ -43,10 +51,12 @@ def measured(
     attempt = Attempt.claim(runs_dir / name, content["identity"])
     tokens, at = list("abcde"), list(range(5))
     for step in STEPS:
-        weights = np.tile(np.eye(5, dtype=np.float32)[:4, None], (1, 5, 1))[list(order)]
+        weights = np.tile(np.eye(5, dtype=np.float32)[:4, None], (1, 5, 1))
+        weights[3] = (1 - blur) * weights[3] + blur / 5
+        weights = weights[list(order)]
         for layer in LAYERS if variant != "lstm" else ():
             row = Pattern(step, "x", f"{layer}.pattern", tokens, at, 4, weights).row()
-            if patterns:
+            if patterns and step <= last:
                 attempt.append(TABLE, [row])
             scores = {
                 "previous": [0.1 + step / 300, 0.2 + spread, 0.3 + spread, 0.6 + spread],
@@ -58,13 +68,25 @@ def measured(
                 own = [values[head] for head in order]
                 attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
         share = np.full((1, 1, 5), 0.2, dtype=np.float32)
-        if patterns:
+        if patterns and step <= last:
             attempt.append(TABLE, [Pattern(step, "x", INFLUENCE, tokens, [4], 4, share).row()])
     if finished:
         left = ("schema", "status", "attempt")
         attempt.finish({k: v for k, v in content.items() if k not in left})
     attempt.close()
     return name
+
+
+def scored(
+    runs_dir: Path, measures: Mapping[str, tuple[Sequence[int], Float[np.ndarray, "step head"]]]
+) -> str:
+    """Write an unfinished run of one layer, of which only scores were kept."""
+    attempt = Attempt.claim(runs_dir / "scored", {"seed": 0})
+    for name, (steps, values) in measures.items():
+        for step, row in zip(steps, values.tolist(), strict=True):
+            attempt.append(heads.TABLE, [heads.row(step, LAYERS[0], name, row)])
+    attempt.close()
+    return "scored"
 
 
 def told(capsys, *words) -> tuple[int, str, str]:
@@ -91,6 +113,20 @@ def test_a_run_shows_every_head_with_its_role_and_since_when(tmp_path, capsys):
     assert rows[2][1:6] == [".30", "-", "-", "-", "-"]
     assert rows[3][-3:] == ["previous", "token", "0"]
     assert "names for scores, not proof" in out
+
+
+def test_each_measure_stands_under_its_own_name_and_the_highest_role_is_shown(tmp_path, capsys):
+    names = ("previous", "current", "duplicate_token", "prefix_matching", "sink")
+    names += ("normalised_entropy", "effective_keys", "distance")
+    values = [0.61, 0.12, 0.72, 0.14, 0.15, 0.16, 1.7, 1.8]
+    scores = {name: ([4], np.array([[value]])) for name, value in zip(names, values, strict=True)}
+    # A measure that an attempt before took last.
+    scores["entropy"] = ([2], np.array([[1.0]]))
+    name = scored(tmp_path, scores)
+    out = told(capsys, name, "--runs-dir", tmp_path)[1]
+    assert out.startswith(f"{name}, step 4")
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("   ")]
+    assert row == ["0", ".61", ".12", ".72", ".14", ".15", ".16", "1.7", "1.8", *DUPLICATE, "4"]
 
 
 def test_json_has_every_measure_of_a_run(tmp_path, capsys):
@@ -186,6 +222,37 @@ def test_the_course_of_a_measure_has_a_row_for_each_step(tmp_path, capsys):
     assert rows == 2 * [
         [str(step), f"{0.1 + step / 300:.3f}".lstrip("0"), ".200", ".300", ".600"] for step in STEPS
     ]
+
+
+def test_of_many_heads_each_has_its_column_in_one_of_several_tables(tmp_path, capsys):
+    values = np.arange(12) / 100 + np.array([[0.0], [0.5]])
+    name = scored(tmp_path, {"sink": ([0, 8], values)})
+    out = told(capsys, name, "--runs-dir", tmp_path, "--measure", "sink")[1]
+    found = [line.split() for line in out.splitlines() if line.split()[0] in ("step", "0", "8")]
+    expected = []
+    for some in (range(10), range(10, 12)):
+        expected.append(["step", *map(str, some)])
+        for step, row in zip((0, 8), values, strict=True):
+            expected.append([str(step), *(f"{row[head]:.3f}".lstrip("0") for head in some)])
+    assert found == expected
+
+
+def test_a_group_says_which_run_and_which_steps_its_numbers_are_of(tmp_path, capsys):
+    names = [
+        measured(tmp_path, seed, blur=blur, last=100) for seed, blur in enumerate((0.0, 0.2, 0.9))
+    ]
+    whole = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
+    (group,) = whole["groups"]
+    # The second run lies between the others.
+    assert group["reference"] == names[1]
+    assert (group["step"], group["measured"]) == (100, 200)
+    for layer in group["layers"]:
+        *still, blurred = (head["apart"] for head in layer["heads"])
+        assert still == [0, 0, 0]
+        assert layer["apart"] == pytest.approx(blurred / 4)
+    out = told(capsys, "--runs-dir", tmp_path)[1]
+    assert f"heads as in {names[1]}" in out
+    assert "matched by patterns of step 100; measures of step 200" in out
 
 
 def test_heads_of_several_seeds_are_matched_before_they_are_averaged(tmp_path, capsys):
@@ -294,6 +361,25 @@ def test_wrong_options_are_refused(tmp_path, capsys):
         assert (code, out) == (2, "")
         assert message in err
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_the_measure_that_is_named_is_drawn_or_those_that_name_heads(tmp_path, capsys, monkeypatch):
+    name, drawn = measured(tmp_path / "runs"), []
+
+    def spy(layers, measures, title, thresholds):
+        drawn.append((list(layers), measures, thresholds))
+        return figure(layers, measures, title, thresholds)
+
+    figure = figures.heads
+    monkeypatch.setattr(figures, "heads", spy)
+    words = (name, "--runs-dir", tmp_path / "runs", "-o", tmp_path / "a.svg")
+    for more in ((), ("--measure", "effective_keys")):
+        assert told(capsys, *words, *more)[0] == 0
+    (layers, every, thresholds), (_, one, _) = drawn
+    assert layers == ["layer 0", "layer 1"]
+    assert every == ["previous", "sink", "normalised_entropy"]
+    assert one == ["effective_keys"]
+    assert (thresholds["previous"], thresholds["normalised_entropy"]) == (0.5, 0.9)
 
 
 @pytest.mark.parametrize("ending", ["html", "pdf", "png", "svg"])

@@ -1,6 +1,8 @@
 """What is recorded while training, and that training does not notice."""
 
+import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
-from attnlab.callbacks.recorder import Recorder, first
+from attnlab.callbacks.recorder import Recorder, _drawn, first, repeated, unpadded
+from attnlab.callbacks.statistics import Statistics
+from attnlab.callbacks.vectors import Vectors
 from attnlab.evidence.heads import head_statistics
 from attnlab.evidence.intervene import attention_layers
 from attnlab.evidence.look import look
@@ -24,6 +28,7 @@ from attnlab.runs.vectors import row as vector_row
 from attnlab.split import IGNORE, Batch
 from attnlab.tap import taps
 from attnlab.trained import load
+from attnlab.training import Diverged
 from attnlab.ui.films import films
 from tests import child
 from tests.conftest import choices, dataset_words, marked
@@ -64,6 +69,8 @@ def test_the_last_patterns_are_those_of_the_trained_model(tmp_path):
     run = load(child.only_record(tmp_path).path)
     seen = look(run.model, run.experiment.objective, run.dataset.read(text))
     last = recorded(run.record, step=9, probe=text)
+    steps = dict.fromkeys(pattern.step for pattern in recorded(run.record))
+    assert list(steps) == [0, 1, 2, 3, 6, 9]
     assert [p.source for p in last] == [*seen.patterns, "influence"]
     for pattern, weights in zip(last, [*seen.patterns.values(), seen.influence], strict=True):
         assert " ".join(pattern.tokens).startswith("the old dog did not cross")
@@ -119,6 +126,8 @@ def test_probes_of_every_kind_are_kept(composed):
     for number in (0, 1):
         a, b = (recorder.probes[f"twin-{number}-{side}"].inputs[0] for side in "ab")
         assert (a != b).sum() == 1
+        for kept, split in zip((a, b), made.dataset.twins(), strict=True):
+            assert torch.equal(kept, split[number].inputs[0, : len(kept)])
     tables = {p.probe: p.tokens for p in recorder.record(0)}
     assert tables["repeated-0"][:9] == tables["repeated-0"][9:]
 
@@ -305,6 +314,80 @@ def test_a_long_probe_is_cut_to_its_first_tokens():
     assert (none.at.tolist(), none.targets.tolist()) == ([[1]], [[IGNORE]])
     everywhere = Batch(inputs, inputs + 1)
     assert first(everywhere, 3).targets.tolist() == [[1, 2, 3]]
+
+
+def test_every_probe_is_cut_to_as_many_tokens(composed):
+    words = ["callbacks.recorder.max_tokens=5", "callbacks.recorder.num_probes=2"]
+    recorder = recorder_of(Experiment(composed("dataset=pronoun", *words)))
+    assert {probe.inputs.shape for probe in recorder.probes.values()} == {(1, 5)}
+
+
+def test_padding_is_left_out_and_what_is_asked_stays():
+    valid = torch.tensor([[True, True, True, False]])
+    probe = Batch(torch.tensor([[5, 6, 7, 0]]), torch.tensor([[9]]), torch.tensor([[1]]), valid)
+    kept = unpadded(probe)
+    assert (kept.inputs.tolist(), kept.targets.tolist()) == ([[5, 6, 7]], [[9]])
+    assert kept.at is not None
+    assert kept.at.tolist() == [[1]]
+    assert kept.valid is None
+
+
+def test_what_is_said_twice_is_asked_at_its_end(composed):
+    made = Experiment(composed("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3"))
+    probe = repeated(made.objective, 0, 16)
+    assert probe.inputs.shape == (1, 16)
+    assert probe.at is not None
+    assert probe.at.tolist() == [[15]]
+    # No token is drawn twice as long as there are others.
+    draw = np.random.Generator(np.random.Philox(key=0))
+    assert sorted(_drawn(draw, 9, 9)) == list(range(9))
+    assert len(_drawn(draw, 2, 9)) == 9
+
+
+def test_latents_are_counted_where_they_read_and_are_read(composed):
+    words = ["dataset=compression", "objective=autoencoder", "evidence=none"]
+    words += ["objective.num_latents=3", "callbacks.recorder.num_probes=1"]
+    recorder = recorder_of(Experiment(composed(*words, "model.d_model=16")))
+    latents = [f"[LATENT {number}]" for number in range(3)]
+    found = [tuple(map(list, (p.queries, p.tokens))) for p in recorder.record(0)]
+    assert latents in [queries for queries, _ in found]
+    assert latents in [tokens for _, tokens in found]
+    assert all(queries != tokens for queries, tokens in found if latents in (queries, tokens))
+
+
+def test_as_many_sequences_and_vectors_are_kept_as_are_asked_for():
+    asked = []
+
+    def measure(count: int, pairs: bool) -> dict:
+        asked.append((count, pairs))
+        return {"blocks.0.mixer.attend": {"confidence": torch.tensor([0.5, 0.25])}}
+
+    for knobs in ({}, {"num_examples": 3, "pairs": True}):
+        (row,) = Statistics(10, measure, **knobs).rows(4)
+        assert (row["step"], row["layer"]) == (4, "blocks.0.mixer.attend")
+    assert asked == [(10, False), (3, True)]
+    vectors = torch.arange(12.0).reshape(6, 2)
+    (row,) = Vectors(lambda: vectors, num_tokens=2).rows(4)
+    assert row == vector_row(4, vectors[:2].numpy())
+    for wrong in (partial(Statistics, 10, measure, num_examples=0), partial(Vectors, num_tokens=0)):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            wrong(*([] if wrong.args else [lambda: vectors]))
+
+
+def test_what_is_no_number_ends_the_training(composed):
+    made = Experiment(composed("dataset=pronoun", "model.d_model=16"))
+    with torch.no_grad():
+        for weights in made.model.parameters():
+            weights.fill_(math.nan)
+    with pytest.raises(Diverged, match="after step 4"):
+        recorder_of(made).rows(4)
+    broken = {"blocks.0.mixer.attend": {"confidence": torch.tensor([0.5, math.nan])}}
+    for keeper in (
+        Statistics(10, lambda *_: broken),
+        Vectors(lambda: torch.full((2, 2), math.inf)),
+    ):
+        with pytest.raises(Diverged, match="after step 4"):
+            keeper.rows(4)
 
 
 def test_a_text_that_cannot_be_read_is_refused_before_anything_is_written(composed, tmp_path):

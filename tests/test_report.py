@@ -255,6 +255,20 @@ def test_one_text_has_a_page_of_its_own_without_a_step_slider():
     assert "edge is cut" not in text
 
 
+@pytest.mark.parametrize(
+    ("opens", "said"),
+    [
+        (None, "layer 1, head 0"),
+        (("blocks.0.pattern", 1), "layer 0, head 1"),
+        (("gone", 1), "layer 1, head 0"),
+    ],
+)
+def test_a_page_of_one_text_opens_at_the_head_that_is_named(opens, said):
+    made = [pattern(7, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
+    text = ui.attend_page([*made, pattern(7, INFLUENCE, 5)], "", opens=opens)
+    assert re.findall(r"<option[^>]* selected>([^<]*)<", text) == [said]
+
+
 def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_path):
     sentences = {"validation-0": ["k1", "v1", "k1"]}
     for seed in range(2):

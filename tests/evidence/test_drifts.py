@@ -69,7 +69,7 @@ def test_each_interval_is_the_mean_distance_of_rows_within_the_records_rounding(
 
 
 def test_the_records_rounding_makes_no_row_more_or_less_than_whole(tmp_path):
-    # Each of 3 equal weights is kept as a little less than a third: what has nothing in common is 1 apart.
+    # Of 3 equal weights, each is kept as a little less than a third.
     tokens, queries = list("abcd"), [0, 1]
     before, after = np.zeros((2, 1, 2, 4))
     before[:, 0, :3], after[:, 0, 3] = 1 / 3, 1

@@ -75,6 +75,13 @@ def test_the_drift_is_the_mean_angle_that_is_left():
     assert drift(vectors, reference) == pytest.approx(0)
     # Two axes fell into one: nearest is a turn by 45 degrees, which is left for all.
     assert drift(reference[[0, 1, 0, 1]], reference) == pytest.approx(1 - 0.5**0.5)
+    # What points away is further than what stands across.
+    noise, other = drawn(9, 3), drawn(9, 3, seed=1)
+    middle = other.mean(dim=0)
+    pairs = zip(align(noise, other)[0] - middle, other - middle, strict=True)
+    cosines = [float(one @ its / one.norm() / its.norm()) for one, its in pairs]
+    assert min(cosines) < 0
+    assert drift(noise, other) == pytest.approx(1 - sum(cosines) / 9)
 
 
 def test_the_turnover_is_that_of_the_named_neighbours():
@@ -89,6 +96,11 @@ def test_the_turnover_is_that_of_the_named_neighbours():
         lost.append(1 - len(one & other) / len(one | other))
     assert turnover(vectors, reference, 5) == pytest.approx(sum(lost) / len(lost))
     assert 0.1 < sum(lost) / len(lost) < 0.9
+
+
+def test_no_token_is_a_neighbour_of_itself_however_far_the_others_are():
+    far, near = torch.tensor([[1.0, 0], [-1, 0]]), torch.tensor([[1.0, 0], [1, 0.1]])
+    assert turnover(far, near, 1) == 0
 
 
 def test_a_large_vocabulary_is_compared_in_parts(monkeypatch):

@@ -167,6 +167,19 @@ def test_the_evidence_names_layers_and_ways(built):
     assert all(found[f"{layer}/time"] >= 1 for layer in layers)
 
 
+def test_the_evidence_is_that_of_the_statistics(built):
+    made = built("both ways")
+    found = lstm(made.model, made.objective, made.dataset, num_examples=9)
+    split = made.dataset.splits[made.dataset.reported]
+    units = gate_statistics(made.model, made.objective, split, num_examples=9)
+    assert len(units) == 4
+    for path, of_units in units.items():
+        layer = f"layer{path.split('.')[1]}" + "_backwards" * path.endswith("backwards")
+        for name, values in of_units.items():
+            number = values.median() if name == "time" else values.mean()
+            assert found[f"{layer}/{name}"] == pytest.approx(float(number))
+
+
 def test_what_has_no_lstm_has_no_gates(built, composed):
     made = built("causal")
     with pytest.raises(ValueError, match="no batches"):

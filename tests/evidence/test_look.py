@@ -1,11 +1,14 @@
 """What is seen is what the model does, and seeing changes nothing."""
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
 from einops import rearrange
 
 from attnlab.assemble import Experiment
-from attnlab.evidence.influence import influence
+from attnlab.evidence.influence import influence, mixing
 from attnlab.evidence.look import look
 from attnlab.split import Batch
 from attnlab.tap import edit
@@ -117,3 +120,25 @@ def test_of_several_questions_the_last_is_told(composed):
     assert seen.asked_at == int(asked.at.max()) > int(asked.at.min())
     torch.testing.assert_close(seen.answer, logits[-1])
     assert not torch.allclose(logits[0], logits[-1])
+
+
+def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
+    made = experiment("variant=multihead", "model/mixer=gated_delta")
+    seen = look(made.model, made.objective, made.dataset.read(TEXT))
+    signed = mixing(made.model, made.objective.probe(made.dataset.read(TEXT)))
+    assert seen.maps.keys() == signed.keys()
+    assert min(float(matrix.min()) for matrix in signed.values()) < 0
+    for name, (weights, _) in seen.maps.items():
+        sizes = signed[name].abs()
+        torch.testing.assert_close(weights, sizes / sizes.sum(dim=-1, keepdim=True))
+
+
+def test_a_model_is_looked_at_in_the_precision_that_is_given(experiment):
+    made = experiment("variant=multihead")
+    probe = made.dataset.read(TEXT)
+    exact, rough = (
+        look(made.model, made.objective, probe, precision).answer
+        for precision in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16))
+    )
+    assert not torch.equal(exact, rough.float())
+    torch.testing.assert_close(exact, rough.float(), atol=0.5, rtol=0.1)

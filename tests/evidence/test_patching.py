@@ -107,7 +107,7 @@ def test_the_row_is_that_of_the_query_of_the_sentence_that_is_patched():
 
     twins = pointed(4), pointed(5)
     assert patch(Pointer(), AsIs(), twins, [(0, 0)], query_at=place).effect == pytest.approx(1)
-    back = twins[::-1]
+    back = pointed(5), pointed(4)
     assert patch(Pointer(), AsIs(), back, [(0, 0)], query_at=place).effect == pytest.approx(0)
 
 
@@ -117,7 +117,10 @@ def test_a_label_that_one_twin_is_not_asked_is_no_difference():
         targets = np.concatenate([one.targets.numpy(), np.array(more)[:, None]], axis=1)
         return Examples(one.inputs.numpy(), targets, np.full((2, 2), 2))
 
-    for twins in ((asked(4, [IGNORE, 1]), asked(5, [1, 1])), (asked(4, [1, 1]), asked(5, [1, IGNORE]))):
+    for twins in (
+        (asked(4, [IGNORE, 1]), asked(5, [1, 1])),
+        (asked(4, [1, 1]), asked(5, [1, IGNORE])),
+    ):
         found = patch(Pointer(), AsIs(), twins, [(0, 0)])
         assert found.one.tolist() == pytest.approx([1.5, 1.5])
 

@@ -203,6 +203,16 @@ def test_a_class_of_tokens_tells_no_more_than_the_token(built):
     for seen in routing(made.model, made.objective, split, classes=classes).values():
         assert seen.kind is not None
         assert 0 < seen.kind.nats < seen.token.nats
+    classes = [token // 3 for token in range(size)]
+    for seen in routing(made.model, made.objective, split, classes=classes).values():
+        assert seen.kind is not None
+        counts = torch.zeros(max(classes) + 1, 8).index_add(
+            0, torch.tensor(classes), seen.table * 1.0
+        )
+        shares = counts.double() / counts.sum()
+        apart = shares.sum(dim=1, keepdim=True) * shares.sum(dim=0)
+        nats = float(torch.xlogy(shares, shares / apart.where(apart > 0, 1)).sum())
+        assert seen.kind.nats == pytest.approx(nats)
     for seen in routing(made.model, made.objective, split, classes=list(range(size))).values():
         assert seen.kind == seen.token
 
@@ -235,6 +245,18 @@ def test_the_evidence_is_that_of_the_routing(built):
         assert found[f"layer{number}/token_information"] == seen.token.normalised
         assert found[f"layer{number}/router_entropy"] == seen.normalised_entropy
     assert all(type(value) is float for value in found.values())
+
+
+def test_the_evidence_has_the_extremes_of_the_load(built):
+    made = built("padded")
+    found = experts(made.model, made.objective, made.dataset)
+    split = made.dataset.splits[made.dataset.reported]
+    for number, seen in enumerate(routing(made.model, made.objective, split).values()):
+        load = seen.load.tolist()
+        assert found[f"layer{number}/load_max"] == max(load) > min(load)
+        assert found[f"layer{number}/load_min"] == min(load)
+        assert found[f"layer{number}/dead"] == load.count(0)
+        assert found[f"layer{number}/balance"] == seen.balance != seen.normalised_entropy
 
 
 def test_what_routes_nothing_has_no_routing(built, composed):

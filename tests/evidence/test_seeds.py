@@ -194,7 +194,7 @@ def test_the_order_of_the_runs_moves_no_match(tmp_path):
 
 def test_the_reference_is_least_apart_over_all_layers(tmp_path):
     ends = drawn(0), drawn(1)
-    # In the lower layer the first run lies between the others, in the upper, further apart, the last.
+    # Between the others lies the first run in the lower layer; in the upper, wider one, the last.
     records = [
         written(
             tmp_path / str(at),

@@ -2,16 +2,26 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import attnlab
 from attnlab.errors import RequestError
 from attnlab.runs.attempt import Attempt
-from attnlab.runs.export_patterns import plain, to_bertviz, to_circuitsvis, to_npz
+from attnlab.runs.export_patterns import (
+    left_out_of_bertviz,
+    left_out_of_circuitsvis,
+    plain,
+    to_bertviz,
+    to_circuitsvis,
+    to_npz,
+)
 from attnlab.runs.patterns import ERROR, INFLUENCE, TABLE, Pattern
 
 TEXT, SAID = ["a", "b", "c", "é"], ["[BEGIN]", "x"]
@@ -44,6 +54,25 @@ BOTH = [
 ]
 
 
+# Of the decoder another layer, and of what stands between other heads, than of the encoder.
+LATER = drawn("decoder.1.mixer.attend.pattern", SAID)
+MANY = [drawn(f"decoder.{layer}.cross.attend.pattern", TEXT, SAID, heads=3) for layer in range(2)]
+LATENTS = [f"[LATENT {number}]" for number in range(3)]
+MIXED = drawn("blocks.9.mixer.mixing", TEXT)
+SETS = {
+    "own": [*OWN, INFLUENCED],
+    "kept": [one.of([1]) for one in OWN],
+    "mixed": [*OWN, MIXED, INFLUENCED],
+    "both": [*BOTH, INFLUENCED],
+    "across": [BOTH[1]],
+    "deeper decoder": [*BOTH, LATER],
+    "deeper encoder": [BOTH[0], BOTH[2], drawn("encoder.1.mixer.attend.pattern", TEXT)],
+    "more heads": [BOTH[0], BOTH[2], *MANY],
+    "latents": [BOTH[2], drawn("bottleneck.attend.pattern", TEXT, LATENTS)],
+}
+WITHIN = [name for name in SETS if name != "across"]
+
+
 def test_bertviz_gets_a_list_of_layers_each_a_batch_of_one():
     given = to_bertviz([*OWN, INFLUENCED])
     assert set(given) == {"attention", "tokens"}
@@ -68,10 +97,9 @@ def test_bertviz_gets_encoder_decoder_and_what_stands_between_by_name():
 
 
 def test_bertviz_is_not_given_latents_as_tokens():
-    latents = [f"[LATENT {number}]" for number in range(3)]
     narrow = [
-        drawn("bottleneck.attend.pattern", TEXT, latents),
-        drawn("decoder.0.cross.attend.pattern", latents, SAID),
+        drawn("bottleneck.attend.pattern", TEXT, LATENTS),
+        drawn("decoder.0.cross.attend.pattern", LATENTS, SAID),
     ]
     assert set(to_bertviz([*narrow, BOTH[0], BOTH[2]])) == {
         *("encoder_attention", "encoder_tokens", "decoder_attention", "decoder_tokens"),
@@ -83,10 +111,46 @@ def test_bertviz_is_not_given_latents_as_tokens():
 def test_circuitsvis_gets_each_layer_within_one_sequence():
     for given, patterns in ((to_circuitsvis(OWN), OWN), (to_circuitsvis(BOTH), BOTH[::2])):
         for layer, pattern in zip(given, patterns, strict=True):
-            assert set(layer) == {"tokens", "attention"}
+            assert set(layer) == {"tokens", "attention", "attention_head_names", "mask_upper_tri"}
             assert layer["tokens"] == pattern.tokens
             assert np.array_equal(layer["attention"], pattern.weights)
+            # Unless told not to, CircuitsVis hides what a model that sees both ways looks at.
+            assert layer["mask_upper_tri"] is False
     assert json.loads(json.dumps(plain(to_circuitsvis(OWN))))[0]["tokens"] == TEXT
+
+
+def test_circuitsvis_gets_the_numbers_that_heads_have_in_their_layer():
+    (given,) = to_circuitsvis([OWN[1].of([1])])
+    assert given["attention_head_names"] == ["blocks.1.mixer.attend, head 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "why"),
+    [
+        ("deeper decoder", {"encoder", "cross"}, "2 layers x 2 heads, where BertViz shows 1 layer"),
+        ("deeper encoder", {"encoder"}, "1 layer x 2 heads, where BertViz shows 2 layers x 2"),
+        ("more heads", {"encoder", "decoder"}, "2 layers x 3 heads, where BertViz shows 1 layer x"),
+    ],
+)
+def test_of_kinds_of_unequal_size_bertviz_gets_those_with_the_most_maps(name, kinds, why):
+    given = to_bertviz(SETS[name])
+    assert {kind for kind in given if "attention" in kind} == {f"{of}_attention" for of in kinds}
+    assert all(why in reason for reason in left_out_of_bertviz(SETS[name]).values())
+
+
+@pytest.mark.parametrize(
+    ("export", "left_out"),
+    [(to_bertviz, left_out_of_bertviz), (to_circuitsvis, left_out_of_circuitsvis)],
+)
+@pytest.mark.parametrize("name", WITHIN)
+def test_what_is_not_given_is_named_as_left_out(export, left_out, name):
+    given, left = export(SETS[name]), left_out(SETS[name])
+    layers = [one["attention"] for one in given] if isinstance(given, list) else []
+    if isinstance(given, dict):
+        layers = [one for kind, of in given.items() if "attention" in kind for one in of]
+    there = {one.source for one in SETS[name]}
+    assert len(layers) == len(there - left.keys())
+    assert left.keys() <= there
 
 
 @pytest.mark.parametrize("export", [to_bertviz, to_circuitsvis, to_npz])
@@ -105,6 +169,54 @@ def test_what_is_no_attention_is_not_passed_for_it(export, source):
 def test_layers_that_cannot_be_stacked_are_refused():
     with pytest.raises(ValueError, match="2 heads of 4 x 4, 3 heads of 4 x 4"):
         to_bertviz([OWN[0], drawn("blocks.1.mixer.attend.pattern", TEXT, heads=3)])
+
+
+def drawn_from(page: str, before: str) -> dict[str, Any]:
+    """Read the first object that stands in a page behind this."""
+    found = re.search(before, page)
+    assert found is not None
+    return json.JSONDecoder().raw_decode(page, found.end())[0]
+
+
+# BertViz leaves its scripts open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("name", SETS)
+def test_bertviz_shows_every_map_that_it_is_given(name):
+    bertviz = pytest.importorskip("bertviz")
+    kept = [one for one in SETS[name] if one.source not in left_out_of_bertviz(SETS[name])]
+    # BertViz has the encoder first, and what stands between last.
+    kept.sort(key=lambda one: (not one.source.startswith("encoder."), one.reading is not None))
+    arrays = to_bertviz(SETS[name])
+    for given in (arrays, json.loads(json.dumps(plain(arrays)))):
+        tensors = {
+            kind: part if "tokens" in kind else [torch.tensor(layer) for layer in part]
+            for kind, part in given.items()
+        }
+        for view in (bertviz.head_view, bertviz.model_view):
+            page = view(**tensors, html_action="return").data
+            kinds = drawn_from(page, "const params = ")["attention"]
+            shown = [(kind, weights) for kind in kinds for weights in kind["attn"]]
+            for (kind, weights), one in zip(shown, kept, strict=True):
+                assert np.array_equal(np.float32(weights), one.weights)
+                assert kind["left_text"] == list(one.queries)
+                assert kind["right_text"] == list(one.tokens)
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_circuitsvis_shows_every_map_that_it_is_given(name):
+    views = pytest.importorskip("circuitsvis.attention")
+    kept = [one for one in SETS[name] if one.source not in left_out_of_circuitsvis(SETS[name])]
+    arrays = to_circuitsvis(SETS[name])
+    for given in (arrays, json.loads(json.dumps(plain(arrays)))):
+        for layer, one in zip(given, kept, strict=True):
+            older = views.attention_patterns(layer["tokens"], layer["attention"])
+            for view in (views.attention_heads(**layer), older):
+                shown = drawn_from(str(view), r'"circuits-vis-[^"]*",\s*\w+,\s*')
+                assert np.array_equal(np.float32(shown["attention"]), one.weights)
+                assert shown["tokens"] == list(one.tokens)
+                if view is not older:
+                    assert shown["maskUpperTri"] is False
+                    assert len(shown["attentionHeadNames"]) == len(one.weights)
 
 
 def test_an_archive_gives_back_weights_and_both_axes():

@@ -1,5 +1,7 @@
 """Patterns are read back as they were recorded, within the stated error and size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import ERROR, TABLE, Pattern, decode, encode, recorded
+from attnlab.runs.patterns import (
+    ERROR,
+    INFLUENCE,
+    TABLE,
+    Pattern,
+    decode,
+    encode,
+    probes,
+    recorded,
+)
 from attnlab.runs.record import Record
 
 WEIGHTS = arrays(np.float32, (2, 3, 5), elements=st.floats(0, 1, width=32))
@@ -36,9 +47,37 @@ def pattern(step: int, probe: str, seed: int = 0) -> Pattern:
     return Pattern(step, probe, "blocks.0.pattern", tokens, [0, 1, 2, 3], 3, weights)
 
 
+def test_a_weight_that_is_rounded_to_more_than_1_is_1():
+    weights = np.array([[[1 + 5e-6, 0]]], np.float32)
+    assert weights.max() > 1
+    assert decode(encode(weights), (1, 1, 2)).tolist() == [[[1, 0]]]
+
+
+def test_who_looks_and_which_heads_were_kept_are_read_back():
+    whole = pattern(4, "a")
+    assert (whole.numbers, list(whole.queries)) == (range(2), list(whole.tokens))
+    few = replace(whole, query_at=[2, 0], weights=whole.weights[:, [2, 0]]).of([1])
+    read = Pattern.read(few.row())
+    assert (list(read.numbers), list(read.queries)) == ([1], [" ", "the"])
+    assert read.reading is None
+    assert np.abs(read.weights - whole.weights[1:, [2, 0]]).max() <= ERROR
+    across = Pattern.read(replace(whole, reading=list("wxyz")).row())
+    assert (list(across.queries), list(across.tokens)) == (list("wxyz"), list(whole.tokens))
+    # A record of an earlier version has neither column.
+    old = {name: value for name, value in whole.row().items() if name not in ("numbers", "reading")}
+    assert list(Pattern.read(old).numbers) == [0, 1]
+    assert list(Pattern.read(old).queries) == list(whole.tokens)
+
+
+def test_weights_of_what_mixes_and_influence_are_no_attention():
+    sources = ("blocks.0.mixer.attend.pattern", "blocks.0.mixer.mixing", INFLUENCE)
+    kinds = [replace(pattern(0, "a"), source=source).is_attention for source in sources]
+    assert kinds == [True, False, False]
+
+
 def test_patterns_are_read_back_from_the_record(tmp_path):
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
-    written = [pattern(s, p, s) for s in (0, 1, 10) for p in ("a", "b")]
+    written = [pattern(s, p, s) for s in (0, 1, 10) for p in ("b", "a")]
     for at in range(0, 6, 2):
         attempt.append(TABLE, [one.row() for one in written[at : at + 2]])
     attempt.close()
@@ -47,14 +86,16 @@ def test_patterns_are_read_back_from_the_record(tmp_path):
         for name in ("step", "probe", "source", "tokens", "query_at", "asked_at"):
             assert getattr(one, name) == getattr(other, name), name
         assert np.abs(one.weights - other.weights).max() <= ERROR
-    assert [p.probe for p in recorded(record, step=10)] == ["a", "b"]
+    assert [p.probe for p in recorded(record, step=10)] == ["b", "a"]
     assert [p.step for p in recorded(record, probe="b")] == [0, 1, 10]
     assert recorded(record, step=2) == []
+    assert probes(record) == ["b", "a"]
 
 
 def test_a_run_without_patterns_has_none(tmp_path):
     Attempt.claim(tmp_path / "run", {"seed": 0}).close()
     assert recorded(Record(tmp_path / "run"), step=1, probe="a") == []
+    assert probes(Record(tmp_path / "run")) == []
 
 
 def test_six_layers_of_eight_heads_on_64_tokens_take_a_fifth_of_a_megabyte(tmp_path):

@@ -84,15 +84,23 @@ def attend_page(
     name: str = "attention",
     dataset: str = "",
     query: int | None = None,
+    opens: tuple[str, int | str] | None = None,
 ) -> str:
     """Write the patterns of one run on one text as a page, with what stands beside them.
 
-    `dataset` is that of the run; of `pronoun`, the nouns are coloured. `query` is the position that
-    the page opens at; None is where the model answers.
+    `dataset` is that of the run; of `pronoun`, the nouns are coloured. The page opens at `query`, a
+    position (None: where the model answers), and at the head that `opens` names by its source and
+    its place there (None, or not shown: the first of the last layer).
     """
     at = patterns[0].asked_at if query is None else query
     shown = films([replace(pattern, asked_at=at) for pattern in patterns], dataset)
-    take = Take(run=name, seed=0, films=shown, head=shown[0].head_at(None, None))
+    film = shown[0]
+    named = (
+        number
+        for number, (source, head) in enumerate(film.heads)
+        if (film.sources[source].name, head) == opens
+    )
+    take = Take(run=name, seed=0, films=shown, head=next(named, film.head_at(None, None)))
     look = Look(name, "", name, "currentColor")
     card = Card(look, 1, "", (), (take,))
     caution = f"{CAUTION} This is one run on one text."

@@ -11,7 +11,7 @@ sharpest of all heads, also where `--head` names another; where nothing attends,
 sharpest mixing matrix, and where nothing mixes linearly, the influence on the answers is shown.
 
 `-o FILE` writes instead of printing, by the ending of its name:
-- .html: a page in which query and head can be chosen;
+- .html: a page in which query and head can be chosen, and which opens at the same head;
 - .png, .svg, .pdf: heat maps for print, of the layer and head, or of all of them if none is chosen;
 - .npz: all maps as arrays, SOURCE (head, query, key), SOURCE.tokens (the keys) and SOURCE.queries;
 - .json: what `--format` says.
@@ -170,7 +170,12 @@ def _content(
         # The page opens at a query of the text, so it shows what the text looks at.
         own = {name for name, (_, axes) in seen.maps.items() if axes == ("inputs", "inputs")}
         shown = [one for one in patterns if one.source in own | {INFLUENCE}]
-        return attend_page(shown, " ".join(said), loaded.record.name, dataset, query).encode()
+        opens = None
+        if any(pattern.is_attention for pattern in shown):
+            sharpest = maps.choose(loaded, arguments, patterns, mixed, query)
+            opens = (sharpest.pattern.source, sharpest.head)
+        name = loaded.record.name
+        return attend_page(shown, " ".join(said), name, dataset, query, opens).encode()
     chosen = maps.choose(loaded, arguments, patterns, mixed, query)
     if ending is not None:
         caption = [f"Answer: {_said(found['answer'])}. {_cuts(found)[0]}", CAUTION]
