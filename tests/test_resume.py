@@ -7,8 +7,10 @@ import signal
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from attnlab.runs.write import POINTS
+from attnlab.sweep import run as sweep
 from tests import child
 from tests.conftest import marked
 
@@ -98,6 +100,27 @@ def test_the_points_are_passed_as_often_as_the_tests_kill(tmp_path):
             continue  # Once a second: as often as the machine is slow.
         fault = f"{point}:kill:{most + 1}"
         assert child.train(tmp_path / point, fault=fault) == 0, f"{point} is passed more often"
+
+
+def test_a_result_says_what_was_run_and_by_which_code(tmp_path):
+    assert child.train(tmp_path, "variant=moe", "seed=3", "model.num_layers=3") == 0
+    found = child.finished(tmp_path)
+    assert [found[of] for of in ("variant", "dataset", "num_layers", "seed")] == [
+        *("moe", "pronoun", 3, 3)
+    ]
+    assert found["identity"] == child.only_record(tmp_path).identity
+    assert found["code"].keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
+    assert found["versions"]["torch"] == torch.__version__
+
+
+def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed, monkeypatch):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_who", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(composed(*child.TINY, f"runs_dir={tmp_path}"), Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_killed_twice_ends_bit_equal(tmp_path, whole):

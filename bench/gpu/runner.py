@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -89,7 +90,7 @@ def in_a_process(asked: Asked, tell: Callable[[str], None] = print) -> Start:
         log, late = asked.out / f"{part.name}.log", False
         place = [part.name, asked.device.type, str(asked.out)]
         text = [] if asked.text is None else [str(asked.text)]
-        with log.open("w") as file:
+        with log.open("w") as file, _interruption_put_off() as let_in:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench.gpu.one", *place, *text],
                 stdout=file,
@@ -98,6 +99,7 @@ def in_a_process(asked: Asked, tell: Callable[[str], None] = print) -> Start:
                 process_group=0,
             )
             try:
+                let_in()
                 code = process.wait(max(0.0, seconds - GRACE))
             except subprocess.TimeoutExpired:
                 code, late = _end(process), True
@@ -115,6 +117,26 @@ def in_a_process(asked: Asked, tell: Callable[[str], None] = print) -> Start:
         return "failed"
 
     return start
+
+
+@contextmanager
+def _interruption_put_off() -> Iterator[Callable[[], None]]:
+    """Let no Ctrl-C come between the start of a process and the moment that it is known.
+
+    What is given lets it in from then on, and one that has come.
+    """
+    came: list[int] = []
+    heard = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+
+    def let_in() -> None:
+        signal.signal(signal.SIGINT, heard)
+        if came:
+            raise KeyboardInterrupt
+
+    try:
+        yield let_in
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

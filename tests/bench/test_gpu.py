@@ -197,6 +197,22 @@ def test_an_interruption_is_passed_on_once_and_awaited(program_that, tmp_path):
     assert count.read_text() == "once\n"
 
 
+def test_what_is_interrupted_while_it_starts_does_not_go_on_alone(program_that, monkeypatch):
+    start, made, real = program_that("while :; do sleep .05; done"), [], subprocess.Popen
+
+    def starting(*given, **how):
+        made.append(real(*given, **how))
+        os.kill(os.getpid(), signal.SIGINT)
+        return made[0]
+
+    monkeypatch.setattr(subprocess, "Popen", starting)
+    heard = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        start(part("a"), 60)
+    assert made[0].returncode is not None
+    assert signal.getsignal(signal.SIGINT) is heard
+
+
 def test_results_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
     small, large = part("a"), part("a", dry={"size": 2})
     results.write(tmp_path, small, small.given(CPU, None), Found([{"size": 1}]), 0.0)

@@ -132,7 +132,7 @@ def matched(records: Sequence[Record]) -> Matched:
     )
 
 
-Measures = Mapping[str, tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]]
+Measures = Mapping[str, tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ _"]]]
 
 
 def _layer(

@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import pytest
@@ -12,47 +10,11 @@ from rich.cells import cell_len
 from attnlab.cli import main
 from attnlab.commands.attend import maps
 from attnlab.evidence.intervene import attention_layers
-from attnlab.trained import Trained
-from tests.untrained import untrained
+from tests.attend.conftest import RUNS, TEXT, shown
 
 SHORT = "it was too tired."
-TEXT = "The animal didn't cross the street because it was too tired."
-SMALL = [f"dataset.num_{split}=20" for split in ("train", "validation", "test")]
-RUNS = {
-    "multihead": (),
-    "lstm": ("variant=lstm",),
-    "linear": ("model/mixer=linear_attention",),
-    "seq2seq": ("dataset=reversal",),
-    "seq2seq lstm attention": ("dataset=reversal", "variant=lstm_attention"),
-    "autoencoder": ("objective=autoencoder", "evidence=none"),
-}
 BELOW = "model/mixer@model.mixer.a=linear_attention"
 CROSS = [f"blocks.{layer}.cross.attend.pattern" for layer in (0, 1)]
-
-
-@pytest.fixture(scope="module")
-def made(composed) -> Callable[..., Trained]:
-    """Build each run once: no command changes it."""
-    small = ("model.num_layers=2", "model.d_model=16", *SMALL)
-    return cache(lambda *words: untrained(composed(*small, *words)))
-
-
-@pytest.fixture
-def offer(made, monkeypatch) -> Callable[..., tuple[Trained, str]]:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-    def give(name: str, *words: str) -> tuple[Trained, str]:
-        run = made(*RUNS[name], *words)
-        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
-        return run, "d a c b" if "dataset=reversal" in RUNS[name] else TEXT
-
-    return give
-
-
-def shown(capsys, *words: str) -> str:
-    assert main(["attend", "untrained", *words]) == 0
-    return capsys.readouterr().out
 
 
 def rows(text: str) -> list[str]:
