@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUNS ?= runs/demo
 
-.PHONY: help setup demo test test-all check bench gpu-check docs wheel clean
+# Rewritten tests and checked sources are compiled once, whatever the caller's environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test test-all prose check bench gpu-check docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +36,9 @@ test: .venv/ready  ## the fast tests
 
 test-all: .venv/bench  ## every test (ARGS="-m slow" for the slow ones alone)
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+prose: .venv/ready  ## write tests/prose.yaml anew from what attnlab says; read the difference
+	ATTNLAB_WRITE_PROSE=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 # Types and parity tests know the peers' own.
 check: .venv/bench  ## format, lint, types

@@ -10,7 +10,7 @@ import pytest
 from attnlab.cli import COMMANDS, main
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.record import Record, find_runs
-from tests.conftest import causal_variants, choices
+from tests.choices import causal_variants, choices
 
 TINY = ["debug=tiny", "dataset.num_train=200", "model.d_model=16", "trainer.threads=1"]
 QUICK = [*TINY, "trainer.max_steps=2", "trainer.val_check_interval=2"]

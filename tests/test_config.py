@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from attnlab.config import cells, compose, conf_dir, search_path
 from attnlab.errors import ConfigError, RequestError
 from attnlab.model.base import ENCODER
-from tests.conftest import choices, dataset_words
+from tests.choices import choices, dataset_words
 
 PARTS = [p for p in sorted(conf_dir().rglob("*.yaml")) if "_target_" in p.read_text()]
 

@@ -21,7 +21,7 @@ from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.generate import choose, distribution, generate, pieces
 from attnlab.trained import Trained
-from tests.conftest import causal_variants
+from tests.choices import causal_variants
 from tests.untrained import untrained
 
 Make = Callable[..., Trained]

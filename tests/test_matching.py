@@ -14,7 +14,7 @@ from attnlab.matching import Widths, solve
 from attnlab.model.cost import flops
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.record import find_runs
-from tests.conftest import choices, marked
+from tests.choices import choices, marked
 
 DATA = ["dataset.num_train=200", "dataset.num_validation=50", "dataset.num_test=50"]
 TINY = ["debug=tiny", "depth=shallow", *DATA, "trainer.max_steps=2", "trainer.threads=1"]

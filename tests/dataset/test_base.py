@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from attnlab.dataset.base import SPLITS, Dataset, draw_distinct, row_hash, stream
 from attnlab.dataset.text import Text
 from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
-from tests.conftest import choices, dataset_words, marked
+from tests.choices import choices, dataset_words, marked
 
 Make = Callable[..., Dataset]
 

@@ -21,7 +21,7 @@ from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.dataset.reversal import Reversal
 from attnlab.split import IGNORE, Batch, Rows
-from tests.conftest import choices, dataset_words, marked
+from tests.choices import choices, dataset_words, marked
 
 SMALL: dict[str, Any] = {"num_train": 30, "num_validation": 5, "num_test": 8}
 

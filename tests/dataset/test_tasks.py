@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from attnlab.config import compose, search_path
 from attnlab.dataset.base import Task
 from attnlab.split import IGNORE, Batch
-from tests.conftest import choices, dataset_words
+from tests.choices import choices, dataset_words
 
 GOLDEN = Path(__file__).parent / "golden.json"
 SMALL = {"num_train": 400, "num_validation": 60, "num_test": 60}

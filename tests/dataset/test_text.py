@@ -19,7 +19,7 @@ from attnlab.split import IGNORE, Windows
 from attnlab.tokenizer.bpe import BPE
 from attnlab.tokenizer.characters import Characters
 from attnlab.tokenizer.words import Words
-from tests.conftest import dataset_words
+from tests.choices import dataset_words
 from tests.corpus.real import SMALL, real
 
 PARTS = ("train", "validation", "test")

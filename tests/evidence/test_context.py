@@ -12,7 +12,7 @@ from attnlab.evidence.intervene import attention_layers, blind
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.split import IGNORE
 from attnlab.tap import record
-from tests.conftest import causal_variants, dataset_words
+from tests.choices import causal_variants, dataset_words
 
 LENGTH = 12
 

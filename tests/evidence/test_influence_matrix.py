@@ -13,7 +13,7 @@ from attnlab.mixer.base import BothWays
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
 from attnlab.tap import Tap, edit, record, taps
-from tests.conftest import choices, marked
+from tests.choices import choices, marked
 from tests.model.build import LENGTH, TOKENS, WIDTH, recurrent, transformer
 
 ARRANGEMENTS = {"causal": DECODER, "two-way": ENCODER, "encoder-decoder": ENCODER_DECODER}

@@ -12,7 +12,7 @@ from attnlab.evidence.influence import influence, mixing
 from attnlab.evidence.look import look
 from attnlab.split import Batch
 from attnlab.tap import edit
-from tests.conftest import causal_variants, choices
+from tests.choices import causal_variants, choices
 
 TEXT = "The animal didn't cross the street because it was too tired."
 

@@ -14,7 +14,7 @@ from attnlab.evidence.look import look
 from attnlab.evidence.pronoun import pronoun
 from attnlab.objective.classification import Classification
 from attnlab.split import Batch, Split
-from tests.conftest import marked
+from tests.choices import marked
 
 NOUN_WORDS = {noun for nouns in NOUNS.values() for noun in nouns.split()}
 

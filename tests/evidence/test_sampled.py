@@ -9,7 +9,7 @@ from attnlab.dataset.base import Corpus
 from attnlab.evidence.sampled import sampled
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.split import Windows
-from tests.conftest import dataset_words
+from tests.choices import dataset_words
 
 
 @pytest.fixture(scope="module")

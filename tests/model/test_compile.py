@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import choices
+from tests.choices import choices
 
 ROOT = Path(__file__).parents[2]
 # torch.compile cannot trace the checks of the shapes, which are only there under pytest.

@@ -18,7 +18,7 @@ from attnlab.model.recurrent import Recurrent
 from attnlab.model.transformer import Transformer
 from attnlab.position.base import Position
 from attnlab.position.learned import Learned
-from tests.conftest import choices
+from tests.choices import choices
 from tests.model.build import part
 
 TOKENS, OUTPUTS, LENGTH, WIDTH, BATCH = 11, 6, 8, 16, 3

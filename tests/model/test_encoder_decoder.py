@@ -11,7 +11,7 @@ from attnlab.mixer.base import Mixer
 from attnlab.model.base import DECODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.model.transformer import Bottleneck
 from attnlab.tap import record, taps
-from tests.conftest import choices
+from tests.choices import choices
 from tests.model.build import LENGTH, OUTPUTS, TOKENS, WIDTH, part, recurrent, transformer
 
 BOTTLENECK = Arrangement(causal=False, encoder=True, latents=3)

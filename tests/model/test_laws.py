@@ -11,7 +11,7 @@ from attnlab.ffn.base import FFN
 from attnlab.mixer.base import Mixer
 from attnlab.model.base import DECODER, ENCODER, Model
 from attnlab.tap import edit, record, taps
-from tests.conftest import choices
+from tests.choices import choices
 from tests.model.build import LENGTH, OUTPUTS, TOKENS, part, recurrent, transformer
 
 

@@ -17,8 +17,8 @@ from attnlab.reproduce import recipe, results, run
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.runs.record import find_runs
 from tests.child import wait_for
-from tests.reproduce.fabricated import accuracies, claim, folder, read
-from tests.reproduce.fabricated import results as fabricated
+from tests.reproduce.recipes import accuracies, claim, folder, read
+from tests.reproduce.recipes import results as fabricated
 
 TINY = (
     "dataset=pronoun",

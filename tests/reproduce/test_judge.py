@@ -9,7 +9,7 @@ from scipy import stats
 
 from attnlab.errors import ConfigError
 from attnlab.reproduce.judge import judge
-from tests.reproduce.fabricated import accuracies, claim, folder, read, results, run, verdict
+from tests.reproduce.recipes import accuracies, claim, folder, read, results, run, verdict
 
 
 def curve(values, steps=(25, 50, 75)):

@@ -3,7 +3,7 @@
 import pytest
 
 from attnlab.reproduce import readme
-from tests.reproduce.fabricated import accuracies, claim, folder, read, results
+from tests.reproduce.recipes import accuracies, claim, folder, read, results
 
 
 def test_the_readme_shows_verdicts_provenance_arms_and_curves(tmp_path):

@@ -12,8 +12,8 @@ from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import experiments_dir, papers, recipes
 from attnlab.reproduce.run import cells
-from tests.conftest import dataset_words
-from tests.reproduce.fabricated import claim, folder, read
+from tests.choices import dataset_words
+from tests.reproduce.recipes import claim, folder, read
 
 ROOT = Path(__file__).parents[2]
 PAPERS = papers(experiments_dir())

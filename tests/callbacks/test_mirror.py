@@ -1,0 +1,384 @@
+"""What a logger is told is what the record holds, also by an attempt that was resumed."""
+
+import csv
+import hashlib
+import html
+import json
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from math import fsum, isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+import attnlab
+from attnlab.callbacks.mirror import Mirror, by_layer
+from attnlab.callbacks.timekeeper import Interrupted
+from attnlab.evidence.intervene import attention_layers
+from attnlab.figures.grid import grid
+from attnlab.logger.base import Logger
+from attnlab.runs.attempt import Attempt
+from attnlab.runs.heads import row
+from attnlab.runs.patterns import Pattern, recorded
+from attnlab.runs.record import Record
+from tests import child
+from tests.logger.test_logger import alone
+
+
+class Fake(Logger):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told = []
+
+    def start(self, directory, name, config) -> None:
+        self.told.append(("start", directory.name, name, dict(config)))
+
+    def scalars(self, step, values) -> None:
+        self.told.append((step, dict(values)))
+
+    def picture(self, step, name, pixels) -> None:
+        self.told.append((step, name, pixels))
+
+    def page(self, step, name, html) -> None:
+        self.told.append((step, name, html()))
+
+    def files(self, packed) -> None:
+        self.told.append({name: path.read_bytes() for name, path in packed().items()})
+        assert packed() == packed()
+
+    def end(self, status) -> None:
+        self.told.append(("end", status))
+
+
+class Clumsy(Fake):
+    """Fails at the end."""
+
+    def page(self, step, name, html) -> None:
+        raise ConnectionError("nobody\nlistens")
+
+    def end(self, status) -> None:
+        super().end(status)
+        raise OSError("no room")
+
+
+def mirror(
+    *loggers: Logger, layers: tuple[str, ...] = (), warned: list[str] | None = None
+) -> Mirror:
+    """Mirror with pages that say of which source and step they are."""
+    said = [] if warned is None else warned
+    return Mirror(loggers, layers, lambda ps: f"{[(p.source, p.step) for p in ps]}", said.append)
+
+
+def of_csv(path: Path) -> dict[tuple[int, str], float]:
+    with open(path) as file:
+        return {
+            (int(row["step"]), name): float(value)
+            for row in csv.DictReader(file)
+            for name, value in row.items()
+            if name != "step" and value != ""
+        }
+
+
+def of_record(record: Record) -> dict[tuple[int, str], float]:
+    found = {
+        (row["step"], f"{table}/{name}"): value
+        for table in ("train", "validation", "test")
+        for row in record.rows(table).to_pylist()
+        for name, value in row.items()
+        if name != "step"
+    }
+    found |= of_heads(record)
+    result = record.result
+    assert result is not None
+    return found | {(result["steps"], name): v for name, v in result["metrics"].items()}
+
+
+def of_heads(record: Record) -> dict[tuple[int, str], float]:
+    """Mean and largest over the heads, of stacks in which a layer has the number of its block."""
+    found = {}
+    for line in record.rows("heads").to_pylist():
+        number = re.search(r"blocks\.(\d+)\.", line["layer"])
+        assert number
+        name, values = f"heads/{number[1]}/{line['measure']}", line["heads"]
+        if isnan(fsum(values)):
+            continue
+        found[line["step"], name] = fsum(values) / len(values)
+        if re.search("previous|duplicate_token|induction|prefix_matching|sink", name):
+            found[line["step"], f"{name}_max"] = sorted(values)[-1]
+    assert found
+    return found
+
+
+def pictures(record: Record) -> dict[int, np.ndarray]:
+    """The grid of the first probe's maps at each recorded step."""
+    maps = [p for p in recorded(record) if p.source != "influence"]
+    first = [p for p in maps if p.probe == maps[0].probe]
+    return {s: grid([p.weights for p in first if p.step == s]) for s in {p.step for p in maps}}
+
+
+def require_equal(shown: dict[int, np.ndarray], record: Record) -> None:
+    expected = pictures(record)
+    assert shown.keys() == expected.keys()
+    for step, pixels in shown.items():
+        assert np.array_equal(pixels, expected[step]), step
+        assert len(np.unique(pixels)) > 10
+
+
+def of_tensorboard(directory: Path) -> dict[int, np.ndarray]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory), size_guidance={"images": 0}).Reload()
+    assert events.Tags()["images"] == ["patterns/grid"]
+    return {
+        event.step: np.asarray(Image.open(BytesIO(event.encoded_image_string)).convert("L"))
+        for event in events.Images("patterns/grid")
+    }
+
+
+def of_wandb(
+    path: Path,
+) -> tuple[dict[tuple[int, str], float], dict[int, np.ndarray], dict[int, str], dict[str, Any]]:
+    """Read scalars by step and name, pictures and pages by step, and the artifact."""
+    program = str(Path(sys.executable).with_name("wandb"))
+    lines = subprocess.check_output([program, "leet", "inspect", "--json", path], text=True)
+    scalars, shown, pages, artifacts = {}, {}, {}, []
+    for entry in map(json.loads, lines.splitlines()):
+        if entry["type"] == "artifact":
+            artifacts.append(entry["artifact"])
+        if entry["type"] == "history":
+            item = entry["history"]["item"]
+            step = item["_step"]
+            if "patterns/grid.path" in item:
+                with Image.open(path.parent / "files" / item["patterns/grid.path"]) as image:
+                    shown[step] = np.asarray(image.convert("L"))
+            if "patterns/page.path" in item:
+                file = path.parent / "files" / item["patterns/page.path"]
+                pages[step] = file.read_text(encoding="utf-8")
+            scalars |= {
+                (step, name): float(value)
+                for name, value in item.items()
+                if not name.startswith(("_", "patterns/grid.", "patterns/page."))
+            }
+    (artifact,) = artifacts
+    return scalars, shown, pages, artifact
+
+
+def test_a_mirror_holds_the_rows_of_the_record_and_the_result(tmp_path):
+    words = ("logger=[csv,tensorboard]", "callbacks.clock.test_every=4", "model.num_layers=2")
+    assert child.train(tmp_path, *words) == 0
+    record = child.only_record(tmp_path)
+    assert of_csv(record.path / "attempts/1/csv/metrics.csv") == of_record(record)
+    require_equal(of_tensorboard(record.path / "attempts/1/tensorboard"), record)
+
+
+def test_the_mirror_of_a_resumed_attempt_is_whole(tmp_path):
+    fault = "file.name:kill:3"
+    assert child.train(tmp_path, "logger=csv", fault=fault) == child.KILLED
+    assert child.train(tmp_path, "logger=[csv,tensorboard]") == 0
+    record = child.only_record(tmp_path)
+    assert of_csv(record.path / "attempts/2/csv/metrics.csv") == of_record(record)
+    require_equal(of_tensorboard(record.path / "attempts/2/tensorboard"), record)
+
+
+@pytest.mark.slow
+def test_layers_are_counted_as_by_ablate_and_maps_across_are_drawn(tmp_path):
+    words = ("dataset=reversal", "logger=[csv,tensorboard]", "model.num_layers=2")
+    assert child.train(tmp_path, *words) == 0
+    record = child.only_record(tmp_path)
+    paths = attention_layers(attnlab.load(record.path).model)
+    lines = record.rows("heads").to_pylist()
+    assert list(dict.fromkeys(line["layer"] for line in lines)) == paths
+    told = of_csv(record.path / "attempts/1/csv/metrics.csv")
+    entropies = [line for line in lines if line["measure"] == "entropy"]
+    assert len(paths) == 6
+    for line in entropies:
+        name = f"heads/{paths.index(line['layer'])}/entropy"
+        assert told[line["step"], name] == fsum(line["heads"]) / len(line["heads"])
+    shapes = {p.weights.shape[1] == p.weights.shape[2] for p in recorded(record)}
+    assert shapes == {True, False}
+    require_equal(of_tensorboard(record.path / "attempts/1/tensorboard"), record)
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_a_logger_leaves_training_and_the_identity_as_they_are(tmp_path, logger):
+    assert child.train(tmp_path / "with", f"logger={logger}") == 0
+    assert child.train(tmp_path / "without") == 0
+    names = [child.only_record(tmp_path / side).name for side in ("with", "without")]
+    assert names[0] == names[1]
+    (weights, rows), (others, other_rows) = (
+        child.result(tmp_path / side) for side in ("with", "without")
+    )
+    assert rows == other_rows
+    for name, value in weights.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, others[name]), name
+
+
+def pattern(probe: str, source: str, weights: np.ndarray) -> Pattern:
+    return Pattern(5, probe, source, ["a", "b"], [0, 1], 1, weights.astype(np.float32))
+
+
+def test_the_picture_is_the_grid_of_the_first_probes_layers():
+    maps = [np.random.default_rng(i).dirichlet([1, 1], (3, 2)) for i in range(3)]
+    shown = [pattern("one", f"blocks.{i}.pattern", maps[i]) for i in (0, 1)]
+    across = np.random.default_rng(3).dirichlet([1, 1, 1], (3, 2)).astype(np.float32)
+    shown.append(Pattern(5, "one", "cross.pattern", ["a", "b", "c"], [0, 1], 1, across, ["d", "e"]))
+    others = [pattern("two", "blocks.0.pattern", maps[2]), pattern("one", "influence", maps[2])]
+    rows = [p.row() for p in (*shown, *others)]
+    fake = Fake()
+    mirror(fake).read("patterns", rows)
+    ((step, name, pixels),) = fake.told
+    assert (step, name) == (5, "patterns/grid")
+    assert np.array_equal(pixels, grid([Pattern.read(row).weights for row in rows[:3]]))
+    assert pixels.max() > 128
+
+
+def test_a_model_without_maps_sends_no_picture():
+    fake = Fake()
+    given = pattern("one", "influence", np.ones((1, 2, 2)) / 2)
+    mirror(fake).read("patterns", [given.row()])
+    assert fake.told == []
+
+
+def test_of_the_heads_each_layer_tells_its_mean_and_the_most_of_what_names_them():
+    rows = [
+        row(4, "decoder.0", "entropy", [1.0, 2.0]),
+        row(4, "encoder.0", "prefix_matching", [0.25, 0.75]),
+        row(4, "encoder.0", "induction", [float("nan"), float("nan")]),
+        row(4, "gone", "entropy", [1.0, 2.0]),
+    ]
+    expected = {
+        "heads/1/entropy": 1.5,
+        "heads/0/prefix_matching": 0.5,
+        "heads/0/prefix_matching_max": 0.75,
+    }
+    layers = ("encoder.0", "decoder.0")
+    assert by_layer(rows, layers) == expected
+    fake = Fake()
+    mirror(fake, layers=layers).read("heads", rows)
+    assert fake.told == [(4, expected)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "finished"), (ValueError("x"), "failed"), (Interrupted(3), "interrupted")],
+)
+def test_a_logger_is_told_how_it_ended_once(tmp_path, error, status):
+    fake, attempt = Fake(), Attempt.claim(tmp_path / "run", {"seed": 0})
+
+    def work():
+        with mirror(fake).following(attempt, Record(tmp_path / "run"), {"seed": 0}):
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            work()
+    else:
+        work()
+    files = [] if status == "failed" else [{}]
+    assert fake.told == [("start", "1", "run", {"seed": 0}), *files, ("end", status)]
+
+
+def begun(path: Path) -> tuple[Attempt, list[Pattern]]:
+    """An attempt that recorded two steps of two probes and measured its heads once."""
+    attempt, even = Attempt.claim(path, {"seed": 0}), np.ones((2, 2, 2)) / 2
+    made = [
+        replace(pattern(probe, source, even), step=step)
+        for step in (1, 5)
+        for probe in ("one", "two")
+        for source in ("blocks.0.pattern", "influence")
+    ]
+    attempt.append("patterns", [p.row() for p in made])
+    attempt.append("heads", [row(5, "blocks.0", "entropy", [1.0, 2.0])])
+    return attempt, made
+
+
+def test_at_the_end_come_a_page_of_the_last_patterns_and_the_files(tmp_path):
+    fake = Fake()
+    attempt, made = begun(tmp_path / "run")
+    told = mirror(fake)
+    with told.following(attempt, Record(tmp_path / "other"), {}):
+        told.read("patterns", [p.row() for p in made])
+        told.scalars(7, {"test/loss": 1.0})
+    page, files, _ = fake.told[-3:]
+    assert page == (7, "patterns/page", "[('blocks.0.pattern', 5), ('influence', 5)]")
+    assert files == {
+        name: (attempt.path / name).read_bytes() for name in ("patterns.arrow", "heads.arrow")
+    }
+
+
+def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
+    first, _ = begun(tmp_path / "run")
+    first.close()
+    origin = {"attempt": 1, "step": 1, "sha256": ""}
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0}, origin)
+    record, fake = Record(tmp_path / "run"), Fake()
+    other = Fake()
+    with mirror(fake, other).following(attempt, record, {}):
+        attempt.append("heads", [row(9, "blocks.0", "entropy", [1.0, 3.0])])
+    page, files, _ = fake.told[-3:]
+    assert other.told == fake.told
+    assert page == (1, "patterns/page", "[('blocks.0.pattern', 1), ('influence', 1)]")
+    for name, steps in (("patterns", [1, 1, 1, 1]), ("heads", [9])):
+        table = pa.ipc.open_stream(files[f"{name}.arrow"]).read_all()
+        assert table.equals(record.rows(name))
+        assert table["step"].to_pylist() == steps
+
+
+def test_a_logger_that_fails_at_the_end_fails_nothing(tmp_path):
+    clumsy, fake, warned = Clumsy(), Fake(), []
+    attempt, made = begun(tmp_path / "run")
+    told = mirror(clumsy, fake, warned=warned)
+    with told.following(attempt, Record(tmp_path / "other"), {}):
+        told.read("patterns", [p.row() for p in made])
+    assert clumsy.told[-1] == fake.told[-1] == ("end", "finished")
+    assert warned == [
+        "Clumsy does not show how the run ended: ConnectionError: nobody",
+        "Clumsy does not show how the run ended: OSError: no room",
+    ]
+    assert "ConnectionError: nobody" in (attempt.path / "run.log").read_text()
+
+
+@pytest.mark.slow
+def test_wandb_holds_the_record_after_a_run_from_the_command_line(tmp_path):
+    words = ["train", *child.TINY, "model.num_layers=2", "dataset=pronoun", "logger=wandb"]
+    command = [sys.executable, "-m", "attnlab.cli", *words, f"runs_dir={tmp_path}"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=alone(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout + done.stderr
+    record = child.only_record(tmp_path)
+    (file,) = record.path.glob("attempts/1/wandb/*/*.wandb")
+    told, shown, pages, artifact = of_wandb(file)
+    assert told == of_record(record)
+    require_equal(shown, record)
+    assert pages.keys() == {9}
+    require_alone(pages[9], recorded(record)[0].tokens)
+    assert artifact["name"] == f"{record.name}-patterns"
+    kept = {entry["path"]: entry["digest"] for entry in artifact["manifest"]["contents"]}
+    assert {name: b64decode(digest) for name, digest in kept.items()} == {
+        name: hashlib.md5((record.path / "attempts/1" / name).read_bytes()).digest()
+        for name in ("patterns.arrow", "heads.arrow")
+    }
+
+
+def require_alone(page: str, tokens: Sequence[str]) -> None:
+    """Say that a page shows tokens and asks nobody for anything."""
+    assert all(f'"{token}"' in page or f">{token}<" in page for token in tokens)
+    assert "default-src 'none'" in html.unescape(page)
+    assert not re.search(r"<script[^>]+src", page)
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert "http" not in markup.replace("http-equiv", "")

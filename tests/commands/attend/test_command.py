@@ -1,0 +1,285 @@
+"""`attnlab attend` says which map it shows, fits the terminal, and writes what other tools read."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from attnlab.cli import main
+from attnlab.commands.attend import maps
+from attnlab.evidence.intervene import attention_layers
+from tests.commands.attend.conftest import RUNS, TEXT, shown
+
+SHORT = "it was too tired."
+BELOW = "model/mixer@model.mixer.a=linear_attention"
+CROSS = [f"blocks.{layer}.cross.attend.pattern" for layer in (0, 1)]
+
+
+def rows(text: str) -> list[str]:
+    """List the rows of the map, which stands after the first empty line."""
+    return re.findall(r"^[ >] *\d+ \S.*$", text.split("\n\n")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_every_run_shows_a_map_within_the_columns_and_50_lines(
+    offer, capsys, monkeypatch, name, columns
+):
+    _, text = offer(name)
+    monkeypatch.setenv("COLUMNS", columns)
+    out = shown(capsys, text)
+    assert max(map(cell_len, out.splitlines())) <= int(columns)
+    if columns != "40":
+        assert len(out.splitlines()) < 50
+    assert "A weight is no explanation" in out
+
+
+def test_every_query_of_the_text_has_a_row_with_the_digits_of_the_look(offer, capsys):
+    run, text = offer("multihead")
+    seen, _ = run.look(text)
+    for layer, pattern in enumerate(seen.patterns.values()):
+        for head, weights in [*enumerate(pattern), ("mean", pattern.mean(dim=0))]:
+            out = shown(capsys, text, "--layer", str(layer), "--head", str(head), "--map")
+            found = rows(out)
+            assert len(found) == len(seen.inputs)
+            for line, row in zip(found, weights.tolist(), strict=True):
+                digits = [float(number) for number in re.findall(r"(?<!\S\d)\d?\.\d+", line)]
+                there = [weight for weight in row if weight]
+                assert digits[-len(there) :] == pytest.approx(there, abs=0.051), line
+
+
+def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, capsys):
+    run, text = offer("multihead")
+    seen, _ = run.look(text)
+    for query in (3, 8, 12):
+        entropies = {}
+        for layer, pattern in enumerate(seen.patterns.values()):
+            for head, row in enumerate(pattern[:, query].double()):
+                there = row[row > 0]
+                entropies[layer, head] = float(-(there * there.log()).sum())
+        layer, head = min(entropies, key=lambda at: entropies[at])
+        out = shown(capsys, text, "--query", str(query))
+        assert f"layer {layer}, head {head}: attention; of all heads, the sharpest" in out
+        out = shown(capsys, text, "--query", str(query), "--head", "mean")
+        assert f"layer {layer}, mean of heads: attention; of all heads, its layer has" in out
+        head = min(range(4), key=lambda head: entropies[0, head])
+        assert f"layer 0, head {head}: " in shown(
+            capsys, text, "--query", str(query), "--layer", "0"
+        )
+
+
+def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys):
+    run, text = offer("linear")
+    seen, _ = run.look(text)
+    entropies = {}
+    for source, (weights, _) in seen.maps.items():
+        for head, row in enumerate(weights[:, seen.asked_at].double()):
+            there = row[row > 0]
+            entropies[source, head] = float(-(there * there.log()).sum())
+    assert len(entropies) == 8
+    source, head = min(entropies, key=lambda at: entropies[at])
+    expected = f"{source.removesuffix('.mixing')}, head {head}: mixing matrix"
+    out = " ".join(shown(capsys, text).split())
+    assert expected in out
+    assert f"of all mixing matrices, the sharpest at query {seen.asked_at}" in out
+
+
+def test_a_row_that_looks_nowhere_is_not_the_sharpest():
+    rows = np.array([[0.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
+    entropies = maps._entropies(rows)
+    assert entropies.argmin() == 2
+    assert entropies[1] == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "why"),
+    [
+        ("seq2seq", (), "of all heads of the encoder, the sharpest at query"),
+        ("multihead", ("model.mixer.num_heads=1",), "of all heads, the sharpest at query"),
+    ],
+)
+def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys, name, words, why):
+    _, text = offer(name, *words)
+    assert why in " ".join(shown(capsys, text).split())
+
+
+def test_signs_that_move_the_screen_are_escaped(offer, capsys, monkeypatch):
+    run, text = offer("multihead")
+    tokens = ["\x1b[2J" if token == "it" else token for token in run.objective.inputs]
+    monkeypatch.setattr(type(run.objective), "inputs", tokens)
+    out = shown(capsys, text, "--query", "8")
+    assert "\x1b" not in out
+    assert out.count(r"\x1b[2J at 8 ->") == 3
+
+
+def test_what_does_not_attend_is_never_called_attention(offer, capsys, tmp_path):
+    for name, said in (("lstm", "influence on the answer at each position"), ("linear", "mixing")):
+        offer(name)
+        out = shown(capsys, SHORT)
+        assert said in out
+        assert "attention" not in out
+        picture = tmp_path / "map.svg"
+        shown(capsys, SHORT, "-o", str(picture))
+        drawn = picture.read_text()
+        assert said.split()[0] in drawn
+        assert "ttention" not in drawn
+
+
+def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer, capsys, tmp_path):
+    offer("multihead", "model.mixer.num_heads=2")
+    for words, count in ([], 4), (["--layer", "1", "--head", "mean"], 0):
+        picture = tmp_path / "map.svg"
+        shown(capsys, SHORT, "-o", str(picture), *words)
+        drawn = picture.read_text()
+        assert len(re.findall(r">layer \d, head \d</text>", drawn)) == count
+        assert "Without" in drawn
+        assert "A weight is no explanation" in drawn
+    assert "layer 1, mean of heads" in drawn
+
+
+def test_a_page_opens_at_the_head_that_the_terminal_shows(offer, capsys, tmp_path):
+    offer("multihead", "model.mixer.num_heads=2")
+    page = tmp_path / "look.html"
+    shown(capsys, SHORT, "-o", str(page))
+    (opens,) = re.findall(r"<option[^>]* selected>([^<]*)<", page.read_text())
+    assert f"{opens}: attention" in shown(capsys, SHORT)
+
+
+def test_a_map_of_another_sequence_says_what_reads_what(offer, capsys):
+    _, text = offer("seq2seq lstm attention")
+    out = shown(capsys, text)
+    assert "down: queries (the answer so far); across: keys (the text)" in out
+    assert len(rows(out)) == 1
+
+
+def test_a_token_that_stands_there_twice_is_said_to(offer, capsys):
+    _, text = offer("multihead")
+    out = shown(capsys, text, "--query", "the")
+    assert "the stands at 0, 5; the query is the last, --query 0 would be another" in out
+    assert "would be another" not in shown(capsys, text, "--query", "0")
+
+
+def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys):
+    run, _ = offer("multihead", "dataset=mqar")
+    text = " ".join(run.dataset.tokens[at] for at in range(1, 61))
+    out = shown(capsys, text, "--query", "40")
+    assert max(map(cell_len, out.splitlines())) <= 80
+    assert len(rows(out)) == 20
+    assert "of 60, around the query at" in out
+    assert "Shown are the 20 of 60 tokens with the most weight." in out
+    assert len(rows(shown(capsys, text, "--query", "40", "--map"))) == 60
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_run_can_be_written_in_every_form(offer, capsys, tmp_path, name):
+    run, text = offer(name)
+    seen, _ = run.look(text)
+    pages = {"html": b"<!"} if name in ("multihead", "seq2seq") else {}
+    for ending, begin in {"npz": b"pk", "json": b"{", **pages}.items():
+        path = tmp_path / f"map.{ending}"
+        assert shown(capsys, text, "-o", str(path)).strip() == str(path)
+        assert path.read_bytes().lower().startswith(begin)
+    found = json.loads((tmp_path / "map.json").read_text())
+    if name == "multihead":
+        assert found == json.loads(shown(capsys, text, "--format", "json"))
+    by_source = {one["source"]: one for one in found["maps"]}
+    with np.load(tmp_path / "map.npz") as archive:
+        assert {of for of in archive.files if f"{of}.tokens" in archive.files} == set(by_source)
+        for source, one in by_source.items():
+            assert np.allclose(archive[source], one["weights"])
+            assert archive[f"{source}.queries"].tolist() == one["queries"]
+            assert archive[f"{source}.tokens"].tolist() == one["keys"]
+    for source, (weights, _) in seen.maps.items():
+        assert np.allclose(by_source[source]["weights"], weights)
+        numbers = {f"{name}.pattern": at for at, name in enumerate(attention_layers(run.model))}
+        assert by_source[source]["layer"] == numbers.get(source)
+
+
+def test_other_programs_get_the_look(offer, capsys, tmp_path):
+    run, text = offer("multihead")
+    seen, _ = run.look(text)
+    given = json.loads(shown(capsys, text, "--format", "bertviz"))
+    for layer, weights in zip(given["attention"], seen.patterns.values(), strict=True):
+        assert np.allclose(np.array(layer), weights[None])
+    path = tmp_path / "views.json"
+    shown(capsys, text, "--format", "circuitsvis", "-o", str(path))
+    assert [np.shape(one["attention"]) for one in json.loads(path.read_text())] == [(4, 13, 13)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "form", "sources", "why"),
+    [
+        (["multihead"], "bertviz", ["influence"], "no attention"),
+        (
+            ["multihead", "model/mixer=hybrid", BELOW],
+            "circuitsvis",
+            ["blocks.0.mixer.mixer.mixing", "influence"],
+            "no attention",
+        ),
+        (["seq2seq"], "circuitsvis", CROSS, "queries and keys differ"),
+        (["seq2seq", "model/mixer=additive"], "bertviz", CROSS, "2 layers x 4 heads"),
+    ],
+)
+def test_what_other_programs_cannot_show_is_said_beside_the_output(
+    offer, capsys, tmp_path, words, form, sources, why
+):
+    _, text = offer(*words)
+    assert main(["attend", "untrained", text, "--format", form]) == 0
+    printed = capsys.readouterr()
+    json.loads(printed.out)
+    assert printed.err.count("\n") == 1
+    assert f"{', '.join(sources)} ({why}" in printed.err
+    assert "-o FILE.npz writes every map" in printed.err
+    with_all = tmp_path / "map.npz"
+    shown(capsys, text, "-o", str(with_all))
+    with np.load(with_all) as archive:
+        assert set(sources) <= set(archive.files)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([TEXT, "--layer", "2"], "--layer 2: expected a number below 2, one of blocks.0.mixer"),
+        ([TEXT, "--head", "4"], " has 4 heads; give a number below 4, or mean"),
+        ([TEXT, "--head", "-1"], "--head -1: "),
+        ([TEXT, "--query", "cat"], "--query cat: expected one of the"),
+        ([TEXT, "-o", "map.gif"], "map.gif: the name must end in one of .html, .npz"),
+        ([TEXT, "-o", "map.png", "--format", "bertviz"], "are two forms; choose one"),
+        ([TEXT, "-o", "nowhere/map.png"], "there is no directory nowhere"),
+        ([TEXT, "-o", "map.npz", "--layer", "0"], "--layer and --head choose what the terminal"),
+        ([TEXT, "--map", "--format", "json"], "--map is for the terminal"),
+        ([], "expected a run and a text"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    offer, capsys, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    offer("multihead")
+    assert main(["attend", "untrained", *words]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert message in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_without_a_map_is_refused_in_words(offer, capsys):
+    _, text = offer("lstm")
+    assert main(["attend", "untrained", text, "--layer", "0"]) == 2
+    assert "no layer of untrained has a map; leave it out" in capsys.readouterr().err
+
+
+def test_without_attention_no_view_of_it_is_made(offer, capsys):
+    _, text = offer("lstm")
+    assert main(["attend", "untrained", text, "--format", "bertviz"]) == 2
+    assert "-o FILE.npz writes every map" in capsys.readouterr().err
+
+
+def test_without_a_run_it_is_said_how_to_get_one(capsys, tmp_path):
+    for where in (tmp_path, tmp_path / "nowhere"):
+        assert main(["attend", "pronoun", TEXT, "--runs-dir", str(where)]) == 2
+        assert "`attnlab train" in capsys.readouterr().err
+    assert main(["attend"]) == 2
+    assert "`attnlab train dataset=pronoun` makes a run" in capsys.readouterr().err

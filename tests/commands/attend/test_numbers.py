@@ -1,0 +1,93 @@
+"""What `attnlab attend` prints and draws are the numbers that the model gives."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from attnlab.commands.attend import _largest
+from attnlab.evidence.intervene import attention_layers, cut
+from attnlab.figures import heatmap
+from attnlab.trained import Trained
+from tests.commands.attend.conftest import shown
+
+
+def answer_of(run: Trained, logits) -> list[dict]:
+    return [{"output": name, "p": p} for name, p in run.answers(logits)]
+
+
+@pytest.mark.parametrize(("name", "query"), [("multihead", 8), ("multihead", 3), ("seq2seq", 1)])
+def test_json_has_the_rows_of_the_query_and_the_answer_without_its_largest_edges(
+    offer, capsys, name, query
+):
+    run, text = offer(name)
+    seen, _ = run.look(text)
+    found = json.loads(shown(capsys, text, "--query", str(query), "--format", "json"))
+    names = attention_layers(run.model)
+    layers = [names.index(path.removesuffix(".pattern")) for path in seen.patterns]
+    assert found["heads"] == [
+        {"layer": layer, "head": head, "weights": rows[query].tolist()}
+        for layer, pattern in zip(layers, seen.patterns.values(), strict=True)
+        for head, rows in enumerate(pattern)
+    ]
+    assert (found["query"], found["influence"]) == (query, seen.influence.tolist())
+    assert found["answer"] == answer_of(run, seen.answer)
+    weight = np.sum([one["weights"] for one in found["heads"]], axis=0)
+    assert [one["key"] for one in found["cuts"]] == np.argsort(-weight)[:3].tolist()
+    for one in found["cuts"]:
+        with cut(run.model, torch.tensor([query]), torch.tensor([one["key"]]), layers):
+            assert one["answer"] == answer_of(run, run(text))
+    assert any(one["answer"] != found["answer"] for one in found["cuts"])
+    sources = [one["source"] for one in found["maps"]]
+    assert len(set(sources)) == len(sources)
+
+
+def test_no_edge_is_cut_that_is_not_there(offer, capsys):
+    _, text = offer("multihead", "objective.causal=true")
+    for query, keys in (0, []), (1, [0, 1]):
+        found = json.loads(shown(capsys, text, "--query", str(query), "--format", "json"))
+        assert sorted(one["key"] for one in found["cuts"]) == keys
+
+
+def test_of_many_tokens_the_query_and_those_with_the_largest_weights_are_shown():
+    weights = np.random.default_rng(0).permutation(60) / 60
+    columns = [("L0H0", weights.tolist()), ("answer", weights[::-1].tolist())]
+    largest = np.argsort(-np.maximum(weights, weights[::-1]), kind="stable")
+    query = int(largest[-1])
+    assert _largest(columns, query) == sorted([query, *largest[:19].tolist()])
+
+
+def test_the_row_of_the_query_is_marked(offer, capsys):
+    _, text = offer("multihead")
+    marked = [s for s in shown(capsys, text, "--query", "9").splitlines() if s.startswith(">")]
+    assert len(marked) == 2
+    assert all("was" in line for line in marked)
+
+
+def test_a_picture_of_all_heads_has_each_under_its_name_with_its_row_marked(
+    offer, capsys, tmp_path, monkeypatch
+):
+    run, text = offer("seq2seq")
+    seen, _ = run.look(text)
+    drawn, multiples = [], heatmap.multiples
+
+    def spy(rows, *about):
+        drawn[:] = rows
+        return multiples(rows, *about)
+
+    monkeypatch.setattr(heatmap, "multiples", spy)
+    shown(capsys, text, "--query", "1", "-o", str(tmp_path / "map.svg"))
+    for layer, (path, of_layer) in enumerate(zip(attention_layers(run.model), drawn, strict=True)):
+        weights, axes = seen.maps[f"{path}.pattern"]
+        at = 1 if axes.queries == "inputs" else weights.shape[1] - 1
+        for head, one in enumerate(of_layer):
+            assert (one.title, one.at) == (f"layer {layer}, head {head}", at)
+            assert np.allclose(one.weights, weights[head])
+
+
+def test_the_influence_on_the_answers_says_what_reads_what(offer, capsys):
+    for name, reads in (("seq2seq", "the answer so far"), ("multihead", "the text")):
+        _, text = offer(name)
+        out = shown(capsys, text, "--layer", "answer")
+        assert f"down: queries ({reads}); across: keys (the text)" in out

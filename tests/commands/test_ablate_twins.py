@@ -1,0 +1,196 @@
+"""`attnlab ablate --twins` prints what patching finds, and `--prune -o` draws what it prints."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnlab.cli import main
+from attnlab.commands.ablate.twins import _asked
+from attnlab.evidence.importance import alone, shuffled
+from attnlab.evidence.intervene import every_head, prune
+from attnlab.evidence.patching import patch
+from attnlab.figures import base
+from attnlab.figures.pruning import NAMED, pruning
+from attnlab.split import Batch, Examples
+from attnlab.trained import Trained
+from tests.commands.test_ablate import SMALL, said, shown
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def run(offer) -> Trained:
+    return offer("dataset=pronoun", *SMALL)
+
+
+def refused(capsys, *words: str) -> str:
+    assert main(["ablate", "untrained", *words]) == 2
+    told = capsys.readouterr()
+    assert not told.out
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+def test_every_head_is_given_its_twins_pattern(run, capsys):
+    found = said(capsys, "--twins")
+    twins = run.dataset.twins()
+    assert (found["pairs"], found["query"]) == (len(twins[0]), None)
+    assert [(r["layer"], r["head"]) for r in found["heads"]] == every_head(run.model)
+    for row in found["heads"]:
+        expected = patch(run.model, run.objective, twins, [(row["layer"], row["head"])])
+        assert row["effect"] == expected.effect
+        assert row["patched"] == float(expected.patched.mean())
+        assert row["name"] == f"blocks.{row['layer']}.mixer.attend"
+        assert found["one"] == float(expected.one.mean())
+        assert found["other"] == float(expected.other.mean())
+    everything = patch(run.model, run.objective, twins, every_head(run.model))
+    assert found["together"]["effect"] == everything.effect
+    text = shown(capsys, "--twins")
+    assert f"{len(twins[0])} twin pairs" in text
+    assert re.search(rf"all of these +\S+ +{everything.effect:.3f}\n", text)
+    rows = [line.split() for line in text.splitlines() if line[:2] in ("A ", "B ")]
+    assert rows == [
+        ["A", f"{found['one']:+.3f}", "0.000"],
+        ["B", f"{found['other']:+.3f}", "1.000"],
+    ]
+    assert found["one"] != found["other"]
+    assert not any(module._forward_hooks for module in run.model.modules())
+
+
+def last(token: str, run: Trained) -> Callable[[Batch], torch.Tensor]:
+    """Find the last occurrence of a token, one sequence at a time."""
+    number = list(run.objective.inputs).index(token)
+    return lambda batch: torch.tensor(
+        [max(at for at, t in enumerate(row) if t == number) for row in batch.inputs.tolist()]
+    )
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+def test_only_the_row_of_a_query_is_given_where_one_is_named(offer, capsys, causal):
+    run = offer("dataset=pronoun", f"objective.causal={causal}", *SMALL)
+    twins, chosen = run.dataset.twins(), [(0, 1), (1, 1)]
+    asked = last("it" if causal == "false" else ".", run)
+    for query, place in (("asked", asked), ("it", last("it", run)), ("the", last("the", run))):
+        found = said(capsys, "--twins", "--query", query, "--heads", "1")
+        assert [(r["layer"], r["head"]) for r in found["heads"]] == chosen
+        for row in found["heads"]:
+            head = (row["layer"], row["head"])
+            expected = patch(run.model, run.objective, twins, [head], query_at=place)
+            assert row["effect"] == expected.effect
+        everything = patch(run.model, run.objective, twins, chosen, query_at=place)
+        assert found["together"]["effect"] == everything.effect
+    assert "at the query 'it'" in shown(capsys, "--twins", "--query", "it")
+
+
+def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monkeypatch):
+    assert "--query zebra: the run has no such token" in refused(
+        capsys, "--twins", "--query", "zebra"
+    )
+    one, other = run.dataset.twins()
+    number = list(run.objective.inputs).index("tired")
+    lacking = sum(
+        not all(number in side.inputs[pair].tolist() for side in (one, other))
+        for pair in range(len(one))
+    )
+    lack = "twin pairs do not have it in both"
+    assert f"{lacking} of {len(one)} {lack}" in refused(capsys, "--twins", "--query", "tired")
+    # What fills a sequence up is no token of it.
+    padding = run.objective.inputs[0]
+    assert not one.valid.all()
+    assert f"{len(one)} of {len(one)} {lack}" in refused(capsys, "--twins", "--query", padding)
+    twice = Batch(one.inputs[:2], one.targets[:2], torch.tensor([[0, 1], [0, 1]]))
+    with pytest.raises(ValueError, match="needs one question"):
+        _asked(twice)
+    assert "--query needs --twins" in refused(capsys, "--query", "it")
+    assert "--split has no meaning with --twins" in refused(capsys, "--twins", "--split", "test")
+    assert "two questions" in refused(capsys, "--twins", "--prune")
+    with torch.no_grad():
+        run.model.get_parameter("head.weight").zero_()
+        run.model.get_parameter("head.bias").zero_()
+    assert "answers both twins alike" in refused(capsys, "--twins")
+    none = [Examples(*(a[:0] for a in side.arrays)) for side in run.dataset.twins()]
+    monkeypatch.setattr(type(run.dataset), "twins", lambda _: none)
+    assert "no test sequence has a twin" in refused(capsys, "--twins")
+    offer("dataset=reversal", *SMALL)
+    assert "--twins: Reversal has no twins" in refused(capsys, "--twins")
+
+
+def test_random_orders_stand_beside_the_one_that_is_meant(run, capsys):
+    found = said(capsys, "--prune", "--metric", "loss", "--heads", "0,2", "--random", "2")
+    assert "random" not in said(capsys, "--prune", "--heads", "0")
+    chosen = [(0, 0), (0, 2), (1, 0), (1, 2)]
+    for seed, values in enumerate(found["random"]):
+        order = shuffled(chosen, seed)
+        assert sorted(order) == chosen
+        for removed, value in enumerate(values):
+            with prune(run.model, order[:removed]):
+                assert value == run.evaluate("validation")["loss"]
+    assert len({tuple(shuffled(chosen, seed)) for seed in range(9)}) > 3
+    assert "mean of 2" in shown(capsys, "--prune", "--random", "2", "--heads", "0")
+    losses = alone(run.model, chosen, lambda: run.evaluate("validation")["loss"])
+    ordered = said(capsys, "--prune", "--order", "ablation", "--heads", "0,2")["curve"][1:]
+    assert [(r["layer"], r["head"]) for r in ordered] == sorted(chosen, key=losses.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("ending", "begins"),
+    [(".png", b"\x89PNG"), (".svg", b"<svg"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")],
+)
+def test_a_curve_is_drawn_into_a_file(run, capsys, tmp_path, ending, begins):
+    path = tmp_path / f"curve{ending}"
+    words = ["--prune", "--heads", "0", "--method", "mean", "--random", "1", "-o", str(path)]
+    assert main(["ablate", "untrained", *words]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_bytes().startswith(begins)
+    if ending == ".svg":
+        text = path.read_text()
+        assert "untrained, step 7, validation split" in text
+        assert "removed heads pass on their mean patterns" in text
+
+
+def test_a_file_that_cannot_be_drawn_is_refused(run, capsys, tmp_path):
+    path = str(tmp_path / "curve.png")
+    assert "--output needs --prune" in refused(capsys, "-o", path)
+    assert "--output needs --prune" in refused(capsys, "--twins", "-o", path)
+    assert "must end in one of .html, .pdf" in refused(capsys, "--prune", "-o", "curve.gif")
+    missing = str(tmp_path / "none" / "curve.png")
+    assert "there is no directory" in refused(capsys, "--prune", "-o", missing)
+    assert "choose one" in refused(capsys, "--prune", "-o", path, "--format", "json")
+    assert "--random 0 must be at least 1" in refused(capsys, "--prune", "--random", "0")
+    assert "--random needs --prune" in refused(capsys, "--random", "2")
+    assert not Path(path).exists()
+
+
+def test_the_figure_has_every_value_and_the_band_of_all_random_orders():
+    values, chance = [0.9, 0.8, 0.4], [[0.9, 0.5, 0.4], [0.9, 0.7, 0.4]]
+    figure = pruning(values, ["L1H0", "L0H3"], "accuracy", "by gradient", "a run", chance)
+    data = figure.to_dict()["data"]["values"]
+    meant = [row for row in data if row["order"] == "by gradient"]
+    assert [(r["removed"], r["value"], r["head"]) for r in meant] == [
+        (0, 0.9, ""),
+        (1, 0.8, "L1H0"),
+        (2, 0.4, "L0H3"),
+    ]
+    band = [row for row in data if row["order"] == "random order, mean of 2"]
+    assert [r["low"] for r in band] == [0.9, 0.5, 0.4]
+    assert [r["high"] for r in band] == [0.9, 0.7, 0.4]
+    assert [r["value"] for r in band] == pytest.approx([0.9, 0.6, 0.4])
+    text = base.svg(figure)
+    for said_there in ("accuracy as heads are removed", "a run", "L1H0", "L0H3", "by gradient"):
+        assert f">{said_there}<" in text
+    assert "random order" not in base.svg(pruning(values, ["L1H0", "L0H3"], "accuracy", "by g"))
+
+
+def test_many_heads_are_counted_and_not_named():
+    heads = [f"L0H{head}" for head in range(NAMED + 1)]
+    text = base.svg(pruning([0.5] * (NAMED + 2), heads, "accuracy", "by gradient"))
+    assert "L0H" not in text
+    assert base.pdf(pruning([0.5] * (NAMED + 2), heads, "loss", "by gradient")).startswith(b"%PDF")
+    with pytest.raises(ValueError, match="does not fit 17 heads"):
+        pruning([0.5], heads, "accuracy", "by gradient")

@@ -1,0 +1,169 @@
+"""`attnlab data`, from the words that are typed to what is printed and written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from attnlab.cli import main
+from attnlab.config import conf_dir
+from attnlab.dataset import export as module
+from attnlab.dataset.export import table
+from attnlab.dataset.mqar import MQAR
+
+LICENSE = Path(__file__).parents[2] / "LICENSE"
+SMALL = ("dataset.num_train=30", "dataset.num_validation=5", "dataset.num_test=8")
+SIZES: dict[str, Any] = {"num_train": 30, "num_validation": 5, "num_test": 8}
+
+
+def data(*words: str) -> int:
+    return main(["data", *words])
+
+
+def shown(capsys, *words: str) -> Any:
+    assert data("show", *words, "--format", "json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_show_tells_what_a_dataset_is_and_gives_examples(capsys):
+    assert data("show", "mqar", *SMALL, "--split", "test", "--index", "2", "--count", "2") == 0
+    said = capsys.readouterr().out
+    made = MQAR(**SIZES)
+    for words in (
+        *("mqar: Multi-query associative recall", "vocabulary  256: _ k1", "v255\n"),
+        *("length      64\n", "splits      train 30, validation 5, test 8\n"),
+        *("accuracy    chance 0.125, at best 1\n", f"data_hash   {made.data_hash}\n"),
+        *(f"test 2\n{made.show('test', 2)}\n", f"test 3\n{made.show('test', 3)}\n"),
+    ):
+        assert words in said
+    assert "test 4" not in said
+    assert "classes" not in said
+
+
+def test_json_is_one_object_of_the_documented_form(capsys):
+    found = shown(capsys, "mqar", *SMALL, "dataset.num_pairs=4")
+    made = MQAR(num_pairs=4, **SIZES)
+    examples = found.pop("examples")
+    assert found == {
+        "schema": 1,
+        "name": "mqar",
+        "summary": "Multi-query associative recall: which value came with this key? "
+        "(Arora et al. 2023)",
+        "class": "attnlab.dataset.mqar.MQAR",
+        "vocabulary": 256,
+        "classes": None,
+        "max_length": 64,
+        "splits": {"train": 30, "validation": 5, "test": 8},
+        "data_hash": made.data_hash,
+        "chance": 0.25,
+        "best": 1.0,
+    }
+    rows = table(made, "train").to_list()
+    assert examples == [
+        {"split": "train", "index": at, "text": made.show("train", at), **rows[at]}
+        for at in range(3)
+    ]
+
+
+def test_classes_are_listed_and_odd_tokens_are_quoted(capsys):
+    assert data("show", "pronoun", *SMALL) == 0
+    assert "classes     60: animal dog" in capsys.readouterr().out
+    words = (f"dataset.path={LICENSE}", "dataset.length=20")
+    assert data("show", "text", *words) == 0
+    said = capsys.readouterr().out
+    assert "'\\n' ' '" in said
+    assert "accuracy" not in said
+    found = shown(capsys, "text", *words)
+    assert (found["chance"], found["best"]) == (None, None)
+    assert len(found["examples"][0]["inputs"]) == 20
+
+
+def test_the_last_examples_are_fewer_than_asked(capsys):
+    examples = shown(capsys, "reversal", *SMALL, "--index", "28")["examples"]
+    assert [example["index"] for example in examples] == [28, 29]
+    assert examples[0]["targets"][:-1] == examples[0]["inputs"][::-1]
+
+
+def test_a_dataset_of_ones_own_is_shown_with_its_own_words(tmp_path, capsys):
+    (tmp_path / "dataset").mkdir()
+    text = (conf_dir() / "dataset/mqar.yaml").read_text().splitlines()
+    for name, lines in (("said", [text[0], "# My own.", *text[2:]]), ("silent", text[2:])):
+        path = tmp_path / f"dataset/{name}.yaml"
+        path.write_text("\n".join(["# @package _global_", *lines]))
+        found = shown(capsys, name, *SMALL, "--config-dir", str(tmp_path))
+        assert found["summary"] == (
+            "My own." if name == "said" else (MQAR.__doc__ or "").splitlines()[0]
+        )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_export_writes_what_loads_again_and_says_how_it_was_made(tmp_path, capsys, kind):
+    where, words = tmp_path / "made", ("dataset.num_pairs=4", *SMALL)
+    assert data("export", "mqar", *words, "-o", str(where), "--format", kind) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["train: 30 examples", "validation: 5 examples", "test: 8 examples", str(where)]
+    assert sorted(path.name for path in where.iterdir()) == sorted(
+        ["README.md", "vocabulary.json", *(f"{s}.{kind}" for s in ("train", "validation", "test"))]
+    )
+    made = MQAR(num_pairs=4, **SIZES)
+    loaded = datasets.load_dataset(str(where), cache_dir=str(tmp_path / "cache"))
+    assert isinstance(loaded, datasets.DatasetDict)
+    assert loaded["train"][:] == table(made, "train")[:]
+    card = (where / "README.md").read_text()
+    assert f"attnlab data export mqar {' '.join(words)} -o made --format {kind}" in card
+    assert "| `num_pairs` | `4` |" in card
+    assert "Multi-query associative recall: which value" in card
+    assert made.data_hash in card
+
+
+def test_a_card_names_a_text_by_its_content_among_the_knobs(tmp_path):
+    book = tmp_path / "book of mine.txt"
+    book.write_text(LICENSE.read_text())
+    assert data("export", "text", f"dataset.path={book}", "-o", str(tmp_path / "made")) == 0
+    card = (tmp_path / "made/README.md").read_text()
+    assert "| `path` | `null` |" in card
+    assert "| `sha256` | `null` |" not in card
+    assert "Characters" in card
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("show", "mqra"), "did you mean `mqar`"),
+        (("show", "mqar", "dataset.num_pair=3"), "did you mean `num_pairs`"),
+        (("show", "mqar", "datset.num_pairs=3"), "did you mean `dataset`"),
+        (("show", "mqar", "dataset.length=3"), "length=3"),
+        (("show", "mqar", "model.d_model=32"), "model.d_model=32: changes no data"),
+        (("show", "mqar", *SMALL, "--split", "tset"), "did you mean `test`"),
+        (("show", "mqar", *SMALL, "--index", "30"), "--index 30 must lie in 0..29 for train"),
+        (("show", "mqar", *SMALL, "--index", "-1"), "--index -1"),
+        (("show", "mqar", *SMALL, "--count", "0"), "--count 0"),
+        (("show", "mqar", "--format", "parquet"), "--format parquet is not for show"),
+        (("show", "mqar", "-o", "there"), "use attnlab data export"),
+        (("show", "text"), "needs dataset.path=FILE"),
+        (("show", "reversal", "dataset.vocab_size=2", "dataset.length=4"), "too few different"),
+        (("export", "mqar"), "needs -o DIR"),
+        (("export", "mqar", "-o", "there", "--format", "json"), "--format json is not for export"),
+        (("export", "mqar", "-o", "there", "--split", "test"), "leave out --split"),
+        (("export", "mqar", "-o", str(LICENSE)), "LICENSE is no directory"),
+        (("export", "mqar", "-o", str(LICENSE.parent)), "is not empty; delete it"),
+    ],
+)
+def test_a_wrong_request_exits_2_says_why_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    assert data(*words) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_export_leaves_nothing_and_exits_130(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(module.WRITERS, "parquet", stopped)
+    assert data("export", "mqar", *SMALL, "-o", str(tmp_path / "made")) == 130
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""The pages of mixers, datasets and measures are what their classes say."""
+
+import importlib.util
+import re
+import shlex
+from argparse import ArgumentParser
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from attnlab.evidence.circuits import gram
+from attnlab.evidence.heads import Tally
+from attnlab.evidence.rows import Rows
+from attnlab.mixer.base import Mixer
+from tests.choices import choices
+
+ROOT = Path(__file__).parents[2]
+MIXERS = choices("model/mixer")
+
+
+@pytest.fixture(scope="module")
+def docs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs/make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_mixer_has_a_page_with_a_picture_and_no_page_is_left_over():
+    there = {path.stem for path in (ROOT / "docs/mixers").glob("*.md")} - {"README"}
+    drawn = {path.stem for path in (ROOT / "docs/mixers").glob("*.png")}
+    assert there == drawn == set(MIXERS)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_mixer_states_a_formula_and_a_source(docs, name):
+    kind = docs.made(name).func
+    first, formula, _ = docs.parted(kind)
+    assert issubclass(kind, Mixer)
+    assert formula
+    assert first.rstrip(".").endswith(")")
+    assert any(year in first for year in map(str, range(1990, 2027)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_page_is_what_its_class_says(docs, name):
+    told = (ROOT / f"docs/mixers/{name}.md").read_text()
+    assert told == docs.page(name), "run `make docs`"
+
+
+@pytest.mark.slow
+def test_the_list_of_pages_is_what_the_classes_say(docs):
+    assert (ROOT / "docs/mixers/README.md").read_text() == docs.index(), "run `make docs`"
+
+
+def test_what_is_drawn_is_causal_and_bounded_by_the_window(docs):
+    for name in ("multihead", "short_convolution"):
+        shares = docs.shares(name)
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(shares)))
+        assert shares.triu(1).abs().max() == 0
+    # A kernel of 4 reaches 3 positions back.
+    assert docs.shares("short_convolution").tril(-4).abs().max() == 0
+
+
+def test_every_dataset_stands_on_the_page():
+    told = (ROOT / "docs/datasets/README.md").read_text()
+    for name in choices("dataset"):
+        assert f"| [{name}](#" in told or f"- **{name}**: " in told, "run `make docs`"
+
+
+def test_every_dataset_that_reads_files_says_how_to_obtain_them(docs):
+    page = (ROOT / "docs/datasets/README.md").read_text()
+    names = [name for name in choices("dataset") if f"- **{name}**: " in page]
+    assert {"text", "shakespeare"} <= set(names)
+    for name in names:
+        node = docs.dataset_node(name)
+        told = docs.obtaining(name, node)
+        assert f"**{name}**: {docs.dataset_summary(name)[:20]}" in told
+        assert f"- {told}\n" in page, "run `make docs`"
+        # The others are for files of one's own.
+        assert (" By hand: " in told) == bool(node["obtain"])
+        assert (node["obtain"] or "")[:10] in told
+
+
+def test_a_section_has_the_docstring_and_the_first_example(docs):
+    data = docs.drawn_dataset(docs.dataset_node("reversal"))
+    told = docs.dataset_section(["reversal"], {"reversal": data})
+    assert told[0] == "## reversal"
+    assert '"d a c" is answered by "c a d \\<end>". Lengths are' in "\n".join(told)
+    assert data.split_names == ("test",)
+    assert told[told.index("```text") + 1 : -1] == data.show("test", 0).splitlines()
+    row = docs.dataset_row("reversal", data)
+    assert row.startswith("| [reversal](#reversal) | Read letters")
+    assert row.endswith(" | 0.0625 | 1 | 12 | 17 |")
+
+
+def test_a_docstring_reads_in_markdown_as_in_the_code(docs):
+    lines = ["Says <x> *twice* | `a*b` of _ and max_length:", "", "    k1 v1 <- *", "", "End."]
+    assert docs.prose(lines) == [
+        *("Says \\<x> \\*twice\\* \\| `a*b` of \\_ and max_length:", ""),
+        *("```text", "k1 v1 <- *", "```", "", "End."),
+    ]
+
+
+def test_a_long_example_keeps_both_its_ends(docs):
+    text = "\n".join(["word " * 30, *map(str, range(30))])
+    told = docs.shortened(text)
+    assert len(told) == 17
+    assert all(len(line) <= 96 for line in told)
+    assert told[7:10] == ["5", "... 16 more lines ...", "22"]
+    assert told[-1] == "29"
+    assert docs.shortened("a\n\nb") == ["a", "", "b"]
+
+
+@pytest.mark.slow
+def test_the_page_of_datasets_is_what_the_classes_say(docs):
+    assert (ROOT / "docs/datasets/README.md").read_text() == docs.dataset_page(), "run `make docs`"
+
+
+def test_the_tables_of_evidence_are_those_of_the_judged_results():
+    spec = importlib.util.spec_from_file_location("evidence_tables", ROOT / "docs/evidence.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/attention.md").read_text() == module.page(), "run `make docs`"
+
+
+def test_the_page_of_measures_names_them_all():
+    page = (ROOT / "docs/attention.md").read_text()
+    table = page.split("## Measures of a head")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    pattern, tokens = torch.full((1, 2, 3, 3), 1 / 3), torch.zeros(1, 3, dtype=torch.long)
+    tally = Tally()
+    tally.add(Rows(pattern, valid, valid, torch.arange(3), tokens))
+    tally.add_rank(gram(pattern, valid))
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(tally.means())
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"`(attnlab [^`]+)`", (ROOT / "docs/attention.md").read_text())
+)
+def test_every_command_of_the_page_of_measures_would_run(line):
+    _, command, *words = shlex.split(line.replace("\n", " "))
+    parser = ArgumentParser()
+    import_module(f"attnlab.commands.{command}").add_arguments(parser)
+    parser.parse_intermixed_args(words)

@@ -1,0 +1,181 @@
+"""The house stays in order: imports point down, files stay short, constructors have few knobs."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src/attnlab"
+FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
+
+# From the bottom up; a module may import what stands before its own line, and a folder's `base`.
+LAYERS = [
+    {"errors", "tap"},
+    {"position", "recurrence", "attend"},
+    {"mixer", "ffn"},
+    {"model"},
+    {"init"},
+    {"split", "draw", "tokenizer"},
+    {"corpus"},
+    {"dataset", "metric", "runs", "logger", "figures"},
+    {"objective", "optimizer", "schedule"},
+    {"evidence", "generate", "matching", "measure", "signatures"},
+    {"config", "training"},
+    {"callbacks"},
+    {"assemble"},
+    {"trained"},
+    {"ui"},
+    {"sweep"},
+    {"reproduce"},
+    {"commands"},
+    {"cli"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+# One component in several files; the others are made of parts that do not know each other.
+WHOLE = {"corpus", "runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
+# Folders of tests that no room of src answers to.
+BESIDES = {"bench", "house"}
+LIBRARIES = {
+    "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
+    "lightning_fabric": {"assemble"},
+    "hydra": {"config", "signatures", "assemble", "sweep", "cli"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_imports_point_down():
+    offenders = []
+    for path in FILES:
+        here = room(path)
+        if here == "__init__":
+            continue
+        for name in sorted(imports(path)):
+            parts = name.split(".")
+            if parts[0] in LIBRARIES and here not in LIBRARIES[parts[0]]:
+                offenders.append(f"{path.relative_to(SOURCE)} imports {name}")
+            if parts[0] != "attnlab" or len(parts) == 1:
+                continue
+            if parts[1] != here:
+                allowed = RANK[parts[1]] < RANK[here]
+            else:
+                # A part may be a folder, whose own files are one component.
+                own = path.relative_to(SOURCE).parts[1]
+                allowed = here in WHOLE or parts[2] in ("base", own)
+            if not allowed:
+                offenders.append(f"{path.relative_to(SOURCE)} imports {name}")
+    assert offenders == []
+
+
+def test_models_know_torch_einops_and_jaxtyping_only():
+    allowed = set(sys.stdlib_module_names) | {"torch", "einops", "jaxtyping", "attnlab"}
+    offenders = [
+        f"{path.relative_to(SOURCE)} imports {name}"
+        for path in FILES
+        if room(path) in ("position", "recurrence", "mixer", "ffn", "model")
+        for name in imports(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert offenders == []
+
+
+def test_no_file_is_longer_than_400_lines():
+    python = [p for folder in ("src", "tests", "bench") for p in (ROOT / folder).rglob("*.py")]
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in python}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_constructor_has_more_than_eight_knobs():
+    knobs = {}
+    for path in FILES:
+        name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        for _, kind in inspect.getmembers(import_module(name), inspect.isclass):
+            if kind.__module__ == name and not issubclass(kind, BaseException):
+                parameters = inspect.signature(kind).parameters.values()
+                keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+                knobs[f"{name}.{kind.__name__}"] = len(keywords)
+    assert len(knobs) > 20
+    assert {name: count for name, count in knobs.items() if count > 8} == {}
+
+
+def test_tests_mirror_the_source():
+    """Each folder of tests is a room of src, and each loose file the tests of a loose module."""
+    tests = ROOT / "tests"
+    folders = {p.name for p in tests.iterdir() if (p / "__init__.py").exists()}
+    rooms = {p.name for p in SOURCE.iterdir() if p.is_dir()}
+    assert folders - rooms - BESIDES == set()
+    modules = {p.stem for p in SOURCE.glob("*.py")}
+    loose = {p.stem.removeprefix("test_") for p in tests.glob("test_*.py")}
+    strangers = {n for n in loose if not any(n == m or n.startswith(f"{m}_") for m in modules)}
+    assert strangers == set()
+
+
+def test_every_text_of_the_prose_belongs_to_a_test():
+    text = "".join(p.read_text() for p in (ROOT / "tests").rglob("*.py"))
+    keys = yaml.safe_load((ROOT / "tests/prose.yaml").read_text())
+    # A parametrized test ends its key with what it is given.
+    lonely = [key for key in keys if key not in text and f"{key.rpartition('.')[0]}.{{" not in text]
+    assert lonely == []
+
+
+def test_the_readmes_map_is_what_is_on_the_disk():
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"```text\n(attnlab/.*?)```", text, re.DOTALL)
+    assert block, "README.md has no map"
+    shown = set()
+    folders: list[str] = []
+    for line in block[1].splitlines()[1:]:
+        entry = line.split("#")[0].rstrip()
+        depth = (len(entry) - len(entry.lstrip())) // 2 - 1
+        names = entry.split()
+        folders[depth:] = [names[0]] if names[0].endswith("/") else []
+        above = "".join(folders[:depth])
+        shown |= {above + name for name in names}
+    for name in shown:
+        assert (ROOT / name).exists(), f"the map shows {name}, which does not exist"
+    rooms = {
+        f"src/attnlab/{p.name}{'/' if p.is_dir() else ''}"
+        for p in SOURCE.iterdir()
+        if p.name not in ("__init__.py", "__pycache__")
+    }
+    assert rooms - shown == set(), "the map leaves these out"
+
+
+def test_training_on_generated_data_imports_only_what_it_needs(tmp_path):
+    # transformers too, but torchmetrics, which Lightning imports, takes it where it is installed.
+    script = (
+        "import sys; from attnlab.cli import main; "
+        f"code = main(['train', 'debug=tiny', 'dataset.num_train=100', 'runs_dir={tmp_path}']); "
+        "heavy = {'wandb', 'datasets', 'altair', 'starlette', 'optuna'}; "
+        "sys.exit(code or ' '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from attnlab.cli import main; main(['--help']); "
+        "sys.exit(' '.join({'torch', 'numpy', 'hydra', 'rich', 'yaml'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: attnlab COMMAND" in done.stdout

@@ -1,0 +1,98 @@
+"""An initialisation does to every parameter what its docstring says."""
+
+import math
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from attnlab.assemble import Experiment
+from attnlab.config import compose, conf_dir, search_path
+from attnlab.errors import ConfigError
+from attnlab.ffn.base import FFN
+from attnlab.init.gpt2 import GPT2
+from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Model
+from attnlab.model.recurrent import Recurrent
+from tests.choices import choices
+from tests.model.build import part, transformer
+
+# Each part beside the defaults; one that is for bidirectional models is built in one.
+ARMS = {
+    **{mixer: {"mixer": mixer} for mixer in choices("model/mixer")},
+    **{ffn: {"ffn": ffn} for ffn in choices("model/ffn")},
+    **{position: {"position": position} for position in choices("model/position")},
+    "encoder-decoder": {},
+}
+NUM_LAYERS = 3
+
+
+def build(name: str) -> Model:
+    arm = ARMS[name]
+    if name == "encoder-decoder":
+        arrangement = ENCODER_DECODER
+    else:
+        competes = "ffn" in arm and part("ffn", name).func.competes
+        arrangement = ENCODER if competes else DECODER
+    torch.manual_seed(0)
+    return transformer(arrangement, num_layers=NUM_LAYERS, **arm)
+
+
+def check_spread(name: str, weights: torch.Tensor, wanted: float) -> None:
+    count = weights.numel()
+    # Five standard errors of a standard deviation, and of a mean, over so many numbers.
+    assert float(weights.std()) == pytest.approx(wanted, rel=5 / math.sqrt(2 * count)), name
+    assert abs(float(weights.mean())) < 5 * wanted / math.sqrt(count), name
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_gpt2_does_to_every_parameter_what_its_table_says(arm):
+    built = dict(build(arm).named_parameters())
+    model = build(arm)
+    GPT2(std=0.5)(model)
+    into_stream = set()
+    for path, layer in model.named_modules():
+        for name, weights in layer.named_parameters(recurse=False):
+            weights, where = weights.detach(), f"{path}.{name}"
+            if isinstance(layer, (nn.Linear, nn.Embedding, nn.LSTM, FFN)) and weights.ndim > 1:
+                parts = where.split(".")
+                narrow = "blocks" in parts and ("output" in parts or "contract" in parts)
+                into_stream |= {where} if narrow else set()
+                check_spread(where, weights, 0.5 / math.sqrt(2 * NUM_LAYERS) if narrow else 0.5)
+            elif isinstance(layer, (nn.Linear, nn.LSTM)):
+                assert not weights.any(), where
+            else:
+                assert torch.equal(weights, built[where]), where
+    # In each block at least one of the mixer and one of the network: a part that calls its
+    # projection otherwise would not be scaled.
+    for block in range(NUM_LAYERS):
+        for sublayer in ("mixer", *(("ffn",) if arm != "none" else ())):
+            assert any(w.startswith(f"blocks.{block}.{sublayer}.") for w in into_stream)
+
+
+def test_the_default_leaves_every_part_as_it_is_built():
+    init = instantiate(
+        OmegaConf.load(conf_dir() / "init/default.yaml"), _execution_whitelist_=["attnlab.*"]
+    )
+    torch.manual_seed(0)
+    model = build("multihead")
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    init(model)
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_the_recurrent_baseline_is_refused_before_anything_is_built():
+    with search_path(), pytest.raises(ConfigError, match=r"init: gpt2 is for blocks.*init=default"):
+        compose(["dataset=mqar", "variant=lstm", "init=gpt2"])
+    with pytest.raises(ValueError, match="Recurrent"):
+        GPT2()(Recurrent(5, 5, 5, DECODER))
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_norms_without_a_shift_have_none_anywhere(composed, norm):
+    words = ["dataset=mqar", f"model.block.norm={norm}", "model.block.norm_bias=false"]
+    model = Experiment(composed(*words)).model
+    norms = [name for name, _ in model.named_parameters() if "norm" in name]
+    assert len(norms) == 2 * 2 + 1
+    assert all(name.endswith("weight") for name in norms)

@@ -1,0 +1,296 @@
+"""The mirrors hold what they were told, write nowhere else, and need nobody."""
+
+import csv
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from attnlab.assemble import Experiment
+from attnlab.errors import ConfigError
+from attnlab.figures.grid import grid
+from tests.choices import choices
+
+LOGGERS = "logger=[csv,tensorboard,wandb]"
+ROWS = [
+    *((step, {"train/loss": 1 / step, "train/grad_norm": 3.0}) for step in range(10, 101, 10)),
+    (100, {"validation/loss": 0.1, "validation/accuracy": 1}),
+    (110, {"train/loss": float("nan"), "train/grad_norm": float("inf")}),
+]
+PATTERN = np.tri(5, dtype=np.float32) / np.arange(1, 6, dtype=np.float32)[:, None]
+PIXELS = grid([np.stack([PATTERN, 1 - PATTERN])])
+PAGE = "<!doctype html><html><head></head><p>query → key</p></html>"
+PACKED = b"what an attempt wrote"
+
+# A process of its own, as its home, its working directory and its terminal are looked at.
+CHILD = """
+import json, random, sys
+from pathlib import Path
+import numpy as np, torch
+from attnlab.config import compose, search_path
+
+def states():
+    return str([random.getstate(), np.random.get_state()]), torch.get_rng_state().tolist()
+
+def unwanted():
+    raise SystemExit("made for nobody")
+
+run, rows, pixels, page, packed = Path(sys.argv[1]), *map(json.loads, sys.argv[2:6])
+pixels = np.array(pixels, dtype=np.uint8)
+with search_path():
+    config = compose(sys.argv[6:])
+before = states()
+for attempt, status in ((1, "finished"), (2, "failed")):
+    directory = run / "attempts" / str(attempt)
+    directory.mkdir(parents=True)
+    file = directory / "patterns.arrow"
+    file.write_text(packed)
+    loggers = config.parts("logger")
+    for logger in loggers.values():
+        logger.start(directory, run.name, config.values)
+        for step, values in rows if attempt == 1 else []:
+            logger.scalars(step, values)
+            if "validation/loss" in values:
+                logger.picture(step, "attention/pattern", pixels)
+    if attempt == 1:
+        try:
+            loggers["wandb"].scalars(5, {"train/loss": 0.0})
+        except AssertionError as error:
+            assert "step 5" in str(error)
+        else:
+            raise SystemExit("wandb took a step of the past")
+    for name, logger in loggers.items():
+        if attempt == 1:
+            wanted = name == "wandb"
+            logger.page(rows[-1][0], "patterns/page", lambda: page if wanted else unwanted())
+            logger.files(lambda: {file.name: file} if wanted else unwanted())
+        logger.end(status)
+assert states() == before, "a logger drew random numbers"
+"""
+
+
+class Mirrored(NamedTuple):
+    run: Path
+    cwd: Path
+    home: Path
+    printed: str
+
+    def attempt(self, number: int) -> Path:
+        return self.run / "attempts" / str(number)
+
+    def records(self, number: int) -> list[dict[str, Any]]:
+        """Read what wandb wrote with its own program."""
+        (path,) = self.attempt(number).glob("wandb/offline-run-*/*.wandb")
+        program = Path(sys.executable).with_name("wandb")
+        lines = subprocess.check_output([program, "leet", "inspect", "--json", path], text=True)
+        return [json.loads(line) for line in lines.splitlines()]
+
+
+def alone(home: Path) -> dict[str, str]:
+    """An environment without an account and without a network."""
+    nowhere = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "all")}
+    kept = {name: value for name, value in os.environ.items() if "WANDB" not in name}
+    upper = {name.upper(): value for name, value in nowhere.items()}
+    return {**kept, **nowhere, **upper, "HOME": str(home), "TMPDIR": str(home)}
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Mirrored:
+    root = tmp_path_factory.mktemp("mirrored")
+    run, cwd, home = root / "runs" / "name-0abc", root / "cwd", root / "home"
+    cwd.mkdir()
+    home.mkdir()
+    told = [ROWS, PIXELS.tolist(), PAGE, PACKED.decode()]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(run), *map(json.dumps, told), LOGGERS],
+        cwd=cwd,
+        env=alone(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return Mirrored(run, cwd, home, done.stdout + done.stderr)
+
+
+def told() -> dict[int, dict[str, str]]:
+    """What was sent, by step; as text, in which nan equals nan."""
+    steps: dict[int, dict[str, str]] = {}
+    for step, values in ROWS:
+        steps.setdefault(step, {}).update({n: str(float(v)) for n, v in values.items()})
+    return steps
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)).convert("L"))
+
+
+def flat(config: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield above + key, value if isinstance(value, (int, float, str)) else str(value)
+
+
+def test_wandb_holds_all_scalars_at_their_steps(mirrored):
+    history = {}
+    for record in mirrored.records(1):
+        if record["type"] == "history":
+            item = record["history"]["item"]
+            named = {n: v for n, v in item.items() if n.startswith(("train/", "validation/"))}
+            history[item["_step"]] = {n: str(float(v)) for n, v in named.items()}
+    assert history == told()
+
+
+def test_wandb_holds_the_name_the_config_and_how_it_ended(mirrored, composed):
+    config = composed(LOGGERS).values
+    for number, code in ((1, 0), (2, 1)):
+        records = {record["type"]: record for record in mirrored.records(number)}
+        run = records["run"]["run"]
+        assert {n: v for n, v in run["config"]["update"].items() if n != "_wandb"} == config
+        assert (run["display_name"], run["project"]) == ("name-0abc", "attnlab")
+        assert run["run_id"] == f"name-0abc-{number}"
+        assert records["exit"]["exit"].get("exit_code", 0) == code
+
+
+def test_wandb_keeps_the_pixels_the_page_and_no_code(mirrored):
+    (run,) = mirrored.attempt(1).glob("wandb/offline-run-*")
+    kept = {path.suffix: path for path in run.glob("files/**/*") if path.is_file()}
+    assert kept.keys() == {".png", ".html"}
+    assert np.array_equal(decoded(kept[".png"].read_bytes()), PIXELS)
+    assert PIXELS.max() == 255
+    assert kept[".html"].read_text(encoding="utf-8") == PAGE
+
+
+def test_wandb_names_the_file_by_its_digest_where_it_lies(mirrored):
+    (artifact,) = (r["artifact"] for r in mirrored.records(1) if r["type"] == "artifact")
+    assert (artifact["name"], artifact["type"]) == ("name-0abc-patterns", "patterns")
+    (entry,) = artifact["manifest"]["contents"]
+    assert entry["path"] == "patterns.arrow"
+    assert entry["digest"] == b64encode(hashlib.md5(PACKED).digest()).decode()
+    assert int(entry["size"]) == len(PACKED)
+    assert Path(entry["local_path"]) == mirrored.attempt(1) / "patterns.arrow"
+
+
+def test_an_artifact_can_be_left_out(composed):
+    logger = composed("logger=wandb", "logger.wandb.artifact=false").parts("logger")["wandb"]
+    logger.files(lambda: pytest.fail("made for nobody"))
+
+
+def test_tensorboard_holds_scalars_pixels_and_config(mirrored, composed):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    events = EventAccumulator(str(mirrored.attempt(1) / "tensorboard")).Reload()
+    history: dict[int, dict[str, str]] = {}
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            history.setdefault(event.step, {})[name] = str(np.float32(event.value))
+    sent = told().items()
+    assert history == {s: {n: str(np.float32(v)) for n, v in row.items()} for s, row in sent}
+    (picture,) = events.Images("attention/pattern")
+    assert picture.step == 100
+    assert np.array_equal(decoded(picture.encoded_image_string), PIXELS)
+    about = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    start = metadata.parse_session_start_info_plugin_data(about)
+    shown = {n: getattr(v, v.WhichOneof("kind")) for n, v in start.hparams.items()}
+    assert shown == dict(flat(composed(LOGGERS).values))
+
+
+def test_csv_holds_all_scalars_at_their_steps_and_the_config(mirrored, composed):
+    directory = mirrored.attempt(1) / "csv"
+    history: dict[int, dict[str, str]] = {}
+    with (directory / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            values = {n: str(float(v)) for n, v in row.items() if v and n != "step"}
+            history.setdefault(int(row["step"]), {}).update(values)
+    assert history == told()
+    assert yaml.safe_load((directory / "hparams.yaml").read_text()) == composed(LOGGERS).values
+
+
+def test_nothing_is_written_elsewhere_and_nothing_printed(mirrored):
+    for number in (1, 2):
+        written = {path.name for path in mirrored.attempt(number).iterdir()}
+        assert written == {"csv", "tensorboard", "wandb", "patterns.arrow"}
+    assert list(mirrored.cwd.iterdir()) == []
+    # wandb's background process keeps a log of its own, and knows no setting against it.
+    files = [path for path in mirrored.home.rglob("*") if path.is_file()]
+    assert all(path.match(".cache/wandb/logs/core-debug-*.log") for path in files)
+    assert sum(path.stat().st_size for path in files) < 20_000
+    assert mirrored.printed == ""
+
+
+def test_wandb_online_without_an_account_is_an_error_and_no_question(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from attnlab.logger.wandb import Wandb; "
+        "Wandb(mode='online').start(Path(sys.argv[1]), 'name', {})"
+    )
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path],
+            env=alone(tmp_path),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        printed = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert "No API key configured" in printed
+    assert "Enter your choice" not in printed
+
+
+@pytest.mark.parametrize("choice", choices("logger"))
+def test_every_logger_composes(composed, choice):
+    expected = set() if choice == "none" else {choice}
+    assert set(composed(f"logger={choice}").parts("logger")) == expected
+
+
+@pytest.mark.parametrize("override", ["logger=[]", "~logger", "logger=none"])
+def test_no_logger_is_no_logger(composed, override):
+    assert composed(override).parts("logger") == {}
+
+
+def test_a_logger_can_be_taken_away(composed):
+    assert set(composed(LOGGERS, "logger.csv=null").parts("logger")) == {"tensorboard", "wandb"}
+
+
+def test_a_logger_does_not_make_another_run(composed):
+    assert Experiment(composed(LOGGERS)).identity == Experiment(composed()).identity
+
+
+def test_a_missing_package_is_refused_in_words(composed, monkeypatch):
+    monkeypatch.setattr("attnlab.logger.base.find_spec", lambda package: None)
+    with pytest.raises(ConfigError) as raised:
+        composed(LOGGERS)
+    assert raised.value.faults == [
+        "logger.tensorboard: logger=tensorboard needs the package tensorboard: "
+        "pip install 'attnlab[tensorboard]'",
+        "logger.wandb: logger=wandb needs the package wandb: pip install wandb",
+    ]
+
+
+def test_a_typo_in_a_logger_is_told(composed):
+    with pytest.raises(ConfigError) as raised:
+        composed("logger=wandb", "+logger.wandb.projekt=mine", "logger.wandb.mode=onlin")
+    assert set(raised.value.faults) == {
+        "logger.wandb.projekt: attnlab.logger.wandb.Wandb takes no `projekt`; "
+        "did you mean `project`?",
+        "logger.wandb.mode: expected typing.Literal['offline', 'online'], got 'onlin'",
+    }

@@ -1,0 +1,298 @@
+"""Whatever happens to a run, the same command again ends as if nothing had."""
+
+import os
+import resource
+import signal
+
+import psutil
+import pytest
+import torch
+from rich.console import Console
+
+from attnlab.runs.write import POINTS
+from attnlab.sweep import run as sweep
+from tests import child
+from tests.choices import marked
+
+# How often the tiny run passes each point; a test below holds it.
+PASSES = {
+    "directory.make": 3,
+    "file.open": 6,
+    "file.write": 6,
+    "file.sync": 6,
+    "file.name": 5,
+    "file.clear": 5,
+    "birth.make": 1,
+    "birth.name": 1,
+    "stream.open": 7,
+    "stream.write": 34,
+    "stream.sync": 17,
+    "beat.write": 1,
+    "publish.link": 1,
+    "remove": 1,
+    "directory.sync": 17,
+}
+KILLS = [(point, n) for point, most in PASSES.items() for n in range(1, most + 1)]
+
+
+def equal(one, other) -> bool:
+    (weights, rows), (others, other_rows) = one, other
+    same = all(
+        torch.equal(value, others[name])
+        if isinstance(value, torch.Tensor)
+        else value == others[name]
+        for name, value in weights.items()
+    )
+    return same and weights.keys() == others.keys() and rows == other_rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run that nobody disturbs gives."""
+    runs_dir = tmp_path_factory.mktemp("whole")
+    assert child.train(runs_dir) == 0
+    return child.result(runs_dir)
+
+
+def test_the_tiny_run_logs_every_step_and_each_validation_in_order(whole):
+    weights, (train, validation, patterns, heads, vectors) = whole
+    assert weights["step"] == 9
+    assert [row["step"] for row in train] == list(range(1, 10))
+    assert [row["step"] for row in validation] == [4, 8, 9]
+    assert list(dict.fromkeys(row["step"] for row in patterns)) == [0, 1, 2, 3, 6, 9]
+    assert list(dict.fromkeys(row["step"] for row in heads)) == [0, 4, 8, 9]
+    assert [row["step"] for row in vectors] == [0, 1, 2, 3, 6, 9]
+    assert set(train[0]) == {"step", "loss", "accuracy", "grad_norm", "lr"}
+
+
+def test_another_seed_gives_another_run(whole, tmp_path):
+    assert child.train(tmp_path, "seed=1") == 0
+    assert not equal(child.result(tmp_path), whole)
+
+
+def kill_and_resume(tmp_path, whole, fault: str, *overrides: str) -> None:
+    code = child.train(tmp_path, *overrides, fault=fault)
+    assert code == child.KILLED, f"{fault} was never reached"
+    if list(tmp_path.glob("*/config.yaml")):
+        record = child.only_record(tmp_path)
+        assert record.state in ("new", "killed", "finished")
+        record.rows("train")
+    assert child.train(tmp_path, *overrides) == 0
+    assert equal(child.result(tmp_path), whole)
+    assert child.only_record(tmp_path).state == "finished"
+
+
+@pytest.mark.parametrize("point", [marked(point, POINTS[1::2]) for point in POINTS])
+def test_a_run_killed_at_the_last_passing_of_a_point_ends_bit_equal(tmp_path, whole, point):
+    kill_and_resume(tmp_path, whole, f"{point}:kill:{PASSES[point]}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "n"), KILLS)
+def test_a_run_killed_anywhere_ends_bit_equal(tmp_path, whole, point, n):
+    kill_and_resume(tmp_path, whole, f"{point}:kill:{n}")
+
+
+@pytest.mark.slow
+def test_the_points_are_passed_as_often_as_the_tests_kill(tmp_path):
+    for point, most in PASSES.items():
+        if point == "beat.write":
+            continue  # Once a second: as often as the machine is slow.
+        fault = f"{point}:kill:{most + 1}"
+        assert child.train(tmp_path / point, fault=fault) == 0, f"{point} is passed more often"
+
+
+def test_a_result_says_what_was_run_and_by_which_code(tmp_path):
+    assert child.train(tmp_path, "variant=moe", "seed=3", "model.num_layers=3") == 0
+    found = child.finished(tmp_path)
+    assert [found[of] for of in ("variant", "dataset", "num_layers", "seed")] == [
+        *("moe", "pronoun", 3, 3)
+    ]
+    assert found["identity"] == child.only_record(tmp_path).identity
+    assert found["code"].keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
+    assert found["versions"]["torch"] == torch.__version__
+
+
+def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed, monkeypatch):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_who", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(composed(*child.TINY, f"runs_dir={tmp_path}"), Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_twice_ends_bit_equal(tmp_path, whole):
+    assert child.train(tmp_path, fault="file.name:kill:3") == child.KILLED
+    assert child.train(tmp_path, fault="file.name:kill:2") == child.KILLED
+    assert child.train(tmp_path) == 0
+    assert equal(child.result(tmp_path), whole)
+    assert len(child.only_record(tmp_path).attempts) == 3
+
+
+@pytest.mark.parametrize("kind", ["full", pytest.param("fsync", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", [marked(point, POINTS[::2]) for point in POINTS])
+def test_a_disk_that_fails_anywhere_loses_nothing(tmp_path, whole, point, kind):
+    code = child.train(tmp_path, fault=f"{point}:{kind}:{PASSES[point]}")
+    assert code == 1
+    assert child.train(tmp_path) == 0
+    assert equal(child.result(tmp_path), whole)
+
+
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_real_full_disk_is_told_and_loses_nothing(tmp_path, whole):
+    assert child.train(tmp_path, prepare=limit_files) == 1
+    assert "File too large" in child.outcome(tmp_path)["note"]
+    assert child.only_record(tmp_path).state in ("failed", "killed")
+    assert child.train(tmp_path) == 0
+    assert equal(child.result(tmp_path), whole)
+
+
+@pytest.mark.parametrize("variant", ["moe", "lstm"])
+def test_every_variant_resumes_bit_equal(tmp_path, variant):
+    overrides = (f"variant={variant}",)
+    assert child.train(tmp_path / "whole", *overrides) == 0
+    kill_and_resume(
+        tmp_path / "killed", child.result(tmp_path / "whole"), "file.name:kill:3", *overrides
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, number):
+    long = ("trainer.max_steps=300", "callbacks.clock.checkpoint_every=1000")
+    quiet = (*long, "trainer.val_check_interval=1000")
+    assert child.train(tmp_path / "whole", *quiet) == 0
+    process = child.start(tmp_path / "stopped", *quiet)
+    beats = lambda: list((tmp_path / "stopped").glob("*/attempts/1/beat"))  # noqa: E731
+    child.wait_for(lambda: bool(beats()) and beats()[0].stat().st_size > 0)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 130
+    record = child.only_record(tmp_path / "stopped")
+    assert record.state == "interrupted"
+    step = child.weights(tmp_path / "stopped")["step"]
+    assert 0 < step < 300
+    assert child.train(tmp_path / "stopped", *quiet) == 0
+    assert record.attempts[1].claim["resumed_from"]["step"] == step
+    assert equal(child.result(tmp_path / "stopped"), child.result(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_skipped_and_a_repeated_one_kept_beside_it(tmp_path, whole):
+    assert child.train(tmp_path) == 0
+    assert child.train(tmp_path) == 0
+    assert child.outcome(tmp_path) == {
+        "status": "skipped", "note": "finished before", "said": ""
+    }  # fmt: skip
+    assert child.train(tmp_path, "rerun=true") == 0
+    first, second = sorted(p.name for p in tmp_path.glob("pronoun*"))
+    assert second == f"{first}.2"
+    (counted,) = child.find_runs(tmp_path)
+    assert counted.name == second
+    assert counted.rows("train").to_pylist() == whole[1][0]
+
+
+def test_a_longer_run_extends_a_finished_one(tmp_path):
+    assert child.train(tmp_path, "schedule=constant") == 0
+    short = child.only_record(tmp_path)
+    longer = ("schedule=constant", "trainer.max_steps=13", "extend=true")
+    assert child.train(tmp_path, *longer) == 0
+    (long,) = (r for r in child.find_runs(tmp_path) if r.name != short.name)
+    assert long.identity["parent"] == short.name
+    straight = tmp_path / "straight"
+    assert child.train(straight, "schedule=constant", "trainer.max_steps=13") == 0
+    wanted = child.only_record(straight).rows("train").to_pylist()
+    assert long.rows("train").to_pylist() == wanted
+
+
+def test_a_run_without_a_shorter_one_cannot_extend(tmp_path):
+    tmp_path.joinpath("runs").mkdir()
+    assert child.train(tmp_path / "runs", "extend=true") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [((), "the patterns after step"), (("callbacks.recorder=null",), "the loss at step")],
+)
+def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, more, what):
+    wild = ("optimizer.lr=1e20", "optimizer.gradient_clip=null", "schedule.warmup_steps=0", *more)
+    assert child.train(tmp_path, *wild) == 1
+    record = child.only_record(tmp_path)
+    error = child.error(record)
+    assert record.state == "failed"
+    assert error["cause"] == "diverged"
+    assert f"{what} {error['step']}" in error["message"]
+    assert child.train(tmp_path, *wild) == 1
+    assert child.outcome(tmp_path)["status"] == "refused"
+    assert len(record.attempts) == 1
+
+
+def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path):
+    grows = ("trainer.max_steps=60", "optimizer.lr=30", "optimizer.gradient_clip=null")
+    slow = ("schedule.warmup_steps=59", "callbacks.clock.checkpoint_every=1")
+    assert child.train(tmp_path, *grows, *slow) == 1
+    record = child.only_record(tmp_path)
+    step = child.error(record)["step"]
+    assert 1 < child.weights(tmp_path)["step"] < step
+    weights = child.weights(tmp_path)
+    assert all(w.isfinite().all() for n, w in weights.items() if n != "step")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, whole, damage):
+    assert child.train(tmp_path, fault="publish.link:kill:1") == child.KILLED
+    (newest,) = tmp_path.glob("*/attempts/1/checkpoints/step-000000009.ckpt")
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({"flip": content, "truncate": content[:100], "empty": b""}[damage])
+    assert child.train(tmp_path) == 0
+    assert "passed over" in child.outcome(tmp_path)["said"]
+    record = child.only_record(tmp_path)
+    assert record.attempts[1].claim["resumed_from"]["step"] == 6
+    assert child.result(tmp_path)[1] == whole[1]
+
+
+def test_a_paused_holder_that_wakes_harms_nothing(tmp_path, whole):
+    sleeper = child.start(tmp_path, fault="file.name:stop:4")
+    child.wait_for(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED)
+    assert child.train(tmp_path, lease=0.5) == 0
+    published = next(tmp_path.glob("*/run.json")).read_bytes()
+    assert child.finished(tmp_path)["attempt"] == 2
+    os.kill(sleeper.pid, signal.SIGCONT)
+    sleeper.join(60)
+    assert sleeper.exitcode == 0
+    assert next(tmp_path.glob("*/run.json")).read_bytes() == published
+    assert equal(child.result(tmp_path), whole)
+
+
+def test_a_run_that_somebody_trains_is_left_to_them(tmp_path):
+    long = ("trainer.max_steps=100000", "trainer.val_check_interval=100000")
+    holder = child.start(tmp_path, *long)
+    beats = lambda: list(tmp_path.glob("*/attempts/1/beat"))  # noqa: E731
+    child.wait_for(lambda: bool(beats()) and beats()[0].stat().st_size > 0)
+    assert child.train(tmp_path, *long, lease=10.0) == 1
+    assert child.outcome(tmp_path)["status"] == "held"
+    assert len(child.only_record(tmp_path).attempts) == 1
+    holder.kill()
+    holder.join()
+
+
+def test_early_stopping_ends_a_run_and_is_remembered(tmp_path):
+    stop = (
+        "callbacks=early_stop",
+        "callbacks.early_stop.metric=accuracy",
+        "callbacks.early_stop.threshold=0.0",
+        "callbacks.clock.log_every=1",
+        "callbacks.clock.checkpoint_every=3",
+    )
+    assert child.train(tmp_path / "a", *stop) == 0
+    result = child.finished(tmp_path / "a")
+    assert result["steps"] == 4
+    assert result["stopped_early"]
+    assert result["budget_tokens"] * 4 == result["tokens"] * 9
+    kill_and_resume(tmp_path / "b", child.result(tmp_path / "a"), "publish.link:kill:1", *stop)
+    assert child.finished(tmp_path / "b")["steps"] == 4

@@ -1,0 +1,158 @@
+"""A tokenizer parts any text into tokens and puts them together again, however it is cut."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from attnlab.config import conf_dir
+from attnlab.tokenizer import bpe
+from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
+from attnlab.tokenizer.bpe import BPE
+from attnlab.tokenizer.bytes import Bytes
+from attnlab.tokenizer.characters import Characters
+from attnlab.tokenizer.words import Words
+from tests.choices import choices
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+EXACT = [name for name in choices("dataset/tokenizer") if name != "words"]
+BORDERS = st.text("ab1é日.' \n\t\r\u00a0\u3000\u2028\x1c\x85", min_size=1, max_size=60)
+
+
+def tokenizer(name: str) -> Tokenizer:
+    node = OmegaConf.load(conf_dir() / f"dataset/tokenizer/{name}.yaml")
+    return instantiate(node, _execution_whitelist_=["attnlab.*"])
+
+
+def pieces(content: bytes, size: int) -> list[bytes]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+def encoded(made: Tokenizer, content: bytes, size: int, vocabulary: list[str]) -> np.ndarray:
+    return np.concatenate(list(made.encode(pieces(content, size), vocabulary)))
+
+
+@pytest.mark.parametrize("name", choices("dataset/tokenizer"))
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(text=TEXTS, size=st.integers(1, 7))
+def test_a_corpus_in_any_pieces_is_parted_as_the_text_is(name, text, size):
+    made, content = tokenizer(name), text.encode()
+    vocabulary = made.vocabulary(pieces(content, size))
+    numbers = encoded(made, content, size, vocabulary)
+    assert len(set(vocabulary)) == len(vocabulary)
+    names = [vocabulary[number] for number in numbers]
+    assert names == made.part(text)
+    assert numbers.dtype == number_type(len(vocabulary))
+    written = made.join(names)
+    if name in EXACT:
+        assert written == text
+        assert sum(map(made.num_bytes, names)) == len(content)
+    assert made.part(written) == names
+
+
+@pytest.mark.parametrize("name", ["bpe", "words"])
+def test_what_was_learnt_can_be_recalled(name):
+    text = "the cat sat on the mat, the dog sat too\n" * 9
+    made, again = tokenizer(name), tokenizer(name)
+    vocabulary = made.vocabulary([text.encode()])
+    again.recall(made.learnt)
+    assert encoded(again, text.encode(), 5, vocabulary).tolist() == (
+        encoded(made, text.encode(), 99, vocabulary).tolist()
+    )
+    assert again.part("the hat é") == made.part("the hat é")
+
+
+@given(text=TEXTS)
+def test_characters_are_those_of_the_text_in_order(text):
+    assert Characters().vocabulary([text.encode()]) == sorted(set(text))
+
+
+def test_bytes_are_themselves():
+    content = bytes(range(256))
+    assert np.concatenate(list(Bytes().encode([content], []))).tobytes() == content
+    assert Bytes().part("aé\n") == ["a", r"\xc3", r"\xa9", "\n"]
+
+
+def test_words_are_counted_and_rare_ones_unknown():
+    text = "b a b\n c <unk> b a\n\n"
+    assert Words().vocabulary([text.encode()]) == ["<unk>", "<eos>", "b", "a", "c"]
+    assert Words(min_count=2).vocabulary([text.encode()]) == ["<unk>", "<eos>", "b", "a"]
+    small = Words(max_size=3)
+    vocabulary = small.vocabulary([text.encode()])
+    assert vocabulary == ["<unk>", "<eos>", "b"]
+    names = [vocabulary[n] for n in encoded(small, text.encode(), 2, vocabulary)]
+    assert names == "b <unk> b <eos> <unk> <unk> b <unk> <eos> <eos>".split()  # noqa: SIM905
+    assert small.join(names) == "b <unk> b\n<unk> <unk> b <unk>\n\n"
+    assert [Words().num_bytes(name) for name in ("é", "abc", "<eos>")] == [3, 4, 1]
+
+
+def test_byte_pairs_of_a_small_text_by_hand():
+    made = BPE(vocab_size=259)
+    vocabulary = made.vocabulary([b"low low low low lower lower newest newest newest"])
+    # l-o and o-w stand 6 times each, then a word's space before "low" 5 times.
+    assert vocabulary[256:] == ["lo", "low", "Ġlow"]
+    assert made.part("é") == ["Ã", "©"]
+    assert made.join(made.part(" low\né")) == " low\né"
+    assert made.join(["Ã"]) == "\ufffd"
+
+
+@cache
+def learnt() -> tuple[BPE, list[str]]:
+    made = BPE(vocab_size=400)
+    text = "a'b ab  1 .\n\n a\t b\u00a0 ab \u3000日 日é. 'a\r\n b " * 20
+    return made, made.vocabulary([text.encode()])
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(text=BORDERS, size=st.integers(1, 9), part=st.integers(1, 9))
+def test_byte_pairs_do_not_see_where_a_text_was_cut(text, size, part):
+    made, vocabulary = learnt()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "PART", part)
+        patch.setattr(bpe, "TOGETHER", size)
+        names = [vocabulary[n] for n in encoded(made, text.encode(), 5, vocabulary)]
+    assert names == made.part(text)
+
+
+def test_whole_words_are_cut_before_spaces_alone():
+    assert list(whole_words([b"one t", b"wo  thr", b"ee", b" four"])) == [
+        "one",
+        " two",
+        "  three four",
+    ]
+    assert list(whole_words([b"one", b"two", b"\xc3", b"\xa9"])) == ["onetwoé"]
+    assert list(whole_words([])) == []
+
+
+def test_knobs_that_leave_nothing_are_refused():
+    for make in (
+        lambda: BPE(vocab_size=255),
+        lambda: Words(min_count=0),
+        lambda: Words(max_size=2),
+    ):
+        with pytest.raises(ValueError, match="must be at least"):
+            make()
+
+
+@pytest.mark.parametrize("make", [Characters, Words, lambda: BPE(vocab_size=300)])
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_what_is_not_utf_8_is_told_with_its_place(make, size):
+    content = "aé".encode() + b"bc\xe9 d"
+    with pytest.raises(ValueError, match=r"not UTF-8: byte 0xe9 at 5; .*tokenizer=bytes"):
+        make().vocabulary(pieces(content, size))
+    with pytest.raises(ValueError, match=r"byte 0xc3 at 3"):
+        make().vocabulary(pieces(b"abc\xc3", size))
+    with pytest.raises(ValueError, match=r"zero byte at 1, as a binary file or UTF-16"):
+        make().vocabulary(pieces("abc".encode("utf-16-le"), size))
+
+
+def test_numbers_take_the_smallest_type():
+    assert [number_type(n) for n in (1, 256, 257, 65536, 65537)] == [
+        *(np.uint8, np.uint8),
+        *(np.uint16, np.uint16),
+        np.uint32,
+    ]
