@@ -6,7 +6,7 @@ DEMO_RUNS ?= runs/demo
 # Rewritten tests and checked sources are compiled once, whatever the caller's environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-all prose check bench gpu-check docs wheel clean
+.PHONY: help setup demo test test-all golden soak mutants same check bench gpu-check docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,8 +37,20 @@ test: .venv/ready  ## the fast tests
 test-all: .venv/bench  ## every test (ARGS="-m slow" for the slow ones alone)
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
-prose: .venv/ready  ## write tests/prose.yaml anew from what attnlab says; read the difference
-	ATTNLAB_WRITE_PROSE=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
+golden: .venv/ready  ## write anew what the tests hold word by word and number by number; read the difference
+	ATTNLAB_WRITE_PROSE=1 $(BIN)/python -m pytest -q -n 2 -m 'not soak' $(ARGS)
+	$(BIN)/python -m tests.records.behaviour
+
+SHARE ?= 1
+soak: .venv/ready  ## the long tests at full size, written into docs/soak.md (SHARE=.1: a tenth)
+	$(BIN)/python -m bench.soak --share $(SHARE)
+
+mutants: .venv/ready  ## 100 faults put into src, each against the tests that reach it
+	$(BIN)/python -m bench.mutants $(ARGS)
+
+BASE ?= HEAD^
+same: .venv/ready  ## train the same tiny runs with commit BASE and with this tree: bit for bit?
+	$(BIN)/python -m bench.same $(BASE)
 
 # Types and parity tests know the peers' own.
 check: .venv/bench  ## format, lint, types

@@ -9,11 +9,19 @@ import torch
 
 from attnlab.config import Config, compose, search_path
 from attnlab.trained import Trained
+from tests.depth import in_share
 from tests.untrained import offered
 
 # The tests themselves run in parallel; more threads than cores would wait for each other.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the soak out, but for the share that is asked for (`make soak`)."""
+    outside = [i for i in items if i.get_closest_marker("soak") and not in_share(i.nodeid)]
+    config.hook.pytest_deselected(items=outside)
+    items[:] = [item for item in items if item not in outside]
 
 
 @pytest.fixture(scope="session")

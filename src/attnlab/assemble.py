@@ -38,6 +38,7 @@ from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import Checkpoint
+from attnlab.runs.history import revised
 from attnlab.signatures import targets
 from attnlab.split import Batch
 from attnlab.training import Settings, Training
@@ -116,8 +117,8 @@ class Experiment:
         clock = {k: v for k, v in kept["clock"].items() if k not in CADENCES}
         variant = self.config.choices["variant"]
         callbacks = {**kept, "clock": clock}
-        whole = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
-        return {**values, "variant": variant, **whole}
+        sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
+        return revised({**values, "variant": variant, **sections})
 
     @cached_property
     def name(self) -> str:

@@ -1,6 +1,5 @@
 """A trained run in Python: its model, data and config, ready to be asked."""
 
-import copy
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.history import without_revisions
 from attnlab.runs.patterns import INFLUENCE, Pattern
 from attnlab.runs.record import Record, resolve
 from attnlab.signatures import add_defaults, targets
@@ -69,6 +69,11 @@ class Trained:
     @property
     def objective(self) -> Objective:
         return self.experiment.objective
+
+    @property
+    def changes(self) -> list[str]:
+        """Why this code may give other numbers than the code that trained the run."""
+        return without_revisions(self.record.identity)[1]
 
     @property
     def embeddings(self) -> Embeddings:
@@ -284,7 +289,8 @@ def load(
 
 def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
     """Turn an identity back into the config that it was made from."""
-    values = copy.deepcopy({k: v for k, v in identity.items() if k not in ("variant", "parent")})
+    values, _ = without_revisions(identity)
+    values = {k: v for k, v in values.items() if k not in ("variant", "parent")}
     choices = {"variant": identity["variant"], "dataset": values["dataset"].pop("name")}
     values["trainer"]["accelerator"] = "auto"
     # An older record lacks the knobs that came after it, which then had no effect.

@@ -40,7 +40,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # One component in several files; the others are made of parts that do not know each other.
 WHOLE = {"corpus", "runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
 # Folders of tests that no room of src answers to.
-BESIDES = {"bench", "house"}
+BESIDES = {"bench", "house", "records"}
 LIBRARIES = {
     "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
     "lightning_fabric": {"assemble"},

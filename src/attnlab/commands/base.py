@@ -1,6 +1,7 @@
 """What several commands share: which runs they are about, and what they are asked."""
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
     from attnlab.trained import load
 
     try:
-        return load(
+        loaded = load(
             arguments.run,
             runs_dir=arguments.runs_dir,
             config_dir=arguments.config_dir,
@@ -84,6 +85,11 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
         if not directory.is_dir() or find_runs(directory):
             raise
         raise RequestError(f"{error}; {HOW}") from error
+    if loaded.changes:
+        changes = "; ".join(loaded.changes)
+        warning = f"warning: the numbers have changed since {arguments.run} was trained ({changes})"
+        print(warning, file=sys.stderr)
+    return loaded
 
 
 def require_file(output: Path, option: str = "--output") -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from attnlab.runs.history import REVISION
+
 FIRST = ("variant", "num_layers")
 """The keys that a reader looks for first."""
 NAMED = (*FIRST, "dataset", "network_depth")
@@ -110,6 +112,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def _leaves(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     found: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
+    if REVISION in node:
+        found[f"{path}.revision"] = node[REVISION]
     for key, value in node.items():
         inner = f"{path}.{key}" if path else key
         if isinstance(value, Mapping) and value:

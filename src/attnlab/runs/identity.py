@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from attnlab.runs.history import first_form
+
 SCHEMA = 1
 """The version of what a record's files hold; readers refuse a newer one."""
 
@@ -19,8 +21,11 @@ def canonical(identity: Mapping[str, Any]) -> bytes:
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """Give the first 10 hexadecimal digits of the identity's SHA-256."""
-    return hashlib.sha256(canonical(identity)).hexdigest()[:10]
+    """Return the first 10 hexadecimal digits of the SHA-256 of the identity's first form.
+
+    So a run keeps its hash where a class moves or gains a knob at its default (`runs.history`).
+    """
+    return hashlib.sha256(canonical(first_form(identity))).hexdigest()[:10]
 
 
 def plain(value: Any, key: str = "identity") -> Any:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import yaml
 
 from attnlab.errors import RequestError
+from attnlab.runs.history import todays_form
 from attnlab.runs.identity import SCHEMA
 
 
@@ -73,7 +74,10 @@ class Record:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The config that the run was made from. Raises RecordError if it cannot be read."""
+        """The config that the run was made from, in today's form (`runs.history`).
+
+        Raises RecordError if it cannot be read.
+        """
         path = self.path / "config.yaml"
         try:
             identity = yaml.safe_load(path.read_bytes())
@@ -83,12 +87,15 @@ class Record:
             raise RecordError(f"{path} is damaged; move that run away") from error
         if not isinstance(identity, dict):
             raise RecordError(f"{path} is damaged; move that run away and train it again")
-        return identity
+        return todays_form(identity)
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The published run.json; None before a run is finished."""
-        return _read(self.path / "run.json")
+        """The published run.json, its identity in today's form; None before a run is finished."""
+        result = _read(self.path / "run.json")
+        if result is not None and isinstance(result.get("identity"), dict):
+            result["identity"] = todays_form(result["identity"])
+        return result
 
     @property
     def attempts(self) -> list[AttemptState]:
@@ -223,11 +230,13 @@ def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
 
 
 def resolve(run: str, runs_dir: Path) -> Record:
-    """Find a run by its directory or by a unique prefix of its name."""
+    """Find a run by its directory, or by a unique prefix of its name or of its hash."""
     if (Path(run) / "config.yaml").exists():
         return Record(Path(run).resolve())
     records = find_runs(runs_dir, all_generations=True)
-    found = [r for r in records if r.name == run] or [r for r in records if r.name.startswith(run)]
+    found = [r for r in records if r.name == run] or [
+        r for r in records if r.name.startswith(run) or hash_in(r.name).startswith(run)
+    ]
     if len(found) == 1:
         return found[0]
     if found:
@@ -237,6 +246,20 @@ def resolve(run: str, runs_dir: Path) -> Record:
     if Path(run).is_dir():
         raise RecordError(f"{run} is no run: it has no config.yaml; name a run's directory")
     raise RecordError(f"there is no run {run!r} in {runs_dir}, which holds {_some(records)}")
+
+
+def stem_of_hash(runs_dir: Path, name: str, identity_hash: str) -> str:
+    """Return the name of the run with this hash: the one on disk, else `name` with the hash.
+
+    The readable part of a name may have been another when the run was made.
+    """
+    paths = sorted(runs_dir.glob(f"*-{identity_hash}")) if runs_dir.is_dir() else []
+    return paths[0].name if paths else f"{name}-{identity_hash}"
+
+
+def hash_in(name: str) -> str:
+    """Return the hash that a run's name ends with."""
+    return _generation(name)[0].rpartition("-")[2]
 
 
 def generation_dir(runs_dir: Path, name: str, rerun: bool) -> Path:

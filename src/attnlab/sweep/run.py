@@ -27,6 +27,7 @@ from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.history import earlier_revisions
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.patterns import Pattern
 from attnlab.runs.record import (
@@ -35,6 +36,7 @@ from attnlab.runs.record import (
     find_runs,
     generation_dir,
     plan,
+    stem_of_hash,
     wait_for_life,
 )
 from attnlab.training import Diverged
@@ -70,7 +72,7 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     if config.values["extend"]:
         parent = _parent(runs_dir, identity)
         identity = {**identity, "parent": parent.name}
-    name = f"{experiment.name}-{identity_hash(identity)}"
+    name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
     step, known = plan(record), max(attempt_numbers(record.path), default=0)
     if step.action == "held":
@@ -84,6 +86,8 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
         return Outcome(record.path, "skipped", result, _changes(experiment, result))
     if step.action == "refuse":
         return Outcome(record.path, "refused", note=step.why)
+    if step.action == "start":
+        _name_earlier_revision(runs_dir, identity, console)
     # Data that cannot be had are told before anything is written.
     _ = experiment.loader
     checkpoint, damaged = newest_checkpoint(record.path)
@@ -284,6 +288,18 @@ def _parent(runs_dir: Path, identity: Mapping[str, Any]) -> Record:
             f"trainer.max_steps={steps}"
         )
     return max(shorter, key=lambda record: record.identity["trainer"]["max_steps"])
+
+
+def _name_earlier_revision(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> None:
+    """Say why a run that code of an earlier revision made is not taken for this one."""
+    for earlier in earlier_revisions(identity):
+        for path in sorted(runs_dir.glob(f"*-{identity_hash(earlier.identity)}")):
+            console.print(
+                f"{path.name} has the same config, but the numbers have changed since it was made "
+                f"({'; '.join(earlier.reasons)}); it is kept, and this run is trained anew",
+                markup=False,
+            )
+            return
 
 
 def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str, Any] | None:
