@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import Checkpoint
+from attnlab.runs.direction import LOSSES, lower_is_better, stated_names
 from attnlab.runs.history import revised
 from attnlab.signatures import targets
-from attnlab.split import Batch
-from attnlab.training import Settings, Training
+from attnlab.split import IGNORE, Batch
+from attnlab.training import Settings, Training, Window
 
 KEEPERS = ("recorder", "statistics", "vectors")
 CADENCES = ("patterns_per_decade", "patterns_at", "statistics_every")
@@ -80,6 +81,13 @@ class Experiment:
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
         return self.config.parts("metric")
+
+    @property
+    def lower_is_better(self) -> list[str]:
+        """Of which of the run's metrics less is better."""
+        metrics = [name for n, metric in self.metrics.items() for name in stated_names(metric, n)]
+        evidence = self.config.parts("evidence").values()
+        return [*LOSSES, *metrics, *(name for part in evidence for name in stated_names(part))]
 
     @cached_property
     def model(self) -> Model:
@@ -167,7 +175,22 @@ class Experiment:
             self.config.build("schedule"),
             self.settings.max_steps,
             self.clock.logs,
+            self._window,
         )
+
+    @property
+    def _window(self) -> Window | None:
+        """The batches of a step, where there are several."""
+        size = self.settings.accumulate_grad_batches
+        if size == 1:
+            return None
+
+        @lru_cache(maxsize=1)
+        def targets(step: int) -> int:
+            batches = map(self.loader.batch, range(step * size, (step + 1) * size))
+            return sum(int((self.objective.ask(b).targets != IGNORE).sum()) for b in batches) or 1
+
+        return Window(size, targets)
 
     def timekeeper(
         self, training: Training, attempt: Attempt, watchers: Sequence[Watcher] = ()
@@ -180,6 +203,8 @@ class Experiment:
             )
 
         early_stop: EarlyStop | None = self._callback("early_stop")
+        if early_stop:
+            early_stop.lower_is_better = lower_is_better(early_stop.metric, self.lower_is_better)
         keepers = self.keepers(lambda: _precision(training)())
         return Timekeeper(self.clock, attempt, evaluate_on, early_stop, keepers, watchers)
 

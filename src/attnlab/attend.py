@@ -54,15 +54,19 @@ class Attend(nn.Module):
 
         Who has shown the rows already, of more than these keys, says so by `shown=False`.
         """
-        # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
-        # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
-        short = key.shape[-2] <= 64 and query.shape[-1] <= 32
-        slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
-        if self.heard or slow:
+        if self.takes_explicit_path(query, key):
             return self._explicit(query, key, value, bias, valid, shown)
         if self.rows.heard and shown:
             self.show(query, key, bias, valid)
         return self._fused(query, key, value, bias, valid)
+
+    def takes_explicit_path(self, query: Tensor, key: Tensor) -> bool:
+        """Return whether the pattern is computed: for who looks, or where that is faster."""
+        # On a CPU the fused kernel is slow in bfloat16 (a step of 2 layers, 64 x 64 tokens took 2.4
+        # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
+        short = key.shape[-2] <= 64 and query.shape[-1] <= 32
+        slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
+        return self.heard or slow
 
     def show(self, query: Tensor, key: Tensor, bias: Tensor | None, valid: Tensor | None) -> None:
         """Pass the pattern to `rows` in parts, none of which outlives the next."""

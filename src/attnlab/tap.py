@@ -20,7 +20,33 @@ class Tap(nn.Module):
 
 
 class Gauge(Tap):
-    """A tap for a statistic (a scalar or a vector) that evaluation records by itself."""
+    """A tap for a mean (a scalar or a vector) that evaluation records by itself.
+
+    `count` says over how many things it is the mean: batches of a split are put together by it.
+    """
+
+    def forward(self, value: Tensor, count: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return value
+
+
+@contextmanager
+def record_gauges(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Collect what passes every gauge, as `{name: (mean, count)}`."""
+    readings: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def read(_gauge: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> None:
+            readings[name] = value.detach(), inputs[1].detach()
+
+        return read
+
+    gauges = {name: tap for name, tap in taps(model).items() if isinstance(tap, Gauge)}
+    handles = [gauge.register_forward_hook(hook(name)) for name, gauge in gauges.items()]
+    try:
+        yield readings
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -27,6 +27,16 @@ class Diverged(RuntimeError):
         self.step = step
 
 
+@dataclass(frozen=True)
+class Window:
+    """The micro-batches of a step whose gradients are added up."""
+
+    size: int
+    """How many there are."""
+    targets: Callable[[int], int]
+    """Counts the targets that all of a step have together; steps are counted from 0."""
+
+
 class Training(pl.LightningModule):
     """Trains a model on an objective, and keeps what each step measured on the device.
 
@@ -42,27 +52,54 @@ class Training(pl.LightningModule):
         schedule: Schedule,
         max_steps: int,
         is_logged: Callable[[int], bool],
+        window: Window | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective, self.metrics, self.is_logged = objective, metrics, is_logged
         self.optimizer, self.schedule, self.max_steps = optimizer, schedule, max_steps
+        self.window = window
         self.measured: list[tuple[int, dict[str, Tensor]]] = []
         self.first_loss: float | None = None
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         asked = self.objective.ask(batch)
         logits, extra = self.model(*asked.given)
-        task = self.objective.train_loss(logits, asked.targets)
-        step = self.global_step + 1
-        values = {"loss": task.detach()}
-        if self.is_logged(step):
-            values |= {name: loss.detach() for name, loss in extra.items()}
+        task, reported = self._losses(logits, asked.targets)
+        once = reported.new_ones(())
+        self._add("loss", reported.detach(), once)
+        if self.is_logged(self.global_step + 1):
+            # What a layer adds is the mean over a micro-batch by nature, as its paper has it.
+            for name, loss in extra.items():
+                self._add(name, loss.detach(), once)
             with torch.no_grad():
                 for name, metric in self.metrics.items():
-                    values[name] = total(metric, *tally(metric, logits, asked.targets))
-        self.measured.append((step, values))
+                    self._add(name, *tally(metric, logits, asked.targets))
         return task + sum(extra.values())
+
+    def _losses(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what is minimised, and what is reported; their mean over a step is its loss.
+
+        Lightning divides by the micro-batches of a step. So that their gradients add up to that of
+        the mean over all targets of the step, each is the sum over its own targets, divided by
+        their mean number in a micro-batch.
+        """
+        reduction, scale = "mean", 1.0
+        if self.window is not None:
+            reduction, scale = "sum", self.window.size / self.window.targets(self.global_step)
+        task = self.objective.train_loss(logits, targets, reduction) * scale
+        if not self.objective.smooths:
+            return task, task
+        with torch.no_grad():
+            return task, self.objective.loss(logits, targets, reduction) * scale
+
+    def _add(self, name: str, sums: Tensor, count: Tensor) -> None:
+        """Add what a micro-batch measured to what the step has so far, on the device."""
+        before = self._sums.get(name)
+        self._sums[name] = (
+            (sums, count) if before is None else (before[0] + sums, before[1] + count)
+        )
 
     def configure_gradient_clipping(
         self,
@@ -70,13 +107,25 @@ class Training(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        """Clip the gradient, and close the step: this comes once, after its last micro-batch."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # Lightning leaves the gradients scaled for an optimizer that unscales them in its own step,
+        # as the fused one does, and refuses to clip them; the scaler remembers that it is done.
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
         bound = self.optimizer.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), float("inf") if bound is None else bound
         )
-        step, values = self.measured[-1]
+        step, sums = self.global_step + 1, self._sums
+        self._sums = {}
+        values = {
+            name: total(self.metrics[name], *pair) if name in self.metrics else pair[0] / pair[1]
+            for name, pair in sums.items()
+        }
         if self.is_logged(step):
             values["grad_norm"] = norm
+        self.measured.append((step, values))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.model)
@@ -105,40 +154,32 @@ class Training(pl.LightningModule):
         numbers = iter(
             torch.stack([v.double() for _, values in measured for v in values.values()]).tolist()
         )
-        steps: dict[int, list[dict[str, float]]] = {}
-        for step, values in measured:
-            steps.setdefault(step, []).append({name: next(numbers) for name in values})
         rows = []
-        for step, parts in steps.items():
-            loss = sum(part["loss"] for part in parts) / len(parts)
+        for step, values in measured:
+            row = {name: next(numbers) for name in values}
+            loss = row["loss"]
             self.first_loss = loss if self.first_loss is None else self.first_loss
             # Written so that NaN, which compares false with everything, is caught too.
             if not loss <= 10 * max(self.first_loss, 1.0):
                 began = f"it began at {self.first_loss:.4g}"
                 raise Diverged(step, f"the loss at step {step} is {loss:.4g} ({began})")
             if self.is_logged(step):
-                rows.append({"step": step, **_mean(parts), "lr": self._lr(step)})
+                rows.append({"step": step, **row, "lr": self._lr(step)})
         return rows
 
     def _lr(self, step: int) -> float:
         return self.optimizer.lr * self.schedule.scale(step - 1, self.max_steps)
 
 
-def _mean(parts: list[dict[str, float]]) -> dict[str, float]:
-    """Average over the accumulated batches of a step; the gradient's norm belongs to the last."""
-    return {
-        name: sum(part[name] for part in parts if name in part) / sum(name in p for p in parts)
-        for name in parts[-1]
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where and how long training runs.
 
-    `max_steps` and `val_check_interval` count optimizer steps; each one takes
-    `accumulate_grad_batches` batches. `threads` is for a CPU: null takes all cores. `precision` is
-    Lightning's ("32-true", "bf16-mixed", ...), `matmul_precision` torch's for float32 products.
+    `max_steps` and `val_check_interval` count optimizer steps. Each takes `accumulate_grad_batches`
+    batches, and weighs all their targets alike, as one large batch would; only the balance loss and
+    the capacity of experts hang on each batch by itself. `threads` is for a CPU: null takes all
+    cores. `precision` is Lightning's ("32-true", "bf16-mixed", ...), `matmul_precision` torch's for
+    float32 products.
     """
 
     max_steps: int = 1000

@@ -23,7 +23,11 @@ def past(monkeypatch):
     def state(*, moved=(), added=(), revised=()) -> None:
         monkeypatch.setattr(history, "MOVED", dict(moved))
         monkeypatch.setattr(history, "ADDED", dict(added))
-        monkeypatch.setattr(history, "REVISED", dict(revised))
+        changes = {
+            target: [r if isinstance(r, history.Revision) else history.Revision(r) for r in reasons]
+            for target, reasons in dict(revised).items()
+        }
+        monkeypatch.setattr(history, "REVISED", changes)
 
     state()
     return state
@@ -78,6 +82,18 @@ def test_numbers_that_change_make_another_run(past):
     assert [arm["model.mixer.revision"] for arm in arms] == [1, 2]
     past(revised={MIXER: ["padding counts no more", "the scale is 1/sqrt(d_key)"]})
     assert identity_hash(history.todays_form(now)) == identity_hash(now)
+
+
+def test_a_revision_may_concern_some_configs_alone(past):
+    before = identity_hash(identity())
+    wide = history.Revision("wide heads are exact", lambda mixer: mixer["num_heads"] > 4)
+    past(revised={MIXER: ["a", wide]})
+    first, second = (history.revised(identity(num_heads=n)) for n in (4, 8))
+    assert [node["model"]["mixer"][history.REVISION] for node in (first, second)] == [2, 3]
+    past(revised={MIXER: [wide]})
+    assert history.revised(identity()) == history.todays_form(identity()) == identity()
+    assert identity_hash(history.revised(identity())) == before
+    assert history.todays_form(identity(num_heads=8))["model"]["mixer"][history.REVISION] == 1
 
 
 def test_each_earlier_revision_is_named_with_what_changed_since(past):

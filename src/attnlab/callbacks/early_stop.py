@@ -7,8 +7,8 @@ class EarlyStop:
     """Stops once the validation metric is good enough, or has not improved for a while.
 
     `patience` counts validations without an improvement of more than `min_delta`; null waits for
-    ever. `threshold` stops as soon as it is reached. "loss" is better when lower, the rest when
-    higher. The tokens not trained on count as spent.
+    ever. `threshold` stops as soon as it is reached. Whether less of the metric is better, the
+    metric says. The tokens not trained on count as spent.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class EarlyStop:
             raise ValueError(f"patience={patience} must be at least 1, or null to wait for ever")
         self.metric, self.patience = metric, patience
         self.min_delta, self.threshold = min_delta, threshold
-        self.sign = -1.0 if metric == "loss" else 1.0
+        self.lower_is_better = metric == "loss"
         self.best, self.waited = float("-inf"), 0
 
     def should_stop(self, validation: dict[str, float]) -> bool:
@@ -33,12 +33,13 @@ class EarlyStop:
                 f"callbacks.early_stop.metric={self.metric!r} is not measured; "
                 f"there are {', '.join(validation)}"
             )
-        score = self.sign * validation[self.metric]
+        sign = -1.0 if self.lower_is_better else 1.0
+        score = sign * validation[self.metric]
         if score > self.best + self.min_delta:
             self.best, self.waited = score, 0
         else:
             self.waited += 1
-        reached = self.threshold is not None and score >= self.sign * self.threshold
+        reached = self.threshold is not None and score >= sign * self.threshold
         return reached or (self.patience is not None and self.waited >= self.patience)
 
     def state_dict(self) -> dict[str, Any]:

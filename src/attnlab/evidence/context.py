@@ -48,6 +48,10 @@ def doublings(length: int) -> list[int]:
     return [*(2**n for n in range(length.bit_length()) if 2**n < length), length]
 
 
+# A function's attribute says of which of its numbers less is better (`runs.direction`).
+context.lower_is_better = ("loss_*", "within_*")  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def _losses(
     model: Model, objective: Autoregressive, dataset: Corpus
 ) -> Float[Tensor, "window seq"]:

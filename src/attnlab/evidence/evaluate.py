@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from attnlab.evidence.slices import Slices
 from attnlab.metric.base import Metric, tally, total
 from attnlab.objective.base import Objective
 from attnlab.split import IGNORE, Batch, Split
-from attnlab.tap import Gauge, record, taps
+from attnlab.tap import record_gauges
 
 Slicer = Callable[[Batch], Mapping[str, Tensor]]
 
@@ -31,6 +31,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss (nats) and metrics over all labels of a split, and the model's own gauges.
 
+    No number depends on `batch_size`, but for what a batch shares by nature: the room of an expert
+    with a capacity, and so its `drops`.
+
     With a `slicer` (a dataset's `slices`), metrics of one number stand beside them slice by slice;
     by label only where the objective asks for the labels of the dataset.
 
@@ -42,17 +45,14 @@ def evaluate(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
     counts: dict[str, Tensor] = defaultdict(totals.default_factory)
-    examples, slices = 0, Slices()
-    gauges = [name for name, tap in taps(model).items() if isinstance(tap, Gauge)]
+    slices = Slices()
     with undisturbed(model), torch.no_grad():
         for start in range(0, len(split), batch_size):
             index = np.arange(start, min(start + batch_size, len(split)))
             # Noise hangs on the example alone, so that every evaluation has the same.
             batch = split.batch(index)._replace(key=torch.from_numpy(index))
             asked = moved(objective.ask(batch), device)
-            with ExitStack() as stack:
-                stack.enter_context(precision())
-                heard = [stack.enter_context(record(model, name)) for name in gauges]
+            with precision(), record_gauges(model) as readings:
                 logits, _ = model(*asked.given)
             totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
             counts["loss"] += (asked.targets != IGNORE).sum()
@@ -62,15 +62,13 @@ def evaluate(
                 counts[name] += count
             if slicer is not None:
                 _slice(slices, slicer, batch, asked.targets, metrics, logits)
-            for name, values in ((n, v) for gauge in heard for n, v in gauge.items()):
+            for name, (values, count) in readings.items():
                 for key, value in _spread(name, values):
-                    totals[key] += value.double() * len(index)
-            examples += len(index)
+                    totals[key] += value.double() * count
+                    counts[key] += count
             on_batch()
     means = {
-        name: total(metrics[name], sums, counts[name])
-        if name in metrics
-        else sums / counts.get(name, examples)
+        name: total(metrics[name], sums, counts[name]) if name in metrics else sums / counts[name]
         for name, sums in totals.items()
     }
     numbers = torch.stack(list(means.values())).tolist()

@@ -94,12 +94,13 @@ class ExpertChoice(FFN):
         out = rearrange(out, "e n d -> (e n) d") * rearrange(weight, "b c e -> (e b c) 1")
         mixed = torch.zeros_like(tokens).index_add(0, at, out.to(tokens))
 
-        self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts))
+        counted = valid.sum()
+        self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts), counted)
         if self.drops.heard:
             meets = repeat(taken.long(), "b c -> (e b c)", e=self.num_experts)
             met = at.new_zeros(batch * seq).index_add(0, at, meets)
             missed = valid & rearrange(met == 0, "(b s) -> b s", b=batch)
-            self.drops(missed.sum() / valid.sum())
+            self.drops(missed.sum() / counted, counted)
         return rearrange(mixed, "(b s) d -> b s d", b=batch), {}
 
     def _route(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq expert"]:

@@ -98,13 +98,13 @@ class MoE(FFN):
         edges = torch.searchsorted(ranked, edges)
         starts, asked = edges[:-1:2], edges[1::2] - edges[:-1:2]
         load = asked / asked.sum()
-        self.load(load)
+        self.load(load, asked.sum())
         weight = rearrange(weight, "t k -> (k t)").index_select(0, order)
         if self.capacity is None:
-            self.drops(torch.zeros_like(load[0]))
+            self.drops(torch.zeros_like(load[0]), asked.sum())
         else:
             room = (self.capacity * asked.sum() / self.num_experts).ceil()
-            self.drops((asked - room).clamp(min=0).sum() / asked.sum())
+            self.drops((asked - room).clamp(min=0).sum() / asked.sum(), asked.sum())
             if self.training:
                 rank = torch.arange(len(ranked), device=x.device) - starts[ranked // 2]
                 weight = weight * (rank < room)

@@ -11,8 +11,16 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """Judges logits (batch, label, output) by targets (batch, label).
 
 Gives a number for each label or for each sequence, whose mean is reported; or several numbers for
-each label, whose sums a method `finish` makes one number of.
+each label, whose sums a method `finish` makes one number of. More is better, unless it has an
+attribute `lower_is_better` that is true.
 """
+
+
+def likeliest(logits: Float[Tensor, "*label output"]) -> Int[Tensor, "*label"]:
+    """Return the likeliest output of each label; -1, which is no target, where one is no number."""
+    # The maximum is no number where any output is none.
+    best, output = logits.max(dim=-1)
+    return output.masked_fill(best.isnan(), -1)
 
 
 def tally(

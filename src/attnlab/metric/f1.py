@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnlab.metric.base import likeliest
+
 
 class F1:
     """2 TP / (2 TP + FP + FN) of each class, averaged over the classes (van Rijsbergen 1979).
@@ -17,7 +19,8 @@ class F1:
     ) -> Float[Tensor, "batch label 3 output"]:
         """Mark for each label its class as hit, as answered, and as asked."""
         classes = logits.shape[-1]
-        answered = F.one_hot(logits.argmax(dim=-1), classes)
+        # One more class than there are holds the answers that are no numbers.
+        answered = F.one_hot(likeliest(logits) % (classes + 1), classes + 1)[..., :classes]
         asked = F.one_hot(targets.clamp(min=0), classes)
         return torch.stack((answered * asked, answered, asked), dim=-2).float()
 

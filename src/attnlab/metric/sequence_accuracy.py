@@ -3,6 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attnlab.metric.base import likeliest
 from attnlab.split import IGNORE
 
 
@@ -10,5 +11,5 @@ def sequence_accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, " batch"]:
     """Give 1 where every label of a sequence is right, else 0 (the mean is over sequences)."""
-    right = (logits.argmax(dim=-1) == targets) | (targets == IGNORE)
+    right = (likeliest(logits) == targets) | (targets == IGNORE)
     return right.all(dim=1).float()

@@ -7,6 +7,11 @@ from torch import Tensor
 def top_k(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"], *, k: int = 5
 ) -> Float[Tensor, "batch label"]:
-    """Give 1 where fewer than k outputs are likelier than the target, else 0."""
+    """Return 1 where fewer than k other outputs are as likely as the target or likelier, else 0.
+
+    So a tie is no hit, as for a model that says nothing, and neither is a target that is no number.
+    """
     score = logits.gather(-1, targets.clamp(min=0).unsqueeze(-1))
-    return ((logits > score).sum(dim=-1) < k).float()
+    # The target is one of those that are not less likely, unless it is no number.
+    rank = (~(logits < score)).sum(dim=-1)
+    return ((rank <= k) & ~score.squeeze(-1).isnan()).float()

@@ -30,6 +30,7 @@ class Differential(Attention):
     """
 
     patterns_per_head = 2
+    undecayed = ("lambda_query", "lambda_key")
 
     def __init__(
         self,

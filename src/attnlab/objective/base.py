@@ -76,22 +76,42 @@ class Objective(ABC):
         reduction: str = "mean",
     ) -> Float[Tensor, "*label"]:
         """Cross-entropy in nats, over the targets that count; with "none", 0 where one does not."""
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.flatten(),
-            ignore_index=IGNORE,
-            reduction=reduction,
-        )
+        return cross_entropy(logits, targets, reduction)
+
+    @property
+    def smooths(self) -> bool:
+        """Whether `train_loss` is another number than `loss`."""
+        return False
 
     def train_loss(
-        self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
+        self,
+        logits: Float[Tensor, "batch label output"],
+        targets: Int[Tensor, "batch label"],
+        reduction: str = "mean",
     ) -> Float[Tensor, ""]:
         """What training minimises, where that is not the loss itself."""
-        return self.loss(logits, targets)
+        return self.loss(logits, targets, reduction)
 
     def derived(self, split: str, loss: float) -> dict[str, float]:
         """Name what follows from the mean loss on a split."""
         return {}
+
+
+def cross_entropy(
+    logits: Float[Tensor, "batch label output"],
+    targets: Int[Tensor, "batch label"],
+    reduction: str,
+    smoothing: float = 0.0,
+) -> Float[Tensor, "*label"]:
+    """Compute the cross-entropy in nats over the targets that count, in float32 at least."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(
+        logits.flatten(0, 1).to(exact),
+        targets.flatten(),
+        ignore_index=IGNORE,
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
 
 
 def noise(key: Int[Tensor, " batch"], seq: int, draw: int) -> Float[Tensor, "batch seq"]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER_DECODER
-from attnlab.objective.base import BEGIN, Objective
+from attnlab.objective.base import BEGIN, Objective, cross_entropy
 from attnlab.split import IGNORE, Batch
 
 
@@ -64,12 +63,14 @@ class Seq2Seq(Objective):
     def probe(self, batch: Batch) -> Batch:
         return self.ask(batch._replace(targets=batch.targets[:, :1]))
 
+    @property
+    def smooths(self) -> bool:
+        return self.label_smoothing > 0
+
     def train_loss(
-        self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
+        self,
+        logits: Float[Tensor, "batch label output"],
+        targets: Int[Tensor, "batch label"],
+        reduction: str = "mean",
     ) -> Float[Tensor, ""]:
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.flatten(),
-            ignore_index=IGNORE,
-            label_smoothing=self.label_smoothing,
-        )
+        return cross_entropy(logits, targets, reduction, self.label_smoothing)

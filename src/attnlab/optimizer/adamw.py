@@ -7,6 +7,9 @@ from torch import nn
 class AdamW:
     """Decays matrices and embeddings, not biases and norms (Loshchilov & Hutter 2019, alg. 2).
 
+    What has two axes and is no matrix (vectors side by side, a table of biases) is named by its
+    module in `undecayed`, and left alone too.
+
     `gradient_clip` bounds the global norm of the gradient (Pascanu et al. 2013); null leaves it.
     """
 
@@ -29,9 +32,14 @@ class AdamW:
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         """Make the optimizer of a model's parameters."""
+        spared = {
+            f"{path}.{name}" if path else name
+            for path, module in model.named_modules()
+            for name in getattr(module, "undecayed", ())
+        }
         decayed, plain = [], []
         for name, weights in model.named_parameters():
-            matrix = weights.ndim > 1 and not name.endswith("bias")
+            matrix = weights.ndim > 1 and not name.endswith("bias") and name not in spared
             (decayed if matrix else plain).append(weights)
         groups = [
             {"params": decayed, "weight_decay": self.weight_decay},

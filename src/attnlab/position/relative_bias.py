@@ -23,6 +23,7 @@ class RelativeBias(Position):
     """
 
     marks = "bias"
+    undecayed = ("table",)
 
     def __init__(
         self, d_model: int, max_length: int, *, num_buckets: int = 32, max_distance: int = 128

@@ -9,6 +9,7 @@ from typing import Any
 from attnlab.errors import RequestError
 from attnlab.runs import fair
 from attnlab.runs.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest, shown
+from attnlab.runs.direction import lower_is_better
 from attnlab.runs.statistics import Difference, Interval, holm, interval, paired
 
 ENOUGH_SEEDS = 3
@@ -179,8 +180,13 @@ def _metric(runs: Sequence[Run], metric: str | None) -> str:
 
 
 def _higher_is_better(runs: Sequence[Run], metric: str) -> bool:
-    said = {run.result["higher_is_better"] for run in runs if run.result["headline"] == metric}
-    return said.pop() if len(said) == 1 else not metric.endswith("loss")
+    directions = {lower_is_better(metric, run.result.get("lower_is_better")) for run in runs}
+    if len(directions) > 1:
+        raise RequestError(
+            f"less of {metric} is better in some of these runs and worse in others, which measure "
+            "it by metrics of one name; compare them apart"
+        )
+    return directions == {False}
 
 
 def _pairs(baseline: str) -> dict[str, str]:

@@ -5,7 +5,8 @@ changes one of these adds a line here, and nothing else:
 
 - a class or function that a config names has another path: `MOVED`;
 - a class has a knob that it did not have: `ADDED`, with the value at which nothing changes;
-- a class gives other numbers at an unchanged config: `REVISED`, with the reason.
+- a class gives other numbers at an unchanged config: `REVISED`, with the reason, and with which
+  configs, where it is not so of all.
 
 So `identity_hash` of an unchanged run stays what it was, records of older code are read as if
 today's had written them, and a run whose numbers would differ is trained anew, and says why.
@@ -15,17 +16,48 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+
+class Revision(NamedTuple):
+    """A change of a target's numbers."""
+
+    reason: str
+    """What is so now, as in "padding is no longer counted"."""
+    concerns: Callable[[Mapping[str, Any]], bool] = lambda node: True
+    """Whether the numbers of a node with these knobs changed."""
+
+
 MOVED: dict[str, str] = {}
 """The path of a target in 0.1, or when it came: its path today."""
 
 ADDED: dict[str, dict[str, Any]] = {}
 """A target's path today: its knobs that came later, each with the value that changes nothing."""
 
-REVISED: dict[str, list[str]] = {}
-"""A target's path today: why its numbers changed, one sentence for each revision after the first.
-
-A sentence goes on from "its numbers changed: ", as in "padding is no longer counted".
-"""
+REVISED: dict[str, list[Revision]] = {
+    "attnlab.training.Settings": [
+        Revision(
+            "gradients are unscaled before they are clipped",
+            lambda trainer: trainer.get("precision") == "16-mixed",
+        ),
+        Revision(
+            "every target of a step weighs alike, whichever batch it is in",
+            lambda trainer: trainer.get("accumulate_grad_batches", 1) > 1,
+        ),
+        Revision(
+            "the loss is computed in float64",
+            lambda trainer: trainer.get("precision") == "64-true",
+        ),
+    ],
+    "attnlab.metric.top_k.top_k": [Revision("ties and numbers that are none are no hits")],
+    "attnlab.mixer.differential.Differential": [Revision("lambda vectors do not decay")],
+    "attnlab.position.relative_bias.RelativeBias": [Revision("the table does not decay")],
+    "attnlab.objective.seq2seq.Seq2Seq": [
+        Revision(
+            "rows of training have the loss without label smoothing",
+            lambda objective: objective.get("label_smoothing", 0) > 0,
+        )
+    ],
+}
+"""A target's path today: its revisions after the first, the oldest first."""
 
 REVISION = "_revision_"
 """The key beside `_target_` that says which revision of it was trained; absent for the first."""
@@ -42,9 +74,9 @@ def revised(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's identity with the revision of each class that has one."""
 
     def stamp(node: dict[str, Any]) -> None:
-        reasons = REVISED.get(node["_target_"])
-        if reasons:
-            node[REVISION] = 1 + len(reasons)
+        changes = _changes(node)
+        if changes:
+            node[REVISION] = 1 + max(changes)
 
     return _rewritten(identity, stamp)
 
@@ -58,7 +90,7 @@ def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
 
     def restore(node: dict[str, Any]) -> None:
         target: str = node["_target_"]
-        for knob, value in _later(target).items():
+        for knob, value in {**ADDED.get(target, {}), REVISION: 1}.items():
             if knob in node and node[knob] == value and type(node[knob]) is type(value):
                 del node[knob]
         node["_target_"] = first_path.get(target, target)
@@ -72,8 +104,10 @@ def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
     def update(node: dict[str, Any]) -> None:
         first: str = node["_target_"]
         target = node["_target_"] = MOVED.get(first, first)
-        for knob, value in _later(target).items():
+        for knob, value in ADDED.get(target, {}).items():
             node.setdefault(knob, value)
+        if _changes(node):
+            node.setdefault(REVISION, 1)
 
     return _rewritten(identity, update)
 
@@ -81,7 +115,12 @@ def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
 def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
     """Yield an identity as it was at each combination of earlier revisions, the newest first."""
     newest: dict[str, int] = {}
-    _rewritten(identity, lambda node: newest.update({node["_target_"]: node.get(REVISION, 1)}))
+
+    def note(node: dict[str, Any]) -> None:
+        target = node["_target_"]
+        newest[target] = max(newest.get(target, 1), node.get(REVISION, 1))
+
+    _rewritten(identity, note)
     names = [name for name, number in newest.items() if number > 1]
     choices = [range(newest[name], 0, -1) for name in names]
     for numbers in itertools.islice(itertools.product(*choices), 1, None):
@@ -89,14 +128,10 @@ def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
 
         def set_back(node: dict[str, Any], earlier: Mapping[str, int] = earlier) -> None:
             if node["_target_"] in earlier:
-                node[REVISION] = earlier[node["_target_"]]
+                node[REVISION] = min(node.get(REVISION, 1), earlier[node["_target_"]])
 
-        reasons = [
-            f"{name}: {reason}"
-            for name, number in earlier.items()
-            for reason in REVISED[name][number - 1 :]
-        ]
-        yield EarlierRevision(_rewritten(identity, set_back), reasons)
+        since = _rewritten(identity, set_back)
+        yield EarlierRevision(since, without_revisions(since)[1])
 
 
 def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -104,15 +139,18 @@ def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list
     reasons: list[str] = []
 
     def strip(node: dict[str, Any]) -> None:
-        changes = REVISED.get(node["_target_"], [])[node.pop(REVISION, 1) - 1 :]
-        reasons.extend(f"{node['_target_']}: {reason}" for reason in changes)
+        trained = node.pop(REVISION, 1)
+        for number, reason in _changes(node).items():
+            if number >= trained:
+                reasons.append(f"{node['_target_']}: {reason}")
 
     return _rewritten(identity, strip), list(dict.fromkeys(reasons))
 
 
-def _later(target: str) -> dict[str, Any]:
-    """Return what a target's node may lack in an older record, with what its absence means."""
-    return {**ADDED.get(target, {}), **({REVISION: 1} if target in REVISED else {})}
+def _changes(node: Mapping[str, Any]) -> dict[int, str]:
+    """Return the revisions that concern a node, counted from 1, each with its reason."""
+    revisions = enumerate(REVISED.get(node["_target_"], ()), start=1)
+    return {number: change.reason for number, change in revisions if change.concerns(node)}
 
 
 def _rewritten(identity: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> Any:

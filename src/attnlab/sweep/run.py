@@ -27,6 +27,7 @@ from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
 from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.direction import lower_is_better
 from attnlab.runs.history import earlier_revisions
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.patterns import Pattern
@@ -176,7 +177,8 @@ def _train(
         "device": device_name(trainer.strategy.root_device),
         "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
         "headline": f"{dataset.reported}/{dataset.headline}",
-        "higher_is_better": dataset.headline != "loss",
+        "lower_is_better": experiment.lower_is_better,
+        "higher_is_better": not lower_is_better(dataset.headline, experiment.lower_is_better),
         "metrics": final,
     }
 

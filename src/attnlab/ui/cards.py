@@ -8,7 +8,8 @@ from attnlab.figures import attention
 from attnlab.figures.base import colours
 from attnlab.runs.arms import shown
 from attnlab.runs.compare import Group, Panel
-from attnlab.runs.patterns import probes, recorded
+from attnlab.runs.heads import head_scores
+from attnlab.runs.patterns import Pattern, probes, recorded
 from attnlab.runs.record import Record
 from attnlab.runs.table import Cell, count, with_interval
 from attnlab.ui.films import PROBES, Film, films
@@ -40,6 +41,9 @@ class Take:
     seed: int
     films: Sequence[Film]
     head: int
+    """Where the picture opens."""
+    chosen: bool = False
+    """Whether that is the head that evidence chose on validation data."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,29 @@ def figure(made: Sequence[Card], columns: int = 2, most: int = 4) -> Any:
 
 def _take(run: Any, record: Record) -> Take | None:
     kept = [p for name in probes(record)[:PROBES] for p in recorded(record, probe=name)]
-    shown = films(kept, run.result["dataset"])
+    shown = films(kept, run.result["dataset"], _attention_layers(record, kept, run.result))
     if not shown:
         return None
     measured = run.result["metrics"]
     named = [at for at in CHOSEN if f"{at}head" in measured]
     chosen = [measured.get(f"{''.join(named[:1])}{key}") for key in ("layer", "head")]
-    return Take(run.name, run.result["seed"], shown, shown[0].head_at(*chosen))
+    opens = shown[0].head_at(*chosen)
+    head = shown[0].first_of_last_layer if opens is None else opens
+    return Take(run.name, run.result["seed"], shown, head, opens is not None)
+
+
+def _attention_layers(
+    record: Record, patterns: Sequence[Pattern], result: Mapping[str, Any]
+) -> Sequence[str] | None:
+    """Return the paths of all attention layers, of which the recorder may have kept some.
+
+    None where the patterns have all of them; nothing where nobody can tell.
+    """
+    measured = list(head_scores(record))
+    if measured:
+        return measured
+    sources = {pattern.source for pattern in patterns if pattern.source.endswith(".pattern")}
+    return None if len(sources) == result["num_layers"] else ()
 
 
 def _alike(takes: Sequence[Take]) -> list[Take]:

@@ -34,10 +34,15 @@ class Source:
         return self.name.endswith(".pattern")
 
     @property
-    def layer(self) -> int | None:
+    def path(self) -> str:
+        """The path of what attends, by which the record names its layer."""
+        return self.name.removesuffix(".pattern")
+
+    @property
+    def block(self) -> int | None:
         """The block that the tap is in, counted from 0."""
-        found = re.search(r"\bblocks\.(\d+)\.", self.name)
-        return int(found[1]) if found else None
+        number = re.search(r"\bblocks\.(\d+)\.", self.name)
+        return int(number[1]) if number else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,8 @@ class Film:
     """Tokens of the sequence that are not shown."""
     roles: Mapping[int, str]
     """What a token is to the question, by its position."""
+    layers: Sequence[str] = ()
+    """The paths of all attention layers of the model, recorded or not, in their order."""
     reads: bool = False
     """Whether it was recorded too what its sequences pay to one another."""
 
@@ -66,17 +73,25 @@ class Film:
     def has_attention(self) -> bool:
         return any(source.is_attention for source in self.sources)
 
-    def head_at(self, layer: int | float | None, head: int | float | None) -> int:
-        """Find a head, or the first of the last layer, or the influence where there is no other."""
+    def layer_of(self, source: Source) -> int | None:
+        """Return the number of an attention layer among those of the model, as in evidence."""
+        return list(self.layers).index(source.path) if source.path in self.layers else None
+
+    def head_at(self, layer: int | float | None, head: int | float | None) -> int | None:
+        """Return the place of an attention head, or None where it was not recorded."""
+        for place, (at, number) in enumerate(self.heads):
+            source = self.sources[at]
+            where = self.layer_of(source) if source.is_attention else None
+            if where is not None and (where, source.numbers[number]) == (layer, head):
+                return place
+        return None
+
+    @property
+    def first_of_last_layer(self) -> int:
+        """The place of the first head of the last attention layer, or of the influence."""
         attention = [at for at, (s, _) in enumerate(self.heads) if self.sources[s].is_attention]
-        chosen = [
-            at
-            for at in attention
-            for source, number in [self.heads[at]]
-            if (self.sources[source].layer, self.sources[source].numbers[number]) == (layer, head)
-        ]
         lasts = [at for at in attention if self.heads[at][0] == self.heads[attention[-1]][0]]
-        return next(iter([*chosen, *lasts, 0]))
+        return next(iter([*lasts, 0]))
 
     def head_name(self, head: int) -> str:
         """Say which head this is; layers and heads count from 0, as in the record."""
@@ -84,7 +99,12 @@ class Film:
         source = self.sources[at]
         if source.name == INFLUENCE:
             return "influence (gradient x input)"
-        where = source.name if source.layer is None else f"layer {source.layer}"
+        layer = self.layer_of(source) if source.is_attention else None
+        if layer is not None:
+            return f"layer {layer}, head {source.numbers[number]}"
+        # Beside attention layers, which are counted by themselves, others go by their block.
+        place = "block" if self.has_attention else "layer"
+        where = source.path if source.block is None else f"{place} {source.block}"
         kind = "" if source.is_attention else " (mixing)"
         return f"{where}, head {source.numbers[number]}{kind}"
 
@@ -128,11 +148,18 @@ class Film:
         return next((list(queries).index(q) for q in (query, self.asked_at) if q in queries), -1)
 
 
-def films(patterns: Sequence[Pattern], dataset: str) -> list[Film]:
+def films(
+    patterns: Sequence[Pattern], dataset: str, layers: Sequence[str] | None = None
+) -> list[Film]:
     """Put the patterns of a run together, a film for each probe.
 
-    Of a model with an encoder, that is what its inputs pay to one another: a film has one sequence.
+    `layers` are the paths of the model's attention layers in their order; None where the patterns
+    have all of them. Of a model with an encoder, a film is what its inputs pay to one another: it
+    has one sequence.
     """
+    if layers is None:
+        attention = (p.source for p in patterns if p.source.endswith(".pattern"))
+        layers = [name.removesuffix(".pattern") for name in dict.fromkeys(attention)]
     within = [pattern for pattern in patterns if pattern.reading is None]
     tokens: dict[str, Sequence[str]] = {}
     for pattern in within:
@@ -140,6 +167,7 @@ def films(patterns: Sequence[Pattern], dataset: str) -> list[Film]:
     return [
         replace(
             _film([p for p in within if p.probe == probe and list(p.tokens) == shown], dataset),
+            layers=layers,
             reads=any(p.reading is not None for p in patterns if p.probe == probe),
         )
         for probe, shown in tokens.items()

@@ -100,7 +100,7 @@ def attend_page(
         for number, (source, head) in enumerate(film.heads)
         if (film.sources[source].name, head) == opens
     )
-    take = Take(run=name, seed=0, films=shown, head=next(named, film.head_at(None, None)))
+    take = Take(run=name, seed=0, films=shown, head=next(named, film.first_of_last_layer))
     look = Look(name, "", name, "currentColor")
     card = Card(look, 1, "", (), (take,))
     caution = f"{CAUTION} This is one run on one text."
@@ -187,8 +187,14 @@ def _remarks(panel: Panel, made: Sequence[Card]) -> list[str]:
     runs = [run for group in panel.groups for run in group.runs]
     if sum(len(card.takes) for card in made) < len(runs):
         said.append("Runs that recorded nothing, or other sentences, have no picture.")
-    if any({"pronoun/head", "recall/read_head"} & set(group.metrics) for group in panel.groups):
+    attending = [card.takes[0] for card in made if card.takes[0].films[0].has_attention]
+    if attending and all(take.chosen for take in attending):
         said.append("Each card opens with the head that was chosen on validation data.")
+    elif any(take.chosen for take in attending):
+        said.append(
+            "A card opens with the head that was chosen on validation data, where its map was "
+            "recorded."
+        )
     if any(film.reads for card in made for film in card.takes[0].films):
         said.append(
             "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
