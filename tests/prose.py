@@ -1,7 +1,7 @@
 """What attnlab says to people, held word by word in one place: tests/prose.yaml.
 
 A test names the exception's class and the key of what is said; the words stand in the file alone.
-Where they change on purpose, ``make prose`` writes them anew, and the difference is read in review.
+Where they change on purpose, ``make golden`` writes them anew; the difference is read in review.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ def says(key: str, text: object, *hidden: object) -> None:
     expected = _prose().get(key)
     assert actual == expected, (
         f"{key} in tests/prose.yaml is {expected!r}; where the new words are meant, "
-        "run `make prose` and read the difference"
+        "run `make golden` and read the difference"
     )
 
 

@@ -11,14 +11,18 @@ from attnlab.config import cells, compose, conf_dir, search_path
 from attnlab.errors import ConfigError, RequestError
 from attnlab.model.base import ENCODER
 from tests.choices import choices, dataset_words
+from tests.dataset.stated import build, builds_on_another, published_knobs
+from tests.prose import keys_at_fault, refuses, says
 
 PARTS = [p for p in sorted(conf_dir().rglob("*.yaml")) if "_target_" in p.read_text()]
 
 
-def faults(composed, *overrides: str) -> list[str]:
+def refused(composed, key: str, *overrides: str) -> list[str]:
+    """Hold all that is said of a config to its words; gives the keys at fault, in their order."""
     with pytest.raises(ConfigError) as raised:
         composed(*overrides)
-    return raised.value.faults
+    says(key, "\n".join(raised.value.faults))
+    return keys_at_fault(raised.value)
 
 
 def nodes(content: dict):
@@ -29,57 +33,72 @@ def nodes(content: dict):
             yield from nodes(child)
 
 
-@pytest.mark.parametrize("path", PARTS, ids=lambda p: str(p.relative_to(conf_dir())))
-def test_a_yaml_states_its_classes_knobs_with_their_defaults(path: Path):
-    for node in nodes(yaml.safe_load(path.read_text())):
-        parameters = inspect.signature(get_object(node["_target_"])).parameters
-        knobs = {
-            name: list(p.default) if isinstance(p.default, tuple) else p.default
-            for name, p in parameters.items()
-            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is not inspect.Parameter.empty
-        }
-        stated = {name: value for name, value in node.items() if not name.startswith("_")}
-        # A part that is chosen from another group stands there: `- /model/mixer@cross: multihead`.
-        for choice in stated.pop("defaults", []):
-            for group in choice if isinstance(choice, dict) else ():
-                if (name := group.partition("@")[2]) not in stated:
-                    knobs.pop(name, None)
-        assert stated.keys() >= knobs.keys()
-        # A choice of another name is there because its knobs differ; a mixture's are its parts.
-        if path.stem == node["_target_"].split(".")[-2] != "mixture":
-            assert stated == knobs
+def test_a_yaml_states_its_classes_knobs_with_their_defaults():
+    offenders = []
+    for path in PARTS:
+        for node in nodes(yaml.safe_load(path.read_text())):
+            parameters = inspect.signature(get_object(node["_target_"])).parameters
+            knobs = {
+                name: list(p.default) if isinstance(p.default, tuple) else p.default
+                for name, p in parameters.items()
+                if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+            }
+            stated = {name: value for name, value in node.items() if not name.startswith("_")}
+            # A part chosen from another group stands there: `- /model/mixer@cross: multihead`.
+            for choice in stated.pop("defaults", []):
+                for group in choice if isinstance(choice, dict) else ():
+                    if (name := group.partition("@")[2]) not in stated:
+                        knobs.pop(name, None)
+            if missing := knobs.keys() - stated.keys():
+                offenders.append(f"{path}: {node['_target_']} lacks {missing}")
+            # A choice of another name is there because its knobs differ; a mixture's are its parts.
+            if path.stem == node["_target_"].split(".")[-2] != "mixture" and stated != knobs:
+                offenders.append(f"{path}: {stated} are not the defaults {knobs}")
+    assert PARTS
+    assert offenders == []
 
 
-GROUPS = (
-    "dataset",
-    "init",
-    "depth",
-    "size",
-    "metric",
-    "schedule",
-    "callbacks",
-    "logger",
+@pytest.mark.parametrize("built_on", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_dataset_composes_to_what_its_yaml_states(composed, built_on):
+    for name in choices("dataset"):
+        if builds_on_another(name) == built_on:
+            words = dataset_words(name)
+            of_files = {word.removeprefix("dataset.").partition("=")[0] for word in words[1:]}
+            knobs, stated = composed(*words).values["dataset"], published_knobs(name)
+            assert knobs.keys() == stated.keys(), name
+            assert all(knobs[key] == stated[key] for key in stated.keys() - of_files), name
+
+
+FREE_GROUPS = (
+    *("init", "size", "metric", "schedule", "callbacks", "logger", "debug"),
+    *("model/ffn", "model/block"),
 )
+"""Groups in which each choice goes with each of another group."""
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_every_choice_composes(composed, group):
-    for choice in choices(group):
-        composed(*(dataset_words(choice) if group == "dataset" else [f"{group}={choice}"]))
+def test_every_choice_composes(composed):
+    """Each in one config at least, beside others that vary."""
+    longest = max(len(choices(group)) for group in (*FREE_GROUPS, "model/mixer"))
+    for number in range(longest):
+        groups = (*FREE_GROUPS, "model/mixer")
+        composed(*(f"{group}={choices(group)[number % len(choices(group))]}" for group in groups))
+    # Few mixers ask for each position, and some need several layers.
+    depths = choices("depth")
+    for number, position in enumerate(choices("model/position")):
+        composed(f"model/position={position}", f"depth={depths[number % len(depths)]}")
 
 
 @pytest.mark.parametrize("choice", sorted({*choices("evidence")} - {"none"}))
-def test_every_evidence_composes_with_its_datasets(composed, choice):
-    chosen_by = [
+def test_every_evidence_composes_with_a_dataset_that_asks_for_it(once, choice):
+    """The law of datasets, above, composes the others."""
+    asking = [
         name
         for name in choices("dataset")
         if f"override /evidence: {choice}\n" in (conf_dir() / f"dataset/{name}.yaml").read_text()
     ]
-    for name in chosen_by:
-        assert composed(*dataset_words(name)).values["evidence"][choice]
-    if not chosen_by:
-        data = dataset_words("reversal" if choice == "bleu" else "text")
-        assert composed(*data, f"evidence={choice}").values["evidence"][choice]
+    name = asking[0] if asking else "reversal" if choice == "bleu" else "text"
+    words = [*dataset_words(name), *([] if asking else [f"evidence={choice}"])]
+    assert once(*words).values["evidence"][choice]
 
 
 @pytest.mark.parametrize("choice", choices("dataset/tokenizer"))
@@ -89,47 +108,37 @@ def test_every_tokenizer_composes(composed, choice):
     assert target.startswith(f"attnlab.tokenizer.{choice}.")
 
 
-KINDS = ("pronoun", "parity", "mqar", "text", "reversal", "sst2")
-"""Datasets of each kind: classes (drawn or read), labels, a text, answers."""
+KINDS = ("pronoun", "mqar", "text", "reversal")
+"""A dataset of each kind: classes, labels of tokens, a text, answers."""
 
 
-@pytest.mark.parametrize("objective", choices("objective"))
 @pytest.mark.parametrize("dataset", KINDS)
-def test_an_objective_asks_a_dataset_or_says_why_not(composed, objective, dataset):
-    words = (*dataset_words(dataset), f"objective={objective}", "evidence=none")
-    data = composed(*dataset_words(dataset)).build("dataset")
-    if (objective != "seq2seq" or data.answer_length is not None) and (
-        "classification" not in objective or data.classes is not None
-    ):
-        assert composed(*words).choices["objective"] == objective
-    else:
-        assert faults(composed, *words)[0].startswith("objective: ")
+def test_an_objective_asks_a_dataset_or_says_why_not(composed, dataset):
+    data = build(dataset)
+    for objective in choices("objective"):
+        words = (*dataset_words(dataset), f"objective={objective}", "evidence=none")
+        if (objective != "seq2seq" or data.answer_length is not None) and (
+            "classification" not in objective or data.classes is not None
+        ):
+            assert composed(*words).choices["objective"] == objective
+        else:
+            assert refused(composed, f"config.objective.{dataset}_{objective}", *words) == [
+                "objective"
+            ]
 
 
-@pytest.mark.parametrize("choice", choices("debug"))
-@pytest.mark.parametrize("dataset", ["pronoun", "mqar"])
-def test_every_debugging_choice_composes(composed, choice, dataset):
-    composed(f"debug={choice}", *dataset_words(dataset))
-
-
-@pytest.mark.parametrize("variant", choices("variant"))
 @pytest.mark.parametrize("dataset", KINDS)
-def test_every_variant_composes_with_every_dataset(composed, variant, dataset):
-    words = (f"variant={variant}", *dataset_words(dataset), "depth=shallow")
-    objective = composed(*dataset_words(dataset)).choices["objective"]
-    if variant == "lstm_attention" and objective not in ("classification", "seq2seq"):
-        # There is nothing that a causal LSTM without an encoder could attend to.
-        assert "attention=null" in faults(composed, *words)[0]
-        return
-    config = composed(*words)
-    assert config.choices["variant"] == variant
-    assert config.values["model"]["num_layers"] == 1
-
-
-@pytest.mark.parametrize("group", ["mixer", "position", "ffn", "block"])
-def test_every_part_composes(composed, group):
-    for choice in choices(f"model/{group}"):
-        composed(f"model/{group}={choice}")
+def test_every_variant_composes_with_every_kind_of_dataset(once, dataset):
+    objective = once(*dataset_words(dataset)).choices["objective"]
+    for number, variant in enumerate(choices("variant")):
+        words = (f"variant={variant}", *dataset_words(dataset), "depth=shallow")
+        if variant == "lstm_attention" and objective not in ("classification", "seq2seq"):
+            # There is nothing that a causal LSTM without an encoder could attend to.
+            assert refused(once, f"config.variant.{dataset}_{variant}", *words) == ["model"]
+        elif variant == "lstm_attention" or number % 2 == KINDS.index(dataset) % 2:
+            config = once(*words)
+            assert config.choices["variant"] == variant
+            assert config.values["model"]["num_layers"] == 1
 
 
 def test_the_command_line_wins_over_the_dataset_and_the_variant(composed):
@@ -142,8 +151,9 @@ def test_the_command_line_wins_over_the_dataset_and_the_variant(composed):
 
 
 def test_all_faults_are_told_at_once_with_key_expectation_and_nearest_name(composed):
-    told = faults(
+    keys = refused(
         composed,
+        "config.all_at_once",
         "model.mixer.num_haeds=3",
         "model.num_layers=2.5",
         "varant=moe",
@@ -152,98 +162,81 @@ def test_all_faults_are_told_at_once_with_key_expectation_and_nearest_name(compo
         "tainer.max_steps=3",
         "seed=true",
         "trainer.max_steps",
+        "trainer.precision=32",
     )
-    for words in (
-        "model.mixer.num_haeds: model.mixer has no `num_haeds` here (variant=multihead); "
-        "did you mean `num_heads`?",
-        "model.num_layers: expected int, got 2.5",
-        "varant: the root has no `varant` here; did you mean `variant`?",
-        "dataset=mqra: no such choice; did you mean `mqar`?",
-        "optimizer.lr: expected float, got 'fast'",
-        "tainer.max_steps: the root has no `tainer` here; did you mean `trainer`?",
-        "seed: expected int, got True",
-        "trainer.max_steps: cannot be read as KEY=VALUE",
-    ):
-        assert any(words in fault for fault in told), words
-    assert len(told) == 8
+    assert sorted(keys) == sorted(
+        [
+            *("model.mixer.num_haeds", "model.num_layers", "varant", "dataset=mqra"),
+            *("optimizer.lr", "tainer.max_steps", "seed", "trainer.max_steps"),
+            "trainer.precision",
+        ]
+    )
 
 
-def test_an_added_key_is_a_typo_too(composed):
-    assert faults(composed, "+model.mixer.num_haeds=3") == [
-        "model.mixer.num_haeds: attnlab.mixer.multihead.MultiHead takes no `num_haeds`; "
-        "did you mean `num_heads`?"
+def test_an_added_a_missing_and_a_wired_key_are_told(composed):
+    overrides = ("+model.mixer.num_haeds=3", "+seeed=3", "+model.mixer.d_model=3")
+    keys = refused(composed, "config.added", *overrides, "~model.mixer.num_heads")
+    assert sorted(keys) == [
+        *("model.mixer.d_model", "model.mixer.num_haeds", "model.mixer.num_heads", "seeed")
     ]
-    assert "no such key at the root" in faults(composed, "+seeed=3")[0]
 
 
 def test_a_knob_that_the_variant_lacks_is_refused_with_the_variant(composed):
-    (told,) = faults(composed, "variant=lstm", "model.mixer.num_heads=2")
-    assert "model has no `mixer` here (variant=lstm)" in told
-    (told,) = faults(composed, "variant=lstm", "model/mixer=multihead")
-    assert "model has no `mixer` here (variant=lstm)" in told
+    words = ("variant=lstm", "model.mixer.num_heads=2", "model/mixer=multihead")
+    assert refused(composed, "config.lacks", *words) == ["model/mixer", "model.mixer.num_heads"]
 
 
-def test_wiring_is_not_for_the_config(composed):
-    assert "`d_model` is set by the code" in faults(composed, "+model.mixer.d_model=3")[0]
-
-
-def test_a_missing_knob_is_told(composed):
-    assert faults(composed, "~model.mixer.num_heads") == [
-        "model.mixer.num_heads: missing; attnlab.mixer.multihead.MultiHead has this knob, "
-        "so state it"
-    ]
+BUILT = (
+    *("trainer.max_steps=0", "batch_size=0", "seed=-1", "schedule.floor=2"),
+    *("optimizer.lr=0", "model.num_layers=0"),
+)
+RECORDED = (
+    *("callbacks.clock.log_every=0", "callbacks.recorder.max_tokens=0"),
+    *("callbacks.statistics.num_examples=0", "callbacks.vectors.num_tokens=0"),
+    "evidence.pronoun._partial_=false",
+)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("name", "overrides", "keys"),
     [
-        (["model.mixer.num_heads=5"], "d_model=64 does not split into num_heads=5 heads"),
-        (["variant=moe", "model.d_model=20"], "d_model=20 must be a multiple of 8"),
-        (["variant=moe", "model.ffn.top_k=9"], "top_k=9"),
-        (["dataset=mqar", "objective=classification"], "use objective=autoregressive"),
-        (["model.tied=true"], "tied=true needs an output for each token"),
-        (["trainer.max_steps=0"], "max_steps=0 must be at least 1"),
-        (["trainer.precision=32"], "expected str"),
-        (["trainer.precision=fp8"], "must be one of"),
-        (["trainer.accelerator=gpu"], "torch sees none here"),
-        (["batch_size=0"], "batch_size: 0 must be at least 1"),
-        (["seed=-1"], "seed: -1 must not be negative"),
-        (["schedule.floor=2"], "floor=2.0"),
-        (["callbacks.clock.log_every=0"], "log_every=0"),
-        (["model.num_layers=0"], "num_layers=0"),
-        (["optimizer.lr=0"], "lr=0.0 must be positive"),
-        (["seed=1,2"], "add -m"),
-        (["callbacks.clock.test_every=0"], "test_every=0"),
-        (["callbacks.recorder.max_tokens=0"], "max_tokens=0"),
-        (["callbacks.recorder.twins=-1"], "twins=-1"),
-        (["dataset=mqar", "callbacks.recorder.twins=2"], "MQAR has no twins"),
-        (["callbacks.recorder.layers=[2]"], "layers=[2]: the model has 2 attention layers"),
-        (["callbacks.recorder.heads=[]"], "heads=[] names none; null keeps all"),
-        (["callbacks.recorder.heads=[4]"], "the model has 4 attention heads in blocks.0"),
-        (["variant=lstm", "callbacks.recorder.layers=[0]"], "the model has no attention layers"),
-        (["callbacks.clock.patterns_at=[-1,5]"], "and -1 does not lie there"),
-        (["callbacks.clock.statistics_every=0"], "statistics_every=0"),
-        (["callbacks.statistics.num_examples=0"], "num_examples=0"),
-        (["callbacks.vectors.num_tokens=0"], "num_tokens=0"),
-        (["callbacks.recorder.texts=[nonsense]"], "callbacks.recorder: Pronoun has no token"),
-        (["dataset=mqar", "evidence=pronoun"], "and dataset is a MQAR; use evidence=none"),
-        (["objective=autoregressive"], "evidence.pronoun: it measures a Classification"),
-        (["evidence.pronoun._partial_=false"], "expected `_partial_: true`"),
-        (["model.mixer=5"], "got 5"),
-        (["model.d_model=${nope}"], "nope"),
+        ("built", BUILT, ["optimizer", "schedule", "trainer", "batch_size", "seed", "model"]),
+        (
+            "recorded",
+            RECORDED,
+            [
+                *("callbacks.clock", "evidence.pronoun"),
+                *("callbacks.recorder", "callbacks.statistics", "callbacks.vectors"),
+            ],
+        ),
+        ("heads", ["model.mixer.num_heads=5"], ["model"]),
+        ("width", ["variant=moe", "model.d_model=20"], ["model"]),
+        ("experts", ["variant=moe", "model.ffn.top_k=9"], ["model"]),
+        ("tied", ["model.tied=true"], ["model"]),
+        ("precision", ["trainer.precision=fp8"], ["trainer"]),
+        ("sweep", ["seed=1,2"], ["seed=1,2"]),
+        ("text", ["callbacks.recorder.texts=[nonsense]"], ["callbacks.recorder"]),
+        ("evidence_of_data", ["dataset=mqar", "evidence=pronoun"], ["evidence.pronoun"] * 2),
+        ("evidence_of_objective", ["objective=autoregressive"], ["evidence.pronoun"]),
+        ("no_choice", ["model.mixer=5"], ["model.mixer"]),
+        ("interpolation", ["model.d_model=${nope}"], ["model", "model"]),
     ],
 )
-def test_what_cannot_work_is_refused_in_words(composed, overrides, words):
+def test_what_cannot_work_is_refused_in_words(composed, name, overrides, keys):
+    assert refused(composed, f"config.impossible.{name}", *overrides) == keys
+
+
+def test_a_gpu_that_is_not_there_is_refused(composed):
     import torch
 
-    if "accelerator=gpu" in overrides[0] and torch.cuda.is_available():
+    if torch.cuda.is_available():
         pytest.skip("there is a GPU here, so asking for one is no fault")
-    assert any(words in fault for fault in faults(composed, *overrides))
+    assert refused(composed, "config.no_gpu", "trainer.accelerator=gpu") == ["trainer"]
 
 
 def test_a_class_outside_the_trusted_packages_is_not_even_imported(composed):
-    (told,) = faults(composed, "dataset._target_=os.system")
-    assert "os.system is in no package that may be built (attnlab)" in told
+    keys = refused(composed, "config.untrusted", "dataset._target_=os.system")
+    assert keys == ["dataset._target_"]
 
 
 def test_a_sweeps_cells_are_the_product_of_its_values():
@@ -273,10 +266,10 @@ def test_a_users_directory_adds_choices_and_classes(tmp_path, monkeypatch):
         config = compose(["model/mixer=mine"], trusted)
         model = config.build("model", 5, 5, 5, ENCODER)
         assert model.blocks[0].mixer.by == 1
-        with pytest.raises(ConfigError, match="did you mean `by`"):
+        with refuses(ConfigError, "config.users_typo"):
             compose(["model/mixer=mine", "+model.mixer.bye=2"], trusted)
 
 
 def test_a_missing_config_directory_is_told():
-    with pytest.raises(RequestError, match="is not a directory"), search_path(Path("nowhere")):
+    with refuses(RequestError, "config.no_directory"), search_path(Path("nowhere")):
         pass

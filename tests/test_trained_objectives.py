@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
 from attnlab.trained import _config
+from tests.prose import refuses, says
+from tests.refusals import refusals
 
 TEXT = "The animal didn't cross the street because it was too tired."
 MASKED = "The [MASK] didn't cross the street because it was too tired."
@@ -31,7 +34,7 @@ RUNS = {
 }
 
 
-def said(capsys, *words: str) -> dict[str, Any]:
+def as_json(capsys, *words: str) -> dict[str, Any]:
     assert main([*words, "--format", "json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -42,14 +45,14 @@ def test_every_objective_answers_every_command_or_says_why_not(offer, capsys, mo
     run = offer(*RUNS[name], *SMALL)
     text = "d a c" if "dataset=reversal" in RUNS[name] else TEXT
     best = run.objective.outputs[int(run(text).argmax())]
-    found = said(capsys, "attend", "untrained", text)
+    found = as_json(capsys, "attend", "untrained", text)
     assert found["answer"][0]["output"] == best
     length = 3 if text == "d a c" else 13
     assert len(found["influence"]) == len(found["tokens"]) == length
     assert sum(found["influence"]) == pytest.approx(1, abs=1e-4)
-    found = said(capsys, "evaluate", "untrained")
+    found = as_json(capsys, "evaluate", "untrained")
     assert found["metrics"] == run.evaluate()
-    assert len(said(capsys, "embed", "untrained")["neighbours"]) == 12
+    assert len(as_json(capsys, "embed", "untrained")["neighbours"]) == 12
     refused = {
         "generate": not run.objective.causal or name == "classification",
         "ablate": not attention_layers(run.model),
@@ -60,9 +63,8 @@ def test_every_objective_answers_every_command_or_says_why_not(offer, capsys, mo
         assert (code, shown.err.count("\n")) == ((2, 1) if refused[command] else (0, 0))
         assert bool(shown.out) != refused[command]
         assert all(len(line) <= 80 for line in shown.out.splitlines())
-    for page in (["attend", "untrained", text], ["attend", "untrained", text, "--query", "0"]):
-        assert main(page) == 0
-        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert main(["attend", "untrained", text, "--query", "0"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", ["masked", "masked lstm"])
@@ -81,18 +83,15 @@ def test_a_masked_run_answers_at_the_mask(offer, capsys, name):
     assert (seen.asked_at, patterns[-1].asked_at) == (1, 1)
     assert patterns[-1].tokens[:3] == ["the", "[MASK]", "did"]
     assert torch.allclose(seen.answer, expected, atol=1e-5)
-    found = said(capsys, "attend", "untrained", MASKED)
+    found = as_json(capsys, "attend", "untrained", MASKED)
     assert (found["query"], found["tokens"][1]) == (1, "[MASK]")
     assert found["answer"][0]["output"] == run.objective.outputs[int(expected.argmax())]
     twice = run.read("[MASK] [MASK] it").at
     assert twice is not None
     assert twice.tolist() == [[0, 1]]
-    for text, message in (
-        ("the [MASK] did nt", "has no token 'nt' (near: not"),
-        ("[MASK]" * 40, "a text has 1 to"),
-    ):
-        assert main(["attend", "untrained", text]) == 2
-        assert message in capsys.readouterr().err
+    texts = {"mask_and_no_token": "the [MASK] did nt", "masks": "[MASK]" * 40}
+    requests = {of: ["attend", "untrained", text] for of, text in texts.items()}
+    refusals(capsys, "trained.masked.{}", requests)
 
 
 def test_the_influence_at_a_mask_is_that_on_its_answer(offer):
@@ -123,7 +122,7 @@ def test_a_mask_stands_for_one_token_of_a_text_without_spaces(offer, tmp_path, t
 def test_the_edges_that_attend_cuts_are_the_encoders(offer, capsys, name):
     run = offer(*RUNS[name])
     text = "d a c" if name == "seq2seq" else TEXT
-    found = said(capsys, "attend", "untrained", text, "--query", "1")
+    found = as_json(capsys, "attend", "untrained", text, "--query", "1")
     layers = [at for at, layer in enumerate(attention_layers(run.model)) if "encoder" in layer]
     assert len(layers) == 2 < len(attention_layers(run.model))
     assert len(found["heads"]) == 2 * 4
@@ -136,8 +135,9 @@ def test_the_edges_that_attend_cuts_are_the_encoders(offer, capsys, name):
         ]
     assert main(["attend", "untrained", text]) == 0
     shown = capsys.readouterr().out
-    assert "in each layer and head of the encoder" in shown
-    assert ("answer begins: " in shown) == (name == "seq2seq")
+    says(f"trained.encoder.{name}", shown.splitlines()[1].partition(": ")[0])
+    (legend,) = re.findall(r"in each layer[a-z ]*", " ".join(shown.split()))
+    says("trained.encoder.legend", legend)
 
 
 def test_the_answer_to_a_sequence_is_told_from_its_beginning(offer):
@@ -163,7 +163,7 @@ def without(node: Any) -> Iterator[str]:
             yield from without(node[key])
 
 
-@pytest.mark.parametrize("variant", ["multihead", "vanilla", "moe", "lstm"])
+@pytest.mark.parametrize("variant", ["moe", "lstm"])
 def test_a_record_from_before_a_part_is_read_as_it_was_meant(once, variant):
     made = Experiment(once(f"variant={variant}", "model.d_model=16"))
     old = copy.deepcopy(made.identity)
@@ -178,5 +178,5 @@ def test_a_record_from_before_a_part_is_read_as_it_was_meant(once, variant):
 
 
 def test_a_run_of_another_task_cannot_be_searched(offer):
-    with pytest.raises(RequestError, match="trained for denoising, whose answers have no end"):
+    with refuses(RequestError, "trained.search"):
         offer(*RUNS["denoising"]).search("the animal")

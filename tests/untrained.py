@@ -23,8 +23,10 @@ def sharp(config: Config) -> Experiment:
 
 def untrained(config: Config) -> Trained:
     """Build a run from its config."""
-    experiment = sharp(config)
-    return Trained(Record(Path("runs/untrained")), 7, experiment, experiment.model.eval())
+    experiment, record = sharp(config), Record(Path("runs/untrained"))
+    # A record reads its identity from its file once, and this one has none.
+    vars(record)["identity"] = experiment.identity
+    return Trained(record, 7, experiment, experiment.model.eval())
 
 
 def offered(

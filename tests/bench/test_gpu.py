@@ -1,5 +1,6 @@
 """`make gpu-check` measures what is lacking, within its time, and keeps what it found."""
 
+import errno
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from bench.gpu import results, runner, table
 from bench.gpu.part import Found, Given, Part
 from bench.gpu.parts import PARTS
 from bench.gpu.runner import Asked
+from tests.prose import says
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -72,7 +74,8 @@ def test_what_is_there_is_not_measured_again_unless_somebody_says_so(place):
     assert place.measure(parts) == 0
     assert place.begun == ["b"]
     assert place.measure(parts) == 0
-    assert (place.begun, place.lines) == ([], ["a: is there", "b: is there"])
+    assert place.begun == []
+    says("bench.is_there", "\n".join(place.lines))
     place.measure(parts, again=True)
     assert place.begun == ["a", "b"]
 
@@ -95,7 +98,7 @@ def test_a_part_that_would_not_end_in_time_is_not_begun_and_a_shorter_one_is(pla
     parts = [part("a", 60), part("long", 50), part("short", 30), part("none", 20)]
     assert place.measure(parts, seconds=100) == 0
     assert (place.begun, place.now) == (["a", "short"], 90)
-    assert place.lines[-1].startswith("not measured for want of time: long, none;")
+    says("bench.no_time", place.lines[-1])
     assert place.measure(parts, seconds=100) == 0
     assert place.begun == ["long", "none"]
 
@@ -107,21 +110,21 @@ def test_a_part_that_resumes_is_begun_where_there_is_some_time(place):
     place.ends["a"] = "stopped"
     assert place.measure([resuming, part("b")], seconds=runner.LEAST) == 0
     assert place.begun == ["a"]
-    assert place.lines[-1].startswith("not measured for want of time: a, b;")
+    says("bench.no_time_for_the_rest", place.lines[-1])
 
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(place):
     place.ends["a"] = "failed"
     assert place.measure([part("a"), part("b")]) == 1
     assert place.begun == ["a", "b"]
-    assert place.lines[-1] == "failed: a"
+    says("bench.failed", place.lines[-1])
     assert results.read(place.out, "a") is None
 
 
 def test_a_part_that_lacks_something_is_left_out_and_says_what(place):
     assert place.measure([part("a", lacks=lambda given: "no text"), part("b")]) == 0
     assert place.begun == ["b"]
-    assert place.lines[0] == "a: left out, no text"
+    says("bench.left_out", place.lines[0])
 
 
 @pytest.fixture
@@ -135,10 +138,10 @@ def program_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         monkeypatch.setattr(sys, "executable", str(path))
         monkeypatch.setattr(runner, "GRACE", 1.0)
         asked = Asked(CPU, tmp_path / "gpu", 0.0, text=Path("text"))
-        return runner.in_a_process(asked, told.append)
+        return runner.in_a_process(asked, lines.append)
 
-    told: list[str] = []
-    make.told = told  # pyright: ignore[reportFunctionMemberAccess]
+    lines: list[str] = []
+    make.lines = lines  # pyright: ignore[reportFunctionMemberAccess]
     return make
 
 
@@ -164,19 +167,18 @@ def test_a_process_that_fails_leaves_its_log_and_its_last_line_is_told(program_t
     start = program_that("echo first; echo 'ValueError: wrong' >&2; exit 3")
     assert start(part("a"), 60) == "failed"
     assert (tmp_path / "gpu/a.log").read_text() == "first\nValueError: wrong\n"
-    assert program_that.told[0].startswith("a: ValueError: wrong (exit code 3;")
     # Somebody else may kill it, for the memory that it takes.
     assert program_that("echo last; kill -9 $$")(part("a", resumes=True), 60) == "failed"
-    assert program_that.told[1].startswith("a: last (exit code -9;")
+    says("bench.process_failed", "\n".join(program_that.lines), tmp_path)
 
 
-@pytest.mark.parametrize(("script", "code"), [(SAVES, 130), (DEAF, -9)])
-def test_a_process_is_ended_in_time_whether_it_listens_or_not(program_that, script, code):
+@pytest.mark.parametrize(("key", "script"), [("saves", SAVES), ("deaf", DEAF)])
+def test_a_process_is_ended_in_time_whether_it_listens_or_not(program_that, key, script, tmp_path):
     began = time.monotonic()
     assert program_that(script)(part("a", resumes=True), 1.3) == "stopped"
     assert program_that(script)(part("a"), 1.3) == "failed"
     assert time.monotonic() - began < 20
-    assert program_that.told[0].startswith(f"a: its time was up (exit code {code};")
+    says(f"bench.time_was_up.{key}", "\n".join(program_that.lines), tmp_path)
 
 
 def test_an_interruption_is_passed_on_once_and_awaited(program_that, tmp_path):
@@ -219,14 +221,15 @@ def test_results_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
     before = results.path(tmp_path, "a").read_bytes()
     monkeypatch.setenv("ATTNLAB_FAULT", "file.write:full:1")
     write._passed.clear()
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError) as raised:  # noqa: PT011
         results.write(tmp_path, large, large.given(CPU, None), Found([{"size": 2}]), 0.0)
+    assert raised.value.errno == errno.ENOSPC
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.json", before)]
 
 
 def test_no_number_is_kept_that_is_none(tmp_path):
     given = part("a").given(CPU, None)
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError):  # noqa: PT011
         results.write(tmp_path, part("a"), given, Found([{"size": math.nan}]), 0.0)
     assert list(tmp_path.iterdir()) == []
 
@@ -236,7 +239,7 @@ def test_without_a_gpu_it_says_so_measures_nothing_and_is_content(tmp_path, monk
     monkeypatch.setattr(runner, "measure", None)
     out = tmp_path / "docs" / "gpu"
     assert program.main(["--out", str(out)]) == 0
-    assert "no GPU is at hand" in capsys.readouterr().out
+    says("bench.no_gpu", capsys.readouterr().out, out, torch.__version__)
     assert out.with_suffix(".md").read_text().count("Not measured yet.") == len(PARTS)
     assert not out.exists()
 
@@ -245,17 +248,17 @@ def test_a_dry_run_does_not_write_where_results_are_read(capsys):
     with pytest.raises(SystemExit) as ended:
         program.main(["--dry"])
     assert ended.value.code == 2
-    assert "--out DIR" in capsys.readouterr().err
+    says("bench.dry_without_out", capsys.readouterr().err.splitlines()[-1])
 
 
 def test_speeds_are_shares_of_the_rate_of_the_same_device_only(place):
     speed = part("speed", measure=lambda given: Found([{"arm": "x|y", "TFLOP/s": 1.0, "n": 12345}]))
     rate = part(table.RATE)
     place.measure([rate, speed])
-    told = table.text([rate, speed], place.out)
-    assert "| arm | TFLOP/s | of the matrix rate | n |" in told
-    assert r"| x\|y | 1 | 50 % | 12,345 |" in told
-    assert "| size | TFLOP/s |\n" in told
+    tables = table.text([rate, speed], place.out)
+    assert "| arm | TFLOP/s | of the matrix rate | n |" in tables
+    assert r"| x\|y | 1 | 50 % | 12,345 |" in tables
+    assert "| size | TFLOP/s |\n" in tables
     kept = json.loads(results.path(place.out, table.RATE).read_text())
     results.path(place.out, table.RATE).write_text(json.dumps({**kept, "device": "another"}))
     assert "| of the matrix rate |" not in table.text([speed], place.out)
@@ -264,12 +267,12 @@ def test_speeds_are_shares_of_the_rate_of_the_same_device_only(place):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_program_measures_once_and_writes_its_tables(tmp_path):
-    words = ["-m", "bench.gpu", "--dry", "--out", str(tmp_path / "gpu"), "--only", table.RATE]
-    said = [
-        subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    arguments = ["-m", "bench.gpu", "--dry", "--out", str(tmp_path / "gpu"), "--only", table.RATE]
+    first, again = (
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
         for _ in range(2)
-    ]
-    assert [done.returncode for done in said] == [0, 0], said[0].stderr
-    assert f"{table.RATE}: done" in said[0].stdout
-    assert said[1].stdout == f"{table.RATE}: is there\n"
+    )
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr
+    assert results.read(tmp_path / "gpu", table.RATE) is not None
+    says("bench.measured_before", again.stdout)
     assert "| bf16 | 16 |" in (tmp_path / "gpu.md").read_text()

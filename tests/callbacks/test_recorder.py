@@ -1,57 +1,91 @@
 """What is recorded while training, and that training does not notice."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.recorder import Recorder, _drawn, first, repeated, unpadded
 from attnlab.callbacks.statistics import Statistics
 from attnlab.callbacks.vectors import Vectors
+from attnlab.evidence.axes import stated_heads
 from attnlab.evidence.heads import head_statistics
-from attnlab.evidence.intervene import attention_layers
 from attnlab.evidence.look import look
-from attnlab.runs.attempt import Attempt
 from attnlab.runs.heads import head_scores
 from attnlab.runs.patterns import ERROR, Pattern, recorded
-from attnlab.runs.record import Record
 from attnlab.runs.vectors import ERROR as VECTOR_ERROR
 from attnlab.runs.vectors import recorded as recorded_vectors
-from attnlab.runs.vectors import row as vector_row
 from attnlab.split import IGNORE, Batch
 from attnlab.tap import taps
-from attnlab.trained import load
+from attnlab.trained import Trained, load
 from attnlab.training import Diverged
 from attnlab.ui.films import films
 from tests import child
 from tests.choices import choices, dataset_words, marked
+from tests.dataset.stated import builds_on_another, stated
+from tests.prose import refuses
+from tests.refused_calls import refused_calls
+
+VARIANTS = ("multihead", "moe", "lstm")
+COMPRESSION = (
+    *("dataset=compression", "objective=autoencoder", "evidence=none"),
+    "objective.num_latents=3",
+)
 
 
-def recorder_of(made: Experiment) -> Recorder:
+@pytest.fixture(scope="module")
+def experiment(once) -> Callable[..., Experiment]:
+    """Build a small experiment from overrides, once."""
+    return cache(lambda *words: Experiment(once(*words, "model.d_model=16")))
+
+
+def recorder_of(made: Experiment, **knobs) -> Recorder:
+    """Give an experiment's recorder, of other knobs."""
     (recorder, *_) = made.keepers()
     assert isinstance(recorder, Recorder)
-    return recorder
+    return Recorder(recorder.objective, recorder.look, stated_heads(made.model), **knobs)
 
 
-@pytest.mark.parametrize("variant", ["multihead", "moe", "lstm"])
-def test_training_is_bit_equal_with_and_without_recording(tmp_path, variant):
+TEXT = "The old dog didn't cross the road because it was too narrow."
+MUCH = (
+    "callbacks.clock.test_every=2",
+    "callbacks.clock.statistics_every=3",
+    "callbacks.recorder.repeated=2",
+    "callbacks.recorder.twins=1",
+    "callbacks.statistics.pairs=true",
+    "callbacks.vectors.num_tokens=5",
+    f'callbacks.recorder.texts=["{TEXT}"]',
+)
+NOTHING = (
+    *(f"callbacks.{keeper}=null" for keeper in ("recorder", "statistics", "vectors")),
+    "evidence=none",
+)
+
+
+@pytest.fixture(scope="module")
+def recorded_dir(tmp_path_factory) -> Callable[[str], Path]:
+    """Train a variant, with everything recorded that can be, once."""
+
+    def train(variant: str) -> Path:
+        runs_dir = tmp_path_factory.mktemp(variant)
+        assert child.train(runs_dir, f"variant={variant}", "dataset=pronoun", *MUCH) == 0
+        return runs_dir
+
+    return cache(train)
+
+
+@pytest.mark.parametrize("variant", [marked(v, ("multihead", "lstm")) for v in VARIANTS])
+def test_training_is_bit_equal_with_and_without_recording(tmp_path, recorded_dir, variant):
     # With dropout, shuffling and accumulation: whatever draws at random would show.
-    flags = (f"variant={variant}", "dataset=pronoun")
-    (tmp_path / "with").mkdir()
-    much = ["callbacks.clock.test_every=2", "callbacks.clock.statistics_every=3"]
-    much += ["callbacks.recorder.repeated=2", "callbacks.recorder.twins=1"]
-    assert child.train(tmp_path / "with", *flags, *much, "callbacks.statistics.pairs=true") == 0
-    without = [f"callbacks.{keeper}=null" for keeper in ("recorder", "statistics", "vectors")]
-    assert child.train(tmp_path / "without", *flags, *without, "evidence=none") == 0
-    weights, (*rows, patterns, heads, vectors) = child.result(tmp_path / "with")
-    others, (*other_rows, no_patterns, no_heads, no_vectors) = child.result(tmp_path / "without")
+    assert child.train(tmp_path, f"variant={variant}", "dataset=pronoun", *NOTHING) == 0
+    weights, (*rows, patterns, heads, vectors) = child.result(recorded_dir(variant))
+    others, (*other_rows, no_patterns, no_heads, no_vectors) = child.result(tmp_path)
     assert patterns
     assert bool(heads) == (variant != "lstm")
     assert vectors
@@ -63,37 +97,37 @@ def test_training_is_bit_equal_with_and_without_recording(tmp_path, variant):
             assert torch.equal(value, others[name]), name
 
 
-def test_the_last_patterns_are_those_of_the_trained_model(tmp_path):
-    text = "The old dog didn't cross the road because it was too narrow."
-    assert child.train(tmp_path, "dataset=pronoun", f'callbacks.recorder.texts=["{text}"]') == 0
-    run = load(child.only_record(tmp_path).path)
-    seen = look(run.model, run.experiment.objective, run.dataset.read(text))
-    last = recorded(run.record, step=9, probe=text)
+@pytest.fixture(scope="module")
+def run(recorded_dir) -> Trained:
+    return load(child.only_record(recorded_dir("multihead")).path)
+
+
+def test_the_last_patterns_are_those_of_the_trained_model(run):
+    shown = look(run.model, run.experiment.objective, run.dataset.read(TEXT))
+    last = recorded(run.record, step=9, probe=TEXT)
     steps = dict.fromkeys(pattern.step for pattern in recorded(run.record))
     assert list(steps) == [0, 1, 2, 3, 6, 9]
-    assert [p.source for p in last] == [*seen.patterns, "influence"]
-    for pattern, weights in zip(last, [*seen.patterns.values(), seen.influence], strict=True):
+    assert [p.source for p in last] == [*shown.patterns, "influence"]
+    for pattern, weights in zip(last, [*shown.patterns.values(), shown.influence], strict=True):
         assert " ".join(pattern.tokens).startswith("the old dog did not cross")
         assert pattern.tokens[pattern.asked_at] == "it"
         assert np.abs(pattern.weights - weights.numpy()).max() <= ERROR + 1e-6
         assert pattern.weights.sum(axis=-1) == pytest.approx(1, abs=0.05)
 
 
-def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(tmp_path):
-    assert child.train(tmp_path, "dataset=pronoun", "callbacks.vectors.num_tokens=5") == 0
-    run = load(child.only_record(tmp_path).path)
+def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     expected = head_statistics(
-        run.model, run.objective, run.dataset.splits["validation"], num_examples=10, pairs=False
+        run.model, run.objective, run.dataset.splits["validation"], num_examples=10, pairs=True
     )
     scores = head_scores(run.record)
     assert list(scores) == list(expected)
     for layer, measures in expected.items():
         assert scores[layer].keys() == measures.keys()
         for name, values in measures.items():
-            steps, found = scores[layer][name]
-            assert steps.tolist() == [0, 4, 8, 9]
-            np.testing.assert_allclose(found[-1], values, atol=1e-5)
-            assert found.shape == (4, 4)
+            steps, of_steps = scores[layer][name]
+            assert steps.tolist() == [0, 3, 6, 9]
+            np.testing.assert_allclose(of_steps[-1], values, atol=1e-5)
+            assert of_steps.shape == (4, 4)
     steps, vectors = recorded_vectors(run.record)
     assert steps.tolist() == [0, 1, 2, 3, 6, 9]
     table = run.embeddings.vectors[:5].numpy()
@@ -102,27 +136,39 @@ def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(tmp_path
     assert np.abs(vectors[-1] - vectors[0]).max() > 0
 
 
+def test_the_curve_of_the_test_split_is_drawn_when_it_is_asked_for(run):
+    rows = run.record.rows("test").to_pylist()
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 9]
+    assert run.record.result is not None
+    assert run.record.result["metrics"]["test/loss"] == rows[-1]["loss"]
+
+
+def test_an_lstm_records_its_influence_alone(recorded_dir):
+    patterns = recorded(child.only_record(recorded_dir("lstm")))
+    assert {(p.source, p.weights.shape[:2]) for p in patterns} == {("influence", (1, 1))}
+    probes = {"tired", "wide", TEXT, "repeated-0", "repeated-1", "twin-0-a", "twin-0-b"}
+    assert {p.probe for p in patterns} == probes
+
+
 def test_what_is_kept_is_no_part_of_the_identity(composed):
     more = ["callbacks.statistics=null", "callbacks.recorder.twins=3", "callbacks.vectors=null"]
     more += ["callbacks.clock.patterns_at=[3]", "callbacks.clock.statistics_every=null"]
-    one, other = (Experiment(composed("dataset=pronoun", *words)) for words in ((), more))
-    assert one.identity == other.identity
-    assert Experiment(composed("callbacks.clock.log_every=7")).identity != one.identity
+    plain, other = (Experiment(composed("dataset=pronoun", *words)) for words in ((), more))
+    assert plain.identity == other.identity
+    assert Experiment(composed("callbacks.clock.log_every=7")).identity != plain.identity
 
 
-def test_probes_of_every_kind_are_kept(composed):
-    words = ["callbacks.recorder.repeated=2", "callbacks.recorder.twins=2"]
-    words += ["callbacks.recorder.num_probes=0", "callbacks.recorder.max_tokens=18"]
-    made = Experiment(composed("dataset=pronoun", "model.d_model=16", *words))
-    recorder = recorder_of(made)
+def test_probes_of_every_kind_are_kept(experiment):
+    made = experiment("dataset=pronoun")
+    recorder = recorder_of(made, repeated=2, twins=2, num_probes=0, max_tokens=18)
     twins = [f"twin-{number}-{side}" for side in "ab" for number in (0, 1)]
     assert list(recorder.probes) == ["repeated-0", "repeated-1", *twins]
-    said = [recorder.probes[f"repeated-{number}"].inputs[0].tolist() for number in (0, 1)]
-    for tokens in said:
+    repeated_tokens = [recorder.probes[f"repeated-{n}"].inputs[0].tolist() for n in (0, 1)]
+    for tokens in repeated_tokens:
         assert len(tokens) == 18
         assert tokens[:9] == tokens[9:]
         assert len(set(tokens)) == 9
-    assert said[0] != said[1]
+    assert repeated_tokens[0] != repeated_tokens[1]
     for number in (0, 1):
         a, b = (recorder.probes[f"twin-{number}-{side}"].inputs[0] for side in "ab")
         assert (a != b).sum() == 1
@@ -132,10 +178,8 @@ def test_probes_of_every_kind_are_kept(composed):
     assert tables["repeated-0"][:9] == tables["repeated-0"][9:]
 
 
-def test_chosen_layers_and_heads_alone_are_kept(composed):
-    words = ["callbacks.recorder.layers=[1]", "callbacks.recorder.heads=[3,0]"]
-    made = Experiment(composed("dataset=pronoun", "model.d_model=16", "model.num_layers=3", *words))
-    recorder = recorder_of(made)
+def test_chosen_layers_and_heads_alone_are_kept(experiment):
+    recorder = recorder_of(experiment("dataset=pronoun"), layers=[1], heads=[3, 0], num_probes=2)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     every = {(p.probe, p.source): p for p in recorder.record(0)}
     assert {p.source for p in kept} == {"blocks.1.mixer.attend.pattern", "influence"}
@@ -145,10 +189,8 @@ def test_chosen_layers_and_heads_alone_are_kept(composed):
         assert np.abs(pattern.weights - some).max() <= ERROR + 1e-6
 
 
-def test_a_kept_head_has_its_own_number(composed, tmp_path):
-    words = ["callbacks.recorder.heads=[3,1]", "callbacks.recorder.num_probes=1"]
-    made = Experiment(composed("dataset=pronoun", "model.d_model=16", *words))
-    recorder = recorder_of(made)
+def test_a_kept_head_has_its_own_number(experiment):
+    recorder = recorder_of(experiment("dataset=pronoun"), heads=[3, 1], num_probes=1)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     attention = [pattern for pattern in kept if pattern.is_attention]
     assert {tuple(pattern.numbers) for pattern in attention} == {(3, 1)}
@@ -163,11 +205,9 @@ def test_a_kept_head_has_its_own_number(composed, tmp_path):
     assert [list(film.steps) for film in both] == [[4]]
 
 
-def test_heads_are_chosen_of_attention_alone(composed):
-    words = ["callbacks.recorder.heads=[3]", "callbacks.recorder.layers=[0]"]
-    mixed = ["model/mixer=hybrid", "model.d_model=16"]
-    made = Experiment(composed("dataset=mqar", *mixed, *words))
-    recorder = recorder_of(made)
+def test_heads_are_chosen_of_attention_alone(experiment):
+    made = experiment("dataset=mqar", "model/mixer=hybrid")
+    recorder = recorder_of(made, heads=[3], layers=[0], num_probes=2)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     every = {pattern.source for pattern in recorder.record(0)}
     assert {pattern.source for pattern in kept} == every
@@ -175,10 +215,9 @@ def test_heads_are_chosen_of_attention_alone(composed):
         assert len(pattern.weights) == (1 if pattern.is_attention else len(pattern.numbers))
 
 
-def test_an_answer_of_a_prefix_is_asked_at_its_last_position(composed):
-    words = ["dataset=compression", "objective=autoencoder", "evidence=none"]
-    made = Experiment(composed(*words, "model.d_model=16", "callbacks.recorder.num_probes=1"))
-    recorder = recorder_of(made)
+def test_an_answer_of_a_prefix_is_asked_at_its_last_position(experiment):
+    made = experiment(*COMPRESSION)
+    recorder = recorder_of(made, num_probes=1)
     kept = recorder.record(0)
     (probe,) = recorder.probes.values()
     asked = made.objective.probe(probe)
@@ -201,21 +240,8 @@ def test_a_run_that_stops_early_is_looked_at_where_it_stopped(tmp_path):
         assert record.rows(table)["step"].to_pylist()[-1] == end, table
 
 
-def test_vectors_of_attempts_that_kept_other_numbers_are_read_together(tmp_path):
-    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
-    few, many = np.random.default_rng(0).normal(size=(2, 5, 4))
-    attempt.append("vectors", [vector_row(0, few[:3]), vector_row(7, many)])
-    attempt.close()
-    steps, vectors = recorded_vectors(Record(tmp_path / "run"))
-    assert steps.tolist() == [0, 7]
-    assert vectors.shape == (2, 3, 4)
-    largest = np.abs(many[:3]).max(axis=1, keepdims=True)
-    assert (np.abs(vectors[1] - many[:3]) <= largest * (VECTOR_ERROR + 1e-6)).all()
-
-
-def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(composed):
-    made = Experiment(composed("dataset=reversal", "variant=multihead", "model.d_model=16"))
-    recorder = recorder_of(made)
+def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(experiment):
+    recorder = recorder_of(experiment("dataset=reversal"), num_probes=2)
     kept = [Pattern.read(row) for row in recorder.rows(0)]
     for pattern in kept:
         crosses = ".cross." in pattern.source
@@ -229,69 +255,25 @@ def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(composed):
     assert any(".cross." in pattern.source for pattern in kept)
 
 
-def test_layers_are_measured_in_the_order_of_their_numbers(composed):
-    made = Experiment(composed("dataset=reversal", "variant=multihead", "model.d_model=16"))
-    _, statistics, *_ = made.keepers()
-    layers = list(dict.fromkeys(row["layer"] for row in statistics.rows(0)))
-    assert layers == attention_layers(made.model)
-    assert layers[0].startswith("blocks.")
+KINDS = ("pronoun", "text", "reversal", "parity")
+DATASETS = [
+    pytest.param(name, marks=pytest.mark.soak) if builds_on_another(name) else marked(name, KINDS)
+    for name in choices("dataset")
+]
 
 
-def test_listed_steps_take_the_place_of_the_even_ones():
-    clock = Clock(50, 10, patterns_at=[0, 7, 7, 50], statistics_every=20)
-    assert [step for step in range(51) if clock.records(step)] == [0, 7, 50]
-    assert [step for step in range(51) if clock.measures(step)] == [0, 20, 40, 50]
-    assert not any(Clock(50, 10, statistics_every=None).measures(step) for step in range(51))
-    assert all(clock.writes(step) for step in (7, 20, 40, 50))
-
-
-def test_an_lstm_records_its_influence_alone(tmp_path):
-    assert child.train(tmp_path, "variant=lstm", "callbacks.recorder.num_probes=2") == 0
-    patterns = recorded(child.only_record(tmp_path))
-    assert {(p.source, p.weights.shape[:2]) for p in patterns} == {("influence", (1, 1))}
-    assert {p.probe for p in patterns} == {"tired", "wide"}
-
-
-def test_the_curve_of_the_test_split_is_drawn_when_it_is_asked_for(tmp_path):
-    assert child.train(tmp_path, "callbacks.clock.test_every=4") == 0
-    record = child.only_record(tmp_path)
-    rows = record.rows("test").to_pylist()
-    assert [row["step"] for row in rows] == [4, 8, 9]
-    assert child.finished(tmp_path)["metrics"]["test/loss"] == rows[-1]["loss"]
-
-
-@settings(deadline=None)
-@given(st.integers(1, 2000), st.integers(1, 12))
-def test_recordings_are_evenly_spaced_by_the_logarithm_of_the_step(steps, per_decade):
-    clock = Clock(steps, 10, patterns_per_decade=per_decade)
-    at = [step for step in range(steps + 1) if clock.records(step)]
-    assert at[0] == 0
-    assert at[-1] == steps
-    exact = {round(10 ** (i / per_decade)) for i in range(per_decade * 4 + 1)}
-    assert set(at) - {0, steps} == {step for step in exact if step < steps}
-
-
-def test_the_default_cadence_is_this_one():
-    clock = Clock(1000, 100)
-    at = [step for step in range(1001) if clock.records(step)]
-    assert at == [0, 1, 2, 3, 6, 10, 18, 32, 56, 100, 178, 316, 562, 1000]
-
-
-KINDS = ("pronoun", "mqar", "text", "reversal", "parity")
-
-
-@pytest.mark.parametrize("dataset", [marked(name, KINDS) for name in choices("dataset")])
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset):
-    words = [*dataset_words(dataset), "model.d_model=16", "callbacks.recorder.repeated=1"]
-    if "num_train" in composed(*words).values["dataset"]:
+    words = [*dataset_words(dataset), "model.d_model=16"]
+    if "num_train" in stated(dataset):
         words += [f"dataset.num_{k}=80" for k in ("train", "validation", "test")]
-    made = Experiment(composed(*words))
-    recorder = recorder_of(made)
+    experiment = Experiment(composed(*words))
+    recorder = recorder_of(experiment, num_probes=4, repeated=1)
     patterns = recorder.record(0)
-    wanted = min(8, len(made.dataset.splits["validation"]))
+    wanted = min(4, len(experiment.dataset.splits["validation"]))
     assert len(recorder.probes) == wanted + 1 >= 3
     assert "repeated-0" in recorder.probes
-    maps = len(taps(made.model, "*.pattern"))
+    maps = len(taps(experiment.model, "*.pattern"))
     assert len(patterns) == (wanted + 1) * (maps + 1)
     for pattern in patterns:
         assert pattern.weights.shape[1:] == (len(pattern.queries), len(pattern.tokens))
@@ -316,24 +298,23 @@ def test_a_long_probe_is_cut_to_its_first_tokens():
     assert first(everywhere, 3).targets.tolist() == [[1, 2, 3]]
 
 
-def test_every_probe_is_cut_to_as_many_tokens(composed):
-    words = ["callbacks.recorder.max_tokens=5", "callbacks.recorder.num_probes=2"]
-    recorder = recorder_of(Experiment(composed("dataset=pronoun", *words)))
+def test_every_probe_is_cut_to_as_many_tokens(experiment):
+    recorder = recorder_of(experiment("dataset=pronoun"), max_tokens=5, num_probes=2)
     assert {probe.inputs.shape for probe in recorder.probes.values()} == {(1, 5)}
 
 
 def test_padding_is_left_out_and_what_is_asked_stays():
     valid = torch.tensor([[True, True, True, False]])
     probe = Batch(torch.tensor([[5, 6, 7, 0]]), torch.tensor([[9]]), torch.tensor([[1]]), valid)
-    kept = unpadded(probe)
-    assert (kept.inputs.tolist(), kept.targets.tolist()) == ([[5, 6, 7]], [[9]])
-    assert kept.at is not None
-    assert kept.at.tolist() == [[1]]
-    assert kept.valid is None
+    cut = unpadded(probe)
+    assert (cut.inputs.tolist(), cut.targets.tolist()) == ([[5, 6, 7]], [[9]])
+    assert cut.at is not None
+    assert cut.at.tolist() == [[1]]
+    assert cut.valid is None
 
 
-def test_what_is_said_twice_is_asked_at_its_end(composed):
-    made = Experiment(composed("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3"))
+def test_what_is_said_twice_is_asked_at_its_end(experiment):
+    made = experiment("dataset=mqar", "model/mixer=hybrid")
     probe = repeated(made.objective, 0, 16)
     assert probe.inputs.shape == (1, 16)
     assert probe.at is not None
@@ -344,55 +325,44 @@ def test_what_is_said_twice_is_asked_at_its_end(composed):
     assert len(_drawn(draw, 2, 9)) == 9
 
 
-def test_latents_are_counted_where_they_read_and_are_read(composed):
-    words = ["dataset=compression", "objective=autoencoder", "evidence=none"]
-    words += ["objective.num_latents=3", "callbacks.recorder.num_probes=1"]
-    recorder = recorder_of(Experiment(composed(*words, "model.d_model=16")))
+def test_latents_are_counted_where_they_read_and_are_read(experiment):
+    recorder = recorder_of(experiment(*COMPRESSION), num_probes=1)
     latents = [f"[LATENT {number}]" for number in range(3)]
-    found = [tuple(map(list, (p.queries, p.tokens))) for p in recorder.record(0)]
-    assert latents in [queries for queries, _ in found]
-    assert latents in [tokens for _, tokens in found]
-    assert all(queries != tokens for queries, tokens in found if latents in (queries, tokens))
+    sequences = [tuple(map(list, (p.queries, p.tokens))) for p in recorder.record(0)]
+    assert latents in [queries for queries, _ in sequences]
+    assert latents in [tokens for _, tokens in sequences]
+    assert all(queries != tokens for queries, tokens in sequences if latents in (queries, tokens))
 
 
-def test_as_many_sequences_and_vectors_are_kept_as_are_asked_for():
-    asked = []
+def test_what_cannot_be_recorded_is_refused(experiment):
+    pronoun, mqar = experiment("dataset=pronoun"), experiment("dataset=mqar", "model/mixer=hybrid")
+    lstm = experiment("dataset=pronoun", "variant=lstm")
+    refused_calls(
+        "callbacks.recorder.{}",
+        {
+            "max_tokens": lambda: recorder_of(pronoun, max_tokens=0),
+            "num_twins": lambda: recorder_of(pronoun, twins=-1),
+            "no_twins": lambda: recorder_of(mqar, twins=2),
+            "layers": lambda: recorder_of(pronoun, layers=[2]),
+            "heads": lambda: recorder_of(pronoun, heads=[4]),
+            "no_heads": lambda: recorder_of(pronoun, heads=[]),
+            "no_layers": lambda: recorder_of(lstm, layers=[0]),
+            "text": lambda: recorder_of(pronoun, texts=["the walrus slept"]),
+        },
+    )
 
-    def measure(count: int, pairs: bool) -> dict:
-        asked.append((count, pairs))
-        return {"blocks.0.mixer.attend": {"confidence": torch.tensor([0.5, 0.25])}}
 
-    for knobs in ({}, {"num_examples": 3, "pairs": True}):
-        (row,) = Statistics(10, measure, **knobs).rows(4)
-        assert (row["step"], row["layer"]) == (4, "blocks.0.mixer.attend")
-    assert asked == [(10, False), (3, True)]
-    vectors = torch.arange(12.0).reshape(6, 2)
-    (row,) = Vectors(lambda: vectors, num_tokens=2).rows(4)
-    assert row == vector_row(4, vectors[:2].numpy())
-    for wrong in (partial(Statistics, 10, measure, num_examples=0), partial(Vectors, num_tokens=0)):
-        with pytest.raises(ValueError, match="must be at least 1"):
-            wrong(*([] if wrong.args else [lambda: vectors]))
-
-
-def test_what_is_no_number_ends_the_training(composed):
-    made = Experiment(composed("dataset=pronoun", "model.d_model=16"))
+def test_what_is_no_number_ends_the_training(once):
+    experiment = Experiment(once("dataset=pronoun", "model.d_model=16"))
     with torch.no_grad():
-        for weights in made.model.parameters():
+        for weights in experiment.model.parameters():
             weights.fill_(math.nan)
-    with pytest.raises(Diverged, match="after step 4"):
-        recorder_of(made).rows(4)
+    with refuses(Diverged, "callbacks.diverged.patterns"):
+        recorder_of(experiment).rows(4)
     broken = {"blocks.0.mixer.attend": {"confidence": torch.tensor([0.5, math.nan])}}
-    for keeper in (
-        Statistics(10, lambda *_: broken),
-        Vectors(lambda: torch.full((2, 2), math.inf)),
-    ):
-        with pytest.raises(Diverged, match="after step 4"):
-            keeper.rows(4)
-
-
-def test_a_text_that_cannot_be_read_is_refused_before_anything_is_written(composed, tmp_path):
-    from attnlab.cli import main
-
-    words = ["callbacks.recorder.texts=['the walrus slept']", f"runs_dir={tmp_path / 'runs'}"]
-    assert main(["train", "dataset=pronoun", *words]) == 2
-    assert not (tmp_path / "runs").exists()
+    keepers = {
+        "statistics": Statistics(10, lambda *_: broken),
+        "vectors": Vectors(lambda: torch.full((2, 2), math.inf)),
+    }
+    calls = {name: partial(keeper.rows, 4) for name, keeper in keepers.items()}
+    refused_calls("callbacks.diverged.{}", calls, kind=Diverged)

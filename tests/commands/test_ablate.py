@@ -22,15 +22,13 @@ from attnlab.evidence.intervene import (
     questions,
 )
 from attnlab.trained import Trained
+from tests.printed import without_numbers
+from tests.prose import says
+from tests.refusals import refusals, refused
 
 TEXT = "The animal didn't cross the street because it was too tired."
 IT, WAS = 8, 9
 SMALL = [f"dataset.num_{split}=24" for split in ("train", "validation", "test")]
-
-
-@pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
 
 
 @pytest.fixture
@@ -46,12 +44,12 @@ def run(offer) -> Iterator[Trained]:
     assert not made.model.training
 
 
-def said(capsys, *words: str) -> dict[str, Any]:
+def as_json(capsys, *words: str) -> dict[str, Any]:
     assert main(["ablate", "untrained", *words, "--format", "json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def shown(capsys, *words: str) -> str:
+def as_text(capsys, *words: str) -> str:
     assert main(["ablate", "untrained", *words]) == 0
     text = capsys.readouterr().out
     assert all(len(line) <= 80 for line in text.splitlines()), text
@@ -65,7 +63,7 @@ def means_of(run: Trained, split: str) -> Means:
 
 @pytest.mark.parametrize("method", ["zero", "mean"])
 def test_heads_are_ablated_by_either_method(run, capsys, method):
-    found = said(capsys, "--metric", "loss", "--split", "test", "--method", method)
+    found = as_json(capsys, "--metric", "loss", "--split", "test", "--method", method)
     means = means_of(run, "test") if method == "mean" else None
     about = {"schema": 1, "run": "untrained", "step": 7, "split": "test", "metric": "loss"}
     rows = found.pop("without")
@@ -84,35 +82,37 @@ def test_heads_are_ablated_by_either_method(run, capsys, method):
 
 
 def test_without_a_method_a_head_passes_nothing_on(run, capsys):
-    assert said(capsys) == said(capsys, "--method", "zero", "--split", "validation")
+    assert as_json(capsys) == as_json(capsys, "--method", "zero", "--split", "validation")
 
 
 def test_chosen_heads_are_ablated_alone_and_together(run, capsys):
-    found = said(capsys, "--metric", "loss", "--layers", "1,0", "--heads", "2")
+    found = as_json(capsys, "--metric", "loss", "--layers", "1,0", "--heads", "2")
     assert [(r["layer"], r["head"]) for r in found["without"]] == [(0, 2), (1, 2)]
     with prune(run.model, [(0, 2), (1, 2)]):
         assert found["together"] == run.evaluate("validation")["loss"]
-    whole_layer = said(capsys, "--metric", "loss", "--layers", "1")
+    whole_layer = as_json(capsys, "--metric", "loss", "--layers", "1")
     assert [r["head"] for r in whole_layer["without"]] == [0, 1, 2, 3, None]
     assert whole_layer["together"] == whole_layer["without"][-1]["value"]
-    assert "all of these" in shown(capsys, "--heads", "2")
+    text = as_text(capsys, "--heads", "2", "--metric", "loss")
+    assert sum(f"{found['together']:.4f}" in line.split() for line in text.splitlines()) == 1
+    says("commands.ablate.printed_heads", without_numbers(text))
 
 
 def test_what_is_left_without_several_heads_hangs_on_the_method(run, capsys):
-    found = said(capsys, "--metric", "loss", "--heads", "2", "--method", "mean")
+    found = as_json(capsys, "--metric", "loss", "--heads", "2", "--method", "mean")
     with prune(run.model, [(0, 2), (1, 2)], means_of(run, "validation")):
         assert found["together"] == run.evaluate("validation")["loss"]
 
 
 def test_a_layer_of_one_head_is_told_once(offer, capsys):
     offer("dataset=pronoun", "model.mixer.num_heads=1", *SMALL)
-    assert [(r["layer"], r["head"]) for r in said(capsys)["without"]] == [(0, 0), (1, 0)]
+    assert [(r["layer"], r["head"]) for r in as_json(capsys)["without"]] == [(0, 0), (1, 0)]
 
 
 def test_tables_show_the_change_from_the_whole(run, capsys):
     for words in ((), ("--prune", "--random", "2")):
         words = (*words, "--metric", "loss", "--heads", "0")
-        found, text = said(capsys, *words), shown(capsys, *words)
+        found, text = as_json(capsys, *words), as_text(capsys, *words)
         rows = found["curve"] if "curve" in found else found["without"]
         whole = found["whole"] if "whole" in found else rows[0]["value"]
         assert any(row["value"] != whole for row in rows)
@@ -128,7 +128,7 @@ def test_tables_show_the_change_from_the_whole(run, capsys):
 
 
 def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
-    found = said(capsys, "--importance", "--split", "test")
+    found = as_json(capsys, "--importance", "--split", "test")
     split = run.dataset.splits["test"]
     expected = importance(run.model, run.objective, questions(run.model, run.objective, split))
     whole = run.evaluate("test")["loss"]
@@ -147,21 +147,24 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     )
     assert found["rank_correlation"] == pytest.approx(spearmanr(gradients, changes)[0])
     assert found["rank_correlation"] != pytest.approx(spearmanr(normalised, changes)[0])
-    text = shown(capsys, "--importance")
-    assert "rank correlation of gradient and change" in text
+    on_validation, text = as_json(capsys, "--importance"), as_text(capsys, "--importance")
+    assert text.split()[-1] == f"{on_validation['rank_correlation']:.2f}"
+    says("commands.ablate.printed_importance", without_numbers(text))
     first = importance(
         run.model,
         run.objective,
         questions(run.model, run.objective, run.dataset.splits["validation"]),
     ).heads[0, 0]
     assert f" {first:.2g} " in text
-    assert said(capsys, "--importance", "--layers", "0", "--heads", "1")["rank_correlation"] is None
+    assert (
+        as_json(capsys, "--importance", "--layers", "0", "--heads", "1")["rank_correlation"] is None
+    )
 
 
 @pytest.mark.parametrize("order", [None, "gradient", "normalised", "ablation", "greedy"])
 def test_pruning_removes_every_head_in_order(run, capsys, order):
     words = () if order is None else ("--order", order)
-    found = said(capsys, "--prune", "--metric", "loss", "--heads", "0,2", *words)
+    found = as_json(capsys, "--prune", "--metric", "loss", "--heads", "0,2", *words)
     first, *curve = found["curve"]
     assert (found["order"], found["method"]) == (order or "gradient", "zero")
     assert first == {
@@ -196,7 +199,9 @@ def test_pruning_removes_every_head_in_order(run, capsys, order):
 @pytest.mark.parametrize("order", ["ablation", "greedy"])
 def test_where_removed_heads_have_their_mean_pattern_the_order_is_that_of_such(run, capsys, order):
     words = ("--prune", "--metric", "loss", "--order", order, "--layers", "0")
-    curves = [said(capsys, *words, "--method", method)["curve"][1:] for method in ("zero", "mean")]
+    curves = [
+        as_json(capsys, *words, "--method", method)["curve"][1:] for method in ("zero", "mean")
+    ]
     by_zero, by_mean = ([(row["layer"], row["head"]) for row in curve] for curve in curves)
     chosen, means = [(0, head) for head in range(4)], means_of(run, "validation")
 
@@ -212,19 +217,20 @@ def test_where_removed_heads_have_their_mean_pattern_the_order_is_that_of_such(r
 
 def test_pruning_to_the_mean_is_another_curve(run, capsys):
     zero, mean = (
-        said(capsys, "--prune", "--metric", "loss", "--method", m) for m in ("zero", "mean")
+        as_json(capsys, "--prune", "--metric", "loss", "--method", m) for m in ("zero", "mean")
     )
     assert [r["head"] for r in zero["curve"]] == [r["head"] for r in mean["curve"]]
     removed = [(row["layer"], row["head"]) for row in mean["curve"][1:]]
     with prune(run.model, removed, means_of(run, "validation")):
         assert mean["curve"][-1]["value"] == run.evaluate("validation")["loss"]
     assert zero["curve"][-1]["value"] != mean["curve"][-1]["value"]
-    assert "mean patterns" in shown(capsys, "--prune", "--method", "mean")
+    text = as_text(capsys, "--prune", "--method", "mean", "--heads", "0")
+    says("commands.ablate.printed_pruning", without_numbers(text))
 
 
-@pytest.mark.parametrize("edge", ["it:was", "8:9", "it:9"])
-def test_an_edge_is_cut_in_a_text(run, capsys, edge):
-    found = said(capsys, "--edge", edge, "--text", TEXT, "--layers", "1", "--heads", "0,3")
+def test_an_edge_is_cut_in_a_text(run, capsys):
+    edge = "it:9"
+    found = as_json(capsys, "--edge", edge, "--text", TEXT, "--layers", "1", "--heads", "0,3")
     assert (found["query"], found["key"], found["layers"]) == (IT, WAS, [1])
     assert (found["tokens"][IT], found["tokens"][WAS]) == ("it", "was")
     _, pattern = run.look(TEXT)[0].patterns.values()
@@ -246,9 +252,12 @@ def test_an_edge_is_cut_in_a_text(run, capsys, edge):
     assert [r["before"] for r in found["answers"]] == sorted(
         (r["before"] for r in found["answers"]), reverse=True
     )
-    text = shown(capsys, "--edge", edge, "--text", TEXT)
-    assert "without it at 8 -> was at 9" in text
+    text = as_text(capsys, "--edge", edge, "--text", TEXT)
     assert "L1H3" in text
+    says("commands.ablate.printed_edge", text.splitlines()[1])
+    for same in ("it:was", "8:9"):
+        words = ("--edge", same, "--text", TEXT, "--layers", "1", "--heads", "0,3")
+        assert as_json(capsys, *words) == found
 
 
 def test_a_token_of_an_edge_may_have_a_colon():
@@ -259,16 +268,16 @@ def test_a_token_of_an_edge_may_have_a_colon():
 def test_of_a_model_with_an_encoder_the_encoders_edges_are_cut(offer, capsys):
     run = offer("dataset=reversal", *SMALL)
     names = attention_layers(run.model)
-    found = said(capsys, "--edge", "1:0", "--text", "d a c")
+    found = as_json(capsys, "--edge", "1:0", "--text", "d a c")
     assert found["begins"]
     assert found["layers"] == [at for at, name in enumerate(names) if name.startswith("encoder.")]
-    assert "answer begins" in shown(capsys, "--edge", "1:0", "--text", "d a c")
+    text = as_text(capsys, "--edge", "1:0", "--text", "d a c")
+    says("commands.ablate.printed_edge_of_encoder", without_numbers(text).partition(" before ")[0])
     # The encoder sees what comes, though the decoder does not.
-    assert said(capsys, "--edge", "0:2", "--text", "d a c")["layers"] == found["layers"]
+    assert as_json(capsys, "--edge", "0:2", "--text", "d a c")["layers"] == found["layers"]
     decoder = str(names.index("blocks.0.cross.attend"))
     words = ["ablate", "untrained", "--edge", "1:0", "--text", "d a c", "--layers", decoder]
-    assert main(words) == 2
-    assert "see one another in layers" in capsys.readouterr().err
+    refused(capsys, "commands.ablate.edge_of_decoder", words)
 
 
 @pytest.mark.parametrize(
@@ -284,60 +293,55 @@ def test_of_a_model_with_an_encoder_the_encoders_edges_are_cut(offer, capsys):
 def test_every_mode_is_there_for_every_kind_of_attention(offer, capsys, words):
     offer(*words, *SMALL)
     for options in (("--method", "mean"), ("--importance",), ("--prune",)):
-        shown(capsys, *options, "--heads", "0")
-        assert said(capsys, *options, "--layers", "0", "--heads", "0")["schema"] == 1
+        assert as_text(capsys, *options, "--layers", "0", "--heads", "0")
 
 
 def test_any_split_of_the_data_can_be_measured(offer, capsys):
     run = offer("dataset=parity", *SMALL, "dataset.test_lengths=[50]")
-    found = said(capsys, "--split", "test_50", "--metric", "loss", "--layers", "0")
+    found = as_json(capsys, "--split", "test_50", "--metric", "loss", "--layers", "0")
     assert found["whole"] == run.evaluate("test_50")["loss"]
 
 
-WRONG = [
-    (["--split", "tset"], "no tset split; there is"),
-    (["--metric", "acuracy"], "no metric 'acuracy'"),
-    (["--layers", "2"], "--layers 2: the model has 2 attention layers"),
-    (["--heads", "1,4"], "--heads 4: layer 0 has 4 heads"),
-    (["--heads", "-1"], "--heads -1: expected numbers"),
-    (["--heads", "one"], "--heads one: expected numbers"),
-    (["--layers", "0,"], "--layers 0,: expected numbers"),
-    (["--text", TEXT], "--text needs --edge"),
-    (["--order", "greedy"], "--order needs --prune"),
-    (["--importance", "--order", "greedy"], "--order needs --prune"),
-    (["--importance", "--prune"], "two questions"),
-    (["--importance", "--method", "mean"], "--method has no meaning with --importance"),
-    (["--importance", "--metric", "loss"], "--metric has no meaning with --importance"),
-    (["--importance", "--split", "tset"], "no tset split"),
-    (["--prune", "--split", "tset"], "no tset split"),
-    (["--edge", "8:1"], "--edge needs a sentence"),
-    (["--edge", "", "--text", TEXT], "expected QUERY:KEY"),
-    (["--edge", "8", "--text", TEXT], "expected QUERY:KEY"),
-    (["--edge", "8:13", "--text", TEXT], "a position below 13"),
-    (["--edge", "it:zebra", "--text", TEXT], "expected QUERY:KEY"),
-    (["--edge", "8:1", "--text", "it was zebra"], "has no token 'zebra'"),
-    (["--edge", "8:1", "--text", TEXT, "--split", "test"], "--split has no meaning with --edge"),
-    (["--edge", "8:1", "--text", TEXT, "--prune"], "two questions"),
-]
+WRONG = {
+    "split": ["--split", "tset"],
+    "metric": ["--metric", "acuracy"],
+    "layers": ["--layers", "2"],
+    "heads": ["--heads", "1,4"],
+    "heads_below_0": ["--heads", "-1"],
+    "heads_in_words": ["--heads", "one"],
+    "layers_left_open": ["--layers", "0,"],
+    "text_alone": ["--text", TEXT],
+    "order_alone": ["--order", "greedy"],
+    "order_of_importance": ["--importance", "--order", "greedy"],
+    "two_modes": ["--importance", "--prune"],
+    "method_of_importance": ["--importance", "--method", "mean"],
+    "metric_of_importance": ["--importance", "--metric", "loss"],
+    "split_of_importance": ["--importance", "--split", "tset"],
+    "split_of_prune": ["--prune", "--split", "tset"],
+    "edge_alone": ["--edge", "8:1"],
+    "edge_empty": ["--edge", "", "--text", TEXT],
+    "edge_of_one_end": ["--edge", "8", "--text", TEXT],
+    "edge_beyond_text": ["--edge", "8:13", "--text", TEXT],
+    "edge_of_no_token": ["--edge", "it:zebra", "--text", TEXT],
+    "text_of_no_token": ["--edge", "8:1", "--text", "it was zebra"],
+    "split_of_edge": ["--edge", "8:1", "--text", TEXT, "--split", "test"],
+    "edge_and_prune": ["--edge", "8:1", "--text", TEXT, "--prune"],
+}
 
 
-@pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda w: " ".join(w)[:40] if w else "")
-def test_a_wrong_request_is_refused_in_one_line(run, capsys, words, message):
-    assert main(["ablate", "untrained", *words]) == 2
-    told = capsys.readouterr()
-    assert message in told.err
-    assert told.err.count("\n") == 1
-    assert not told.out
+def test_a_wrong_request_is_refused(run, capsys):
+    requests = {name: ["ablate", "untrained", *words] for name, words in WRONG.items()}
+    refusals(capsys, "commands.ablate.{}", requests)
 
 
 def test_an_edge_that_is_not_there_cannot_be_cut(offer, capsys):
+    def without(edge: str, text: str) -> list[str]:
+        return ["ablate", "untrained", "--edge", edge, "--text", text]
+
     offer("dataset=pronoun", "objective.causal=true", *SMALL)
-    for edge, message in (("1:8", "does not see 'it' at 8"), ("0:0", "all that its query sees")):
-        assert main(["ablate", "untrained", "--edge", edge, "--text", TEXT]) == 2
-        assert message in capsys.readouterr().err
+    refused(capsys, "commands.ablate.edge_to_the_future", without("1:8", TEXT))
+    refused(capsys, "commands.ablate.edge_that_is_all", without("0:0", TEXT))
     offer("dataset=reversal", "variant=lstm_attention", *SMALL)
-    assert main(["ablate", "untrained", "--edge", "1:0", "--text", "d a c"]) == 2
-    assert "no layer of untrained" in capsys.readouterr().err
+    refused(capsys, "commands.ablate.edge_without_layers", without("1:0", "d a c"))
     offer("dataset=pronoun", "variant=lstm", *SMALL)
-    assert main(["ablate", "untrained", "--importance"]) == 2
-    assert "has no attention heads" in capsys.readouterr().err
+    refused(capsys, "commands.ablate.no_heads", ["ablate", "untrained", "--importance"])

@@ -15,6 +15,7 @@ from attnlab.commands import bench as command
 from attnlab.figures import base, scaling
 from attnlab.mixer.multihead import MultiHead
 from attnlab.runs import write
+from tests.refusals import refusals, refused
 
 SMALL = (
     *("model.d_model=16", "model.num_layers=1", "trainer.threads=1", "trainer.accelerator=cpu"),
@@ -33,9 +34,15 @@ def bench(*words: str) -> int:
     return main(["bench", *words])
 
 
-def test_json_is_one_object_of_the_documented_form(capsys):
-    assert bench(ARMS, *SMALL, "--format", "json") == 0
-    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+def test_the_files_are_of_the_documented_form_and_the_table_fits_80_columns(tmp_path, capsys):
+    place = tmp_path / "a" / "b"
+    assert bench(ARMS, *SMALL, "-o", str(place)) == 0
+    printed = capsys.readouterr().out
+    assert {path.name for path in place.iterdir()} == {"bench.json", "bench.svg", "bench.png"}
+    assert "min_lstm" in (place / "bench.svg").read_text()
+    with Image.open(place / "bench.png") as image:
+        assert image.width > image.height > 400
+    shown: dict[str, Any] = json.loads((place / "bench.json").read_text())
     assert set(shown) == {
         *("schema", "date", "machine", "least_seconds", "tokens", "rounds", "arms"),
     }
@@ -65,38 +72,26 @@ def test_json_is_one_object_of_the_documented_form(capsys):
                 read = row["batch"] * (1 if mode == "decode" else row["length"])
                 assert row["tokens_per_second"] == pytest.approx(read / row["seconds"])
                 assert len(row["rounds"]) == 2
-
-
-def test_the_table_fits_80_columns_and_has_every_arm_length_and_mode(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert bench(ARMS, *SMALL) == 0
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
+    # The table has every arm, length and mode, and the place is the last line.
+    assert printed.splitlines()[-1] == str(place)
+    table = printed.rpartition("\n" + str(place))[0]
+    assert max(map(len, table.splitlines())) <= 80
     for mode in ("forward", "backward", "decode"):
-        part = shown[shown.index(f"{mode}: ") :].split("\n\n")[0]
+        part = table[table.index(f"{mode}: ") :].split("\n\n")[0]
         for arm in ("multihead", "min_lstm"):
             rows = part[part.index(arm) :].splitlines()[:3]
             assert rows[0].split()[1] == "4"
             assert [row.split()[0] for row in rows[1:]] == ["8", "power"]
 
 
-def test_the_files_say_what_was_printed_and_nothing_else_is_left(tmp_path, capsys):
-    place = tmp_path / "a" / "b"
-    assert bench(ARMS, *SMALL, "--format", "json", "-o", str(place)) == 0
-    assert {path.name for path in place.iterdir()} == {"bench.json", "bench.svg", "bench.png"}
-    assert (place / "bench.json").read_text() == capsys.readouterr().out
-    assert "min_lstm" in (place / "bench.svg").read_text()
-    with Image.open(place / "bench.png") as image:
-        assert image.width > image.height > 400
-    assert bench(*SMALL, "--modes", "forward", "-o", str(place)) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(place)
-    assert "min_lstm" not in (place / "bench.svg").read_text()
-
-
-def test_a_long_name_is_folded_and_no_number_is_cut(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert bench("model/mixer=selective_state_space", *SMALL, "--modes", "decode") == 0
-    shown = capsys.readouterr().out
+def test_a_long_name_is_folded_no_number_is_cut_and_old_files_are_replaced(tmp_path, capsys):
+    (tmp_path / "bench.json").write_text("old")
+    words = ("model/mixer=selective_state_space", *SMALL, "--modes", "decode")
+    assert bench(*words, "-o", str(tmp_path)) == 0
+    *lines, path = capsys.readouterr().out.splitlines()
+    assert path == str(tmp_path)
+    assert json.loads((tmp_path / "bench.json").read_text())["arms"]
+    shown = "\n".join(lines)
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     (row,) = (line.split() for line in shown.splitlines() if line.split()[:1] == ["8"])
@@ -135,9 +130,16 @@ def test_an_arm_is_called_by_what_sets_it_apart(jobs, names):
     assert command._names(jobs, "default") == names
 
 
-def test_precision_may_differ_between_arms(capsys):
-    assert bench("trainer.precision=64-true,bf16-mixed", *SMALL, "--format", "json") == 0
-    double, mixed = json.loads(capsys.readouterr().out)["arms"]
+def test_precision_may_differ_between_arms_and_json_is_that_of_the_file(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(base, "svg", lambda _: "")
+    monkeypatch.setattr(base, "png", lambda _: b"")
+    words = ("trainer.precision=64-true,bf16-mixed", *SMALL, "--modes", "backward")
+    assert bench(*words, "--format", "json", "-o", str(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "bench.json").read_text() == printed
+    double, mixed = json.loads(printed)["arms"]
     assert (double["precision"], mixed["precision"]) == ("64-true", "bf16-mixed")
     double_bytes, mixed_bytes = (
         arm["modes"]["backward"]["lengths"][0]["peak_bytes"] for arm in (double, mixed)
@@ -145,38 +147,27 @@ def test_precision_may_differ_between_arms(capsys):
     assert double_bytes > 1.5 * mixed_bytes
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--lengths", "8", "1"], "at least 2 tokens"),
-        (["--rounds", "0"], "--rounds 0 must be at least 1"),
-        (["--tokens", "0"], "--tokens 0 must be at least 1"),
-        (["model/mixer=multihaed,lstm"], "did you mean `multihead`"),
-        (["model.mixer.num_heads=3,5"], "num_heads=5"),
-        (["variant=multihead,lstm_attention"], "a causal stack has none"),
-        (["match=parameters"], "give model.d_model"),
-        (["seed=0,1"], "are the same model and precision"),
-        (["trainer.threads=1,2"], "all arms share one"),
-        (["--config-dir", "nowhere"], "is not a directory"),
-    ],
-)
-def test_a_wrong_request_exits_2_says_why_and_measures_nothing(
-    words, said, tmp_path, capsys, monkeypatch
-):
+def test_a_wrong_request_is_refused_and_measures_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure, "measure", None)
-    assert bench(*words, "-o", str(tmp_path / "out")) == 2
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch):
+    wrong = {
+        "lengths": ["--lengths", "8", "1"],
+        "rounds": ["--rounds", "0"],
+        "tokens": ["--tokens", "0"],
+        "choice": ["model/mixer=multihaed,lstm"],
+        "heads": ["model.mixer.num_heads=3,5"],
+        "match": ["match=parameters"],
+        "same_arms": ["seed=0,1"],
+        "threads": ["trainer.threads=1,2"],
+        "config_dir": ["--config-dir", "nowhere"],
+    }
+    out = ("-o", str(tmp_path / "out"))
+    requests = {name: ["bench", *words, *out] for name, words in wrong.items()}
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(measure, "measure", None)
-    assert bench("-o", str(tmp_path / "file" / "out")) == 2
-    assert "is a file, not a directory" in capsys.readouterr().err
+    requests["output_file"] = ["bench", "-o", str(tmp_path / "file" / "out")]
+    refusals(capsys, "commands.bench.{}", requests, tmp_path)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert bench("-o", str(tmp_path / "out")) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    refused(capsys, "commands.bench.output_denied", ["bench", *out], tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_cannot_step_is_refused_where_decoding_is_asked_for(capsys, monkeypatch):
@@ -184,8 +175,7 @@ def test_a_model_that_cannot_step_is_refused_where_decoding_is_asked_for(capsys,
         raise ValueError("MultiHead cannot run step by step")
 
     monkeypatch.setattr(MultiHead, "state_size", refuse)
-    assert bench(ARMS, *SMALL) == 2
-    assert "multihead cannot run step by step; leave decode out" in capsys.readouterr().err
+    refused(capsys, "commands.bench.no_step", ["bench", ARMS, *SMALL])
     assert bench(ARMS, *SMALL, "--modes", "forward", "--format", "json") == 0
     first, second = json.loads(capsys.readouterr().out)["arms"]
     assert first["modes"]["forward"]["lengths"][0]["state_size"] is None
@@ -200,10 +190,10 @@ def test_an_interrupted_bench_exits_130_and_leaves_what_was_measured_whole(tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(measure.Reader, "flops", interrupt)
-        assert bench(*SMALL, "-o", str(out)) == 130
+        assert bench(*SMALL, "--modes", "forward", "-o", str(out)) == 130
     assert not out.exists()
     monkeypatch.setattr(base, "png", interrupt)
-    assert bench(*SMALL, "-o", str(out)) == 130
+    assert bench(*SMALL, "--modes", "forward", "-o", str(out)) == 130
     assert json.loads((out / "bench.json").read_text())["arms"]
     assert {path.name for path in out.iterdir()} <= {"bench.json", "bench.svg"}
 
@@ -211,7 +201,7 @@ def test_an_interrupted_bench_exits_130_and_leaves_what_was_measured_whole(tmp_p
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTNLAB_FAULT", "file.write:full:1")
     write._passed.clear()
-    assert bench(*SMALL, "-o", str(tmp_path)) == 1
+    assert bench(*SMALL, "--modes", "forward", "-o", str(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 
 

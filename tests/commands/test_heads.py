@@ -1,6 +1,7 @@
 """`attnlab heads` shows the heads of a run, and those of several seeds once they are matched."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,16 +15,13 @@ from attnlab.runs import heads
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
 from tests.fabricated import result
+from tests.printed import without_numbers
+from tests.prose import says
+from tests.refusals import refusals, refused
 
 LAYERS = [f"blocks.{layer}.mixer.attend" for layer in range(2)]
 STEPS = (0, 100, 200)
 DUPLICATE = ("duplicate", "token")
-
-
-@pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("ATTNLAB_RUNS", raising=False)
 
 
 def measured(
@@ -112,7 +110,7 @@ def test_a_run_shows_every_head_with_its_role_and_since_when(tmp_path, capsys):
     assert rows[1][-2:] == ["broad", "0"]
     assert rows[2][1:6] == [".30", "-", "-", "-", "-"]
     assert rows[3][-3:] == ["previous", "token", "0"]
-    assert "names for scores, not proof" in out
+    says("commands.heads.printed", without_numbers(out), name)
 
 
 def test_each_measure_stands_under_its_own_name_and_the_highest_role_is_shown(tmp_path, capsys):
@@ -251,8 +249,9 @@ def test_a_group_says_which_run_and_which_steps_its_numbers_are_of(tmp_path, cap
         assert still == [0, 0, 0]
         assert layer["apart"] == pytest.approx(blurred / 4)
     out = told(capsys, "--runs-dir", tmp_path)[1]
-    assert f"heads as in {names[1]}" in out
-    assert "matched by patterns of step 100; measures of step 200" in out
+    (printed,) = re.findall(r"patterns of step (\d+); measures of step (\d+)", out)
+    assert printed == ("100", "200")
+    assert names[1] in out
 
 
 def test_heads_of_several_seeds_are_matched_before_they_are_averaged(tmp_path, capsys):
@@ -280,10 +279,8 @@ def test_heads_of_several_seeds_are_matched_before_they_are_averaged(tmp_path, c
     code, out, _ = told(capsys, "--runs-dir", tmp_path)
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "n = 3 seeds" in out
-    assert "apart .00, by chance .75" in out
     assert out.count("± .00") > 2
-    assert "A match is the best of all" in out
+    says("commands.heads.printed_group", " ".join(out.split()), *names)
 
 
 def test_the_spread_of_two_seeds_stays_in_its_line(tmp_path, capsys):
@@ -298,16 +295,15 @@ def test_the_spread_of_two_seeds_stays_in_its_line(tmp_path, capsys):
 
 def test_a_group_that_cannot_be_matched_is_left_out_if_there_is_another(tmp_path, capsys):
     lost = [measured(tmp_path, seed, patterns=seed == 0) for seed in range(2)]
-    message = f"{lost[1]} recorded no patterns; heads are matched by them"
-    code, _, err = told(capsys, "--runs-dir", tmp_path)
-    assert code == 2
-    assert message in err
+    words = ["heads", "--runs-dir", str(tmp_path)]
+    refused(capsys, "commands.heads.no_patterns", words, *lost, tmp_path)
     for seed in range(2):
         measured(tmp_path, seed, knobs={"optimizer.lr": 0.1})
     whole = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
     assert len(whole["groups"]) == 1
     assert [left["run"] for left in whole["left_out"]] == lost
-    assert all(message in left["why"] for left in whole["left_out"])
+    for left in whole["left_out"]:
+        says("commands.heads.left_out", left["why"], *lost, tmp_path)
 
 
 def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):
@@ -322,44 +318,42 @@ def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):
     assert "optimizer.lr=0.1" in whole["groups"][1]["label"]
     assert [run["run"] for run in whole["runs"]] == [alone]
     assert [left["run"] for left in whole["left_out"]] == [going, lstm]
-    assert whole["left_out"][1]["why"] == "has no attention heads"
     _, out, _ = told(capsys, "--runs-dir", tmp_path)
-    assert f"left out: {lstm}: has no attention heads" in out
+    assert f"{lstm}: {whole['left_out'][1]['why']}" in out
+    says("commands.heads.left_out_lstm", whole["left_out"][1]["why"])
     # By itself, a run that is not finished can be read.
     assert told(capsys, going, "--runs-dir", tmp_path)[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ([("lstm", {})], "has no attention heads"),
-        ([("multihead", {"statistics": False})], "callbacks.clock.statistics_every=100"),
-        ([("multihead", {}), ("multihead", {})], "are the same run twice (seed 0)"),
-        ([("multihead", {}), ("multihead", {"seed": 1, "data_hash": "x"})], "not trained on the"),
-    ],
-)
-def test_runs_without_measures_or_match_are_refused(tmp_path, capsys, wrong, message):
-    for variant, fields in wrong:
-        measured(tmp_path, **{"variant": variant, **fields})
-    code, out, err = told(capsys, "--runs-dir", tmp_path)
-    assert (code, out) == (2, "")
-    assert message in err
+def test_runs_without_measures_or_match_are_refused(tmp_path, capsys):
+    wrong: dict[str, list[tuple[str, dict]]] = {
+        "no_heads": [("lstm", {})],
+        "no_measures": [("multihead", {"statistics": False})],
+        "same_run": [("multihead", {}), ("multihead", {})],
+        "other_data": [("multihead", {}), ("multihead", {"seed": 1, "data_hash": "x"})],
+    }
+    for at, (name, runs) in enumerate(wrong.items()):
+        runs_dir = tmp_path / str(at)
+        for variant, fields in runs:
+            measured(runs_dir, **{"variant": variant, **fields})
+        words = ["heads", "--runs-dir", str(runs_dir)]
+        refused(capsys, f"commands.heads.{name}", words, tmp_path)
 
 
 def test_wrong_options_are_refused(tmp_path, capsys):
     one, other = measured(tmp_path), measured(tmp_path, 1)
-    for words, message in [
-        ([one, "--measure", "prefix"], "--measure prefix: there are effective_keys, "),
-        ([one, "--measure", "previos"], "did you mean previous?"),
-        ([one, other, "--measure", "sink"], "--measure is about one run, and 2 were named"),
-        ([one, other, "-o", tmp_path / "a.png"], "--output is about one run"),
-        ([one, "-o", tmp_path / "a.gif"], "must end in one of .html, .pdf, .png, .svg"),
-        ([one, "-o", tmp_path / "no" / "a.png"], "there is no directory"),
-        ([one, "-o", tmp_path / "a.png", "--format", "json"], "choose one"),
-    ]:
-        code, out, err = told(capsys, *words, "--runs-dir", tmp_path)
-        assert (code, out) == (2, "")
-        assert message in err
+    wrong = {
+        "measure": [one, "--measure", "prefix"],
+        "measure_typo": [one, "--measure", "previos"],
+        "measure_of_two": [one, other, "--measure", "sink"],
+        "output_of_two": [one, other, "-o", str(tmp_path / "a.png")],
+        "ending": [one, "-o", str(tmp_path / "a.gif")],
+        "directory": [one, "-o", str(tmp_path / "no" / "a.png")],
+        "output_and_json": [one, "-o", str(tmp_path / "a.png"), "--format", "json"],
+    }
+    at = ["--runs-dir", str(tmp_path)]
+    requests = {name: ["heads", *words, *at] for name, words in wrong.items()}
+    refusals(capsys, "commands.heads.{}", requests, tmp_path, one, other)
     assert not list(tmp_path.glob("a.*"))
 
 
@@ -372,6 +366,7 @@ def test_the_measure_that_is_named_is_drawn_or_those_that_name_heads(tmp_path, c
 
     figure = figures.heads
     monkeypatch.setattr(figures, "heads", spy)
+    monkeypatch.setattr("attnlab.figures.base.drawn", lambda *_: b"")
     words = (name, "--runs-dir", tmp_path / "runs", "-o", tmp_path / "a.svg")
     for more in ((), ("--measure", "effective_keys")):
         assert told(capsys, *words, *more)[0] == 0
@@ -382,10 +377,11 @@ def test_the_measure_that_is_named_is_drawn_or_those_that_name_heads(tmp_path, c
     assert (thresholds["previous"], thresholds["normalised_entropy"]) == (0.5, 0.9)
 
 
-@pytest.mark.parametrize("ending", ["html", "pdf", "png", "svg"])
-def test_measures_are_drawn_to_a_file(tmp_path, capsys, ending):
-    name, file = measured(tmp_path / "runs"), tmp_path / f"a.{ending}"
-    code, out, _ = told(capsys, name, "--runs-dir", tmp_path / "runs", "-o", file)
-    assert (code, out) == (0, f"{file}\n")
-    start = {"html": b"<!doctype", "pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<svg"}[ending]
-    assert file.read_bytes().lower().startswith(start.lower())
+def test_measures_are_drawn_to_a_file(tmp_path, capsys):
+    name = measured(tmp_path / "runs")
+    begins = {"html": b"<!doctype", "pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<svg"}
+    for ending, begin in begins.items():
+        file = tmp_path / f"a.{ending}"
+        words = (name, "--runs-dir", tmp_path / "runs", "--measure", "sink", "-o", file)
+        assert told(capsys, *words) == (0, f"{file}\n", "")
+        assert file.read_bytes().lower().startswith(begin.lower())

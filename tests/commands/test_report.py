@@ -21,6 +21,8 @@ from attnlab.ui.cards import cards, figure
 from attnlab.ui.films import MOST_TOKENS, films, roles
 from tests.fabricated import result, write
 from tests.pictured import TWINS, pictured
+from tests.prose import says
+from tests.refusals import refusals
 
 
 class Text(HTMLParser):
@@ -86,6 +88,11 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+def notes(page: str) -> str:
+    """Return what the page says beside its pictures, in small print."""
+    return " / ".join(words(unescape(s)) for s in re.findall(r'<p class="note">(.*?)</p>', page))
+
+
 def test_the_table_is_that_of_compare(report, runs_dir, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["compare", "--runs-dir", str(runs_dir)]) == 0
@@ -106,15 +113,14 @@ def test_a_card_says_what_its_runs_have_measured_and_why_a_number_is_missing(rep
     flips = [value for term, value in terms if term == "flip rate, from it"]
     mean = np.mean([r["metrics"]["pronoun/flip"] for n, r in results.items() if r and "multi" in n])
     assert float(flips[0].split()[0]) == pytest.approx(mean, abs=0.05)
-    assert flips[1] == "- no attention"
+    says("commands.report.no_flip", flips[1])
     for group, said in zip(
         panel.groups, [v for t, v in terms if t == "held-out accuracy"], strict=True
     ):
         assert float(said.split()[0]) == pytest.approx(
             group.over_seeds("test/accuracy").mean, abs=0.005
         )
-    assert "Attention weights are not explanations" in words(Text(report).text)
-    assert "what happens when the edge is cut" in words(Text(report).text)
+    says("commands.report.notes", notes(report))
 
 
 def test_the_page_names_no_other_place(report):
@@ -148,26 +154,19 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [output]
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["-o", "{}/none/r.html"], "there is no directory {}/none"),
-        (["-o", "{}"], "{} is a directory"),
-        (["--runs-dir", "{}/empty"], "holds no runs"),
-        (["--runs-dir", "{}/none"], "there is no directory"),
-        (["broken"], "no run is finished: 1 failed: broken"),
-        (["--by", "nothing"], "the runs have no key 'nothing'"),
-    ],
-)
-def test_a_wrong_request_writes_nothing_and_exits_2(
-    given, said, runs_dir, tmp_path, capsys, monkeypatch
-):
+def test_a_wrong_request_is_refused_and_writes_nothing(runs_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    asked = [word.format(tmp_path) for word in given]
-    where = [] if "--runs-dir" in asked else ["--runs-dir", str(runs_dir)]
-    assert main(["report", *asked, *where]) == 2
-    assert said.format(tmp_path) in capsys.readouterr().err
+    at = ["report", "--runs-dir", str(runs_dir)]
+    requests = {
+        "output_directory": [*at, "-o", str(tmp_path / "none/r.html")],
+        "output_is_directory": [*at, "-o", str(tmp_path)],
+        "no_runs": ["report", "--runs-dir", str(tmp_path / "empty")],
+        "no_directory": ["report", "--runs-dir", str(tmp_path / "none")],
+        "none_finished": [*at, "broken"],
+        "by": [*at, "--by", "nothing"],
+    }
+    refusals(capsys, "commands.report.{}", requests, tmp_path, runs_dir)
     assert not list(tmp_path.glob("**/*.html"))
 
 
@@ -241,7 +240,7 @@ def test_a_page_that_would_be_too_large_carries_one_seed_and_says_so(runs_dir, m
     panels = compare({name: r.result for name, r in records.items() if r.result})
     monkeypatch.setattr(ui, "MOST_BYTES", 1000)
     text = ui.page(panels, records)
-    assert "pictures are of one seed for each arm" in text
+    says("commands.report.notes_on_one_seed", notes(text))
     data = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])
     assert [len(card["takes"]) for card in data["sections"][0]["cards"]] == [1]
 
@@ -255,18 +254,15 @@ def test_one_text_has_a_page_of_its_own_without_a_step_slider():
     assert "edge is cut" not in text
 
 
-@pytest.mark.parametrize(
-    ("opens", "said"),
-    [
+def test_a_page_of_one_text_opens_at_the_head_that_is_named():
+    made = [pattern(7, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
+    for opens, head in (
         (None, "layer 1, head 0"),
         (("blocks.0.pattern", 1), "layer 0, head 1"),
         (("gone", 1), "layer 1, head 0"),
-    ],
-)
-def test_a_page_of_one_text_opens_at_the_head_that_is_named(opens, said):
-    made = [pattern(7, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
-    text = ui.attend_page([*made, pattern(7, INFLUENCE, 5)], "", opens=opens)
-    assert re.findall(r"<option[^>]* selected>([^<]*)<", text) == [said]
+    ):
+        text = ui.attend_page([*made, pattern(7, INFLUENCE, 5)], "", opens=opens)
+        assert re.findall(r"<option[^>]* selected>([^<]*)<", text) == [head]
 
 
 def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_path):
@@ -276,7 +272,7 @@ def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_
     output = tmp_path / "r.html"
     assert main(["report", "--runs-dir", str(tmp_path / "runs"), "-o", str(output)]) == 0
     shown = Text(output.read_text("utf-8"))
-    assert "No edge was cut in these runs, so their pictures alone support no claim" in shown.text
+    says("commands.report.notes_without_knock_out", notes(output.read_text("utf-8")))
     assert "the noun that is meant" not in shown.text
     assert [term for term, _ in shown.terms][-2:] == ["test accuracy", "test loss"]
 
@@ -311,9 +307,7 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
         ("weight from there → key, answer", ".7000"),
     ]
     text = ui.page([panel], select([], tmp_path).records)
-    assert "stands what happens when a head is taken out" in text
-    assert "opens with the head that was chosen on validation data" in text
-    assert "not shown here" not in text
+    says("commands.report.notes_on_recall", notes(text))
 
 
 def test_a_mixing_matrix_is_never_the_head_that_was_chosen():
@@ -333,10 +327,9 @@ def test_what_reads_another_sequence_has_no_film_and_that_is_said(tmp_path):
     assert not films(made, "reversal")[0].reads
     panel, card = card_of(tmp_path)
     take = replace(card.takes[0], films=[film])
-    assert any(
-        "attnlab attend" in said for said in ui._remarks(panel, [replace(card, takes=[take])])
-    )
-    assert not any("attnlab attend" in said for said in ui._remarks(panel, [card]))
+    others = ui._remarks(panel, [card])
+    (remark,) = (s for s in ui._remarks(panel, [replace(card, takes=[take])]) if s not in others)
+    says("commands.report.across", remark)
 
 
 def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
@@ -360,4 +353,4 @@ def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_pat
     assert [take.seed for take in card.takes] == [0]
     assert card.n == 2
     selection = select([], tmp_path)
-    assert "or other sentences, have no picture" in ui.page([panel], selection.records)
+    says("commands.report.notes_on_other_sentences", notes(ui.page([panel], selection.records)))

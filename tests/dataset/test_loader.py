@@ -7,15 +7,16 @@ from scipy.stats import chisquare
 from attnlab import split
 from attnlab.dataset.loader import Loader
 from attnlab.split import Examples, scattered
+from tests.prose import refuses
 
 
 def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order():
     inputs = np.arange(12, dtype=np.int32)[:, None]
     loader = Loader(Examples(inputs, inputs), batch_size=4, seed=3)
     epochs = [[loader.batch(3 * e + b).inputs.flatten().tolist() for b in range(3)] for e in (0, 1)]
-    seen = [[i for batch in epoch for i in batch] for epoch in epochs]
-    assert sorted(seen[0]) == sorted(seen[1]) == list(range(12))
-    assert seen[0] != seen[1] != list(range(12))
+    orders = [[i for batch in epoch for i in batch] for epoch in epochs]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert orders[0] != orders[1] != list(range(12))
 
 
 def test_a_batch_is_a_function_of_its_number_wherever_one_starts():
@@ -25,27 +26,27 @@ def test_a_batch_is_a_function_of_its_number_wherever_one_starts():
     ours = [next(straight).inputs.tolist() for _ in range(30)]
     resumed = iter(Loader(examples, 4, seed=3, first=lambda: 17))
     assert [next(resumed).inputs.tolist() for _ in range(13)] == ours[17:]
-    other = iter(Loader(examples, 4, seed=4))
-    assert [next(other).inputs.tolist() for _ in range(30)] != ours
+    another_seed = iter(Loader(examples, 4, seed=4))
+    assert [next(another_seed).inputs.tolist() for _ in range(30)] != ours
 
 
 def test_a_batch_larger_than_the_data_is_refused():
     inputs = np.arange(3, dtype=np.int32)[:, None]
-    with pytest.raises(ValueError, match="batch_size=4 exceeds the 3 training examples"):
+    with refuses(ValueError, "dataset.loader.large_batch"):
         Loader(Examples(inputs, inputs), 4, 0)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_share_each_batch_and_none_is_seen_twice(ranks):
+def test_processes_share_each_batch_and_none_is_seen_twice():
+    ranks = 3
     inputs = np.arange(50, dtype=np.int32)[:, None]
     examples = Examples(inputs, inputs)
     alone = Loader(examples, 12, seed=3)
     shares = [Loader(examples, 12, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
     for number in range(9):
-        whole, parts = alone.batch(number), [share.batch(number) for share in shares]
+        batch, parts = alone.batch(number), [share.batch(number) for share in shares]
         assert all(len(part.inputs) == 12 // ranks for part in parts)
-        seen = [pair for part in parts for pair in pairs(part)]
-        assert sorted(seen) == sorted(pairs(whole))
+        shared = [pair for part in parts for pair in pairs(part)]
+        assert sorted(shared) == sorted(pairs(batch))
 
 
 def pairs(batch):
@@ -54,11 +55,11 @@ def pairs(batch):
 
 def test_a_batch_that_does_not_split_among_processes_is_refused():
     inputs = np.arange(50, dtype=np.int32)[:, None]
-    with pytest.raises(ValueError, match="batch_size=4 does not split among 3 processes"):
+    with refuses(ValueError, "dataset.loader.uneven_batch"):
         Loader(Examples(inputs, inputs), 4, 0, ranks=3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 17, 1000, 4096, 4097])
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 4096, 4097])
 def test_an_order_computed_place_by_place_is_a_permutation(size):
     orders = [
         scattered(np.arange(size), size, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))
@@ -84,6 +85,6 @@ def test_a_large_split_is_seen_whole_in_every_epoch(monkeypatch):
     inputs = np.arange(12, dtype=np.int32)[:, None]
     loader = Loader(Examples(inputs, inputs), batch_size=4, seed=3)
     epochs = [[loader.batch(3 * e + b).inputs.flatten().tolist() for b in range(3)] for e in (0, 1)]
-    seen = [[i for batch in epoch for i in batch] for epoch in epochs]
-    assert sorted(seen[0]) == sorted(seen[1]) == list(range(12))
-    assert seen[0] != seen[1]
+    orders = [[i for batch in epoch for i in batch] for epoch in epochs]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert orders[0] != orders[1]

@@ -18,6 +18,7 @@ from attnlab.dataset.pronoun import (
     noun_places,
 )
 from attnlab.split import Examples
+from tests.refused_calls import refused_calls
 
 CLASS_OF_NOUN = {noun: kind for kind, nouns in NOUNS.items() for noun in nouns.split()}
 CLASS_OF_ADJECTIVE = {word: kind for kind, words in ADJECTIVES.items() for word in words.split()}
@@ -38,17 +39,17 @@ class Sentence:
     """What a reader with the class tables understands."""
 
     def __init__(self, words: list[str]) -> None:
-        found = SENTENCE.fullmatch(" ".join(words))
-        assert found, words
-        self.parts = found.groupdict()
-        self.adjective = found["adjective"]
+        match = SENTENCE.fullmatch(" ".join(words))
+        assert match, words
+        self.parts = match.groupdict()
+        self.adjective = match["adjective"]
         kind = CLASS_OF_ADJECTIVE[self.adjective]
-        nouns = [found["first"], found["second"]]
+        nouns = [match["first"], match["second"]]
         fitting = [noun for noun in nouns if CLASS_OF_NOUN[noun] == kind]
         assert len(fitting) == 1, words
         self.right = fitting[0]
         self.wrong = nouns[1 - nouns.index(self.right)]
-        self.first = self.right == found["first"]
+        self.first = self.right == match["first"]
 
 
 def read(task: Pronoun, split: Examples, n: int = 10**6) -> list[Sentence]:
@@ -69,7 +70,7 @@ def read(task: Pronoun, split: Examples, n: int = 10**6) -> list[Sentence]:
 
 @pytest.fixture(scope="module")
 def task() -> Pronoun:
-    return Pronoun()
+    return Pronoun(num_train=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_label_is_what_a_reader_understands(sentences):
     assert {name: len(read) for name, read in sentences.items()} == {
         "test": 1000,
         "validation": 1000,
-        "train": 40_000,
+        "train": 10_000,
     }
 
 
@@ -111,7 +112,7 @@ def test_both_cells_of_a_test_sentence_are_held(task, sentences):
         assert {(s.right, s.adjective), (s.wrong, s.adjective)} <= cells
 
 
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.5])
+@pytest.mark.parametrize("share", [0.01, 0.5])
 def test_the_held_cells_are_a_share_of_all_with_the_literal_twins_among_them(share):
     shares = []
     for seed in range(20):
@@ -128,11 +129,11 @@ def test_the_held_cells_are_a_share_of_all_with_the_literal_twins_among_them(sha
 
 
 def test_every_noun_is_seen_with_two_adjectives_of_its_own_in_training(sentences):
-    seen = defaultdict(set)
+    adjectives = defaultdict(set)
     for s in sentences["train"]:
-        seen[s.right].add(s.adjective)
-    assert len(seen) == 60
-    assert min(map(len, seen.values())) >= 2
+        adjectives[s.right].add(s.adjective)
+    assert len(adjectives) == 60
+    assert min(map(len, adjectives.values())) >= 2
 
 
 def test_the_place_of_a_noun_and_the_frame_tell_nothing(sentences):
@@ -140,8 +141,8 @@ def test_the_place_of_a_noun_and_the_frame_tell_nothing(sentences):
     shares = {"opening": 0.5, "mod1": 0.4, "mod2": 0.4, "closing": 0.3}
     for part, share in shares.items():
         written = np.mean([s.parts[part] is not None for s in train])
-        assert written == pytest.approx(share, abs=4 * 0.5 / 200)
-    assert np.mean([s.first for s in train]) == pytest.approx(0.5, abs=4 * 0.5 / 200)
+        assert written == pytest.approx(share, abs=4 * 0.5 / 100)
+    assert np.mean([s.first for s in train]) == pytest.approx(0.5, abs=4 * 0.5 / 100)
     for part, words in {"opening": ADVERBIALS, "mod2": MODIFIERS, "verb": VERBS}.items():
         counts = [sum(s.parts[part] == word for s in train) for word in words.split()]
         assert chisquare(counts).pvalue > 1e-3
@@ -163,8 +164,8 @@ def test_admissible_triples_are_equally_likely_as_under_rejection(task, split):
         for r, w, a in task.triples(held_out=split == "test")
     }
     assert listed == set(admissible)
-    many = Pronoun(num_test=20_000, num_validation=1, num_train=40_000)
-    drawn = [(s.right, s.wrong, s.adjective) for s in read(many, many.draw(split, {}), 40_000)]
+    many = Pronoun(num_test=10_000, num_validation=1, num_train=20_000)
+    drawn = [(s.right, s.wrong, s.adjective) for s in read(many, many.draw(split, {}))]
     counts = dict.fromkeys(admissible, 0)
     for triple in drawn:
         counts[triple] += 1
@@ -195,7 +196,7 @@ def test_every_test_sentence_that_can_have_a_twin_has_one(task, sentences):
     ]
     first, _ = task.twins()
     assert [s.parts for s in read(task, first)] == [s.parts for s in able]
-    assert task.twins()[1].digest() == Pronoun().twins()[1].digest()
+    assert task.twins()[1].digest() == Pronoun(num_train=1).twins()[1].digest()
 
 
 def test_the_famous_sentence_is_read_as_it_is_written(task):
@@ -232,16 +233,17 @@ def test_the_nouns_are_found_where_they_stand(task):
         assert (task.tokens[row[one]], task.tokens[row[other]]) == (sentence.right, sentence.wrong)
 
 
-def test_an_unknown_word_is_named_with_near_ones(task):
-    with pytest.raises(ValueError, match=r"no token 'animals' \(near: animal"):
-        task.read("The animals did not cross the street")
-    with pytest.raises(ValueError, match=r"no token '2'.*'!'"):
-        task.read("2 animals!")
-    with pytest.raises(ValueError, match="1 to 20 tokens here, and this one has 25"):
-        task.read("the old animal " * 8)
-    for text, count in (("the animal was tired", 0), ("it was it", 2)):
-        with pytest.raises(ValueError, match=f'asks about one "it", and this one has {count}'):
-            task.read(text)
+def test_a_text_that_cannot_be_asked_is_refused(task):
+    refused_calls(
+        "dataset.pronoun.{}",
+        {
+            "unknown_word": lambda: task.read("The animals did not cross the street"),
+            "unknown_signs": lambda: task.read("2 animals!"),
+            "long_text": lambda: task.read("the old animal " * 8),
+            "no_it": lambda: task.read("the animal was tired"),
+            "two_its": lambda: task.read("it was it"),
+        },
+    )
 
 
 def test_an_example_says_what_is_asked(task):
@@ -251,18 +253,15 @@ def test_an_example_says_what_is_asked(task):
     assert asked.endswith(f"('it'): {sentence.right}")
 
 
-@pytest.mark.parametrize(
-    ("knobs", "words"),
-    [
-        ({"held": 0.0}, "held=0.0 must be"),
-        ({"held": 1.5}, "held=1.5 must be"),
-        ({"num_validation": -1}, "num_validation=-1 must be at least 1"),
-    ],
-)
-def test_an_impossible_task_is_refused(knobs, words):
-    with pytest.raises(ValueError, match=words):
-        Pronoun(**knobs)
+def test_an_impossible_task_is_refused():
+    refused_calls(
+        "dataset.pronoun.{}",
+        {
+            "nothing_held": lambda: Pronoun(held=0.0),
+            "all_held": lambda: Pronoun(held=1.5),
+        },
+    )
 
 
-def test_the_bytes_are_those_of_the_first_release(task):
-    assert task.data_hash.startswith("83ae31f065bfc6b7")
+def test_the_bytes_are_those_of_the_first_release():
+    assert Pronoun().data_hash.startswith("83ae31f065bfc6b7")

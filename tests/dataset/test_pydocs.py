@@ -9,6 +9,7 @@ import pytest
 
 from attnlab.dataset.pydocs import PyDocs, parted, unrepeated
 from attnlab.split import Windows
+from tests.prose import refuses
 
 # Twenty-five topics with a paragraph of their own, one that all share, and characters beyond ASCII.
 TOPICS = {
@@ -37,10 +38,10 @@ def text(dataset: PyDocs, split: str) -> str:
 
 def test_the_text_is_english_from_pythons_own_help():
     dataset = PyDocs()
-    whole = text(dataset, "train")
-    assert len(whole) > 200_000
-    assert whole.count(" the ") > 2000
-    assert whole.isascii()
+    train = text(dataset, "train")
+    assert len(train) > 200_000
+    assert train.count(" the ") > 2000
+    assert train.isascii()
     assert set(dataset.tokens) == set("".join(text(dataset, s) for s in dataset.splits))
 
 
@@ -68,17 +69,17 @@ def test_a_paragraph_is_kept_once_where_it_first_stands():
 def test_training_reads_every_offset_and_evaluation_every_character_once():
     dataset = PyDocs(length=50)
     for split, windows in dataset.splits.items():
-        whole = text(dataset, split)
+        characters = text(dataset, split)
         batch = windows.batch(np.arange(20))
         stride = 1 if split == "train" else 50
-        assert len(windows) == math.ceil((len(whole) - 51) / stride) + 1
+        assert len(windows) == math.ceil((len(characters) - 51) / stride) + 1
         for row in range(20):
             read, asked = (
                 "".join(dataset.tokens[t] for t in tokens)
                 for tokens in (batch.inputs[row], batch.targets[row])
             )
-            assert read == whole[row * stride : row * stride + 50]
-            assert asked == whole[row * stride + 1 : row * stride + 51]
+            assert read == characters[row * stride : row * stride + 50]
+            assert asked == characters[row * stride + 1 : row * stride + 51]
 
 
 @pytest.mark.usefixtures("fixture")
@@ -90,26 +91,26 @@ def test_the_bytes_of_a_fixed_text_are_those_of_the_first_release():
 @pytest.mark.usefixtures("fixture")
 def test_quotes_become_plain_and_a_shared_paragraph_stands_once():
     dataset = PyDocs(length=16)
-    whole = "".join(text(dataset, split) for split in dataset.splits)
-    assert 'Topic 7\'s own "word"... caf?, and again' in whole
-    assert whole.count("Every topic says this.") == 1
-    assert whole.count("says") == 1
+    characters = "".join(text(dataset, split) for split in dataset.splits)
+    assert 'Topic 7\'s own "word"... caf?, and again' in characters
+    assert characters.count("Every topic says this.") == 1
+    assert characters.count("says") == 1
 
 
 def test_an_example_reads_as_text():
     dataset = PyDocs(length=30)
-    shown, whole = dataset.show("validation", 1), text(dataset, "validation")
-    assert shown.startswith(whole[30:60])
-    assert shown.endswith(f"({whole[59]!r}): {whole[60]!r}")
+    shown, characters = dataset.show("validation", 1), text(dataset, "validation")
+    assert shown.startswith(characters[30:60])
+    assert shown.endswith(f"({characters[59]!r}): {characters[60]!r}")
 
 
 @pytest.mark.usefixtures("fixture")
 def test_a_length_beyond_the_text_is_refused():
-    with pytest.raises(ValueError, match="length=5000 is too long: the test text has"):
+    with refuses(ValueError, "dataset.pydocs.long"):
         _ = PyDocs(length=5000).splits
 
 
 def test_a_python_without_its_documentation_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(ValueError, match="without its documentation"):
+    with refuses(ValueError, "dataset.pydocs.no_documentation"):
         PyDocs()

@@ -5,6 +5,8 @@ import pytest
 from attnlab.assemble import Experiment
 from attnlab.dataset.resolution import PRONOUN, Resolution, questions, sentence
 from tests.corpus.real import SMALL, real
+from tests.prose import refuses
+from tests.refused_calls import refused_calls
 
 SCHEMA = "The cup fell on the dog, since it was near it.\nit\nThe cup,the dog\nthe dog\n"
 
@@ -68,43 +70,48 @@ def test_any_text_of_that_form_can_be_asked():
     )
     assert batch.at is not None
     assert batch.at.tolist() == [[13]]
-    with pytest.raises(ValueError, match="a text has one <pronoun>, and this one has 0"):
+    with refuses(ValueError, "dataset.resolution.no_pronoun"):
         dataset.read("the wolf")
 
 
 def test_what_is_no_question_is_told_with_its_line(tmp_path):
-    for text, said in {
-        SCHEMA.replace("\nthe dog\n", "\nthe cat\n"): "line 1: the answer 'the cat' is none of",
-        SCHEMA.replace("\nit\n", "\nshe\n"): "line 1: the pronoun 'she' does not stand in",
-        SCHEMA.replace("cup,", "cup "): "must be two candidates with a comma between",
-        f"{SCHEMA}\nThe end.\n": "line 6: a question has 4 lines .*, not 1",
-        "\n": "is empty",
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            read(tmp_path, text)
     gap = (SMALL / "gap/gap-test.tsv").read_text()
-    (tmp_path / "gap.tsv").write_text(gap.replace("\tshe\t", "\the\t"))
-    with pytest.raises(ValueError, match=r"gap.tsv: 'he' does not stand at \d+ of"):
+
+    def read_gap(text: str) -> None:
+        (tmp_path / "gap.tsv").write_text(text)
         questions(tmp_path, "gap.tsv")
-    (tmp_path / "gap.tsv").write_text(gap.replace("A-coref", "A-means"))
-    with pytest.raises(ValueError, match=r"column='A-coref' is not in .*there is ID, Text"):
-        questions(tmp_path, "gap.tsv")
+
+    refused_calls(
+        "dataset.resolution.{}",
+        {
+            "other_answer": lambda: read(tmp_path, SCHEMA.replace("\nthe dog\n", "\nthe cat\n")),
+            "other_pronoun": lambda: read(tmp_path, SCHEMA.replace("\nit\n", "\nshe\n")),
+            "one_candidate": lambda: read(tmp_path, SCHEMA.replace("cup,", "cup ")),
+            "one_line": lambda: read(tmp_path, f"{SCHEMA}\nThe end.\n"),
+            "empty": lambda: read(tmp_path, "\n"),
+            "other_offset": lambda: read_gap(gap.replace("\tshe\t", "\the\t")),
+            "no_column": lambda: read_gap(gap.replace("A-coref", "A-means")),
+        },
+        tmp_path,
+    )
 
 
 def test_impossible_knobs_are_refused():
     path = str(SMALL / "resolution")
-    for knobs, said in {
-        (("length", 0),): "length=0 must be at least 1",
-        (("seed", -1),): "seed=-1 must not be negative",
-        (("length", 5),): "length=5 leaves no question for test",
-        (("sha256", "00"),): "expected 00",
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            Resolution(path=path, **dict(knobs))
-    with pytest.raises(ValueError, match="on the hub, and this data is read from files alone"):
-        Resolution(path="hub:some/questions")
+    refused_calls(
+        "dataset.resolution.{}",
+        {
+            "no_length": lambda: Resolution(path=path, length=0),
+            "negative_seed": lambda: Resolution(path=path, seed=-1),
+            "short": lambda: Resolution(path=path, length=5),
+            "other_hash": lambda: Resolution(path=path, sha256="00"),
+            "hub": lambda: Resolution(path="hub:some/questions"),
+        },
+        SMALL,
+    )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place", "sizes"),
     [

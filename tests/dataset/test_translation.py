@@ -1,7 +1,6 @@
 """A pair of sentences is read as it stands in its files, and what is left out is counted."""
 
 import gzip
-import json
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ from attnlab.assemble import Experiment
 from attnlab.dataset.translation import Translation
 from attnlab.split import IGNORE
 from tests.corpus.real import SMALL, real
+from tests.prose import refuses
+from tests.refused_calls import refused_calls
 
 FILES = {"train": "train", "validation": "val", "test": "test"}
 PAIRS = {
@@ -58,7 +59,7 @@ def test_what_is_left_out_is_counted(directory):
         "validation": 1,
         "train": 1,
     }
-    with pytest.raises(ValueError, match=r"length=1 leaves none of the 1 pairs of test"):
+    with refuses(ValueError, "dataset.translation.short", directory):
         make(directory, length=1)
 
 
@@ -67,20 +68,18 @@ def test_rare_words_are_unknown(directory):
 
 
 def test_packed_files_and_kept_rows_are_the_same_data(directory, monkeypatch, tmp_path):
-    made = make(directory)
-    kept = Translation(path=None, files=FILES, sha256=made.sha256)
-    assert kept.data_hash == made.data_hash
-    assert made.located == {"path": None, "obtain": None, "sha256": made.sha256}
+    dataset = make(directory)
+    of_kept_rows = Translation(path=None, files=FILES, sha256=dataset.sha256)
+    assert of_kept_rows.data_hash == dataset.data_hash
+    assert dataset.located == {"path": None, "obtain": None, "sha256": dataset.sha256}
     for file in directory.glob("*.*"):
         if file.is_file():
             (directory / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
             file.unlink()
-    assert make(directory).data_hash == made.data_hash
+    assert make(directory).data_hash == dataset.data_hash
     monkeypatch.setenv("ATTNLAB_CACHE", str(tmp_path / "empty"))
-    with pytest.raises(
-        ValueError, match=r"are not kept here; obtain it by hand, and give dataset.p"
-    ):
-        Translation(path=None, files=FILES, sha256=made.sha256, obtain="it by hand")
+    with refuses(ValueError, "dataset.translation.not_kept"):
+        Translation(path=None, files=FILES, sha256=dataset.sha256, obtain="it by hand")
 
 
 def test_columns_of_the_hub_are_read_as_files_are(directory, monkeypatch, tmp_path):
@@ -98,10 +97,16 @@ def test_columns_of_the_hub_are_read_as_files_are(directory, monkeypatch, tmp_pa
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     hub = Translation(path="hub:some/pairs", files=FILES)
     assert hub.sha256 == make(directory).sha256
-    with pytest.raises(ValueError, match=r"column='fr' is not in hub:some/pairs; there is de, en"):
-        Translation(path="hub:some/pairs", files=FILES, languages=["fr", "en"])
-    with pytest.raises(ValueError, match=r"has no test_2; there is train, validation, test"):
-        Translation(path="hub:some/pairs", files={**FILES, "test_2": "other"})
+    more = {**FILES, "test_2": "other"}
+    refused_calls(
+        "dataset.translation.{}",
+        {
+            "hub_without_column": lambda: Translation(
+                path="hub:some/pairs", files=FILES, languages=["fr", "en"]
+            ),
+            "hub_without_split": lambda: Translation(path="hub:some/pairs", files=more),
+        },
+    )
 
 
 def test_segmented_files_bring_their_tokens():
@@ -115,45 +120,40 @@ def test_segmented_files_bring_their_tokens():
 
 
 def test_what_cannot_be_pairs_is_refused(directory):
-    for knobs, said in {
-        (("length", 0),): "length=0 must be at least 1",
-        (("min_count", 0),): "min_count=0 must be at least 1",
-        (("languages", ("de",)),): "must be two different ones",
-        (("languages", ("de", "de")),): "must be two different ones",
-        (("languages", ("de", "fr")),): r"has no file train.fr, nor train.fr.gz",
-        (("sha256", "00"),): r"has sha256 [0-9a-f]{64}, expected 00; dataset.sha256=null",
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            make(directory, **dict(knobs))
-    for files, said in {
-        json.dumps({"train": "train", "validation": 1.0}): "leave some of train",
-        json.dumps({"train": "train", "validation": 0.0}): "leave some of train",
-        json.dumps({"train": 0.5, "validation": "val"}): "must have a file for train",
-        json.dumps({"train": "train"}): "there is none for validation",
-        json.dumps({**FILES, "dev": "val"}): "files: dev must be train, validation",
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            Translation(path=str(directory), files=json.loads(files))
-    for path, said in {
-        "nowhere": "path=nowhere does not exist; give the directory of train, val, test",
-        str(directory / "val.de"): "is one file; give the directory",
-        None: "it needs data; give dataset.path=DIRECTORY",
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            Translation(path=path, files=FILES)
-    (directory / "val.de").write_text("one line\n")
-    with pytest.raises(ValueError, match="val has 1 and 2 lines in de and en"):
-        make(directory)
-    for content, said in {
-        b"": "val.de is empty",
-        b"caf\xe9\n": "val.de is not utf-8: byte 0xe9 at 3; convert it",
-        "ab".encode("utf-16-le"): "val.de has a zero byte at 1: it is binary, or UTF-16",
-    }.items():
+    def of(**files) -> Translation:
+        return Translation(path=str(directory), files=files)
+
+    def of_validation(content: bytes) -> Translation:
         (directory / "val.de").write_bytes(content)
-        with pytest.raises(ValueError, match=said):
-            make(directory)
+        return make(directory)
+
+    refused_calls(
+        "dataset.translation.{}",
+        {
+            "no_length": lambda: make(directory, length=0),
+            "no_count": lambda: make(directory, min_count=0),
+            "one_language": lambda: make(directory, languages=("de",)),
+            "one_language_twice": lambda: make(directory, languages=("de", "de")),
+            "no_file": lambda: make(directory, languages=("de", "fr")),
+            "other_hash": lambda: make(directory, sha256="00"),
+            "all_for_validation": lambda: of(train="train", validation=1.0),
+            "nothing_for_validation": lambda: of(train="train", validation=0.0),
+            "share_for_train": lambda: of(train=0.5, validation="val"),
+            "no_validation": lambda: of(train="train"),
+            "unknown_split": lambda: of(**FILES, dev="val"),
+            "nowhere": lambda: Translation(path="nowhere", files=FILES),
+            "one_file": lambda: Translation(path=str(directory / "val.de"), files=FILES),
+            "no_path": lambda: Translation(path=None, files=FILES),
+            "uneven_lines": lambda: of_validation(b"one line\n"),
+            "empty": lambda: of_validation(b""),
+            "latin": lambda: of_validation(b"caf\xe9\n"),
+            "utf16": lambda: of_validation("ab".encode("utf-16-le")),
+        },
+        directory,
+    )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place"), [("multi30k", "multi30k"), ("multi30k_bpe", "multi30k-bpe")]
 )

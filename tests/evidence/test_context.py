@@ -8,24 +8,27 @@ from torch.nn import functional as F
 from attnlab.assemble import Experiment
 from attnlab.dataset.base import Corpus
 from attnlab.evidence.context import context, doublings
-from attnlab.evidence.intervene import attention_layers, blind
+from attnlab.evidence.intervene import attention_layers, blind, heads
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.split import IGNORE
 from attnlab.tap import record
 from tests.choices import causal_variants, dataset_words
+from tests.prose import refuses
 
 LENGTH = 12
 
 
-@pytest.fixture(params=[*causal_variants(), "one layer"])
-def made(composed, request) -> Experiment:
+@pytest.fixture(scope="module", params=[*causal_variants(), "one layer"])
+def made(once, request) -> Experiment:
+    """An untrained experiment, which no test changes."""
     name = request.param
     kind = ["variant=multihead", "depth=shallow"] if name == "one layer" else [f"variant={name}"]
     words = [*dataset_words("text"), f"dataset.length={LENGTH}", "model.d_model=16", *kind]
-    return Experiment(composed(*words, "dataset.validation=0.02", "dataset.test=0.02"))
+    return Experiment(once(*words, "dataset.validation=0.02", "dataset.test=0.02"))
 
 
-def measured(made: Experiment) -> dict[str, float]:
+@pytest.fixture(scope="module")
+def measured(made) -> dict[str, float]:
     assert isinstance(made.objective, Autoregressive)
     assert isinstance(made.dataset, Corpus)
     return context(made.model, made.objective, made.dataset)
@@ -38,7 +41,7 @@ def test_doublings_end_at_the_length():
     ]
 
 
-def test_the_loss_after_n_tokens_is_that_of_a_model_given_n_tokens(made):
+def test_the_loss_after_n_tokens_is_that_of_a_model_given_n_tokens(made, measured):
     split = made.dataset.splits["test"]
     batch = split.batch(np.arange(len(split)))
     losses: dict[int, list[float]] = {}
@@ -50,31 +53,31 @@ def test_the_loss_after_n_tokens_is_that_of_a_model_given_n_tokens(made):
             known = target != IGNORE
             each = F.cross_entropy(logits[known], target[known], reduction="none")
             losses[seen] = each.tolist()
-    found = measured(made)
     for low, high in ((1, 1), (2, 2), (3, 4), (5, 8), (9, 12)):
         pooled = [x for seen in range(low, high + 1) for x in losses[seen]]
-        assert found[f"loss_{high}"] == pytest.approx(np.mean(pooled), abs=1e-5)
+        assert measured[f"loss_{high}"] == pytest.approx(np.mean(pooled), abs=1e-5)
 
 
-def test_the_bands_together_are_the_loss(made):
+def test_the_bands_together_are_the_loss(made, measured):
     split = made.dataset.splits["test"]
     targets = split.batch(np.arange(len(split))).targets
-    found, total = measured(made), 0.0
+    total = 0.0
     for low, high in ((0, 1), (1, 2), (2, 4), (4, 8), (8, 12)):
-        total += found[f"loss_{high}"] * int((targets[:, low:high] != IGNORE).sum())
+        total += measured[f"loss_{high}"] * int((targets[:, low:high] != IGNORE).sum())
     whole = made.evaluate("test", torch.no_grad)["loss"]
     assert total / int((targets != IGNORE).sum()) == pytest.approx(whole, abs=1e-5)
 
 
-def test_an_lstm_is_measured_by_context_alone(made):
-    within = [name for name in measured(made) if name.startswith("within_")]
+def test_an_lstm_is_measured_by_context_alone(made, measured):
+    within = [name for name in measured if name.startswith("within_")]
     wanted = ["within_1", "within_2", "within_4", "within_8"]
     assert within == (wanted if attention_layers(made.model) else [])
 
 
 def test_a_blind_model_sees_so_far_and_no_further(made):
     if not attention_layers(made.model):
-        pytest.skip("it has no attention")
+        assert list(heads(made.model)) == []
+        return
     inputs = made.dataset.splits["test"].batch(np.arange(3)).inputs
     model = made.model.eval()
     with torch.no_grad():
@@ -102,5 +105,5 @@ def test_a_blind_model_sees_so_far_and_no_further(made):
 
 
 def test_a_bound_below_one_is_refused(made):
-    with pytest.raises(ValueError, match="bound=0"), blind(made.model, 0):
+    with refuses(ValueError, "evidence.context.bound"), blind(made.model, 0):
         pass

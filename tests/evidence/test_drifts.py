@@ -13,6 +13,7 @@ from attnlab.evidence.drifts import drifts
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
 from attnlab.runs.record import Record
+from tests.prose import refuses
 
 SOURCES = ("blocks.0.mixer.attend.pattern", "blocks.1.mixer.attend.pattern")
 TOKENS = ["the", "cat", "sat", "."]
@@ -87,16 +88,14 @@ def test_a_run_that_recorded_once_has_no_interval(tmp_path):
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     even = np.full((2, 4, 4), 0.25)
-    with pytest.raises(LookupError, match="no patterns of a probe 'b'; there are a"):
+    with refuses(LookupError, "evidence.drifts.probe"):
         drifts(written(tmp_path, [row(0, even)]), "b")
-    for number, (weights, fields, message) in enumerate(
-        [
-            (even[:1], {}, "`numbers` of the probe 'a' at step 4"),
-            (even, {"tokens": ["a", "cat", "sat", "."]}, "`tokens` of the probe 'a' at step 4"),
-            (even[:, :3], {"query_at": [0, 1, 2]}, "`query_at` of the probe"),
-        ]
+    for name, weights, fields in (
+        ("heads", even[:1], {}),
+        ("tokens", even, {"tokens": ["a", "cat", "sat", "."]}),
+        ("queries", even[:, :3], {"query_at": [0, 1, 2]}),
     ):
-        path = tmp_path / str(number)
+        path = tmp_path / name
         record = written(path, [row(0, even), row(4, weights, **fields)])
-        with pytest.raises(ValueError, match=message):
+        with refuses(ValueError, f"evidence.drifts.{name}", path):
             drifts(record, "a")

@@ -6,6 +6,7 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 
 from attnlab.evidence.embeddings import Embeddings, align, course, drift, principal, turnover
+from tests.prose import refuses
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,8 +21,8 @@ def turn(size: int, seed: int = 0, mirrored: bool = False) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_turned_and_shifted_copy_is_the_reference(seed, mirrored):
+def test_a_turned_and_shifted_copy_is_the_reference(mirrored):
+    seed = 1
     reference = drawn(30, 6, seed=seed) + 2
     copy = (reference - 5) @ turn(6, seed + 9, mirrored) + drawn(6, seed=seed)
     aligned, disparity = align(copy, reference)
@@ -122,15 +123,15 @@ def test_a_course_ends_on_the_principal_components_of_the_last_step():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"shape \(4, 3\) cannot be aligned to \(5, 3\)"):
+    with refuses(ValueError, "evidence.embeddings.align"):
         align(drawn(4, 3), drawn(5, 3))
-    with pytest.raises(ValueError, match="no steps were given"):
+    with refuses(ValueError, "evidence.embeddings.no_steps"):
         course([])
-    with pytest.raises(ValueError, match="cannot be aligned"):
+    with refuses(ValueError, "evidence.embeddings.course"):
         course([drawn(4, 3), drawn(5, 3)])
-    with pytest.raises(ValueError, match="4 tokens are not the 5"):
+    with refuses(ValueError, "evidence.embeddings.turnover"):
         turnover(drawn(4, 3), drawn(5, 3), 2)
     for count in (0, 4):
-        with pytest.raises(ValueError, match=f"count={count} must be at least 1 and below the 4"):
+        with refuses(ValueError, f"evidence.embeddings.count_{count}"):
             turnover(drawn(4, 3), drawn(4, 3), count)
     assert np.isfinite(course([torch.ones(5, 3), torch.ones(5, 3)]).numpy()).all()

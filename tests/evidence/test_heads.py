@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.assemble import Experiment
@@ -17,6 +17,8 @@ from attnlab.evidence.heads import Tally, head_statistics, heads, rows_of, summa
 from attnlab.evidence.rows import Rows
 from attnlab.split import Batch
 from attnlab.tap import record
+from tests.depth import examples
+from tests.prose import refuses
 from tests.untrained import sharp
 
 MQAR = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "dataset.vocab_size=32")
@@ -39,17 +41,17 @@ ACROSS = {
 
 
 @pytest.fixture
-def built(composed):
+def built(once):
     """Make an untrained experiment whose patterns are sharp, with few examples."""
 
     def make(*overrides: str) -> Experiment:
-        sizes = ("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=60")
-        return sharp(composed("model.d_model=16", "model.num_layers=2", *sizes, *overrides))
+        sizes = ("dataset.num_train=100", "dataset.num_validation=4", "dataset.num_test=60")
+        return sharp(once("model.d_model=16", "model.num_layers=2", *sizes, *overrides))
 
     return make
 
 
-def asked_of(made: Experiment, count: int = 7) -> Batch:
+def asked_of(made: Experiment, count: int = 4) -> Batch:
     batch = made.dataset.splits["validation"].batch(torch.arange(count).numpy())
     return made.objective.ask(batch._replace(key=torch.arange(count)))
 
@@ -149,7 +151,7 @@ def test_rows_between_two_sequences_have_no_positions(built):
     assert any(name.startswith("blocks.") and ".cross." in name for name in found)
 
 
-@pytest.mark.parametrize("case", ["causal", "padded causal", "masked", "wide window"])
+@pytest.mark.parametrize("case", ["padded causal", "masked", "wide window"])
 def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
     made = built(*CASES[case])
     split = made.dataset.splits["validation"]
@@ -165,7 +167,7 @@ def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
                     parted[name][measure], values, atol=2e-5, rtol=1e-5, equal_nan=True
                 )
     if case != "masked":
-        batches = [split[0:5], split[5:7]]
+        batches = [split[0:3], split[3:4]]
         given = head_statistics(made.model, made.objective, batches, rank=True)
         for name, measures in whole.items():
             assert measures.keys() == given[name].keys()
@@ -173,7 +175,7 @@ def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
                 torch.testing.assert_close(given[name][measure], values, atol=2e-5, rtol=1e-5)
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@examples(30)
 @given(
     seed=st.integers(0, 999),
     length=st.integers(1, 12),
@@ -260,7 +262,7 @@ def test_summarising_leaves_no_trace_and_keeps_one_layer(built):
 
 def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
     # Heads this wide go through the fused kernel, which never writes the square down.
-    made = built(*CASES["causal"], "model.num_layers=4", "model.d_model=160")
+    made = built(*CASES["causal"], "model.d_model=160")
     monkeypatch.setattr("attnlab.attend.QUERIES", 8)
     heard, most = [], []
     original = module.rows_of
@@ -273,20 +275,24 @@ def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
         return original(model, name, pattern, asked, start)
 
     monkeypatch.setattr(module, "rows_of", watched)
-    head_statistics(made.model, made.objective, made.dataset.splits["validation"])
-    assert most == [1] * 4 * 3
+    split = made.dataset.splits["validation"]
+    # What there was before need not be searched for garbage each time.
+    gc.freeze()
+    head_statistics(made.model, made.objective, split)
+    gc.unfreeze()
+    assert most == [1] * 2 * 3
 
 
 def test_what_cannot_be_summarised_is_refused(built):
     made, lstm = built(*CASES["causal"]), built("dataset=mqar", "variant=lstm")
     split = made.dataset.splits["validation"]
-    with pytest.raises(LookupError, match="0 attention layers"):
+    with refuses(LookupError, "evidence.heads.no_attention"):
         head_statistics(lstm.model, lstm.objective, lstm.dataset.splits["validation"])
-    with pytest.raises(ValueError, match="no batches"):
+    with refuses(ValueError, "evidence.heads.no_batches"):
         head_statistics(made.model, made.objective, [])
     one = head_statistics(made.model, made.objective, split, layers=[1])
     assert list(one) == ["blocks.1.mixer.attend"]
-    with pytest.raises(LookupError, match="2 attention layers"):
+    with refuses(LookupError, "evidence.heads.layer"):
         head_statistics(made.model, made.objective, split, layers=[2])
 
 

@@ -28,6 +28,7 @@ from attnlab.evidence.intervene import (
     questions,
 )
 from attnlab.tap import edit
+from tests.prose import refuses
 
 
 def loss_of(made: Experiment) -> Callable[[], float]:
@@ -78,8 +79,9 @@ def learnt(composed: Callable[..., Config], seed: int) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def trained(composed) -> Experiment:
-    return learnt(composed, 0)
+def trained(once) -> Experiment:
+    """A model that has learnt, which no test changes."""
+    return learnt(once, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +118,15 @@ def test_the_slope_is_the_exact_derivative_along_every_gate(composed, words):
 
 
 def test_the_importance_is_the_mean_over_examples_of_the_absolute_gradient(trained):
-    found, split = importance_of(trained), trained.dataset.splits["validation"]
+    split, count = trained.dataset.splits["validation"], 40
+    batches = [trained.objective.ask(split[at : at + 16]) for at in range(0, 32, 16)]
+    batches.append(trained.objective.ask(split[32:count]))
+    found = importance(trained.model, trained.objective, batches)
     absolute = dict.fromkeys(found.heads, 0.0)
-    for index in range(len(split)):
+    for index in range(count):
         alone = importance(trained.model, trained.objective, [trained.objective.ask(split[index])])
         for head, slope in alone.slopes.items():
-            absolute[head] += abs(slope) / len(split)
+            absolute[head] += abs(slope) / count
     for head, value in absolute.items():
         assert found.heads[head] == pytest.approx(value, rel=1e-3, abs=1e-6)
 
@@ -138,9 +143,9 @@ def test_a_layers_normalised_importances_have_norm_1(trained):
     assert idle.normalised == {(0, 0): 0.0, (1, 0): 1.0}
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
-def test_the_gradient_orders_heads_as_ablation_does_and_by_layer_it_does_not(composed, seed):
-    made = learnt(composed, seed)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.soak) for s in (1, 2))])
+def test_the_gradient_orders_heads_as_ablation_does_and_by_layer_it_does_not(once, trained, seed):
+    made = learnt(once, seed) if seed else trained
     found, loss = importance_of(made), loss_of(made)
     whole, changes = loss(), []
     for head in found.heads:
@@ -193,9 +198,9 @@ def test_the_model_and_its_training_are_as_they_were(experiment):
 
 def test_what_has_no_heads_or_labels_has_no_importance(experiment):
     made, lstm = experiment(), experiment("variant=lstm")
-    with pytest.raises(LookupError, match="no attention heads"):
+    with refuses(LookupError, "evidence.importance.no_heads"):
         importance_of(lstm)
-    with pytest.raises(ValueError, match="no label was asked for"):
+    with refuses(ValueError, "evidence.importance.no_label"):
         importance(made.model, made.objective, [])
 
 

@@ -1,5 +1,6 @@
 """Influence at every position, and what layers mix: against loops, Jacobians, closed forms."""
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
@@ -13,14 +14,33 @@ from attnlab.mixer.base import BothWays
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
 from attnlab.tap import Tap, edit, record, taps
-from tests.choices import choices, marked
+from tests.choices import choices
 from tests.model.build import LENGTH, TOKENS, WIDTH, recurrent, transformer
+from tests.prose import refuses
 
 ARRANGEMENTS = {"causal": DECODER, "two-way": ENCODER, "encoder-decoder": ENCODER_DECODER}
 FAMILIES = {mixer: (transformer, {"mixer": mixer}) for mixer in choices("model/mixer")}
 FAMILIES["moe"] = (transformer, {"ffn": "moe"})
 FAMILIES["recurrent"] = (recurrent, {})
+BACKWARD = ("multihead", "recurrent", "gated_delta")
 FAST = ("multihead", "moe", "recurrent", "gated_delta", "hybrid", "long_convolution")
+
+
+def cases(families: Iterable[str], fast: Collection[str]) -> list[Any]:
+    """Give every family and arrangement; few of them are fast, and one of each other is slow."""
+    return [
+        pytest.param(
+            family,
+            arrangement,
+            marks=[]
+            if family in fast
+            else pytest.mark.slow
+            if arrangement == "two-way"
+            else pytest.mark.soak,
+        )
+        for family in families
+        for arrangement in ARRANGEMENTS
+    ]
 
 
 def model(family: str, arrangement: Arrangement = DECODER, **knobs) -> Any:
@@ -39,8 +59,7 @@ def asked(arrangement: Arrangement = DECODER, length: int = LENGTH) -> Batch:
     return Batch(inputs, inputs, valid=valid, prefix=prefix if arrangement.encoder else None)
 
 
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-@pytest.mark.parametrize("family", [marked(family, FAST) for family in FAMILIES])
+@pytest.mark.parametrize(("family", "arrangement"), cases(FAMILIES, BACKWARD))
 def test_each_row_is_one_backward_pass_from_its_position(family, arrangement):
     made = model(family, ARRANGEMENTS[arrangement])
     batch, vectors = asked(ARRANGEMENTS[arrangement]), []
@@ -113,8 +132,7 @@ def test_of_a_linear_model_the_shares_are_weight_times_the_output_of_each_vector
     torch.testing.assert_close(influence_matrix(made, batch), expected)
 
 
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-@pytest.mark.parametrize("family", [marked(name, FAST) for name in choices("model/mixer")])
+@pytest.mark.parametrize(("family", "arrangement"), cases(choices("model/mixer"), FAST))
 def test_every_layer_shows_a_pattern_or_what_it_mixes(family, arrangement):
     made, batch = model(family, ARRANGEMENTS[arrangement]), asked(ARRANGEMENTS[arrangement])
     found = mixing(made, batch)
@@ -133,8 +151,7 @@ def test_every_layer_shows_a_pattern_or_what_it_mixes(family, arrangement):
             assert (matrix.triu(1) == 0).all()
 
 
-@pytest.mark.parametrize("length", [LENGTH, 6])
-@pytest.mark.parametrize("family", ["retention", "gated_delta"])
+@pytest.mark.parametrize(("family", "length"), [("retention", 6), ("gated_delta", LENGTH)])
 def test_both_ways_are_shown_in_the_sequences_own_positions(family, length):
     made, batch = model(family, ENCODER, num_layers=1), asked(length=length)
     found = mixing(made, batch)
@@ -155,8 +172,13 @@ def test_both_ways_are_shown_in_the_sequences_own_positions(family, length):
     torch.testing.assert_close(backwards[:, :length, :length], turned)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("family", ["lstm", "min_lstm", "long_convolution", "short_convolution"])
+@pytest.mark.parametrize(
+    ("family", "causal"),
+    [
+        *(("lstm", True), ("lstm", False), ("min_lstm", True)),
+        *(("long_convolution", False), ("short_convolution", True)),
+    ],
+)
 def test_a_layer_without_a_matrix_shows_its_jacobian_between_outputs_and_inputs(family, causal):
     made, batch = model(family, DECODER if causal else ENCODER, num_layers=1), asked()
     given: list[Tensor] = []
@@ -189,8 +211,8 @@ def test_the_parts_of_a_linear_layer_add_up_to_the_square_of_each_output(monkeyp
     torch.testing.assert_close(matrix[0].sum(-1), mixed.square().sum(-1).float())
 
 
-@pytest.mark.parametrize("length", [LENGTH, 6])
-def test_padding_has_no_part_in_what_a_layer_mixes(length):
+def test_padding_has_no_part_in_what_a_layer_mixes():
+    length = 6
     batch = asked(length=length)
     for family in ("lstm", "linear_attention", "selective_state_space"):
         for arrangement in (DECODER, ENCODER):
@@ -224,5 +246,5 @@ def test_shares_are_sizes_of_a_row_that_sum_to_1_and_zeros_stay():
 def test_several_sequences_are_refused():
     batch = Batch(torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long))
     for look in (influence_matrix, mixing):
-        with pytest.raises(ValueError, match="2 sequences"):
+        with refuses(ValueError, "evidence.influence.two_sequences"):
             look(model("lstm"), batch)

@@ -26,7 +26,8 @@ TEXT = "The animal didn't cross the street because it was too tired."
 )
 def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, variant, causal):
     made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
-    model, asked = made.model.double().eval(), made.objective.ask(made.dataset.read(TEXT))
+    asked = made.objective.ask(made.dataset.read("it was wide."))
+    model = made.model.double().eval()
     logits, shares = influence(model, asked)
     best = int(logits[0, -1].argmax())
 

@@ -15,6 +15,7 @@ from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, M
 from attnlab.split import Batch
 from attnlab.tap import record
 from tests.model.build import transformer
+from tests.prose import refuses
 
 LENGTH = 6
 VALID = torch.arange(LENGTH) < torch.tensor([[6], [4], [1]])
@@ -118,7 +119,7 @@ def test_agreement_is_the_mean_of_each_rows_rank_correlation_over_what_it_sees()
 
 def test_a_model_without_such_heads_is_refused_and_one_with_them_is_as_it_was():
     model, asked = made("latent")
-    with pytest.raises(LookupError, match="no mixer of the model"):
+    with refuses(LookupError, "evidence.norms.no_mixer"):
         weighted_norms(model, asked)
     model, asked = made()
     with torch.no_grad(), record(model, "*.pattern") as before:

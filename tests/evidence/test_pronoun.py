@@ -91,10 +91,15 @@ ARMS = (("multihead", False, 60), ("multihead", True, 60), ("moe", False, 0), ("
 
 @pytest.mark.parametrize(
     ("variant", "causal", "steps"),
-    [ARMS[0], *(pytest.param(*a, marks=pytest.mark.slow) for a in ARMS[1:])],
+    [
+        ARMS[0],
+        pytest.param(*ARMS[1], marks=pytest.mark.slow),
+        pytest.param(*ARMS[2], marks=pytest.mark.soak),
+        pytest.param(*ARMS[3], marks=pytest.mark.slow),
+    ],
 )
 def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, steps):
-    sizes = ("dataset.num_train=2000", "dataset.num_validation=20", "dataset.num_test=24")
+    sizes = ("dataset.num_train=2000", "dataset.num_validation=12", "dataset.num_test=16")
     flags = (f"variant={variant}", f"objective.causal={str(causal).lower()}")
     made = Experiment(composed("dataset=pronoun", *sizes, *flags))
     optimizer = torch.optim.Adam(made.model.parameters(), 1e-2)
@@ -122,7 +127,7 @@ def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, ste
 def test_it_cannot_point_right_in_both_senses_where_it_has_not_met_the_adjective(
     experiment, variant, depth, causal
 ):
-    for seed in range(4):
+    for seed in range(2):
         made = experiment(
             f"variant={variant}", f"depth={depth}", f"objective.causal={causal}", f"seed={seed}"
         )
@@ -130,11 +135,8 @@ def test_it_cannot_point_right_in_both_senses_where_it_has_not_met_the_adjective
 
 
 def test_it_can_where_a_second_layer_lets_it(experiment):
-    flips = []
-    for seed in range(4):
-        made = experiment("depth=base", f"seed={seed}")
-        flips.append(measured(made)["flip"])
-    assert max(flips) > 0
+    seeds = (f"seed={seed}" for seed in range(4))
+    assert any(measured(experiment("depth=base", seed))["flip"] > 0 for seed in seeds)
 
 
 def test_a_test_split_without_twins_is_measured_by_the_rest(experiment):

@@ -15,12 +15,14 @@ from attnlab.evidence.routing import experts, information, routing
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
 from attnlab.tap import record
+from tests.prose import refuses
 from tests.untrained import sharp
 
 SMALL = (
     *("dataset.num_train=100", "dataset.num_validation=7", "dataset.num_test=20"),
     *("model.d_model=16", "model.num_layers=2", "evidence=none"),
 )
+
 CASES = {
     "padded": ("dataset=pronoun", "variant=moe"),
     "one expert": ("dataset=pronoun", "variant=moe", "model/ffn=switch", "model.ffn.capacity=0.8"),
@@ -261,13 +263,13 @@ def test_the_evidence_has_the_extremes_of_the_load(built):
 
 def test_what_routes_nothing_has_no_routing(built, composed):
     made = built("padded")
-    with pytest.raises(ValueError, match="no batches"):
+    with refuses(ValueError, "evidence.routing.no_batches"):
         routing(made.model, made.objective, [])
-    with pytest.raises(ValueError, match="3 classes were given for"):
+    with refuses(ValueError, "evidence.routing.classes"):
         routing(made.model, made.objective, made.dataset.splits["test"], classes=[0, 1, 1])
     dense = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
     assert experts(dense.model, dense.objective, dense.dataset) == {}
-    with pytest.raises(LookupError, match="no layer of experts"):
+    with refuses(LookupError, "evidence.routing.no_experts"):
         routing(dense.model, dense.objective, dense.dataset.splits["test"])
 
 

@@ -1,11 +1,12 @@
 """What is said of a row is what its definition says: uniform, one-hot, causal, padded."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.attend import Attend
@@ -26,6 +27,7 @@ from attnlab.evidence.rows import (
     successors,
     visible,
 )
+from tests.depth import examples
 
 LENGTH = 6
 AT = torch.arange(LENGTH)
@@ -109,16 +111,14 @@ def test_padding_is_no_key_to_see():
     assert visible(None, valid, 2, False)[0].tolist() == [4, 4]
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("window", [None, 1, 3, 9])
-def test_as_many_keys_are_visible_as_attention_shows(causal, window):
-    attend = Attend(causal, 0.0, window)
+def test_as_many_keys_are_visible_as_attention_shows():
     valid = AT[None] < torch.tensor([[6], [4]])
     query = torch.zeros(2, 1, LENGTH, 4)
-    mask = attend.mask(query, LENGTH, None, valid)
-    shown = (mask == 0).expand(2, 1, LENGTH, LENGTH).sum(dim=-1)[:, 0]
-    counted = visible(AT, valid, LENGTH, causal, window)
-    assert torch.equal(counted[valid], shown[valid])
+    for causal, window in product((True, False), (None, 1, 3, 9)):
+        mask = Attend(causal, 0.0, window).mask(query, LENGTH, None, valid)
+        attended = (mask == 0).expand(2, 1, LENGTH, LENGTH).sum(dim=-1)[:, 0]
+        counted = visible(AT, valid, LENGTH, causal, window)
+        assert torch.equal(counted[valid], attended[valid]), (causal, window)
 
 
 def detector(kind: str, tokens: list[int]) -> np.ndarray:
@@ -140,9 +140,8 @@ def detector(kind: str, tokens: list[int]) -> np.ndarray:
     return np.tril(moved)
 
 
-@pytest.mark.parametrize("num_tokens", [2, 3, 9])
-def test_the_scores_of_known_heads_are_those_of_transformerlens(num_tokens):
-    tokens = torch.randint(num_tokens, (5, 12))
+def test_the_scores_of_known_heads_are_those_of_transformerlens():
+    tokens = torch.randint(3, (5, 12))
     scores = torch.randn(5, 3, 12, 12).masked_fill(torch.ones(12, 12).triu(1).bool(), -torch.inf)
     pattern, at = scores.softmax(dim=-1), torch.arange(12)
     ours = {
@@ -184,7 +183,7 @@ def test_divergence_is_nothing_between_equals_and_log_2_between_strangers():
     assert row(drift(one_hot([0] * 6), one_hot([0, 1, 2, 3, 4, 5]))) == near([0, 1, 1, 1, 1, 1])
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 10_000), keys=st.integers(1, 9), sharp=st.sampled_from([0.1, 1, 9, 99]))
 def test_divergence_is_that_of_the_definition(seed, keys, sharp):
     draw = torch.Generator().manual_seed(seed)
@@ -233,7 +232,7 @@ def test_a_probe_is_the_weight_of_its_edges_and_adds_up_over_parts():
     torch.testing.assert_close(sum(parts), found)
 
 
-@settings(derandomize=True, max_examples=25, deadline=None)
+@examples(25)
 @given(data=st.data(), length=st.integers(1, 9), seed=st.integers(0, 999))
 def test_some_rows_say_what_they_say_among_all(data, length, seed):
     draw = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ from attnlab.evidence.sampled import sampled
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.split import Windows
 from tests.choices import dataset_words
+from tests.prose import refuses
 
 
 @pytest.fixture(scope="module")
@@ -67,5 +68,5 @@ def test_the_places_are_those_of_the_seed_and_dropout_is_off(made):
 
 
 def test_no_batches_are_refused(made):
-    with pytest.raises(ValueError, match="batches=0"):
+    with refuses(ValueError, "evidence.sampled.no_batches"):
         estimate(made, batches=0)

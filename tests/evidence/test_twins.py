@@ -1,9 +1,9 @@
 """Twins tell a head that reads from one that has a habit."""
 
-import pytest
 import torch
 
 from attnlab.evidence.twins import Looks, Places, looks, pointer, twin_flip
+from tests.prose import refuses
 
 
 def places(query: list[int], right: list[int], wrong: list[int]) -> Places:
@@ -43,7 +43,7 @@ def test_shares_are_counts():
 
 def test_nothing_has_no_share():
     none = torch.zeros(0, 2)
-    with pytest.raises(ValueError, match="at least one"):
+    with refuses(ValueError, "evidence.twins.none"):
         pointer(none, none)
-    with pytest.raises(ValueError, match="cannot be pairs"):
+    with refuses(ValueError, "evidence.twins.no_pairs"):
         twin_flip(Looks(none, none), Looks(torch.zeros(1, 2), torch.zeros(1, 2)))

@@ -1,9 +1,9 @@
 """One picture of all maps: each weight at its place, with its brightness."""
 
 import numpy as np
-import pytest
 
 from attnlab.figures.grid import GREY, LINE, SIDE, grid
+from tests.prose import refuses
 
 
 def drawn(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -27,13 +27,13 @@ def cells(picture: np.ndarray, height: int, width: int) -> dict[tuple[int, int],
     return found
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_brightness_is_the_rounded_weight(dtype):
-    weights = (np.arange(256) / 255).astype(dtype)
-    picture = grid([np.tile(weights, (1, SIDE, 1))])
-    assert picture.shape == (SIDE, 256)
-    assert np.array_equal(picture[0], np.arange(256))
-    assert (grid([np.full((1, 2, 2), 0.3, dtype)]) == round(255 * float(dtype(0.3)))).all()
+def test_brightness_is_the_rounded_weight():
+    for dtype in (np.float16, np.float32, np.float64):
+        weights = (np.arange(256) / 255).astype(dtype)
+        picture = grid([np.tile(weights, (1, SIDE, 1))])
+        assert picture.shape == (SIDE, 256)
+        assert np.array_equal(picture[0], np.arange(256)), dtype
+        assert (grid([np.full((1, 2, 2), 0.3, dtype)]) == round(255 * float(dtype(0.3)))).all()
 
 
 def test_layers_are_rows_and_heads_are_columns():
@@ -49,13 +49,12 @@ def test_layers_are_rows_and_heads_are_columns():
     assert (found[1, 2] == GREY).all()
 
 
-@pytest.mark.parametrize("size", [1, 7, 95, 96, 97, 300])
-def test_a_map_is_enlarged_by_whole_pixels_until_its_shorter_side_can_be_seen(size):
-    height, width = grid([np.ones((1, size, 2 * size), np.float32)]).shape
-    assert width == 2 * height
-    assert height % size == 0
-    assert height >= SIDE
-    assert height - size < SIDE
+def test_a_map_is_enlarged_by_whole_pixels_until_its_shorter_side_can_be_seen():
+    for size in (1, 7, 95, 96, 97, 300):
+        height, width = grid([np.ones((1, size, 2 * size), np.float32)]).shape
+        assert width == 2 * height
+        assert height % size == 0
+        assert height - size < SIDE <= height, size
 
 
 def test_maps_of_different_sizes_keep_their_corner():
@@ -68,18 +67,16 @@ def test_maps_of_different_sizes_keep_their_corner():
     assert np.array_equal(found[1, 0], np.rint(wide[0] * 255))
 
 
-@pytest.mark.parametrize("weight", [-1e-6, 1.00001, float("nan"), float("inf")])
-def test_what_is_no_weight_is_refused(weight):
-    pattern = np.full((1, 2, 2), 0.5, np.float32)
-    pattern[0, 1, 0] = weight
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
-        grid([pattern])
-
-
-@pytest.mark.parametrize("patterns", [[], [np.zeros((0, 3, 3), np.float32)]])
-def test_nothing_is_refused(patterns):
-    with pytest.raises(ValueError, match="no attention map"):
-        grid(patterns)
+def test_what_is_no_weight_is_refused_and_so_is_no_map():
+    weights = {"below_0": -1e-6, "above_1": 1.00001, "nan": np.nan, "infinite": np.inf}
+    for name, weight in weights.items():
+        pattern = np.full((1, 2, 2), 0.5, np.float32)
+        pattern[0, 1, 0] = weight
+        with refuses(ValueError, f"figures.grid.no_weight.{name}"):
+            grid([pattern])
+    for patterns in ([], [np.zeros((0, 3, 3), np.float32)]):
+        with refuses(ValueError, "figures.grid.no_map"):
+            grid(patterns)
 
 
 def test_one_row_of_a_long_text_stays_a_small_picture():

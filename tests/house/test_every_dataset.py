@@ -7,8 +7,7 @@ import pytest
 from attnlab.cli import main
 from attnlab.runs.record import find_runs
 from tests.choices import choices, composed_keys, dataset_words
-
-pytestmark = pytest.mark.slow
+from tests.dataset.stated import builds_on_another
 
 SMALL = (
     "debug=tiny",
@@ -19,7 +18,14 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("name", choices("dataset"))
+# One that builds on another differs in its knobs; tests/dataset holds it to its laws.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.soak if builds_on_another(name) else pytest.mark.slow)
+    for name in choices("dataset")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_on_a_dataset_ends_with_its_metrics(name, tmp_path: Path, capsys):
     words = dataset_words(name)
     if "num_train" in composed_keys(name):

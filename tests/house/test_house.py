@@ -97,10 +97,10 @@ def test_models_know_torch_einops_and_jaxtyping_only():
     assert offenders == []
 
 
-def test_no_file_is_longer_than_400_lines():
+def test_no_file_is_longer_than_600_lines():
     python = [p for folder in ("src", "tests", "bench") for p in (ROOT / folder).rglob("*.py")]
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in python}
-    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > 600} == {}
 
 
 def test_no_constructor_has_more_than_eight_knobs():
@@ -131,8 +131,13 @@ def test_tests_mirror_the_source():
 def test_every_text_of_the_prose_belongs_to_a_test():
     text = "".join(p.read_text() for p in (ROOT / "tests").rglob("*.py"))
     keys = yaml.safe_load((ROOT / "tests/prose.yaml").read_text())
-    # A parametrized test ends its key with what it is given.
-    lonely = [key for key in keys if key not in text and f"{key.rpartition('.')[0]}.{{" not in text]
+    # A test of several texts ends its key with what it is given: `room.topic_{number}`.
+    lonely = [
+        key
+        for key in keys
+        if key not in text
+        and not any(key[at] in "._" and f"{key[: at + 1]}{{" in text for at in range(len(key)))
+    ]
     assert lonely == []
 
 

@@ -83,7 +83,7 @@ def test_an_installed_wheel_trains_compares_and_lists_without_the_checkout(wheel
 
     # Its recipes are those of the wheel; a short one of one's own reads a text by its path.
     text = f"dataset.path={ROOT / 'LICENSE'}"
-    with pytest.raises(AssertionError, match=r"expected 86c4e6aa.*obtain data/tinyshakespeare"):
+    with pytest.raises(AssertionError, match="86c4e6aa"):
         attnlab("reproduce", "shakespeare", text)
     paper = tmp_path / "mine/license"
     paper.mkdir(parents=True)

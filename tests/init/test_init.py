@@ -1,6 +1,7 @@
 """An initialisation does to every parameter what its docstring says."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,15 +9,17 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from attnlab.assemble import Experiment
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.errors import ConfigError
 from attnlab.ffn.base import FFN
 from attnlab.init.gpt2 import GPT2
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Model
 from attnlab.model.recurrent import Recurrent
+from attnlab.model.transformer import Transformer
 from tests.choices import choices
 from tests.model.build import part, transformer
+from tests.model.law import law
+from tests.prose import keys_at_fault, refuses
 
 # Each part beside the defaults; one that is for bidirectional models is built in one.
 ARMS = {
@@ -46,10 +49,10 @@ def check_spread(name: str, weights: torch.Tensor, wanted: float) -> None:
     assert abs(float(weights.mean())) < 5 * wanted / math.sqrt(count), name
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@law(ARMS)
 def test_gpt2_does_to_every_parameter_what_its_table_says(arm):
-    built = dict(build(arm).named_parameters())
     model = build(arm)
+    built = {name: weights.detach().clone() for name, weights in model.named_parameters()}
     GPT2(std=0.5)(model)
     into_stream = set()
     for path, layer in model.named_modules():
@@ -83,16 +86,19 @@ def test_the_default_leaves_every_part_as_it_is_built():
 
 
 def test_the_recurrent_baseline_is_refused_before_anything_is_built():
-    with search_path(), pytest.raises(ConfigError, match=r"init: gpt2 is for blocks.*init=default"):
+    with search_path(), refuses(ConfigError, "init.gpt2_for_a_recurrence") as refusal:
         compose(["dataset=mqar", "variant=lstm", "init=gpt2"])
-    with pytest.raises(ValueError, match="Recurrent"):
+    assert isinstance(refusal.value, ConfigError)
+    assert keys_at_fault(refusal.value) == ["init"]
+    with refuses(ValueError, "init.gpt2_on_a_recurrence"):
         GPT2()(Recurrent(5, 5, 5, DECODER))
 
 
-@pytest.mark.parametrize("norm", ["layer", "rms"])
-def test_norms_without_a_shift_have_none_anywhere(composed, norm):
-    words = ["dataset=mqar", f"model.block.norm={norm}", "model.block.norm_bias=false"]
-    model = Experiment(composed(*words)).model
+@law(("layer", "rms"))
+def test_norms_without_a_shift_have_none_anywhere(norm):
+    block = partial(part("block", "pre_norm"), norm=norm, norm_bias=False)
+    parts = {"position": part("position", "learned"), "ffn": part("ffn", "mlp")}
+    model = Transformer(*(5, 5, 5, DECODER), mixer=part("mixer", "multihead"), block=block, **parts)
     norms = [name for name, _ in model.named_parameters() if "norm" in name]
     assert len(norms) == 2 * 2 + 1
     assert all(name.endswith("weight") for name in norms)

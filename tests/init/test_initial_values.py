@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from attnlab.model.transformer import Transformer
 from attnlab.position.base import Position
 from tests.choices import choices
 from tests.model.build import part
+from tests.model.law import law
 
 WIDTH, LENGTH = 64, 32
 MIXED = {"hybrid", "lstm_additive"}
@@ -97,19 +97,19 @@ def check(modules: list[nn.Module]) -> None:
         assert holds(modules[0], name, values, law, names), f"{name} does not start as {law}"
 
 
-@pytest.mark.parametrize("name", sorted({*choices("model/mixer")} - MIXED))
+@law(sorted({*choices("model/mixer")} - MIXED))
 def test_a_mixer_starts_as_its_table_says(name):
-    made = [part("mixer", name)(WIDTH, Position(WIDTH, LENGTH), True, 0) for _ in range(24)]
+    made = [part("mixer", name)(WIDTH, Position(WIDTH, LENGTH), True, 0) for _ in range(12)]
     assert made[0]._position[0] not in made[0].modules()
     check(made)
 
 
-@pytest.mark.parametrize("name", choices("model/ffn"))
+@law(choices("model/ffn"))
 def test_a_network_starts_as_its_table_says(name):
     check([part("ffn", name)(WIDTH) for _ in range(4)])
 
 
-@pytest.mark.parametrize("name", choices("model/position"))
+@law(choices("model/position"))
 def test_a_position_scheme_starts_as_its_table_says(name):
     made = [part("position", name)(WIDTH, LENGTH) for _ in range(8)]
     for scheme in made:
@@ -117,7 +117,7 @@ def test_a_position_scheme_starts_as_its_table_says(name):
     check(made)
 
 
-@pytest.mark.parametrize("arrangement", [DECODER, ENCODER_DECODER, Arrangement(False, True, 4)])
+@law([DECODER, ENCODER_DECODER, Arrangement(False, True, 4)])
 def test_a_transformer_starts_as_its_table_says(arrangement):
     check(
         [
@@ -134,7 +134,7 @@ def test_a_transformer_starts_as_its_table_says(arrangement):
     )
 
 
-@pytest.mark.parametrize("attention", [None, "multihead"])
+@law([None, "multihead"])
 def test_a_recurrent_model_starts_as_its_table_says(attention):
     make = attention and part("mixer", attention)
     check(
@@ -145,7 +145,7 @@ def test_a_recurrent_model_starts_as_its_table_says(attention):
     )
 
 
-@pytest.mark.parametrize("family", [Mixer, FFN, Transformer, Recurrent])
+@law([Mixer, FFN, Transformer, Recurrent])
 def test_a_family_has_its_table_in_one_place(family):
     assert "Initialisation" in (family.__doc__ or "")
     assert table(family)

@@ -91,7 +91,8 @@ def test_a_sequences_slice_is_that_of_all_its_labels():
 def test_slices_by_label_are_left_out_where_an_objective_asks_for_other_labels(composed):
     from attnlab.assemble import Experiment
 
-    words = ("dataset=mqar", "dataset.num_train=64", "model.d_model=16")
+    sizes = [f"dataset.num_{name}=64" for name in ("train", "validation", "test")]
+    words = ("dataset=mqar", *sizes, "model.d_model=16", "model.num_layers=1")
     for objective, sliced in (("autoregressive", True), ("masked", False)):
         made = Experiment(composed(*words, f"objective={objective}"))
         split = made.dataset.splits["validation"]

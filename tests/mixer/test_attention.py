@@ -1,6 +1,5 @@
 """Laws of the attention mixers with other knobs than their defaults, and what each promises."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -25,6 +24,8 @@ from attnlab.position.base import Position
 from attnlab.position.relative_bias import RelativeBias
 from attnlab.position.rope import RoPE
 from attnlab.tap import edit, record
+from tests.model.law import law
+from tests.prose import refuses
 
 Kind = TypeVar("Kind", bound=Attention)
 
@@ -74,11 +75,9 @@ def build(
     return mixer
 
 
-@pytest.fixture(params=[f"{m}, {p}" for m in MIXERS for p in POSITIONS])
-def make(request) -> Callable[[bool], Any]:
-    mixer, position = request.param.split(", ")
+def make(mixer: str, position: str, causal: bool) -> Any:
     kind, knobs = MIXERS[mixer]
-    return lambda causal: build(kind, causal, POSITIONS[position], **knobs)
+    return build(kind, causal, POSITIONS[position], **knobs)
 
 
 def same(ours: Tensor, theirs: Tensor) -> None:
@@ -89,8 +88,9 @@ def padded(*lengths: int) -> Tensor:
     return torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
 
 
-def test_steps_give_what_forward_gives_and_keep_what_they_say(make):
-    mixer, x = make(True), torch.randn(1, LENGTH, WIDTH)
+@law(MIXERS, POSITIONS)
+def test_steps_give_what_forward_gives_and_keep_what_they_say(mixer, position):
+    mixer, x = make(mixer, position, True), torch.randn(1, LENGTH, WIDTH)
     state, steps = None, []
     for at in range(LENGTH):
         step, state = mixer.step(x[:, at : at + 1], at, state)
@@ -99,19 +99,22 @@ def test_steps_give_what_forward_gives_and_keep_what_they_say(make):
     same(torch.cat(steps, dim=1), mixer(x))
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_padding_reaches_nobody_and_gets_nothing(make, causal):
-    mixer, x, valid = make(causal), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
-    for filler in (0.0, 9.0):
-        together = mixer(x.where(valid[..., None], filler), valid)
-        same(together[:1], mixer(x[:1]))
-        same(together[1:, :4], mixer(x[1:, :4]))
-        assert together[1, 4:].abs().max() == 0
+@law(MIXERS, POSITIONS, (True, False))
+def test_padding_reaches_nobody_and_gets_nothing(mixer, position, causal):
+    """Sequences two and three are the same one with other padding, which alone has none."""
+    mixer, valid = make(mixer, position, causal), padded(LENGTH, 4, 4)
+    x = torch.randn(2, LENGTH, WIDTH)[[0, 1, 1]]
+    filler = torch.tensor([0.0, 0.0, 9.0])[:, None, None]
+    together = mixer(x.where(valid[..., None], filler), valid)
+    same(together[:1], mixer(x[:1]))
+    same(together[1:, :4], mixer(x[1:2, :4]).expand(2, -1, -1))
+    assert together[1:, 4:].abs().max() == 0
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_who_looks_changes_neither_output_nor_gradient(make, causal):
-    mixer, valid = make(causal), padded(LENGTH, 4)
+# Whether there is a bias is all that hearing could depend on.
+@law(MIXERS, ("none", "absolute"), (True, False))
+def test_who_looks_changes_neither_output_nor_gradient(mixer, position, causal):
+    mixer, valid = make(mixer, position, causal), padded(LENGTH, 4)
     x = torch.randn(2, LENGTH, WIDTH, requires_grad=True)
     silent = mixer(x, valid)
     with record(mixer, "*pattern") as heard:
@@ -127,15 +130,17 @@ def test_who_looks_changes_neither_output_nor_gradient(make, causal):
         assert pattern.triu(1).abs().max() == 0
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_rows_are_the_pattern_and_leave_the_output_to_the_last_bit(make, causal, monkeypatch):
-    monkeypatch.setattr("attnlab.attend.QUERIES", 4)
-    mixer, valid, x = make(causal), padded(LENGTH, 4), torch.randn(2, LENGTH, WIDTH)
-    parts, silent = [], mixer(x, valid)
-    with edit(mixer, "*rows", lambda _, part: parts.append(part)):
-        heard = mixer(x, valid)
-    with record(mixer, "*pattern") as patterns:
-        mixer(x, valid)
+@law(MIXERS, ("none", "absolute"), (True, False))
+def test_rows_are_the_pattern_and_leave_the_output_to_the_last_bit(mixer, position, causal):
+    mixer, valid = make(mixer, position, causal), padded(LENGTH, 4)
+    parts, x = [], torch.randn(2, LENGTH, WIDTH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attnlab.attend.QUERIES", 4)
+        silent = mixer(x, valid)
+        with edit(mixer, "*rows", lambda _, part: parts.append(part)):
+            heard = mixer(x, valid)
+        with record(mixer, "*pattern") as patterns:
+            mixer(x, valid)
     (pattern,) = patterns.values()
     assert torch.equal(heard, silent)
     assert max(part.shape[2] for part in parts) == 4
@@ -145,14 +150,8 @@ def test_rows_are_the_pattern_and_leave_the_output_to_the_last_bit(make, causal,
     same(rows[1, :, :4], pattern[1, :, :4])
 
 
-@pytest.mark.parametrize("window", [None, 9])
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("hidden", ["nothing", "padding", "bias", "both"])
-@pytest.mark.parametrize("num_queries", [70, 6])
-def test_rows_beside_the_fused_kernel_are_the_pattern(
-    window, causal, hidden, num_queries, monkeypatch
-):
-    monkeypatch.setattr("attnlab.attend.QUERIES", 16)
+@law((None, 9), (True, False), ("nothing", "padding", "bias", "both"), (70, 6))
+def test_rows_beside_the_fused_kernel_are_the_pattern(window, causal, hidden, num_queries):
     attend = Attend(causal, 0.0, window).eval()
     query, key = torch.randn(2, 4, num_queries, 8), torch.randn(2, 2, 70, 8)
     value = torch.randn(2, 2, 70, 8)
@@ -160,16 +159,19 @@ def test_rows_beside_the_fused_kernel_are_the_pattern(
     lengths = torch.tensor([[70], [66]])
     valid = torch.arange(70) < lengths if hidden in ("padding", "both") else None
     parts, silent = [], attend(query, key, value, bias, valid)
-    with edit(attend, "rows", lambda _, part: parts.append(part)):
-        assert torch.equal(attend(query, key, value, bias, valid), silent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attnlab.attend.QUERIES", 16)
+        with edit(attend, "rows", lambda _, part: parts.append(part)):
+            assert torch.equal(attend(query, key, value, bias, valid), silent)
     with record(attend, "pattern") as heard:
         attend(query, key, value, bias, valid)
     assert len(parts) == -(-num_queries // 16)
     same(torch.cat(parts, dim=2), heard["pattern"])
 
 
-def test_dropout_acts_in_training_alone(make):
-    mixer = make(False)
+@law(MIXERS)
+def test_dropout_acts_in_training_alone(mixer):
+    mixer = make(mixer, "none", False)
     mixer.attend.dropout = 0.5
     x = torch.randn(2, LENGTH, WIDTH)
     assert torch.equal(mixer(x), mixer(x))
@@ -178,10 +180,10 @@ def test_dropout_acts_in_training_alone(make):
 
 
 def test_padding_behind_a_causal_sequence_costs_no_mask(monkeypatch):
-    given = []
+    masks = []
 
     def spy(*args, **kwargs):
-        given.append(args[3])
+        masks.append(args[3])
         return fused(*args, **kwargs)
 
     fused = F.scaled_dot_product_attention
@@ -189,11 +191,10 @@ def test_padding_behind_a_causal_sequence_costs_no_mask(monkeypatch):
     x, valid = torch.randn(2, 80, WIDTH), torch.ones(2, 80, dtype=torch.bool)
     build(MultiHead, True)(x, valid)
     build(MultiHead, False)(x, valid)
-    assert [mask is None for mask in given] == [True, False]
+    assert [mask is None for mask in masks] == [True, False]
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+@law((1, 2, 4), (True, False))
 def test_shared_keys_are_repeated_ones(num_kv_heads, causal):
     shared = build(GroupedQuery, causal, RoPE, num_kv_heads=num_kv_heads)
     whole = build(MultiHead, causal, RoPE)
@@ -226,10 +227,16 @@ def test_both_patterns_of_a_differential_head_have_its_bias():
     assert scores[0, :, 5, 4].tolist() == [-(2.0**-2), -(2.0**-4), -(2.0**-6), -(2.0**-8)]
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize(("length", "window"), [(5, 3), (12, 3), (13, 3), (14, 3), (9, 1), (30, 7)])
-def test_a_window_is_attention_under_a_band(length, window, position, causal):
+# Lengths around one, two and more windows; a scheme of positions is none of the length's business.
+BANDS = [
+    *((size, "absolute") for size in ((5, 3), (12, 3), (13, 3), (14, 3), (9, 1), (30, 7))),
+    *(((13, 3), position) for position in POSITIONS),
+]
+
+
+@law(BANDS, (True, False))
+def test_a_window_is_attention_under_a_band(band, causal):
+    (length, window), position = band
     windowed = build(SlidingWindow, causal, POSITIONS[position], window=window)
     whole = build(MultiHead, causal, POSITIONS[position])
     whole.load_state_dict(windowed.state_dict())
@@ -258,8 +265,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("position", [Position, ALiBi])
-@pytest.mark.parametrize("causal", [True, False])
+@law((True, False), (Position, ALiBi))
 def test_memory_of_a_window_is_linear_in_the_length(causal, position):
     def largest(length: int) -> int:
         with torch.no_grad(), Largest() as seen:
@@ -269,7 +275,7 @@ def test_memory_of_a_window_is_linear_in_the_length(causal, position):
     assert largest(800) == 2 * largest(400)
 
 
-@pytest.mark.parametrize("causal", [True, False])
+@law((True, False))
 def test_statistics_of_a_window_need_no_square(causal):
     heard = []
     mixer, x = build(SlidingWindow, causal, window=4, num_heads=2), torch.randn(1, 800, WIDTH)
@@ -289,7 +295,7 @@ def test_a_latent_state_is_smaller_than_keys_and_values():
     assert (mixer.state_size(10), whole.state_size(10)) == (100, 320)
 
 
-@pytest.mark.parametrize("name", [name for name in MIXERS if MIXERS[name][0] is not SlidingWindow])
+@law(name for name in MIXERS if MIXERS[name][0] is not SlidingWindow)
 def test_to_read_oneself_is_to_mix(name):
     kind, knobs = MIXERS[name]
     mixer, x, valid = build(kind, False, **knobs), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
@@ -301,30 +307,30 @@ def test_to_read_oneself_is_to_mix(name):
 
 def test_what_cannot_read_another_sequence_says_so():
     assert SlidingWindow.read is Mixer.read
-    with pytest.raises(ValueError, match="SlidingWindow mixes one sequence"):
+    with refuses(ValueError, "mixer.cannot_read"):
         build(SlidingWindow, False).read(torch.randn(1, 2, WIDTH), torch.randn(1, 3, WIDTH))
 
 
 @pytest.mark.parametrize(
-    ("kind", "knobs", "words"),
+    ("key", "kind", "knobs"),
     [
-        (GroupedQuery, {"num_heads": 3}, "num_heads=3"),
-        (GroupedQuery, {"num_kv_heads": 3}, "num_kv_heads=3 must divide num_heads=4"),
-        (GroupedQuery, {"num_kv_heads": 0}, "num_kv_heads=0"),
-        (SlidingWindow, {"window": 0}, "window=0"),
-        (Differential, {"num_heads": 16}, "num_heads=16"),
-        (Latent, {"num_heads": 5}, "num_heads=5"),
-        (Latent, {"kv_rank": 0}, "kv_rank=0"),
-        (Latent, {"query_rank": 0}, "query_rank=0"),
-        (Latent, {"d_rotary": 0}, "d_rotary=0"),
+        ("heads", GroupedQuery, {"num_heads": 3}),
+        ("kv_heads", GroupedQuery, {"num_kv_heads": 3}),
+        ("no_kv_head", GroupedQuery, {"num_kv_heads": 0}),
+        ("window", SlidingWindow, {"window": 0}),
+        ("differential_heads", Differential, {"num_heads": 16}),
+        ("latent_heads", Latent, {"num_heads": 5}),
+        ("kv_rank", Latent, {"kv_rank": 0}),
+        ("query_rank", Latent, {"query_rank": 0}),
+        ("d_rotary", Latent, {"d_rotary": 0}),
     ],
 )
-def test_an_impossible_attention_is_refused_in_words(kind, knobs, words):
-    with pytest.raises(ValueError, match=words):
+def test_an_impossible_attention_is_refused(key, kind, knobs):
+    with refuses(ValueError, f"mixer.attention.{key}"):
         build(kind, True, **knobs)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _ in MIXERS.values()])
+@law({kind for kind, _ in MIXERS.values()})
 def test_every_attention_tells_the_position_how_many_heads_it_has(kind):
     mixer = kind(WIDTH, RelativeBias(WIDTH, LENGTH), True)
     assert mixer.position.table.shape[1] == mixer.num_heads

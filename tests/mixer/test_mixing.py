@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from attnlab.recurrence.base import mix
 from attnlab.tap import Tap, edit, record, taps
 from tests.choices import choices
 from tests.model.build import part
+from tests.model.law import law
 
 WIDTH, LENGTH, SHORT = 16, 37, 20
 """More positions than a chunk holds; the second sequence is a short one."""
@@ -30,9 +32,15 @@ def built(name: str, causal: bool = True, **knobs: Any) -> Mixer:
     return mixer.eval()
 
 
-LINEAR = [name for name in choices("model/mixer") if taps(built(name), "mixing")]
-ARMS = [(name, causal) for name in LINEAR for causal in (True, False)]
-"""A mixer that reads one way does so whatever the objective says."""
+@cache
+def linear() -> list[str]:
+    """List the mixers that have a matrix to show."""
+    return [name for name in choices("model/mixer") if taps(built(name), "mixing")]
+
+
+def arms() -> list[tuple[str, bool]]:
+    """List each in both directions: one that reads one way does so whatever the objective says."""
+    return [(name, causal) for name in linear() for causal in (True, False)]
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -48,15 +56,15 @@ def seen(mixer: Mixer, x: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def test_the_linear_mixers_are_those_that_keep_a_sum_of_keys_and_values():
-    assert LINEAR == [
+    assert linear() == [
         "delta_rule", "gated_delta", "gated_linear", "linear_attention", "retention",
         "selective_state_space",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize(("name", "causal"), ARMS)
-def test_the_matrix_times_the_values_is_the_recurrence(name, causal, padded, monkeypatch):
+@law(arms, (False, True))
+def test_the_matrix_times_the_values_is_the_recurrence(arm, padded):
+    name, causal = arm
     mixer, (x, valid) = built(name, causal).double(), inputs()
     calls: list[tuple[Tensor, Tensor]] = []
 
@@ -64,8 +72,9 @@ def test_the_matrix_times_the_values_is_the_recurrence(name, causal, padded, mon
         calls.append((value, recur(value)))
         return mix(tap, recur, value, valid)
 
-    monkeypatch.setattr(sys.modules[type(mixer).__module__], "mix", spy)
-    matrix = seen(mixer, x, valid if padded else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[type(mixer).__module__], "mix", spy)
+        matrix = seen(mixer, x, valid if padded else None)
     ((value, wanted),) = calls
     assert matrix.shape == (*value.shape[:2], LENGTH, LENGTH)
     mixed = matrix @ value
@@ -78,14 +87,12 @@ def test_the_matrix_times_the_values_is_the_recurrence(name, causal, padded, mon
         assert (matrix[1, ..., SHORT:] == 0).all()
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize(("name", "causal"), ARMS)
-def test_hearing_the_matrix_changes_no_output(name, causal, padded):
-    mixer, (x, valid) = built(name, causal), inputs(torch.float32)
-    given = valid if padded else None
-    silent = mixer(x, given)
+@law(arms)
+def test_hearing_the_matrix_changes_no_output(arm):
+    mixer, (x, valid) = built(*arm), inputs(torch.float32)
+    silent = mixer(x, valid)
     with record(mixer, "mixing"):
-        torch.testing.assert_close(mixer(x, given), silent, rtol=0, atol=1e-5)
+        torch.testing.assert_close(mixer(x, valid), silent, rtol=0, atol=1e-5)
 
 
 def test_unheard_the_recurrence_is_all_that_runs():
@@ -95,9 +102,9 @@ def test_unheard_the_recurrence_is_all_that_runs():
     assert calls[0] is value
 
 
-@pytest.mark.parametrize(("name", "causal"), ARMS)
-def test_a_cut_edge_changes_what_its_query_gets_and_nothing_else(name, causal):
-    mixer, (x, _) = built(name, causal).double(), inputs()
+@law(arms)
+def test_a_cut_edge_changes_what_its_query_gets_and_nothing_else(arm):
+    mixer, (x, _) = built(*arm).double(), inputs()
     query, key = 30, 4
 
     def cut(_name: str, matrix: Tensor) -> Tensor:
@@ -133,16 +140,16 @@ def unrolled(
     return matrix
 
 
-@pytest.mark.parametrize("name", LINEAR)
-def test_the_matrix_is_each_key_followed_to_each_later_query(name, monkeypatch):
+@law(linear)
+def test_the_matrix_is_each_key_followed_to_each_later_query(name):
     mixer, (x, _) = built(name).double(), inputs()
     parts: list[Any] = []
-    for kind in (scalar, channel, delta):
-        scan = kind.scan
-        monkeypatch.setattr(
-            kind, "scan", lambda *given, _scan=scan: (parts.append(given), _scan(*given))[1]
-        )
-    with torch.no_grad():
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        for kind in (scalar, channel, delta):
+            scan = kind.scan
+            patch.setattr(
+                kind, "scan", lambda *given, _scan=scan: (parts.append(given), _scan(*given))[1]
+            )
         mixer(x)
     ((query, key, value, *gates),) = parts
     shape = (*value.shape[:3], query.shape[-1])
@@ -169,8 +176,7 @@ def test_the_matrix_of_retention_is_the_decayed_product_over_the_root_of_the_wid
     torch.testing.assert_close(seen(mixer, x), wanted.detach())
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("causal", [True, False])
+@law((True, False), (False, True))
 def test_the_rows_of_linear_attention_sum_to_1(causal, padded):
     mixer, (x, valid) = built("linear_attention", causal).double(), inputs()
     matrix = seen(mixer, x, valid if padded else None)

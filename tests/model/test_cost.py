@@ -20,6 +20,7 @@ from attnlab.position.base import Position
 from attnlab.position.learned import Learned
 from tests.choices import choices
 from tests.model.build import part
+from tests.model.law import law
 
 TOKENS, OUTPUTS, LENGTH, WIDTH, BATCH = 11, 6, 8, 16, 3
 
@@ -37,7 +38,7 @@ def counted(run) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("arrangement", [DECODER, ENCODER])
+@law([DECODER, ENCODER])
 def test_a_transformers_flops_are_its_products(arrangement):
     inputs = torch.zeros(BATCH, LENGTH, dtype=torch.long)
     projections, ffn = 4 * WIDTH * WIDTH, 2 * WIDTH * 4 * WIDTH
@@ -54,8 +55,7 @@ def test_active_experts_alone_are_counted():
     assert sparse - dense == 2 * BATCH * LENGTH * WIDTH * 8
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("arrangement", [DECODER, ENCODER])
+@law((DECODER, ENCODER), (torch.float32, torch.float64, torch.bfloat16))
 def test_an_lstms_flops_are_its_products_fused_or_not(arrangement, dtype):
     model = Recurrent(TOKENS, OUTPUTS, LENGTH, arrangement, num_layers=2, d_model=WIDTH)
     inputs = torch.zeros(BATCH, LENGTH, dtype=torch.long)
@@ -65,8 +65,7 @@ def test_an_lstms_flops_are_its_products_fused_or_not(arrangement, dtype):
     assert flops(model.to(dtype), inputs) == BATCH * LENGTH * per_token
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("batch_first", [True, False])
+@law((True, False), (True, False))
 def test_cudas_fused_lstm_counts_as_the_cpus_does(bidirectional, batch_first):
     options = {"num_layers": 2, "bidirectional": bidirectional, "batch_first": batch_first}
     x = torch.zeros(BATCH, LENGTH, 6)
@@ -91,8 +90,7 @@ def test_a_grouped_product_counts_one_matrix_a_row():
     assert counted(lambda: F.grouped_mm(x, weights, offs=ends.int())) == 2 * 10 * 8 * 16
 
 
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@law((torch.float32, torch.float64, torch.bfloat16), (True, False))
 def test_fused_attention_counts_scores_and_mixing(dtype, biased):
     query = torch.zeros(BATCH, 4, 5, 8, dtype=dtype)
     key, value = (torch.zeros(BATCH, 4, 7, width, dtype=dtype) for width in (8, 8))
@@ -117,7 +115,7 @@ def test_a_convolution_of_each_channel_alone_counts_its_kernel():
     assert counted(lambda: convolution(x)) == 2 * BATCH * WIDTH * 4 * (LENGTH + 3)
 
 
-@pytest.mark.parametrize("left", [True, False])
+@law([True, False])
 def test_a_triangular_solution_counts_a_square_for_each_right_hand_side(left):
     matrix = torch.eye(6).expand(BATCH, 6, 6)
     sides = torch.zeros(6, 5) if left else torch.zeros(5, 6)
@@ -147,8 +145,7 @@ def products(layer: nn.Module) -> int:
     return sum(weights.numel() for weights in matrices)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("name", choices("model/mixer"))
+@law(choices("model/mixer"), (True, False))
 def test_a_mixers_flops_hold_each_of_its_matrices_and_grow_with_the_length(name, causal):
     short, long = 128, 256
     mixer = part("mixer", name)(WIDTH, Position(WIDTH, long), causal, 0)
@@ -157,7 +154,7 @@ def test_a_mixers_flops_hold_each_of_its_matrices_and_grow_with_the_length(name,
     assert at_long >= 2 * at_short
 
 
-@pytest.mark.parametrize("name", choices("model/ffn"))
+@law(choices("model/ffn"))
 def test_a_networks_flops_are_those_of_its_active_matrices(name):
     ffn = part("ffn", name)(WIDTH)
     biases = sum(p.numel() for p in ffn.parameters() if p.ndim == 1)

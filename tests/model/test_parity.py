@@ -13,6 +13,8 @@ from attnlab.model.recurrent import Recurrent
 from attnlab.position.base import Position
 from attnlab.position.rope import RoPE
 from attnlab.tap import record
+from tests.model.law import law
+from tests.prose import refuses
 
 D_MODEL, LENGTH = 16, 7
 
@@ -52,10 +54,7 @@ def test_attention_and_its_pattern_equal_torchs(kind, causal):
     torch.testing.assert_close(heard["attend.pattern"][0], pattern[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("num_queries", [1, 4, LENGTH])
-@pytest.mark.parametrize("causal", [True, False])
+@law((True, False), (1, 4, LENGTH), (True, False), (True, False))
 def test_the_fused_and_the_explicit_path_agree(causal, num_queries, biased, padded):
     attend = Attend(causal, dropout=0.0)
     query = torch.randn(2, 3, num_queries, 5)
@@ -106,17 +105,11 @@ def test_rotary_scores_depend_on_the_distance_alone():
     assert score(5, 3) != pytest.approx(score(5, 2), abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (lambda: MultiHead(16, Position(16, 1), True, num_heads=5), "num_heads=5"),
-    ],
-)
-def test_an_impossible_layer_is_refused_in_words(build, words):
-    with pytest.raises(ValueError, match=words):
-        build()
+def test_heads_that_do_not_split_the_width_are_refused():
+    with refuses(ValueError, "model.heads_do_not_split"):
+        MultiHead(16, Position(16, 1), True, num_heads=5)
 
 
 def test_a_rotary_head_of_odd_width_is_refused():
-    with pytest.raises(ValueError, match="a head, 3, must be even"):
+    with refuses(ValueError, "model.odd_rotary_head"):
         RoPE(3, 5).rotate(torch.randn(1, 1, 5, 3), torch.arange(5))

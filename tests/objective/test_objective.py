@@ -18,6 +18,7 @@ from attnlab.objective.denoising import Denoising
 from attnlab.objective.masked import Masked
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.split import IGNORE, Batch
+from tests.prose import refuses
 
 ROWS = 4096
 
@@ -214,7 +215,7 @@ def test_a_text_is_asked_at_its_own_masks(dataset):
     assert probe.at.tolist() == [[1, 6]]
     assert [objective.inputs[int(probe.inputs[0, at])] for at in (1, 6)] == ["[MASK]", "[MASK]"]
     plain = MQAR(num_train=5, num_validation=5, num_test=5)
-    with pytest.raises(ValueError, match=r"no token '\[MASK\],'"):
+    with refuses(ValueError, "objective.unknown_token"):
         Masked(plain).read("k1 [MASK],")
 
 
@@ -232,17 +233,17 @@ def test_label_smoothing_is_in_what_training_minimises_and_in_no_reported_loss()
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("key", "build"),
     [
-        (lambda d: Masked(d, rate=0.0), "rate=0.0"),
-        (lambda d: Masked(d, kept=0.6, swapped=0.6), "at most 1"),
-        (lambda d: Denoising(d, rate=1.0), "rate=1.0"),
-        (lambda d: Autoencoder(d, num_latents=0), "num_latents=0"),
-        (lambda d: Seq2Seq(d), "dataset=reversal"),
-        (lambda d: Classification(Reversal()), "no classes: its labels are tokens"),
-        (lambda d: Seq2Seq(Reversal(), label_smoothing=1.0), "label_smoothing=1.0"),
+        ("mask_rate", lambda d: Masked(d, rate=0.0)),
+        ("mask_shares", lambda d: Masked(d, kept=0.6, swapped=0.6)),
+        ("noise_rate", lambda d: Denoising(d, rate=1.0)),
+        ("no_latent", lambda d: Autoencoder(d, num_latents=0)),
+        ("no_answer", lambda d: Seq2Seq(d)),
+        ("no_class", lambda d: Classification(Reversal())),
+        ("label_smoothing", lambda d: Seq2Seq(Reversal(), label_smoothing=1.0)),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_words(dataset, build, words):
-    with pytest.raises(ValueError, match=words):
+def test_what_cannot_be_asked_is_refused(dataset, key, build):
+    with refuses(ValueError, f"objective.impossible.{key}"):
         build(dataset)

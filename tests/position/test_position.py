@@ -16,6 +16,8 @@ from attnlab.position.rope import RoPE
 from attnlab.position.sinusoidal import Sinusoidal
 from tests.choices import choices
 from tests.model.build import part
+from tests.model.law import law
+from tests.prose import refuses
 
 LENGTH = 300
 METHODS = {"embed", "rotate", "bias"}
@@ -33,14 +35,14 @@ def everywhere(position: Position, num_heads: int, causal: bool) -> Tensor:
     return bias
 
 
-@pytest.mark.parametrize("name", choices("model/position"))
+@law(choices("model/position"))
 def test_a_scheme_marks_what_it_overrides(name):
     scheme = part("position", name).func
     overridden = {m for m in METHODS if getattr(scheme, m) is not getattr(Position, m)}
     assert overridden == ({scheme.marks} - {None})
 
 
-@pytest.mark.parametrize("d_model", [1, 7, 16])
+@law((1, 7, 16))
 def test_sinusoids_are_the_papers(d_model):
     at = torch.tensor([0, 1, 5, 99, 5000])
     x = torch.randn(2, len(at), d_model)
@@ -71,8 +73,7 @@ def paper_slopes(num_heads: int) -> list[float]:
     return paper_slopes(below) + paper_slopes(2 * below)[::2][: num_heads - below]
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("num_heads", [1, 2, 3, 4, 6, 8, 12, 16])
+@law((1, 2, 3, 4, 6, 8, 12, 16), (True, False))
 def test_alibi_is_the_papers(num_heads, causal):
     at = torch.arange(LENGTH)
     distance = (at[:, None] - at).abs()
@@ -86,7 +87,7 @@ def test_eight_alibi_heads_fall_by_powers_of_a_half():
 
 
 @with_transformers
-@pytest.mark.parametrize("num_heads", [4, 6, 12])
+@law((4, 6, 12))
 def test_alibi_is_blooms(num_heads):
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
@@ -97,12 +98,12 @@ def test_alibi_is_blooms(num_heads):
 
 
 @with_transformers
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 20), (16, 64)])
-def test_learned_biases_are_t5s(causal, num_buckets, max_distance):
+@law([(32, 128), (8, 20), (16, 64)], (True, False))
+def test_learned_biases_are_t5s(buckets, causal):
     from transformers import T5Config
     from transformers.models.t5.modeling_t5 import T5Attention
 
+    num_buckets, max_distance = buckets
     sizes: Any = {
         "d_model": 12,
         "num_heads": 3,
@@ -120,8 +121,7 @@ def test_learned_biases_are_t5s(causal, num_buckets, max_distance):
     assert torch.equal(everywhere(ours, 3, causal), expected)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("scheme", [ALiBi, RelativeBias])
+@law([ALiBi, RelativeBias], (True, False))
 def test_a_later_step_has_its_row_of_the_whole(scheme, causal):
     position = scheme(8, LENGTH)
     position.serve(4, 4)
@@ -146,40 +146,40 @@ def test_layers_share_one_table_of_biases():
 def test_layers_with_other_heads_cannot_share_the_biases():
     position = RelativeBias(16, LENGTH)
     MultiHead(16, position, True, num_heads=4)
-    with pytest.raises(ValueError, match="biases of 4 heads, but a layer has num_heads=2"):
+    with refuses(ValueError, "position.layers_differ"):
         MultiHead(16, position, True, num_heads=2)
     at = torch.arange(3)
-    with pytest.raises(ValueError, match="no biases for 2 heads"):
+    with refuses(ValueError, "position.other_heads"):
         position.bias(2, at, at, True)
-    with pytest.raises(ValueError, match=r"serve\(4\) first"):
+    with refuses(ValueError, "position.serves_nobody"):
         RelativeBias(16, LENGTH).bias(4, at, at, True)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("key", "knobs"),
     [
-        ({"num_buckets": 6}, "num_buckets=6"),
-        ({"num_buckets": 0}, "num_buckets=0"),
-        ({"num_buckets": 32, "max_distance": 16}, "max_distance=16"),
+        ("odd", {"num_buckets": 6}),
+        ("none", {"num_buckets": 0}),
+        ("distance", {"num_buckets": 32, "max_distance": 16}),
     ],
 )
-def test_impossible_buckets_are_refused_in_words(knobs, words):
-    with pytest.raises(ValueError, match=words):
+def test_impossible_buckets_are_refused(key, knobs):
+    with refuses(ValueError, f"position.buckets.{key}"):
         RelativeBias(16, LENGTH, **knobs)
 
 
 @pytest.mark.parametrize(
-    ("mixer", "knobs", "width"),
+    ("mixer", "knobs"),
     [
-        ("latent", {"num_heads": 4, "d_rotary": 3}, 3),
-        ("differential", {"num_heads": 2}, 3),
-        ("retention", {"num_heads": 4}, 3),
-        ("multihead", {"num_heads": 4}, 3),
+        ("latent", {"num_heads": 4, "d_rotary": 3}),
+        ("differential", {"num_heads": 2}),
+        ("retention", {"num_heads": 4}),
+        ("multihead", {"num_heads": 4}),
     ],
 )
-def test_a_rotated_width_that_has_no_pairs_is_refused_when_it_is_built(mixer, knobs, width):
+def test_a_rotated_width_that_has_no_pairs_is_refused_when_it_is_built(mixer, knobs):
     build = part("mixer", mixer)
-    with pytest.raises(ValueError, match=f"a head, {width}, must be even"):
+    with refuses(ValueError, "position.odd_rotated_width"):
         build(12, RoPE(12, LENGTH), True, **knobs)
 
 

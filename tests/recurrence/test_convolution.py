@@ -1,15 +1,14 @@
 """The short convolution against the library's, and its steps against the whole."""
 
-import pytest
 import torch
 from einops import rearrange
 from torch.nn import functional as F
 
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
+from tests.model.law import law
 
 
-@pytest.mark.parametrize("width", [1, 2, 4, 9])
-@pytest.mark.parametrize("shifted", [False, True])
+@law((1, 2, 4, 9), (False, True))
 def test_it_is_the_librarys_depthwise_convolution(width, shifted):
     x, weight = torch.randn(2, 7, 3), torch.randn(3, width)
     bias = torch.randn(3) if shifted else None
@@ -19,8 +18,7 @@ def test_it_is_the_librarys_depthwise_convolution(width, shifted):
     torch.testing.assert_close(ours, rearrange(wanted, "b c s -> b s c"))
 
 
-@pytest.mark.parametrize("width", [1, 4])
-@pytest.mark.parametrize("shifted", [False, True])
+@law((1, 4), (False, True))
 def test_its_steps_are_the_whole_and_their_state_never_grows(width, shifted):
     x, weight = torch.randn(2, 7, 3), torch.randn(3, width)
     bias = torch.randn(3) if shifted else None

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from attnlab.recurrence import channel, delta, scalar
 from attnlab.recurrence.base import CHUNK
+from tests.model.law import law
 from tests.recurrence.loops import loop
 
 BATCH, HEADS, D_KEY, D_VALUE = 2, 3, 6, 5
@@ -57,11 +57,6 @@ FORMS = {
 FADING = [name for name, form in FORMS.items() if {"decay", "decays"} & {*form.gates}]
 
 
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> Form:
-    return FORMS[request.param]
-
-
 def start() -> Tensor:
     return torch.randn(BATCH, HEADS, D_KEY, D_VALUE, dtype=torch.float64)
 
@@ -70,14 +65,16 @@ def cut(parts: list[Tensor | None], where: slice) -> list[Tensor | None]:
     return [None if part is None else part[:, :, where] for part in parts]
 
 
-@pytest.mark.parametrize("seq", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 5])
-@pytest.mark.parametrize("begun", [False, True])
-def test_the_chunked_form_is_the_recurrence(form, seq, begun):
+@law(FORMS, (1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 5), (False, True))
+def test_the_chunked_form_is_the_recurrence(name, seq, begun):
+    form = FORMS[name]
     parts, state = form.parts(seq), start() if begun else None
     torch.testing.assert_close(form.scan(*parts, state), form.loop(parts, state))
 
 
-def test_its_gradients_are_the_recurrences(form):
+@law(FORMS)
+def test_its_gradients_are_the_recurrences(name):
+    form = FORMS[name]
     parts, state = form.parts(2 * CHUNK + 3), start()
     leaves = [x.requires_grad_() for x in (*parts, state) if x is not None]
     (outputs, last), (wanted, wanted_last) = form.scan(*parts, state), form.loop(parts, state)
@@ -87,8 +84,9 @@ def test_its_gradients_are_the_recurrences(form):
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("where", [1, CHUNK, CHUNK + 9])
-def test_a_sequence_in_two_parts_is_the_whole(form, where):
+@law(FORMS, (1, CHUNK, CHUNK + 9))
+def test_a_sequence_in_two_parts_is_the_whole(name, where):
+    form = FORMS[name]
     parts = form.parts(2 * CHUNK + 1)
     first, state = form.scan(*cut(parts, slice(where)))
     second, last = form.scan(*cut(parts, slice(where, None)), state)
@@ -96,8 +94,9 @@ def test_a_sequence_in_two_parts_is_the_whole(form, where):
     torch.testing.assert_close((torch.cat((first, second), dim=2), last), whole)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_steps_are_the_whole(form, begun):
+@law(FORMS, (False, True))
+def test_steps_are_the_whole(name, begun):
+    form = FORMS[name]
     parts, state = form.parts(CHUNK + 3), start() if begun else None
     whole = form.scan(*parts, state)
     outputs = []
@@ -107,8 +106,7 @@ def test_steps_are_the_whole(form, begun):
     torch.testing.assert_close((torch.cat(outputs, dim=2), state), whole)
 
 
-@pytest.mark.parametrize("name", FADING)
-@pytest.mark.parametrize("strongest", [5.0, 100.0, 5000.0])
+@law(FADING, (5.0, 100.0, 5000.0))
 def test_strong_decays_are_finite_and_right_in_float32(name, strongest):
     form = FORMS[name]
     parts = form.parts(2 * CHUNK + 3, torch.float32)
@@ -131,7 +129,9 @@ def test_strong_decays_are_finite_and_right_in_float32(name, strongest):
         torch.testing.assert_close(mine / scale, other / scale, rtol=0, atol=20 * near)
 
 
-def test_low_precision_is_worked_on_in_float32_under_autocast_too(form):
+@law(FORMS)
+def test_low_precision_is_worked_on_in_float32_under_autocast_too(name):
+    form = FORMS[name]
     parts = form.parts(CHUNK + 1, torch.bfloat16)
     wanted = form.scan(*(None if x is None else x.float() for x in parts))
     assert wanted[0].dtype is torch.float32
@@ -143,7 +143,7 @@ def test_low_precision_is_worked_on_in_float32_under_autocast_too(form):
     torch.testing.assert_close(stepped, form.step(*exact, state), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("begun", [False, True])
+@law((False, True))
 def test_heads_may_share_queries_and_keys_and_sequences_their_decay(begun):
     form, state = FORMS["decay"], start() if begun else None
     shared = [

@@ -13,6 +13,7 @@ from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import experiments_dir, papers, recipes
 from attnlab.reproduce.run import cells
 from tests.choices import dataset_words
+from tests.prose import refuses, says
 from tests.reproduce.recipes import claim, folder, read
 
 ROOT = Path(__file__).parents[2]
@@ -100,89 +101,98 @@ def test_the_claims_on_mqar_are_those_that_were_set():
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (claim(at_leest=0.5), "no entry `at_leest` here; did you mean at_least?"),
-        (claim(), "expected one of exactly, at_least, at_most, near; got none"),
-        (claim(at_least=0, at_most=1), "got at_least and at_most"),
-        (claim(at_least="much"), "at_least: expected a number, got 'much'"),
-        (claim(at_least=True), "at_least: expected a number, got True"),
-        (claim(at_least=0, in_every_seed=1), "in_every_seed: expected a truth"),
-        (claim(arms=["multhead"], at_least=0), "no arm `multhead`; did you mean multihead?"),
-        (claim(minus="c", at_least=0), "no arm `c`"),
-        (claim(minus="a", at_least=0), "expected different arms, got a, a"),
-        (claim(arms=[], at_least=0), "expected different arms, got none"),
-        (claim("test accuracy", at_least=0), "'test accuracy' is no METRIC"),
-        (claim("a - b - c", at_least=0), "'a - b - c' is no METRIC"),
-        (claim("steps until test.accuracy > 1", at_least=0), "is no METRIC"),
-        (claim("least of validation", at_least=0), "is no METRIC, `least of TABLE.COLUMN`"),
-        (claim("best of validation.loss", at_least=0), "is no METRIC"),
-        (claim(near=1), "`near` needs a `tolerance`"),
-        (claim(near=1, tolerance=0), "tolerance: 0.0 must be above 0"),
-        (claim(at_least=1, tolerance=1), "tolerance: `at_least` takes none"),
-        (claim(exactly=1, interval_excludes=0), "interval_excludes: `exactly` takes none"),
-        (claim(at_least=0.2, interval_excludes=0.4), "interval_excludes: 0.4 is above 0.2"),
-        (claim(at_most=0.4, interval_excludes=0.2), "interval_excludes: 0.2 is below 0.4"),
-        ({"arms": ["a"], "measure": "m", "exactly": 0}, "`says` is missing"),
-        ("at_least 0.5", "expected says, theirs"),
-    ],
-)
-def test_a_fault_in_a_claim_is_told_with_its_place(tmp_path, given, said):
+CLAIMS = {
+    "typo": claim(at_leest=0.5),
+    "no_bound": claim(),
+    "two_bounds": claim(at_least=0, at_most=1),
+    "bound_in_words": claim(at_least="much"),
+    "bound_of_truth": claim(at_least=True),
+    "seeds_of_number": claim(at_least=0, in_every_seed=1),
+    "arm": claim(arms=["multhead"], at_least=0),
+    "minus": claim(minus="c", at_least=0),
+    "minus_itself": claim(minus="a", at_least=0),
+    "no_arm": claim(arms=[], at_least=0),
+    "measure": claim("test accuracy", at_least=0),
+    "measure_of_three": claim("a - b - c", at_least=0),
+    "measure_above": claim("steps until test.accuracy > 1", at_least=0),
+    "measure_of_no_column": claim("least of validation", at_least=0),
+    "measure_of_best": claim("best of validation.loss", at_least=0),
+    "near_alone": claim(near=1),
+    "tolerance_0": claim(near=1, tolerance=0),
+    "tolerance_of_bound": claim(at_least=1, tolerance=1),
+    "interval_of_exactly": claim(exactly=1, interval_excludes=0),
+    "interval_above": claim(at_least=0.2, interval_excludes=0.4),
+    "interval_below": claim(at_most=0.4, interval_excludes=0.2),
+    "no_words": {"arms": ["a"], "measure": "m", "exactly": 0},
+    "text": "at_least 0.5",
+}
+
+
+def test_every_fault_in_claims_is_told_at_once_with_its_place(tmp_path):
     arms = {"a": ["variant=vanilla"], "multihead": ["variant=multihead"]}
-    folder(tmp_path, {"good": claim(at_least=0), "mine": given}, arms)
-    with pytest.raises(ConfigError) as refused:
+    folder(tmp_path, {"good": claim(at_least=0), **CLAIMS}, arms)
+    with pytest.raises(ConfigError) as refusal:
         read(tmp_path)
-    assert said in str(refused.value)
-    assert all(f.startswith("tiny/claims.yaml: check.mine") for f in refused.value.faults)
+    faults = {name: [] for name in CLAIMS}
+    for fault in refusal.value.faults:
+        place = re.match(r"tiny/claims\.yaml: check\.(\w+)", fault)
+        assert place, fault
+        faults[place[1]].append(fault)
+    for name, of_claim in faults.items():
+        says(f"reproduce.claim.{name}", " / ".join(of_claim))
 
 
-def test_all_faults_are_told_at_once(tmp_path):
-    folder(tmp_path, {"one": claim(arms=["x"], near=1), "two": claim()})
-    with pytest.raises(ConfigError) as refused:
-        read(tmp_path)
-    assert len(refused.value.faults) == 3
+RECIPES: dict[str, dict[str, Any]] = {
+    "seeds": {"seeds": 2},
+    "seeds_in_words": {"seeds": "five"},
+    "typo": {"sedes": 3},
+    "no_arms": {"arms": {}},
+    "arm_of_text": {"arms": {"a": "variant=vanilla"}},
+    "seed": {"common": ["seed=3"]},
+    "rerun": {"common": ["rerun=true"]},
+    "curves": {"curves": ["aa"]},
+    "needs": {"needs": "tpu"},
+    "needs_of_truth": {"needs": True},
+    "title": {"title": 1},
+}
+FILES = {
+    "claims_of_list": ("claims.yaml", "- check"),
+    "no_claims": ("claims.yaml", "check: {}"),
+    "scale": ("claims.yaml", "chek: {}"),
+}
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"seeds": 2}, "a claim needs 3 at least"),
-        ({"seeds": "five"}, "expected a whole number"),
-        ({"sedes": 3}, "no entry `sedes` here; did you mean seeds?"),
-        ({"arms": {}}, "arms: there is none"),
-        ({"arms": {"a": "variant=vanilla"}}, "arms.a: expected a list of texts"),
-        ({"common": ["seed=3"]}, "seed=3: `attnlab reproduce` decides that"),
-        ({"common": ["rerun=true"]}, "rerun=true: `attnlab reproduce` decides that"),
-        ({"curves": ["aa"]}, "curves: there is no arm 'aa'; did you mean a?"),
-        ({"needs": "tpu"}, "needs: expected gpu, got 'tpu'"),
-        ({"needs": True}, "needs: expected a text, got True"),
-        ({"title": 1}, "title: expected a text, got 1"),
-    ],
-)
-def test_a_fault_in_a_recipe_is_told_with_its_place(tmp_path, change, said):
+def test_a_fault_in_a_recipe_is_told_with_its_place(tmp_path):
     path = folder(tmp_path, {"claim": claim(at_least=0)}) / "check.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
-    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
-        read(tmp_path)
-    assert refused.value.faults[0].startswith("tiny/check.yaml")
+    recipe = yaml.safe_load(path.read_text())
+    for name, change in RECIPES.items():
+        path.write_text(yaml.safe_dump({**recipe, **change}))
+        with pytest.raises(ConfigError) as refusal:
+            read(tmp_path)
+        says(f"reproduce.recipe.{name}", refusal.value)
+        assert refusal.value.faults[0].startswith("tiny/check.yaml")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("check.yaml", "seeds: 3\nseeds: 4\ncommon: []\narms: {a: []}", "duplicate key seeds"),
-        ("claims.yaml", "check: [", "cannot be read"),
-        ("claims.yaml", "- check", "expected keys"),
-        ("claims.yaml", "check: {}", "expected claims by name"),
-        ("claims.yaml", "chek: {}", "there is no chek.yaml; did you mean check?"),
-    ],
-)
-def test_a_file_that_cannot_be_a_recipe_is_refused(tmp_path, name, text, said):
-    path = folder(tmp_path, {"claim": claim(at_least=0)})
-    (path / name).write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(said)):
-        read(tmp_path)
+def test_a_file_that_cannot_be_a_recipe_is_refused(tmp_path):
+    for name, (file, text) in FILES.items():
+        path = folder(tmp_path / name, {"claim": claim(at_least=0)})
+        (path / file).write_text(text)
+        with refuses(ConfigError, f"reproduce.file.{name}", tmp_path):
+            read(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    for file, text in (
+        ("check.yaml", "seeds: 3\nseeds: 4\ncommon: []\narms: {a: []}"),
+        ("claims.yaml", "check: ["),
+    ):
+        path = folder(tmp_path / file, {"claim": claim(at_least=0)})
+        (path / file).write_text(text)
+        with pytest.raises(ConfigError) as refusal:
+            read(tmp_path / file)
+        # What comes after is the YAML library's.
+        assert refusal.value.faults[0].startswith(f"tiny/{file}: ")
+        says("reproduce.unreadable", refusal.value.faults[0].split(": ")[1])
 
 
 def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
@@ -202,26 +212,22 @@ def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
     folder(tmp_path, claims, scale="check", title="On my laptop")
     assert (read(tmp_path).title, read(tmp_path).needs) == ("On my laptop", None)
     folder(tmp_path, claims, scale="arms")
-    with pytest.raises(ConfigError, match=r"tiny/arms\.yaml: `title` is missing; it heads"):
+    with refuses(ConfigError, "reproduce.no_title"):
         recipes(tmp_path, "tiny")
 
 
 def test_an_unknown_paper_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(RequestError, match="did you mean pronoun"):
+    with refuses(RequestError, "reproduce.paper", experiments_dir()):
         recipes(experiments_dir(), "pronuon")
-    with pytest.raises(RequestError, match="there is no directory"):
+    with refuses(RequestError, "reproduce.no_directory", tmp_path):
         papers(tmp_path / "nowhere")
 
 
 def test_the_runs_of_all_arms_are_checked_before_any(tmp_path):
     arms = {"a": ["variant=vanila"], "b": ["model.num_haeds=2"], "c": []}
     folder(tmp_path, {"claim": claim(at_least=0)}, {**arms, "d": []})
-    with pytest.raises(ConfigError) as refused:
+    with refuses(ConfigError, "reproduce.arms"):
         cells(read(tmp_path), 3, tmp_path)
-    first, second, third = sorted(refused.value.faults)
-    assert first.startswith("tiny/check.yaml: a: variant=vanila: no such choice; did you mean")
-    assert second.startswith("tiny/check.yaml: b: model.num_haeds: model has no `num_haeds`")
-    assert third == "tiny/check.yaml: c, d: the same run as another arm"
 
 
 def test_runs_at_once_share_the_threads_unless_the_recipe_says_how(tmp_path, monkeypatch):
@@ -240,10 +246,8 @@ def test_where_data_lie_is_in_every_run_and_in_no_recipe(tmp_path):
     folder(tmp_path, {"claim": claim(at_least=0)}, {"a": [], "b": ["depth=deep"]})
     planned = cells(read(tmp_path), 2, tmp_path, places=["dataset.seed=7"])
     assert {cell.config.values["dataset"]["seed"] for cell in planned} == {7}
-    with pytest.raises(ConfigError) as refused:
+    with refuses(ConfigError, "reproduce.place_of_no_data"):
         cells(read(tmp_path), 2, tmp_path, places=["dataset.path=here"])
-    (fault,) = refused.value.faults
-    assert fault.startswith("tiny/check.yaml: a, b: dataset.path: dataset has no `path` here")
 
 
 def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):

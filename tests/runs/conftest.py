@@ -1,6 +1,7 @@
 """What the tests of the record share: processes to kill, and a run that nobody disturbed."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from attnlab.runs import write
 from attnlab.runs.record import Record
+from tests.runs import trainer
 from tests.runs.trainer import FINISHED, Children
 
 
@@ -27,14 +30,24 @@ def disk() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def whole(children: Children, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(children: Children, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is in the record of a run that nobody disturbed."""
-    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     assert children.train(run_dir) == FINISHED
-    return told(run_dir)
+    return as_read(run_dir)
 
 
-def told(run_dir: Path) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def passings(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
+    """How often a run passes each fault point."""
+    passed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "fault", passed.append)
+        assert trainer.train(tmp_path_factory.mktemp("counted") / "run") == FINISHED
+    return Counter(passed)
+
+
+def as_read(run_dir: Path) -> dict[str, Any]:
     """Give what a reader sees of a finished run, but for the number of attempts it took."""
     record = Record(run_dir)
     result = record.result

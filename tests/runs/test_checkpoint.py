@@ -6,6 +6,7 @@ import pytest
 
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import newest_checkpoint
+from tests.prose import says
 from tests.runs.trainer import IDENTITY
 
 
@@ -42,27 +43,28 @@ def test_the_newest_is_found_and_held_whatever_becomes_of_its_file(saved):
 def test_the_highest_step_of_all_attempts_counts_and_of_equals_the_latest_attempt(saved):
     second = Attempt.claim(saved, IDENTITY)
     second.save(2, b"other")
-    found, _ = newest_checkpoint(saved)
-    assert found is not None
-    assert (found.attempt, found.step) == (1, 3)
+    checkpoint, _ = newest_checkpoint(saved)
+    assert checkpoint is not None
+    assert (checkpoint.attempt, checkpoint.step) == (1, 3)
     second.save(3, b"again")
     second.close()
-    found, _ = newest_checkpoint(saved)
-    assert found is not None
-    assert (found.attempt, found.content) == (2, b"again")
+    checkpoint, _ = newest_checkpoint(saved)
+    assert checkpoint is not None
+    assert (checkpoint.attempt, checkpoint.content) == (2, b"again")
 
 
 def test_any_flipped_byte_is_told_and_the_one_before_is_taken(saved):
     older, newer = files(saved)
-    whole = newer.read_bytes()
-    for place in range(len(whole)):
-        flipped = bytearray(whole)
+    content, sentences = newer.read_bytes(), set()
+    for place in range(len(content)):
+        flipped = bytearray(content)
         flipped[place] ^= 1
         newer.write_bytes(flipped)
         checkpoint, (sentence,) = newest_checkpoint(saved)
         assert checkpoint is not None
         assert checkpoint.step == 2
-        assert sentence == f"{newer} does not have the SHA-256 of its manifest; passed over"
+        sentences.add(sentence)
+    says("runs.checkpoint.flipped", "\n".join(sentences), newer)
     older.write_bytes(b"X" + older.read_bytes()[1:])
     # The first of the three was deleted, which is no damage.
     checkpoint, (first, second) = newest_checkpoint(saved)
@@ -72,27 +74,27 @@ def test_any_flipped_byte_is_told_and_the_one_before_is_taken(saved):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("name", "damage"),
     [
-        (lambda path: path.write_bytes(b""), "has 0 bytes, not 15"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "has 14 bytes, not 15"),
-        (lambda path: path.unlink(), "is missing"),
-        (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+        ("empty", lambda path: path.write_bytes(b"")),
+        ("torn", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("missing", lambda path: path.unlink()),
+        ("directory", lambda path: (path.unlink(), path.mkdir())),
     ],
 )
-def test_a_file_that_is_not_what_was_written_is_told(saved, damage, said):
+def test_a_file_that_is_not_what_was_written_is_told(saved, name, damage):
     newer = files(saved)[-1]
     damage(newer)
     checkpoint, (sentence,) = newest_checkpoint(saved)
     assert checkpoint is not None
     assert checkpoint.content == b"state of step 2"
-    assert sentence.startswith(f"{newer} {said}")
+    says(f"runs.checkpoint.{name}", sentence, newer)
 
 
 def test_a_torn_last_line_of_the_manifest_is_as_if_never_written(saved):
     manifest = saved / "attempts/1/checkpoints/manifest.jsonl"
     lines = manifest.read_bytes().splitlines(keepends=True)
-    for end in range(len(lines[2])):
+    for end in (0, 1, *range(2, len(lines[2]) - 2, 9), len(lines[2]) - 2, len(lines[2]) - 1):
         manifest.write_bytes(lines[0] + lines[1] + lines[2][:end])
         checkpoint, _ = newest_checkpoint(saved)
         assert checkpoint is not None
@@ -107,7 +109,8 @@ def test_a_damaged_line_of_the_manifest_is_told(saved, line):
     checkpoint, sentences = newest_checkpoint(saved)
     assert checkpoint is not None
     assert checkpoint.step == 2
-    assert f"{manifest} is damaged in line 3; its checkpoint is passed over" in sentences
+    (sentence, *_) = (one for one in sentences if str(manifest) in one)
+    says("runs.checkpoint.damaged_line", sentence, manifest)
 
 
 def test_a_file_without_a_line_is_not_believed(saved):

@@ -1,9 +1,9 @@
 """Patterns are read back as they were recorded, within the stated error and size."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -20,10 +20,13 @@ from attnlab.runs.patterns import (
     recorded,
 )
 from attnlab.runs.record import Record
+from tests.depth import examples
+from tests.refused_calls import refused_calls
 
 WEIGHTS = arrays(np.float32, (2, 3, 5), elements=st.floats(0, 1, width=32))
 
 
+@examples(40)
 @given(WEIGHTS)
 def test_a_weight_is_read_back_within_the_stated_error(weights):
     assert np.abs(decode(encode(weights), (2, 3, 5)) - weights).max() <= ERROR
@@ -35,10 +38,11 @@ def test_small_weights_keep_their_digits():
     assert (decode(encode(np.array([[[0, 1]]], np.float32)), (1, 1, 2)) == [0, 1]).all()
 
 
-@pytest.mark.parametrize("wrong", [-0.01, 1.01, np.nan, np.inf])
-def test_what_is_no_weight_is_refused(wrong):
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        encode(np.array([[[0.5, wrong]]], np.float32))
+def test_what_is_no_weight_is_refused():
+    wrong = {"below_0": -0.5, "above_1": 1.5, "nan": np.nan, "inf": np.inf}
+    weights = {name: np.array([[[0.5, value]]], np.float32) for name, value in wrong.items()}
+    calls = {name: partial(encode, array) for name, array in weights.items()}
+    refused_calls("runs.patterns.{}", calls)
 
 
 def pattern(step: int, probe: str, seed: int = 0) -> Pattern:
@@ -54,19 +58,19 @@ def test_a_weight_that_is_rounded_to_more_than_1_is_1():
 
 
 def test_who_looks_and_which_heads_were_kept_are_read_back():
-    whole = pattern(4, "a")
-    assert (whole.numbers, list(whole.queries)) == (range(2), list(whole.tokens))
-    few = replace(whole, query_at=[2, 0], weights=whole.weights[:, [2, 0]]).of([1])
+    full = pattern(4, "a")
+    assert (full.numbers, list(full.queries)) == (range(2), list(full.tokens))
+    few = replace(full, query_at=[2, 0], weights=full.weights[:, [2, 0]]).of([1])
     read = Pattern.read(few.row())
     assert (list(read.numbers), list(read.queries)) == ([1], [" ", "the"])
     assert read.reading is None
-    assert np.abs(read.weights - whole.weights[1:, [2, 0]]).max() <= ERROR
-    across = Pattern.read(replace(whole, reading=list("wxyz")).row())
-    assert (list(across.queries), list(across.tokens)) == (list("wxyz"), list(whole.tokens))
+    assert np.abs(read.weights - full.weights[1:, [2, 0]]).max() <= ERROR
+    across = Pattern.read(replace(full, reading=list("wxyz")).row())
+    assert (list(across.queries), list(across.tokens)) == (list("wxyz"), list(full.tokens))
     # A record of an earlier version has neither column.
-    old = {name: value for name, value in whole.row().items() if name not in ("numbers", "reading")}
+    old = {name: value for name, value in full.row().items() if name not in ("numbers", "reading")}
     assert list(Pattern.read(old).numbers) == [0, 1]
-    assert list(Pattern.read(old).queries) == list(whole.tokens)
+    assert list(Pattern.read(old).queries) == list(full.tokens)
 
 
 def test_weights_of_what_mixes_and_influence_are_no_attention():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab.runs.statistics import holm, interval, paired
+from tests.depth import examples
 
 # Two-sided 95 % points of Student's t, as printed in textbooks.
 TABLE = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 30: 2.045}
@@ -17,12 +18,12 @@ TABLE = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 30: 2.045}
 @pytest.mark.parametrize("n", TABLE)
 def test_an_interval_reaches_as_far_as_the_printed_t_table(n):
     values = np.random.default_rng(n).normal(3.0, 0.2, n)
-    given = interval(values.tolist())
+    estimate = interval(values.tolist())
     deviation = math.sqrt(sum((v - values.mean()) ** 2 for v in values) / (n - 1))
-    assert given.n == n
-    assert given.mean == pytest.approx(values.mean())
-    assert given.high == pytest.approx(values.mean() + TABLE[n] * deviation / n**0.5, rel=1e-4)
-    assert given.low == pytest.approx(values.mean() - TABLE[n] * deviation / n**0.5, rel=1e-4)
+    assert estimate.n == n
+    assert estimate.mean == pytest.approx(values.mean())
+    assert estimate.high == pytest.approx(values.mean() + TABLE[n] * deviation / n**0.5, rel=1e-4)
+    assert estimate.low == pytest.approx(values.mean() - TABLE[n] * deviation / n**0.5, rel=1e-4)
 
 
 def test_the_interval_of_three_values_follows_the_closed_form_of_two_degrees_of_freedom():
@@ -33,11 +34,11 @@ def test_the_interval_of_three_values_follows_the_closed_form_of_two_degrees_of_
 
 
 def test_an_interval_over_three_seeds_holds_the_mean_95_times_in_100():
-    draws = np.random.default_rng(0).normal(0.7, 0.1, (6000, 3)).tolist()
+    draws = np.random.default_rng(0).normal(0.7, 0.1, (1500, 3)).tolist()
     intervals = [interval(draw) for draw in draws]
     held = np.mean([i.low <= 0.7 <= i.high for i in intervals])  # pyright: ignore
-    # The standard error of the share is .003; a normal interval would hold it 81 times in 100.
-    assert held == pytest.approx(0.95, abs=0.009)
+    # The standard error of the share is .006; a normal interval would hold it 81 times in 100.
+    assert held == pytest.approx(0.95, abs=0.018)
 
 
 def test_one_value_has_a_mean_and_no_interval():
@@ -83,9 +84,9 @@ def test_pairing_removes_what_the_seeds_share():
 
 def test_swapping_the_two_turns_the_difference_round():
     ours, theirs = {0: 0.3, 1: 0.9, 2: 0.4}, {0: 0.2, 1: 0.5, 2: 0.6}
-    there, back = paired(ours, theirs), paired(theirs, ours)
-    turned = (back.n, -back.mean, -back.high, -back.low, back.p)  # pyright: ignore
-    assert there == pytest.approx(turned)
+    forward, backward = paired(ours, theirs), paired(theirs, ours)
+    turned = (backward.n, -backward.mean, -backward.high, -backward.low, backward.p)  # pyright: ignore
+    assert forward == pytest.approx(turned)
 
 
 def test_no_difference_at_any_seed_is_zero_with_p_one():
@@ -108,6 +109,7 @@ def test_fewer_than_two_pairs_are_no_test(theirs, n, mean):
     assert difference.mean == (None if mean is None else pytest.approx(mean))
 
 
+@examples(30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_bonferroni_on_every_subset_that_a_hypothesis_is_in(p_values):
     """The closed test that Holm's procedure shortens (Marcus, Peritz and Gabriel 1976)."""

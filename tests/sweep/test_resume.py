@@ -1,7 +1,9 @@
 """Whatever happens to a run, the same command again ends as if nothing had."""
 
 import os
+import re
 import resource
+import shutil
 import signal
 
 import psutil
@@ -13,6 +15,7 @@ from attnlab.runs.write import POINTS
 from attnlab.sweep import run as sweep
 from tests import child
 from tests.choices import marked
+from tests.prose import says
 
 # How often the tiny run passes each point; a test below holds it.
 PASSES = {
@@ -32,11 +35,14 @@ PASSES = {
     "remove": 1,
     "directory.sync": 17,
 }
+KILLED_FAST = ("stream.write", "publish.link")
+FULL_FAST = ("stream.write",)
+MOE = ("variant=moe", "seed=3", "model.num_layers=3")
 KILLS = [(point, n) for point, most in PASSES.items() for n in range(1, most + 1)]
 
 
-def equal(one, other) -> bool:
-    (weights, rows), (others, other_rows) = one, other
+def equal(result, other) -> bool:
+    (weights, rows), (others, other_rows) = result, other
     same = all(
         torch.equal(value, others[name])
         if isinstance(value, torch.Tensor)
@@ -47,15 +53,21 @@ def equal(one, other) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """What a run that nobody disturbs gives."""
-    runs_dir = tmp_path_factory.mktemp("whole")
+def undisturbed_dir(tmp_path_factory):
+    """The directory of a run that nobody disturbs."""
+    runs_dir = tmp_path_factory.mktemp("undisturbed")
     assert child.train(runs_dir) == 0
-    return child.result(runs_dir)
+    return runs_dir
 
 
-def test_the_tiny_run_logs_every_step_and_each_validation_in_order(whole):
-    weights, (train, validation, patterns, heads, vectors) = whole
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_dir):
+    """What such a run gives."""
+    return child.result(undisturbed_dir)
+
+
+def test_the_tiny_run_logs_every_step_and_each_validation_in_order(undisturbed):
+    weights, (train, validation, patterns, heads, vectors) = undisturbed
     assert weights["step"] == 9
     assert [row["step"] for row in train] == list(range(1, 10))
     assert [row["step"] for row in validation] == [4, 8, 9]
@@ -65,12 +77,13 @@ def test_the_tiny_run_logs_every_step_and_each_validation_in_order(whole):
     assert set(train[0]) == {"step", "loss", "accuracy", "grad_norm", "lr"}
 
 
-def test_another_seed_gives_another_run(whole, tmp_path):
+@pytest.mark.slow
+def test_another_seed_gives_another_run(undisturbed, tmp_path):
     assert child.train(tmp_path, "seed=1") == 0
-    assert not equal(child.result(tmp_path), whole)
+    assert not equal(child.result(tmp_path), undisturbed)
 
 
-def kill_and_resume(tmp_path, whole, fault: str, *overrides: str) -> None:
+def kill_and_resume(tmp_path, undisturbed, fault: str, *overrides: str) -> None:
     code = child.train(tmp_path, *overrides, fault=fault)
     assert code == child.KILLED, f"{fault} was never reached"
     if list(tmp_path.glob("*/config.yaml")):
@@ -78,19 +91,19 @@ def kill_and_resume(tmp_path, whole, fault: str, *overrides: str) -> None:
         assert record.state in ("new", "killed", "finished")
         record.rows("train")
     assert child.train(tmp_path, *overrides) == 0
-    assert equal(child.result(tmp_path), whole)
+    assert equal(child.result(tmp_path), undisturbed)
     assert child.only_record(tmp_path).state == "finished"
 
 
-@pytest.mark.parametrize("point", [marked(point, POINTS[1::2]) for point in POINTS])
-def test_a_run_killed_at_the_last_passing_of_a_point_ends_bit_equal(tmp_path, whole, point):
-    kill_and_resume(tmp_path, whole, f"{point}:kill:{PASSES[point]}")
+@pytest.mark.parametrize("point", [marked(point, KILLED_FAST) for point in POINTS])
+def test_a_run_killed_at_the_last_passing_of_a_point_ends_bit_equal(tmp_path, undisturbed, point):
+    kill_and_resume(tmp_path, undisturbed, f"{point}:kill:{PASSES[point]}")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("point", "n"), KILLS)
-def test_a_run_killed_anywhere_ends_bit_equal(tmp_path, whole, point, n):
-    kill_and_resume(tmp_path, whole, f"{point}:kill:{n}")
+def test_a_run_killed_anywhere_ends_bit_equal(tmp_path, undisturbed, point, n):
+    kill_and_resume(tmp_path, undisturbed, f"{point}:kill:{n}")
 
 
 @pytest.mark.slow
@@ -102,15 +115,22 @@ def test_the_points_are_passed_as_often_as_the_tests_kill(tmp_path):
         assert child.train(tmp_path / point, fault=fault) == 0, f"{point} is passed more often"
 
 
-def test_a_result_says_what_was_run_and_by_which_code(tmp_path):
-    assert child.train(tmp_path, "variant=moe", "seed=3", "model.num_layers=3") == 0
-    found = child.finished(tmp_path)
-    assert [found[of] for of in ("variant", "dataset", "num_layers", "seed")] == [
+@pytest.fixture(scope="module")
+def moe_dir(tmp_path_factory):
+    """The directory of a run of another variant, depth and seed."""
+    runs_dir = tmp_path_factory.mktemp("moe")
+    assert child.train(runs_dir, *MOE) == 0
+    return runs_dir
+
+
+def test_a_result_says_what_was_run_and_by_which_code(moe_dir):
+    result = child.finished(moe_dir)
+    assert [result[key] for key in ("variant", "dataset", "num_layers", "seed")] == [
         *("moe", "pronoun", 3, 3)
     ]
-    assert found["identity"] == child.only_record(tmp_path).identity
-    assert found["code"].keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
-    assert found["versions"]["torch"] == torch.__version__
+    assert result["identity"] == child.only_record(moe_dir).identity
+    assert result["code"].keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
+    assert result["versions"]["torch"] == torch.__version__
 
 
 def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed, monkeypatch):
@@ -123,76 +143,107 @@ def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_killed_twice_ends_bit_equal(tmp_path, whole):
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_bit_equal(tmp_path, undisturbed):
     assert child.train(tmp_path, fault="file.name:kill:3") == child.KILLED
     assert child.train(tmp_path, fault="file.name:kill:2") == child.KILLED
     assert child.train(tmp_path) == 0
-    assert equal(child.result(tmp_path), whole)
+    assert equal(child.result(tmp_path), undisturbed)
     assert len(child.only_record(tmp_path).attempts) == 3
 
 
-@pytest.mark.parametrize("kind", ["full", pytest.param("fsync", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("point", [marked(point, POINTS[::2]) for point in POINTS])
-def test_a_disk_that_fails_anywhere_loses_nothing(tmp_path, whole, point, kind):
-    code = child.train(tmp_path, fault=f"{point}:{kind}:{PASSES[point]}")
-    assert code == 1
+def fail_and_go_on(tmp_path, undisturbed, fault: str) -> None:
+    assert child.train(tmp_path, fault=fault) == 1
     assert child.train(tmp_path) == 0
-    assert equal(child.result(tmp_path), whole)
+    assert equal(child.result(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("point", [marked(point, FULL_FAST) for point in POINTS])
+def test_a_full_disk_loses_nothing(tmp_path, undisturbed, point):
+    fail_and_go_on(tmp_path, undisturbed, f"{point}:full:{PASSES[point]}")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", POINTS)
+def test_a_disk_that_does_not_sync_loses_nothing(tmp_path, undisturbed, point):
+    """tests/runs/test_attempt.py has this law for each point, of a run without a model."""
+    fail_and_go_on(tmp_path, undisturbed, f"{point}:fsync:{PASSES[point]}")
 
 
 def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def test_a_real_full_disk_is_told_and_loses_nothing(tmp_path, whole):
+def test_a_real_full_disk_is_told_and_loses_nothing(tmp_path, undisturbed):
     assert child.train(tmp_path, prepare=limit_files) == 1
-    assert "File too large" in child.outcome(tmp_path)["note"]
+    says("sweep.full_disk", child.outcome(tmp_path)["note"])
     assert child.only_record(tmp_path).state in ("failed", "killed")
     assert child.train(tmp_path) == 0
-    assert equal(child.result(tmp_path), whole)
+    assert equal(child.result(tmp_path), undisturbed)
 
 
-@pytest.mark.parametrize("variant", ["moe", "lstm"])
-def test_every_variant_resumes_bit_equal(tmp_path, variant):
-    overrides = (f"variant={variant}",)
-    assert child.train(tmp_path / "whole", *overrides) == 0
-    kill_and_resume(
-        tmp_path / "killed", child.result(tmp_path / "whole"), "file.name:kill:3", *overrides
-    )
+def test_a_mixture_of_experts_resumes_bit_equal(tmp_path, moe_dir):
+    kill_and_resume(tmp_path, child.result(moe_dir), "file.name:kill:3", *MOE)
+
+
+@pytest.mark.slow
+def test_an_lstm_resumes_bit_equal(tmp_path):
+    assert child.train(tmp_path / "undisturbed", "variant=lstm") == 0
+    undisturbed = child.result(tmp_path / "undisturbed")
+    kill_and_resume(tmp_path / "killed", undisturbed, "file.name:kill:3", "variant=lstm")
+
+
+LONG = (
+    "trainer.max_steps=100",
+    "callbacks.clock.checkpoint_every=1000",
+    "trainer.val_check_interval=1000",
+)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """What a longer run gives that nobody disturbs."""
+    runs_dir = tmp_path_factory.mktemp("long")
+    assert child.train(runs_dir, *LONG) == 0
+    return child.result(runs_dir)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, number):
-    long = ("trainer.max_steps=300", "callbacks.clock.checkpoint_every=1000")
-    quiet = (*long, "trainer.val_check_interval=1000")
-    assert child.train(tmp_path / "whole", *quiet) == 0
-    process = child.start(tmp_path / "stopped", *quiet)
-    beats = lambda: list((tmp_path / "stopped").glob("*/attempts/1/beat"))  # noqa: E731
-    child.wait_for(lambda: bool(beats()) and beats()[0].stat().st_size > 0)
+def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, long, number):
+    process = child.start(tmp_path, *LONG)
+    child.wait_for(lambda: beats(tmp_path))
     os.kill(process.pid, number)
     process.join(60)
     assert process.exitcode == 130
-    record = child.only_record(tmp_path / "stopped")
+    record = child.only_record(tmp_path)
     assert record.state == "interrupted"
-    step = child.weights(tmp_path / "stopped")["step"]
-    assert 0 < step < 300
-    assert child.train(tmp_path / "stopped", *quiet) == 0
+    step = child.weights(tmp_path)["step"]
+    assert 0 < step < 100
+    assert child.train(tmp_path, *LONG) == 0
     assert record.attempts[1].claim["resumed_from"]["step"] == step
-    assert equal(child.result(tmp_path / "stopped"), child.result(tmp_path / "whole"))
+    assert equal(child.result(tmp_path), long)
 
 
-def test_a_finished_run_is_skipped_and_a_repeated_one_kept_beside_it(tmp_path, whole):
-    assert child.train(tmp_path) == 0
-    assert child.train(tmp_path) == 0
-    assert child.outcome(tmp_path) == {
-        "status": "skipped", "note": "finished before", "said": ""
-    }  # fmt: skip
-    assert child.train(tmp_path, "rerun=true") == 0
-    first, second = sorted(p.name for p in tmp_path.glob("pronoun*"))
+def beats(runs_dir) -> bool:
+    """Whether the first attempt of the only run has begun to train."""
+    return any(path.stat().st_size for path in runs_dir.glob("*/attempts/1/beat"))
+
+
+def test_a_finished_run_is_skipped_and_a_repeated_one_kept_beside_it(
+    tmp_path, undisturbed_dir, undisturbed
+):
+    runs_dir = tmp_path / "runs"
+    shutil.copytree(undisturbed_dir, runs_dir)
+    assert child.train(runs_dir) == 0
+    outcome = child.outcome(runs_dir)
+    assert (outcome["status"], outcome["said"]) == ("skipped", "")
+    says("sweep.skipped", outcome["note"])
+    assert child.train(runs_dir, "rerun=true") == 0
+    first, second = sorted(p.name for p in runs_dir.glob("pronoun*"))
     assert second == f"{first}.2"
-    (counted,) = child.find_runs(tmp_path)
+    (counted,) = child.find_runs(runs_dir)
     assert counted.name == second
-    assert counted.rows("train").to_pylist() == whole[1][0]
+    assert counted.rows("train").to_pylist() == undisturbed[1][0]
 
 
 def test_a_longer_run_extends_a_finished_one(tmp_path):
@@ -214,17 +265,17 @@ def test_a_run_without_a_shorter_one_cannot_extend(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "what"),
-    [((), "the patterns after step"), (("callbacks.recorder=null",), "the loss at step")],
+    ("what", "more"), [("patterns", ()), ("loss", ("callbacks.recorder=null",))]
 )
-def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, more, what):
+def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, what, more):
     wild = ("optimizer.lr=1e20", "optimizer.gradient_clip=null", "schedule.warmup_steps=0", *more)
     assert child.train(tmp_path, *wild) == 1
     record = child.only_record(tmp_path)
     error = child.error(record)
     assert record.state == "failed"
     assert error["cause"] == "diverged"
-    assert f"{what} {error['step']}" in error["message"]
+    message = re.sub(r"began at [\d.]+", "began at ...", error["message"])
+    says(f"sweep.diverged.{what}", message, f"step {error['step']}")
     assert child.train(tmp_path, *wild) == 1
     assert child.outcome(tmp_path)["status"] == "refused"
     assert len(record.attempts) == 1
@@ -241,22 +292,21 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path):
     assert all(w.isfinite().all() for n, w in weights.items() if n != "step")
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, whole, damage):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, undisturbed):
+    """tests/runs/test_checkpoint.py has each kind of damage."""
     assert child.train(tmp_path, fault="publish.link:kill:1") == child.KILLED
     (newest,) = tmp_path.glob("*/attempts/1/checkpoints/step-000000009.ckpt")
     content = bytearray(newest.read_bytes())
-    if damage == "flip":
-        content[len(content) // 2] ^= 1
-    newest.write_bytes({"flip": content, "truncate": content[:100], "empty": b""}[damage])
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
     assert child.train(tmp_path) == 0
-    assert "passed over" in child.outcome(tmp_path)["said"]
+    assert str(newest) in "".join(child.outcome(tmp_path)["said"].split())
     record = child.only_record(tmp_path)
     assert record.attempts[1].claim["resumed_from"]["step"] == 6
-    assert child.result(tmp_path)[1] == whole[1]
+    assert child.result(tmp_path)[1] == undisturbed[1]
 
 
-def test_a_paused_holder_that_wakes_harms_nothing(tmp_path, whole):
+def test_a_paused_holder_that_wakes_harms_nothing(tmp_path, undisturbed):
     sleeper = child.start(tmp_path, fault="file.name:stop:4")
     child.wait_for(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED)
     assert child.train(tmp_path, lease=0.5) == 0
@@ -266,14 +316,13 @@ def test_a_paused_holder_that_wakes_harms_nothing(tmp_path, whole):
     sleeper.join(60)
     assert sleeper.exitcode == 0
     assert next(tmp_path.glob("*/run.json")).read_bytes() == published
-    assert equal(child.result(tmp_path), whole)
+    assert equal(child.result(tmp_path), undisturbed)
 
 
 def test_a_run_that_somebody_trains_is_left_to_them(tmp_path):
     long = ("trainer.max_steps=100000", "trainer.val_check_interval=100000")
     holder = child.start(tmp_path, *long)
-    beats = lambda: list(tmp_path.glob("*/attempts/1/beat"))  # noqa: E731
-    child.wait_for(lambda: bool(beats()) and beats()[0].stat().st_size > 0)
+    child.wait_for(lambda: beats(tmp_path))
     assert child.train(tmp_path, *long, lease=10.0) == 1
     assert child.outcome(tmp_path)["status"] == "held"
     assert len(child.only_record(tmp_path).attempts) == 1
@@ -281,18 +330,26 @@ def test_a_run_that_somebody_trains_is_left_to_them(tmp_path):
     holder.join()
 
 
-def test_early_stopping_ends_a_run_and_is_remembered(tmp_path):
-    stop = (
-        "callbacks=early_stop",
-        "callbacks.early_stop.metric=accuracy",
-        "callbacks.early_stop.threshold=0.0",
-        "callbacks.clock.log_every=1",
-        "callbacks.clock.checkpoint_every=3",
-    )
-    assert child.train(tmp_path / "a", *stop) == 0
-    result = child.finished(tmp_path / "a")
+STOP = (
+    "callbacks=early_stop",
+    "callbacks.early_stop.metric=accuracy",
+    "callbacks.early_stop.threshold=0.0",
+    "callbacks.clock.log_every=1",
+    "callbacks.clock.checkpoint_every=3",
+)
+
+
+def test_early_stopping_ends_a_run(tmp_path):
+    assert child.train(tmp_path, *STOP) == 0
+    result = child.finished(tmp_path)
     assert result["steps"] == 4
     assert result["stopped_early"]
     assert result["budget_tokens"] * 4 == result["tokens"] * 9
-    kill_and_resume(tmp_path / "b", child.result(tmp_path / "a"), "publish.link:kill:1", *stop)
-    assert child.finished(tmp_path / "b")["steps"] == 4
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_early_stops_there_when_it_is_resumed(tmp_path):
+    assert child.train(tmp_path / "undisturbed", *STOP) == 0
+    undisturbed = child.result(tmp_path / "undisturbed")
+    kill_and_resume(tmp_path / "killed", undisturbed, "publish.link:kill:1", *STOP)
+    assert child.finished(tmp_path / "killed")["steps"] == 4

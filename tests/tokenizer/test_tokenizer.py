@@ -1,11 +1,11 @@
 """A tokenizer parts any text into tokens and puts them together again, however it is cut."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -17,6 +17,8 @@ from attnlab.tokenizer.bytes import Bytes
 from attnlab.tokenizer.characters import Characters
 from attnlab.tokenizer.words import Words
 from tests.choices import choices
+from tests.depth import examples
+from tests.refused_calls import refused_calls
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 EXACT = [name for name in choices("dataset/tokenizer") if name != "words"]
@@ -37,35 +39,36 @@ def encoded(made: Tokenizer, content: bytes, size: int, vocabulary: list[str]) -
 
 
 @pytest.mark.parametrize("name", choices("dataset/tokenizer"))
-@settings(derandomize=True, max_examples=40, deadline=None)
+@examples(25)
 @given(text=TEXTS, size=st.integers(1, 7))
 def test_a_corpus_in_any_pieces_is_parted_as_the_text_is(name, text, size):
-    made, content = tokenizer(name), text.encode()
-    vocabulary = made.vocabulary(pieces(content, size))
-    numbers = encoded(made, content, size, vocabulary)
+    learnt_tokenizer, content = tokenizer(name), text.encode()
+    vocabulary = learnt_tokenizer.vocabulary(pieces(content, size))
+    numbers = encoded(learnt_tokenizer, content, size, vocabulary)
     assert len(set(vocabulary)) == len(vocabulary)
     names = [vocabulary[number] for number in numbers]
-    assert names == made.part(text)
+    assert names == learnt_tokenizer.part(text)
     assert numbers.dtype == number_type(len(vocabulary))
-    written = made.join(names)
+    written = learnt_tokenizer.join(names)
     if name in EXACT:
         assert written == text
-        assert sum(map(made.num_bytes, names)) == len(content)
-    assert made.part(written) == names
+        assert sum(map(learnt_tokenizer.num_bytes, names)) == len(content)
+    assert learnt_tokenizer.part(written) == names
 
 
 @pytest.mark.parametrize("name", ["bpe", "words"])
 def test_what_was_learnt_can_be_recalled(name):
     text = "the cat sat on the mat, the dog sat too\n" * 9
-    made, again = tokenizer(name), tokenizer(name)
-    vocabulary = made.vocabulary([text.encode()])
-    again.recall(made.learnt)
-    assert encoded(again, text.encode(), 5, vocabulary).tolist() == (
-        encoded(made, text.encode(), 99, vocabulary).tolist()
+    learner, recalled = tokenizer(name), tokenizer(name)
+    vocabulary = learner.vocabulary([text.encode()])
+    recalled.recall(learner.learnt)
+    assert encoded(recalled, text.encode(), 5, vocabulary).tolist() == (
+        encoded(learner, text.encode(), 99, vocabulary).tolist()
     )
-    assert again.part("the hat é") == made.part("the hat é")
+    assert recalled.part("the hat é") == learner.part("the hat é")
 
 
+@examples(25)
 @given(text=TEXTS)
 def test_characters_are_those_of_the_text_in_order(text):
     assert Characters().vocabulary([text.encode()]) == sorted(set(text))
@@ -91,31 +94,31 @@ def test_words_are_counted_and_rare_ones_unknown():
 
 
 def test_byte_pairs_of_a_small_text_by_hand():
-    made = BPE(vocab_size=259)
-    vocabulary = made.vocabulary([b"low low low low lower lower newest newest newest"])
+    bpe_tokenizer = BPE(vocab_size=259)
+    vocabulary = bpe_tokenizer.vocabulary([b"low low low low lower lower newest newest newest"])
     # l-o and o-w stand 6 times each, then a word's space before "low" 5 times.
     assert vocabulary[256:] == ["lo", "low", "Ġlow"]
-    assert made.part("é") == ["Ã", "©"]
-    assert made.join(made.part(" low\né")) == " low\né"
-    assert made.join(["Ã"]) == "\ufffd"
+    assert bpe_tokenizer.part("é") == ["Ã", "©"]
+    assert bpe_tokenizer.join(bpe_tokenizer.part(" low\né")) == " low\né"
+    assert bpe_tokenizer.join(["Ã"]) == "\ufffd"
 
 
 @cache
 def learnt() -> tuple[BPE, list[str]]:
-    made = BPE(vocab_size=400)
+    tokenizer_of_text = BPE(vocab_size=400)
     text = "a'b ab  1 .\n\n a\t b\u00a0 ab \u3000日 日é. 'a\r\n b " * 20
-    return made, made.vocabulary([text.encode()])
+    return tokenizer_of_text, tokenizer_of_text.vocabulary([text.encode()])
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@examples(100)
 @given(text=BORDERS, size=st.integers(1, 9), part=st.integers(1, 9))
 def test_byte_pairs_do_not_see_where_a_text_was_cut(text, size, part):
-    made, vocabulary = learnt()
+    tokenizer_of_text, vocabulary = learnt()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bpe, "PART", part)
         patch.setattr(bpe, "TOGETHER", size)
-        names = [vocabulary[n] for n in encoded(made, text.encode(), 5, vocabulary)]
-    assert names == made.part(text)
+        names = [vocabulary[n] for n in encoded(tokenizer_of_text, text.encode(), 5, vocabulary)]
+    assert names == tokenizer_of_text.part(text)
 
 
 def test_whole_words_are_cut_before_spaces_alone():
@@ -129,25 +132,29 @@ def test_whole_words_are_cut_before_spaces_alone():
 
 
 def test_knobs_that_leave_nothing_are_refused():
-    for make in (
-        lambda: BPE(vocab_size=255),
-        lambda: Words(min_count=0),
-        lambda: Words(max_size=2),
-    ):
-        with pytest.raises(ValueError, match="must be at least"):
-            make()
+    refused_calls(
+        "tokenizer.{}",
+        {
+            "vocab_size": lambda: BPE(vocab_size=255),
+            "min_count": lambda: Words(min_count=0),
+            "max_size": lambda: Words(max_size=2),
+        },
+    )
 
 
 @pytest.mark.parametrize("make", [Characters, Words, lambda: BPE(vocab_size=300)])
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_what_is_not_utf_8_is_told_with_its_place(make, size):
-    content = "aé".encode() + b"bc\xe9 d"
-    with pytest.raises(ValueError, match=r"not UTF-8: byte 0xe9 at 5; .*tokenizer=bytes"):
-        make().vocabulary(pieces(content, size))
-    with pytest.raises(ValueError, match=r"byte 0xc3 at 3"):
-        make().vocabulary(pieces(b"abc\xc3", size))
-    with pytest.raises(ValueError, match=r"zero byte at 1, as a binary file or UTF-16"):
-        make().vocabulary(pieces("abc".encode("utf-16-le"), size))
+def test_what_is_not_utf_8_is_told_with_its_place(make):
+    contents = {
+        "latin": "aé".encode() + b"bc\xe9 d",
+        "torn": b"abc\xc3",
+        "utf16": "abc".encode("utf-16-le"),
+    }
+    for size in (1, 2, 3, 100):
+        calls = {
+            name: partial(make().vocabulary, pieces(content, size))
+            for name, content in contents.items()
+        }
+        refused_calls("tokenizer.not_utf8.{}", calls)
 
 
 def test_numbers_take_the_smallest_type():

@@ -21,20 +21,17 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def made(composed) -> Callable[..., Trained]:
+@pytest.fixture(scope="session")
+def built(composed) -> Callable[..., Trained]:
     """Build each run once: no command changes it."""
     small = ("model.num_layers=2", "model.d_model=16", *SMALL)
     return cache(lambda *words: untrained(composed(*small, *words)))
 
 
 @pytest.fixture
-def offer(made, monkeypatch) -> Callable[..., tuple[Trained, str]]:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
+def offer(built, monkeypatch) -> Callable[..., tuple[Trained, str]]:
     def give(name: str, *words: str) -> tuple[Trained, str]:
-        run = made(*RUNS[name], *words)
+        run = built(*RUNS[name], *words)
         monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
         return run, "d a c b" if "dataset=reversal" in RUNS[name] else TEXT
 

@@ -11,10 +11,20 @@ from attnlab.cli import main
 from attnlab.commands.attend import maps
 from attnlab.evidence.intervene import attention_layers
 from tests.commands.attend.conftest import RUNS, TEXT, shown
+from tests.prose import says
+from tests.refusals import refusals
 
 SHORT = "it was too tired."
 BELOW = "model/mixer@model.mixer.a=linear_attention"
 CROSS = [f"blocks.{layer}.cross.attend.pattern" for layer in (0, 1)]
+
+
+READS = r"queries \((.*?)\); across: keys \((.*?)\)"
+
+
+def title(text: str) -> str:
+    """Return what is said of the map, between the first empty line and its axes."""
+    return " ".join(text.split("\n\n")[1].split("queries (")[0].split()[:-1])
 
 
 def rows(text: str) -> list[str]:
@@ -23,24 +33,21 @@ def rows(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_every_run_shows_a_map_within_the_columns_and_50_lines(
-    offer, capsys, monkeypatch, name, columns
-):
+def test_every_run_shows_a_map_within_the_columns_and_50_lines(offer, capsys, monkeypatch, name):
     _, text = offer(name)
-    monkeypatch.setenv("COLUMNS", columns)
+    columns = 80 if name in ("multihead", "linear") else 40
+    monkeypatch.setenv("COLUMNS", str(columns))
     out = shown(capsys, text)
-    assert max(map(cell_len, out.splitlines())) <= int(columns)
-    if columns != "40":
-        assert len(out.splitlines()) < 50
-    assert "A weight is no explanation" in out
+    assert max(map(cell_len, out.splitlines())) <= columns
+    assert columns == 40 or len(out.splitlines()) < 50
+    says("commands.attend.no_explanation", " ".join(out.split()).rpartition("A weight ")[2])
 
 
 def test_every_query_of_the_text_has_a_row_with_the_digits_of_the_look(offer, capsys):
     run, text = offer("multihead")
     seen, _ = run.look(text)
     for layer, pattern in enumerate(seen.patterns.values()):
-        for head, weights in [*enumerate(pattern), ("mean", pattern.mean(dim=0))]:
+        for head, weights in [(layer, pattern[layer]), ("mean", pattern.mean(dim=0))]:
             out = shown(capsys, text, "--layer", str(layer), "--head", str(head), "--map")
             found = rows(out)
             assert len(found) == len(seen.inputs)
@@ -53,6 +60,7 @@ def test_every_query_of_the_text_has_a_row_with_the_digits_of_the_look(offer, ca
 def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, capsys):
     run, text = offer("multihead")
     seen, _ = run.look(text)
+    named = [f"{at} ({run.objective.inputs[token]})" for at, token in enumerate(seen.inputs)]
     for query in (3, 8, 12):
         entropies = {}
         for layer, pattern in enumerate(seen.patterns.values()):
@@ -61,13 +69,14 @@ def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, 
                 entropies[layer, head] = float(-(there * there.log()).sum())
         layer, head = min(entropies, key=lambda at: entropies[at])
         out = shown(capsys, text, "--query", str(query))
-        assert f"layer {layer}, head {head}: attention; of all heads, the sharpest" in out
+        assert title(out).startswith(f"layer {layer}, head {head}: ")
+        says("commands.attend.sharpest", title(out).partition(": ")[2], named[query])
         out = shown(capsys, text, "--query", str(query), "--head", "mean")
-        assert f"layer {layer}, mean of heads: attention; of all heads, its layer has" in out
+        assert title(out).startswith(f"layer {layer}, mean of heads: ")
+        says("commands.attend.sharpest_layer", title(out).partition(": ")[2], named[query])
         head = min(range(4), key=lambda head: entropies[0, head])
-        assert f"layer 0, head {head}: " in shown(
-            capsys, text, "--query", str(query), "--layer", "0"
-        )
+        out = shown(capsys, text, "--query", str(query), "--layer", "0")
+        assert title(out).startswith(f"layer 0, head {head}: ")
 
 
 def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys):
@@ -80,10 +89,9 @@ def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys
             entropies[source, head] = float(-(there * there.log()).sum())
     assert len(entropies) == 8
     source, head = min(entropies, key=lambda at: entropies[at])
-    expected = f"{source.removesuffix('.mixing')}, head {head}: mixing matrix"
-    out = " ".join(shown(capsys, text).split())
-    assert expected in out
-    assert f"of all mixing matrices, the sharpest at query {seen.asked_at}" in out
+    out = title(shown(capsys, text))
+    assert out.startswith(f"{source.removesuffix('.mixing')}, head {head}: ")
+    says("commands.attend.sharpest_mixing", out.partition(": ")[2], seen.asked_at)
 
 
 def test_a_row_that_looks_nowhere_is_not_the_sharpest():
@@ -93,16 +101,11 @@ def test_a_row_that_looks_nowhere_is_not_the_sharpest():
     assert entropies[1] == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize(
-    ("name", "words", "why"),
-    [
-        ("seq2seq", (), "of all heads of the encoder, the sharpest at query"),
-        ("multihead", ("model.mixer.num_heads=1",), "of all heads, the sharpest at query"),
-    ],
-)
-def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys, name, words, why):
-    _, text = offer(name, *words)
-    assert why in " ".join(shown(capsys, text).split())
+def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys):
+    for name, *words in (("seq2seq",), ("multihead", "model.mixer.num_heads=1")):
+        _, text = offer(name, *words)
+        chosen_from = title(shown(capsys, text)).partition("; ")[2]
+        says(f"commands.attend.chosen_from.{name}", chosen_from)
 
 
 def test_signs_that_move_the_screen_are_escaped(offer, capsys, monkeypatch):
@@ -115,16 +118,16 @@ def test_signs_that_move_the_screen_are_escaped(offer, capsys, monkeypatch):
 
 
 def test_what_does_not_attend_is_never_called_attention(offer, capsys, tmp_path):
-    for name, said in (("lstm", "influence on the answer at each position"), ("linear", "mixing")):
-        offer(name)
+    for name, *words in (("lstm",), ("linear", "model.mixer.num_heads=1")):
+        offer(name, *words)
         out = shown(capsys, SHORT)
-        assert said in out
-        assert "attention" not in out
+        kind = re.sub(r"blocks\.\d", "blocks", title(out).partition("; ")[0])
+        says(f"commands.attend.not_attention.{name}", kind)
         picture = tmp_path / "map.svg"
         shown(capsys, SHORT, "-o", str(picture))
         drawn = picture.read_text()
-        assert said.split()[0] in drawn
-        assert "ttention" not in drawn
+        assert {"lstm": "influence", "linear": "mixing"}[name] in drawn
+        assert "ttention" not in out + drawn
 
 
 def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer, capsys, tmp_path):
@@ -134,8 +137,8 @@ def test_a_picture_has_all_heads_or_the_one_that_is_chosen_and_the_answer(offer,
         shown(capsys, SHORT, "-o", str(picture), *words)
         drawn = picture.read_text()
         assert len(re.findall(r">layer \d, head \d</text>", drawn)) == count
-        assert "Without" in drawn
-        assert "A weight is no explanation" in drawn
+        (caption,) = re.findall(r">([^<>]*A weight is[^<>]*)<", drawn)
+        says("commands.attend.caption", caption.partition("A weight ")[2])
     assert "layer 1, mean of heads" in drawn
 
 
@@ -144,21 +147,21 @@ def test_a_page_opens_at_the_head_that_the_terminal_shows(offer, capsys, tmp_pat
     page = tmp_path / "look.html"
     shown(capsys, SHORT, "-o", str(page))
     (opens,) = re.findall(r"<option[^>]* selected>([^<]*)<", page.read_text())
-    assert f"{opens}: attention" in shown(capsys, SHORT)
+    assert title(shown(capsys, SHORT)).startswith(f"{opens}: ")
 
 
 def test_a_map_of_another_sequence_says_what_reads_what(offer, capsys):
     _, text = offer("seq2seq lstm attention")
     out = shown(capsys, text)
-    assert "down: queries (the answer so far); across: keys (the text)" in out
+    assert re.findall(READS, out) == [("the answer so far", "the text")]
     assert len(rows(out)) == 1
 
 
 def test_a_token_that_stands_there_twice_is_said_to(offer, capsys):
     _, text = offer("multihead")
     out = shown(capsys, text, "--query", "the")
-    assert "the stands at 0, 5; the query is the last, --query 0 would be another" in out
-    assert "would be another" not in shown(capsys, text, "--query", "0")
+    assert "--query 0 " in out
+    assert "--query 0 " not in shown(capsys, text, "--query", "0")
 
 
 def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys):
@@ -167,8 +170,7 @@ def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys):
     out = shown(capsys, text, "--query", "40")
     assert max(map(cell_len, out.splitlines())) <= 80
     assert len(rows(out)) == 20
-    assert "of 60, around the query at" in out
-    assert "Shown are the 20 of 60 tokens with the most weight." in out
+    assert out.count("20 of 60 ") == 1
     assert len(rows(shown(capsys, text, "--query", "40", "--map"))) == 60
 
 
@@ -209,77 +211,64 @@ def test_other_programs_get_the_look(offer, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "form", "sources", "why"),
+    ("words", "form", "sources"),
     [
-        (["multihead"], "bertviz", ["influence"], "no attention"),
+        (["multihead"], "bertviz", ["influence"]),
         (
             ["multihead", "model/mixer=hybrid", BELOW],
             "circuitsvis",
             ["blocks.0.mixer.mixer.mixing", "influence"],
-            "no attention",
         ),
-        (["seq2seq"], "circuitsvis", CROSS, "queries and keys differ"),
-        (["seq2seq", "model/mixer=additive"], "bertviz", CROSS, "2 layers x 4 heads"),
+        (["seq2seq"], "circuitsvis", CROSS),
+        (["seq2seq", "model/mixer=additive"], "bertviz", CROSS),
     ],
+    ids=["influence", "mixing", "cross", "unequal_heads"],
 )
 def test_what_other_programs_cannot_show_is_said_beside_the_output(
-    offer, capsys, tmp_path, words, form, sources, why
+    offer, capsys, tmp_path, request, words, form, sources
 ):
     _, text = offer(*words)
     assert main(["attend", "untrained", text, "--format", form]) == 0
     printed = capsys.readouterr()
     json.loads(printed.out)
-    assert printed.err.count("\n") == 1
-    assert f"{', '.join(sources)} ({why}" in printed.err
-    assert "-o FILE.npz writes every map" in printed.err
+    says(f"commands.attend.left_out.{request.node.callspec.id}", printed.err)
     with_all = tmp_path / "map.npz"
     shown(capsys, text, "-o", str(with_all))
     with np.load(with_all) as archive:
         assert set(sources) <= set(archive.files)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([TEXT, "--layer", "2"], "--layer 2: expected a number below 2, one of blocks.0.mixer"),
-        ([TEXT, "--head", "4"], " has 4 heads; give a number below 4, or mean"),
-        ([TEXT, "--head", "-1"], "--head -1: "),
-        ([TEXT, "--query", "cat"], "--query cat: expected one of the"),
-        ([TEXT, "-o", "map.gif"], "map.gif: the name must end in one of .html, .npz"),
-        ([TEXT, "-o", "map.png", "--format", "bertviz"], "are two forms; choose one"),
-        ([TEXT, "-o", "nowhere/map.png"], "there is no directory nowhere"),
-        ([TEXT, "-o", "map.npz", "--layer", "0"], "--layer and --head choose what the terminal"),
-        ([TEXT, "--map", "--format", "json"], "--map is for the terminal"),
-        ([], "expected a run and a text"),
-    ],
-)
-def test_a_wrong_request_is_refused_in_one_line(
-    offer, capsys, tmp_path, monkeypatch, words, message
-):
+def test_a_wrong_request_is_refused(offer, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     offer("multihead")
-    assert main(["attend", "untrained", *words]) == 2
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert message in captured.err
+    wrong = {
+        "layer": [TEXT, "--layer", "2"],
+        "head": [TEXT, "--layer", "0", "--head", "4"],
+        "head_below_0": [TEXT, "--layer", "0", "--head", "-1"],
+        "query": [TEXT, "--query", "cat"],
+        "ending": [TEXT, "-o", "map.gif"],
+        "two_forms": [TEXT, "-o", "map.png", "--format", "bertviz"],
+        "directory": [TEXT, "-o", "nowhere/map.png"],
+        "layer_of_all": [TEXT, "-o", "map.npz", "--layer", "0"],
+        "map_and_json": [TEXT, "--map", "--format", "json"],
+        "no_text": [],
+    }
+    requests = {name: ["attend", "untrained", *words] for name, words in wrong.items()}
+    refusals(capsys, "commands.attend.{}", requests)
+    _, text = offer("lstm")
+    requests = {
+        "no_map_of_layer": ["attend", "untrained", text, "--layer", "0"],
+        "no_view": ["attend", "untrained", text, "--format", "bertviz"],
+    }
+    refusals(capsys, "commands.attend.{}", requests)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layer_without_a_map_is_refused_in_words(offer, capsys):
-    _, text = offer("lstm")
-    assert main(["attend", "untrained", text, "--layer", "0"]) == 2
-    assert "no layer of untrained has a map; leave it out" in capsys.readouterr().err
-
-
-def test_without_attention_no_view_of_it_is_made(offer, capsys):
-    _, text = offer("lstm")
-    assert main(["attend", "untrained", text, "--format", "bertviz"]) == 2
-    assert "-o FILE.npz writes every map" in capsys.readouterr().err
-
-
 def test_without_a_run_it_is_said_how_to_get_one(capsys, tmp_path):
-    for where in (tmp_path, tmp_path / "nowhere"):
-        assert main(["attend", "pronoun", TEXT, "--runs-dir", str(where)]) == 2
-        assert "`attnlab train" in capsys.readouterr().err
-    assert main(["attend"]) == 2
-    assert "`attnlab train dataset=pronoun` makes a run" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    requests = {
+        "no_runs": ["attend", "pronoun", TEXT, "--runs-dir", str(tmp_path / "empty")],
+        "no_directory": ["attend", "pronoun", TEXT, "--runs-dir", str(tmp_path / "nowhere")],
+        "no_run_named": ["attend"],
+    }
+    refusals(capsys, "commands.attend.{}", requests, tmp_path)
