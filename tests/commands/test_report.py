@@ -215,9 +215,9 @@ def test_a_card_opens_with_the_chosen_head_or_the_last_layers_first():
     made = [pattern(0, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
     (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
     assert film.head_at(0, 1) == 1
-    assert film.head_at(None, None) == 2
+    assert film.first_of_last_layer == 2
     (bare,) = films([pattern(0, INFLUENCE, 5)], "mqar")
-    assert bare.head_at(None, None) == 0
+    assert bare.first_of_last_layer == 0
 
 
 def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir):
