@@ -124,7 +124,7 @@ def test_a_score_emerges_when_it_stays():
     assert emergence(steps, [0.0, 0.0, 0.0, math.nan], 0.5) is None
     assert emergence([], [], 0.5) is None
     for fault, wrong in {"fewer": [0, 10], "unordered": [0, 20, 10, 40]}.items():
-        with refuses(ValueError, f"evidence.circuits.emergence_{fault}"):
+        with refuses(ValueError, f"evidence.circuits.emergence.{fault}"):
             emergence(wrong, [0.0, 0.2, 0.6, 0.9], 0.5)
 
 

@@ -132,6 +132,6 @@ def test_what_cannot_be_compared_is_refused():
     with refuses(ValueError, "evidence.embeddings.turnover"):
         turnover(drawn(4, 3), drawn(5, 3), 2)
     for count in (0, 4):
-        with refuses(ValueError, f"evidence.embeddings.count_{count}"):
+        with refuses(ValueError, f"evidence.embeddings.count.{count}"):
             turnover(drawn(4, 3), drawn(4, 3), count)
     assert np.isfinite(course([torch.ones(5, 3), torch.ones(5, 3)]).numpy()).all()

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.cli import main
+from attnlab.errors import RequestError
 from attnlab.reproduce import recipe, results, run
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.runs.record import find_runs
@@ -216,8 +218,6 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
 
 
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
-    from attnlab.errors import RequestError
-
     def no_data(config, console):
         raise RequestError("there is no file")
 
@@ -393,8 +393,6 @@ def test_an_interruption_saves_what_is_running_and_begins_nothing_more(place, pr
 
 @pytest.mark.slow
 def test_what_was_started_ends_with_a_killed_parent(process):
-    import psutil
-
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     process.kill()

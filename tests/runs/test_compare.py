@@ -182,7 +182,7 @@ def test_unequal_data_or_budget_is_refused_and_the_advice_helps(results, word, k
     (panel,) = compare(named(*results), allow=[advice[2]])
     assert advice[2] == word
     assert len(panel.groups) == 4
-    says(f"runs.compare.notes.allowed_{word}", "\n".join(panel.notes))
+    says(f"runs.compare.allowed.{word}", "\n".join(panel.notes))
 
 
 def test_data_that_differ_between_variants_are_no_reason_to_part_them():
