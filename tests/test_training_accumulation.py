@@ -1,6 +1,7 @@
 """A step is the same step, whether its examples come at once or in several batches."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -36,10 +37,10 @@ def first_steps(experiment: Experiment) -> tuple[list[dict[str, float]], Trainin
     training.to(torch.float64)
     configured = training.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    training._trainer = _Trainer()
+    trainer = attached(training)
     size = settings.accumulate_grad_batches
     for step in range(settings.max_steps):
-        training._trainer.global_step = step
+        trainer.global_step = step
         optimizer.zero_grad()
         for number in range(step * size, (step + 1) * size):
             loss = training.training_step(experiment.loader.batch(number), number)
@@ -50,11 +51,22 @@ def first_steps(experiment: Experiment) -> tuple[list[dict[str, float]], Trainin
     return training.drain(), training
 
 
-class _Trainer:
+class Trainer:
     """What of Lightning's trainer the module asks for."""
 
     global_step = 0
-    precision_plugin = None
+    precision_plugin: Any = None
+
+
+def attached(training: Any) -> Trainer:
+    """Give a module such a trainer."""
+    training._trainer = trainer = Trainer()
+    return trainer
+
+
+def clip(model: Any, optimizer: Any) -> None:
+    """Do what Lightning does between the gradients and the step."""
+    model.configure_gradient_clipping(optimizer)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -101,7 +113,7 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(composed, clip):
         experiment = Experiment(composed(*overrides))
         training = experiment.training().to(torch.float64)
         optimizer = training.configure_optimizers()["optimizer"]
-        training._trainer = _Trainer()
+        trainer = attached(training)
         before = [p.detach().clone() for p in training.model.parameters()]
 
         loss = training.training_step(experiment.loader.batch(0), 0)
@@ -112,10 +124,8 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(composed, clip):
         else:
             scaler = torch.amp.GradScaler("cpu", init_scale=scale)
             plugin = MixedPrecision("16-mixed", "cpu", scaler)
-            training._trainer.precision_plugin = plugin
-            plugin._after_closure = lambda model, optimizer: model.configure_gradient_clipping(
-                optimizer
-            )
+            trainer.precision_plugin = plugin
+            plugin._after_closure = clip
             scaled = scaler.scale(loss)
             scaled.backward()
             plugin.optimizer_step(optimizer, training, lambda scaled=scaled: scaled)

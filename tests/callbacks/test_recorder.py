@@ -198,7 +198,9 @@ def test_a_kept_head_has_its_own_number(experiment):
     assert [film.head_name(at) for at in range(4)] == [
         *("layer 0, head 3", "layer 0, head 1", "layer 1, head 3", "layer 1, head 1")
     ]
-    assert film.heads[film.head_at(1, 3)] == (1, 0)
+    place = film.head_at(1, 3)
+    assert place is not None
+    assert film.heads[place] == (1, 0)
     # Another attempt may keep others: what cannot be put beside the last step is left out.
     later = replace(attention[0], step=4, heads=[0, 2])
     both = films([*attention, later, replace(attention[1], step=4)], "pronoun")

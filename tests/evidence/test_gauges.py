@@ -31,14 +31,15 @@ def test_the_load_is_the_share_of_all_assignments(experiment):
     split = made.dataset.splits["validation"]
     reading = evaluate(made.model, made.objective, split, {}, batch_size=7)
     counts = torch.zeros(made.model.blocks[0].ffn.num_experts)
+    prefix = ""
     for batch in split.batches(1):
         asked = made.objective.ask(batch)
         with record(made.model, "*.probability") as heard, torch.no_grad():
             made.model(*asked.given)
         name = next(n for n in heard if "blocks.0" in n and "encoder" not in n)
+        prefix = name.removesuffix("probability")
         chosen = heard[name].topk(2, dim=-1).indices
         real = asked.prefix_valid if asked.prefix_valid is not None else asked.targets != IGNORE
         counts += torch.bincount(chosen[real.flatten()].flatten(), minlength=len(counts))
     shares = (counts / counts.sum()).tolist()
-    prefix = name.removesuffix("probability")
     assert [reading[f"{prefix}load.{i}"] for i in range(len(shares))] == pytest.approx(shares)

@@ -31,7 +31,7 @@ def test_a_metric_says_for_itself_that_less_of_it_is_better(composed):
     def calibration_error(logits, targets):
         return logits[..., 0]
 
-    calibration_error.lower_is_better = True
+    calibration_error.lower_is_better = True  # pyright: ignore[reportFunctionMemberAccess]
     assert stated_names(partial(calibration_error), "ece") == ["ece"]
     assert stated_names(partial(top_k, k=2), "top_k") == []
     assert Experiment(composed("dataset=mqar")).lower_is_better == list(LOSSES)
