@@ -64,7 +64,7 @@ def attached(training: Any) -> Trainer:
     return trainer
 
 
-def clip(model: Any, optimizer: Any) -> None:
+def clip_gradients(model: Any, optimizer: Any) -> None:
     """Do what Lightning does between the gradients and the step."""
     model.configure_gradient_clipping(optimizer)
 
@@ -125,7 +125,7 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(composed, clip):
             scaler = torch.amp.GradScaler("cpu", init_scale=scale)
             plugin = MixedPrecision("16-mixed", "cpu", scaler)
             trainer.precision_plugin = plugin
-            plugin._after_closure = clip
+            plugin._after_closure = clip_gradients
             scaled = scaler.scale(loss)
             scaled.backward()
             plugin.optimizer_step(optimizer, training, lambda scaled=scaled: scaled)
