@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from attnlab.assemble import Experiment
+from attnlab.corpus import source
 from attnlab.dataset.text import Text
 from attnlab.errors import ConfigError
 from attnlab.split import IGNORE, Windows
@@ -198,34 +201,27 @@ def test_a_fresh_process_loads_no_library_of_tables_and_does_not_wait_for_the_hu
 
 def test_a_silent_server_is_not_waited_for(tmp_path):
     """A host that takes no connection: a full queue, as behind a firewall."""
-    import socket
-
-    with socket.socket() as full:
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = []
         for _ in range(3):
-            client = socket.socket()
+            client = sockets.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(full.getsockname())
-            waiting.append(client)
-        from attnlab.corpus import source
-
+        endpoint = f"http://127.0.0.1:{full.getsockname()[1]}"
+        patch = sockets.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("HF_ENDPOINT", endpoint)
+        patch.setenv("HF_HOME", str(tmp_path))
+        for name in ("http_proxy", "https_proxy", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            patch.setenv(name, "")
         began = time.perf_counter()
-        with pytest.MonkeyPatch.context() as patch:
-            endpoint = f"http://127.0.0.1:{full.getsockname()[1]}"
-            patch.setenv("HF_ENDPOINT", endpoint)
-            patch.setenv("HF_HOME", str(tmp_path))
-            for name in ("http_proxy", "https_proxy", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-                patch.setenv(name, "")
-            with refuses(ValueError, "dataset.text.hub.silent", endpoint):
-                try:
-                    source.find("hub:some/name", "text")
-                finally:
-                    seconds = time.perf_counter() - began
+        with refuses(ValueError, "dataset.text.hub.silent", endpoint):
+            try:
+                source.find("hub:some/name", "text")
+            finally:
+                seconds = time.perf_counter() - began
         assert seconds < 2
-        for client in waiting:
-            client.close()
 
 
 def test_tiny_shakespeare_is_the_published_text(composed):
