@@ -38,8 +38,8 @@ class Bare(nn.Module):
 def arms(shape: Shape) -> Mapping[str, nn.Module]:
     """Make both."""
     words = ("variant=lstm", f"model.num_layers={shape.num_layers}")
-    with search_path() as trusted:
-        config = compose([*words, f"model.d_model={shape.d_model}"], trusted)
+    with search_path() as own:
+        config = compose([*words, f"model.d_model={shape.d_model}"], own)
     ours = config.build("model", NUM_TOKENS, NUM_TOKENS, shape.length, DECODER)
     return {OURS: Answers(ours), BARE: Bare(shape)}
 

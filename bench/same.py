@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 from rich.table import Table
 
+from attnlab.console import Console
 from attnlab.runs.checkpoint import newest_checkpoint
 from attnlab.runs.record import Record, find_runs
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.same", description=__doc__)
     parser.add_argument("commit", nargs="?", default="HEAD^", help="default: the parent commit")
     commit = parser.parse_args().commit
-    console = Console(highlight=False)
+    console = Console()
     table = Table("run", "weights", "rows", "metrics", "hash", box=None, pad_edge=False)
     with tempfile.TemporaryDirectory() as scratch, checkout(commit, Path(scratch)) as base:
         if base is None:

@@ -158,8 +158,8 @@ def experiment(cell: Cell) -> Experiment:
         f"trainer.max_steps={cell.chunk * (cell.rounds + 1) + 1}",
         "trainer.val_check_interval=1000000",
     )
-    with search_path() as trusted:
-        made = Experiment(compose(words, trusted))
+    with search_path() as own:
+        made = Experiment(compose(words, own))
     made.dataset = Noise(shape.length)
     return made
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from attnlab.config import compose, search_path
+from attnlab.console import Console
 from attnlab.runs.checkpoint import newest_checkpoint
 from attnlab.runs.record import Record, find_runs
 
@@ -79,8 +78,8 @@ def _train(
     if prepare is not None:
         prepare()
     said = io.StringIO()
-    with search_path() as trusted:
-        config = compose([*TINY, *overrides, f"runs_dir={runs_dir}"], trusted)
+    with search_path() as own:
+        config = compose([*TINY, *overrides, f"runs_dir={runs_dir}"], own)
     try:
         outcome = run(config, Console(file=said), lease)
     except Interrupted:

@@ -27,8 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def composed() -> Iterator[Callable[..., Config]]:
     """Compose a checked config from overrides."""
-    with search_path() as trusted:
-        yield lambda *overrides: compose(overrides, trusted)
+    with search_path() as own:
+        yield lambda *overrides: compose(overrides, own)
 
 
 @pytest.fixture(scope="module")

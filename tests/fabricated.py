@@ -86,3 +86,12 @@ def write(runs_dir: Path, name: str, content: Mapping[str, Any]) -> Path:
     (path / "config.yaml").write_text(yaml.safe_dump(content["identity"]))
     (path / "run.json").write_text(json.dumps(content))
     return path
+
+
+def as_first_recorded(run_dir: Path) -> None:
+    """Take the sums out of a run's claims, as if attnlab 0.1 had written them."""
+    for path in run_dir.glob("attempts/*/claim.json"):
+        claim = json.loads(path.read_text())
+        kept = ("host", "pid", "process_start", "at", "resumed_from")
+        path.unlink()
+        path.write_text(json.dumps({"schema": 1, **{key: claim[key] for key in kept}}))

@@ -12,6 +12,7 @@ import yaml
 
 from attnlab.cli import COMMANDS, main
 from attnlab.runs.attempt import Attempt
+from attnlab.runs.forms import sealed
 from attnlab.runs.record import Record, find_runs
 from tests.choices import causal_variants, choices
 from tests.prose import says
@@ -58,10 +59,11 @@ def test_a_run_ends_with_its_metrics_and_its_directory(tmp_path, capsys):
 def test_the_record_says_when_the_code_has_changed_since(runs_dir, capsys):
     (record,) = find_runs(runs_dir)
     path = record.path / "run.json"
-    result = json.loads(path.read_text())
+    result = record.result
+    assert result is not None
     result["code"]["attnlab.ffn.mlp.MLP"] = "0" * 64
     path.unlink()
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps(sealed(result)))
     assert train(runs_dir) == 0
     assert "attnlab.ffn.mlp.MLP" in capsys.readouterr().out
 

@@ -262,12 +262,12 @@ def test_a_users_directory_adds_choices_and_classes(tmp_path, monkeypatch):
         "        return x.roll(self.by, 1)\n"
     )
     monkeypatch.chdir(tmp_path)
-    with search_path(Path("mine")) as trusted:
-        config = compose(["model/mixer=mine"], trusted)
+    with search_path(Path("mine")) as own:
+        config = compose(["model/mixer=mine"], own)
         model = config.build("model", 5, 5, 5, ENCODER)
         assert model.blocks[0].mixer.by == 1
         with refuses(ConfigError, "config.users_typo"):
-            compose(["model/mixer=mine", "+model.mixer.bye=2"], trusted)
+            compose(["model/mixer=mine", "+model.mixer.bye=2"], own)
 
 
 def test_a_missing_config_directory_is_told():

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from torch import nn
 
+from attnlab.building import NOTHING, Own
 from attnlab.mixer.base import Mixer
 from attnlab.signatures import add_defaults, target_faults, targets, value_faults
 from tests.prose import says
 
 SHORT = "attnlab.mixer.short_convolution.ShortConvolution"
+THEIRS = Own(None, frozenset({"theirs.Pile", "theirs.Foreign", "theirs.Careless"}))
 PART = {"_target_": SHORT, "_partial_": True, "kernel_size": 4}
 
 
@@ -46,7 +48,7 @@ def _package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def faults(name: str, **knobs) -> list[str]:
     node = {"_target_": name, "_partial_": True, **knobs}
-    return list(target_faults(node, "model.mixer", ("attnlab", "theirs")))
+    return list(target_faults(node, "model.mixer", THEIRS))
 
 
 def refused(key: str, found: list[str]) -> list[str]:
@@ -79,7 +81,7 @@ def test_parts_in_lists_are_found_and_completed():
     node = {"_target_": "theirs.Pile", "pattern": [{"_target_": SHORT}]}
     pile, part = targets({"model": node})
     assert pile is node
-    add_defaults(part, ("attnlab",))
+    add_defaults(part, "model", NOTHING)
     assert part == {"_target_": SHORT, "kernel_size": 4}
 
 

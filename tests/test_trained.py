@@ -1,9 +1,11 @@
 """A trained run is asked again: in Python, and by attend, evaluate and ablate."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +13,11 @@ import yaml
 
 import attnlab
 from attnlab.cli import main
-from attnlab.errors import ConfigError, RequestError
+from attnlab.errors import ConfigError, RecordError, RecordWarning, RequestError
 from attnlab.training import CHOICES
 from tests import child
 from tests.choices import marked
+from tests.fabricated import as_first_recorded
 from tests.prose import refuses, says
 from tests.refusals import refusals
 
@@ -83,6 +86,7 @@ def test_a_record_from_before_a_knob_can_be_loaded(runs, tmp_path):
     identity = old.record.identity
     del identity["model"]["mixer"]["bias"], identity["callbacks"]["clock"]["test_every"]
     (directory / "config.yaml").write_text(yaml.safe_dump(identity))
+    as_first_recorded(directory)
     assert torch.equal(attnlab.load(directory)(TEXT), old(TEXT))
 
 
@@ -221,6 +225,32 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(runs, tmp_path):
     Attempt.claim(tmp_path / "empty", identity).close()
     with refuses(RequestError, "trained.no_checkpoint", tmp_path):
         attnlab.load("empty", runs_dir=tmp_path)
+
+
+def flip(path: Path) -> None:
+    """Turn one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_no_older_checkpoint_speaks_for_a_finished_run(runs, tmp_path, capsys):
+    sound = attnlab.load("pronoun-multihead", runs_dir=runs)
+    directory = Path(shutil.copytree(sound.record.path, tmp_path / "run"))
+    *_, older, newest = sorted(directory.glob("attempts/1/checkpoints/*.ckpt"))
+    flip(newest)
+    with refuses(RecordError, "trained.older_checkpoint", tmp_path):
+        attnlab.load(directory)
+    words = ["evaluate", "run", "--runs-dir", str(tmp_path)]
+    assert main(words) == 2
+    assert capsys.readouterr().out == ""
+    # Of a run that goes on, the older one is used, and whoever asks it is told.
+    (directory / "run.json").unlink()
+    (directory / "attempts/1/run.json").unlink()
+    with pytest.warns(RecordWarning, match=re.escape(str(newest))):
+        assert attnlab.load(directory).step == int(older.stem.removeprefix("step-"))
+    assert main(words) == 0
+    assert f"warning: {newest}" in capsys.readouterr().err
 
 
 def test_the_package_itself_imports_nothing_heavy():

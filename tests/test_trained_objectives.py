@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from attnlab.assemble import Experiment
+from attnlab.building import NOTHING
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
@@ -170,7 +171,7 @@ def test_a_record_from_before_a_part_is_read_as_it_was_meant(once, variant):
     assert set(without(old["model"])) == (
         {"attention"} if variant == "lstm" else {"cross", "query_key_norm"}
     )
-    again = Experiment(_config(old, ["attnlab"]))
+    again = Experiment(_config(old, NOTHING))
     assert again.config.values["model"] == made.config.values["model"]
     again.model.load_state_dict(made.model.state_dict())
     inputs = torch.tensor([[1, 2, 3]])

@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 
+from attnlab.printable import say
+
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
     "compare": "tabulate runs over seeds, with intervals and paired differences",
@@ -28,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0 done, 1 a run or claim failed, 2 the request was wrong, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(_help())
+        say(_help())
         return 0 if words else 2
     if words[0] == "--version":
         from importlib.metadata import version
 
-        print(f"attnlab {version('attnlab')}")
+        say(f"attnlab {version('attnlab')}")
         return 0
     if words[0] not in COMMANDS:
         return _refuse(f"there is no command {words[0]!r}; there are {', '.join(COMMANDS)}")
@@ -59,7 +61,7 @@ def _run(run, arguments) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", file=sys.stderr)
         return 130
     except RequestError as error:
         if arguments.traceback:
@@ -68,13 +70,13 @@ def _run(run, arguments) -> int:
     except Exception as error:
         if arguments.traceback:
             raise
-        print(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)
-        print("This is not your fault; --traceback shows where it happened.", file=sys.stderr)
+        say(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)
+        say("This is not your fault; --traceback shows where it happened.", file=sys.stderr)
         return 1
 
 
 def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)
+    say(message, file=sys.stderr)
     return 2
 
 

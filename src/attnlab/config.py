@@ -4,25 +4,26 @@ import copy
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnlab.building import DIRECTIVES, NOTHING, Own, build, first_line
 from attnlab.errors import ConfigError, RequestError
-from attnlab.signatures import RESERVED, first_line, nearest, target_faults, value_faults
+from attnlab.printable import say
+from attnlab.signatures import nearest, target_faults, targets, value_faults
 
 ROOT_KNOBS = {"seed": int, "batch_size": int, "runs_dir": str, "rerun": bool, "extend": bool}
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
@@ -36,7 +37,7 @@ class Config:
 
     values: dict[str, Any]
     choices: Mapping[str, Any]
-    trusted: tuple[str, ...]
+    own: Own
 
     def build(self, key: str, *wiring: Any) -> Any:
         """Make what stands at a dotted key; `wiring` are its positional arguments."""
@@ -44,7 +45,9 @@ class Config:
         for part in key.split("."):
             node = node[part]
         try:
-            return _instantiate(node, self.trusted, *wiring)
+            if not isinstance(node, dict) or "_target_" not in node:
+                raise ValueError(f"expected a choice with a _target_, got {node!r}")
+            return build(node, key.split(".")[0], self.own, *wiring)
         except ValueError as error:
             raise ConfigError([f"{key}: {error}"]) from error
 
@@ -68,23 +71,23 @@ def conf_dir() -> Path:
 
 
 @contextmanager
-def search_path(config_dir: Path | None = None) -> Iterator[tuple[str, ...]]:
-    """Let Hydra find the user's configs, then ours; gives the packages that may be instantiated."""
-    directories, trusted = [conf_dir()], ["attnlab"]
+def search_path(config_dir: Path | None = None) -> Iterator[Own]:
+    """Let Hydra find the user's configs, then ours; yields what the user's add to our targets."""
+    directories, own = [conf_dir()], NOTHING
     if config_dir is not None:
-        directories.insert(0, user_dir(config_dir))
-        trusted += packages(directories[0])
+        own = own_parts(config_dir)
+        directories.insert(0, config_dir.resolve())
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with hydra.initialize_config_search_path([d.as_uri() for d in directories], "attnlab"):
-            yield tuple(trusted)
+            yield own
     finally:
         # Not the instance of before: Hydra puts another one in its place.
         GlobalHydra.instance().hydra = outer
 
 
-def user_dir(config_dir: Path) -> Path:
-    """Give a directory of the user's own configs, whose classes can then be imported.
+def own_parts(config_dir: Path) -> Own:
+    """Return what a directory of the user's own configs names, which can then be imported.
 
     Raises RequestError if there is no such directory.
     """
@@ -93,7 +96,16 @@ def user_dir(config_dir: Path) -> Path:
     # The user's own package usually lies where the command is typed.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return config_dir.resolve()
+    return Own(str(config_dir), _named_in(config_dir.resolve()))
+
+
+def _named_in(config_dir: Path) -> frozenset[str]:
+    names = set()
+    for path in config_dir.rglob("*.yaml"):
+        # A file that is no YAML is Hydra's to refuse, where it is chosen.
+        with suppress(yaml.YAMLError, UnicodeDecodeError):
+            names |= {node["_target_"] for node in targets(yaml.safe_load(path.read_text()))}
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 def cells(overrides: Sequence[str]) -> list[list[str]]:
@@ -107,13 +119,13 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
         raise ConfigError([first_line(error)]) from error
 
 
-def compose(overrides: Sequence[str], trusted: Sequence[str] = ("attnlab",)) -> Config:
+def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
     """Compose the train config, and check it against the code, inside `search_path`.
 
     Raises ConfigError with every fault.
     """
     composed, faults = _compose(overrides)
-    config, found = check(composed, composed.hydra.runtime.choices, trusted)
+    config, found = check(composed, composed.hydra.runtime.choices, own)
     faults += found
     if not faults:
         faults += _impossible(config)
@@ -122,9 +134,7 @@ def compose(overrides: Sequence[str], trusted: Sequence[str] = ("attnlab",)) -> 
     return config
 
 
-def check(
-    composed: DictConfig, choices: Mapping[Any, Any], trusted: Sequence[str]
-) -> tuple[Config, list[str]]:
+def check(composed: DictConfig, choices: Mapping[Any, Any], own: Own) -> tuple[Config, list[str]]:
     """Hold a composed config against the signatures of what it names; gives it and its faults.
 
     Where it has a `match`, the model is given the widths that are found.
@@ -137,9 +147,9 @@ def check(
                 values[key] = OmegaConf.to_container(node, resolve=True) if _is_node(node) else node
             except OmegaConfBaseException as error:
                 faults.append(f"{key}: {first_line(error)}")
-    faults += list(_section_faults(values, trusted))
+    faults += list(_section_faults(values, own))
     names = {str(group): choice for group, choice in choices.items()}
-    config = Config(values, names, tuple(trusted))
+    config = Config(values, names, own)
     if values.get("match") and not faults:
         # A job of a sweep is handed its config without Hydra's part.
         is_job = "hydra" not in composed
@@ -147,7 +157,7 @@ def check(
         try:
             config, said = _matched(config, told.overrides.task)
             if said and not is_job:
-                print(said, file=sys.stderr)
+                say(said, file=sys.stderr)
         except ConfigError as error:
             faults += error.faults
     return config, faults
@@ -172,18 +182,18 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
         node: Any = values
         for part in path:
             node = node.get(part, {}) if isinstance(node, dict) else {}
-        if last not in node or last in RESERVED:
-            there = [name for name in node if name not in RESERVED]
+        if last not in node or last in DIRECTIVES:
+            there = [name for name in node if name not in DIRECTIVES]
             faults.append(f"{override.key_or_group}: no such key{nearest(last, there)}")
         else:
             node[last] = override.value()
-    checked, found = check(OmegaConf.create(values), config.choices, config.trusted)
-    if faults + found:
-        raise ConfigError(faults + found)
-    return checked
+    faults += list(_section_faults(values, config.own))
+    if faults:
+        raise ConfigError(faults)
+    return replace(config, values=values)
 
 
-def _section_faults(values: dict[str, Any], trusted: Sequence[str]) -> Iterator[str]:
+def _section_faults(values: dict[str, Any], own: Own) -> Iterator[str]:
     known = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
     for key in [key for key in values if key not in known]:
         yield f"{key}: no such key at the root{nearest(key, known)}"
@@ -195,13 +205,13 @@ def _section_faults(values: dict[str, Any], trusted: Sequence[str]) -> Iterator[
         if not isinstance(node, dict) or "_target_" not in node:
             yield f"{key}: expected a choice with a _target_, got {node!r}"
         else:
-            yield from target_faults(node, key, trusted)
+            yield from target_faults(node, key, own)
     if values.get("match"):
-        yield from target_faults(values["match"], "match", trusted)
+        yield from target_faults(values["match"], "match", own)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
-                yield from target_faults(node, f"{section}.{name}", trusted)
+                yield from target_faults(node, f"{section}.{name}", own)
 
 
 def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:
@@ -217,7 +227,7 @@ def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:
     def compose_model(words: Sequence[str]) -> Any:
         composed, faults = _compose([*words, "match=none"])
         model: Any = OmegaConf.to_container(composed.model, resolve=True)
-        faults += target_faults(model, "model", config.trusted)
+        faults += target_faults(model, "model", config.own)
         if faults:
             raise ConfigError([f"match.variant: {fault}" for fault in faults])
         return model
@@ -377,23 +387,6 @@ def _composition_fault(
         path.append(part)
         node = node[part]
     return f"{text}: {first_line(error)}"
-
-
-def _instantiate(node: Any, trusted: Sequence[str], *wiring: Any) -> Any:
-    if "_target_" not in node:
-        raise ValueError(f"expected a choice with a _target_, got {node!r}")
-    allowed = [f"{package}.*" for package in trusted]
-    return instantiate(node, *wiring, _execution_whitelist_=allowed, _convert_="all")
-
-
-@lru_cache
-def packages(config_dir: Path) -> list[str]:
-    """List the packages that the user's own YAMLs name: what they wrote, they trust."""
-    found = (
-        re.findall(r"^\s*_target_:\s*['\"]?(\w+)\.", path.read_text(), re.MULTILINE)
-        for path in sorted(config_dir.rglob("*.yaml"))
-    )
-    return sorted({name for names in found for name in names} - {"attnlab"})
 
 
 def _is_node(node: Any) -> bool:

@@ -7,6 +7,14 @@ class RequestError(ValueError):
     """The request was wrong: what was given, what was expected, what to do."""
 
 
+class RecordError(RequestError):
+    """A record cannot be used: which file, what is wrong, what to do."""
+
+
+class RecordWarning(UserWarning):
+    """A record was used, and something of it is not what a reader would expect."""
+
+
 class ConfigError(RequestError):
     """The config does not fit the code; `faults` holds one line for each fault."""
 

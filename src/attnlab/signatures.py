@@ -1,6 +1,8 @@
 """Hold a part of a config against the signature of what it names."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from inspect import Parameter, isclass, signature
 from types import UnionType
@@ -8,55 +10,60 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
-from hydra.utils import get_object
 
-RESERVED = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+from attnlab.building import DIRECTIVES, NOTHING, Own, find
+
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def target_faults(node: Any, path: str, trusted: Sequence[str]) -> Iterator[str]:
-    """Say what does not fit: in `_target_`, in each key, and in the parts inside."""
+def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
+    """Say what does not fit: in `_target_`, in each key, and in the parts inside.
+
+    The first word of `path` is the section of the config.
+    """
     if not _is_node(node):
         yield f"{path}: expected a choice with a _target_, got {node!r}"
         return
-    name = str(node["_target_"])
-    if name.split(".")[0] not in trusted:
-        yield (
-            f"{path}._target_: {name} is in no package that may be built "
-            f"({', '.join(trusted)}); name it in a YAML of your own --config-dir"
-        )
-        return
+    name = node["_target_"]
     try:
-        target = get_object(name)
-    except Exception as error:  # Importing somebody's module can fail in any way.
-        while error.__cause__ is not None:
-            error = error.__cause__
-        yield f"{path}._target_: cannot import {name}: {first_line(error)}"
+        target = find(name, re.split(r"[.\[]", path)[0], own)
+    except ValueError as error:
+        yield f"{path}._target_: {error}"
         return
+    if not isinstance(node.get("_partial_", False), bool):
+        yield f"{path}._partial_: expected true or false, got {node['_partial_']!r}"
     knobs, needed, hints = _knobs(target)
     parameters = signature(target).parameters.values()
     loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
-    for key in [key for key in node if key not in RESERVED]:
+    for key in [key for key in node if key not in DIRECTIVES]:
         where = f"{path}.{key}"
-        if key in wiring:
+        if re.fullmatch(r"_\w*_", key):
+            there = " and ".join(sorted(DIRECTIVES))
+            yield f"{where}: attnlab has no such directive; there are {there}"
+        elif key in wiring:
             yield f"{where}: `{key}` is set by the code, not by the config"
-        elif key not in knobs:
-            if not loose:
-                yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
-        elif _is_node(node[key]):
-            yield from target_faults(node[key], where, trusted)
-        elif isinstance(node[key], dict) and any(map(_is_node, node[key].values())):
-            for name, part in node[key].items():
-                if part is not None:
-                    yield from target_faults(part, f"{where}.{name}", trusted)
-        elif isinstance(node[key], list) and any(map(_is_node, node[key])):
-            for place, part in enumerate(node[key]):
-                yield from target_faults(part, f"{where}[{place}]", trusted)
+        elif key not in knobs and not loose:
+            yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
+        elif any(targets(node[key])):
+            yield from _part_faults(node[key], where, own)
         else:
             yield from value_faults(node, key, hints.get(key, Any), where)
     for key in sorted(needed - node.keys()):
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
+
+
+def _part_faults(value: Any, where: str, own: Own) -> Iterator[str]:
+    """Check a knob that is a part, or a mapping or list of parts; no part lies deeper."""
+    if _is_node(value):
+        yield from target_faults(value, where, own)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            if part is not None:
+                yield from target_faults(part, f"{where}.{name}", own)
+    else:
+        for place, part in enumerate(value):
+            yield from target_faults(part, f"{where}[{place}]", own)
 
 
 def _knobs(target: Any) -> tuple[set[str], set[str], dict[str, Any]]:
@@ -94,11 +101,14 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
             yield from targets(child)
 
 
-def add_defaults(node: dict[str, Any], trusted: Sequence[str]) -> None:
-    """Add the knobs that a part of a config does not state, as its class has them."""
-    name = str(node["_target_"])
-    if name.split(".")[0] in trusted:
-        for knob, parameter in signature(get_object(name)).parameters.items():
+def add_defaults(node: dict[str, Any], section: str, own: Own) -> None:
+    """Add the knobs that a part of a config does not state, as its class has them.
+
+    A target that may not be built is left as it is.
+    """
+    with suppress(ValueError):
+        target = find(node["_target_"], section, own)
+        for knob, parameter in signature(target).parameters.items():
             stated = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
             if not stated and parameter.default is not Parameter.empty:
                 node[knob] = parameter.default
@@ -142,8 +152,3 @@ def _one_name(hint: Any) -> str:
     if get_origin(hint) is Callable and get_args(hint):
         return f"a choice that makes a {_name(get_args(hint)[1])}"
     return hint.__name__ if isclass(hint) and not get_args(hint) else str(hint)
-
-
-def first_line(error: BaseException) -> str:
-    """Give what an error says first."""
-    return str(error).strip().split("\n")[0]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.assemble import Experiment
+from attnlab.building import NOTHING, Own, first_line, is_allowed
 from attnlab.callbacks.recorder import patterns
-from attnlab.config import Config, changed, packages, user_dir
+from attnlab.config import Config, changed, own_parts
 from attnlab.dataset.base import Dataset
-from attnlab.errors import RequestError
+from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.evidence.axes import Axes, axes
 from attnlab.evidence.base import device_of, moved
 from attnlab.evidence.embeddings import Embeddings
@@ -38,7 +40,7 @@ from attnlab.generate import (
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
-from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.checkpoint import Checkpoint, last_checkpoint
 from attnlab.runs.history import without_revisions
 from attnlab.runs.patterns import INFLUENCE, Pattern
 from attnlab.runs.record import Record, resolve
@@ -266,42 +268,76 @@ def load(
 
     `runs_dir` is $ATTNLAB_RUNS or "runs" unless given. `overrides` change the data
     ("dataset.length=128"), not the weights. A run with parts of your own needs the `config_dir`
-    that it was trained with. Raises RequestError where there is no such run or no checkpoint.
+    that it was trained with. Raises RequestError where there is no such run or no checkpoint of its
+    last step. Warns (RecordWarning) of what has changed since it was trained, and of damage that
+    was passed over.
     """
     directory = Path(runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
     record = resolve(str(run), directory)
-    checkpoint, damaged = newest_checkpoint(record.path)
-    if checkpoint is None:
-        said = "; ".join(damaged) or f"it is {record.state}"
-        raise RequestError(f"{record.name} has no checkpoint that can be loaded: {said}")
+    checkpoint, damaged = last_checkpoint(record)
     if wrong := [word for word in overrides if not word.startswith("dataset.")]:
         raise RequestError(
             f"{', '.join(wrong)}: a trained run can only meet other data; give dataset.KEY=VALUE"
         )
-    trusted = ["attnlab"]
-    if config_dir is not None:
-        trusted += packages(user_dir(Path(config_dir)))
-    config = _config(record.identity, trusted)
+    own = NOTHING if config_dir is None else own_parts(Path(config_dir))
+    _require_own(record, own)
+    config = _config(record.identity, own)
     trained_on = Experiment(config)
     experiment = Experiment(changed(config, overrides)) if overrides else trained_on
-    return Trained(record, checkpoint.step, experiment, _model(experiment, trained_on, checkpoint))
+    model = _model(experiment, trained_on, checkpoint)
+    trained = Trained(record, checkpoint.step, experiment, model)
+    for sentence in damaged:
+        warnings.warn(sentence, RecordWarning, stacklevel=2)
+    if trained.changes:
+        said = "; ".join(trained.changes)
+        sentence = f"the numbers have changed since {record.name} was trained ({said})"
+        warnings.warn(sentence, RecordWarning, stacklevel=2)
+    return trained
 
 
-def _config(identity: Mapping[str, Any], trusted: Sequence[str]) -> Config:
+def _config(identity: Mapping[str, Any], own: Own) -> Config:
     """Turn an identity back into the config that it was made from."""
     values, _ = without_revisions(identity)
     values = {k: v for k, v in values.items() if k not in ("variant", "parent")}
-    choices = {"variant": identity["variant"], "dataset": values["dataset"].pop("name")}
-    values["trainer"]["accelerator"] = "auto"
+    dataset, trainer = values.get("dataset", {}), values.get("trainer", {})
+    choices = {"variant": identity.get("variant"), "dataset": dataset.pop("name", None)}
+    trainer["accelerator"] = "auto"
     # An older record lacks the knobs that came after it, which then had no effect.
     values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
-    for node in (child for value in values.values() for child in targets(value)):
-        add_defaults(node, trusted)
-        for knob, default in node.items():
-            if isclass(default):
-                name = f"{default.__module__}.{default.__qualname__}"
-                node[knob] = {"_target_": name, "_partial_": True}
-    return changed(Config(values, choices, tuple(trusted)), ())
+    for section, value in values.items():
+        for node in targets(value):
+            add_defaults(node, section, own)
+            for knob, default in node.items():
+                if isclass(default):
+                    name = f"{default.__module__}.{default.__qualname__}"
+                    node[knob] = {"_target_": name, "_partial_": True}
+    return changed(Config(values, choices, own), ())
+
+
+def _require_own(record: Record, own: Own) -> None:
+    """Refuse a run with parts that this call does not allow, and say what would.
+
+    Raises RecordError; nothing has been imported by then.
+    """
+    foreign = [
+        node["_target_"]
+        for section, value in record.identity.items()
+        for node in targets(value)
+        if not is_allowed(node["_target_"], section, own)
+    ]
+    if not foreign:
+        return
+    told = next((a.summary for a in reversed(record.attempts) if a.summary), {})
+    directory, hashes = told.get("config_dir"), told.get("code") or {}
+    where = f"; the run was trained with --config-dir {directory}" if directory else ""
+    sources = [
+        f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else str(name)
+        for name in dict.fromkeys(map(str, foreign))
+    ]
+    raise RecordError(
+        f"{record.name} is built from {', '.join(sources)}, which is not attnlab's: give the "
+        f"--config-dir whose YAMLs name it, if you trust that code{where}"
+    )
 
 
 def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoint) -> Model:
@@ -312,14 +348,11 @@ def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoin
             "the run was trained on other tokens or classes than these data have; "
             "change only knobs that leave the vocabulary as it is"
         )
-    state = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
-    prefix = "model."
-    weights = {
-        name.removeprefix(prefix): value
-        for name, value in state["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    model = experiment.model
+    weights = _weights(checkpoint)
+    try:
+        model = experiment.model
+    except (RuntimeError, MemoryError) as error:
+        raise RequestError(f"the model cannot be built here: {first_line(error)}") from error
     dtype = WHOLE.get(experiment.config.values["trainer"]["precision"])
     try:
         (model.to(dtype) if dtype else model).load_state_dict(weights)
@@ -333,3 +366,20 @@ def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoin
             f"the weights do not fit the code, which has changed since: {error}"
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Read the model's weights out of what Lightning saved; nothing else in it is used."""
+    prefix = "model."
+    try:
+        state = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
+        found = state["state_dict"].items()
+        weights = {name.removeprefix(prefix): w for name, w in found if name.startswith(prefix)}
+        if wrong := [name for name, weight in weights.items() if not isinstance(weight, Tensor)]:
+            raise TypeError(f"{', '.join(wrong)}: expected a tensor")
+        return weights
+    except Exception as error:  # What a foreign file raises is not foreseen anywhere.
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise RecordError(
+            f"the checkpoint of step {checkpoint.step} holds no weights that can be read ({said})"
+        ) from error

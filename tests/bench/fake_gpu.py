@@ -103,8 +103,8 @@ def _place() -> str:
 
 def faults(words: Sequence[str]) -> list[tuple[str, str]]:
     """Take a step of training, but for the optimizer's own part."""
-    with search_path() as trusted:
-        experiment = Experiment(compose([*words, *SMALL], trusted))
+    with search_path() as own:
+        experiment = Experiment(compose([*words, *SMALL], own))
     drawn = experiment.dataset.splits["train"].batch(np.arange(4))
     drawn = drawn._replace(key=torch.arange(4))
     # The library's grouped product has no shape but in bfloat16.

@@ -34,7 +34,7 @@ def leave(runs_dir: Path, name: str, status: str | None) -> None:
     attempt = runs_dir / name / "attempts" / "1"
     attempt.mkdir(parents=True)
     (runs_dir / name / "config.yaml").write_text(yaml.safe_dump(result()["identity"]))
-    claim = {"schema": 1, "host": "elsewhere", "pid": 1, "process_start": 0.0}
+    claim = {"schema": 1, "host": "elsewhere", "pid": 1, "process_start": 0.0, "at": ""}
     (attempt / "claim.json").write_text(json.dumps({**claim, "resumed_from": None}))
     if status:
         (attempt / "run.json").write_text(json.dumps({"schema": 1, "status": status}))
@@ -246,14 +246,28 @@ def test_a_wrong_request_is_refused(runs_dir, tmp_path, capsys):
     refusals(capsys, "commands.compare.{}", requests, tmp_path, runs_dir)
 
 
-def test_a_damaged_or_newer_record_is_refused_and_named(tmp_path, capsys):
-    record = write(tmp_path / "runs", "mine", result())
-    for name, content in (("damaged", "{"), ("newer", '{"schema": 99}'), ("no_result", "[]")):
-        (record / "run.json").write_text(content)
-        words = ["compare", "--runs-dir", str(tmp_path / "runs")]
-        assert main(words) == 2
+DAMAGED = {"damaged": "{", "newer": '{"schema": 99}', "no_result": "[]", "lacking": '{"schema": 1}'}
+
+
+def test_a_damaged_or_newer_record_is_named_and_the_others_are_shown(tmp_path, capsys):
+    for seed in range(3):
+        write(tmp_path / "runs", f"sound-{seed}", result(seed=seed))
+    for name, content in DAMAGED.items():
+        (write(tmp_path / "runs", name, result()) / "run.json").write_text(content)
+    code, out, err = told(capsys, "--runs-dir", tmp_path / "runs", "--format", "json")
+    assert (code, err) == (0, "")
+    whole = json.loads(out)
+    assert [len(group["runs"]) for group in whole["panels"][0]["groups"]] == [3]
+    assert {left["run"]: left["state"] for left in whole["left_out"]} == dict.fromkeys(
+        DAMAGED, "damaged"
+    )
+    _, table, _ = told(capsys, "--runs-dir", tmp_path / "runs")
+    assert all(name in table for name in DAMAGED)
+    # Named by itself, it is the only thing to speak of.
+    for name in DAMAGED:
+        assert main(["compare", "--runs-dir", str(tmp_path / "runs"), name]) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
         # In brackets stands what the JSON library says.
-        text = re.sub(r"damaged \(.*\)", "damaged (...)", printed.err)
+        text = re.sub(r"is damaged \(.*\);", "is damaged (...);", printed.err)
         says(f"commands.compare.{name}", text, tmp_path)

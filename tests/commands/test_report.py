@@ -71,7 +71,14 @@ def runs_dir(tmp_path_factory) -> Path:
     attempt = path / "broken" / "attempts" / "1"
     attempt.mkdir(parents=True)
     (path / "broken" / "config.yaml").write_text("seed: 0\n")
-    claim = {"schema": 1, "host": "h", "pid": 1, "process_start": 0.0, "resumed_from": None}
+    claim = {
+        "schema": 1,
+        "host": "h",
+        "pid": 1,
+        "process_start": 0.0,
+        "at": "",
+        "resumed_from": None,
+    }
     (attempt / "claim.json").write_text(json.dumps(claim))
     (attempt / "run.json").write_text(json.dumps({"schema": 1, "status": "failed"}))
     return path

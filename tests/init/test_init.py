@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+import yaml
 from torch import nn
 
+from attnlab.building import NOTHING
+from attnlab.building import build as made
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.errors import ConfigError
 from attnlab.ffn.base import FFN
@@ -75,9 +76,7 @@ def test_gpt2_does_to_every_parameter_what_its_table_says(arm):
 
 
 def test_the_default_leaves_every_part_as_it_is_built():
-    init = instantiate(
-        OmegaConf.load(conf_dir() / "init/default.yaml"), _execution_whitelist_=["attnlab.*"]
-    )
+    init = made(yaml.safe_load((conf_dir() / "init/default.yaml").read_text()), "init", NOTHING)
     torch.manual_seed(0)
     model = build("multihead")
     before = {name: p.clone() for name, p in model.named_parameters()}

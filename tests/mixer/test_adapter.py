@@ -238,7 +238,7 @@ def test_a_module_trains_from_the_users_own_package_and_yaml(mine, capsys):
 def test_a_fault_in_the_users_yaml_is_told_before_anything_is_built(
     mine, key, override, config_key
 ):
-    with search_path(mine) as trusted, refuses(ConfigError, f"mixer.adapter.{key}") as refusal:
-        compose([*SMALL, "model/mixer=shift", override], trusted)
+    with search_path(mine) as own, refuses(ConfigError, f"mixer.adapter.{key}") as refusal:
+        compose([*SMALL, "model/mixer=shift", override], own)
     assert isinstance(refusal.value, ConfigError)
     assert keys_at_fault(refusal.value) == [config_key]

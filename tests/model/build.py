@@ -4,9 +4,9 @@ from functools import cache
 from typing import Any
 
 from hydra import compose
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from attnlab.building import build
 from attnlab.config import search_path
 from attnlab.model.base import Arrangement, Model
 from attnlab.model.recurrent import Recurrent
@@ -18,10 +18,11 @@ TOKENS, OUTPUTS, LENGTH, WIDTH = 11, 7, 9, 16
 @cache
 def part(group: str, name: str) -> Any:
     """Make a choice of `model/GROUP` as it is composed, with what it takes from other groups."""
-    with search_path() as trusted:
-        node = OmegaConf.to_container(compose(f"model/{group}/{name}").model[group], resolve=True)
-    allowed = [f"{package}.*" for package in trusted]
-    return instantiate(node, _execution_whitelist_=allowed, _convert_="all")
+    with search_path() as own:
+        node: Any = OmegaConf.to_container(
+            compose(f"model/{group}/{name}").model[group], resolve=True
+        )
+    return build(node, "model", own)
 
 
 def transformer(

@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from rich.console import Console
 
+from attnlab.console import Console
 from attnlab.runs import history
 from attnlab.runs.arms import flatten
 from attnlab.runs.identity import identity_hash

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from attnlab.errors import RecordError
 from attnlab.runs import write
 from attnlab.runs.attempt import Attempt
+from attnlab.runs.forms import sealed
 from attnlab.runs.record import (
     Record,
-    RecordError,
     find_runs,
     generation_dir,
     plan,
@@ -45,7 +46,7 @@ def claim_becomes(run_dir, **changes) -> None:
     """Change what an attempt's claim says of its holder."""
     path = run_dir / "attempts/1/claim.json"
     claim = {**Record(run_dir).attempts[0].claim, **changes}
-    path.write_bytes(write.to_json(claim))
+    path.write_bytes(write.to_json(sealed(claim)))
 
 
 def test_a_directory_without_anything_is_a_new_run(tmp_path):
@@ -266,7 +267,15 @@ DAMAGE = {
     "no_text": b"\xff\xfe",
     "list": b"[1]",
     "without_schema": b'{"status": "finished"}',
-    "newer": b'{"schema": 2}',
+    "newer": b'{"schema": 3}',
+    "before_any": b'{"schema": 0}',
+    "unsealed": b'{"schema": 2, "host": "h", "pid": 1, "process_start": 0.0, "at": "",'
+    b'"resumed_from": null, "status": "failed"}',
+    "type": b'{"schema": 1, "host": 3, "status": ["failed"]}',
+    "infinite": b'{"schema": 2, "host": "h", "pid": 1, "process_start": 1e999, "at": "",'
+    b'"resumed_from": null, "seconds": 1e999}',
+    "deep": b'{"schema": 1, "identity": ' + 41 * b'{"a":' + b"1" + 42 * b"}",
+    "deepest": 100_000 * b"[",
 }
 
 
@@ -282,7 +291,7 @@ def test_a_damaged_or_newer_file_is_named_with_what_to_do(tmp_path, name):
         with pytest.raises(RecordError) as raised:
             read(content)
         # What is in brackets may be what a library says.
-        message = re.sub(r"\(.*\(char \d+\)\)", "(...)", str(raised.value))
+        message = re.sub(r"\((Expected.*?|.*\(char \d+\))\)", "(...)", str(raised.value))
         says(f"runs.damaged.{kind}", message, tmp_path / "run" / name)
 
 

@@ -63,8 +63,10 @@ def test_every_changing_call_has_a_fault_point_of_its_own_before_it():
 def test_no_other_module_of_the_record_changes_a_file():
     offenders = []
     for path in SOURCE.parent.glob("*.py"):
-        for name, _ in calls(ast.parse(path.read_text())) if path != SOURCE else ():
+        for name, node in calls(ast.parse(path.read_text())) if path != SOURCE else ():
             owner, _, last = name.rpartition(".")
+            if "O_RDONLY" in ast.unparse(node) or "'rb'" in ast.unparse(node):
+                continue
             if (owner != "write" and last in CHANGES) or name == "os.replace":
                 offenders.append(f"{path.name} calls {name}")
     assert offenders == []

@@ -9,8 +9,8 @@ import signal
 import psutil
 import pytest
 import torch
-from rich.console import Console
 
+from attnlab.console import Console
 from attnlab.runs.write import POINTS
 from attnlab.sweep import run as sweep
 from tests import child
@@ -257,6 +257,15 @@ def test_a_longer_run_extends_a_finished_one(tmp_path):
     assert child.train(straight, "schedule=constant", "trainer.max_steps=13") == 0
     wanted = child.only_record(straight).rows("train").to_pylist()
     assert long.rows("train").to_pylist() == wanted
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_is_not_extended(tmp_path):
+    assert child.train(tmp_path, "schedule=constant") == 0
+    (newest,) = tmp_path.glob("*/attempts/1/checkpoints/step-000000009.ckpt")
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    longer = ("schedule=constant", "trainer.max_steps=13", "extend=true")
+    assert child.train(tmp_path, *longer) == 1
+    assert len(child.find_runs(tmp_path)) == 1
 
 
 def test_a_run_without_a_shorter_one_cannot_extend(tmp_path):

@@ -4,11 +4,11 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
+from attnlab.building import NOTHING, build
 from attnlab.config import conf_dir
 from attnlab.tokenizer import bpe
 from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
@@ -26,8 +26,8 @@ BORDERS = st.text("ab1é日.' \n\t\r\u00a0\u3000\u2028\x1c\x85", min_size=1, max
 
 
 def tokenizer(name: str) -> Tokenizer:
-    node = OmegaConf.load(conf_dir() / f"dataset/tokenizer/{name}.yaml")
-    return instantiate(node, _execution_whitelist_=["attnlab.*"])
+    node = yaml.safe_load((conf_dir() / f"dataset/tokenizer/{name}.yaml").read_text())
+    return build(node, "dataset", NOTHING)
 
 
 def pieces(content: bytes, size: int) -> list[bytes]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attnlab.callbacks.timekeeper import Watcher
+from attnlab.console import Console
 
 
 class ProgressBar(Watcher, pl.Callback):
@@ -15,11 +15,11 @@ class ProgressBar(Watcher, pl.Callback):
 
     def __init__(self, console: Console, title: str, max_steps: int) -> None:
         self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[values]}", markup=False),
+            TextColumn("{task.fields[values]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,

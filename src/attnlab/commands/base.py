@@ -2,16 +2,18 @@
 
 import os
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnlab.errors import RequestError
+from attnlab.errors import RecordError, RecordWarning, RequestError
+from attnlab.printable import say
 from attnlab.runs.compare import Panel, compare
 from attnlab.runs.fair import ALLOWANCES
-from attnlab.runs.record import RecordError, find_runs
-from attnlab.runs.select import Selection, select
+from attnlab.runs.record import find_runs
+from attnlab.runs.select import Selection, select, without_damage
 
 if TYPE_CHECKING:
     from attnlab.trained import Trained
@@ -40,9 +42,11 @@ def add_selection(parser: ArgumentParser) -> None:
     )
 
 
-def compared(arguments: Namespace) -> tuple[Selection, list[Panel]]:
-    """Compare the runs that were asked for."""
+def compared(arguments: Namespace, *, with_rows: bool = False) -> tuple[Selection, list[Panel]]:
+    """Compare the runs that were asked for; `with_rows`, those alone whose rows are sound too."""
     selection = select(arguments.runs, arguments.runs_dir)
+    if with_rows:
+        selection = without_damage(selection)
     panels = compare(
         selection.results,
         by=arguments.by,
@@ -73,22 +77,27 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
     from attnlab.trained import load
 
     try:
-        loaded = load(
-            arguments.run,
-            runs_dir=arguments.runs_dir,
-            config_dir=arguments.config_dir,
-            overrides=overrides,
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RecordWarning)
+            loaded = load(
+                arguments.run,
+                runs_dir=arguments.runs_dir,
+                config_dir=arguments.config_dir,
+                overrides=overrides,
+            )
     except RecordError as error:
         directory = Path(arguments.runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
         # Where there is no directory, the error says what makes one.
         if not directory.is_dir() or find_runs(directory):
             raise
         raise RequestError(f"{error}; {HOW}") from error
-    if loaded.changes:
-        changes = "; ".join(loaded.changes)
-        warning = f"warning: the numbers have changed since {arguments.run} was trained ({changes})"
-        print(warning, file=sys.stderr)
+    for warning in caught:
+        if issubclass(warning.category, RecordWarning):
+            say(f"warning: {warning.message}", file=sys.stderr)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     return loaded
 
 

@@ -29,11 +29,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from attnlab.building import Own
 from attnlab.config import Config, cells, compose, search_path
+from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
+from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.table import count
 
@@ -97,9 +99,9 @@ def run(arguments: Namespace) -> int:
     _require_numbers(lengths, arguments)
     if arguments.output is not None:
         _require_writable(arguments.output)
-    with search_path(arguments.config_dir) as trusted:
+    with search_path(arguments.config_dir) as own:
         jobs = cells(arguments.overrides)
-        configs = _composed(jobs, trusted)
+        configs = _composed(jobs, own)
     arms, device = _arms(jobs, configs, lengths[-1], arguments.modes)
     # torch takes seconds to import, and composing has done it.
     from attnlab.measure import measure
@@ -127,11 +129,11 @@ def run(arguments: Namespace) -> int:
     if arguments.output is not None:
         _write(arguments.output, whole)
     if arguments.format == "json":
-        print(json.dumps(whole, indent=2, allow_nan=False))
+        say(json.dumps(whole, indent=2, allow_nan=False))
         return 0
     _print(whole)
     if arguments.output is not None:
-        print(arguments.output)
+        say(arguments.output)
     return 0
 
 
@@ -152,7 +154,7 @@ def _require_writable(directory: Path) -> None:
         raise RequestError(f"--output {directory}: {existing} cannot be written; name another")
 
 
-def _composed(jobs: Sequence[Sequence[str]], trusted: Sequence[str]) -> list[Config]:
+def _composed(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
     """Compose all arms; one error lists the faults of all of them, each once."""
     if any(word.lstrip("+~").startswith("match=") for job in jobs for word in job):
         raise RequestError(
@@ -162,7 +164,7 @@ def _composed(jobs: Sequence[Sequence[str]], trusted: Sequence[str]) -> list[Con
     configs, faults = [], {}
     for job in jobs:
         try:
-            configs.append(compose(job, trusted))
+            configs.append(compose(job, own))
         except ConfigError as error:
             faults |= dict.fromkeys(error.faults)
     if faults:
@@ -273,7 +275,7 @@ def _arm_json(arm: "Arm", overrides: Sequence[str], found: "Sequence[Cell]") -> 
 def _print(whole: dict[str, Any]) -> None:
     from attnlab.measure import MODES as SAID
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     machine = whole["machine"]
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
     console.print(f"{machine['device']}, {threads}, torch {machine['torch']}")

@@ -21,11 +21,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.commands.base import add_selection, compared
+from attnlab.console import Console
+from attnlab.printable import say
 from attnlab.runs.compare import Group, Panel
 from attnlab.runs.select import said_of
 from attnlab.runs.statistics import Interval
@@ -47,9 +48,9 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "json":
         panels_json = [_panel_json(panel) for panel in panels]
         whole = {"schema": SCHEMA, "panels": panels_json, "left_out": left_out}
-        print(json.dumps(whole, indent=2, allow_nan=False))
+        say(json.dumps(whole, indent=2, allow_nan=False))
         return 0
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     for panel in panels:
         _print(panel, console)
     if left_out:

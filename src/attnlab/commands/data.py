@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.errors import RequestError
+from attnlab.printable import say
 from attnlab.signatures import nearest
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def _require_fitting(arguments: Namespace) -> str:
 
 def _composed(arguments: Namespace) -> Config:
     """Compose and check as for training, then refuse what has nothing to do with the data."""
-    with search_path(arguments.config_dir) as trusted:
-        config = compose([f"dataset={arguments.name}", *arguments.overrides], trusted)
+    with search_path(arguments.config_dir) as own:
+        config = compose([f"dataset={arguments.name}", *arguments.overrides], own)
     of_data = ("dataset.", "dataset/")
     if other := [w for w in arguments.overrides if not w.lstrip("+~").startswith(of_data)]:
         raise RequestError(f"{', '.join(other)}: changes no data; give dataset.KEY=VALUE only")
@@ -154,9 +155,9 @@ def _show(arguments: Namespace, dataset: "Dataset", kind: str) -> int:
         "examples": [_example(dataset, split, at) for at in shown],
     }
     if kind == "json":
-        print(json.dumps(whole, indent=2, allow_nan=False))
+        say(json.dumps(whole, indent=2, allow_nan=False))
     else:
-        print(_text(dataset, whole))
+        say(_text(dataset, whole))
     return 0
 
 
@@ -206,6 +207,6 @@ def _export(arguments: Namespace, config: Config, dataset: "Dataset", kind: str)
     except ValueError as error:
         raise RequestError(f"--output {error}") from error
     for split, size in sizes.items():
-        print(f"{split}: {size:,} examples")
-    print(arguments.output)
+        say(f"{split}: {size:,} examples")
+    say(arguments.output)
     return 0

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings, course, drift, principal, turnover
 from attnlab.figures.base import drawn, visible
+from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.vectors import recorded
 
@@ -93,13 +94,13 @@ def run(arguments: Namespace) -> int:
             _print(loaded, found, one=arguments.neighbours is not None)
     if arguments.project is not None:
         write.replace(arguments.project, _picture(loaded, order, arguments.project.suffix))
-        print(arguments.project)
+        say(arguments.project)
     if arguments.course is not None:
         write.replace(arguments.course, _course(loaded, order, arguments.course.suffix))
-        print(arguments.course)
+        say(arguments.course)
     if arguments.export is not None:
         write.replace(arguments.export, _table(vectors, arguments.export.suffix))
-        print(arguments.export)
+        say(arguments.export)
     return 0
 
 
@@ -132,7 +133,7 @@ def _escaped(token: str) -> str:
 
 
 def _print(loaded: "Trained", found: dict[str, list[tuple[str, float]]], one: bool) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     size, width = loaded.embeddings.vectors.shape
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     console.print(f"{size} tokens, {width} numbers each")
@@ -159,7 +160,7 @@ def _print_json(loaded: "Trained", found: dict[str, list[tuple[str, float]]]) ->
         for word, near in found.items()
     ]
     whole = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
-    print(json.dumps({**whole, "neighbours": neighbours}, indent=2))
+    say(json.dumps({**whole, "neighbours": neighbours}, indent=2))
 
 
 def _said(token: str, cosine: float) -> str:
@@ -204,7 +205,7 @@ def _course(loaded: "Trained", order: Sequence[int], ending: str) -> bytes:
     draw = film if ending == ".html" else paths
     title = loaded.record.name
     chart = draw(names, steps.tolist(), places[:, first].numpy(), shares.tolist(), title)
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     console.print(f"{len(first)} tokens over {len(steps)} recorded steps")
     table = Table(box=None, pad_edge=False)
     for name in ("step", "drift", "turnover"):

@@ -6,10 +6,11 @@
 import json
 from argparse import ArgumentParser, Namespace
 
-from rich.console import Console
 from rich.table import Table
 
 from attnlab.commands.base import add_run, trained
+from attnlab.console import Console
+from attnlab.printable import say
 
 SCHEMA = 1
 
@@ -39,9 +40,9 @@ def run(arguments: Namespace) -> int:
         "metrics": metrics,
     }
     if arguments.format == "json":
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return 0
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     with_changes = f" with {' '.join(arguments.overrides)}" if arguments.overrides else ""
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     console.print(f"{split} split, {found['examples']} examples{with_changes}")

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.routing import Routing, routing
 from attnlab.figures.base import drawn
 from attnlab.figures.shades import name
+from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.table import number
 
@@ -78,12 +79,12 @@ def run(arguments: Namespace) -> int:
         path = list(found)[arguments.layer]
         found = {path: found[path]}
     if arguments.format == "json":
-        print(json.dumps(_content(loaded, split, found), indent=2))
+        say(json.dumps(_content(loaded, split, found), indent=2))
     elif arguments.output is None:
         _print(loaded, split, found)
     else:
         write.replace(arguments.output, _picture(arguments, loaded, found))
-        print(arguments.output)
+        say(arguments.output)
     return 0
 
 
@@ -122,7 +123,7 @@ def _tokens(loaded: "Trained", seen: Routing) -> list[tuple[str, int, list[float
 
 
 def _print(loaded: "Trained", split: str, found: Mapping[str, Routing]) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     console.print(f"{split} split, {EXAMPLES} sequences at most")
     for layer, (path, seen) in enumerate(found.items()):

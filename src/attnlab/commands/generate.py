@@ -15,6 +15,7 @@ from attnlab.commands.base import add_run, trained
 from attnlab.errors import RequestError
 from attnlab.generate import require_search, require_settings
 from attnlab.objective.seq2seq import Seq2Seq
+from attnlab.printable import say
 
 if TYPE_CHECKING:
     from attnlab.trained import Trained
@@ -98,14 +99,14 @@ def run(arguments: Namespace) -> int:
     shown = "" if isinstance(loaded.objective, Seq2Seq) else prompt
     for number, text in enumerate(texts):
         if number:
-            print("---")
+            say("---")
         try:
-            print(shown, end="", flush=True)
+            say(shown, end="", flush=True)
             for piece in text:
-                print(piece, end="", flush=True)
+                say(piece, end="", flush=True)
         finally:
             # Also when interrupted, so that what the terminal says next begins a line.
-            print()
+            say()
     return 0
 
 
@@ -128,7 +129,7 @@ def _search(arguments: Namespace, length_penalty: float) -> int:
         _print_json(loaded, prompt, settings, "hypotheses", hypotheses)
         return 0
     for one in hypotheses:
-        print(f"{one['score']:9.4f}  {one['text']}{'' if one['finished'] else ' ...'}")
+        say(f"{one['score']:9.4f}  {one['text']}{'' if one['finished'] else ' ...'}")
     return 0
 
 
@@ -136,7 +137,7 @@ def _print_json(
     loaded: "Trained", prompt: str, settings: dict[str, Any], name: str, found: list[Any]
 ) -> None:
     whole = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
-    print(json.dumps({**whole, "prompt": prompt, "settings": settings, name: found}, indent=2))
+    say(json.dumps({**whole, "prompt": prompt, "settings": settings, name: found}, indent=2))
 
 
 def _prompt(arguments: Namespace) -> str:

@@ -28,19 +28,20 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from attnlab.commands.base import add_runs_dir, require_picture
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.roles import EVEN, MOST, ROLES, Role, recalled, roles, since
 from attnlab.evidence.seeds import Measures, matched
+from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest
 from attnlab.runs.heads import head_scores
 from attnlab.runs.patterns import INFLUENCE, TABLE
 from attnlab.runs.record import Record, resolve
-from attnlab.runs.select import Selection, select
+from attnlab.runs.select import Selection, select, without_damage
 from attnlab.runs.table import number
 
 SCHEMA = 1
@@ -125,13 +126,13 @@ def run(arguments: Namespace) -> int:
     if arguments.output is not None:
         content = _picture(scores, runs[0], arguments.measure, arguments.output.suffix)
         write.replace(arguments.output, content)
-        print(arguments.output)
+        say(arguments.output)
         return 0
     if arguments.format == "json":
         whole = {"schema": SCHEMA, "runs": runs, "groups": groups, "left_out": left_out}
-        print(json.dumps(whole, indent=2, allow_nan=False))
+        say(json.dumps(whole, indent=2, allow_nan=False))
         return 0
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     for found in runs:
         (_show_run if arguments.measure is None else _show_course)(console, found)
     for found in groups:
@@ -150,7 +151,7 @@ def _selected(arguments: Namespace) -> Selection:
         runs_dir = arguments.runs_dir or Path(os.environ.get("ATTNLAB_RUNS", "runs"))
         record = resolve(words[0], runs_dir)
         return Selection({record.name: record}, {}, [])
-    return select(words, arguments.runs_dir)
+    return without_damage(select(words, arguments.runs_dir))
 
 
 def _arms(selection: Selection) -> tuple[dict[str, list[Record]], list[dict[str, str]]]:

@@ -17,6 +17,7 @@ import yaml
 
 from attnlab.config import conf_dir
 from attnlab.errors import RequestError
+from attnlab.printable import say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(arguments: Namespace) -> int:
         shown = [_describe(n, path) for n, path in sorted(choices[arguments.group].items())]
         wide = max(len(choice["name"]) for choice in shown)
         text = "\n".join(_paragraph(choice, wide) for choice in shown)
-    print(json.dumps(shown, indent=2) if arguments.format == "json" else text)
+    say(json.dumps(shown, indent=2) if arguments.format == "json" else text)
     return 0
 
 

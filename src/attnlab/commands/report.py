@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from attnlab.commands.base import add_selection, compared, require_file
+from attnlab.printable import say
 from attnlab.runs import write
 
 
@@ -24,10 +25,10 @@ def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
     require_file(output)
-    selection, panels = compared(arguments)
+    selection, panels = compared(arguments, with_rows=True)
     # The figures take a while to load, so a wrong request is refused before that.
     from attnlab.ui.page import page
 
     write.replace(output, page(panels, selection.records, selection.left_out).encode())
-    print(output)
+    say(output)
     return 0

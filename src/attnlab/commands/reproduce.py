@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
+from attnlab.console import Console
 from attnlab.errors import RequestError
+from attnlab.printable import say
 from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import VERDICTS, Results, Verdict, judge
 from attnlab.reproduce.recipe import (
@@ -76,7 +77,7 @@ def run(arguments: Namespace) -> int:
     recipe = found[scales[0]]
     output = _output(recipe, arguments.output)
     seeds = _seeds(recipe, arguments)
-    told = Console(highlight=False, soft_wrap=True, stderr=arguments.format == "json")
+    told = Console(soft_wrap=True, stderr=arguments.format == "json")
     if not arguments.judge:
         # Lightning takes seconds to import, so a wrong request is refused before that.
         from attnlab.reproduce.figures import draw
@@ -98,7 +99,7 @@ def run(arguments: Namespace) -> int:
     judged = [_judged(found[scale], kept[scale]) for scale in scales]
     _tell(judged, arguments.format)
     if arguments.format == "table":
-        print(output / "README.md")
+        say(output / "README.md")
     return 1 if any(one.bad for one in judged) else 0
 
 
@@ -227,7 +228,7 @@ def _records(made: dict[str, Any], runs_dir: Path) -> dict[str, list[Any]]:
 def _tell(judged: Sequence[Judged], how: str) -> None:
     if how == "json":
         objects = [_json(one.recipe, verdict) for one in judged for verdict in one.verdicts]
-        print(json.dumps(objects, indent=2, allow_nan=False))
+        say(json.dumps(objects, indent=2, allow_nan=False))
         return
     console = _console()
     for one in judged:
@@ -274,7 +275,7 @@ def _table(columns: Sequence[str], folded: Sequence[str]) -> Table:
 
 
 def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console()
 
 
 def _json(recipe: Recipe, verdict: Verdict) -> dict[str, Any]:

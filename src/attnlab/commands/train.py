@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
+from attnlab.building import Own
 from attnlab.config import Config, cells, compose, search_path
+from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
+from attnlab.printable import say
 
 EPILOG = """\
 examples:
@@ -36,15 +38,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check every cell, then train what is missing."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     if arguments.jobs < 1 or (arguments.jobs > 1 and not arguments.multirun):
         raise RequestError(f"--jobs {arguments.jobs} must be at least 1, and above 1 it needs -m")
-    with search_path(arguments.config_dir) as trusted:
+    with search_path(arguments.config_dir) as own:
         jobs = cells(arguments.overrides) if arguments.multirun else [arguments.overrides]
-        configs = _check(jobs, trusted)
+        configs = _check(jobs, own)
         if arguments.cfg:
             for config in configs:
-                print(yaml.safe_dump(config.values, sort_keys=False))
+                say(yaml.safe_dump(config.values, sort_keys=False))
             return 0
         for directory in {Path(config.values["runs_dir"]) for config in configs}:
             _require_writable(directory)
@@ -54,20 +56,20 @@ def run(arguments: Namespace) -> int:
 
         try:
             if arguments.multirun:
-                return sweep(arguments.overrides, len(jobs), trusted, arguments.jobs, console)
+                return sweep(arguments.overrides, len(jobs), own, arguments.jobs, console)
             return one(configs[0], console)
         except Interrupted as interrupted:
-            console.print(f"{interrupted}; the same command goes on from there", markup=False)
+            console.print(f"{interrupted}; the same command goes on from there")
             return 130
 
 
-def _check(jobs: Sequence[Sequence[str]], trusted: Sequence[str]) -> list[Config]:
+def _check(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
     """Compose all cells; one error lists the faults of all of them, each once."""
     configs: list[Config] = []
     faults: dict[str, list[str]] = {}
     for job in jobs:
         try:
-            configs.append(compose(job, trusted))
+            configs.append(compose(job, own))
         except ConfigError as error:
             for fault in error.faults:
                 faults.setdefault(fault, []).append(" ".join(job))

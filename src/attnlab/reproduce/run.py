@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
 from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.config import Config, compose, search_path
+from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import judge
@@ -62,7 +62,7 @@ def reproduce(
         for cell, outcome in trained:
             outcomes[cell.arm, cell.seed] = outcome
             place = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
-            console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}", markup=False)
+            console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}")
             if outcome.status == "hindered":
                 raise RequestError(f"{cell.arm} seed {cell.seed}: {outcome.note}")
             if outcome.ok and cell.arm not in seen:
@@ -83,14 +83,14 @@ def cells(
     configs: dict[str, Config] = {}
     faults: dict[str, list[str]] = {}
     share = max(1, torch.get_num_threads() // jobs)
-    with search_path() as trusted:
+    with search_path() as own:
         for arm in recipe.arms:
             words = recipe.overrides(arm)
             # As in a sweep: several at once share the cores unless the recipe says how.
             told = jobs == 1 or any(word.startswith("trainer.threads=") for word in words)
             threads = [] if told else [f"trainer.threads={share}"]
             try:
-                config = compose([*words, *threads, *places], trusted)
+                config = compose([*words, *threads, *places], own)
             except ConfigError as error:
                 for fault in error.faults:
                     faults.setdefault(fault, []).append(arm)

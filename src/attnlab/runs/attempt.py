@@ -6,6 +6,7 @@ import os
 import socket
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,11 @@ import psutil
 import pyarrow as pa
 import yaml
 
+from attnlab.errors import RecordError
 from attnlab.runs import write
-from attnlab.runs.identity import SCHEMA, canonical, plain
-from attnlab.runs.record import Record, RecordError, attempt_numbers
+from attnlab.runs.forms import SCHEMA, sealed, write_batch
+from attnlab.runs.identity import canonical, identity_hash, plain
+from attnlab.runs.record import Record, attempt_numbers, checkpoint_name
 
 BEAT_SECONDS = 1.0
 KEPT = 2
@@ -36,6 +39,7 @@ class Attempt:
         self._beat = write.BeatFile(path / "beat")
         self._beats, self._beaten = 0, float("-inf")
         self._tables: dict[str, tuple[pa.Schema, write.Stream]] = {}
+        self._rows: Counter[str] = Counter()
         self._manifest: write.Stream | None = None
         self._saved: list[Path] = []
         self._open: list[write.BeatFile | write.Stream] = [self._beat]
@@ -65,10 +69,11 @@ class Attempt:
             "process_start": psutil.Process().create_time(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "resumed_from": dict(resumed_from) if resumed_from else None,
+            "identity_hash": identity_hash(identity),
         }
         path = run_dir / "attempts" / str(number)
         try:
-            write.born(path, {"claim.json": write.to_json(claim)})
+            write.born(path, {"claim.json": write.to_json(sealed(claim))})
         except FileExistsError as error:
             raise AlreadyClaimed(f"attempt {number} of {run_dir} is taken") from error
         return cls(path)
@@ -99,7 +104,8 @@ class Attempt:
                     f"{sorted(schema.names)}; give the rows of one table the same columns"
                 )
         columns = [pa.array([row[n] for row in rows], schema.field(n).type) for n in schema.names]
-        stream.append(pa.record_batch(columns, schema=schema).serialize().to_pybytes())
+        stream.append(write_batch(pa.record_batch(columns, schema=schema)))
+        self._rows[table] += len(rows)
         if durable:
             stream.sync()
 
@@ -113,10 +119,11 @@ class Attempt:
         self.sync()
         directory = self.path / "checkpoints"
         write.make_directory(directory)
-        path = directory / f"step-{step:09d}.ckpt"
+        path = directory / checkpoint_name(step)
         sha256 = hashlib.sha256(content).hexdigest()
         write.new_file(path, content)
         line = {"step": step, "file": path.name, "size": len(content), "sha256": sha256}
+        line["rows"] = dict(self._rows)
         if self._manifest is None:
             self._manifest = self._stream(directory / "manifest.jsonl")
         self._manifest.append((json.dumps(line) + "\n").encode())
@@ -147,9 +154,10 @@ class Attempt:
 
     def end(self, status: str, summary: Mapping[str, Any]) -> None:
         """State how the attempt ended, failed or interrupted; nothing but the log follows."""
-        whole = {"schema": SCHEMA, "status": status, "attempt": self.number, **summary}
+        head = {"schema": SCHEMA, "status": status, "attempt": self.number}
+        whole = plain({**head, **summary, "rows": dict(self._rows)}, "run.json")
         try:
-            write.new_file(self.path / "run.json", write.to_json(whole))
+            write.new_file(self.path / "run.json", write.to_json(sealed(whole)))
         finally:
             self.close()
 

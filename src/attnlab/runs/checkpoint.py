@@ -1,13 +1,16 @@
 """The newest checkpoint of a run that is what it was when it was written."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from attnlab.errors import RecordError
 from attnlab.runs.attempt import KEPT
-from attnlab.runs.record import attempt_numbers
+from attnlab.runs.read import content
+from attnlab.runs.record import Record, attempt_numbers, manifest
+
+MOST = 1 << 40
+"""Bytes of a checkpoint; how many it has is known from its manifest."""
 
 
 @dataclass(frozen=True)
@@ -29,42 +32,45 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     damaged: list[str] = []
     entries = []
     for number in attempt_numbers(run_dir):
-        directory = run_dir / "attempts" / str(number) / "checkpoints"
-        listed = _manifest(directory / "manifest.jsonl", damaged)
+        attempt = run_dir / "attempts" / str(number)
+        listed = manifest(attempt, damaged)
         for place, entry in enumerate(listed, start=1):
             kept = place > len(listed) - KEPT
-            entries.append((entry["step"], number, directory / entry["file"], entry, kept))
+            path = attempt / "checkpoints" / entry["file"]
+            entries.append((entry["step"], number, path, entry, kept))
     for step, number, path, entry, kept in sorted(entries, key=lambda e: e[:2], reverse=True):
         try:
-            content = path.read_bytes()
+            found = content(path, run_dir, MOST, exactly=entry["size"])
         except FileNotFoundError:
             if kept:
                 damaged.append(f"{path} is missing; passed over")
             continue
-        except OSError as error:
-            damaged.append(f"{path} cannot be read ({error.strerror}); passed over")
+        except RecordError as error:
+            damaged.append(f"{error}; passed over")
             continue
-        sha256 = hashlib.sha256(content).hexdigest()
-        if len(content) != entry["size"]:
-            damaged.append(f"{path} has {len(content)} bytes, not {entry['size']}; passed over")
-        elif sha256 != entry["sha256"]:
+        sha256 = hashlib.sha256(found).hexdigest()
+        if sha256 != entry["sha256"]:
             damaged.append(f"{path} does not have the SHA-256 of its manifest; passed over")
         else:
-            return Checkpoint(number, step, sha256, content), damaged
+            return Checkpoint(number, step, sha256, found), damaged
     return None, damaged
 
 
-def _manifest(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
-    """Read the lines that can be read; the others add to `damaged`."""
-    if not path.exists():
-        return []
-    entries = []
-    # What follows the last line feed is the torn end of a killed write.
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            entry = json.loads(line)
-            _ = entry["step"] + entry["size"], Path(entry["file"]), str(entry["sha256"])
-            entries.append(entry)
-        except (ValueError, TypeError, LookupError):
-            damaged.append(f"{path} is damaged in line {number}; its checkpoint is passed over")
-    return entries
+def last_checkpoint(record: Record) -> tuple[Checkpoint, list[str]]:
+    """Return the checkpoint that speaks for a run, with the sentences of `newest_checkpoint`.
+
+    Raises RecordError where there is none, and where that of a finished run is not of its last
+    step: what an earlier one says would pass for what the run has learned.
+    """
+    checkpoint, damaged = newest_checkpoint(record.path)
+    if checkpoint is None:
+        said = "; ".join(damaged) or f"it is {record.state}"
+        raise RecordError(f"{record.name} has no checkpoint that can be loaded: {said}")
+    result = record.result
+    if result is not None and checkpoint.step < result["steps"]:
+        said = "; ".join(damaged) or "later ones are gone"
+        raise RecordError(
+            f"{record.name} was trained for {result['steps']} steps, and its newest sound "
+            f"checkpoint is of step {checkpoint.step} ({said}); train it again with rerun=true"
+        )
+    return checkpoint, damaged

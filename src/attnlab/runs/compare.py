@@ -10,16 +10,11 @@ from attnlab.errors import RequestError
 from attnlab.runs import fair
 from attnlab.runs.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest, shown
 from attnlab.runs.direction import lower_is_better
+from attnlab.runs.forms import COMPARED
 from attnlab.runs.statistics import Difference, Interval, holm, interval, paired
 
 ENOUGH_SEEDS = 3
 """Fewer are no evidence for a claim."""
-
-NEEDED = (
-    *("identity", "variant", "dataset", "num_layers", "network_depth", "seed", "data_hash"),
-    *("parameters", "active_parameters", "flops_per_token", "tokens", "budget_tokens", "seconds"),
-    *("metrics", "headline", "higher_is_better"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def compare(
     "budget", "mixed"), and for an unknown key, metric or baseline.
     """
     for name, result in results.items():
-        if lacking := [field for field in NEEDED if field not in result]:
+        if lacking := [field for field in COMPARED if field not in result]:
             raise RequestError(f"run.json of {name} lacks {', '.join(lacking)}; move that run away")
     runs = sorted(
         (Run(name, result, flatten(result)) for name, result in results.items()),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from attnlab.runs.read import decoding
 from attnlab.runs.record import Record
 
 TABLE = "heads"
@@ -25,13 +26,17 @@ def head_scores(
     ablate`. What no query could have is NaN.
     """
     found: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
-    for line in record.rows(TABLE).to_pylist():
-        measures = found.setdefault(line["layer"], {})
-        measures.setdefault(line["measure"], []).append((line["step"], line["heads"]))
-    return {
-        layer: {
-            name: (np.array([step for step, _ in rows]), np.array([values for _, values in rows]))
-            for name, rows in measures.items()
+    with decoding(record.path, TABLE):
+        for line in record.rows(TABLE).to_pylist():
+            measures = found.setdefault(line["layer"], {})
+            measures.setdefault(line["measure"], []).append((line["step"], line["heads"]))
+        return {
+            layer: {
+                name: (
+                    np.array([at for at, _ in rows]),
+                    np.array([values for _, values in rows], float),
+                )
+                for name, rows in measures.items()
+            }
+            for layer, measures in found.items()
         }
-        for layer, measures in found.items()
-    }

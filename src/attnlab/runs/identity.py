@@ -8,9 +8,6 @@ from typing import Any
 
 from attnlab.runs.history import first_form
 
-SCHEMA = 1
-"""The version of what a record's files hold; readers refuse a newer one."""
-
 
 def canonical(identity: Mapping[str, Any]) -> bytes:
     """Write the identity in the one way that is hashed: sorted, compact JSON.

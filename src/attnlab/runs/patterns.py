@@ -4,6 +4,7 @@ A weight w is stored as the byte round(255 sqrt(w)), so small weights keep their
 is at most 0.5/255 * 2 sqrt(w) + (0.5/255)^2, below .0040 everywhere and below .0004 at w = .01.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
+from attnlab.runs.read import decoding, decompressed
 from attnlab.runs.record import Record
 
 TABLE = "patterns"
@@ -114,8 +116,8 @@ def encode(weights: Float[np.ndarray, "head query key"]) -> bytes:
 
 def decode(codes: bytes, shape: tuple[int, int, int]) -> Float[np.ndarray, "head query key"]:
     """Give the weights that `encode` compressed, each within `ERROR`."""
-    size = int(np.prod(shape))
-    whole = pa.decompress(codes, decompressed_size=size, codec="zstd", asbytes=True)
+    size = math.prod(shape)
+    whole = decompressed(codes, size)
     return (np.frombuffer(whole, np.uint8).reshape(shape).astype(np.float32) / 255) ** 2
 
 
@@ -131,4 +133,5 @@ def recorded(record: Record, step: int | None = None, probe: str | None = None) 
     for name, wanted in (("step", step), ("probe", probe)):
         if wanted is not None and name in table.column_names:
             table = table.filter(pc.field(name) == wanted)
-    return [Pattern.read(row) for row in table.to_pylist()]
+    with decoding(record.path, TABLE):
+        return [Pattern.read(row) for row in table.to_pylist()]

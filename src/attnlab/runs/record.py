@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +13,15 @@ from typing import Any, NamedTuple
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
-from attnlab.errors import RequestError
+from attnlab.errors import RecordError
+from attnlab.runs.forms import Claim, Identity, Saved, Summary, fault
 from attnlab.runs.history import todays_form
-from attnlab.runs.identity import SCHEMA
+from attnlab.runs.identity import identity_hash
+from attnlab.runs.read import MOST_TEXT, content, json_object, rows, yaml_object
 
-
-class RecordError(RequestError):
-    """A record cannot be used: which file, what is wrong, what to do."""
+MOST_BEAT = 64
+"""Bytes of a sign of life."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class AttemptState:
     def beat(self) -> tuple[int, int]:
         """Beats so far, and the step of the last; zeros before the first."""
         try:
-            counter, step = (self.path / "beat").read_text().split()
+            counter, step = content(self.path / "beat", self.path.parents[1], MOST_BEAT).split()
+            return int(counter), int(step)
         except (FileNotFoundError, ValueError):
             return 0, 0
-        return int(counter), int(step)
 
     @property
     def holder_exists(self) -> bool:
@@ -50,7 +51,8 @@ class AttemptState:
         try:
             process = psutil.Process(self.claim["pid"])
             started, status = process.create_time(), process.status()
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError, OverflowError):
+            # The last two: of a claim that names what can be no process.
             return False
         # A killed process whose parent has not asked for its exit code still has its pid.
         if status == psutil.STATUS_ZOMBIE:
@@ -78,22 +80,23 @@ class Record:
 
         Raises RecordError if it cannot be read.
         """
-        path = self.path / "config.yaml"
-        try:
-            identity = yaml.safe_load(path.read_bytes())
-        except FileNotFoundError as error:
-            raise RecordError(f"{self.path} is no run: it has no config.yaml") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path} is damaged; move that run away") from error
-        if not isinstance(identity, dict):
-            raise RecordError(f"{path} is damaged; move that run away and train it again")
-        return todays_form(identity)
+        identity = todays_form(yaml_object(self.path / "config.yaml", self.path, Identity))
+        for number in attempt_numbers(self.path)[:1]:
+            path = self.path / "attempts" / str(number) / "claim.json"
+            claim = json_object(path, self.path, Claim)
+            stated = claim and claim.get("identity_hash")
+            if stated and stated != identity_hash(identity):
+                raise RecordError(
+                    f"{self.path / 'config.yaml'} is damaged: it is not what attempt {number} was "
+                    "begun with; move that run away and train it again"
+                )
+        return identity
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The published run.json, its identity in today's form; None before a run is finished."""
-        result = _read(self.path / "run.json")
-        if result is not None and isinstance(result.get("identity"), dict):
+        result = json_object(self.path / "run.json", self.path, Summary)
+        if result is not None and "identity" in result:
             result["identity"] = todays_form(result["identity"])
         return result
 
@@ -103,10 +106,11 @@ class Record:
         states = []
         for number in attempt_numbers(self.path):
             path = self.path / "attempts" / str(number)
-            claim = _read(path / "claim.json")
+            claim = json_object(path / "claim.json", self.path, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json; move that attempt away")
-            states.append(AttemptState(path, number, claim, _read(path / "run.json")))
+            summary = json_object(path / "run.json", self.path, Summary)
+            states.append(AttemptState(path, number, claim, summary))
         return states
 
     @property
@@ -123,38 +127,112 @@ class Record:
         return "running" if last.holder_exists else "killed"
 
     def rows(self, table: str) -> pa.Table:
-        """All rows of a table in order, without those that a resumed attempt did again."""
+        """All rows of a table in order, without those that a resumed attempt did again.
+
+        Raises RecordError where a file is damaged, or lacks rows that were written.
+        """
         parts = []
-        for path, upto in self._chain():
-            part = _stream(path / f"{table}.arrow")
+        for link in self._chain():
+            run_dir = link.path.parents[1]
+            part = rows(link.path / f"{table}.arrow", run_dir, link.is_sealed)
+            if part is not None and link.upto is not None:
+                part = part.filter(pc.field("step") <= link.upto)
+            count, expected = 0 if part is None else part.num_rows, link.rows.get(table)
+            if expected is not None and count < expected:
+                raise RecordError(
+                    f"{link.path / table}.arrow is damaged: it has {count} of {expected} rows"
+                )
             if part is not None and part.num_rows:
-                parts.append(part if upto is None else part.filter(pc.field("step") <= upto))
+                parts.append(part)
         if not parts:
             return pa.table({"step": pa.array([], pa.int64())})
-        # An attempt made by other code may have other columns; they are null where it had none.
-        return pa.concat_tables(parts, promote_options="default")
+        try:
+            # An attempt made by other code may have other columns; they are null where it had none.
+            return pa.concat_tables(parts, promote_options="default")
+        except pa.ArrowException as error:
+            raise RecordError(f"{self.path}: the attempts' {table} do not fit ({error})") from error
 
-    def _chain(self) -> list[tuple[Path, int | None]]:
+    def check_rows(self) -> None:
+        """Raise RecordError where any table of the run is damaged."""
+        for table in dict.fromkeys(
+            path.stem for link in self._chain() for path in sorted(link.path.glob("*.arrow"))
+        ):
+            self.rows(table)
+
+    def _chain(self) -> list["_Link"]:
         """Follow `resumed_from` back from the attempt that counts; its rows end at no step."""
         attempts, result = self.attempts, self.result
         if not attempts:
             return []
         number = result["attempt"] if result else attempts[-1].number
         path, upto = self.path / "attempts" / str(number), None
-        chain: list[tuple[Path, int | None]] = []
+        chain: list[_Link] = []
         while True:
-            chain.append((path, upto))
-            claim = _read(path / "claim.json")
+            if path in [link.path for link in chain]:
+                raise RecordError(f"{path} is damaged: it says that it was resumed from itself")
+            run_dir = path.parents[1]
+            claim = json_object(path / "claim.json", run_dir, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
-            origin = claim.get("resumed_from")
+            chain.append(_Link(path, upto, claim["schema"] > 1, _written(path, upto)))
+            origin = claim["resumed_from"]
             if origin is None:
                 return chain[::-1]
             upto = origin["step"]
-            run_dir = path.parents[1]
             if "run" in origin:
-                run_dir = run_dir.with_name(origin["run"])
+                # Of a run beside this one, and nowhere else.
+                run_dir = run_dir.parent / Path(origin["run"]).name
             path = run_dir / "attempts" / str(origin["attempt"])
+
+
+class _Link(NamedTuple):
+    """An attempt whose rows are part of a run's."""
+
+    path: Path
+    upto: int | None
+    """The last step that counts; None for all."""
+    is_sealed: bool
+    rows: Mapping[str, int]
+    """How many rows of each table it wrote up to there, where it says."""
+
+
+def _written(attempt: Path, upto: int | None) -> Mapping[str, int]:
+    """Return how many rows of each table an attempt states that it wrote up to a step."""
+    if upto is None:
+        summary = json_object(attempt / "run.json", attempt.parents[1], Summary) or {}
+        return summary.get("rows", {})
+    saved = manifest(attempt, [])
+    return next((entry.get("rows", {}) for entry in saved if entry["step"] == upto), {})
+
+
+def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
+    """Read what an attempt saved; a sentence for each damaged line is added to `damaged`."""
+    path = attempt / "checkpoints" / "manifest.jsonl"
+    try:
+        text = content(path, attempt.parents[1], MOST_TEXT)
+    except FileNotFoundError:
+        return []
+    except RecordError as error:
+        damaged.append(f"{error}; its checkpoints are passed over")
+        return []
+    entries: list[Saved] = []
+    *lines, end = text.split(b"\n")
+    for number, line in enumerate([*lines, end], start=1):
+        entry: Any = None
+        with suppress(ValueError, RecursionError):
+            # Behind the last line feed, an entry whose own line feed was lost still counts.
+            entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+        if not fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
+            entries.append(entry)
+        elif number <= len(lines):
+            # The rest is the torn end of a killed write.
+            damaged.append(f"{path} is damaged in line {number}; its checkpoint is passed over")
+    return entries
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the file of a checkpoint."""
+    return f"step-{step:09d}.ckpt"
 
 
 def plan(record: Record) -> Plan:
@@ -223,7 +301,7 @@ def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
     for record in sorted(records, key=lambda record: _generation(record.name)[1]):
         generations.setdefault(_generation(record.name)[0], []).append(record)
     counted = [
-        next((r for r in reversed(same) if len(same) > 1 and r.result is not None), same[-1])
+        next((r for r in reversed(same) if len(same) > 1 and _is_finished(r)), same[-1])
         for same in generations.values()
     ]
     return sorted(counted, key=lambda record: record.name)
@@ -285,6 +363,13 @@ def attempt_numbers(run_dir: Path) -> list[int]:
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
 
 
+def _is_finished(record: Record) -> bool:
+    try:
+        return record.result is not None
+    except RecordError:
+        return False
+
+
 def _some(records: list[Record]) -> str:
     names = [record.name for record in records[:5]] or ["no runs"]
     return ", ".join(names + ["..."] * (len(records) > 5))
@@ -293,36 +378,3 @@ def _some(records: list[Record]) -> str:
 def _generation(name: str) -> tuple[str, int]:
     base, _, number = name.rpartition(".")
     return (base, int(number)) if base and number.isdecimal() else (name, 1)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is damaged ({error}); move that run away") from error
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise RecordError(f"{path} is no record of attnlab; move it away")
-    if content["schema"] > SCHEMA:
-        raise RecordError(
-            f"{path} was written by a newer attnlab (schema {content['schema']}, this one reads "
-            f"{SCHEMA}); upgrade attnlab"
-        )
-    return content
-
-
-def _stream(path: Path) -> pa.Table | None:
-    """Read the whole batches of a stream; the torn end of a killed write is left out."""
-    if not path.exists() or not path.stat().st_size:
-        return None
-    # Read before it is parsed, so that a disk that cannot be read is not taken for a torn end.
-    content = pa.BufferReader(path.read_bytes())
-    batches = []
-    try:
-        reader = pa.ipc.open_stream(content)
-        while True:
-            batches.append(reader.read_next_batch())
-    except (StopIteration, pa.ArrowInvalid, OSError):
-        pass
-    return pa.Table.from_batches(batches) if batches else None

@@ -7,7 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attnlab.errors import RequestError
+from attnlab.errors import RecordError, RequestError
+from attnlab.runs import patterns
+from attnlab.runs.forms import COMPARED
+from attnlab.runs.heads import head_scores
 from attnlab.runs.record import Record, find_runs, resolve
 
 
@@ -19,7 +22,7 @@ class Selection(NamedTuple):
     results: dict[str, dict[str, Any]]
     """Their run.json."""
     left_out: list[dict[str, str]]
-    """Each run without a result, and its state."""
+    """Each run without a result that can be used: its state, and why where it is damaged."""
 
 
 def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
@@ -31,22 +34,54 @@ def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
     runs_dir = runs_dir or Path(os.environ.get("ATTNLAB_RUNS", "runs"))
     selection = Selection({}, {}, [])
     for record in _named(words, runs_dir):
-        if (result := record.result) is not None:
-            name = str(record.path) if record.name in selection.results else record.name
-            selection.records[name], selection.results[name] = record, result
-        else:
-            selection.left_out.append({"run": record.name, "state": record.state})
+        try:
+            result = record.result
+            if result is None:
+                selection.left_out.append({"run": record.name, "state": record.state})
+                continue
+            if lacking := [field for field in COMPARED if field not in result]:
+                raise RecordError(f"its run.json lacks {', '.join(lacking)}")
+        except RecordError as error:
+            left = {"run": record.name, "state": "damaged", "why": str(error)}
+            selection.left_out.append(left)
+            continue
+        name = str(record.path) if record.name in selection.results else record.name
+        selection.records[name], selection.results[name] = record, result
     if not selection.results:
-        said = said_of(selection.left_out)
-        raise RequestError(f"no run is finished: {said}; train them to the end")
+        said, left = said_of(selection.left_out), selection.left_out
+        hint = "" if all(e["state"] == "damaged" for e in left) else "; train them to the end"
+        raise RequestError(f"no run is finished: {said}{hint}")
     return selection
+
+
+def without_damage(selection: Selection) -> Selection:
+    """Leave out the runs whose rows are damaged too.
+
+    Raises RequestError where no run is left.
+    """
+    left = list(selection.left_out)
+    for name, record in selection.records.items():
+        try:
+            record.check_rows()
+            patterns.recorded(record)
+            head_scores(record)
+        except RecordError as error:
+            left.append({"run": name, "state": "damaged", "why": str(error)})
+    damaged = {entry["run"] for entry in left}
+    sound = {name: record for name, record in selection.records.items() if name not in damaged}
+    if not sound:
+        raise RequestError(f"no run can be shown: {said_of(left)}")
+    return Selection(sound, {name: selection.results[name] for name in sound}, left)
 
 
 def said_of(left_out: Sequence[dict[str, str]]) -> str:
     """Count and list the runs without a result."""
     failed = [entry["run"] for entry in left_out if entry["state"] == "failed"]
-    others = [f"{e['run']} ({e['state']})" for e in left_out if e["state"] != "failed"]
-    parts = [(others, "not finished"), (failed, "failed")]
+    damaged = [f"{e['run']} ({e['why']})" for e in left_out if e["state"] == "damaged"]
+    others = [
+        f"{e['run']} ({e['state']})" for e in left_out if e["state"] not in ("failed", "damaged")
+    ]
+    parts = [(others, "not finished"), (failed, "failed"), (damaged, "damaged")]
     return "; ".join(f"{len(runs)} {what}: {', '.join(runs)}" for runs, what in parts if runs)
 
 

@@ -4,6 +4,7 @@ A number is stored as a byte, in 127ths of the largest one of its token: it is o
 a step, 1/254 of that.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
+from attnlab.runs.read import decoding, decompressed
 from attnlab.runs.record import Record
 
 TABLE = "vectors"
@@ -41,13 +43,14 @@ def recorded(
     rows: Sequence[dict[str, Any]] = record.rows(TABLE).to_pylist()
     if not rows:
         return np.empty(0, np.int64), np.empty((0, 0, 0), np.float32)
-    vectors = [_decoded(row) for row in rows]
-    common = min(len(one) for one in vectors)
-    return np.array([r["step"] for r in rows]), np.stack([one[:common] for one in vectors])
+    with decoding(record.path, TABLE):
+        vectors = [_decoded(row) for row in rows]
+        common = min(len(one) for one in vectors)
+        return np.array([r["step"] for r in rows]), np.stack([one[:common] for one in vectors])
 
 
 def _decoded(row: dict[str, Any]) -> Float[np.ndarray, "token d_model"]:
     largest = np.array(row["largest"], dtype=np.float32)
     shape = (len(largest), int(row["width"]))
-    whole = pa.decompress(row["codes"], int(np.prod(shape)), codec="zstd", asbytes=True)
+    whole = decompressed(row["codes"], math.prod(shape))
     return np.frombuffer(whole, np.int8).reshape(shape) / np.float32(127) * largest[:, None]

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from attnlab.assemble import Experiment
 from attnlab.callbacks.mirror import LoggerFailed, Mirror
 from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers
 from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
-from attnlab.runs.checkpoint import Checkpoint, newest_checkpoint
+from attnlab.runs.checkpoint import Checkpoint, last_checkpoint, newest_checkpoint
 from attnlab.runs.direction import lower_is_better
 from attnlab.runs.history import earlier_revisions
 from attnlab.runs.identity import identity_hash
@@ -77,7 +77,7 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
     step, known = plan(record), max(attempt_numbers(record.path), default=0)
     if step.action == "held":
-        console.print(f"{record.name}: {step.why}; waiting for a sign of life", markup=False)
+        console.print(f"{record.name}: {step.why}; waiting for a sign of life")
         if wait_for_life(record, lease):
             return Outcome(record.path, "held", note="another process is training it")
         step = plan(record)
@@ -92,12 +92,12 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     # Data that cannot be had are told before anything is written.
     _ = experiment.loader
     checkpoint, damaged = newest_checkpoint(record.path)
-    for sentence in damaged:
-        console.print(f"warning: {sentence}", markup=False)
     origin = None
     if checkpoint is None and parent is not None:
-        checkpoint, _ = newest_checkpoint(parent.path)
-        origin = parent.name
+        checkpoint, of_parent = last_checkpoint(parent)
+        origin, damaged = parent.name, [*damaged, *of_parent]
+    for sentence in damaged:
+        console.print(f"warning: {sentence}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
     who = _who(experiment)
     try:
@@ -152,7 +152,7 @@ def _train(
         list(experiment.config.parts("logger").values()),
         attention_layers(model),
         _page(experiment.config, attempt.path.parents[1].name),
-        lambda said: console.print(f"warning: {said}", markup=False),
+        lambda said: console.print(f"warning: {said}"),
     )
     timekeeper = experiment.timekeeper(training, attempt, [Reached(at), bar, mirror])
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
@@ -216,6 +216,7 @@ def _who(experiment: Experiment) -> dict[str, Any]:
         "num_layers": identity["model"]["num_layers"],
         "seed": experiment.seed,
         "code": experiment.code_hash,
+        "config_dir": experiment.config.own.config_dir,
         "git": _git(),
         "versions": _versions(),
     }
@@ -299,7 +300,6 @@ def _name_earlier_revision(runs_dir: Path, identity: Mapping[str, Any], console:
             console.print(
                 f"{path.name} has the same config, but the numbers have changed since it was made "
                 f"({'; '.join(earlier.reasons)}); it is kept, and this run is trained anew",
-                markup=False,
             )
             return
 

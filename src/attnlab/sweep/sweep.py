@@ -9,12 +9,14 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnlab.building import Own
 from attnlab.config import Config, check
+from attnlab.console import Console
 from attnlab.errors import RequestError
+from attnlab.printable import say
 from attnlab.sweep.run import Outcome, run
 
 
@@ -22,16 +24,14 @@ def one(config: Config, console: Console) -> int:
     """Train one run and print its metrics; its directory is the last line."""
     outcome = run(config, console)
     if outcome.note:
-        console.print(f"{outcome.status}: {outcome.note}", markup=False)
+        console.print(f"{outcome.status}: {outcome.note}")
     if outcome.ok:
         console.print(_metrics(outcome))
-    print(outcome.directory)
+    say(outcome.directory)
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 
 
-def sweep(
-    overrides: Sequence[str], total: int, trusted: Sequence[str], jobs: int, console: Console
-) -> int:
+def sweep(overrides: Sequence[str], total: int, own: Own, jobs: int, console: Console) -> int:
     """Train every cell by Hydra's launcher; a cell that fails does not stop the others.
 
     With several `jobs`, each runs in a process of its own, with its share of the cores.
@@ -41,7 +41,7 @@ def sweep(
         told = any(word.startswith("trainer.threads=") for word in overrides)
         parallel = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
         overrides = [*overrides, *parallel, *([] if told else [f"trainer.threads={share}"])]
-    job = partial(_cell, total=total, trusted=tuple(trusted), alone=jobs == 1)
+    job = partial(_cell, total=total, own=own, alone=jobs == 1)
     # A partial has no name, which Hydra asks its task function for.
     job.__name__ = "attnlab"  # pyright: ignore[reportAttributeAccessIssue]
     hydra = GlobalHydra.instance().hydra
@@ -52,24 +52,24 @@ def sweep(
         s: sum(o.status == s for o in outcomes) for s in dict.fromkeys(o.status for o in outcomes)
     }
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(f"{len(outcomes)} runs: {told}", markup=False)
+    console.print(f"{len(outcomes)} runs: {told}")
     for outcome in outcomes:
         if not outcome.ok:
-            console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}", markup=False)
+            console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-def _cell(composed: DictConfig, *, total: int, trusted: Sequence[str], alone: bool) -> Outcome:
+def _cell(composed: DictConfig, *, total: int, own: Own, alone: bool) -> Outcome:
     hydra = HydraConfig.get()
     # Bars of several processes would write over each other.
-    console = Console(highlight=False, soft_wrap=True, force_terminal=None if alone else False)
-    config, _ = check(composed, hydra.runtime.choices, trusted)
+    console = Console(soft_wrap=True, force_terminal=None if alone else False)
+    config, _ = check(composed, hydra.runtime.choices, own)
     try:
         outcome = run(config, console)
     except RequestError as error:
         outcome = Outcome(Path(config.values["runs_dir"]), "refused", note=str(error))
     number = f"{hydra.job.num + 1:>{len(str(total))}}/{total}"
-    console.print(f"[{number}] {_line(outcome)}", markup=False)
+    console.print(f"[{number}] {_line(outcome)}")
     return outcome
 
 

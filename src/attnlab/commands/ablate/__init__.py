@@ -28,13 +28,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from attnlab.commands.ablate import edge, heads, importance, prune, twins
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence import intervene
 from attnlab.evidence.intervene import Head
+from attnlab.printable import say
 from attnlab.runs import write
 
 SCHEMA = 1
@@ -118,13 +118,13 @@ def run(arguments: Namespace) -> int:
     about = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
     found = about | doing.find(arguments, loaded, chosen)
     if arguments.format == "json":
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return 0
     if arguments.output is not None:
         write.replace(arguments.output, prune.picture(found, arguments.output.suffix))
-        print(arguments.output)
+        say(arguments.output)
         return 0
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
     doing.show(console, found)
     return 0

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from attnlab.commands.ablate.base import table
 from attnlab.commands.base import place
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import Head, attention_layers, cut
 from attnlab.figures import shades

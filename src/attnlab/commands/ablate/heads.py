@@ -4,10 +4,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from attnlab.commands.ablate.base import means, table
 from attnlab.commands.base import measured
+from attnlab.console import Console
 from attnlab.evidence.intervene import Head, ablate, attention_layers, heads, prune
 from attnlab.trained import Trained
 

@@ -4,9 +4,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from attnlab.commands.ablate.base import table
+from attnlab.console import Console
 from attnlab.evidence.importance import importance, rank_correlation
 from attnlab.evidence.intervene import Head, attention_layers, prune, questions
 from attnlab.trained import Trained

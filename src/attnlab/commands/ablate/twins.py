@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from rich.console import Console
 from torch import Tensor
 
 from attnlab.commands.ablate.base import table
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import Head, attention_layers
 from attnlab.evidence.patching import Patched, patch

@@ -46,15 +46,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from torch import Tensor
 
 from attnlab.commands.attend import maps
 from attnlab.commands.base import HOW, add_run, place, require_picture, trained
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
 from attnlab.evidence.look import Seen
 from attnlab.figures import shades
+from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.export_patterns import (
     left_out_of_bertviz,
@@ -128,9 +129,9 @@ def run(arguments: Namespace) -> int:
     content = _content(arguments, loaded, seen, patterns, tokens, query)
     if arguments.output is not None:
         write.replace(arguments.output, content)
-        print(arguments.output)
+        say(arguments.output)
     elif arguments.format != "table":
-        print(content.decode(), end="")
+        say(content.decode(), end="")
     return 0
 
 
@@ -180,7 +181,7 @@ def _content(
     if ending is not None:
         caption = [f"Answer: {_said(found['answer'])}. {_cuts(found)[0]}", CAUTION]
         return maps.picture(loaded, arguments, patterns, mixed, chosen, caption)
-    _print(loaded, found, chosen, arguments, Console(highlight=False, markup=False, emoji=False))
+    _print(loaded, found, chosen, arguments, Console())
     return b""
 
 
@@ -228,7 +229,7 @@ def _to_program(form: str, patterns: Sequence[Pattern], loaded: Trained) -> byte
         by_reason.setdefault(why, []).append(source)
     if by_reason:
         said = "; ".join(f"{', '.join(sources)} ({why})" for why, sources in by_reason.items())
-        print(
+        say(
             f"--format {form} leaves out {said}; -o FILE.npz writes every map of "
             f"{loaded.record.name}",
             file=sys.stderr,

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
 from rich.text import Text
 
+from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.axes import Axes, axes
 from attnlab.evidence.intervene import attention_layers
