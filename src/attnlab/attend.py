@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnlab import zeros
 from attnlab.tap import Tap
 
 QUERIES = 64
@@ -167,6 +168,8 @@ class Attend(nn.Module):
         if d_head != d_value:
             # For unequal widths there is but a kernel that writes all scores down.
             width = max(d_head, d_value)
+            products = 2 * len(query) * num_heads * num_queries * num_keys
+            zeros.spend(products * (2 * width - d_head - d_value))
             query, key, value = (
                 F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
                 for x in (query, key, value)

@@ -173,6 +173,29 @@ def test_the_router_learns_from_the_output_with_one_expert_a_token():
     assert moe.router.weight.grad.abs().sum() > 0
 
 
+def test_the_balance_loss_is_that_of_mixtrals_code_but_for_the_number_of_choices():
+    """transformers' `load_balancing_loss_func`, written from its description, on one layer."""
+    torch.manual_seed(0)
+    for top_k in (1, 2, 3):
+        moe = MoE(D_MODEL, num_experts=4, top_k=top_k, balance=0.02 * top_k)
+        x = torch.randn(2, LENGTH, D_MODEL)
+        probability = (x.reshape(-1, D_MODEL) @ moe.router.weight.T).softmax(dim=-1)
+        chosen = F.one_hot(probability.topk(top_k).indices, 4).double()
+        loads, shares = chosen.mean(dim=0), probability.mean(dim=0)
+        theirs = 0.02 * 4 * (loads * shares).sum().item()
+        assert moe(x)[1]["balance"].item() == pytest.approx(theirs, rel=1e-6)
+
+
+def test_gelu_tanh_is_gpt2s():
+    """Radford et al. 2019, model.py: .5 x (1 + tanh(sqrt(2 / pi) (x + .044715 x^3)))."""
+    x = torch.linspace(-6, 6, 401, dtype=torch.float64)
+    theirs = 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    torch.testing.assert_close(MLP(8, activation="gelu_tanh").bend(x), theirs, rtol=0, atol=1e-14)
+    exact = MLP(8).bend(x)
+    torch.testing.assert_close(exact, 0.5 * x * (1 + torch.erf(x / math.sqrt(2))))
+    assert 1e-4 < (exact - theirs).abs().max() < 5e-4
+
+
 def test_the_balance_loss_is_its_weight_for_an_even_load_and_more_for_an_uneven_one():
     moe = MoE(8, num_experts=4, top_k=1, balance=0.01)
     with torch.no_grad():

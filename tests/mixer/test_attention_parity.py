@@ -229,16 +229,27 @@ def naive_differential(mixer: Differential, x: Tensor, causal: bool, layer: int)
     query = x @ mixer.query.weight.T + mixer.query.bias
     key, value = (x @ mixer.key_value.weight.T + mixer.key_value.bias).chunk(2, dim=-1)
     out = []
+
+    def part(heads: Tensor, which: int) -> Tensor:
+        return heads[which * d : (which + 1) * d]
+
     for at in range(len(x)):
         seen = range(at + 1 if causal else len(x))
         read = []
         for h in range(heads):
-            start = 2 * h * d
+            # Their `repeat_kv`: each key head, and each value head, serves successive queries.
+            shared = heads // mixer.num_kv_heads
             one, other = (
-                softmax([float(query[at, part] @ key[t, part]) / math.sqrt(d) for t in seen])
-                for part in (slice(start, start + d), slice(start + d, start + 2 * d))
+                softmax(
+                    [
+                        float(part(query[at], which) @ part(key[t], which // shared)) / math.sqrt(d)
+                        for t in seen
+                    ]
+                )
+                for which in (2 * h, 2 * h + 1)
             )
             differences = [a - weight * b for a, b in zip(one, other, strict=True)]
+            start = 2 * d * (h // shared)
             mixed = mean(differences, [value[t, start : start + 2 * d] for t in seen])
             read.append((1 - init) * rms(mixed, mixer.norm.weight, 1e-5))
         out.append(mixer.output.weight @ torch.cat(read) + mixer.output.bias)
@@ -269,9 +280,10 @@ def test_latent_attention_equals_the_papers_equations(length, causal):
 
 
 @pytest.mark.parametrize(("length", "causal"), SEEING)
-def test_differential_attention_equals_the_papers_equations(length, causal):
+@pytest.mark.parametrize("num_kv_heads", [None, 2, 1])
+def test_differential_attention_equals_the_papers_equations(length, causal, num_kv_heads):
     layer = 3 if causal else 0
-    mixer = build(Differential, causal, layer=layer)
+    mixer = build(Differential, causal, layer=layer, num_heads=4, num_kv_heads=num_kv_heads)
     x = torch.randn(length, WIDTH)
     ours = mixer(x[None])[0]
     same(ours, naive_differential(mixer.double(), x.double(), causal, layer))

@@ -156,7 +156,8 @@ def test_retention_is_sun_et_als_parallel_form_with_every_normalisation(position
     check(mixer, run)
 
 
-def test_gated_linear_is_yang_et_als_recurrence():
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gated_linear_is_yang_et_als_recurrence(scaled):
     def run(w: dict[str, Tensor], x: Tensor) -> Tensor:
         parts = (x @ w["query_key_value.weight"].T).split((12, 12, D_MODEL), dim=-1)
         lowered = x @ w["decay.0.weight"].T @ w["decay.1.weight"].T + w["decay.1.bias"]
@@ -165,27 +166,32 @@ def test_gated_linear_is_yang_et_als_recurrence():
             state, rows = torch.zeros(k.shape[1], v.shape[1], dtype=torch.float64), []
             for t in range(len(x)):
                 state = torch.diag(a[t]) @ state + torch.outer(k[t], v[t])
-                rows.append(q[t] @ state)
+                rows.append(scale(q[t], scaled) @ state)
             out.append(layer(torch.stack(rows)) * w["norm.weight"] + w["norm.bias"])
         gate = F.silu(x @ w["gate.weight"].T + w["gate.bias"])
         return (gate * torch.cat(out, dim=-1)) @ w["output.weight"].T
 
-    check(built(GatedLinear, decay_rank=5, temperature=8.0), run)
+    check(built(GatedLinear, decay_rank=5, temperature=8.0, scale_queries=scaled), run)
 
 
-def delta(q: Tensor, k: Tensor, v: Tensor, strength: Tensor, decay: Tensor) -> Tensor:
+def scale(query: Tensor, scaled: bool) -> Tensor:
+    """Divide by the root of the width, as fla's `chunk_gla` and `chunk_gated_delta_rule` do."""
+    return query / math.sqrt(query.shape[-1]) if scaled else query
+
+
+def delta(q: Tensor, k: Tensor, v: Tensor, strength: Tensor, decay: Tensor, scaled: bool) -> Tensor:
     """S_t = S_{t-1} (a_t (I - b_t k_t k_t^T)) + b_t v_t k_t^T (Yang et al. 2024b, eq. 10)."""
     state, rows = torch.zeros(v.shape[1], k.shape[1], dtype=torch.float64), []
     for t in range(len(q)):
         k_t = unit(k[t])
         kept = torch.eye(len(k_t), dtype=torch.float64) - strength[t] * torch.outer(k_t, k_t)
         state = decay[t] * state @ kept + strength[t] * torch.outer(v[t], k_t)
-        rows.append(state @ unit(q[t]))
+        rows.append(state @ scale(unit(q[t]), scaled))
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("kernel_size", [3, None])
-def test_the_delta_rule_is_yang_et_als_recurrence(kernel_size):
+@pytest.mark.parametrize(("kernel_size", "scaled"), [(3, False), (None, True)])
+def test_the_delta_rule_is_yang_et_als_recurrence(kernel_size, scaled):
     def run(w: dict[str, Tensor], x: Tensor) -> Tensor:
         projected = x @ w["query_key_value.weight"].T
         if kernel_size is not None:
@@ -193,15 +199,16 @@ def test_the_delta_rule_is_yang_et_als_recurrence(kernel_size):
         parts = F.silu(projected).chunk(3, dim=-1)
         strength = (x @ w["strength.weight"].T).sigmoid()
         out = [
-            rms(delta(q, k, v, strength[:, h], torch.ones(len(x))), w["norm.weight"])
+            rms(delta(q, k, v, strength[:, h], torch.ones(len(x)), scaled), w["norm.weight"])
             for h, (q, k, v) in enumerate(zip(*map(heads, parts), strict=True))
         ]
         return torch.cat(out, dim=-1) @ w["output.weight"].T
 
-    check(built(DeltaRule, kernel_size=kernel_size), run)
+    check(built(DeltaRule, kernel_size=kernel_size, scale_queries=scaled), run)
 
 
-def test_the_gated_delta_rule_is_yang_et_als_recurrence():
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gated_delta_rule_is_yang_et_als_recurrence(scaled):
     def run(w: dict[str, Tensor], x: Tensor) -> Tensor:
         projected = convolved(x @ w["query_key_value.weight"].T, w["convolution"])
         parts = F.silu(projected).split((18, 18, 36), dim=-1)
@@ -209,13 +216,13 @@ def test_the_gated_delta_rule_is_yang_et_als_recurrence():
         rate = (1 + (x @ w["decay.weight"].T + w["dt_bias"]).exp()).log()
         decay = (-w["A_log"].exp() * rate).exp()
         out = [
-            rms(delta(q, k, v, strength[:, h], decay[:, h]), w["norm.weight"])
+            rms(delta(q, k, v, strength[:, h], decay[:, h], scaled), w["norm.weight"])
             for h, (q, k, v) in enumerate(zip(*map(heads, parts), strict=True))
         ]
         gate = F.silu(x @ w["gate.weight"].T)
         return (gate * torch.cat(out, dim=-1)) @ w["output.weight"].T
 
-    check(built(GatedDelta), run)
+    check(built(GatedDelta, scale_queries=scaled), run)
 
 
 def test_the_selective_state_space_is_dao_and_gus_recurrence():

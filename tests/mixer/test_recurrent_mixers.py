@@ -185,10 +185,19 @@ def test_the_fourier_product_equals_the_sum_over_the_past(length):
     torch.testing.assert_close(exact, expected, rtol=0, atol=1e-13)
 
 
-def test_the_long_convolution_equals_its_papers_sum():
-    knobs = {"timescale": 10, "num_waves": 2, "frequency": 3.0, "kernel_size": 3}
-    mixer = built(LongConvolution, **knobs)
+@pytest.mark.parametrize("hyena", [False, True])
+def test_the_long_convolution_equals_its_papers_sum(hyena):
+    knobs = {"timescale": 10, "num_waves": 3, "frequency": 3.0, "kernel_size": 3}
+    mixer = built(LongConvolution, **knobs, hyena_filter=hyena)
     assert isinstance(mixer, LongConvolution)
+    # What each hidden unit may learn in the authors' code, and is fixed in ours.
+    frequency: float | torch.Tensor = 3.0
+    if hyena:
+        learned = mixer.filter.frequency
+        assert isinstance(learned, torch.nn.Parameter)
+        learned.data = torch.linspace(1, 5, 32)
+        frequency = learned.double()
+    waves = (1e-4, 1 + 0.5e-4, 2) if hyena else (1, 2, 3)
     x = torch.randn(1, LENGTH, D_MODEL)
     mixer, x = mixer.double(), x.double()
     projected = mixer.query_key_value(x)[0]
@@ -203,10 +212,11 @@ def test_the_long_convolution_equals_its_papers_sum():
         total = mixer.skip * key[at] * value[at]
         for source in range(at + 1):
             time = (at - source) / 10
-            turns = [2 * math.pi * time * wave for wave in (1, 2)]
+            turns = [2 * math.pi * time * wave for wave in waves]
             seen = [time, *map(math.cos, turns), *map(math.sin, turns)]
             hidden = torch.tensor(seen, dtype=torch.float64)
-            hidden = torch.sin(3 * part.second(torch.sin(3 * part.first(hidden))))
+            for linear in (part.first, part.second):
+                hidden = torch.sin(frequency * linear(hidden))
             weights = part.last(hidden) * torch.exp(-rates * time)
             total = total + weights * key[source] * value[source]
         expected.append(mixer.output(query[at] * total))

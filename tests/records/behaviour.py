@@ -88,11 +88,13 @@ def lacking(then: list[Any], now: list[Any]) -> Iterator[str]:
 
 
 def write() -> None:
-    """Write every answer of the code that is on the path."""
+    """Write every answer of the code on the path that is not what it was, for this processor."""
     ANSWERS.mkdir(exist_ok=True)
     for name, case in cases().items():
-        text = json.dumps(answer(case), indent=1, ensure_ascii=False) + "\n"
-        (ANSWERS / f"{name}.json").write_text(text)
+        path, now = ANSWERS / f"{name}.json", answer(case)
+        then = json.loads(path.read_text()) if path.exists() else None
+        if list(differences(then, now)):
+            path.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n")
 
 
 def _tables(page: Path) -> list[list[str]]:

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnlab import zeros
 from attnlab.ffn.base import FFN, Losses
 from attnlab.tap import Gauge, Tap
 
@@ -24,6 +25,10 @@ class MoE(FFN):
     `gated` (Jiang et al.). So many `shared` ones work on every token at weight 1 (Dai et al. 2024,
     sec. 3.2; they leave the chosen probabilities undivided). d_ffn is the multiple of 8 nearest to
     expansion x d_model, for each expert.
+
+    `balance` weighs the loss of Fedus et al. (eq. 4), whose load is a share of all assignments.
+    Mixtral's code adds up the loads of the first choice, the second, and so on, so that its
+    coefficient c means balance = c x top_k here.
 
     The taps `load` (share of assignments per expert, padding apart) and `drops` (share of
     assignments above capacity) say where tokens went; `probability` is the router's own.
@@ -146,7 +151,10 @@ class MoE(FFN):
             out = self._expert(rows.index_select(0, source), *stacks, ends=edges[1:].int())
             return mixed.index_add(0, source, (out * rearrange(weight, "a -> a 1")).to(mixed))
         if rows.dtype in (torch.bfloat16, torch.float16):
+            asked = len(source)
             source, weight, edges = _in_blocks(source, weight, expert, edges)
+            matrices = sum(weights[0].numel() for weights in stacks)
+            zeros.spend(2 * (len(source) - asked) * matrices)
         sizes = edges.diff().tolist()
         runs = zip(
             rows.index_select(0, source).split(sizes),

@@ -25,6 +25,9 @@ class DeltaRule(Mixer):
     `mixing` has the weight of v_s, as it is after them, in o_t: with b_s, and all that is taken out
     later.
 
+    `scale_queries` divides queries by the root of d_key, as the authors' code does; the norm undoes
+    that, but for its epsilon.
+
     Initialisation:
         convolution | U(1/sqrt(kernel_size))
     """
@@ -40,6 +43,7 @@ class DeltaRule(Mixer):
         *,
         num_heads: int = 4,
         kernel_size: int | None = 4,
+        scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         if num_heads < 1 or d_model % num_heads:
@@ -47,6 +51,7 @@ class DeltaRule(Mixer):
         if kernel_size is not None and kernel_size < 1:
             raise ValueError(f"kernel_size={kernel_size} must be at least 1, or null for none")
         self.d_model, self.num_heads, self.kernel_size = d_model, num_heads, kernel_size
+        self.scale = (d_model // num_heads) ** -0.5 if scale_queries else 1.0
         self.query_key_value = nn.Linear(d_model, 3 * d_model, bias=False)
         self.strength = nn.Linear(d_model, num_heads, bias=False)
         self.convolution = None
@@ -94,7 +99,7 @@ class DeltaRule(Mixer):
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in F.silu(exact(projected)).chunk(3, dim=-1)
         )
-        return F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
+        return self.scale * F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
 
     def _strength(self, x: Tensor) -> Tensor:
         return rearrange(exact(self.strength(x)).sigmoid(), "b s h -> b h s")

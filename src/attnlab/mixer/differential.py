@@ -25,6 +25,10 @@ class Differential(Attention):
     taps, which so have 2 x num_heads heads; a position's bias is the same for both. Biases of the
     projections are ours, for a comparison with other attentions; the paper has none.
 
+    `num_kv_heads` shares keys and values (null: one value and two keys for each head). As in the
+    authors' code (unilm, multihead_diffattn.py), each of the 2 x num_kv_heads keys serves
+    successive queries, so that both patterns of a head may read one key.
+
     Initialisation (so that lambda starts near .8 - .6 exp(-.3 layer)):
         lambda_query, lambda_key | N(0, 0.1)
     """
@@ -40,6 +44,7 @@ class Differential(Attention):
         layer: int = 0,
         *,
         num_heads: int = 2,
+        num_kv_heads: int | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -48,10 +53,14 @@ class Differential(Attention):
                 f"d_model={d_model} does not split into two queries for each of "
                 f"num_heads={num_heads} heads"
             )
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
+            raise ValueError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}")
         d_head = d_model // (2 * num_heads)
         super().__init__(d_model, position, causal, num_heads, dropout, d_head)
         self.query = nn.Linear(d_model, d_model, bias)
-        self.key_value = nn.Linear(d_model, 2 * d_model, bias)
+        self.d_keys = 2 * self.num_kv_heads * d_head
+        self.key_value = nn.Linear(d_model, 2 * self.d_keys, bias)
         self.output = nn.Linear(d_model, d_model, bias)
         # Their layers count from 1.
         self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * layer)
@@ -66,9 +75,12 @@ class Differential(Attention):
     def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         key, value = self.key_value(x).chunk(2, dim=-1)
         return (
-            rearrange(key, "b s (h d) -> b h s d", h=2 * self.num_heads),
-            rearrange(value, "b s (h d) -> b h s d", h=self.num_heads),
+            rearrange(key, "b s (h d) -> b h s d", h=2 * self.num_kv_heads),
+            rearrange(value, "b s (h d) -> b h s d", h=self.num_kv_heads),
         )
+
+    def state_size(self, length: int) -> int:
+        return 2 * length * self.d_keys
 
     def merge(
         self, heads: Float[Tensor, "batch head seq d_value"]

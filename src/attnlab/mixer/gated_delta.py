@@ -27,6 +27,9 @@ class GatedDelta(Mixer):
     short causal convolution and SiLU; queries and keys then have length 1. The tap `mixing` has the
     weight of v_s, as it is after them, in o_t: with b_s, and all that is taken out later.
 
+    `scale_queries` divides queries by the root of d_key, as the authors' code does; the norm undoes
+    that, but for its epsilon.
+
     Initialisation:
         convolution | U(1/sqrt(kernel_size))
         A_log | log U(1, 16)
@@ -46,6 +49,7 @@ class GatedDelta(Mixer):
         key_expansion: float = 0.75,
         value_expansion: float = 1.5,
         kernel_size: int = 4,
+        scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_keys, d_values = round(key_expansion * d_model), round(value_expansion * d_model)
@@ -59,6 +63,7 @@ class GatedDelta(Mixer):
             raise ValueError(f"kernel_size={kernel_size} must be at least 1")
         self.num_heads, self.kernel_size = num_heads, kernel_size
         self.widths = (d_keys, d_keys, d_values)
+        self.scale = (d_keys // num_heads) ** -0.5 if scale_queries else 1.0
         self.query_key_value = nn.Linear(d_model, sum(self.widths), bias=False)
         self.strength = nn.Linear(d_model, num_heads, bias=False)
         self.decay = nn.Linear(d_model, num_heads, bias=False)
@@ -106,7 +111,7 @@ class GatedDelta(Mixer):
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in F.silu(exact(convolved)).split(self.widths, dim=-1)
         )
-        return F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
+        return self.scale * F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         strength = exact(self.strength(x)).sigmoid()

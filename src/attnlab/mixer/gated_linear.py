@@ -18,8 +18,10 @@ class GatedLinear(Mixer):
         S_t = diag(a_t) S_{t-1} + k_t v_t^T;  a_t = sigmoid(W_2 W_1 x_t + b)^(1 / temperature)
         o_t = S_t^T q_t;  y_t = W_O (swish(W_r x_t + b_r) * norm(o_t))
 
-    The norm is over each head. A factor on the queries, as 1/sqrt(d_key), would be undone by the
-    norm (but for its epsilon), so there is none. The tap `mixing` has the weight of v_s in o_t.
+    The norm is over each head. The tap `mixing` has the weight of v_s in o_t.
+
+    `scale_queries` divides queries by the root of d_key, as the authors' code does; the norm undoes
+    that, but for its epsilon.
     """
 
     one_way = True
@@ -35,6 +37,7 @@ class GatedLinear(Mixer):
         key_expansion: float = 0.5,
         decay_rank: int = 16,
         temperature: float = 16.0,
+        scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_keys = round(key_expansion * d_model)
@@ -50,6 +53,7 @@ class GatedLinear(Mixer):
             )
         self.num_heads, self.d_keys, self.d_value = num_heads, d_keys, d_model // num_heads
         self.temperature = temperature
+        self.scale = (d_keys // num_heads) ** -0.5 if scale_queries else 1.0
         self.query_key_value = nn.Linear(d_model, 2 * d_keys + d_model, bias=False)
         self.decay = nn.Sequential(
             nn.Linear(d_model, decay_rank, bias=False), nn.Linear(decay_rank, d_keys)
@@ -88,7 +92,7 @@ class GatedLinear(Mixer):
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in (*heads, log_decay)
         )
-        return query, key, value, log_decay
+        return self.scale * query, key, value, log_decay
 
     def _merge(self, mixed: Tensor, x: Tensor) -> Tensor:
         normed = self.norm(rearrange(mixed, "b h s d -> b s h d").to(self.output.weight))

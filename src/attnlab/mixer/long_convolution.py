@@ -26,7 +26,8 @@ class LongConvolution(Mixer):
     Fourier transforms of twice the length, in float32 under autocast. The filter h depends on time
     alone, never on the length given, so a shorter sequence gets the same outputs; the paper's time
     runs from 0 to 1 over the longest sequence, ours over `timescale` tokens, which should be near
-    the training length. `step` convolves the past that it keeps, and makes the filter anew: work
+    the training length. `hyena_filter` makes it of the waves and the frequency of the authors' code
+    (see `ImplicitFilter`). `step` convolves the past that it keeps, and makes the filter anew: work
     linear in the position.
 
     Initialisation:
@@ -48,6 +49,7 @@ class LongConvolution(Mixer):
         num_waves: int = 8,
         frequency: float = 10.0,
         kernel_size: int = 3,
+        hyena_filter: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         if kernel_size < 1:
@@ -58,7 +60,9 @@ class LongConvolution(Mixer):
         self.short_bias = nn.Parameter(torch.empty(3 * d_model))
         for weights in (self.short, self.short_bias):
             nn.init.uniform_(weights, -(kernel_size**-0.5), kernel_size**-0.5)
-        self.filter = ImplicitFilter(d_model, timescale, d_filter, num_waves, frequency)
+        self.filter = ImplicitFilter(
+            d_model, timescale, d_filter, num_waves, frequency, trains_frequency=hyena_filter
+        )
         self.skip = nn.Parameter(torch.randn(d_model))
         self.output = nn.Linear(d_model, d_model)
 
@@ -96,11 +100,21 @@ class ImplicitFilter(nn.Module):
     """Makes the filter of any length from time (Poli et al. 2023, sec. 3.3 and appendix D.3).
 
     Two hidden layers of sines see time and `num_waves` waves of it; a window that decays at another
-    rate in each channel multiplies the result.
+    rate in each channel multiplies the result. The waves run once, twice, ... over the time scale,
+    and the sines' `frequency` is fixed. In the authors' code (safari, standalone_hyena.py), and
+    here where it `trains_frequency`, the first wave nearly stands (1e-4 of a turn), the others are
+    spread up to num_waves - 1, and each hidden unit learns a frequency for all its sines.
     """
 
     def __init__(
-        self, d_model: int, timescale: int, d_filter: int, num_waves: int, frequency: float
+        self,
+        d_model: int,
+        timescale: int,
+        d_filter: int,
+        num_waves: int,
+        frequency: float,
+        *,
+        trains_frequency: bool = False,
     ) -> None:
         super().__init__()
         if timescale < 1 or d_filter < 1 or num_waves < 1:
@@ -109,7 +123,10 @@ class ImplicitFilter(nn.Module):
                 "least 1"
             )
         self.d_model, self.timescale = d_model, timescale
-        self.num_waves, self.frequency = num_waves, frequency
+        self.num_waves, self.trains_frequency = num_waves, trains_frequency
+        self.frequency: float | Tensor = frequency
+        if trains_frequency:
+            self.frequency = nn.Parameter(torch.full((d_filter,), frequency))
         self.first = nn.Linear(1 + 2 * num_waves, d_filter)
         self.second = nn.Linear(d_filter, d_filter)
         self.last = nn.Linear(d_filter, d_model, bias=False)
@@ -118,7 +135,10 @@ class ImplicitFilter(nn.Module):
         exact = torch.promote_types(self.last.weight.dtype, torch.float32)
         time = torch.arange(length, device=device, dtype=exact) / self.timescale
         time = rearrange(time, "s -> s 1")
-        waves = 2 * math.pi * time * torch.arange(1, self.num_waves + 1, device=device)
+        turns = torch.arange(1, self.num_waves + 1, device=device)
+        if self.trains_frequency:
+            turns = torch.linspace(1e-4, self.num_waves - 1, self.num_waves, device=device)
+        waves = 2 * math.pi * time * turns
         # In low precision neighbouring positions would share a time.
         with torch.autocast(device.type, enabled=False):
             hidden = torch.cat((time, waves.cos(), waves.sin()), dim=-1)

@@ -8,44 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnlab.attend import Attend
+from attnlab import zeros
 
 
 def flops(model: nn.Module, *inputs: Tensor | None) -> int:
     """Count the multiplications and additions of one forward pass, 2 for a product.
 
     Counts what multiplies matrices, convolves, transforms or solves, on any device; as in the
-    library, what works on each number alone (norms, softmax, gates, scans) counts nothing. A causal
-    attention counts its whole square, as the library does on every device.
+    library, what works on each number alone (norms, softmax, gates, scans) counts nothing, and
+    neither do zeros that fill a shape. A causal attention counts its whole square, as the library
+    does on every device, and so does each chunk of a recurrence.
     """
-    padding = 0
-
-    def add_padding(attend: nn.Module, inputs: tuple[Any, ...]) -> None:
-        nonlocal padding
-        assert isinstance(attend, Attend)
-        query, key, value, *_ = inputs
-        padding += _padding(attend, query, key, value)
-
-    attends = [module for module in model.modules() if isinstance(module, Attend)]
-    handles = [attend.register_forward_pre_hook(add_padding) for attend in attends]
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-            was_training = model.training
-            model.eval()(*inputs)
-            model.train(was_training)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counter.get_total_flops() - padding
-
-
-def _padding(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Count the products with zeros by which the fused kernel gets keys and values of one width."""
-    if attend.takes_explicit_path(query, key):
-        return 0
-    widths = query.shape[-1], value.shape[-1]
-    added = 2 * max(widths) - sum(widths)
-    return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * added
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
+        zeros.counted() as filling,
+    ):
+        was_training = model.training
+        model.eval()(*inputs)
+        model.train(was_training)
+    return counter.get_total_flops() - filling.flops
 
 
 def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:

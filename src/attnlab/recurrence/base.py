@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnlab import zeros
 from attnlab.tap import Tap
 
 CHUNK = 32
@@ -71,6 +72,13 @@ def split(x: Float[Tensor, "batch head seq *width"]) -> Float[Tensor, "batch hea
     if missing:
         x = F.pad(x, (0, 0) * (x.ndim - 3) + (0, missing))
     return rearrange(x, "b h (n c) ... -> b h n c ...", c=CHUNK)
+
+
+def spend_on_filling(seq: int, flops: Callable[[int], int]) -> None:
+    """Say what the zeros of the last chunk cost, from what a chunk of some positions costs."""
+    missing = -seq % CHUNK
+    if missing:
+        zeros.spend(flops(CHUNK) - flops(CHUNK - missing))
 
 
 def join(

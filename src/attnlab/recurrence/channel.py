@@ -4,12 +4,14 @@ The state is S_t = diag(a_t) S_{t-1} + k_t v_t^T and the output o_t = S_t^T q_t,
 a_t = exp(log_decay) in (0, 1]: gated linear attention (Yang et al. 2023, eq. 3).
 """
 
+from functools import partial
+
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import carry, exactly, join, kernel, split
+from attnlab.recurrence.base import CHUNK, carry, exactly, join, kernel, spend_on_filling, split
 
 PAIRWISE = 4
 """Positions whose pairs are weighed one by one, a number per channel."""
@@ -54,6 +56,7 @@ def _chunked(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
+    spend_on_filling(seq, partial(_chunk_flops, key, value))
     query, key, value = split(query), split(key), split(value)
     cumulated = split(log_decay).cumsum(dim=-2)
     whole = cumulated[..., -1:, :]
@@ -63,6 +66,21 @@ def _chunked(
     before, state = carry(written, kept, state)
     out = _within(query, key, value, cumulated) + (query * cumulated.exp()) @ before
     return join(out, seq), state
+
+
+def _chunk_flops(key: Tensor, value: Tensor, chunk: int) -> int:
+    """What is written and read, and within the chunk what `_within` multiplies."""
+    heads, d_key, d_value = key.shape[:2].numel(), key.shape[-1], value.shape[-1]
+    flops, half = 2 * 2 * chunk * d_key * d_value, CHUNK // 2
+    while half >= PAIRWISE:
+        for begins in range(0, chunk, 2 * half):
+            earlier = min(half, chunk - begins)
+            later = min(half, max(0, chunk - begins - half))
+            flops += 2 * later * earlier * (d_key + d_value)
+        half //= 2
+    for begins in range(0, chunk, PAIRWISE):
+        flops += 2 * min(PAIRWISE, chunk - begins) ** 2 * d_value
+    return heads * flops
 
 
 def _within(query: Tensor, key: Tensor, value: Tensor, cumulated: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ Rule over Sequence Length") and Gated DeltaNet (Yang et al. 2024b, eq. 10).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import exactly, join, kernel, remaining, split
+from attnlab.recurrence.base import exactly, join, kernel, remaining, spend_on_filling, split
 
 
 def scan(
@@ -66,6 +67,7 @@ def _chunked(
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
+    spend_on_filling(seq, partial(_chunk_flops, key, value))
     query, key, value = split(query), split(key), split(value)
     strength = rearrange(split(strength), "b h n c -> b h n c 1")
     scores = einsum(query, key, "b h n q d, b h n k d -> b h n q k")
@@ -90,6 +92,13 @@ def _chunked(
     new, taken = solved.split((value.shape[-1], key.shape[-1]), dim=-1)
     before, written, state = _carry(new, taken, writing, kept, state)
     return join(query @ before + scores @ written, seq), state
+
+
+def _chunk_flops(key: Tensor, value: Tensor, chunk: int) -> int:
+    """Scores and overlap; the solution; mixing; what is read, taken out and written."""
+    heads, d_key, d_value = key.shape[:2].numel(), key.shape[-1], value.shape[-1]
+    squares = 2 * 2 * d_key + (d_value + d_key) + 2 * d_value
+    return heads * (chunk * chunk * squares + 3 * 2 * chunk * d_key * d_value)
 
 
 def _carry(

@@ -5,11 +5,13 @@ in (0, 1], or 1 where there is none: linear attention (Katharopoulos et al. 2020
 al. 2023) and Mamba-2 (Dao & Gu 2024). Heads may share queries and keys.
 """
 
+from functools import partial
+
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import carry, exactly, join, kernel, remaining, split
+from attnlab.recurrence.base import carry, exactly, join, kernel, remaining, spend_on_filling, split
 
 
 def scan(
@@ -65,6 +67,7 @@ def _chunked(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor | None, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
+    spend_on_filling(seq, partial(_chunk_flops, query, value))
     query, key, value = split(query), split(key), split(value)
     scores = einsum(query, key, "b h n q d, b h n k d -> b h n q k")
     if log_decay is None:
@@ -79,6 +82,14 @@ def _chunked(
     since = rearrange(cumulated.exp(), "b h n c -> b h n c 1")
     out = (scores * remaining(cumulated)) @ value + _read(query, before) * since
     return join(out, seq), state
+
+
+def _chunk_flops(query: Tensor, value: Tensor, chunk: int) -> int:
+    """Scores, which heads may share; then for each head mixing, what is written, what is read."""
+    sharing, heads = query.shape[:2].numel(), value.shape[:2].numel()
+    d_key, d_value = query.shape[-1], value.shape[-1]
+    each = chunk * chunk * d_value + 2 * chunk * d_key * d_value
+    return 2 * (sharing * chunk * chunk * d_key + heads * each)
 
 
 def _written(key: Tensor, value: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import yaml
 
 from attnlab.errors import RecordError
 from attnlab.runs import write
-from attnlab.runs.forms import SCHEMA, sealed, write_batch
+from attnlab.runs.batches import write_batch
+from attnlab.runs.forms import SCHEMA, sealed
 from attnlab.runs.identity import canonical, identity_hash, plain
 from attnlab.runs.record import Record, attempt_numbers, checkpoint_name
 

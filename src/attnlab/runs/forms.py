@@ -1,7 +1,8 @@
 """What the files of a record hold, and how a file says that it is whole.
 
-Every JSON object carries the SHA-256 of the rest of it, every batch of rows that of its content. So
-a bit that flips on a disk is noticed, wherever it lies, and never shown as a result.
+Every JSON object carries the SHA-256 of the rest of it, and every batch of rows (`runs.batches`)
+that of its content. So a bit that flips on a disk is noticed, wherever it lies, and never shown as
+a result.
 """
 
 import hashlib
@@ -9,7 +10,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
-import pyarrow as pa
 
 from attnlab.runs.identity import canonical
 
@@ -156,25 +156,6 @@ def is_whole(value: Mapping[str, Any]) -> bool:
     except ValueError:
         # It holds a number that is none, which is never sealed.
         return False
-
-
-def write_batch(batch: pa.RecordBatch) -> bytes:
-    """Write rows as a message of an Arrow stream, sealed in its metadata."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch, custom_metadata={SEAL: batch_sum(batch)})
-    begins = batch.schema.serialize().size
-    # The stream's own end, eight bytes, is written by nobody: a killed attempt could not.
-    return sink.getvalue().slice(begins).to_pybytes()[:-8]
-
-
-def batch_sum(batch: pa.RecordBatch) -> str:
-    """Return the SHA-256 of rows: their number, their columns' names and types, and the data."""
-    columns = [f"{field.name} {field.type}" for field in batch.schema]
-    total = hashlib.sha256("\n".join([str(batch.num_rows), *columns, ""]).encode())
-    body = pa.ipc.read_message(batch.serialize()).body
-    total.update(body or b"")
-    return total.hexdigest()
 
 
 def _sum(value: Mapping[str, Any]) -> str:

@@ -29,7 +29,13 @@ class Revision(NamedTuple):
 MOVED: dict[str, str] = {}
 """The path of a target in 0.1, or when it came: its path today."""
 
-ADDED: dict[str, dict[str, Any]] = {}
+ADDED: dict[str, dict[str, Any]] = {
+    "attnlab.mixer.delta_rule.DeltaRule": {"scale_queries": False},
+    "attnlab.mixer.differential.Differential": {"num_kv_heads": None},
+    "attnlab.mixer.gated_delta.GatedDelta": {"scale_queries": False},
+    "attnlab.mixer.gated_linear.GatedLinear": {"scale_queries": False},
+    "attnlab.mixer.long_convolution.LongConvolution": {"hyena_filter": False},
+}
 """A target's path today: its knobs that came later, each with the value that changes nothing."""
 
 REVISED: dict[str, list[Revision]] = {

@@ -16,7 +16,8 @@ import pyarrow as pa
 import yaml
 
 from attnlab.errors import RecordError
-from attnlab.runs.forms import SCHEMA, SEAL, batch_sum, fault, is_whole
+from attnlab.runs.batches import batch_sum
+from attnlab.runs.forms import SCHEMA, SEAL, fault, is_whole
 from attnlab.runs.identity import plain
 
 MOST_TEXT = 64 << 20
