@@ -135,9 +135,9 @@ def parting(size: int = TEXT) -> Iterator[str]:
 
 
 def _experiment(name: str) -> Experiment | None:
-    with search_path() as trusted:
+    with search_path() as own:
         try:
-            made = Experiment(compose([f"dataset={name}", *SMALL], trusted))
+            made = Experiment(compose([f"dataset={name}", *SMALL], own))
         except ConfigError as error:
             if "dataset.path" not in str(error):
                 raise

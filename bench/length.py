@@ -27,8 +27,8 @@ def mixers() -> list[str]:
 def arm(mixer: str, longest: int) -> Arm:
     """Make a model of mixers alone, between an embedding and a head."""
     words = (f"model/mixer={mixer}", "model/ffn=none", f"model.num_layers={NUM_LAYERS}")
-    with search_path() as trusted:
-        config = compose([*words, f"model.d_model={D_MODEL}"], trusted)
+    with search_path() as own:
+        config = compose([*words, f"model.d_model={D_MODEL}"], own)
     return Arm(mixer, config.build("model", NUM_TOKENS, NUM_TOKENS, longest, DECODER))
 
 

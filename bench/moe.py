@@ -49,8 +49,8 @@ def arms(d_model: int) -> Mapping[str, nn.Module]:
     """Make all networks, of as many products for a token."""
     made: dict[str, nn.Module] = {}
     for choice in ("moe", "mixtral", "mlp", "swiglu"):
-        with search_path() as trusted:
-            ffn = compose([f"model/ffn={choice}"], trusted).build("model.ffn")
+        with search_path() as own:
+            ffn = compose([f"model/ffn={choice}"], own).build("model.ffn")
         made[f"attnlab, {choice}"] = ffn(d_model)
     for name in MIXTRAL:
         made[name] = Mixtral(d_model, name.rpartition(" ")[2])

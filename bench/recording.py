@@ -104,8 +104,8 @@ class Times(Watcher, pl.Callback):
 
 
 def _made(*words: str) -> Experiment:
-    with search_path() as trusted:
-        return Experiment(compose(words, trusted))
+    with search_path() as own:
+        return Experiment(compose(words, own))
 
 
 def _peaks(made: Experiment) -> dict[str, float]:

@@ -31,9 +31,9 @@ def mixer_words(name: str, num_heads: int) -> list[str]:
 
 def decoder(words: Sequence[str], num_tokens: int, length: int) -> Model:
     """Build a causal model of these overrides over a vocabulary of its own."""
-    with search_path() as trusted:
+    with search_path() as own:
         # Any dataset that asks for the next token will do: the model is given other widths.
-        config = compose(["dataset=mqar", *words], trusted)
+        config = compose(["dataset=mqar", *words], own)
     torch.manual_seed(0)
     model = config.build("model", num_tokens, num_tokens, length, DECODER)
     config.build("init")(model)
@@ -43,8 +43,8 @@ def decoder(words: Sequence[str], num_tokens: int, length: int) -> Model:
 def layer(name: str, d_model: int, num_heads: int) -> Mixer:
     """Build a causal mixer by itself, where no position is marked."""
     words = ["dataset=mqar", "model/position=none", *mixer_words(name, num_heads)]
-    with search_path() as trusted:
-        config = compose([*words, f"model.d_model={d_model}"], trusted)
+    with search_path() as own:
+        config = compose([*words, f"model.d_model={d_model}"], own)
     torch.manual_seed(0)
     return config.build("model.mixer")(d_model, Position(d_model, 0), True, 0)
 

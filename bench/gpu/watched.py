@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 def watch(words: Sequence[str], length: int, device: torch.device) -> Seen:
     """Train as `attnlab train` does, on random tokens, and look into its steps."""
-    with search_path() as trusted:
+    with search_path() as own:
         config = compose(
             [
                 *("dataset=mqar", "callbacks.recorder=null", "trainer.val_check_interval=1000000"),
@@ -46,7 +46,7 @@ def watch(words: Sequence[str], length: int, device: torch.device) -> Seen:
                 f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}",
                 *words,
             ],
-            trusted,
+            own,
         )
     experiment = Experiment(config)
     experiment.dataset = Noise(length)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attnlab.assemble import Experiment
 from attnlab.building import NOTHING, Own, first_line, is_allowed
 from attnlab.callbacks.recorder import patterns
-from attnlab.config import Config, changed, own_parts
+from attnlab.config import SECTIONS, Config, changed, own_parts
 from attnlab.dataset.base import Dataset
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.evidence.axes import Axes, axes
@@ -295,10 +295,14 @@ def load(
     return trained
 
 
+ASKED = ("seed", "batch_size", *SECTIONS, "metric")
+"""What of an identity a trained run is made from; callbacks and the like belong to training."""
+
+
 def _config(identity: Mapping[str, Any], own: Own) -> Config:
     """Turn an identity back into the config that it was made from."""
     values, _ = without_revisions(identity)
-    values = {k: v for k, v in values.items() if k not in ("variant", "parent")}
+    values = {k: v for k, v in values.items() if k in ASKED}
     dataset, trainer = values.get("dataset", {}), values.get("trainer", {})
     choices = {"variant": identity.get("variant"), "dataset": dataset.pop("name", None)}
     trainer["accelerator"] = "auto"

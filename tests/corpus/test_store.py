@@ -40,6 +40,16 @@ class Unreadable(Source):
         raise AssertionError("it was read again")
 
 
+@pytest.mark.parametrize(
+    "name", ["..", "../../elsewhere", "", "AB" * 32, "0" * 63, "0" * 64 + "\n"]
+)
+def test_a_name_that_is_no_sum_names_no_place(name):
+    with pytest.raises(ValueError, match="is no SHA-256"):
+        store.load(name, Characters())
+    with pytest.raises(ValueError, match="is no SHA-256"):
+        store.recall(name)
+
+
 def test_the_sha256_is_that_of_the_file(text):
     assert text.sha256() == hashlib.sha256(text.path.read_bytes()).hexdigest()
     before = text.sha256()

@@ -10,10 +10,11 @@ from scipy.stats import chisquare
 from attnlab.dataset.associative_recall import AssociativeRecall
 from attnlab.dataset.compositional_mqar import CompositionalMQAR
 from attnlab.dataset.forgetting_mqar import ForgettingMQAR
+from attnlab.dataset.induction import Induction
 from attnlab.dataset.induction_head import InductionHead
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.stacked_mqar import StackedMQAR
-from attnlab.split import Batch, Rows
+from attnlab.split import IGNORE, Batch, Rows
 from tests.dataset.drawing import FEW, SEEDS, holds, rows
 from tests.refused_calls import refused_calls
 
@@ -206,3 +207,12 @@ def test_impossible_sizes_are_refused():
             "head_short_tests": lambda: InductionHead(test_lengths=[30]),
         },
     )
+
+
+def test_an_induction_is_told_by_the_length_of_its_segment():
+    """A segment of n tokens comes twice, and its second half asks n times."""
+    data = Induction(vocab_size=16, min_length=4, length=8, test_lengths=(), num_train=50)
+    batch = data.splits["train"][:]
+    lengths = data.slices(batch)["length"]
+    assert torch.equal(lengths, (batch.targets != IGNORE).sum(dim=1))
+    assert set(lengths.tolist()) == set(range(4, 9))

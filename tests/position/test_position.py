@@ -168,6 +168,10 @@ def test_impossible_buckets_are_refused(key, knobs):
         RelativeBias(16, LENGTH, **knobs)
 
 
+def test_one_distance_beyond_those_with_a_bucket_of_their_own_is_enough():
+    assert RelativeBias(16, LENGTH, num_buckets=32, max_distance=17).max_distance == 17
+
+
 @pytest.mark.parametrize(
     ("mixer", "knobs"),
     [

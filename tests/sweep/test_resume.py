@@ -250,7 +250,15 @@ def test_a_longer_run_extends_a_finished_one(tmp_path):
     assert child.train(tmp_path, "schedule=constant") == 0
     short = child.only_record(tmp_path)
     longer = ("schedule=constant", "trainer.max_steps=13", "extend=true")
+    for name, content in (("damaged", "{"), ("other", '{"schema": 1, "status": "finished"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("seed: 0\n")
+        (tmp_path / name / "run.json").write_text(content)
     assert child.train(tmp_path, *longer) == 0
+    said = child.outcome(tmp_path)["said"]
+    assert all(f"warning: {name} is passed over" in said for name in ("damaged", "other"))
+    shutil.rmtree(tmp_path / "damaged")
+    shutil.rmtree(tmp_path / "other")
     (long,) = (r for r in child.find_runs(tmp_path) if r.name != short.name)
     assert long.identity["parent"] == short.name
     straight = tmp_path / "straight"

@@ -20,17 +20,16 @@ def lacks(given: Given) -> str | None:
 def measure(given: Given) -> Found:
     """Train one seed of the recipe, or go on with it; raises KeyboardInterrupt once it is saved."""
     # Lightning takes seconds to import, which no other part needs.
-    from rich.console import Console
-
     from attnlab.callbacks.timekeeper import Interrupted
+    from attnlab.console import Console
     from attnlab.reproduce.claims import Near
     from attnlab.runs.record import Record
     from attnlab.sweep.run import run
 
     settings = given.settings
-    with search_path() as trusted:
+    with search_path() as own:
         place = f"dataset.path='{given.text}'"
-        config = compose([*settings["words"], place], trusted)
+        config = compose([*settings["words"], place], own)
     runs_dir = Path(os.environ.get("ATTNLAB_RUNS", "runs"), settings["runs"])
     ours = {"runs_dir": str(runs_dir), "seed": settings["seed"]}
     config = replace(config, values={**config.values, **ours})

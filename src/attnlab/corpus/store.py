@@ -11,6 +11,7 @@ leaves nothing that is read. To delete the directory costs time alone.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -98,6 +99,7 @@ def make(
 
 def recall(sha256: str) -> Any | None:
     """Open what was kept under this name; None where there is nothing."""
+    _require_sha256(sha256)
     entry = directory() / f"{sha256}-rows"
     try:
         return _read(entry / "rows.json", dict, "rows have no splits")
@@ -116,7 +118,14 @@ def keep(sha256: str, rows: Mapping[str, Any]) -> None:
 
 
 def _entry(sha256: str, tokenizer: Tokenizer, parting: str) -> Path:
+    _require_sha256(sha256)
     return directory() / "-".join(filter(None, (sha256, tokenizer.key, parting)))
+
+
+def _require_sha256(text: str) -> None:
+    """Refuse what would name another place than one of ours. Raises ValueError."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"sha256={text!r} is no SHA-256: 64 hexadecimal digits are expected")
 
 
 @contextmanager

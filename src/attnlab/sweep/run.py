@@ -21,7 +21,7 @@ from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Interrupted, Watcher
 from attnlab.config import Config
 from attnlab.console import Console
-from attnlab.errors import RequestError
+from attnlab.errors import RecordError, RequestError
 from attnlab.evidence.intervene import attention_layers
 from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
@@ -71,7 +71,7 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     runs_dir = Path(config.values["runs_dir"])
     identity, parent = experiment.identity, None
     if config.values["extend"]:
-        parent = _parent(runs_dir, identity)
+        parent = _parent(runs_dir, identity, console)
         identity = {**identity, "parent": parent.name}
     name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
@@ -270,21 +270,30 @@ def _said(error: Exception) -> str:
     return f"{line}; {hint}" if hint else line
 
 
-def _parent(runs_dir: Path, identity: Mapping[str, Any]) -> Record:
-    """Find the finished run that `extend` continues: equal but for fewer steps."""
+def _parent(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> Record:
+    """Find the finished run that `extend` continues: equal but for fewer steps.
+
+    Damaged runs are named and passed over.
+    """
 
     def but_steps(of: Mapping[str, Any]) -> dict[str, Any]:
         trainer = {k: v for k, v in of["trainer"].items() if k != "max_steps"}
         return {**{k: v for k, v in of.items() if k != "parent"}, "trainer": trainer}
 
+    def is_shorter(record: Record) -> bool:
+        try:
+            return (
+                record.state == "finished"
+                and but_steps(record.identity) == but_steps(identity)
+                and record.identity["trainer"]["max_steps"] < steps
+            )
+        except (RecordError, LookupError, TypeError) as error:
+            console.print(f"warning: {record.name} is passed over: {error}")
+            return False
+
     steps = identity["trainer"]["max_steps"]
-    shorter = [
-        record
-        for record in (find_runs(runs_dir) if runs_dir.is_dir() else [])
-        if record.state == "finished"
-        and but_steps(record.identity) == but_steps(identity)
-        and record.identity["trainer"]["max_steps"] < steps
-    ]
+    there = find_runs(runs_dir) if runs_dir.is_dir() else []
+    shorter = [record for record in there if is_shorter(record)]
     if not shorter:
         raise RequestError(
             f"extend=true, but no finished run in {runs_dir} equals this one with fewer than "
