@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnlab import zeros
+from attnlab.padding import add_padding
 from attnlab.tap import Tap
 
 QUERIES = 64
@@ -169,7 +169,7 @@ class Attend(nn.Module):
             # For unequal widths there is but a kernel that writes all scores down.
             width = max(d_head, d_value)
             products = 2 * len(query) * num_heads * num_queries * num_keys
-            zeros.spend(products * (2 * width - d_head - d_value))
+            add_padding(products * (2 * width - d_head - d_value))
             query, key, value = (
                 F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
                 for x in (query, key, value)

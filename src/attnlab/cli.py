@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
@@ -65,11 +66,12 @@ def _run(run, arguments) -> int:
         return 130
     except RequestError as error:
         if arguments.traceback:
-            raise
+            return _refuse(traceback.format_exc())
         return _refuse(f"{type(error).__name__}: {error}")
     except Exception as error:
         if arguments.traceback:
-            raise
+            say(traceback.format_exc(), file=sys.stderr)
+            return 1
         say(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)
         say("This is not your fault; --traceback shows where it happened.", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Find, compose and check a config: every fault at once, before anything is built or written."""
 
 import copy
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,16 +96,24 @@ def own_parts(config_dir: Path) -> Own:
         raise RequestError(f"--config-dir {config_dir} is not a directory")
     # The user's own package usually lies where the command is typed.
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))
     return Own(str(config_dir), _named_in(config_dir.resolve()))
 
 
 def _named_in(config_dir: Path) -> frozenset[str]:
+    """Return what stands behind `_target_` in the YAMLs of a directory, those of runs left out."""
     names = set()
-    for path in config_dir.rglob("*.yaml"):
-        # A file that is no YAML is Hydra's to refuse, where it is chosen.
-        with suppress(yaml.YAMLError, UnicodeDecodeError):
-            names |= {node["_target_"] for node in targets(yaml.safe_load(path.read_text()))}
+    for directory, subdirectories, files in os.walk(config_dir):
+        if "attempts" in subdirectories:
+            # A run, which may be somebody else's.
+            subdirectories.clear()
+            continue
+        for file in files:
+            # A file that is no YAML is Hydra's to refuse, where it is chosen.
+            with suppress(yaml.YAMLError, ValueError, OSError):
+                if file.endswith(".yaml"):
+                    content = yaml.safe_load(Path(directory, file).read_text())
+                    names |= {node["_target_"] for node in targets(content)}
     return frozenset(name for name in names if isinstance(name, str))
 
 

@@ -12,6 +12,7 @@ CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
 DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """What turns the direction of writing, so that a line reads other than it is."""
 OBEYED = re.compile(f"[{CONTROL}{DIRECTION}\u2028\u2029\ud800-\udfff]")
+"""What `printable` writes out: that, the ends of lines that no terminal breaks, half characters."""
 
 
 def printable(text: str) -> str:

@@ -281,10 +281,17 @@ def load(
         )
     own = NOTHING if config_dir is None else own_parts(Path(config_dir))
     _require_own(record, own)
-    config = _config(record.identity, own)
-    trained_on = Experiment(config)
-    experiment = Experiment(changed(config, overrides)) if overrides else trained_on
-    model = _model(experiment, trained_on, checkpoint)
+    _require_no_path(record)
+    try:
+        config = _config(record.identity, own)
+        trained_on = Experiment(config)
+        experiment = Experiment(changed(config, overrides)) if overrides else trained_on
+        model = _model(experiment, trained_on, checkpoint)
+    except RequestError:
+        raise
+    except FAILURES as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise RecordError(f"{record.name} cannot be built from its record ({said})") from error
     trained = Trained(record, checkpoint.step, experiment, model)
     for sentence in damaged:
         warnings.warn(sentence, RecordWarning, stacklevel=2)
@@ -318,25 +325,51 @@ def _config(identity: Mapping[str, Any], own: Own) -> Config:
     return changed(Config(values, choices, own), ())
 
 
+FAILURES = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(RuntimeError, MemoryError),
+)
+"""What parts raise that are given what they never expected."""
+
+
+def _require_no_path(record: Record) -> None:
+    """Refuse a run that says where data lie; which data they are, it says by their SHA-256.
+
+    Raises RecordError.
+    """
+    for node in targets(record.identity.get("dataset")):
+        ours = str(node["_target_"]).startswith("attnlab.")
+        if ours and node.get("path") is not None:
+            raise RecordError(
+                f"{record.name} names {node['path']!r} as its data, and no record of attnlab names "
+                "a path; train it again, or take the path out"
+            )
+
+
 def _require_own(record: Record, own: Own) -> None:
     """Refuse a run with parts that this call does not allow, and say what would.
 
     Raises RecordError; nothing has been imported by then.
     """
-    foreign = [
-        node["_target_"]
-        for section, value in record.identity.items()
-        for node in targets(value)
+    identity = record.identity
+    parts = [
+        (section, node["_target_"])
+        for section in ASKED
+        for node in targets(identity.get(section))
         if not is_allowed(node["_target_"], section, own)
     ]
+    for section, name in parts:
+        if not isinstance(name, str) or name.startswith("attnlab."):
+            raise RecordError(f"{record.name}: {name} is none of what {section} is built from")
+    foreign = [name for _, name in parts]
     if not foreign:
         return
     told = next((a.summary for a in reversed(record.attempts) if a.summary), {})
     directory, hashes = told.get("config_dir"), told.get("code") or {}
     where = f"; the run was trained with --config-dir {directory}" if directory else ""
     sources = [
-        f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else str(name)
-        for name in dict.fromkeys(map(str, foreign))
+        f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else name
+        for name in dict.fromkeys(foreign)
     ]
     raise RecordError(
         f"{record.name} is built from {', '.join(sources)}, which is not attnlab's: give the "
@@ -353,10 +386,12 @@ def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoin
             "change only knobs that leave the vocabulary as it is"
         )
     weights = _weights(checkpoint)
-    try:
-        model = experiment.model
-    except (RuntimeError, MemoryError) as error:
-        raise RequestError(f"the model cannot be built here: {first_line(error)}") from error
+    layers = experiment.config.values["model"].get("num_layers", 0)
+    if layers > len(weights):
+        raise RecordError(
+            f"{layers} layers cannot have the {len(weights)} weights of the checkpoint"
+        )
+    model = experiment.model
     dtype = WHOLE.get(experiment.config.values["trainer"]["precision"])
     try:
         (model.to(dtype) if dtype else model).load_state_dict(weights)

@@ -37,7 +37,10 @@ def leave(runs_dir: Path, name: str, status: str | None) -> None:
     claim = {"schema": 1, "host": "elsewhere", "pid": 1, "process_start": 0.0, "at": ""}
     (attempt / "claim.json").write_text(json.dumps({**claim, "resumed_from": None}))
     if status:
-        (attempt / "run.json").write_text(json.dumps({"schema": 1, "status": status}))
+        summary = {"schema": 1, "status": status, "attempt": 1}
+        if status == "failed":
+            summary["error"] = {"type": "E", "message": "it broke", "step": 3, "cause": "error"}
+        (attempt / "run.json").write_text(json.dumps(summary))
 
 
 def told(capsys, *words) -> tuple[int, str, str]:
@@ -171,15 +174,6 @@ def test_one_seed_has_no_interval_in_json_and_a_note_in_both(tmp_path, capsys):
     assert note in " ".join(table.split())
 
 
-def test_a_side_metric_that_is_no_number_is_null(tmp_path, capsys):
-    metrics = {"test/accuracy": 0.5, "test/loss": float("nan")}
-    write(tmp_path, "a", result(metrics=metrics))
-    _, out, _ = told(capsys, "--runs-dir", tmp_path, "--format", "json")
-    group = json.loads(out)["panels"][0]["groups"][0]
-    assert group["metrics"]["test/loss"]["mean"] is None
-    assert group["metrics"]["test/accuracy"]["mean"] == 0.5
-
-
 def test_runs_without_a_result_are_counted_and_listed(tmp_path, capsys):
     write(tmp_path, "finished", result())
     leave(tmp_path, "stopped", "interrupted")
@@ -246,7 +240,13 @@ def test_a_wrong_request_is_refused(runs_dir, tmp_path, capsys):
     refusals(capsys, "commands.compare.{}", requests, tmp_path, runs_dir)
 
 
-DAMAGED = {"damaged": "{", "newer": '{"schema": 99}', "no_result": "[]", "lacking": '{"schema": 1}'}
+DAMAGED = {
+    "damaged": "{",
+    "newer": '{"schema": 99}',
+    "no_result": "[]",
+    "lacking": '{"schema": 1, "status": "finished", "attempt": 1}',
+    "not_finite": json.dumps(result(metrics={"test/loss": float("nan")})),
+}
 
 
 def test_a_damaged_or_newer_record_is_named_and_the_others_are_shown(tmp_path, capsys):

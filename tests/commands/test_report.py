@@ -60,6 +60,14 @@ class Text(HTMLParser):
             self.terms[-1] = (term + data, value) if at_term else (term, value + data)
 
 
+FAILED = {
+    "schema": 1,
+    "status": "failed",
+    "attempt": 1,
+    "error": {"type": "ValueError", "message": "it broke", "step": 3, "cause": "error"},
+}
+
+
 @pytest.fixture(scope="module")
 def runs_dir(tmp_path_factory) -> Path:
     """Transformers and an LSTM with three seeds each, and a run that failed."""
@@ -80,7 +88,7 @@ def runs_dir(tmp_path_factory) -> Path:
         "resumed_from": None,
     }
     (attempt / "claim.json").write_text(json.dumps(claim))
-    (attempt / "run.json").write_text(json.dumps({"schema": 1, "status": "failed"}))
+    (attempt / "run.json").write_text(json.dumps(FAILED))
     return path
 
 

@@ -7,12 +7,15 @@ is typed; whoever imports it, or lets a record call the system, leaves the file 
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import yaml
+
+from attnlab.runs.forms import sealed
 
 MARK = "it-ran"
 PAYLOAD = f"""
@@ -75,6 +78,33 @@ def claim(**keys: Any) -> Harm:
     return harm
 
 
+def ended(**keys: Any) -> Harm:
+    """Leave a run that is not finished, whose attempt says this of its end; None: not that key."""
+
+    def harm(run: Path) -> None:
+        (run / "run.json").unlink()
+        path = run / "attempts/1/run.json"
+        content = {**json.loads(path.read_text()), **keys}
+        path.unlink()
+        path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+    return harm
+
+
+def seal(run: Path) -> None:
+    """Write each JSON file as the newest attnlab does, with the sum of what it now holds."""
+    for name in ("run.json", "attempts/1/run.json", "attempts/1/claim.json"):
+        path = run / name
+        if not path.is_file():
+            continue
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            content = json.loads(path.read_text())
+            if type(content["schema"]) is int:
+                whole = json.dumps(sealed({**content, "schema": 2}))
+                path.unlink()
+                path.write_text(whole)
+
+
 def manifest(**keys: Any) -> Harm:
     """Change each line of the manifest; a value that is None takes the key away."""
 
@@ -110,6 +140,16 @@ def link(name: str, to: str) -> Harm:
         target = run.parent.parent / "outside"
         path.rename(target)
         path.symlink_to(target if to == "outside" else to)
+
+    return harm
+
+
+def sparse_checkpoint(size: int) -> Harm:
+    """Let the checkpoint have so many bytes, of which none is on the disk."""
+
+    def harm(run: Path) -> None:
+        os.truncate(run / CHECKPOINT, size)
+        manifest(size=size)(run)
 
     return harm
 
@@ -180,18 +220,11 @@ RUNNING: dict[str, Harm] = {
     "system_as_metric": identity(
         lambda c: c.update(metric={"m": {"_target_": "os.system", "command": TOUCH}})
     ),
-    "eval_as_evidence": identity(
-        lambda c: c.update(evidence={"e": {"_target_": "builtins.eval", "_args_": ["1"]}})
-    ),
     "module_beside_it": node("objective", _target_="payload.Part"),
     "module_in_the_mixer": mixer(_target_="payload.Part"),
     "module_in_a_list": mixer(num_heads=[{"a": {"_target_": "payload.Part"}}]),
     "module_deep_in_a_knob": mixer(dropout={"a": {"b": [{"_target_": "payload.Part"}]}}),
-    "module_as_callback": identity(
-        lambda c: c["callbacks"].update(mine={"_target_": "payload.Part"})
-    ),
     "module_as_optimizer": node("optimizer", _target_="payload.Part"),
-    "module_as_logger": identity(lambda c: c.update(logger={"l": {"_target_": "payload.Part"}})),
     "writes_a_dataset": node("dataset", _target_="attnlab.dataset.export.export", directory="."),
     "writes_a_file": node("objective", _target_="attnlab.runs.write.new_file", path=MARK),
     "a_function_for_a_class": node("model", _target_="attnlab.model.cost.flops"),
@@ -216,6 +249,17 @@ RUNNING: dict[str, Harm] = {
 }
 """What would run somebody's code, or never end."""
 
+UNASKED: dict[str, Harm] = {
+    "eval_as_evidence": identity(
+        lambda c: c.update(evidence={"e": {"_target_": "builtins.eval", "_args_": ["1"]}})
+    ),
+    "module_as_callback": identity(
+        lambda c: c["callbacks"].update(mine={"_target_": "payload.Part"})
+    ),
+    "module_as_logger": identity(lambda c: c.update(logger={"l": {"_target_": "payload.Part"}})),
+}
+"""What would run code in training, and is not built of a record."""
+
 LEADING: dict[str, Harm] = {
     "a_pipe_of_config": pipe("config.yaml"),
     "a_pipe_of_a_result": pipe("run.json"),
@@ -231,11 +275,19 @@ LEADING: dict[str, Harm] = {
     "a_checkpoint_above": manifest(file="../../../../outside.ckpt"),
     "a_checkpoint_of_root": manifest(file="/etc/passwd"),
     "a_huge_checkpoint": manifest(size=1 << 60),
+    "a_checkpoint_of_nothing": sparse_checkpoint(200 << 30),
     "a_negative_checkpoint": manifest(size=-1),
     "a_manifest_without_steps": manifest(step=None),
     "resumed_from_itself": claim(resumed_from={"attempt": 1, "step": 4, "sha256": ""}),
     "resumed_from_above": claim(
         resumed_from={"attempt": 1, "step": 4, "sha256": "", "run": "../../outside"}
+    ),
+    "resumed_from_the_directory_above": claim(
+        resumed_from={"attempt": 1, "step": 4, "sha256": "", "run": ".."}
+    ),
+    "resumed_from_a_huge_step": claim(resumed_from={"attempt": 1, "step": 10**30, "sha256": ""}),
+    "a_file_of_the_system": node(
+        "dataset", _target_="attnlab.dataset.text.Text", path="/etc/passwd", sha256=None
     ),
     "resumed_from_nothing": claim(resumed_from={"attempt": -1, "step": 4, "sha256": ""}),
     "resumed_from_a_text": claim(resumed_from="1"),
@@ -260,6 +312,20 @@ MISSHAPEN: dict[str, Harm] = {
     "escapes_for_a_metric": result(
         lambda r: r.update(headline=ESCAPES, metrics={ESCAPES: 1.0, "test/accuracy": 1.0})
     ),
+    "seconds_of_infinity": result(lambda r: r.update(seconds=float("inf"))),
+    "half_a_character": result(lambda r: r.update(variant="\ud800")),
+    "no_steps": result(lambda r: r.pop("steps")),
+    "no_attempt": result(lambda r: r.pop("attempt")),
+    "another_status": result(lambda r: r.update(status="done")),
+    "ended_without_a_status": ended(status=None),
+    "failed_without_an_error": ended(status="failed"),
+    "failed_with_a_text": ended(status="failed", error="it broke"),
+    "interrupted_by_a_number": ended(status="interrupted", rows={"train": -1}),
+    "a_huge_seed": identity(lambda c: c.update(seed=10**30)),
+    "a_negative_dropout": mixer(dropout=-1.0),
+    "a_huge_network": identity(lambda c: c["model"]["ffn"].update(expansion=1e308)),
+    "many_layers": node("model", num_layers=10**7),
+    "no_accumulation": node("trainer", accumulate_grad_batches=""),
     "schema_of_true": result(lambda r: r.update(schema=True)),
     "schema_of_none": result(lambda r: r.update(schema=0)),
     "a_claim_of_text": claim(pid="1", host=None),
@@ -271,6 +337,12 @@ MISSHAPEN: dict[str, Harm] = {
     "rows_of_text_steps": table("train", step="1"),
     "patterns_of_many_heads": table("patterns", heads=1e15),
     "patterns_of_no_heads": table("patterns", heads=float("nan")),
+    "patterns_of_a_number": table("patterns", probe=1),
+    "patterns_of_no_source": table("patterns", source=b"tap"),
+    "patterns_of_other_heads": table("patterns", numbers=[7, 8, 9]),
+    "patterns_of_half_heads": table("patterns", numbers=[0.5, 1.5]),
+    "patterns_asked_nowhere": table("patterns", asked_at=-1e9),
+    "heads_of_a_number": table("heads", heads=1.0),
     "patterns_without_codes": table("patterns", codes=None),
     "patterns_of_noise": table("patterns", codes=b"noise"),
     "patterns_of_numbers": table("patterns", tokens=[1.0, 2.0]),
@@ -282,16 +354,14 @@ MISSHAPEN: dict[str, Harm] = {
 }
 """What has other types than a record has."""
 
-ALL = RUNNING | LEADING | MISSHAPEN
+ALL = RUNNING | UNASKED | LEADING | MISSHAPEN
 
 
 def _deep(levels: int) -> Any:
     return {"a": _deep(levels - 1)} if levels else 1
 
 
-def payloads(*directories: Path) -> Iterator[Path]:
+def put_payload(*directories: Path) -> None:
     """Put the module where it might be found."""
     for directory in directories:
-        path = directory / "payload.py"
-        path.write_text(PAYLOAD)
-        yield path
+        (directory / "payload.py").write_text(PAYLOAD)

@@ -11,6 +11,7 @@ import attnlab
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.printable import OBEYED
+from tests.prose import refuses
 from tests.records import hostile
 
 RUNS = Path(__file__).parent / "runs"
@@ -39,7 +40,7 @@ def where(tmp_path, monkeypatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     shutil.copytree(RUNS / SOUND, tmp_path / "runs/harm")
     shutil.copytree(RUNS / ANOTHER, tmp_path / "runs/sound")
-    assert len(list(hostile.payloads(tmp_path, tmp_path / "runs/harm"))) == 2
+    hostile.put_payload(tmp_path, tmp_path / "runs/harm")
     return tmp_path
 
 
@@ -67,9 +68,12 @@ def test_the_run_is_sound_before_it_is_harmed(where, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("harm", hostile.ALL)
-def test_no_command_runs_or_follows_what_a_record_holds(where, capsys, harm):
+def test_no_command_runs_or_follows_what_a_record_holds(where, capsys, harm, sealed):
     hostile.ALL[harm](where / "runs/harm")
+    if sealed:
+        hostile.seal(where / "runs/harm")
     before = sorted(path for path in where.rglob("*") if path.name != "page.html")
     offenders = []
     for name, words in {**ONE, **MANY}.items():
@@ -89,8 +93,15 @@ def test_no_command_runs_or_follows_what_a_record_holds(where, capsys, harm):
 @pytest.mark.parametrize("harm", hostile.RUNNING)
 def test_what_would_run_is_refused_and_named(where, harm):
     hostile.RUNNING[harm](where / "runs/harm")
-    with pytest.raises(RequestError, match=r"harm|does not fit the code|checkpoint of step 8"):
+    with refuses(RequestError, f"hostile.{harm}", where):
         attnlab.load("harm", runs_dir="runs")
+    assert not (where / hostile.MARK).exists()
+
+
+def test_what_would_run_in_training_is_not_built(where):
+    for harm in hostile.UNASKED.values():
+        harm(where / "runs/harm")
+    assert attnlab.load("harm", runs_dir="runs").step == 8
     assert not (where / hostile.MARK).exists()
 
 
@@ -103,6 +114,12 @@ def test_a_part_of_ones_own_is_built_from_the_config_directory_of_this_call_alon
     (mine / "other.yaml").write_text("_target_: attnlab.mixer.additive.Additive\n")
     with pytest.raises(RequestError, match=re.escape("payload.Part")):
         attnlab.load("harm", runs_dir="runs", config_dir="mine")
+    assert not (where / hostile.MARK).exists()
+    # A run below the directory adds nothing to what its owner wrote.
+    shutil.copytree(where / "runs", where / "mine/runs")
+    for directory in ("mine", "."):
+        with pytest.raises(RequestError, match=re.escape("payload.Part")):
+            attnlab.load("harm", runs_dir="runs", config_dir=directory)
     assert not (where / hostile.MARK).exists()
     (mine / "part.yaml").write_text("_target_: payload.Part\n_partial_: true\n")
     with pytest.raises(RequestError, match="no part of a model"):

@@ -6,6 +6,7 @@ import os
 import signal
 from uuid import uuid4
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import HealthCheck, given
@@ -276,7 +277,10 @@ def test_an_ended_attempt_holds_no_file_open(tmp_path):
 
 def test_a_summary_that_is_no_json_is_refused_and_can_be_corrected(tmp_path):
     attempt = Attempt.claim(tmp_path / "run", IDENTITY)
-    with refuses(ValueError, "runs.summary_not_finite"):
+    with pytest.raises(ValueError, match="JSON"):  # The words are the library's.
         attempt.finish({"loss": float("nan")})
-    attempt.end("failed", {})
-    assert Record(tmp_path / "run").state == "failed"
+    attempt.end("interrupted", {"metrics": {"mean": np.float64(0.25)}})
+    record = Record(tmp_path / "run")
+    assert record.state == "interrupted"
+    assert record.attempts[0].summary is not None
+    assert record.attempts[0].summary["metrics"] == {"mean": 0.25}

@@ -15,11 +15,11 @@ class ProgressBar(Watcher, pl.Callback):
 
     def __init__(self, console: Console, title: str, max_steps: int) -> None:
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -6,8 +6,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnlab import zeros
 from attnlab.ffn.base import FFN, Losses
+from attnlab.padding import add_padding
 from attnlab.tap import Gauge, Tap
 
 
@@ -154,7 +154,7 @@ class MoE(FFN):
             asked = len(source)
             source, weight, edges = _in_blocks(source, weight, expert, edges)
             matrices = sum(weights[0].numel() for weights in stacks)
-            zeros.spend(2 * (len(source) - asked) * matrices)
+            add_padding(2 * (len(source) - asked) * matrices)
         sizes = edges.diff().tolist()
         runs = zip(
             rows.index_select(0, source).split(sizes),

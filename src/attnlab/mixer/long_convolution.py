@@ -61,7 +61,7 @@ class LongConvolution(Mixer):
         for weights in (self.short, self.short_bias):
             nn.init.uniform_(weights, -(kernel_size**-0.5), kernel_size**-0.5)
         self.filter = ImplicitFilter(
-            d_model, timescale, d_filter, num_waves, frequency, trains_frequency=hyena_filter
+            d_model, timescale, d_filter, num_waves, frequency, hyena=hyena_filter
         )
         self.skip = nn.Parameter(torch.randn(d_model))
         self.output = nn.Linear(d_model, d_model)
@@ -102,7 +102,7 @@ class ImplicitFilter(nn.Module):
     Two hidden layers of sines see time and `num_waves` waves of it; a window that decays at another
     rate in each channel multiplies the result. The waves run once, twice, ... over the time scale,
     and the sines' `frequency` is fixed. In the authors' code (safari, standalone_hyena.py), and
-    here where it `trains_frequency`, the first wave nearly stands (1e-4 of a turn), the others are
+    here with `hyena`, the first wave nearly stands (1e-4 of a turn), the others are
     spread up to num_waves - 1, and each hidden unit learns a frequency for all its sines.
     """
 
@@ -114,7 +114,7 @@ class ImplicitFilter(nn.Module):
         num_waves: int,
         frequency: float,
         *,
-        trains_frequency: bool = False,
+        hyena: bool = False,
     ) -> None:
         super().__init__()
         if timescale < 1 or d_filter < 1 or num_waves < 1:
@@ -123,9 +123,9 @@ class ImplicitFilter(nn.Module):
                 "least 1"
             )
         self.d_model, self.timescale = d_model, timescale
-        self.num_waves, self.trains_frequency = num_waves, trains_frequency
+        self.num_waves, self.hyena = num_waves, hyena
         self.frequency: float | Tensor = frequency
-        if trains_frequency:
+        if hyena:
             self.frequency = nn.Parameter(torch.full((d_filter,), frequency))
         self.first = nn.Linear(1 + 2 * num_waves, d_filter)
         self.second = nn.Linear(d_filter, d_filter)
@@ -136,7 +136,7 @@ class ImplicitFilter(nn.Module):
         time = torch.arange(length, device=device, dtype=exact) / self.timescale
         time = rearrange(time, "s -> s 1")
         turns = torch.arange(1, self.num_waves + 1, device=device)
-        if self.trains_frequency:
+        if self.hyena:
             turns = torch.linspace(1e-4, self.num_waves - 1, self.num_waves, device=device)
         waves = 2 * math.pi * time * turns
         # In low precision neighbouring positions would share a time.

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab import zeros
 from attnlab.attend import Attend
 from attnlab.mixer.base import Heads, Mixer, State
+from attnlab.padding import add_padding
 from attnlab.position.base import Position
 
 
@@ -80,7 +80,7 @@ class SlidingWindow(Heads):
         batch, length, window = len(query), query.shape[-2], self.window
         num_blocks = -(-length // window)
         filled = num_blocks * window - length
-        self._spend_on_filling(query, value)
+        self._add_window_padding(query, value)
         before, after = window, filled + (0 if self.causal else window)
         query = F.pad(query, (0, 0, 0, filled))
         key, value = (
@@ -99,14 +99,14 @@ class SlidingWindow(Heads):
         mixed = self.attend(query, key, value, biases, there, shown=False)
         return rearrange(mixed, "(b n) h q d -> b h (n q) d", b=batch)[..., :length, :]
 
-    def _spend_on_filling(self, query: Tensor, value: Tensor) -> None:
-        """Say what blocks cost that reach beyond the sequence."""
+    def _add_window_padding(self, query: Tensor, value: Tensor) -> None:
+        """Count the padding of blocks that reach beyond the sequence."""
         (batch, heads, length, d_head), window = query.shape, self.window
         products = 0
         for begins in range(0, length, window):
             first, last = max(0, begins - window), min(length, begins - window + self.reach)
             products += window * self.reach - min(window, length - begins) * (last - first)
-        zeros.spend(2 * batch * heads * products * (d_head + value.shape[-1]))
+        add_padding(2 * batch * heads * products * (d_head + value.shape[-1]))
 
     def _biases(
         self, at: Tensor, num_blocks: int, batch: int

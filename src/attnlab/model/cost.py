@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnlab import zeros
+from attnlab.padding import count_padding
 
 
 def flops(model: nn.Module, *inputs: Tensor | None) -> int:
@@ -22,12 +22,12 @@ def flops(model: nn.Module, *inputs: Tensor | None) -> int:
     with (
         torch.no_grad(),
         FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
-        zeros.counted() as filling,
+        count_padding() as padding,
     ):
         was_training = model.training
         model.eval()(*inputs)
         model.train(was_training)
-    return counter.get_total_flops() - filling.flops
+    return counter.get_total_flops() - padding.flops
 
 
 def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:

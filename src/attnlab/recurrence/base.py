@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab import zeros
+from attnlab.padding import add_padding
 from attnlab.tap import Tap
 
 CHUNK = 32
@@ -74,11 +74,11 @@ def split(x: Float[Tensor, "batch head seq *width"]) -> Float[Tensor, "batch hea
     return rearrange(x, "b h (n c) ... -> b h n c ...", c=CHUNK)
 
 
-def spend_on_filling(seq: int, flops: Callable[[int], int]) -> None:
-    """Say what the zeros of the last chunk cost, from what a chunk of some positions costs."""
+def add_chunk_padding(seq: int, flops: Callable[[int], int]) -> None:
+    """Count the padding of the last chunk; `flops` gives the FLOPs of a chunk of some positions."""
     missing = -seq % CHUNK
     if missing:
-        zeros.spend(flops(CHUNK) - flops(CHUNK - missing))
+        add_padding(flops(CHUNK) - flops(CHUNK - missing))
 
 
 def join(

@@ -11,7 +11,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import CHUNK, carry, exactly, join, kernel, spend_on_filling, split
+from attnlab.recurrence.base import CHUNK, add_chunk_padding, carry, exactly, join, kernel, split
 
 PAIRWISE = 4
 """Positions whose pairs are weighed one by one, a number per channel."""
@@ -56,7 +56,7 @@ def _chunked(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
-    spend_on_filling(seq, partial(_chunk_flops, key, value))
+    add_chunk_padding(seq, partial(_chunk_flops, key, value))
     query, key, value = split(query), split(key), split(value)
     cumulated = split(log_decay).cumsum(dim=-2)
     whole = cumulated[..., -1:, :]

@@ -14,7 +14,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import exactly, join, kernel, remaining, spend_on_filling, split
+from attnlab.recurrence.base import add_chunk_padding, exactly, join, kernel, remaining, split
 
 
 def scan(
@@ -67,7 +67,7 @@ def _chunked(
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
-    spend_on_filling(seq, partial(_chunk_flops, key, value))
+    add_chunk_padding(seq, partial(_chunk_flops, key, value))
     query, key, value = split(query), split(key), split(value)
     strength = rearrange(split(strength), "b h n c -> b h n c 1")
     scores = einsum(query, key, "b h n q d, b h n k d -> b h n q k")

@@ -11,7 +11,15 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.recurrence.base import carry, exactly, join, kernel, remaining, spend_on_filling, split
+from attnlab.recurrence.base import (
+    add_chunk_padding,
+    carry,
+    exactly,
+    join,
+    kernel,
+    remaining,
+    split,
+)
 
 
 def scan(
@@ -67,7 +75,7 @@ def _chunked(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor | None, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     seq = query.shape[2]
-    spend_on_filling(seq, partial(_chunk_flops, query, value))
+    add_chunk_padding(seq, partial(_chunk_flops, query, value))
     query, key, value = split(query), split(key), split(value)
     scores = einsum(query, key, "b h n q d, b h n k d -> b h n q k")
     if log_decay is None:

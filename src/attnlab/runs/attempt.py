@@ -90,8 +90,7 @@ class Attempt:
         """Add rows to a table, an Arrow stream whose columns the first row decides.
 
         Numbers are stored as float64, but for the step, which is whole; an empty list of the first
-        row is one of texts. Raises ValueError for a row
-        without a step or with other columns.
+        row is one of texts. Raises ValueError for a row without a step or with other columns.
         """
         if not rows:
             return
@@ -156,7 +155,8 @@ class Attempt:
     def end(self, status: str, summary: Mapping[str, Any]) -> None:
         """State how the attempt ended, failed or interrupted; nothing but the log follows."""
         head = {"schema": SCHEMA, "status": status, "attempt": self.number}
-        whole = plain({**head, **summary, "rows": dict(self._rows)}, "run.json")
+        # Numbers that only pass for Python's, as numpy's do, are those that will be read.
+        whole = json.loads(write.to_json({**head, **summary, "rows": dict(self._rows)}))
         try:
             write.new_file(self.path / "run.json", write.to_json(sealed(whole)))
         finally:

@@ -9,8 +9,8 @@ from attnlab.runs.attempt import KEPT
 from attnlab.runs.read import content
 from attnlab.runs.record import Record, attempt_numbers, manifest
 
-MOST = 1 << 40
-"""Bytes of a checkpoint; how many it has is known from its manifest."""
+MOST_BYTES = 1 << 38
+"""Of a checkpoint; how many it has is known from its manifest."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
             entries.append((entry["step"], number, path, entry, kept))
     for step, number, path, entry, kept in sorted(entries, key=lambda e: e[:2], reverse=True):
         try:
-            found = content(path, run_dir, MOST, exactly=entry["size"])
+            found = content(path, run_dir, MOST_BYTES, exactly=entry["size"])
         except FileNotFoundError:
             if kept:
                 damaged.append(f"{path} is missing; passed over")
@@ -67,6 +67,8 @@ def last_checkpoint(record: Record) -> tuple[Checkpoint, list[str]]:
         said = "; ".join(damaged) or f"it is {record.state}"
         raise RecordError(f"{record.name} has no checkpoint that can be loaded: {said}")
     result = record.result
+    if result is not None and "steps" not in result:
+        raise RecordError(f"run.json of {record.name} lacks steps; move that run away")
     if result is not None and checkpoint.step < result["steps"]:
         said = "; ".join(damaged) or "later ones are gone"
         raise RecordError(

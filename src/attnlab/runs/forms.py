@@ -6,12 +6,14 @@ a result.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from attnlab.runs.identity import canonical
+from attnlab.printable import OBEYED
+from attnlab.runs.identity import canonical, plain
 
 SCHEMA = 2
 """The version of what a record's files hold; readers refuse a newer one. Since 2 they are sealed.
@@ -22,25 +24,28 @@ DEEPEST = 40
 """How deep the values of a record nest at most."""
 
 
-Name = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z")]
-"""What stands in a line among others: nothing in it moves the cursor or turns the writing."""
+Name = Annotated[str, msgspec.Meta(pattern=rf"\A[^\n\t{OBEYED.pattern[1:-1]}]*\Z")]
+"""A text that stands in a line among others: a terminal obeys nothing in it."""
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""A number of something."""
 
 
 class Origin(TypedDict):
     """The checkpoint that an attempt began from."""
 
-    attempt: int
-    step: int
+    attempt: Whole
+    step: Whole
     sha256: str
-    run: NotRequired[str]
+    run: NotRequired[Annotated[str, msgspec.Meta(pattern=r"\A(?!\.{0,2}\Z)[^/\x00]+\Z")]]
     """The run beside this one that it is of, where `extend=true` went on from one."""
 
 
 class Claim(TypedDict):
     """claim.json: who began an attempt, and from where."""
 
+    schema: int
     host: str
-    pid: int
+    pid: Whole
     process_start: float
     at: str
     resumed_from: Origin | None
@@ -52,48 +57,74 @@ class Error(TypedDict):
 
     type: str
     message: str
-    step: int
+    step: Whole
     cause: str
 
 
-class Summary(TypedDict, total=False):
-    """run.json: how an attempt ended. Which fields there are depends on that."""
+class _Ended(TypedDict):
+    schema: int
+    attempt: Whole
 
-    status: str
-    attempt: int
+
+class _Told(TypedDict, total=False):
+    """What may be known of an attempt, however it ended."""
+
     started: str
     identity: dict[str, Any]
     variant: Name
     dataset: Name
-    num_layers: int
-    network_depth: int
-    seed: int
+    num_layers: Whole
+    network_depth: Whole
+    seed: Whole
     code: dict[str, str]
     config_dir: str | None
     git: dict[str, Any] | None
     versions: dict[str, str]
     data_hash: str
-    steps: int
+    steps: Whole
     stopped_early: bool
-    tokens: int
-    budget_tokens: int
-    parameters: int
-    active_parameters: int
+    tokens: Whole
+    budget_tokens: Whole
+    parameters: Whole
+    active_parameters: Whole
     flops_per_token: float
-    state_size: int | None
+    state_size: Whole | None
     device: str
-    peak_memory_bytes: int | None
+    peak_memory_bytes: Whole | None
     headline: Name
     lower_is_better: list[Name]
     higher_is_better: bool
     metrics: dict[Name, float]
     seconds: float
-    rows: dict[str, int]
+    rows: dict[str, Whole]
     """How many rows the attempt wrote into each table."""
-    step: int
+
+
+class Finished(_Ended, _Told):
+    """run.json of an attempt that came to its last step."""
+
+    status: Literal["finished"]
+
+
+class Interrupted(_Ended, _Told):
+    """run.json of an attempt that was told to stop."""
+
+    status: Literal["interrupted"]
+
+
+class Failed(_Ended, _Told):
+    """run.json of an attempt that ended in an error."""
+
+    status: Literal["failed"]
     error: Error
 
 
+SUMMARIES: dict[Any, Any] = {
+    "finished": Finished,
+    "interrupted": Interrupted,
+    "failed": Failed,
+}
+"""What run.json holds, by its status."""
 COMPARED = (
     *("identity", "variant", "dataset", "num_layers", "network_depth", "seed", "data_hash"),
     *("parameters", "active_parameters", "flops_per_token", "tokens", "budget_tokens", "seconds"),
@@ -105,11 +136,11 @@ COMPARED = (
 class Saved(TypedDict):
     """A line of checkpoints/manifest.jsonl."""
 
-    step: int
+    step: Whole
     file: str
-    size: int
+    size: Whole
     sha256: str
-    rows: NotRequired[dict[str, int]]
+    rows: NotRequired[dict[str, Whole]]
     """How many rows of each table come before it."""
 
 
@@ -117,8 +148,8 @@ class Identity(TypedDict, total=False):
     """config.yaml: what decides a run's result. A section may be left out."""
 
     variant: str
-    seed: int
-    batch_size: int
+    seed: Whole
+    batch_size: Whole
     parent: str
     model: dict[str, Any]
     init: dict[str, Any]
@@ -133,12 +164,21 @@ class Identity(TypedDict, total=False):
 
 
 def fault(value: Any, form: Any) -> str | None:
-    """Say where a value is not of a form, or nests too deep; None where it fits."""
+    """Say where a value is not of a form, nests too deep or is no plain text; None where it fits.
+
+    `form` may be `SUMMARIES`, of which the status chooses one.
+    """
     if _depth(value) > DEEPEST:
         return f"its values nest deeper than {DEEPEST}"
     try:
+        json.dumps(plain(value, "$"), ensure_ascii=False).encode()
+        if form is SUMMARIES:
+            status = value.get("status") if isinstance(value, dict) else None
+            form = SUMMARIES.get(status if isinstance(status, str) else None)
+            if form is None:
+                return f"its status is {status!r}, none of {', '.join(SUMMARIES)}"
         msgspec.convert(value, form)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (TypeError, ValueError, msgspec.ValidationError) as error:
         return str(error)
     return None
 
@@ -151,11 +191,7 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 def is_whole(value: Mapping[str, Any]) -> bool:
     """Whether an object is what it was when it was sealed."""
     rest = {key: content for key, content in value.items() if key != SEAL}
-    try:
-        return value.get(SEAL) == _sum(rest)
-    except ValueError:
-        # It holds a number that is none, which is never sealed.
-        return False
+    return value.get(SEAL) == _sum(rest)
 
 
 def _sum(value: Mapping[str, Any]) -> str:

@@ -87,19 +87,24 @@ class Pattern:
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> "Pattern":
         """Give back what `row` wrote."""
-        tokens, query_at = row["tokens"], row["query_at"]
-        shape = (int(row["heads"]), len(query_at), len(tokens))
+        tokens, query_at, heads = row["tokens"], row["query_at"], int(row["heads"])
+        numbers, asked_at = row.get("numbers"), int(row["asked_at"])
+        shape = (heads, len(query_at), len(tokens))
+        if numbers is not None and (len(numbers) != heads or min(numbers, default=0) < 0):
+            raise ValueError(f"{heads} heads cannot have the numbers {numbers}")
+        if min([asked_at, *query_at]) < 0:
+            raise ValueError(f"{asked_at} and {query_at} are not all positions")
         return cls(
             step=row["step"],
             probe=row["probe"],
             source=row["source"],
             tokens=tokens,
             query_at=query_at,
-            asked_at=int(row["asked_at"]),
+            asked_at=asked_at,
             weights=decode(row["codes"], shape),
             # Earlier versions kept patterns of one sequence alone.
             reading=row.get("reading") or None,
-            heads=row.get("numbers"),
+            heads=numbers,
         )
 
 
@@ -124,14 +129,14 @@ def decode(codes: bytes, shape: tuple[int, int, int]) -> Float[np.ndarray, "head
 def probes(record: Record) -> list[str]:
     """Name what was looked at, in the order of the record."""
     table = record.rows(TABLE)
-    return table["probe"].unique().to_pylist() if "probe" in table.column_names else []
+    return table["probe"].unique().to_pylist() if table.num_rows else []
 
 
 def recorded(record: Record, step: int | None = None, probe: str | None = None) -> list[Pattern]:
     """Read the patterns of a run in order of steps; those of one step or probe, if it is named."""
     table = record.rows(TABLE)
     for name, wanted in (("step", step), ("probe", probe)):
-        if wanted is not None and name in table.column_names:
+        if wanted is not None and table.num_rows:
             table = table.filter(pc.field(name) == wanted)
     with decoding(record.path, TABLE):
         return [Pattern.read(row) for row in table.to_pylist()]

@@ -4,10 +4,13 @@ A record may come from somebody else. So a path in it leads nowhere outside, a d
 not opened, nothing larger than what is expected is read, and values have the form that they should.
 """
 
+import itertools
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +27,41 @@ MOST_TEXT = 64 << 20
 """Bytes of a JSON or YAML file."""
 MOST_ROWS = 8 << 30
 """Bytes of a table of rows."""
-OF_MORE_THAN_NUMBERS = ("patterns", "heads", "vectors")
-"""The tables that hold other things than numbers."""
+TEXTS, WHOLES = pa.list_(pa.string()), pa.list_(pa.int64())
+COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
+    "patterns": {
+        "probe": pa.string(),
+        "source": pa.string(),
+        "tokens": TEXTS,
+        "reading": TEXTS,
+        "query_at": WHOLES,
+        "asked_at": pa.float64(),
+        "heads": pa.float64(),
+        "numbers": WHOLES,
+        "codes": pa.binary(),
+    },
+    "heads": {"layer": pa.string(), "measure": pa.string(), "heads": pa.list_(pa.float64())},
+    "vectors": {
+        "width": pa.float64(),
+        "largest": pa.list_(pa.float64()),
+        "codes": pa.binary(),
+    },
+}
+"""The columns, beside the step, of the tables that hold more than numbers."""
+LATER_COLUMNS = {"reading", "numbers"}
+"""Those that earlier versions did not write."""
+OF_NUMBERS = re.compile(r"train|validation|test(_\w+)?")
+"""The tables whose columns are all numbers."""
 MOST_UNPACKED = 1 << 30
 """Bytes of what a row holds packed."""
+MOST_TRIES = 1000
+"""Places at which a message is looked for behind one that cannot be read."""
+RECORD_BATCH = 3
+"""The kind of a message that holds rows (Arrow's Message.fbs)."""
 CONTINUES = b"\xff\xff\xff\xff"
 """How each message of an Arrow stream begins."""
+BEGINS = re.compile(rb"\xff{4}(?!\xff)")
+"""Where one may begin: the length that follows is no negative number."""
 
 
 def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) -> bytes:
@@ -57,6 +89,8 @@ def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) ->
         raise
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise RecordError(f"{path} does not fit into memory") from error
 
 
 def _without_waiting(path: str, _: int) -> int:
@@ -127,6 +161,7 @@ def rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
     except FileNotFoundError:
         return None
     source, batches, sound = pa.BufferReader(stream), [], 0
+    _require_plain(stream, path)
     try:
         reader = pa.ipc.open_stream(source)
         sound = source.tell()
@@ -154,10 +189,19 @@ def rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
     table = pa.Table.from_batches(batches)
     if "step" not in table.column_names or table.schema.field("step").type != pa.int64():
         raise RecordError(f"{path} is damaged: it has no column of steps")
-    texts = [field.name for field in table.schema if field.type not in (pa.int64(), pa.float64())]
-    if texts and path.stem not in OF_MORE_THAN_NUMBERS:
-        raise RecordError(f"{path} is damaged: {', '.join(texts)} are no numbers")
+    if wrong := _wrong_columns(path.stem, table.schema):
+        raise RecordError(f"{path} is damaged: {', '.join(wrong)}")
     return table
+
+
+def _wrong_columns(table: str, schema: pa.Schema) -> list[str]:
+    types = {field.name: field.type for field in schema}
+    if OF_NUMBERS.fullmatch(table):
+        numbers = (pa.int64(), pa.float64())
+        return [f"{name} is no number" for name, kind in types.items() if kind not in numbers]
+    columns = COLUMNS.get(table, {})
+    expected = {n: kind for n, kind in columns.items() if n in types or n not in LATER_COLUMNS}
+    return [f"{n} is not {kind}" for n, kind in expected.items() if types.get(n) != kind]
 
 
 def _is_torn(end: bytes) -> bool:
@@ -166,12 +210,8 @@ def _is_torn(end: bytes) -> bool:
         return False
     # All of it is there, and still it could not be read; or a whole message further on was written
     # after this one, so this one was whole too.
-    at = 0
-    while at != -1:
-        if _is_message(end, at):
-            return False
-        at = end.find(CONTINUES, at + 4)
-    return True
+    begins = itertools.islice(BEGINS.finditer(end), MOST_TRIES)
+    return not any(_is_message(end, match.start()) for match in begins)
 
 
 def _is_message(stream: bytes, at: int) -> bool:
@@ -182,12 +222,48 @@ def _is_message(stream: bytes, at: int) -> bool:
     return True
 
 
+def _require_plain(stream: bytes, path: Path) -> None:
+    """Refuse compressed messages, which we never write, before they are unpacked.
+
+    Raises RecordError.
+    """
+    source = pa.BufferReader(stream)
+    reader = pa.ipc.MessageReader.open_stream(source)
+    try:
+        for message in reader:
+            if _is_compressed(message.metadata.to_pybytes()):
+                raise RecordError(f"{path} is compressed, as no record is; remove it")
+    except (pa.ArrowException, OSError, EOFError):
+        # A torn or damaged end, which is told where the batches are read.
+        return
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Look into the header of a message, a FlatBuffers table (Arrow's Message.fbs, Schema.fbs)."""
+
+    def number(at: int, kind: str) -> int:
+        return struct.unpack_from("<" + kind, metadata, at)[0]
+
+    def field(table: int, place: int) -> int:
+        """Return where a field of a table lies; 0 where it is left out."""
+        slots = table - number(table, "i")
+        slot = 4 + 2 * place
+        offset = number(slots + slot, "H") if slot < number(slots, "H") else 0
+        return offset and table + offset
+
+    root = number(0, "I")
+    kind, header = field(root, 1), field(root, 2)
+    if not kind or metadata[kind] != RECORD_BATCH or not header:
+        return False
+    return bool(field(header + number(header, "I"), 3))
+
+
 @contextmanager
 def decoding(record: Path, table: str) -> Iterator[None]:
     """Raise RecordError where rows of a table do not hold what they should."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         if isinstance(error, RecordError):
             raise
         said = f"{type(error).__name__}: {error}"

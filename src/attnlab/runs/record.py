@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attnlab.errors import RecordError
-from attnlab.runs.forms import Claim, Identity, Saved, Summary, fault
+from attnlab.printable import one_line
+from attnlab.runs.forms import SUMMARIES, Claim, Identity, Saved, fault
 from attnlab.runs.history import todays_form
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.read import MOST_TEXT, content, json_object, rows, yaml_object
@@ -72,7 +73,7 @@ class Record:
     """One run's directory, read afresh each time it is asked."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
+        self.path, self.name = path, one_line(path.name)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class Record:
     @property
     def result(self) -> dict[str, Any] | None:
         """The published run.json, its identity in today's form; None before a run is finished."""
-        result = json_object(self.path / "run.json", self.path, Summary)
+        result = json_object(self.path / "run.json", self.path, SUMMARIES)
         if result is not None and "identity" in result:
             result["identity"] = todays_form(result["identity"])
         return result
@@ -109,7 +110,7 @@ class Record:
             claim = json_object(path / "claim.json", self.path, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json; move that attempt away")
-            summary = json_object(path / "run.json", self.path, Summary)
+            summary = json_object(path / "run.json", self.path, SUMMARIES)
             states.append(AttemptState(path, number, claim, summary))
         return states
 
@@ -165,6 +166,7 @@ class Record:
         if not attempts:
             return []
         number = result["attempt"] if result else attempts[-1].number
+        last = result or attempts[-1].summary or {}
         path, upto = self.path / "attempts" / str(number), None
         chain: list[_Link] = []
         while True:
@@ -174,14 +176,14 @@ class Record:
             claim = json_object(path / "claim.json", run_dir, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
-            chain.append(_Link(path, upto, claim["schema"] > 1, _written(path, upto)))
+            told = _rows_at(path, upto) if upto is not None else last.get("rows", {})
+            chain.append(_Link(path, upto, claim["schema"] > 1, told))
             origin = claim["resumed_from"]
             if origin is None:
                 return chain[::-1]
             upto = origin["step"]
             if "run" in origin:
-                # Of a run beside this one, and nowhere else.
-                run_dir = run_dir.parent / Path(origin["run"]).name
+                run_dir = run_dir.parent / origin["run"]
             path = run_dir / "attempts" / str(origin["attempt"])
 
 
@@ -196,13 +198,10 @@ class _Link(NamedTuple):
     """How many rows of each table it wrote up to there, where it says."""
 
 
-def _written(attempt: Path, upto: int | None) -> Mapping[str, int]:
-    """Return how many rows of each table an attempt states that it wrote up to a step."""
-    if upto is None:
-        summary = json_object(attempt / "run.json", attempt.parents[1], Summary) or {}
-        return summary.get("rows", {})
+def _rows_at(attempt: Path, step: int) -> Mapping[str, int]:
+    """Return how many rows of each table an attempt had written when it saved at a step."""
     saved = manifest(attempt, [])
-    return next((entry.get("rows", {}) for entry in saved if entry["step"] == upto), {})
+    return next((entry.get("rows", {}) for entry in saved if entry["step"] == step), {})
 
 
 def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
@@ -220,8 +219,11 @@ def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
     for number, line in enumerate([*lines, end], start=1):
         entry: Any = None
         with suppress(ValueError, RecursionError):
-            # Behind the last line feed, an entry whose own line feed was lost still counts.
-            entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+            if number <= len(lines):
+                entry = json.loads(line)
+            else:
+                # An entry whose line feed was lost still counts.
+                entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
         if not fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
             entries.append(entry)
         elif number <= len(lines):
@@ -293,7 +295,7 @@ def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
     records = [
         Record(path)
         for path in sorted(runs_dir.iterdir())
-        if not path.name.startswith(".") and (path / "config.yaml").exists()
+        if not path.name.startswith(".") and _is_run(path)
     ]
     if all_generations:
         return records
@@ -357,10 +359,21 @@ def generation_dir(runs_dir: Path, name: str, rerun: bool) -> Path:
 
 def attempt_numbers(run_dir: Path) -> list[int]:
     """List the attempts of a run in order; what a kill left half-made has no number."""
-    directory = run_dir / "attempts"
-    if not directory.is_dir():
+    try:
+        names = [path.name for path in (run_dir / "attempts").iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    except OSError as error:
+        raise RecordError(f"{run_dir} cannot be read ({error.strerror})") from error
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / "config.yaml").exists()
+    except OSError:
+        # What cannot be read may be one, and is then named as damaged.
+        return True
 
 
 def _is_finished(record: Record) -> bool:

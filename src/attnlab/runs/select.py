@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnlab.errors import RecordError, RequestError
+from attnlab.printable import one_line
 from attnlab.runs import patterns
 from attnlab.runs.forms import COMPARED
 from attnlab.runs.heads import head_scores
@@ -48,9 +49,10 @@ def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
         name = str(record.path) if record.name in selection.results else record.name
         selection.records[name], selection.results[name] = record, result
     if not selection.results:
-        said, left = said_of(selection.left_out), selection.left_out
-        hint = "" if all(e["state"] == "damaged" for e in left) else "; train them to the end"
-        raise RequestError(f"no run is finished: {said}{hint}")
+        said = said_of(selection.left_out)
+        if all(left["state"] == "damaged" for left in selection.left_out):
+            raise RequestError(f"no run can be used: {said}")
+        raise RequestError(f"no run is finished: {said}; train them to the end")
     return selection
 
 
@@ -70,14 +72,14 @@ def without_damage(selection: Selection) -> Selection:
     damaged = {entry["run"] for entry in left}
     sound = {name: record for name, record in selection.records.items() if name not in damaged}
     if not sound:
-        raise RequestError(f"no run can be shown: {said_of(left)}")
+        raise RequestError(f"no run can be used: {said_of(left)}")
     return Selection(sound, {name: selection.results[name] for name in sound}, left)
 
 
 def said_of(left_out: Sequence[dict[str, str]]) -> str:
     """Count and list the runs without a result."""
     failed = [entry["run"] for entry in left_out if entry["state"] == "failed"]
-    damaged = [f"{e['run']} ({e['why']})" for e in left_out if e["state"] == "damaged"]
+    damaged = [f"{e['run']} ({one_line(e['why'])})" for e in left_out if e["state"] == "damaged"]
     others = [
         f"{e['run']} ({e['state']})" for e in left_out if e["state"] not in ("failed", "damaged")
     ]
