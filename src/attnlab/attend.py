@@ -33,6 +33,8 @@ class Attend(nn.Module):
 
     def __init__(self, causal: bool, dropout: float, window: int | None = None) -> None:
         super().__init__()
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout={dropout} must lie in 0..1")
         self.causal, self.dropout, self.window = causal, dropout, window
         self.scores, self.pattern, self.rows = Tap(), Tap(), Tap()
 

@@ -226,3 +226,12 @@ def test_impossible_sizes_are_refused():
             "compression_short": lambda: Compression(length=1),
         },
     )
+
+
+@pytest.mark.parametrize("vocab_size", [4, 16])
+def test_guessing_a_copied_letter_hits_one_of_the_letters(vocab_size):
+    """Of the tokens two are no letters: the blank, and what asks for the copy."""
+    data = SelectiveCopying(vocab_size=vocab_size, num_train=50, num_validation=5, num_test=5)
+    letters = set(data.tokens) - {"_", "=>"}
+    assert len(letters) == vocab_size - 2
+    assert data.chance == pytest.approx(1 / len(letters), rel=1e-15)

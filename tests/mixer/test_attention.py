@@ -319,6 +319,8 @@ def test_what_cannot_read_another_sequence_says_so():
         ("no_kv_head", GroupedQuery, {"num_kv_heads": 0}),
         ("window", SlidingWindow, {"window": 0}),
         ("differential_heads", Differential, {"num_heads": 16}),
+        ("differential_shared", Differential, {"num_heads": 4, "num_kv_heads": 3}),
+        ("dropout", Differential, {"num_heads": 4, "dropout": -0.5}),
         ("latent_heads", Latent, {"num_heads": 5}),
         ("kv_rank", Latent, {"kv_rank": 0}),
         ("query_rank", Latent, {"query_rank": 0}),

@@ -81,7 +81,8 @@ class Record:
 
         Raises RecordError if it cannot be read.
         """
-        identity = todays_form(yaml_object(self.path / "config.yaml", self.path, Identity))
+        path = self.path / "config.yaml"
+        identity = _todays_form(yaml_object(path, self.path, Identity), path)
         for number in attempt_numbers(self.path)[:1]:
             path = self.path / "attempts" / str(number) / "claim.json"
             claim = json_object(path, self.path, Claim)
@@ -98,7 +99,7 @@ class Record:
         """The published run.json, its identity in today's form; None before a run is finished."""
         result = json_object(self.path / "run.json", self.path, SUMMARIES)
         if result is not None and "identity" in result:
-            result["identity"] = todays_form(result["identity"])
+            result["identity"] = _todays_form(result["identity"], self.path / "run.json")
         return result
 
     @property
@@ -196,6 +197,14 @@ class _Link(NamedTuple):
     is_sealed: bool
     rows: Mapping[str, int]
     """How many rows of each table it wrote up to there, where it says."""
+
+
+def _todays_form(identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        return todays_form(identity)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        # A knob has another type than the code that asks it expects.
+        raise RecordError(f"{path} is damaged ({error}); move that run away") from error
 
 
 def _rows_at(attempt: Path, step: int) -> Mapping[str, int]:
