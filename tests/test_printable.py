@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from attnlab.console import Console
+from attnlab.printable import OBEYED as OBEYED_BY_ANY
 from attnlab.printable import one_line, printable, say
 from tests.depth import examples
 
@@ -19,6 +20,7 @@ OBEYED = "\x1b[31m\x07\x08\r\x00\x7f\x9b\x85\u202e\u2066\u200f\u2028\ud800"
 @given(st.text())
 def test_what_is_printable_obeys_nothing_and_loses_nothing_else(text):
     shown = printable(text)
+    assert not OBEYED_BY_ANY.search(shown)
     assert not {unicodedata.category(character) for character in shown} & {"Cs", "Zl", "Zp"}
     assert all(character in "\t\n" or ord(character) >= 32 for character in shown)
     assert not any(0x7F <= ord(character) < 0xA0 for character in shown)

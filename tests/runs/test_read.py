@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from attnlab.errors import RecordError
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.checkpoint import newest_checkpoint
+from attnlab.runs.read import rows
 from attnlab.runs.record import Record
 from tests.depth import DEPTH
+from tests.prose import refuses
 
 IDENTITY = {"variant": "fake", "seed": 0, "optimizer": {"lr": 0.001, "betas": [0.9, 0.99]}}
 
@@ -97,3 +100,17 @@ def test_a_flipped_bit_of_a_checkpoint_or_its_manifest_is_told(run):
             right = (checkpoint.step, checkpoint.content) == (5, b"weights of the end")
             assert right or warnings, (path.name, bit)
         path.write_bytes(original)
+
+
+def test_compressed_rows_are_refused_before_they_are_unpacked(run):
+    """We write none, and a few bytes of them can be gigabytes."""
+    path = run / "attempts/1/train.arrow"
+    table = pa.table({"step": [1, 2], "loss": [0.0] * 2})
+    for codec in ("zstd", "lz4"):
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
+        path.write_bytes(sink.getvalue().to_pybytes())
+        with refuses(RecordError, "runs.compressed", run):
+            rows(path, run, False)
