@@ -63,9 +63,9 @@ def find(name: Any, section: str, own: Own) -> Any:
     for one that cannot be imported, and for one of attnlab that is no component.
     """
     if not is_allowed(name, section, own):
-        there = ", ".join(f"attnlab.{room}" for room in PARTS.get(section, ()))
+        packages = ", ".join(f"attnlab.{room}" for room in PARTS.get(section, ()))
         raise ValueError(
-            f"{name} is none of what {section} is built from ({there}); "
+            f"{name} is none of what {section} is built from ({packages}); "
             "name a part of your own in a YAML of your --config-dir"
         )
     try:

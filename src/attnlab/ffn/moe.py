@@ -151,10 +151,10 @@ class MoE(FFN):
             out = self._expert(rows.index_select(0, source), *stacks, ends=edges[1:].int())
             return mixed.index_add(0, source, (out * rearrange(weight, "a -> a 1")).to(mixed))
         if rows.dtype in (torch.bfloat16, torch.float16):
-            asked = len(source)
+            num_assignments = len(source)
             source, weight, edges = _in_blocks(source, weight, expert, edges)
             matrices = sum(weights[0].numel() for weights in stacks)
-            add_padding(2 * (len(source) - asked) * matrices)
+            add_padding(2 * (len(source) - num_assignments) * matrices)
         sizes = edges.diff().tolist()
         runs = zip(
             rows.index_select(0, source).split(sizes),

@@ -156,9 +156,9 @@ class Attempt:
         """State how the attempt ended, failed or interrupted; nothing but the log follows."""
         head = {"schema": SCHEMA, "status": status, "attempt": self.number}
         # Numbers that only pass for Python's, as numpy's do, are those that will be read.
-        whole = json.loads(write.to_json({**head, **summary, "rows": dict(self._rows)}))
+        summary = json.loads(write.to_json({**head, **summary, "rows": dict(self._rows)}))
         try:
-            write.new_file(self.path / "run.json", write.to_json(sealed(whole)))
+            write.new_file(self.path / "run.json", write.to_json(sealed(summary)))
         finally:
             self.close()
 

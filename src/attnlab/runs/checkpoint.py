@@ -40,7 +40,7 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
             entries.append((entry["step"], number, path, entry, kept))
     for step, number, path, entry, kept in sorted(entries, key=lambda e: e[:2], reverse=True):
         try:
-            found = content(path, run_dir, MOST_BYTES, exactly=entry["size"])
+            stored = content(path, run_dir, MOST_BYTES, exactly=entry["size"])
         except FileNotFoundError:
             if kept:
                 damaged.append(f"{path} is missing; passed over")
@@ -48,11 +48,11 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
         except RecordError as error:
             damaged.append(f"{error}; passed over")
             continue
-        sha256 = hashlib.sha256(found).hexdigest()
+        sha256 = hashlib.sha256(stored).hexdigest()
         if sha256 != entry["sha256"]:
             damaged.append(f"{path} does not have the SHA-256 of its manifest; passed over")
         else:
-            return Checkpoint(number, step, sha256, found), damaged
+            return Checkpoint(number, step, sha256, stored), damaged
     return None, damaged
 
 
@@ -64,15 +64,15 @@ def last_checkpoint(record: Record) -> tuple[Checkpoint, list[str]]:
     """
     checkpoint, damaged = newest_checkpoint(record.path)
     if checkpoint is None:
-        said = "; ".join(damaged) or f"it is {record.state}"
-        raise RecordError(f"{record.name} has no checkpoint that can be loaded: {said}")
+        reason = "; ".join(damaged) or f"it is {record.state}"
+        raise RecordError(f"{record.name} has no checkpoint that can be loaded: {reason}")
     result = record.result
     if result is not None and "steps" not in result:
         raise RecordError(f"run.json of {record.name} lacks steps; move that run away")
     if result is not None and checkpoint.step < result["steps"]:
-        said = "; ".join(damaged) or "later ones are gone"
+        reason = "; ".join(damaged) or "later ones are gone"
         raise RecordError(
             f"{record.name} was trained for {result['steps']} steps, and its newest sound "
-            f"checkpoint is of step {checkpoint.step} ({said}); train it again with rerun=true"
+            f"checkpoint is of step {checkpoint.step} ({reason}); train it again with rerun=true"
         )
     return checkpoint, damaged

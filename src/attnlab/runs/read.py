@@ -75,14 +75,14 @@ def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) ->
         raise RecordError(f"{path} lies outside of its run; remove it")
     try:
         with open(path, "rb", opener=_without_waiting) as opened:
-            found = os.fstat(opened.fileno())
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise RecordError(f"{path} is no file; remove it")
-            if exactly is not None and found.st_size != exactly:
-                raise RecordError(f"{path} has {found.st_size} bytes, not {exactly}")
-            if found.st_size > most:
+            if exactly is not None and status.st_size != exactly:
+                raise RecordError(f"{path} has {status.st_size} bytes, not {exactly}")
+            if status.st_size > most:
                 raise RecordError(
-                    f"{path} has {found.st_size:,} bytes; at most {most:,} are expected"
+                    f"{path} has {status.st_size:,} bytes; at most {most:,} are expected"
                 )
             return opened.read()
     except FileNotFoundError:
@@ -233,7 +233,7 @@ def _require_plain(stream: bytes, path: Path) -> None:
         for message in reader:
             if _is_compressed(message.metadata.to_pybytes()):
                 raise RecordError(f"{path} is compressed, as no record is; remove it")
-    except (pa.ArrowException, OSError, EOFError):
+    except (pa.ArrowException, OSError, EOFError, struct.error, IndexError):
         # A torn or damaged end, which is told where the batches are read.
         return
 
@@ -266,8 +266,8 @@ def decoding(record: Path, table: str) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         if isinstance(error, RecordError):
             raise
-        said = f"{type(error).__name__}: {error}"
-        raise RecordError(f"{record}: the rows of {table} are damaged ({said})") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise RecordError(f"{record}: the rows of {table} are damaged ({reason})") from error
 
 
 def decompressed(codes: bytes, size: int) -> bytes:

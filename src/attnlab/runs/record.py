@@ -177,8 +177,8 @@ class Record:
             claim = json_object(path / "claim.json", run_dir, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
-            told = _rows_at(path, upto) if upto is not None else last.get("rows", {})
-            chain.append(_Link(path, upto, claim["schema"] > 1, told))
+            num_rows = _rows_at(path, upto) if upto is not None else last.get("rows", {})
+            chain.append(_Link(path, upto, claim["schema"] > 1, num_rows))
             origin = claim["resumed_from"]
             if origin is None:
                 return chain[::-1]

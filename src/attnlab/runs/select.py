@@ -61,19 +61,19 @@ def without_damage(selection: Selection) -> Selection:
 
     Raises RequestError where no run is left.
     """
-    left = list(selection.left_out)
+    left_out = list(selection.left_out)
     for name, record in selection.records.items():
         try:
             record.check_rows()
             patterns.recorded(record)
             head_scores(record)
         except RecordError as error:
-            left.append({"run": name, "state": "damaged", "why": str(error)})
-    damaged = {entry["run"] for entry in left}
+            left_out.append({"run": name, "state": "damaged", "why": str(error)})
+    damaged = {entry["run"] for entry in left_out}
     sound = {name: record for name, record in selection.records.items() if name not in damaged}
     if not sound:
-        raise RequestError(f"no run can be used: {said_of(left)}")
-    return Selection(sound, {name: selection.results[name] for name in sound}, left)
+        raise RequestError(f"no run can be used: {said_of(left_out)}")
+    return Selection(sound, {name: selection.results[name] for name in sound}, left_out)
 
 
 def said_of(left_out: Sequence[dict[str, str]]) -> str:

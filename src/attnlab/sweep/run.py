@@ -292,8 +292,8 @@ def _parent(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> Re
             return False
 
     steps = identity["trainer"]["max_steps"]
-    there = find_runs(runs_dir) if runs_dir.is_dir() else []
-    shorter = [record for record in there if is_shorter(record)]
+    records = find_runs(runs_dir) if runs_dir.is_dir() else []
+    shorter = [record for record in records if is_shorter(record)]
     if not shorter:
         raise RequestError(
             f"extend=true, but no finished run in {runs_dir} equals this one with fewer than "
