@@ -38,7 +38,7 @@ TINY = (
 TABLES = ("train", "validation", "patterns", "heads", "vectors")
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.child", "attnlab.sweep.run"])
+PROCESSES.set_forkserver_preload(["tests.child", "attnlab.launch.run"])
 
 
 def start(
@@ -71,17 +71,17 @@ def _train(
     lease: float,
     prepare: Callable[[], Any] | None,
 ) -> None:
-    from attnlab.callbacks.timekeeper import Interrupted
-    from attnlab.sweep.run import run
+    from attnlab.interruption import Interrupted
+    from attnlab.launch.run import run
 
     os.environ["ATTNLAB_FAULT"] = fault
     if prepare is not None:
         prepare()
     said = io.StringIO()
     with search_path() as own:
-        config = compose([*TINY, *overrides, f"runs_dir={runs_dir}"], own)
+        config = compose([*TINY, *overrides, f"runs_dir={runs_dir}", f"lease={lease}"], own)
     try:
-        outcome = run(config, Console(file=said), lease)
+        outcome = run(config, Console(file=said))
     except Interrupted:
         os._exit(130)
     except OSError:

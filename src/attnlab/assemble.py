@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_object
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from torch import nn
 
+from attnlab.building import imported
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.callbacks.keeper import Keeper
@@ -47,7 +47,7 @@ from attnlab.training import Settings, Training, Window
 KEEPERS = ("recorder", "statistics", "vectors")
 CADENCES = ("patterns_per_decade", "patterns_at", "statistics_every")
 """When keepers look."""
-NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "logger", "match")
+NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "lease", "logger", "match")
 
 
 class Experiment:
@@ -97,6 +97,11 @@ class Experiment:
             model = self.config.model(self.objective)
             self.config.build("init")(model)
             return model
+
+    @property
+    def headline(self) -> str:
+        """The metric that a comparison shows first, with the split it is reported on."""
+        return f"{self.dataset.reported}/{self.dataset.headline}"
 
     @cached_property
     def clock(self) -> Clock:
@@ -158,7 +163,7 @@ class Experiment:
     def code_hash(self) -> dict[str, str]:
         """SHA-256 of the source file of each class that the config names."""
         names = sorted({node["_target_"] for node in targets(self.identity)})
-        files = {name: inspect.getsourcefile(get_object(name)) for name in names}
+        files = {name: inspect.getsourcefile(imported(name)) for name in names}
         return {
             name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
             for name, file in files.items()
@@ -198,9 +203,7 @@ class Experiment:
         """The callback that validates, writes and saves in time."""
 
         def evaluate_on(split: str) -> dict[str, float]:
-            return self.evaluate(
-                split, _precision(training), lambda: attempt.beat(training.global_step)
-            )
+            return self.evaluate(split, _precision(training))
 
         early_stop: EarlyStop | None = self._callback("early_stop")
         if early_stop:
@@ -260,7 +263,6 @@ class Experiment:
         self,
         split: str,
         precision: Callable[[], AbstractContextManager],
-        on_batch: Callable[[], None] = lambda: None,
         sliced: bool = False,
     ) -> dict[str, float]:
         """Loss and metrics of the model as it is on a whole split, in a precision."""
@@ -271,7 +273,6 @@ class Experiment:
             self.metrics,
             batch_size=max(self.batch_size, 256),
             precision=precision,
-            on_batch=on_batch,
             slicer=self.dataset.slices if sliced else None,
         )
         return found | self.objective.derived(split, found["loss"]) if sliced else found

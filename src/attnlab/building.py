@@ -8,10 +8,9 @@ names it.
 import re
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from inspect import isclass, isfunction
 from typing import Any, NamedTuple
-
-from hydra.utils import get_object
 
 PARTS = {
     "model": ("model", "mixer", "ffn", "position"),
@@ -69,8 +68,9 @@ def find(name: Any, section: str, own: Own) -> Any:
             "name a part of your own in a YAML of your --config-dir"
         )
     try:
-        target = get_object(name)
-    except Exception as error:  # Importing somebody's module can fail in any way.
+        target = imported(name)
+    # Importing somebody's module can fail in any way, and even end the program.
+    except (Exception, SystemExit) as error:
         while error.__cause__ is not None:
             error = error.__cause__
         raise ValueError(f"cannot import {name}: {first_line(error)}") from error
@@ -81,6 +81,18 @@ def find(name: Any, section: str, own: Own) -> Any:
         kinds = "a class or function" if section in OF_FUNCTIONS else "a class"
         raise ValueError(f"{name} is not {kinds} of that module, which {section} needs")
     return target
+
+
+def imported(name: str) -> Any:
+    """Import what a dotted name names: something in a module, or inside of a class there."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        parent = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        parent = imported(module)
+    return getattr(parent, attribute)
 
 
 def build(node: Mapping[str, Any], section: str, own: Own, *wiring: Any) -> Any:

@@ -1,13 +1,14 @@
 """The program `attnlab`: which command is meant, and what its end means."""
 
-import os
 import sys
 import traceback
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
-from attnlab.printable import say
+from attnlab.interruption import Interrupted, stoppable
+from attnlab.printable import say, unheard
 
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
@@ -28,8 +29,29 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command: 0 done, 1 a run or claim failed, 2 the request was wrong, 130 interrupted."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run a command: 0 done, 1 a run or claim failed, 2 the request was wrong, 130 interrupted.
+
+    Nobody needs to listen: a reader of its output that leaves changes nothing.
+    """
+    with unheard() as failures:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        if failures:
+            say(f"the output could not be written: {failures[0]}", file=sys.stderr)
+            return code or 1
+        return code
+
+
+def _main(words: list[str]) -> int:
+    try:
+        with stoppable():
+            return _command(words)
+    except (Interrupted, KeyboardInterrupt):
+        say("interrupted", file=sys.stderr)
+        return 130
+
+
+def _command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         say(_help())
         return 0 if words else 2
@@ -39,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"attnlab {version('attnlab')}")
         return 0
     if words[0] not in COMMANDS:
-        return _refuse(f"there is no command {words[0]!r}; there are {', '.join(COMMANDS)}")
+        near = get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        return _refuse(f"there is no command {words[0]!r}; {hint}")
     # The modules of the commands are heavy, so only the one that is meant is loaded.
     command = import_module(f"attnlab.commands.{words[0]}")
     parser = ArgumentParser(
@@ -52,18 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(command.run, arguments)
 
 
-def _run(run, arguments) -> int:
+def _run(run: Callable[[Namespace], int], arguments: Namespace) -> int:
     from attnlab.errors import RequestError
 
     try:
         return run(arguments)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; keep Python from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        say("interrupted", file=sys.stderr)
-        return 130
     except RequestError as error:
         if arguments.traceback:
             return _refuse(traceback.format_exc())

@@ -4,7 +4,13 @@ Names and texts of a record may be somebody else's. A control character in them 
 cursor, rewrite what stands there or hide what follows.
 """
 
+import errno
+import io
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
@@ -28,3 +34,59 @@ def one_line(text: str) -> str:
 def say(text: object = "", **options: Any) -> None:
     """Print a text as `printable` returns it; `options` are those of `print`."""
     print(printable(str(text)), **options)
+
+
+@contextmanager
+def unheard() -> Iterator[list[OSError]]:
+    r"""Let standard output and error be written whether or not somebody still reads them.
+
+    A pager that was left, a `head` that has seen enough or a closed terminal ends nothing. What
+    the encoding of the output lacks is written as ``\u2026``. Yields the failures of another
+    kind, such as a full disk below a redirected output, of which the caller should tell.
+    """
+    failures: list[OSError] = []
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Unheard(stream, failures) for stream in before)  # pyright: ignore
+    try:
+        yield failures
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Unheard:
+    """A stream that goes on where the one beneath it cannot be written any more."""
+
+    def __init__(self, stream: Any, failures: list[OSError]) -> None:
+        # Where the output was closed from the start, Python has no stream at all.
+        self._stream = io.StringIO() if stream is None else stream
+        self._failures = failures
+        with suppress(AttributeError, ValueError):
+            self._stream.reconfigure(errors="backslashreplace")  # pyright: ignore
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        # EIO is what a terminal that is gone says.
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            self._failures.append(error)
+        # What is still buffered goes nowhere, or Python would complain of it at its exit.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)

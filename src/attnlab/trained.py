@@ -1,7 +1,6 @@
 """A trained run in Python: its model, data and config, ready to be asked."""
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from attnlab.building import NOTHING, Own, first_line, is_allowed
 from attnlab.callbacks.recorder import patterns
 from attnlab.config import SECTIONS, Config, changed, own_parts
 from attnlab.dataset.base import Dataset
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.evidence.axes import Axes, axes
 from attnlab.evidence.base import device_of, moved
@@ -272,7 +272,7 @@ def load(
     last step. Warns (RecordWarning) of what has changed since it was trained, and of damage that
     was passed over.
     """
-    directory = Path(runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
+    directory = Path(runs_dir or default_runs_dir())
     record = resolve(str(run), directory)
     checkpoint, damaged = last_checkpoint(record)
     if wrong := [word for word in overrides if not word.startswith("dataset.")]:

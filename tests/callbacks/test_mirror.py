@@ -23,9 +23,9 @@ from PIL import Image
 
 import attnlab
 from attnlab.callbacks.mirror import Mirror, by_layer
-from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.evidence.intervene import attention_layers
 from attnlab.figures.grid import grid
+from attnlab.interruption import Interrupted
 from attnlab.logger.base import Logger
 from attnlab.runs.attempt import Attempt
 from attnlab.runs.heads import row

@@ -1,6 +1,6 @@
 """What the YAML of a dataset states, read without composing a whole config.
 
-tests/test_config.py composes each of them, and holds it to this.
+tests/config/test_check.py composes each of them, and holds it to this.
 """
 
 from functools import cache

@@ -17,8 +17,8 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
 
 # From the bottom up; a module may import what stands before its own line, and a folder's `base`.
 LAYERS = [
-    {"errors", "printable", "padding", "tap"},
-    {"console"},
+    {"errors", "interruption", "printable", "padding", "tap"},
+    {"console", "environment"},
     {"position", "recurrence", "attend"},
     {"mixer", "ffn"},
     {"model"},
@@ -34,20 +34,20 @@ LAYERS = [
     {"assemble"},
     {"trained"},
     {"ui"},
-    {"sweep"},
+    {"launch"},
     {"reproduce"},
     {"commands"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # One component in several files; the others are made of parts that do not know each other.
-WHOLE = {"corpus", "runs", "sweep", "reproduce", "callbacks", "model", "evidence", "ui"}
+WHOLE = {"corpus", "runs", "launch", "reproduce", "callbacks", "model", "evidence", "ui", "config"}
 # Folders of tests that no room of src answers to.
 BESIDES = {"bench", "house", "records"}
 LIBRARIES = {
     "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
     "lightning_fabric": {"assemble"},
-    "hydra": {"config", "building", "assemble", "sweep", "cli"},
+    "hydra": {"config"},
 }
 
 

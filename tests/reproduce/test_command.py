@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.cli import main
 from attnlab.errors import RequestError
+from attnlab.interruption import Interrupted
+from attnlab.launch import many
 from attnlab.reproduce import recipe, results, run
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.runs.record import find_runs
@@ -112,19 +113,19 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     place, capsys, monkeypatch
 ):
     begun, before = [], tree(place)
-    train = run.run
+    train = many.run
 
-    def interrupted(config, console):
+    def interrupted(config, console, later):
         begun.append(config)
         if len(begun) == 3:
             raise Interrupted(1)
-        return train(config, console)
+        return train(config, console, later)
 
-    monkeypatch.setattr(run, "run", interrupted)
+    monkeypatch.setattr(many, "run", interrupted)
     assert reproduce(place, "-j", "1") == 130
     says("reproduce.interrupted", capsys.readouterr().out.splitlines()[-1])
     assert (len(begun), tree(place)) == (3, before)
-    monkeypatch.setattr(run, "run", train)
+    monkeypatch.setattr(many, "run", train)
     assert reproduce(place, "-j", "1") == 0
     assert capsys.readouterr().out.count("(finished before)") == 2
 
@@ -184,16 +185,17 @@ def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeyp
 def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
     begun = []
 
-    def begin(config, console):
+    def begin(config, console, later):
         begun.append(config.values["dataset"]["seed"])
         return run.Outcome(place, "held", note="it is held")
 
     # No dataset here has a path.
     monkeypatch.setattr("attnlab.commands.reproduce.PLACES", ("dataset.seed",))
-    monkeypatch.setattr(run, "run", begin)
+    monkeypatch.setattr(many, "run", begin)
     assert reproduce(place, "-j", "1", "dataset.seed=7") == 2
     says("reproduce.not_done", capsys.readouterr().err.splitlines()[-1])
-    assert begun == [7] * 6
+    # What is held is asked again at the end.
+    assert begun == [7] * 12
 
 
 def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
@@ -218,15 +220,15 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
 
 
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
-    def no_data(config, console):
+    def no_data(config, console, later):
         raise RequestError("there is no file")
 
-    monkeypatch.setattr(run, "run", no_data)
+    monkeypatch.setattr(many, "run", no_data)
     before = tree(place)
     assert reproduce(place, "-j", "1") == 2
     out, err = capsys.readouterr()
     says("reproduce.no_data", err.splitlines()[-1])
-    assert out.count("hindered") == 1
+    assert out.count("blocked") == 1
     assert tree(place) == before
 
 

@@ -211,21 +211,21 @@ def test_rows_asked_to_be_durable_are_synced_at_once(tmp_path, monkeypatch):
     assert passed == ["stream.write", "stream.sync"]
 
 
-def test_a_beat_is_written_once_a_second_unless_forced(tmp_path, monkeypatch):
+def test_a_beat_is_written_at_each_step_and_once_a_second_within_one(tmp_path, monkeypatch):
     now = 100.0
-    monkeypatch.setattr("attnlab.runs.attempt.time.monotonic", lambda: now)
+    monkeypatch.setattr("attnlab.runs.attempt.monotonic", lambda: now)
     attempt = Attempt.claim(tmp_path / "run", IDENTITY)
     beats = lambda: Record(tmp_path / "run").attempts[0].beat  # noqa: E731
     assert beats() == (0, 0)
     attempt.beat(1)
     now = 100.9
-    attempt.beat(2)
+    attempt.beat(1)
     assert beats() == (1, 1)
-    attempt.beat(3, force=True)
-    assert beats() == (2, 3)
+    attempt.beat(2)
+    assert beats() == (2, 2)
     now = 102.0
-    attempt.beat(4)
-    assert beats() == (3, 4)
+    attempt.beat(2)
+    assert beats() == (3, 2)
     attempt.close()
 
 
@@ -252,7 +252,7 @@ def test_nothing_but_the_log_is_written_after_the_end(tmp_path):
     with refuses(OSError, "runs.stream_ended", tmp_path):
         attempt.append("train", [{"step": 2}])
     with pytest.raises(OSError) as raised:  # noqa: PT011
-        attempt.beat(2, force=True)
+        attempt.beat(2)
     assert raised.value.errno == errno.EBADF
     attempt.log("why")
     try:

@@ -4,11 +4,11 @@ import pytest
 import yaml
 
 from attnlab.console import Console
+from attnlab.launch.run import _name_earlier_revision
 from attnlab.runs import history
 from attnlab.runs.arms import flatten
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.record import Record, resolve
-from attnlab.sweep.run import _name_earlier_revision
 from tests import fabricated
 from tests.prose import says
 

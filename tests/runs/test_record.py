@@ -42,10 +42,10 @@ def finished(run_dir) -> None:
     assert attempt(run_dir).finish({"loss": 1.0})
 
 
-def claim_becomes(run_dir, **changes) -> None:
+def claim_becomes(run_dir, number=1, **changes) -> None:
     """Change what an attempt's claim says of its holder."""
-    path = run_dir / "attempts/1/claim.json"
-    claim = {**Record(run_dir).attempts[0].claim, **changes}
+    path = run_dir / f"attempts/{number}/claim.json"
+    claim = {**Record(run_dir).attempts[number - 1].claim, **changes}
     path.write_bytes(write.to_json(sealed(claim)))
 
 
@@ -83,7 +83,7 @@ def test_a_holder_that_was_killed_is_gone_even_before_its_parent_asks(children, 
     assert children.rests(pid) == psutil.STATUS_ZOMBIE
     assert Record(disk / "run").state == "killed"
     assert children.wait(pid) == KILLED
-    assert (Record(disk / "run").state, plan(Record(disk / "run")).action) == ("killed", "resume")
+    assert (Record(disk / "run").state, plan(Record(disk / "run")).action) == ("killed", "retry")
 
 
 def test_a_process_with_the_same_pid_that_began_at_another_time_is_not_the_holder(tmp_path):
@@ -137,6 +137,54 @@ def test_an_interruption_between_two_equal_failures_does_not_hide_them(tmp_path)
     assert plan(Record(tmp_path / "run")).action == "refuse"
 
 
+def died(run_dir, step: int, saved: bool = False, identity=IDENTITY) -> None:
+    """Leave an attempt whose process is gone without a word, `saved` after its last checkpoint."""
+    holder = Attempt.claim(run_dir, identity)
+    holder.beat(step)
+    if saved:
+        holder.save(step, b"state")
+    holder.close()
+    claim_becomes(run_dir, holder.number, pid=2**22 + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "deaths", "action"),
+    [
+        ("twice", [(5, False)] * 2, "retry"),
+        ("thrice", [(5, False)] * 3, "refuse"),
+        ("other_steps", [(5, False), (4, False), (5, False)], "retry"),
+        ("new_checkpoint", [(5, False), (5, True), (5, False)], "retry"),
+        ("old_checkpoint", [(5, True), (5, False), (5, False)], "refuse"),
+        ("further", [(4, False), *[(5, True)] * 3], "retry"),
+    ],
+)
+def test_a_run_that_dies_three_times_at_one_step_is_given_up(tmp_path, name, deaths, action):
+    for step, saved in deaths:
+        died(tmp_path / "run", step, saved)
+    decided = plan(Record(tmp_path / "run"))
+    assert decided.action == action
+    says(f"runs.died.{name}", decided.why)
+
+
+def test_a_word_on_its_end_between_two_deaths_breaks_their_chain(tmp_path):
+    died(tmp_path / "run", 5)
+    died(tmp_path / "run", 5)
+    attempt(tmp_path / "run").end("interrupted", {"step": 5})
+    died(tmp_path / "run", 5)
+    assert plan(Record(tmp_path / "run")).action == "retry"
+
+
+def test_a_holder_without_a_sign_of_life_counts_as_dead(tmp_path):
+    died(tmp_path / "run", 0)
+    died(tmp_path / "run", 0)
+    holder = attempt(tmp_path / "run")
+    holder.beat(0)
+    record = Record(tmp_path / "run")
+    assert plan(record).action == "held"
+    assert plan(record, holder_is_gone=True).action == "refuse"
+    holder.close()
+
+
 class Time:
     """A clock that moves only while somebody sleeps, and lets something happen then."""
 
@@ -155,7 +203,7 @@ class Time:
 @pytest.mark.parametrize(
     ("happens", "alive", "waited"),
     [
-        (lambda run_dir, holder: holder.beat(2, force=True), True, 5),
+        (lambda run_dir, holder: holder.beat(2), True, 5),
         (lambda run_dir, holder: None, False, 30),
         (lambda run_dir, holder: holder.finish({}), False, 5),
         (lambda run_dir, holder: claim_becomes(run_dir, pid=2**22 + 1), False, 5),

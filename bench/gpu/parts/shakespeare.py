@@ -20,11 +20,11 @@ def lacks(given: Given) -> str | None:
 def measure(given: Given) -> Found:
     """Train one seed of the recipe, or go on with it; raises KeyboardInterrupt once it is saved."""
     # Lightning takes seconds to import, which no other part needs.
-    from attnlab.callbacks.timekeeper import Interrupted
     from attnlab.console import Console
+    from attnlab.interruption import Interrupted
+    from attnlab.launch.run import run
     from attnlab.reproduce.claims import Near
     from attnlab.runs.record import Record
-    from attnlab.sweep.run import run
 
     settings = given.settings
     with search_path() as own:

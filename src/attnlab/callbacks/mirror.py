@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnlab.callbacks.timekeeper import Interrupted, Watcher
+from attnlab.callbacks.timekeeper import Watcher
 from attnlab.evidence.heads import SCORES
 from attnlab.figures.grid import grid
+from attnlab.interruption import Interrupted
 from attnlab.logger.base import Logger
 from attnlab.runs import write
 from attnlab.runs.attempt import Attempt

@@ -1,30 +1,32 @@
 """Does after each optimizer step what the clock says is due."""
 
 import random
-import signal
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.callbacks.keeper import Keeper
+from attnlab.interruption import Interrupted, asked, listen
 from attnlab.runs.attempt import Attempt
 from attnlab.training import Training
 
 
-class Interrupted(BaseException):
-    """Somebody asked the run to stop (Ctrl-C, SIGTERM); its state up to `step` is saved."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"interrupted after step {step}")
-        self.step = step
+@contextmanager
+def beating(beat: Callable[[], None]) -> Iterator[None]:
+    """Beat wherever a layer of any model begins to compute: not while a process stands still."""
+    hook = register_module_forward_pre_hook(lambda module, inputs: beat())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class Watcher:
@@ -52,7 +54,6 @@ class Timekeeper(pl.Callback):
         self.clock, self.attempt, self.evaluate = clock, attempt, evaluate
         self.early_stop, self.keepers, self.watchers = early_stop, keepers, watchers
         self.step, self.stopped_early = 0, False
-        self.asked_to_stop = False
         self._random_states: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,10 +70,8 @@ class Timekeeper(pl.Callback):
         self.step, trainer.should_stop = trainer.global_step, self.stopped_early
         if self._random_states is not None:
             _restore(self._random_states)
-        # Only the main thread may set handlers; Lightning restores the old ones.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._ask_to_stop)
+        # Lightning has put handlers of its own, and restores the old ones.
+        listen()
         self.attempt.beat(self.step)
         if self.step == 0:
             self._keep(0)
@@ -85,13 +84,13 @@ class Timekeeper(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        self.attempt.beat(trainer.global_step)
         if trainer.global_step == self.step:
             return
         assert isinstance(pl_module, Training)
         self.step = step = trainer.global_step
-        self.attempt.beat(step)
-        due = self.clock
-        if due.writes(step) or self.asked_to_stop:
+        due, stops = self.clock, asked()
+        if due.writes(step) or stops:
             # First of all, so that a broken model is neither validated nor saved.
             rows = pl_module.drain()
             self._write("train", rows)
@@ -103,20 +102,26 @@ class Timekeeper(pl.Callback):
         if due.tests(step) or (ends and due.test_every is not None):
             self._evaluate("test")
         self._keep(step)
-        if due.saves(step) or self.asked_to_stop or self.stopped_early:
+        if due.saves(step) or stops or self.stopped_early:
             trainer.save_checkpoint("")
-        if self.asked_to_stop and step < due.max_steps and not self.stopped_early:
+        if stops:
             raise Interrupted(step)
 
     def _evaluate(self, split: str) -> dict[str, float]:
-        values = self.evaluate(split)
+        with self._beating():
+            values = self.evaluate(split)
         self._write(split, [{"step": self.step, **values}])
         return values
 
     def _keep(self, step: int) -> None:
         for keeper in self.keepers:
             if keeper.due(self.clock, step) or self.stopped_early:
-                self._write(keeper.table, keeper.rows(step))
+                with self._beating():
+                    rows = keeper.rows(step)
+                self._write(keeper.table, rows)
+
+    def _beating(self) -> AbstractContextManager:
+        return beating(lambda: self.attempt.beat(self.step))
 
     def _write(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
@@ -124,11 +129,6 @@ class Timekeeper(pl.Callback):
         self.attempt.append(table, rows)
         for watcher in self.watchers:
             watcher.read(table, rows)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.asked_to_stop:
-            raise Interrupted(self.step)
-        self.asked_to_stop = True
 
 
 def _random_states() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnlab.commands.options import add_runs_dir, path_option
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.printable import say
 from attnlab.runs.compare import Panel, compare
@@ -67,7 +69,7 @@ def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
     )
     add_runs_dir(parser)
     parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="where the parts of your own stand"
+        "--config-dir", type=path_option, metavar="DIR", help="where the parts of your own stand"
     )
 
 
@@ -86,7 +88,7 @@ def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
                 overrides=overrides,
             )
     except RecordError as error:
-        directory = Path(arguments.runs_dir or os.environ.get("ATTNLAB_RUNS", "runs"))
+        directory = Path(arguments.runs_dir or default_runs_dir())
         # Where there is no directory, the error says what makes one.
         if not directory.is_dir() or find_runs(directory):
             raise
@@ -137,10 +139,3 @@ def place(given: str, tokens: Sequence[str]) -> int | None:
     if given in tokens:
         return len(tokens) - 1 - tokens[::-1].index(given)
     return int(given) if given.isdecimal() and int(given) < len(tokens) else None
-
-
-def add_runs_dir(parser: ArgumentParser) -> None:
-    """Declare where runs are looked for."""
-    parser.add_argument(
-        "--runs-dir", type=Path, metavar="DIR", help="default: $ATTNLAB_RUNS, else runs"
-    )

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from attnlab.building import Own
+from attnlab.commands.options import add_config_dir, path_option
 from attnlab.config import Config, cells, compose, search_path
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
@@ -60,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     parser.formatter_class, parser.epilog = RawDescriptionHelpFormatter, EPILOG
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a,b,c makes arms")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, first")
+    add_config_dir(parser)
     parser.add_argument(
         "--lengths",
         nargs="+",
@@ -88,7 +89,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--rounds", type=int, default=7, metavar="N", help="turns of each arm; default: 7"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write bench.json and the figure there"
+        "-o",
+        "--output",
+        type=path_option,
+        metavar="DIR",
+        help="write bench.json and the figure there",
     )
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
@@ -233,8 +238,8 @@ def _names(jobs: Sequence[Sequence[str]], default: str) -> list[str]:
 def _circumstances(device: "torch.device") -> dict[str, Any]:
     import torch
 
+    from attnlab.launch.machine import device_name
     from attnlab.measure import LEAST
-    from attnlab.sweep.run import device_name
 
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

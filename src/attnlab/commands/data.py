@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnlab.commands.options import add_config_dir, path_option
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.errors import RequestError
 from attnlab.printable import say
@@ -46,14 +47,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("action", choices=FORMATS, help="print examples, or write all to files")
     parser.add_argument("name", metavar="NAME", help="a dataset of `attnlab list dataset`")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="its knobs")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, first")
+    add_config_dir(parser)
     showing = parser.add_argument_group("show")
     showing.add_argument("--split", metavar="S", help="default: train")
     showing.add_argument("--index", type=int, metavar="I", help="the first example; default: 0")
     showing.add_argument("--count", type=int, metavar="N", help="how many; default: 3")
     exporting = parser.add_argument_group("export")
     exporting.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="a new or empty directory"
+        "-o", "--output", type=path_option, metavar="DIR", help="a new or empty directory"
     )
     parser.add_argument(
         "--format",

@@ -9,7 +9,6 @@ import io
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from rich.table import Table
 
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.commands.options import path_option
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.embeddings import Embeddings, course, drift, principal, turnover
@@ -50,18 +50,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--project",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help=f"draw all on their first two principal components: {', '.join(PICTURES)}",
     )
     parser.add_argument(
         "--course",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help=f"draw how those that were recorded came there over training: {', '.join(PICTURES)}",
     )
     parser.add_argument(
-        "--export", type=Path, metavar="FILE", help=f"write all down: {', '.join(TABLES)}"
+        "--export", type=path_option, metavar="FILE", help=f"write all down: {', '.join(TABLES)}"
     )
     parser.add_argument("--format", choices=("table", "json"), default="table")
 

@@ -10,12 +10,12 @@ token tells of its experts, 0 to 1 after chance), "together" (share of tokens se
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.commands.options import path_option
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.routing import Routing, routing
@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help="draw the load of all layers, or the tokens of --layer: " + ", ".join(PICTURES),
     )

@@ -20,7 +20,6 @@ is averaged. `--format json` prints one object; what was not measured, or hangs 
 """
 
 import json
-import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -30,8 +29,10 @@ from typing import Any
 
 from rich.table import Table
 
-from attnlab.commands.base import add_runs_dir, require_picture
+from attnlab.commands.base import require_picture
+from attnlab.commands.options import add_runs_dir, path_option
 from attnlab.console import Console
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.evidence.roles import EVEN, MOST, ROLES, Role, recalled, roles, since
 from attnlab.evidence.seeds import Measures, matched
@@ -90,7 +91,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help=f"draw measures of one run over its steps: {', '.join(PICTURES)}",
     )
@@ -148,7 +149,7 @@ def _selected(arguments: Namespace) -> Selection:
     """Find the runs; one that is named by itself need not be finished."""
     words = arguments.runs
     if len(words) == 1 and not (set(words[0]) & set("*?[") and not Path(words[0]).exists()):
-        runs_dir = arguments.runs_dir or Path(os.environ.get("ATTNLAB_RUNS", "runs"))
+        runs_dir = arguments.runs_dir or default_runs_dir()
         record = resolve(words[0], runs_dir)
         return Selection({record.name: record}, {}, [])
     return without_damage(select(words, arguments.runs_dir))

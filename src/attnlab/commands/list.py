@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from attnlab.commands.options import add_config_dir
 from attnlab.config import conf_dir
 from attnlab.errors import RequestError
 from attnlab.printable import say
@@ -23,7 +24,7 @@ from attnlab.printable import say
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `attnlab list`."""
     parser.add_argument("group", nargs="?", help="such as variant, dataset, model/mixer")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, first")
+    add_config_dir(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
 

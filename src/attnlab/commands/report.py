@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from attnlab.commands.base import add_selection, compared, require_file
+from attnlab.commands.options import path_option
 from attnlab.printable import say
 from attnlab.runs import write
 
@@ -14,7 +15,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_option,
         default=Path("report.html"),
         metavar="FILE",
         help="default: report.html",

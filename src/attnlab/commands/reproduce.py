@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from attnlab.commands.options import path_option
 from attnlab.console import Console
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
+from attnlab.interruption import Interrupted
 from attnlab.printable import say
 from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import VERDICTS, Results, Verdict, judge
@@ -60,9 +63,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="0 to N-1; default: the recipe's")
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="runs at once; default: cores")
     parser.add_argument("--judge", action="store_true", help="train nothing")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where results go")
-    parser.add_argument("--runs-dir", type=Path, metavar="DIR", help="where runs go")
-    parser.add_argument("--experiments", type=Path, metavar="DIR", help="recipes of your own")
+    parser.add_argument("-o", "--output", type=path_option, metavar="DIR", help="where results go")
+    parser.add_argument("--runs-dir", type=path_option, metavar="DIR", help="where runs go")
+    parser.add_argument(
+        "--experiments", type=path_option, metavar="DIR", help="recipes of your own"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
@@ -86,7 +91,7 @@ def run(arguments: Namespace) -> int:
         runs_dir, jobs = _runs_dir(recipe, arguments), _jobs(recipe, arguments)
         try:
             made = reproduce(recipe, seeds, runs_dir, jobs, told, arguments.places)
-        except KeyboardInterrupt:
+        except Interrupted:
             told.print("interrupted; the same command goes on from there")
             return 130
         results.write(output, made)
@@ -211,7 +216,7 @@ def _jobs(recipe: Recipe, arguments: Namespace) -> int:
 
 
 def _runs_dir(recipe: Recipe, arguments: Namespace) -> Path:
-    root = Path(os.environ.get("ATTNLAB_RUNS", "runs"))
+    root = default_runs_dir()
     return arguments.runs_dir or root / "reproduce" / f"{recipe.paper}-{recipe.scale}"
 
 

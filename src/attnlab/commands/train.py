@@ -8,9 +8,11 @@ from pathlib import Path
 import yaml
 
 from attnlab.building import Own
+from attnlab.commands.options import add_config_dir
 from attnlab.config import Config, cells, compose, search_path
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
+from attnlab.interruption import Interrupted
 from attnlab.printable import say
 
 EPILOG = """\
@@ -32,35 +34,71 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over a,b,c values")
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="runs at once")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, first")
+    add_config_dir(parser)
     parser.add_argument("--cfg", action="store_true", help="print the config and train nothing")
 
 
 def run(arguments: Namespace) -> int:
     """Check every cell, then train what is missing."""
     console = Console(soft_wrap=True)
-    if arguments.jobs < 1 or (arguments.jobs > 1 and not arguments.multirun):
-        raise RequestError(f"--jobs {arguments.jobs} must be at least 1, and above 1 it needs -m")
+    jobs = arguments.jobs
+    if jobs < 1 or (jobs > 1 and not arguments.multirun):
+        raise RequestError(f"--jobs {jobs} must be at least 1, and above 1 it needs -m")
     with search_path(arguments.config_dir) as own:
-        jobs = cells(arguments.overrides) if arguments.multirun else [arguments.overrides]
-        configs = _check(jobs, own)
-        if arguments.cfg:
-            for config in configs:
-                say(yaml.safe_dump(config.values, sort_keys=False))
-            return 0
-        for directory in {Path(config.values["runs_dir"]) for config in configs}:
-            _require_writable(directory)
-        # Lightning takes seconds to import, so a wrong request is refused before that.
-        from attnlab.callbacks.timekeeper import Interrupted
-        from attnlab.sweep.sweep import one, sweep
+        overrides = list(arguments.overrides)
+        if jobs > 1:
+            overrides += _threads(overrides, jobs)
+        configs = _check(cells(overrides) if arguments.multirun else [overrides], own)
+    if arguments.cfg:
+        for config in configs:
+            say(yaml.safe_dump(config.values, sort_keys=False))
+        return 0
+    for directory in {Path(config.values["runs_dir"]) for config in configs}:
+        _require_writable(directory)
+    # Lightning takes seconds to import, so a wrong request is refused before that.
+    try:
+        return _sweep(configs, jobs, console) if arguments.multirun else _one(configs[0], console)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted}; the same command goes on from there")
+        return 130
 
-        try:
-            if arguments.multirun:
-                return sweep(arguments.overrides, len(jobs), own, arguments.jobs, console)
-            return one(configs[0], console)
-        except Interrupted as interrupted:
-            console.print(f"{interrupted}; the same command goes on from there")
-            return 130
+
+def _one(config: Config, console: Console) -> int:
+    """Train one run and print its metrics; its directory is the last line."""
+    from attnlab.launch import show
+    from attnlab.launch.run import run
+
+    outcome = run(config, console)
+    if outcome.note:
+        console.print(f"{outcome.status}: {outcome.note}")
+    if outcome.ok:
+        console.print(show.metrics(outcome))
+    say(outcome.directory)
+    return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
+
+
+def _sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
+    """Train every cell, and say at the end how many ended how, and which were not done."""
+    from attnlab.launch import show
+    from attnlab.launch.many import many
+
+    outcomes, total = [], len(configs)
+    for place, outcome in many(configs, console, jobs):
+        outcomes.append(outcome)
+        console.print(f"[{place + 1:>{len(str(total))}}/{total}] {show.line(outcome)}")
+    console.print(f"{total} runs: {show.counts(outcomes)}")
+    for outcome in outcomes:
+        if not outcome.ok:
+            console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+def _threads(overrides: Sequence[str], jobs: int) -> list[str]:
+    """Share the cores among runs at once, unless the user says how."""
+    import torch
+
+    told = any(word.startswith("trainer.threads=") for word in overrides)
+    return [] if told else [f"trainer.threads={max(1, torch.get_num_threads() // jobs)}"]
 
 
 def _check(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
@@ -87,7 +125,10 @@ def _check(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
 
 def _require_writable(directory: Path) -> None:
     """Refuse a place for the runs that cannot hold them, before anything is made."""
-    existing = next(d for d in (directory, *directory.absolute().parents) if d.exists())
+    try:
+        existing = next(d for d in (directory, *directory.absolute().parents) if d.exists())
+    except OSError as error:
+        raise RequestError(f"runs_dir={directory}: {error.strerror}; name another") from error
     if not existing.is_dir():
         raise RequestError(f"runs_dir={directory}: {existing} is a file, not a directory")
     if not os.access(existing, os.W_OK | os.X_OK):

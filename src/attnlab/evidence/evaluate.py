@@ -26,7 +26,6 @@ def evaluate(
     *,
     batch_size: int,
     precision: Callable[[], AbstractContextManager] = nullcontext,
-    on_batch: Callable[[], None] = lambda: None,
     slicer: Slicer | None = None,
 ) -> dict[str, float]:
     """Mean loss (nats) and metrics over all labels of a split, and the model's own gauges.
@@ -66,7 +65,6 @@ def evaluate(
                 for key, value in _spread(name, values):
                     totals[key] += value.double() * count
                     counts[key] += count
-            on_batch()
     means = {
         name: total(metrics[name], sums, counts[name]) if name in metrics else sums / counts[name]
         for name, sums in totals.items()

@@ -121,7 +121,7 @@ def _commit(maker: Mapping[str, Any]) -> str:
 
 def _hardware(maker: Mapping[str, Any]) -> str:
     threads = maker["threads"]
-    return f"{maker['device']}, {threads} thread{'s' if threads != 1 else ''}"
+    return f"{maker['device'] or 'unknown device'}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def _measure(claim: Claim, measured: Mapping[str, Any]) -> tuple[dict[int, Value], Interval]:

@@ -1,27 +1,21 @@
 """Train what a recipe lacks: every arm and seed, checked first, several at once."""
 
-import os
-import signal
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.callbacks.timekeeper import Interrupted
 from attnlab.config import Config, compose, search_path
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
+from attnlab.launch.many import many
+from attnlab.launch.run import Outcome
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import Recipe
-from attnlab.sweep.run import Outcome, run
 
 FAILED = ("failed", "refused")
 """How a run ended that fails the claims of its arm."""
@@ -47,7 +41,7 @@ def reproduce(
 
     `places` are overrides that say where data lie. Raises ConfigError with the faults of all arms
     before anything is written, and with what an arm's first run has not measured; RequestError
-    where a run cannot be begun; KeyboardInterrupt once what was running is saved.
+    where a run cannot be begun; Interrupted once what was running is saved.
     """
     if recipe.needs == "gpu" and not torch.cuda.is_available():
         raise RequestError(
@@ -57,22 +51,20 @@ def reproduce(
     planned = cells(recipe, seeds, runs_dir, jobs, places)
     outcomes: dict[tuple[str, int], Outcome] = {}
     seen: set[str] = set()
-    train = _at_once if jobs > 1 else _in_turn
-    with closing(train(planned, jobs, console)) as trained:
-        for cell, outcome in trained:
+    with closing(many([cell.config for cell in planned], console, jobs)) as trained:
+        for number, outcome in trained:
+            cell = planned[number]
             outcomes[cell.arm, cell.seed] = outcome
             place = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
             console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}")
-            if outcome.status == "hindered":
+            if outcome.status == "blocked":
                 raise RequestError(f"{cell.arm} seed {cell.seed}: {outcome.note}")
             if outcome.ok and cell.arm not in seen:
                 seen.add(cell.arm)
                 # A measure that is misspelt is told now, not after all the runs.
                 judge(recipe, _collect(recipe, planned, outcomes))
-    if any(outcome.status == "interrupted" for outcome in outcomes.values()):
-        raise KeyboardInterrupt
-    if held := [outcome for outcome in outcomes.values() if outcome.status == "held"]:
-        raise RequestError(f"{len(held)} runs could not be done; {held[0].note}")
+    if left := [o for o in outcomes.values() if o.status in ("held", "interrupted")]:
+        raise RequestError(f"{len(left)} runs could not be done; {left[0].note}")
     return _collect(recipe, planned, outcomes)
 
 
@@ -121,89 +113,6 @@ def _collect(
         finished={at: outcomes[at].directory for at in ended if outcomes[at].ok},
         failed={at: o.directory for at in ended if (o := outcomes[at]).status in FAILED},
     )
-
-
-def _in_turn(
-    planned: Sequence[Cell], jobs: int, console: Console
-) -> Generator[tuple[Cell, Outcome], None, None]:
-    for cell in planned:
-        outcome = _train(cell.config, console)
-        yield cell, outcome
-        if outcome.status == "interrupted":
-            return
-
-
-def _at_once(
-    planned: Sequence[Cell], jobs: int, console: Console
-) -> Generator[tuple[Cell, Outcome], None, None]:
-    """Train in processes of their own; an interruption reaches each of them once, and is awaited.
-
-    A process is deaf to it while it starts (an ignored signal is inherited), and it leaves the
-    terminal's group, so that Ctrl-C does not come twice: the second would end it unsaved.
-    """
-    context = get_context("spawn")
-    stop = context.Event()
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(stop,))
-        futures: dict[Future[Outcome], Cell] = {
-            pool.submit(_train_apart, cell.config): cell for cell in planned
-        }
-    finally:
-        signal.signal(signal.SIGINT, heard)
-    terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BaseException:
-        stop.set()
-        for child in active_children():
-            if child.pid is not None:
-                os.kill(child.pid, signal.SIGINT)
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        signal.signal(signal.SIGTERM, terminated)
-
-
-def _begin(stop: Event) -> None:
-    """Make a process of the pool ready, and let it end with the one that started it."""
-    global _stop
-    _stop = stop
-    os.setpgrp()
-
-    def end_with_parent() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-_stop: Event | None = None
-"""Set in a process of the pool when nothing more is to begin."""
-
-
-def _train_apart(config: Config) -> Outcome:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        if _stop is not None and _stop.is_set():
-            return Outcome(Path(), "interrupted")
-        # Bars of several processes would write over each other.
-        return _train(config, Console(quiet=True))
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _train(config: Config, console: Console) -> Outcome:
-    directory = Path(config.values["runs_dir"])
-    try:
-        return run(config, console)
-    except (Interrupted, KeyboardInterrupt):
-        return Outcome(directory, "interrupted")
-    except RequestError as error:
-        return Outcome(directory, "hindered", note=str(error))
 
 
 def _said(outcome: Outcome) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -38,7 +39,7 @@ class Attempt:
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, int(path.name)
         self._beat = write.BeatFile(path / "beat")
-        self._beats, self._beaten = 0, float("-inf")
+        self._beats, self._beaten, self._step = 0, float("-inf"), -1
         self._tables: dict[str, tuple[pa.Schema, write.Stream]] = {}
         self._rows: Counter[str] = Counter()
         self._manifest: write.Stream | None = None
@@ -79,11 +80,14 @@ class Attempt:
             raise AlreadyClaimed(f"attempt {number} of {run_dir} is taken") from error
         return cls(path)
 
-    def beat(self, step: int, force: bool = False) -> None:
-        """Show that training moves, once a second at most unless forced."""
-        now = time.monotonic()
-        if force or now - self._beaten >= BEAT_SECONDS:
-            self._beats, self._beaten = self._beats + 1, now
+    def beat(self, step: int) -> None:
+        """Show that the run moves: after every step, and at one step once a second at most.
+
+        So it is known at which step an attempt died.
+        """
+        now = monotonic()
+        if step != self._step or now - self._beaten >= BEAT_SECONDS:
+            self._beats, self._beaten, self._step = self._beats + 1, now, step
             self._beat.write(self._beats, step)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], durable: bool = False) -> None:

@@ -6,13 +6,13 @@ for each layer those of `attention_heads` (CircuitsVis 1.43.3), of which the old
 """
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.runs.patterns import Pattern, probes, recorded
 from attnlab.runs.record import resolve
@@ -34,7 +34,7 @@ def patterns(
     given). The last of the patterns of each probe and step is the influence of the tokens on the
     answer (`runs.patterns.INFLUENCE`). Raises RequestError where nothing of that kind was recorded.
     """
-    record = resolve(str(run), Path(runs_dir or os.environ.get("ATTNLAB_RUNS", "runs")))
+    record = resolve(str(run), Path(runs_dir or default_runs_dir()))
     found = recorded(record, step, probe)
     if not found:
         whole = recorded(record, probe=probe)

@@ -79,7 +79,7 @@ class _Told(TypedDict, total=False):
     code: dict[str, str]
     config_dir: str | None
     git: dict[str, Any] | None
-    versions: dict[str, str]
+    versions: dict[str, str | None]
     data_hash: str
     steps: Whole
     stopped_early: bool
@@ -89,7 +89,7 @@ class _Told(TypedDict, total=False):
     active_parameters: Whole
     flops_per_token: float
     state_size: Whole | None
-    device: str
+    device: str | None
     peak_memory_bytes: Whole | None
     headline: Name
     lower_is_better: list[Name]

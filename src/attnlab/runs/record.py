@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,8 @@ from attnlab.runs.history import todays_form
 from attnlab.runs.identity import identity_hash
 from attnlab.runs.read import MOST_TEXT, content, json_object, rows, yaml_object
 
+DEATHS = 3
+"""How often the process of a run may die at one step before the run is given up."""
 MOST_BEAT = 64
 """Bytes of a sign of life."""
 
@@ -45,6 +47,11 @@ class AttemptState:
             return 0, 0
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it could still say that it failed or was interrupted."""
+        return self.summary is not None and self.summary["status"] != "finished"
+
+    @property
     def holder_exists(self) -> bool:
         """Whether the process that claimed it is there; on another host nobody can tell."""
         if self.claim["host"] != socket.gethostname():
@@ -63,7 +70,7 @@ class AttemptState:
 
 
 class Plan(NamedTuple):
-    """What to do with a run, and why: start, resume, skip, held or refuse."""
+    """What to do with a run, and why: start, resume, retry (it died), skip, held or refuse."""
 
     action: str
     why: str
@@ -124,7 +131,7 @@ class Record:
         if not attempts:
             return "new"
         last = attempts[-1]
-        if last.summary is not None and last.summary["status"] != "finished":
+        if last.summary is not None and last.has_ended:
             return str(last.summary["status"])
         return "running" if last.holder_exists else "killed"
 
@@ -246,17 +253,22 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:09d}.ckpt"
 
 
-def plan(record: Record) -> Plan:
-    """Decide what the same command again means for this run."""
+def plan(record: Record, holder_is_gone: bool = False) -> Plan:
+    """Decide what the same command again means for this run.
+
+    `holder_is_gone` says that whoever holds it gives no sign of life.
+    """
     state = record.state
     if state == "finished":
         return Plan("skip", "finished before")
     if state == "new":
         return Plan("start", "nothing has been tried yet")
     attempts = record.attempts
-    if state == "running":
+    if state == "running" and not holder_is_gone:
         claim = attempts[-1].claim
         return Plan("held", f"process {claim['pid']} on {claim['host']} holds it")
+    if state in ("running", "killed"):
+        return _after_death(attempts)
     if state != "failed":
         return Plan("resume", f"it was {state}")
     errors = [a.summary["error"] for a in attempts if a.summary and a.summary["status"] == "failed"]
@@ -268,6 +280,25 @@ def plan(record: Record) -> Plan:
     if last["cause"] == "error" and len(same) == 2 and all(same):
         return Plan("refuse", f"it failed twice in the same way ({said}); rerun=true repeats")
     return Plan("resume", f"it failed ({said})")
+
+
+def _after_death(attempts: Sequence[AttemptState]) -> Plan:
+    """Try again what was killed, unless that has happened at the same step often enough."""
+    step = attempts[-1].beat[1]
+    deaths = 0
+    for attempt in reversed(attempts):
+        if attempt.has_ended or attempt.beat[1] != step:
+            break
+        deaths += 1
+        if manifest(attempt.path, []):
+            break
+    if deaths >= DEATHS:
+        return Plan(
+            "refuse",
+            f"its process died {deaths} times after step {step} without a new checkpoint, as where "
+            "memory runs out; mend that, and rerun=true repeats",
+        )
+    return Plan("retry", f"its process died after step {step}")
 
 
 def wait_for_life(

@@ -1,12 +1,12 @@
 """Find the runs that a command names, and set those with a result apart from the others."""
 
-import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RequestError
 from attnlab.printable import one_line
 from attnlab.runs import patterns
@@ -32,7 +32,7 @@ def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
     Without `runs_dir`, $ATTNLAB_RUNS or `runs` is searched. Raises RequestError for a word that
     means no run, and where no run is finished.
     """
-    runs_dir = runs_dir or Path(os.environ.get("ATTNLAB_RUNS", "runs"))
+    runs_dir = runs_dir or default_runs_dir()
     selection = Selection({}, {}, [])
     for record in _named(words, runs_dir):
         try:

@@ -26,10 +26,10 @@ one object with schema, run, step, and what the mode finds:
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from attnlab.commands.ablate import edge, heads, importance, prune, twins
 from attnlab.commands.base import add_run, require_picture, trained
+from attnlab.commands.options import path_option
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence import intervene
@@ -86,7 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help=f"of --prune: draw the curve instead: {', '.join(PICTURES)}",
     )

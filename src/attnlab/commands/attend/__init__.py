@@ -40,7 +40,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +49,7 @@ from torch import Tensor
 
 from attnlab.commands.attend import maps
 from attnlab.commands.base import HOW, add_run, place, require_picture, trained
+from attnlab.commands.options import path_option
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.evidence.intervene import attention_layers, cut
@@ -104,7 +104,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_option,
         metavar="FILE",
         help="write instead: a page (.html), heat maps for print (.png, .svg, .pdf), arrays "
         "(.npz), or .json",

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from attnlab.console import Console
+from attnlab.interruption import Interrupted
+from attnlab.launch import run
 from attnlab.runs.write import POINTS
-from attnlab.sweep import run as sweep
 from tests import child
 from tests.choices import marked
 from tests.prose import says
@@ -135,11 +136,11 @@ def test_a_result_says_what_was_run_and_by_which_code(moe_dir):
 
 def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed, monkeypatch):
     def stopped(_):
-        raise KeyboardInterrupt
+        raise Interrupted
 
-    monkeypatch.setattr(sweep, "_who", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        sweep.run(composed(*child.TINY, f"runs_dir={tmp_path}"), Console(quiet=True))
+    monkeypatch.setattr(run, "_who", stopped)
+    with pytest.raises(Interrupted):
+        run.run(composed(*child.TINY, f"runs_dir={tmp_path}"), Console(quiet=True))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,7 +177,7 @@ def limit_files() -> None:
 
 def test_a_real_full_disk_is_told_and_loses_nothing(tmp_path, undisturbed):
     assert child.train(tmp_path, prepare=limit_files) == 1
-    says("sweep.full_disk", child.outcome(tmp_path)["note"])
+    says("launch.full_disk", child.outcome(tmp_path)["note"])
     assert child.only_record(tmp_path).state in ("failed", "killed")
     assert child.train(tmp_path) == 0
     assert equal(child.result(tmp_path), undisturbed)
@@ -225,8 +226,9 @@ def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, l
 
 
 def beats(runs_dir) -> bool:
-    """Whether the first attempt of the only run has begun to train."""
-    return any(path.stat().st_size for path in runs_dir.glob("*/attempts/1/beat"))
+    """Whether the first attempt of the only run has done a step."""
+    beats = [path.read_text().split() for path in runs_dir.glob("*/attempts/1/beat")]
+    return any(beat and int(beat[1]) > 0 for beat in beats)
 
 
 def test_a_finished_run_is_skipped_and_a_repeated_one_kept_beside_it(
@@ -237,7 +239,7 @@ def test_a_finished_run_is_skipped_and_a_repeated_one_kept_beside_it(
     assert child.train(runs_dir) == 0
     outcome = child.outcome(runs_dir)
     assert (outcome["status"], outcome["said"]) == ("skipped", "")
-    says("sweep.skipped", outcome["note"])
+    says("launch.skipped", outcome["note"])
     assert child.train(runs_dir, "rerun=true") == 0
     first, second = sorted(p.name for p in runs_dir.glob("pronoun*"))
     assert second == f"{first}.2"
@@ -292,7 +294,7 @@ def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, wh
     assert record.state == "failed"
     assert error["cause"] == "diverged"
     message = re.sub(r"began at [\d.]+", "began at ...", error["message"])
-    says(f"sweep.diverged.{what}", message, f"step {error['step']}")
+    says(f"launch.diverged.{what}", message, f"step {error['step']}")
     assert child.train(tmp_path, *wild) == 1
     assert child.outcome(tmp_path)["status"] == "refused"
     assert len(record.attempts) == 1

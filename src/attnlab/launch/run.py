@@ -1,15 +1,11 @@
 """One run: skipped, refused, resumed or started, and recorded whatever happens to it."""
 
 import errno
-import platform
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +14,13 @@ import torch
 from attnlab.assemble import Experiment
 from attnlab.callbacks.mirror import LoggerFailed, Mirror
 from attnlab.callbacks.progress import ProgressBar
-from attnlab.callbacks.timekeeper import Interrupted, Watcher
+from attnlab.callbacks.timekeeper import Watcher, beating
 from attnlab.config import Config
 from attnlab.console import Console
 from attnlab.errors import RecordError, RequestError
 from attnlab.evidence.intervene import attention_layers
+from attnlab.interruption import Interrupted, patient, stoppable
+from attnlab.launch import machine
 from attnlab.model.base import active_parameters, parameters
 from attnlab.runs import write
 from attnlab.runs.attempt import AlreadyClaimed, Attempt
@@ -42,15 +40,15 @@ from attnlab.runs.record import (
 )
 from attnlab.training import Diverged
 
-LEASE = 30.0
-"""Seconds without a beat after which the holder of a run counts as gone."""
-CPUINFO = Path("/proc/cpuinfo")
-"""Where Linux says what its processor is."""
-
 
 @dataclass
 class Outcome:
-    """What became of a run: finished, skipped, held, refused or failed."""
+    """What became of a run.
+
+    It is finished; skipped, as it was finished before; refused, as it would fail again; failed;
+    held by another process; dead, as nothing is left of a process that began it; or blocked by a
+    record that cannot be used.
+    """
 
     directory: Path
     status: str
@@ -62,11 +60,18 @@ class Outcome:
         return self.status in ("finished", "skipped")
 
 
-def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
+def run(config: Config, console: Console, later: bool = False) -> Outcome:
     """Do what is missing of a run, and return what became of it.
 
-    Raises RequestError where the record cannot be used, Interrupted on Ctrl-C or SIGTERM.
+    With `later`, a run that another process holds or that died is left for later at once: it may
+    end meanwhile, and what killed it may kill the next one. Raises RequestError where the record
+    cannot be used, Interrupted on Ctrl-C, SIGTERM and SIGHUP.
     """
+    with stoppable():
+        return _run(config, console, later)
+
+
+def _run(config: Config, console: Console, later: bool) -> Outcome:
     experiment = Experiment(config)
     runs_dir = Path(config.values["runs_dir"])
     identity, parent = experiment.identity, None
@@ -76,11 +81,14 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
     name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
     step, known = plan(record), max(attempt_numbers(record.path), default=0)
+    if later and step.action in ("held", "retry"):
+        status = "held" if step.action == "held" else "dead"
+        return Outcome(record.path, status, note=step.why)
     if step.action == "held":
         console.print(f"{record.name}: {step.why}; waiting for a sign of life")
-        if wait_for_life(record, lease):
+        if wait_for_life(record, config.values["lease"]):
             return Outcome(record.path, "held", note="another process is training it")
-        step = plan(record)
+        step = plan(record, holder_is_gone=True)
     if step.action == "skip":
         result = record.result
         assert result is not None
@@ -100,15 +108,20 @@ def run(config: Config, console: Console, lease: float = LEASE) -> Outcome:
         console.print(f"warning: {sentence}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
     who = _who(experiment)
-    try:
-        attempt = Attempt.claim(
-            record.path, identity, _resumed_from(checkpoint, origin), after=known
-        )
-    except AlreadyClaimed:
-        return Outcome(record.path, "held", note="another process has just begun it")
-    except OSError as error:
-        return Outcome(record.path, "failed", note=f"cannot begin: {_said(error)}")
-    return _attempt(experiment, attempt, who, checkpoint, console)
+    with patient():
+        try:
+            attempt = Attempt.claim(
+                record.path, identity, _resumed_from(checkpoint, origin), after=known
+            )
+        except AlreadyClaimed:
+            return Outcome(record.path, "held", note="another process has just begun it")
+        except OSError as error:
+            if not runs_dir.is_dir():
+                raise RequestError(
+                    f"runs_dir={runs_dir} cannot be made: {error.strerror}; name another"
+                ) from error
+            return Outcome(record.path, "failed", note=f"cannot begin: {_said(error, False)}")
+        return _attempt(experiment, attempt, who, checkpoint, console)
 
 
 def _attempt(
@@ -118,19 +131,23 @@ def _attempt(
     checkpoint: Checkpoint | None,
     console: Console,
 ) -> Outcome:
+    """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
     directory = attempt.path.parents[1]
     base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **who}
     begun, at = time.perf_counter(), {"step": checkpoint.step if checkpoint else 0}
     try:
         with _failures_recorded(attempt, base, at):
-            summary = base | _train(experiment, attempt, checkpoint, console, at)
+            with stoppable():
+                summary = base | _train(experiment, attempt, checkpoint, console, at)
             summary["seconds"] = time.perf_counter() - begun
             if attempt.finish(summary):
                 return Outcome(directory, "finished", summary)
             return Outcome(directory, "skipped", summary, "another attempt finished first")
     except Exception as error:
         if _cause(error) == "error":
-            attempt.log_exception(error)
+            # Where the log cannot be written, the error is told all the same.
+            with suppress(OSError):
+                attempt.log_exception(error)
         return Outcome(directory, "failed", base, _said(error))
 
 
@@ -141,8 +158,10 @@ def _train(
     console: Console,
     at: dict[str, int],
 ) -> dict[str, Any]:
-    _reset_peak_memory()
-    cost = experiment.flops_per_token
+    machine.reset_peak_memory()
+    attempt.beat(at["step"])
+    with beating(lambda: attempt.beat(at["step"])):
+        cost = experiment.flops_per_token
     model, dataset = experiment.model, experiment.dataset
     if dataset.learnt:
         write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
@@ -156,12 +175,14 @@ def _train(
     )
     timekeeper = experiment.timekeeper(training, attempt, [Reached(at), bar, mirror])
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
-        with bar:
+        # The first request to stop is left to the timekeeper, which saves after the step.
+        with bar, patient(1):
             trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
+        at["step"] = trainer.global_step
         training.to(trainer.strategy.root_device)
-        final = experiment.final(training)
+        with beating(lambda: attempt.beat(at["step"])):
+            final = _numbers(experiment.final(training), at["step"], experiment, console)
         mirror.scalars(trainer.global_step, final)
-    at["step"] = trainer.global_step
     per_step = experiment.tokens_per_step
     return {
         "data_hash": dataset.data_hash,
@@ -174,13 +195,29 @@ def _train(
         "flops_per_token": cost,
         "state_size": model.state_size(experiment.example.inputs.shape[1]),
         "network_depth": model.network_depth,
-        "device": device_name(trainer.strategy.root_device),
-        "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
-        "headline": f"{dataset.reported}/{dataset.headline}",
+        "device": machine.device_name(trainer.strategy.root_device),
+        "peak_memory_bytes": machine.peak_memory(trainer.strategy.root_device),
+        "headline": experiment.headline,
         "lower_is_better": experiment.lower_is_better,
         "higher_is_better": not lower_is_better(dataset.headline, experiment.lower_is_better),
         "metrics": final,
     }
+
+
+def _numbers(
+    final: Mapping[str, float], step: int, experiment: Experiment, console: Console
+) -> dict[str, float]:
+    """Return the final metrics that are numbers, and say which are none.
+
+    Raises Diverged where the main one is none: there is nothing to compare such a run by.
+    """
+    numbers = {name: value for name, value in final.items() if isfinite(value)}
+    headline = experiment.headline
+    if headline in final and headline not in numbers:
+        raise Diverged(step, f"after the last step, {headline} is {final[headline]}")
+    if left_out := [f"{name} ({final[name]})" for name in final if name not in numbers]:
+        console.print(f"warning: left out, since no finite number: {', '.join(left_out)}")
+    return numbers
 
 
 def _page(config: Config, name: str) -> Callable[[Sequence[Pattern]], str]:
@@ -217,8 +254,8 @@ def _who(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "code": experiment.code_hash,
         "config_dir": experiment.config.own.config_dir,
-        "git": _git(),
-        "versions": _versions(),
+        "git": machine.git(),
+        "versions": machine.versions(),
     }
 
 
@@ -230,7 +267,8 @@ def _failures_recorded(
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
-        attempt.end("interrupted", {**base, "step": at["step"]})
+        with suppress(OSError):
+            attempt.end("interrupted", {**base, "step": at["step"]})
         raise
     except Exception as error:
         cause = {
@@ -257,14 +295,14 @@ def _cause(error: Exception) -> str:
     return "disk" if isinstance(error, OSError) and error.errno in full else "error"
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, is_logged: bool = True) -> str:
     """Put an error into one line that says what can be done."""
     line = f"{type(error).__name__}: {error}".split("\n")[0]
     hints = {
         "disk": "make room, and the same command goes on from the last checkpoint",
         "memory": "a smaller batch_size needs less; the same command goes on",
         "logger": "mend that, or leave the logger out",
-        "error": "run.log in the newest attempt says where",
+        "error": "run.log in the newest attempt says where" if is_logged else "",
     }
     hint = hints.get(_cause(error))
     return f"{line}; {hint}" if hint else line
@@ -326,55 +364,3 @@ def _changes(experiment: Experiment, result: Mapping[str, Any]) -> str:
     if not changed:
         return "finished before"
     return f"finished before, but the code of {', '.join(changed)} has changed; rerun=true repeats"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("attnlab", "torch", "pytorch-lightning", "hydra-core", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-@lru_cache
-def _git() -> dict[str, Any] | None:
-    """Name the commit of the source tree, and whether it was changed; None outside of one."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def device_name(device: torch.device) -> str:
-    """Name a device as its maker does, where the system tells."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    kind = f"{platform.machine()} cpu"
-    try:
-        said = re.search(r"^model name\s*:(.+)$", CPUINFO.read_text(), re.MULTILINE)
-    except OSError:
-        said = None
-    name = " ".join(said[1].split()) if said else platform.processor()
-    return f"{name} ({kind})" if name not in ("", platform.machine()) else kind
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    # Linux forgets the high-water mark on this write, so that each run of a sweep has its own.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    """Bytes held at most since the start of the run; None where the platform does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])

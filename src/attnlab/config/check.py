@@ -1,35 +1,31 @@
-"""Find, compose and check a config: every fault at once, before anything is built or written."""
+"""Hold a config against the code: every fault at once, before anything is built or written."""
 
 import copy
-import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_type_hints
 
-import hydra
-import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES, NOTHING, Own, build, first_line
-from attnlab.errors import ConfigError, RequestError
+from attnlab.config.composition import composition, parsed
+from attnlab.environment import given_path
+from attnlab.errors import ConfigError
 from attnlab.printable import say
-from attnlab.signatures import nearest, target_faults, targets, value_faults
+from attnlab.signatures import nearest, target_faults, value_faults
 
-ROOT_KNOBS = {"seed": int, "batch_size": int, "runs_dir": str, "rerun": bool, "extend": bool}
+ROOT_KNOBS = {
+    "seed": int,
+    "batch_size": int,
+    "runs_dir": str,
+    "rerun": bool,
+    "extend": bool,
+    "lease": float,
+}
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)
 
 
 @dataclass(frozen=True)
@@ -64,77 +60,13 @@ class Config:
         return {name: self.build(f"{section}.{name}") for name in names}
 
 
-def conf_dir() -> Path:
-    """Give the directory of attnlab's own configs, in a wheel or beside the source."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parents[1] / "conf"
-
-
-@contextmanager
-def search_path(config_dir: Path | None = None) -> Iterator[Own]:
-    """Let Hydra find the user's configs, then ours; yields what the user's add to our targets."""
-    directories, own = [conf_dir()], NOTHING
-    if config_dir is not None:
-        own = own_parts(config_dir)
-        directories.insert(0, config_dir.resolve())
-    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with hydra.initialize_config_search_path([d.as_uri() for d in directories], "attnlab"):
-            yield own
-    finally:
-        # Not the instance of before: Hydra puts another one in its place.
-        GlobalHydra.instance().hydra = outer
-
-
-def own_parts(config_dir: Path) -> Own:
-    """Return what a directory of the user's own configs names, which can then be imported.
-
-    Raises RequestError if there is no such directory.
-    """
-    if not config_dir.is_dir():
-        raise RequestError(f"--config-dir {config_dir} is not a directory")
-    # The user's own package usually lies where the command is typed.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return Own(str(config_dir), _named_in(config_dir.resolve()))
-
-
-def _named_in(config_dir: Path) -> frozenset[str]:
-    """Return what stands behind `_target_` in the YAMLs of a directory, those of runs left out."""
-    names = set()
-    for directory, subdirectories, files in os.walk(config_dir):
-        if "attempts" in subdirectories:
-            # A run, which may be somebody else's.
-            subdirectories.clear()
-            continue
-        for file in files:
-            # A file that is no YAML is Hydra's to refuse, where it is chosen.
-            with suppress(yaml.YAMLError, ValueError, OSError):
-                if file.endswith(".yaml"):
-                    content = yaml.safe_load(Path(directory, file).read_text())
-                    names |= {node["_target_"] for node in targets(content)}
-    return frozenset(name for name in names if isinstance(name, str))
-
-
-def cells(overrides: Sequence[str]) -> list[list[str]]:
-    """Give the overrides of each run of a sweep, inside `search_path`."""
-    state = GlobalHydra.instance()
-    parser = OverridesParser.create(config_loader=state.config_loader())
-    try:
-        parsed = parser.parse_overrides(list(overrides))
-        return BasicSweeper.split_arguments(parsed, None)[0]
-    except HydraException as error:
-        raise ConfigError([first_line(error)]) from error
-
-
 def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
     """Compose the train config, and check it against the code, inside `search_path`.
 
     Raises ConfigError with every fault.
     """
-    composed, faults = _compose(overrides)
-    config, found = check(composed, composed.hydra.runtime.choices, own)
+    composed, faults = composition(overrides, own)
+    config, found = check(composed, own)
     faults += found
     if not faults:
         faults += _impossible(config)
@@ -143,7 +75,7 @@ def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
     return config
 
 
-def check(composed: DictConfig, choices: Mapping[Any, Any], own: Own) -> tuple[Config, list[str]]:
+def check(composed: DictConfig, own: Own) -> tuple[Config, list[str]]:
     """Hold a composed config against the signatures of what it names; gives it and its faults.
 
     Where it has a `match`, the model is given the widths that are found.
@@ -153,19 +85,19 @@ def check(composed: DictConfig, choices: Mapping[Any, Any], own: Own) -> tuple[C
         if key != "hydra":
             try:
                 node = composed[key]
-                values[key] = OmegaConf.to_container(node, resolve=True) if _is_node(node) else node
+                is_node = OmegaConf.is_config(node)
+                values[key] = OmegaConf.to_container(node, resolve=True) if is_node else node
             except OmegaConfBaseException as error:
                 faults.append(f"{key}: {first_line(error)}")
     faults += list(_section_faults(values, own))
-    names = {str(group): choice for group, choice in choices.items()}
-    config = Config(values, names, own)
+    if isinstance(values.get("runs_dir"), str):
+        values["runs_dir"] = str(given_path(values["runs_dir"]))
+    choices = composed.hydra.runtime.choices
+    config = Config(values, {str(group): choice for group, choice in choices.items()}, own)
     if values.get("match") and not faults:
-        # A job of a sweep is handed its config without Hydra's part.
-        is_job = "hydra" not in composed
-        told = HydraConfig.get() if is_job else composed.hydra
         try:
-            config, said = _matched(config, told.overrides.task)
-            if said and not is_job:
+            config, said = _matched(config, composed.hydra.overrides.task)
+            if said:
                 say(said, file=sys.stderr)
         except ConfigError as error:
             faults += error.faults
@@ -177,13 +109,9 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
 
     Raises ConfigError with every fault.
     """
-    values, faults = copy.deepcopy(config.values), []
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            faults.append(f"{text}: cannot be read as KEY=VALUE ({first_line(error)})")
-            continue
+    values = copy.deepcopy(config.values)
+    words, faults = parsed(overrides)
+    for text, override in words.items():
         if override.is_sweep_override():
             faults.append(f"{text}: one value is expected here; write a list as [a,b]")
             continue
@@ -234,7 +162,7 @@ def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:
         return config, ""
 
     def compose_model(words: Sequence[str]) -> Any:
-        composed, faults = _compose([*words, "match=none"])
+        composed, faults = composition([*words, "match=none"], config.own)
         model: Any = OmegaConf.to_container(composed.model, resolve=True)
         faults += target_faults(model, "model", config.own)
         if faults:
@@ -322,81 +250,3 @@ def _unfit_evidence(config: Config, objective: Any, dataset: Any) -> Iterator[st
             if not isinstance(given, wanted):
                 said = f"it measures a {wanted.__name__}, and {part} is a {type(given).__name__}"
                 yield f"evidence.{name}: {said}; use evidence=none"
-
-
-def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """Compose; where that fails, drop what is at fault and say why, so that the rest is checked."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    faults: list[str] = []
-    good: dict[str, Override] = {}
-    bad: list[tuple[str, Override, Exception]] = []
-    for text in overrides:
-        try:
-            good[text] = parser.parse_overrides([text])[0]
-        except HydraException as error:
-            faults.append(f"{text}: cannot be read as KEY=VALUE ({first_line(error)})")
-    while True:
-        try:
-            composed = _hydra_compose(list(good))
-            break
-        except COMPOSITION_ERRORS as error:
-            text = _culprit(good, error)
-            bad.append((text, good.pop(text), error))
-    for text, override, error in bad:
-        faults.append(_composition_fault(text, override, error, composed))
-    return composed, faults
-
-
-def _culprit(overrides: Mapping[str, Override], error: Exception) -> str:
-    """Find the override that an error is about."""
-    missing = getattr(error, "missing_cfg_file", None) or ""
-    named = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
-    wanted = {missing.rpartition("/")[0], *(named.groups() if named else ())}
-    # Two may choose from one group: a mixer, and one of its own (`model/mixer@model.mixer.a`).
-    for text, override in overrides.items():
-        if missing == f"{override.key_or_group}/{override.value()}":
-            return text
-    for text, override in overrides.items():
-        if wanted & {text, override.key_or_group}:
-            return text
-    # The error does not say: it is the first without which something changes.
-    for text in overrides:
-        try:
-            _hydra_compose([other for other in overrides if other != text])
-            return text
-        except COMPOSITION_ERRORS as other:
-            if str(other) != str(error):
-                return text
-    raise error
-
-
-def _hydra_compose(overrides: Sequence[str]) -> DictConfig:
-    return hydra.compose("train", list(overrides), return_hydra_config=True)
-
-
-def _composition_fault(
-    text: str, override: Override, error: Exception, composed: DictConfig
-) -> str:
-    key = override.key_or_group
-    groups = set(GlobalHydra.instance().config_loader().list_groups(""))
-    if override.is_sweep_override():
-        return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        options = [option for option in error.options if option]
-        return f"{text}: no such choice{nearest(str(override.value()), options)}"
-    node: Any = composed
-    path = []
-    for part in re.split(r"[./]", key):
-        if not isinstance(node, DictConfig) or part not in node:
-            there = sorted(str(k) for k in node if k != "hydra") if _is_node(node) else []
-            there += sorted(groups - {"hydra"}) if not path else []
-            above = ".".join(path) or "the root"
-            because = f" (variant={composed.hydra.runtime.choices.variant})" if path else ""
-            return f"{key}: {above} has no `{part}` here{because}{nearest(part, set(there))}"
-        path.append(part)
-        node = node[part]
-    return f"{text}: {first_line(error)}"
-
-
-def _is_node(node: Any) -> bool:
-    return OmegaConf.is_config(node)

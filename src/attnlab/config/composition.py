@@ -1,0 +1,167 @@
+"""Compose a config by Hydra, and say of each override that does not fit what would."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from attnlab.building import NOTHING, Own, first_line
+from attnlab.config import hints
+from attnlab.config.paths import unreadable
+from attnlab.errors import ConfigError
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)
+MOST_CELLS = 100_000
+"""Runs of a sweep; more than that was hardly meant."""
+
+
+def cells(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each run of a sweep, inside `search_path`.
+
+    Raises ConfigError for what cannot be read, stands for no value, or for far too many.
+    """
+    words, faults = parsed(overrides)
+    choices: list[list[str]] = []
+    for text, override in words.items():
+        if not override.is_sweep_override():
+            choices.append([text])
+        elif override.is_interval_sweep():
+            said = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
+            faults.append(f"{text}: {said}")
+        else:
+            # A range can be longer than the memory.
+            many = isinstance(override.value(), RangeSweep) and _length(override) > MOST_CELLS
+            choices.append(["many"] * (MOST_CELLS + 1) if many else list(_values(override)))
+            if not choices[-1]:
+                faults.append(f"{text}: {_no_value(override)}")
+    if not faults and math.prod(map(len, choices)) > MOST_CELLS:
+        faults.append(f"the sweep has more than {MOST_CELLS:,} runs; sweep over fewer values")
+    if faults:
+        raise ConfigError(faults)
+    return [list(cell) for cell in product(*choices)]
+
+
+def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
+    """Read overrides; gives those that can be read by their text, and a fault for each other."""
+    instance = GlobalHydra.instance()
+    loader = instance.config_loader() if instance.is_initialized() else None
+    parser = OverridesParser.create(config_loader=loader)
+    words: dict[str, Override] = {}
+    faults: list[str] = []
+    for text in overrides:
+        try:
+            override = parser.parse_overrides([text])[0]
+        except HydraException:
+            if not (quoted := hints.quoted_home(text)):
+                faults.append(hints.unreadable(text, parser))
+                continue
+            text, override = quoted, parser.parse_overrides([quoted])[0]
+        if override.is_hydra_override():
+            faults.append(hints.of_hydra(text))
+        elif not override.key_or_group:
+            faults.append(f"{text}: the key is missing; expected KEY=VALUE")
+        else:
+            words[text] = override
+    return words, faults
+
+
+def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfig, list[str]]:
+    """Compose; where that fails, drop what is at fault and say why, so that the rest is checked.
+
+    Raises ConfigError for a YAML of the user's that cannot be read.
+    """
+    good, faults = parsed(overrides)
+    for text, override in list(good.items()):
+        if said := hints.no_name_of_a_choice(override, _groups()):
+            faults.append(f"{text}: {said}")
+            del good[text]
+    bad: list[tuple[str, Override, Exception]] = []
+    while True:
+        try:
+            composed = _hydra_compose(list(good))
+            break
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            broken = list(unreadable(Path(own.config_dir))) if own.config_dir else []
+            raise ConfigError(broken or [first_line(error)]) from error
+        except COMPOSITION_ERRORS as error:
+            text = _culprit(good, error)
+            bad.append((text, good.pop(text), error))
+    for text, override, error in bad:
+        faults.append(_fault(text, override, error, composed))
+    return composed, faults
+
+
+def _values(override: Override) -> Iterator[str]:
+    key = override.get_key_element()
+    return (f"{key}={value}" for value in override.sweep_string_iterator())
+
+
+def _length(override: Override) -> float:
+    swept: Any = override.value()
+    return abs((swept.stop - swept.start) / swept.step)
+
+
+def _no_value(override: Override) -> str:
+    options = GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
+    if options:
+        return f"none of its choices fits; there is {', '.join(options)}"
+    return "it stands for no value, so there would be nothing to train"
+
+
+def _culprit(overrides: Mapping[str, Override], error: Exception) -> str:
+    """Find the override that an error is about."""
+    missing = getattr(error, "missing_cfg_file", None) or ""
+    named = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
+    wanted = {missing.rpartition("/")[0], *(named.groups() if named else ())}
+    # Two may choose from one group: a mixer, and one of its own (`model/mixer@model.mixer.a`).
+    for text, override in overrides.items():
+        if missing == f"{override.key_or_group}/{override.value()}":
+            return text
+    for text, override in overrides.items():
+        if wanted & {text, override.key_or_group}:
+            return text
+    # The error does not say: it is the first without which something changes.
+    for text in overrides:
+        try:
+            _hydra_compose([other for other in overrides if other != text])
+            return text
+        except COMPOSITION_ERRORS as other:
+            if str(other) != str(error):
+                return text
+    raise error
+
+
+def _hydra_compose(overrides: Sequence[str]) -> DictConfig:
+    return hydra.compose("train", list(overrides), return_hydra_config=True)
+
+
+def _groups() -> set[str]:
+    """Return the groups that choices are made from, `model/mixer` among them."""
+    loader = GlobalHydra.instance().config_loader()
+
+    def below(group: str) -> Iterator[str]:
+        for name in loader.list_groups(group):
+            path = f"{group}/{name}" if group else name
+            yield path
+            yield from below(path)
+
+    return {group for group in below("") if group.split("/")[0] != "hydra"}
+
+
+def _fault(text: str, override: Override, error: Exception, composed: DictConfig) -> str:
+    if override.is_sweep_override():
+        return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        return f"{text}: {hints.no_choice(override, error.options)}"
+    return hints.no_key(text, override, composed, _groups()) or f"{text}: {first_line(error)}"

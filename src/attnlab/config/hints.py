@@ -1,0 +1,202 @@
+"""What was probably meant by an override that does not fit."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from attnlab.building import DIRECTIVES
+from attnlab.signatures import nearest
+
+OF_HYDRA = {
+    "hydra.run.dir": "runs_dir=DIR says where runs go",
+    "hydra.sweep.dir": "runs_dir=DIR says where runs go",
+    "hydra/launcher": "-j N trains several runs at once",
+    "hydra.launcher": "-j N trains several runs at once",
+    "hydra.searchpath": "--config-dir DIR adds your own configs",
+}
+"""What does for attnlab what a setting of Hydra's does elsewhere."""
+
+
+def of_hydra(text: str) -> str:
+    """Say why a setting of Hydra itself is refused."""
+    meant = [said for key, said in OF_HYDRA.items() if text.lstrip("+~").startswith(key)]
+    instead = f"; {meant[0]}" if meant else "; leave it out"
+    return f"{text}: attnlab composes by Hydra, but does not run by it, so this changes nothing" + (
+        instead
+    )
+
+
+def unreadable(text: str, parser: OverridesParser) -> str:
+    """Say how an override that cannot be read is written."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"{text}: expected KEY=VALUE"
+    if not key.lstrip("+~"):
+        return f"{text}: the key is missing; expected KEY=VALUE"
+    if value.rstrip().endswith(",") and _is_readable(f"{key}={value.rstrip().rstrip(',')}", parser):
+        return (
+            f"{text}: it ends in a comma; leave that out, and a sweep's values are 1,2 (no spaces)"
+        )
+    if value[:1] not in ("[", "{") and _is_readable(whole := _quoted(key, value), parser):
+        return f"{text}: a text with such characters stands in quotes: {shlex.quote(whole)}"
+    example = f"""'{key}=["one, two","three"]'"""
+    return (
+        f"{text}: cannot be read as KEY=VALUE; a text with one of ,:'()[]{{}} or a space around it "
+        f"stands in quotes, as in {example}"
+    )
+
+
+def quoted_home(text: str) -> str | None:
+    """Return an override that gives a path below `~` in quotes, without which Hydra has no `~`."""
+    key, _, value = text.partition("=")
+    return _quoted(key, value) if value.startswith("~/") else None
+
+
+def no_name_of_a_choice(override: Override, groups: set[str]) -> str | None:
+    """Say what to write where a group is given a number in place of a name; None where it is not.
+
+    Hydra itself fails on it.
+    """
+    group, value = override.key_or_group, override.value()
+    if group not in groups or override.is_sweep_override() or override.is_delete():
+        return None
+    if value is None or isinstance(value, (str, list, dict)):
+        return None
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    meant = [f"{key}={value}" for key in _numbers_in(group, options[0])] if options else []
+    instead = f"; for a number, {' or '.join(meant)}" if meant else ""
+    return f"{group} is a choice of {', '.join(options)}{instead}"
+
+
+def no_choice(override: Override, options: Sequence[str]) -> str:
+    """Say which choice was probably meant."""
+    named = sorted(option for option in options if option)
+    if not named:
+        group = override.key_or_group
+        return f"no such choice; {group}/NAME.yaml below your --config-dir would make one"
+    return f"no such choice{nearest(str(override.value()), named)}"
+
+
+def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]) -> str | None:
+    """Say that a key is not in a config, and which was probably meant; None where it is there."""
+    key = override.key_or_group
+    node: Any = composed
+    path: list[str] = []
+    for part in re.split(r"[./]", key):
+        if not isinstance(node, (DictConfig, ListConfig)) or not _has(node, part):
+            break
+        path.append(part)
+        node = _child(node, part)
+    else:
+        return None
+    choices = composed.hydra.runtime.choices
+    if not path and key in choices:
+        return f"{text}: {no_choice(override, [])}"
+    above = ".".join(path) or "the root"
+    siblings = sorted(map(str, node)) if isinstance(node, DictConfig) else []
+    siblings = [name for name in siblings if name not in {"hydra", *DIRECTIVES}]
+    siblings += [] if path else sorted(group for group in groups if "/" not in group)
+    meant = _meant(override, part, siblings, list(_keys(composed)), groups)
+    because = _because(path, choices)
+    return f"{key}: {above} has no `{part}` here{because}{meant or nearest(part, set(siblings))}"
+
+
+def _meant(
+    override: Override, part: str, siblings: Sequence[str], keys: Sequence[str], groups: set[str]
+) -> str:
+    """Find the key or group that was probably meant, here or elsewhere in the config.
+
+    It is a group that has this choice, else the same name elsewhere, a similar one here, a similar
+    one elsewhere.
+    """
+    key, loader = override.key_or_group, GlobalHydra.instance().config_loader()
+    last = re.split(r"[./]", key)[-1]
+    for group in sorted(groups):
+        choice = override.value()
+        if (
+            group != key
+            and group.split("/")[-1] == last
+            and choice in loader.get_group_options(group)
+        ):
+            return f"; did you mean `{group}={choice}`?"
+    same = [other for other in keys if other.split(".")[-1] == last]
+    if not same and not get_close_matches(part, siblings, n=1):
+        names = {other.split(".")[-1] for other in keys}
+        similar = get_close_matches(last, names, n=1, cutoff=0.75)
+        same = [other for other in keys if similar and other.split(".")[-1] == similar[0]]
+    if same:
+        best = max(same, key=lambda other: SequenceMatcher(None, key, other).ratio())
+        return f"; did you mean `{best}`?"
+    return ""
+
+
+def _because(path: Sequence[str], choices: Any) -> str:
+    """Name the choice that made a section what it is: the one that was asked for."""
+    if not path:
+        return ""
+    if path[0] == "model":
+        return f" (variant={choices.variant})"
+    for length in range(len(path), 0, -1):
+        group = "/".join(path[:length])
+        if choices.get(group) is not None:
+            return f" ({group}={choices[group]})"
+    return ""
+
+
+def _has(node: DictConfig | ListConfig, part: str) -> bool:
+    if isinstance(node, ListConfig):
+        return part.isdecimal() and int(part) < len(node)
+    return part in node
+
+
+def _child(node: DictConfig | ListConfig, part: str) -> Any:
+    return node[int(part)] if isinstance(node, ListConfig) else node[part]
+
+
+def _keys(node: Any, above: str = "") -> Iterator[str]:
+    """Yield every dotted key of a config, those of Hydra and of directives left out."""
+    if not isinstance(node, DictConfig):
+        return
+    for name in node:
+        if name in DIRECTIVES or (not above and name == "hydra"):
+            continue
+        path = f"{above}.{name}" if above else str(name)
+        yield path
+        if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, str(name)):
+            yield from _keys(node[name], path)
+
+
+def _numbers_in(group: str, option: str) -> list[str]:
+    """Return the keys of the numbers that a choice sets, unless it names something to build."""
+    for source in GlobalHydra.instance().config_loader().get_sources():
+        if not source.available() or not source.is_config(f"{group}/{option}"):
+            continue
+        result = source.load_config(f"{group}/{option}")
+        if not isinstance(result.config, DictConfig) or "_target_" in result.config:
+            return []
+        package = result.header.get("package") or group.replace("/", ".")
+        above = "" if package == "_global_" else f"{package}."
+        numbers = {key: OmegaConf.select(result.config, key) for key in _keys(result.config)}
+        return [f"{above}{k}" for k, v in numbers.items() if isinstance(v, (int, float))]
+    return []
+
+
+def _quoted(key: str, value: str) -> str:
+    inside = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{key}="{inside}"'
+
+
+def _is_readable(text: str, parser: OverridesParser) -> bool:
+    try:
+        parser.parse_overrides([text])
+    except HydraException:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""Where configs lie: attnlab's own, and those of the user."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import hydra
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from attnlab.building import NOTHING, Own, first_line
+from attnlab.environment import default_runs_dir
+from attnlab.errors import RequestError
+from attnlab.signatures import targets
+
+# In conf/train.yaml; OmegaConf's own `oc.env` takes an empty variable for a value.
+OmegaConf.register_resolver("attnlab.runs_dir", lambda: str(default_runs_dir()), replace=True)
+
+
+def conf_dir() -> Path:
+    """Return the directory of attnlab's own configs, in a wheel or beside the source."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+@contextmanager
+def search_path(config_dir: Path | None = None) -> Iterator[Own]:
+    """Let Hydra find the user's configs, then ours; yields what the user's add to our targets."""
+    directories, own = [conf_dir()], NOTHING
+    if config_dir is not None:
+        own = own_parts(config_dir)
+        directories.insert(0, config_dir.resolve())
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        # Not `Path.as_uri`: Hydra takes the rest for a path as it stands, and decodes nothing.
+        with hydra.initialize_config_search_path([f"file://{d}" for d in directories], "attnlab"):
+            yield own
+    finally:
+        # Not the instance of before: Hydra puts another one in its place.
+        GlobalHydra.instance().hydra = outer
+
+
+def own_parts(config_dir: Path) -> Own:
+    """Return what a directory of the user's own configs names, which can then be imported.
+
+    Raises RequestError if there is no such directory.
+    """
+    if not config_dir.is_dir():
+        raise RequestError(f"--config-dir {config_dir} is not a directory")
+    # The user's own package usually lies where the command is typed.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return Own(str(config_dir), _named_in(config_dir.resolve()))
+
+
+def unreadable(config_dir: Path) -> Iterator[str]:
+    """Yield a fault for each YAML of a directory that cannot be read, with its place."""
+    for path in _yaml_files(config_dir.resolve()):
+        try:
+            # As Hydra reads it: a key that stands there twice is a fault.
+            OmegaConf.load(path)
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            byte = f"{error.object[error.start]:#04x}"
+            yield f"{path}, line {line}: byte {byte} is no UTF-8; save the file as UTF-8"
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f", line {mark.line + 1}" if mark else ""
+            yield f"{path}{where}: {error.problem}"
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            yield f"{path}: {first_line(error)}"
+
+
+def _named_in(config_dir: Path) -> frozenset[str]:
+    """Return what stands behind `_target_` in the YAMLs of a directory, those of runs left out."""
+    names = set()
+    for path in _yaml_files(config_dir):
+        # A file that is no YAML is refused where it is chosen.
+        with suppress(yaml.YAMLError, ValueError, OSError):
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            names |= {node["_target_"] for node in targets(content)}
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _yaml_files(config_dir: Path) -> Iterator[Path]:
+    for directory, subdirectories, files in os.walk(config_dir):
+        subdirectories.sort()
+        if "attempts" in subdirectories:
+            # A run, which may be somebody else's.
+            subdirectories.clear()
+            continue
+        yield from (Path(directory, file) for file in sorted(files) if file.endswith(".yaml"))

@@ -1,0 +1,29 @@
+"""What the environment says, and paths as people write them."""
+
+import os
+from pathlib import Path
+
+from attnlab.errors import RequestError
+
+
+def variable(name: str) -> str | None:
+    """Return an environment variable; an empty one is an unset one."""
+    return os.environ.get(name) or None
+
+
+def given_path(text: str | Path) -> Path:
+    """Return a path that a person wrote, with `~` as their home.
+
+    Raises RequestError where the home is not known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise RequestError(
+            f"{text}: the home of `~` is not known here (HOME is not set); write the path out"
+        ) from error
+
+
+def default_runs_dir() -> Path:
+    """Return where runs go and are looked for where nobody says: $ATTNLAB_RUNS, else runs."""
+    return given_path(variable("ATTNLAB_RUNS") or "runs")

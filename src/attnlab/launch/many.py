@@ -1,0 +1,173 @@
+"""Many runs: one after the other or several at once, and none of them ends the others."""
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from attnlab.config import Config
+from attnlab.console import Console
+from attnlab.errors import RequestError
+from attnlab.interruption import Interrupted, patient, stoppable
+from attnlab.launch.run import Outcome, run
+from attnlab.runs.record import DEATHS
+
+Outcomes = Generator[tuple[int, Outcome], None, None]
+LATER = ("held", "dead")
+"""How runs stand that are asked again once all others are done."""
+
+
+def many(configs: Sequence[Config], console: Console, jobs: int = 1) -> Outcomes:
+    """Do what is missing of many runs; yields the place of each and its outcome, as they end.
+
+    A run that fails in any way does not stop the others. What another process holds, and what has
+    died before, comes last. With several `jobs`, each run has a process of its own, and one that
+    dies is tried again. Raises Interrupted once what was running is saved.
+    """
+    train = _in_turn if jobs == 1 else _at_once
+    postponed = []
+    for place, outcome in train(configs, range(len(configs)), True, console, jobs):
+        if outcome.status in LATER:
+            postponed.append(place)
+        else:
+            yield place, outcome
+    yield from train(configs, postponed, False, console, jobs)
+
+
+def _in_turn(
+    configs: Sequence[Config], places: Sequence[int], later: bool, console: Console, jobs: int
+) -> Outcomes:
+    for place in places:
+        yield place, _outcome(configs[place], later, console)
+
+
+def _at_once(
+    configs: Sequence[Config], places: Sequence[int], later: bool, console: Console, jobs: int
+) -> Outcomes:
+    queue, deaths = deque(places), Counter[int]()
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
+    interrupted = False
+    try:
+        while running or (queue and not interrupted):
+            try:
+                while queue and len(running) < jobs and not interrupted:
+                    with patient():
+                        place = queue.popleft()
+                        ours, process = _start(configs[place], later, console.stderr)
+                        running[ours] = place, process
+                ended = wait(list(running))
+            except Interrupted:
+                interrupted = True
+                _terminate(running)
+                continue
+            for ours in ended:
+                assert isinstance(ours, Connection)
+                place, process = running.pop(ours)
+                outcome = _received(ours, process)
+                if outcome is not None:
+                    # What was asked to stop has nothing to say; another one may have been ended.
+                    if not (interrupted and outcome.status == "interrupted"):
+                        yield place, outcome
+                elif interrupted:
+                    # It was stopped before it could listen.
+                    continue
+                elif later:
+                    yield place, Outcome(Path(), "dead")
+                else:
+                    deaths[place] += 1
+                    if deaths[place] < DEATHS:
+                        queue.append(place)
+                    else:
+                        yield place, _given_up(configs[place], process)
+    finally:
+        # Somebody may have stopped asking while processes run.
+        _terminate(running)
+        for _, process in running.values():
+            process.join()
+    if interrupted:
+        raise Interrupted
+
+
+def _start(config: Config, later: bool, stderr: bool) -> tuple[Connection, BaseProcess]:
+    # Forked from a process that has imported everything and computed nothing; elsewhere than on
+    # Linux, the system's libraries do not bear a fork.
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload(["attnlab.launch.many"])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(config, later, stderr, theirs))
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _received(ours: Connection, process: BaseProcess) -> Outcome | None:
+    """Take what a process says of its run; None where it died."""
+    try:
+        outcome = ours.recv()
+    except EOFError:
+        outcome = None
+    ours.close()
+    process.join()
+    return outcome
+
+
+def _terminate(running: dict[Connection, tuple[int, BaseProcess]]) -> None:
+    for _, process in running.values():
+        process.terminate()
+
+
+def _given_up(config: Config, process: BaseProcess) -> Outcome:
+    code = process.exitcode or 0
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    return Outcome(
+        Path(config.values["runs_dir"]),
+        "failed",
+        note=f"its process died {how}, {DEATHS} times; less memory (batch_size) or fewer at once "
+        "(-j) may help",
+    )
+
+
+def _work(config: Config, later: bool, stderr: bool, theirs: Connection) -> None:
+    """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
+    with stoppable():
+        try:
+            # The terminal would send a second Ctrl-C beside the parent's request.
+            os.setpgrp()
+            threading.Thread(target=_stop_with_parent, daemon=True).start()
+            # Bars of several processes would write over each other.
+            console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
+            outcome = _outcome(config, later, console)
+        except Interrupted as interrupted:
+            outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
+        # A parent that is gone needs no answer.
+        with suppress(OSError):
+            theirs.send(outcome)
+
+
+def _stop_with_parent() -> None:
+    """Ask this process to stop when the one that started it is gone."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _outcome(config: Config, later: bool, console: Console) -> Outcome:
+    """Do a run; whatever fails before it has begun is an outcome too."""
+    runs_dir = Path(config.values["runs_dir"])
+    try:
+        return run(config, console, later)
+    except RequestError as error:
+        return Outcome(runs_dir, "blocked", note=str(error))
+    except Exception as error:  # Nothing is known of what a user's own parts may raise.
+        line = f"{type(error).__name__}: {error}".split("\n")[0]
+        note = f"{line}; `attnlab train` on this run alone with --traceback says where"
+        return Outcome(runs_dir, "failed", note=note)

@@ -1,0 +1,265 @@
+"""Of many runs none ends the others, whatever becomes of it."""
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from attnlab.assemble import Experiment
+from attnlab.callbacks.timekeeper import beating
+from attnlab.cli import main
+from attnlab.config import compose, search_path
+from attnlab.console import Console
+from attnlab.errors import RecordError
+from attnlab.interruption import Interrupted
+from attnlab.launch import many
+from attnlab.launch.run import Outcome
+from attnlab.runs import attempt
+from attnlab.runs.record import DEATHS, find_runs
+from tests.child import TINY, only_record, wait_for
+from tests.prose import says
+from tests.runs.test_record import died
+
+QUIET = Console(quiet=True)
+
+
+def planned(tmp_path, monkeypatch, outcomes):
+    """Let runs end as is said: by seed, a list of what comes of each try."""
+    tried = []
+
+    def run(config, console, later):
+        seed = config.values["seed"]
+        tried.append((seed, later))
+        outcome = outcomes[seed].pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return Outcome(tmp_path / str(seed), outcome)
+
+    monkeypatch.setattr(many, "run", run)
+    with search_path() as own:
+        config = compose([*TINY, f"runs_dir={tmp_path}"], own)
+    configs = [replace(config, values={**config.values, "seed": s}) for s in outcomes]
+    return tried, many.many(configs, QUIET)
+
+
+def test_whatever_fails_in_a_run_the_others_are_done(tmp_path, monkeypatch):
+    outcomes = {
+        0: [RuntimeError("a part of the user's own")],
+        1: [RecordError("the record is damaged")],
+        2: [MemoryError()],
+        3: ["finished"],
+    }
+    tried, ended = planned(tmp_path, monkeypatch, outcomes)
+    by_place = dict(ended)
+    assert [by_place[place].status for place in range(4)] == [
+        *("failed", "blocked", "failed", "finished")
+    ]
+    says("launch.many.failed", by_place[0].note)
+    says("launch.many.blocked", by_place[1].note)
+    assert tried == [(seed, True) for seed in range(4)]
+
+
+def test_what_others_hold_and_what_has_died_is_asked_again_at_the_end(tmp_path, monkeypatch):
+    outcomes = {
+        0: ["held", "skipped"],
+        1: ["dead", "finished"],
+        2: ["finished"],
+        3: ["held", "held"],
+    }
+    tried, ended = planned(tmp_path, monkeypatch, outcomes)
+    assert [(place, outcome.status) for place, outcome in ended] == [
+        *[(2, "finished"), (0, "skipped"), (1, "finished"), (3, "held")]
+    ]
+    assert tried == [*[(s, True) for s in range(4)], *[(s, False) for s in (0, 1, 3)]]
+
+
+def test_an_interruption_ends_all(tmp_path, monkeypatch):
+    tried, ended = planned(tmp_path, monkeypatch, {0: [Interrupted(3)], 1: ["finished"]})
+    with pytest.raises(Interrupted):
+        list(ended)
+    assert tried == [(0, True)]
+
+
+def train(runs_dir: Path, *words: str) -> int:
+    return main(["train", *TINY, f"runs_dir={runs_dir}", *words])
+
+
+def test_a_run_that_died_comes_last_and_is_given_up_at_its_third_death(tmp_path, capsys):
+    assert train(tmp_path) == 0
+    (done,) = find_runs(tmp_path)
+    other = tmp_path / "other"
+    for _ in range(DEATHS):
+        died(other / done.name, 4, identity=done.identity)
+    assert train(other, "-m", "seed=0,1") == 1
+    *_, counted, named = capsys.readouterr().out.strip().splitlines()
+    says("launch.given_up.counts", counted)
+    says("launch.given_up", named.partition(": ")[2].partition(": ")[2])
+    assert [len(record.attempts) for record in find_runs(other)] == [3, 1]
+
+
+DIES = """
+import os, signal
+from attnlab.init.base import Init
+class Dies(Init):
+    def __call__(self, model):
+        if not next(model.parameters()).is_meta:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def dying(tmp_path, monkeypatch) -> list[str]:
+    """The words for a choice that kills the process in which a model is made."""
+    (tmp_path / "mine/init").mkdir(parents=True)
+    (tmp_path / "deadly.py").write_text(DIES)
+    (tmp_path / "mine/init/deadly.yaml").write_text("_target_: deadly.Dies\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return ["--config-dir", "mine"]
+
+
+def in_a_process(*words: str, **options) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [sys.executable, "-m", "attnlab.cli", "train", *TINY, *words], **(pipes | options)
+    )
+
+
+LONG = ("trainer.max_steps=100000", "trainer.val_check_interval=100000")
+LONG_RUNS = (*LONG, "callbacks.clock.checkpoint_every=100000")
+
+
+def trains(runs_dir: Path, count: int) -> bool:
+    beats = [path.read_text().split() for path in runs_dir.glob("*/attempts/1/beat")]
+    return len(beats) == count and all(beat and int(beat[1]) > 0 for beat in beats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
+    ids=["ctrl-c", "sigterm", "sighup"],
+)
+def test_an_interruption_saves_what_runs_and_says_how_to_go_on(tmp_path, number, whole_group):
+    words = [*LONG_RUNS, f"runs_dir={tmp_path}", "-m", "-j", "2", "seed=0,1,2"]
+    process = in_a_process(*words, start_new_session=True)
+    try:
+        wait_for(lambda: trains(tmp_path, 2), 240)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (130, "")
+    says("launch.interrupted", out.splitlines()[-1])
+    assert [record.state for record in find_runs(tmp_path)] == ["interrupted"] * 2
+    assert len(list(tmp_path.glob("*/attempts/1/checkpoints/*.ckpt"))) == 2
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_killed_parent_save_and_end(tmp_path):
+    process = in_a_process(*LONG_RUNS, f"runs_dir={tmp_path}", "-m", "-j", "2", "seed=0,1")
+    try:
+        wait_for(lambda: trains(tmp_path, 2), 240)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        assert not psutil.wait_procs(workers, timeout=60)[1]
+    finally:
+        process.kill()
+        process.communicate()
+    assert [record.state for record in find_runs(tmp_path)] == ["interrupted"] * 2
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_tried_again_and_the_others_are_done(tmp_path, dying):
+    runs_dir = tmp_path / "runs"
+    words = [*dying, f"runs_dir={runs_dir}", "-m", "-j", "2", "init=deadly,default"]
+    process = in_a_process(*words, cwd=tmp_path)
+    out, err = process.communicate(timeout=240)
+    assert (process.returncode, err) == (1, "")
+    states = Counter(record.state for record in find_runs(runs_dir))
+    assert states == {"killed": 1, "finished": 1}
+    (killed,) = (r for r in find_runs(runs_dir) if r.state == "killed")
+    assert len(killed.attempts) == DEATHS
+    says("launch.died", out.splitlines()[-1].rpartition(": ")[2])
+
+
+@pytest.mark.parametrize("phase", ["final", "training"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_and_after_training_is_an_interruption(
+    tmp_path, monkeypatch, capsys, phase, number
+):
+    """While training, tests/launch/test_resume.py."""
+    whole = getattr(Experiment, phase)
+
+    def signalled(*arguments):
+        os.kill(os.getpid(), number)
+        return whole(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, phase, signalled)
+        assert train(tmp_path) == 130
+    says("launch.interrupted.one", capsys.readouterr().out.splitlines()[-1])
+    record = only_record(tmp_path)
+    assert record.state == "interrupted"
+    step = 9 if phase == "final" else 0
+    assert (record.attempts[0].summary or {})["step"] == step
+    assert train(tmp_path) == 0
+    assert len(record.attempts) == 2
+
+
+def test_final_evaluation_and_evidence_beat_while_they_compute(tmp_path, monkeypatch):
+    """And what stands still does not."""
+    beats = []
+    layer = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    with beating(lambda: beats.append(1)):
+        assert not beats
+        layer(torch.zeros(1, 2))
+        assert len(beats) == 3
+    layer(torch.zeros(1, 2))
+    assert len(beats) == 3
+
+    counts = []
+    whole = Experiment.final
+
+    def final(self, training):
+        # Every look at the clock is a second later.
+        clock = itertools.count(1e9)
+        monkeypatch.setattr(attempt, "monotonic", lambda: next(clock))
+        before = only_record(tmp_path).attempts[0].beat[0]
+        found = whole(self, training)
+        counts.append(only_record(tmp_path).attempts[0].beat[0] - before)
+        return found
+
+    monkeypatch.setattr(Experiment, "final", final)
+    assert train(tmp_path) == 0
+    # Of two splits and the evidence, every layer of every pass.
+    assert counts[0] > 30
+
+
+def test_a_measure_that_is_no_number_is_left_out_and_the_run_is_kept(tmp_path, monkeypatch, capsys):
+    whole = Experiment.final
+    for name, value in (("pronoun/odd", math.nan), ("pronoun/large", math.inf)):
+        with monkeypatch.context() as patched:
+            patched.setattr(Experiment, "final", lambda *a, more={name: value}: whole(*a) | more)
+            assert train(tmp_path / name) == 0
+        says(f"launch.no_number.{name[8:]}", capsys.readouterr().out.splitlines()[0])
+        assert name not in (only_record(tmp_path / name).result or {})["metrics"]
+
+
+def test_a_main_metric_that_is_no_number_fails_the_run(tmp_path, monkeypatch, capsys):
+    whole = Experiment.final
+    nan = {"test/accuracy": math.nan}
+    monkeypatch.setattr(Experiment, "final", lambda *a: whole(*a) | nan)
+    assert train(tmp_path) == 1
+    says("launch.no_number.headline", capsys.readouterr().out.splitlines()[0])

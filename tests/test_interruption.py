@@ -1,0 +1,100 @@
+"""A request to stop is heard at once, remembered where it must be, and never lost."""
+
+# A request strikes in the middle of a block.
+# ruff: noqa: PT012
+
+import os
+import signal
+import threading
+
+import pytest
+
+from attnlab.interruption import STOPPING, Interrupted, asked, listen, patient, stoppable
+
+
+def ask(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """The handlers of before are there again after each test."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    assert {number: signal.getsignal(number) for number in STOPPING} == before
+    assert not asked()
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_every_signal_that_asks_to_stop_is_the_same_request(number):
+    with pytest.raises(Interrupted), stoppable():
+        ask(number)
+
+
+def test_what_is_patient_ends_before_it_stops():
+    done = []
+    with pytest.raises(Interrupted), stoppable():
+        with patient():
+            ask()
+            ask()
+            done.append(asked())
+        done.append("never")
+    assert done == [True]
+
+
+def test_a_limit_of_patience_is_one():
+    with pytest.raises(Interrupted), stoppable(), patient(1):
+        ask()
+        assert asked()
+        ask()
+        pytest.fail("the second request is no longer only remembered")
+
+
+def test_what_is_stoppable_inside_of_what_is_patient_stops():
+    """And a request from before its beginning stops it there."""
+    with pytest.raises(Interrupted), stoppable(), patient():
+        ask()
+        with stoppable():
+            pytest.fail("it was asked before")
+
+
+def test_the_error_of_a_patient_block_goes_on_in_place_of_the_request():
+    with pytest.raises(KeyError), stoppable(), patient():
+        ask()
+        raise KeyError
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            ask(signal.SIGHUP)
+            listen()
+            ask(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_library_that_put_its_own_handler_is_put_aside_again():
+    with pytest.raises(Interrupted), stoppable():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        ask()
+        listen()
+        ask()
+
+
+def test_nobody_listens_outside_of_a_block_or_of_the_main_thread():
+    before = signal.getsignal(signal.SIGTERM)
+    listen()
+    assert signal.getsignal(signal.SIGTERM) is before
+    handlers = []
+
+    def apart() -> None:
+        with stoppable(), patient():
+            listen()
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=apart)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
