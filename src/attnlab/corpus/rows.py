@@ -129,10 +129,24 @@ def left_out_notes(
     for split, size in sizes.items():
         counts = {why: by_split[split] for why, by_split in reasons.items() if by_split[split]}
         if counts:
-            told = ", ".join(f"{count:,} {why}" for why, count in counts.items())
+            told = "; ".join(f"{why}: {count:,}" for why, count in counts.items())
             count = sum(counts.values())
             notes.append(f"{split}: {count:,} of {size:,} {what} are left out ({told})")
     return notes
+
+
+def require_left(
+    what: str,
+    sizes: Mapping[str, int],
+    reasons: Mapping[str, Mapping[str, int]],
+    parts: Mapping[str, Sequence[object]],
+) -> None:
+    """Refuse a split of which nothing is left, in the words of its reasons. Raises ValueError."""
+    for split, part in parts.items():
+        if not part:
+            notes = left_out_notes(what, {split: sizes[split]}, reasons)
+            why = notes[0] if notes else f"{split}: there are no {what}"
+            raise ValueError(f"{why}; give other files or shares")
 
 
 def require_classes(labels: Iterable[object]) -> None:

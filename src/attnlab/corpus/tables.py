@@ -180,18 +180,19 @@ def _json(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> 
 
 
 def _entries(path: Path, text: io.TextIOBase) -> Iterator[tuple[str, Any]]:
+    begun = False
     for number, line in enumerate(iter(text.readline, ""), start=1):
         if not line.strip():
             continue
-        place, whole = f"{path}, line {number}", line.lstrip()[0] == "["
-        if not whole:
+        # An array or an object that goes over many lines is the only thing there is.
+        if begun or not (line.lstrip()[0] == "[" or line.strip() == "{"):
+            begun, place = True, f"{path}, line {number}"
             try:
-                yield place, json.loads(line)
-                continue
+                entry = json.loads(line)
             except (ValueError, RecursionError) as error:
-                # An object of columns goes over many lines, if it is the first thing there is.
-                if number > 1 or line.strip() != "{":
-                    raise ValueError(f"{place}: no JSON: {_told(error)}") from error
+                raise ValueError(f"{place}: no JSON: {_told(error)}") from error
+            yield place, entry
+            continue
         try:
             document = json.loads(line + text.read())
         except (ValueError, RecursionError) as error:
@@ -215,7 +216,7 @@ def _of_columns(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _told(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
+        return f"{error.msg.removesuffix(' at')}, at column {error.colno}"
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 

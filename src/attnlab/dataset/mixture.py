@@ -72,8 +72,8 @@ class Mixture(Dataset):
             whole = sum(len(part.splits[split]) for part in self.parts.values())
             if left_out := whole - len(self.splits[split]):
                 notes.append(
-                    f"{split}: {left_out:,} of {whole:,} examples are left out ({left_out:,} stand "
-                    "in an earlier split)"
+                    f"{split}: {left_out:,} of {whole:,} examples are left out (in an earlier "
+                    f"split: {left_out:,})"
                 )
         return notes
 

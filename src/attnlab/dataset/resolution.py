@@ -66,16 +66,14 @@ class Resolution(Dataset):
         fit = {n: [r for r in part if len(sentence(r)) <= length] for n, part in told.items()}
         self.rows, held = rows.unheld(fit, lambda row: (*sentence(row), row[ANSWER]))
         reasons = {
-            "stand in an earlier split": held,
-            "mean neither candidate": {n: len(parts[n]) - len(told[n]) for n in parts},
-            f"are longer than length={length}": {n: len(told[n]) - len(fit[n]) for n in parts},
+            "in an earlier split": held,
+            "of neither candidate": {n: len(parts[n]) - len(told[n]) for n in parts},
+            f"longer than length={length}": {n: len(told[n]) - len(fit[n]) for n in parts},
         }
         self.left_out = {name: sum(why[name] for why in reasons.values()) for name in parts}
         sizes = {name: len(part) for name, part in parts.items()}
         self._notes = rows.left_out_notes("questions", sizes, reasons)
-        for split, part in self.rows.items():
-            if not part:
-                raise ValueError(f"length={length} leaves no question for {split}")
+        rows.require_left("questions", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
         rows.require_classes(row[ANSWER] for row in self.rows["train"])
         self.tokens = rows.vocabulary(map(sentence, self.rows["train"]), SPECIAL, min_count)

@@ -59,12 +59,10 @@ class Sentences(Dataset):
         self.rows, held = rows.unheld(full, WORDS)
         empty = {name: len(parts[name]) - len(full[name]) for name in parts}
         self.left_out = {name: held[name] + empty[name] for name in parts}
-        reasons = {"stand in an earlier split": held, "have no words": empty}
+        reasons = {"in an earlier split": held, "without words": empty}
         sizes = {name: len(part) for name, part in parts.items()}
         self._notes = rows.left_out_notes("sentences", sizes, reasons)
-        for split, part in self.rows.items():
-            if not part:
-                raise ValueError(f"there is no sentence for {split}; give other files or shares")
+        rows.require_left("sentences", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
         rows.require_classes(self.classes[label] for _, label in self.rows["train"])
         words = map(WORDS, self.rows["train"])

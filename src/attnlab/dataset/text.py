@@ -70,7 +70,8 @@ class Text(Corpus):
                 raise ValueError(
                     f"length={length} is too long: the {split} text has {size:,} tokens"
                 )
-            self._require_different(split)
+        for split in reversed(self.split_names):
+            self._require_something(split)
 
     @property
     def located(self) -> dict[str, str | None]:
@@ -104,12 +105,13 @@ class Text(Corpus):
         bounds = {"train": (0, train), "validation": (train, test), "test": (test, count)}
         return self.whole[slice(*bounds[split])]
 
-    def _require_different(self, split: str) -> None:
-        """Refuse a text of one token, or of white space and unknown words alone."""
+    def _require_something(self, split: str) -> None:
+        """Refuse a text of white space alone; for training, one of one token or unknown words."""
         part, seen = self._part(split), set[int]()
+        nothing, enough = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
         for start in range(0, len(part), NEAR):
             seen.update(np.unique(part[start : start + NEAR]).tolist())
-            if len(seen) > 1 and any(self.write([n]).strip() not in ("", UNKNOWN) for n in seen):
+            if len(seen) >= enough and any(self.write([n]).strip() not in nothing for n in seen):
                 return
         told = ", ".join(repr(self.tokens[number]) for number in sorted(seen))
         raise ValueError(
@@ -191,7 +193,7 @@ class Text(Corpus):
         """Refuse a column that was chosen where no table is read."""
         if column != COLUMN and not any(isinstance(part, source.Rows) for part in sources):
             raise ValueError(
-                f"column={column!r} is for tables, and path={path} is a plain text; leave it out, "
+                f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
                 f"or name a table ({', '.join(tables.KINDS)})"
             )
 
@@ -200,5 +202,5 @@ class Text(Corpus):
             if isinstance(part, source.Rows) and (missing := part.counts().missing):
                 of = f"{name}: " if name else ""
                 self._notes.append(
-                    f"{of}{missing:,} of {part.counts().rows:,} rows are left out (have no text)"
+                    f"{of}{missing:,} of {part.counts().rows:,} rows are left out (without a text)"
                 )

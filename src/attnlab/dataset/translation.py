@@ -68,17 +68,21 @@ class Translation(Dataset):
         dealt = rows.parted(read, files, 0, itemgetter(SOURCE))
         parts, held = rows.unheld(dealt, itemgetter(SOURCE))
         full = {split: [p for p in pairs if p[0] and p[1]] for split, pairs in parts.items()}
-        self.pairs = {split: self._fitting(split, pairs) for split, pairs in full.items()}
+        self.pairs = {
+            split: [pair for pair in pairs if max(map(len, pair)) <= length]
+            for split, pairs in full.items()
+        }
         reasons = {
-            "stand in an earlier split": held,
-            "have an empty side": {split: len(parts[split]) - len(full[split]) for split in parts},
-            f"are longer than length={length}": {
+            "in an earlier split": held,
+            "with an empty side": {split: len(parts[split]) - len(full[split]) for split in parts},
+            f"longer than length={length}": {
                 split: len(full[split]) - len(self.pairs[split]) for split in parts
             },
         }
         self.left_out = {split: sum(why[split] for why in reasons.values()) for split in parts}
         sizes = {split: len(pairs) for split, pairs in dealt.items()}
         self._notes = rows.left_out_notes("pairs", sizes, reasons)
+        rows.require_left("pairs", sizes, reasons, self.pairs)
         self.split_names = tuple(self.pairs)
         words = chain.from_iterable(self.pairs["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, END], min_count)
@@ -135,11 +139,3 @@ class Translation(Dataset):
 
     def _read(self, pairs: list[rows.Row]) -> list[Pair]:
         return [(tuple(self.words(one)), tuple(self.words(other))) for one, other in pairs]
-
-    def _fitting(self, split: str, pairs: list[Pair]) -> list[Pair]:
-        fit = [pair for pair in pairs if max(map(len, pair)) <= self.length]
-        if not fit:
-            raise ValueError(
-                f"length={self.length} leaves none of the {len(pairs)} pairs of {split}"
-            )
-        return fit
