@@ -107,6 +107,13 @@ def test_other_formats_are_refused_by_their_first_bytes(tmp_path):
     refused_calls("corpus.files.{}", calls, tmp_path)
 
 
+def test_endings_of_languages_are_no_formats(tmp_path):
+    for language in ("pt", "br", "tar.de", "rar"):
+        path = tmp_path / f"train.{language}"
+        path.write_bytes(TEXT)
+        assert content(path) == TEXT
+
+
 def test_other_formats_are_refused_by_their_names(tmp_path):
     offenders = []
     for ending in (*files.UNREADABLE, ".ZIP", ".csv.zip", ".tar.gz", ".xlsx.gz"):

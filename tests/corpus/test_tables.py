@@ -53,6 +53,7 @@ SPELT = {
     "t.Tsv.GZ": gzip.compress(TSV.encode()),
     "t.ndjson": JSONL.encode(),
     "t.jsonlines": JSONL.encode(),
+    "t.jl": JSONL.encode(),
     "t.JSONL": JSONL.encode(),
     "t.jsonl.gz": gzip.compress(JSONL.encode()),
     "t.jsonl.bz2": bz2.compress(JSONL.encode()),

@@ -135,7 +135,8 @@ def test_no_part_trains_on_what_another_is_tested_on():
     assert len(words["train"]) < len(alone)
     for split in ("train", "validation"):
         count = len(mixture.splits[split])
-        assert count < (whole := 2 * len(one.splits[split]))
+        whole = 2 * len(one.splits[split])
+        assert count < whole
         told = f"{split}: {whole - count} of {whole} examples are left out "
         assert f"{told}(in an earlier split: {whole - count})" in mixture.notes
 

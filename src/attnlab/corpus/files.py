@@ -43,16 +43,16 @@ FORMATS: tuple[tuple[int, bytes, str], ...] = (
 )
 """How formats that hold no plain text begin: where, with what, and what to do about them."""
 UNREADABLE: dict[str, str] = {
-    **dict.fromkeys((".zip", ".7z", ".rar", ".tar"), "an archive; unpack it"),
+    **dict.fromkeys((".zip", ".7z", ".tar"), "an archive; unpack it"),
     **dict.fromkeys((".tgz", ".tbz", ".tbz2", ".txz", ".tzst"), "an archive; unpack it"),
-    **dict.fromkeys((".lz4", ".br", ".z", ".lzma", ".lzo", ".sz"), "packed; unpack it"),
+    **dict.fromkeys((".lz4", ".z", ".lzma", ".lzo"), "packed; unpack it"),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), "a spreadsheet; save it as .csv"),
     **dict.fromkeys((".feather", ".arrow", ".orc", ".avro"), "a table; save it as .parquet"),
     **dict.fromkeys((".pdf", ".docx", ".odt", ".epub", ".rtf"), "a document; save its text"),
-    **dict.fromkeys((".npy", ".npz", ".pkl", ".pickle", ".pt"), "no text; save its text"),
+    **dict.fromkeys((".npy", ".npz", ".pkl", ".pickle"), "no text; save its text"),
     **dict.fromkeys((".h5", ".hdf5", ".sqlite", ".sqlite3"), "no text; save its text"),
 }
-"""Endings of names that hold no plain text, and what to do about them."""
+"""Endings of names that hold no plain text, and what to do about them; none is a language's."""
 
 
 def pieces(path: Path) -> Iterator[bytes]:

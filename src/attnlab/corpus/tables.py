@@ -18,7 +18,7 @@ from attnlab.corpus import files
 KINDS = {
     **dict.fromkeys((".csv",), "csv"),
     **dict.fromkeys((".tsv", ".tab"), "tsv"),
-    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".jsonlines", ".ldjson"), "json"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".jsonlines", ".jl", ".ldjson"), "json"),
     **dict.fromkeys((".parquet", ".parq", ".pq"), "parquet"),
 }
 """What an ending says of a table."""
@@ -65,12 +65,15 @@ def text_of(cell: Any, column: str, where: str) -> str:
     """Return a cell that is a text. Raises ValueError where it is none."""
     if not isinstance(cell, str):
         raise ValueError(f"{where}: column={column!r} holds {type_of(cell)}, not text")
-    if not cell.isascii() and (fault := next((c for c in cell if "\ud800" <= c <= "\udfff"), "")):
-        told = f"byte {ord(fault) - 0xDC00:#04x} is not of the file's encoding; convert it to UTF-8"
-        escaped = "\udc80" <= fault <= "\udcff"
-        raise ValueError(
-            f"{where}: {told if escaped else 'half of a character (a surrogate) is no text'}"
-        )
+    try:
+        cell.encode()
+    except UnicodeEncodeError as error:
+        # A byte that cannot be decoded has been read as such a code (PEP 383).
+        byte = ord(cell[error.start]) - 0xDC00
+        told = "half of a character (a surrogate) is no text; mend it"
+        if 0x80 <= byte <= 0xFF:
+            told = f"byte {byte:#04x} is not of the file's encoding; convert it to UTF-8"
+        raise ValueError(f"{where}: {told}") from error
     return cell
 
 
