@@ -231,10 +231,13 @@ def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
 def _found(file: Path, path: str, column: str) -> Source:
     if not file.is_file():
         what = "is a directory" if file.is_dir() else "does not exist"
+        what = "is no file" if file.exists() and not file.is_dir() else what
         raise ValueError(
             f"path={path} {what}; give a text file, or a table with its column. "
             "dataset.validation=null reads the splits of a directory"
         )
+    if not file.stat().st_size:
+        raise ValueError(f"path={path} is empty")
     if tables.kind(file.name):
         return Table(file, path, column)
     if not any(files.pieces(file)):

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ LONGEST = 1 << 30
 """Characters in the longest cell of a CSV."""
 BATCH = 1000
 """Rows of Parquet that are converted at once."""
+SHOWN = 40
+"""Columns of a table, and characters of a column's name, that a message shows."""
 TEXT = "text"
 """The column that an array of texts is."""
 
@@ -95,7 +98,11 @@ def column_of(names: Sequence[str], there: Sequence[str], path: str) -> str:
                 raise ValueError(f"{path} has several columns named {name!r}; rename all but one")
             return name
     told = " or ".join(map(repr, names))
-    raise ValueError(f"column={told} is not in {path}; there is {', '.join(there)}")
+    shown = [name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in there[:SHOWN]]
+    more = ["..."] if len(there) > SHOWN else []
+    raise ValueError(
+        f"column={told} is not in {path}; there is {', '.join([*shown, *more]) or 'none'}"
+    )
 
 
 class _Lines:
@@ -183,29 +190,50 @@ def _json(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> 
 
 
 def _entries(path: Path, text: io.TextIOBase) -> Iterator[tuple[str, Any]]:
-    begun = False
-    for number, line in enumerate(iter(text.readline, ""), start=1):
-        if not line.strip():
-            continue
-        # An array or an object that goes over many lines is the only thing there is.
-        if begun or not (line.lstrip()[0] == "[" or line.strip() == "{"):
-            begun, place = True, f"{path}, line {number}"
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{place}: no JSON: {_told(error)}") from error
-            yield place, entry
-            continue
-        try:
-            document = json.loads(line + text.read())
-        except (ValueError, RecursionError) as error:
-            at = number - 1 + getattr(error, "lineno", 1)
-            raise ValueError(f"{path}, line {at}: no JSON: {_told(error)}") from error
+    numbered = enumerate(iter(text.readline, ""), start=1)
+    lines = ((number, line) for number, line in numbered if line.strip())
+    number, line = next(lines, (0, ""))
+    if not number:
+        return
+    # An array or an object that goes over many lines is the only thing there is.
+    if line.lstrip()[0] == "[" or line.strip() == "{":
+        document, second = _parsed(path, number, line + text.read()), None
+    else:
+        document, second = _parsed(path, number, line), next(lines, None)
+    if second is None:
         entries = document if isinstance(document, list) else _of_columns(path, document)
         yield from ((f"{path}, row {at}", entry) for at, entry in enumerate(entries))
+        return
+    yield f"{path}, line {number}", document
+    for number, line in chain([second], lines):
+        yield f"{path}, line {number}", _parsed(path, number, line)
 
 
-def _of_columns(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
+def _parsed(path: Path, number: int, text: str) -> Any:
+    """Return the value of a text of JSON that begins at this line of a file."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        at = number + error.lineno - 1
+        told = f"{error.msg.removesuffix(' at')}, at column {error.colno}"
+        raise ValueError(f"{path}, line {at}: no JSON: {told}") from error
+    except (ValueError, RecursionError) as error:
+        told = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path}, line {number}: no JSON: {told}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {twice!r} several times; leave one")
+    return values
+
+
+def _of_columns(path: Path, document: Any) -> list[Any]:
+    if not isinstance(document, dict):
+        return [document]
     columns = {name: values for name, values in document.items() if isinstance(values, list)}
     if len(columns) < len(document):
         return [document]
@@ -215,12 +243,6 @@ def _of_columns(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg.removesuffix(' at')}, at column {error.colno}"
-    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _parquet(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
