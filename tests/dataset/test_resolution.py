@@ -103,6 +103,7 @@ def test_what_is_no_question_is_told_with_its_line(tmp_path):
             "empty": lambda: read(tmp_path, "\n"),
             "other_offset": lambda: read_gap(gap.replace("\tshe\t", "\the\t")),
             "no_word_for_true": lambda: read_gap(gap.replace("\tTRUE", "\tyes", 1)),
+            "both_meant": lambda: read_gap(gap.replace("\tFALSE", "\tTRUE")),
             "no_column": lambda: read_gap(gap.replace("A-coref", "A-means")),
         },
         tmp_path,

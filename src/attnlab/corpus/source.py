@@ -230,8 +230,9 @@ def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 def _found(file: Path, path: str, column: str) -> Source:
     if not file.is_file():
-        what = "is a directory" if file.is_dir() else "does not exist"
-        what = "is no file" if file.exists() and not file.is_dir() else what
+        what = "does not exist"
+        if file.exists():
+            what = "is a directory" if file.is_dir() else "is no plain file"
         raise ValueError(
             f"path={path} {what}; give a text file, or a table with its column. "
             "dataset.validation=null reads the splits of a directory"

@@ -181,6 +181,8 @@ def _gap(row: rows.Row, place: str) -> rows.Row:
     for column, value in zip(COREFERENT, (is_a, is_b), strict=True):
         if value.upper() not in ("TRUE", "FALSE"):
             raise ValueError(f"{place}: column={column!r} is {value!r}, not TRUE or FALSE")
+    if is_a.upper() == is_b.upper() == "TRUE":
+        raise ValueError(f"{place}: {' and '.join(COREFERENT)} are both TRUE; one may be")
     answer = "A" if is_a.upper() == "TRUE" else "B" if is_b.upper() == "TRUE" else NEITHER
     return [text[:at], text[at + len(pronoun) :], a, b, answer]
 

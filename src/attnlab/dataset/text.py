@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from attnlab.corpus import source, store, tables
+from attnlab.corpus import source, store
 from attnlab.dataset.base import Corpus
 from attnlab.split import Split, Windows
 from attnlab.tokenizer.base import Tokenizer
@@ -194,7 +194,7 @@ class Text(Corpus):
         if column != COLUMN and not any(isinstance(part, source.Rows) for part in sources):
             raise ValueError(
                 f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
-                f"or name a table ({', '.join(tables.KINDS)})"
+                f"or name a table (.csv, .tsv, .jsonl, .parquet)"
             )
 
     def _tell_missing(self, parts: Mapping[str, source.Source]) -> None:
