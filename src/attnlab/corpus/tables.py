@@ -212,7 +212,7 @@ def _entries(path: Path, text: io.TextIOBase) -> Iterator[tuple[str, Any]]:
 def _parsed(path: Path, number: int, text: str) -> Any:
     """Return the value of a text of JSON that begins at this line of a file."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         at = number + error.lineno - 1
         told = f"{error.msg.removesuffix(' at')}, at column {error.colno}"
@@ -229,6 +229,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"an object has {twice!r} several times; leave one")
     return values
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _of_columns(path: Path, document: Any) -> list[Any]:
