@@ -168,7 +168,7 @@ def dataset_page() -> str:
     lines = [*DATASETS_OPENING, "", "| dataset | what it asks | chance | best | length | tokens |"]
     lines.append("|---|---|---|---|---|---|")
     lines += [dataset_row(name, data) for name, data in drawn.items()]
-    lines += ["", "## From files or the hub", ""]
+    lines += ["", "## From files or the hub", "", *READING, ""]
     lines += [f"- {obtaining(name, node)}" for name, node in read.items()]
     order = sorted(drawn, key=lambda name: (_module(drawn[name]), name))
     for _, same in groupby(order, key=lambda name: type(drawn[name])):
@@ -198,6 +198,25 @@ whoever knows the task but has not found what is asked. This page is made from t
 `make docs`, with the values of conf/dataset/.
 
 ## Without a file or network
+""".splitlines()
+
+
+READING = """\
+A file's name says what it is, in small or capital letters. `.csv`, `.tsv`, `.json`, `.jsonl`,
+`.ndjson` and `.parquet` are tables, of which `text` reads `dataset.column`; any other name is a
+plain text. Each but Parquet may be packed too: `.gz`, `.bz2`, `.xz`, `.zst`.
+
+- A cell is what stands there: `NA`, `null` and `nan` in a CSV or TSV are words, and an empty cell
+  is an empty text. CSV quotes cells; TSV has no quotes. JSON is an object on each line, an array of
+  objects or of texts, or an object of columns.
+- Files are UTF-8; a byte order mark is no part of the text. `sentences` takes another
+  `dataset.encoding`.
+- Rows without a text (null) are left out, and so are examples that an earlier split holds: test
+  before validation before training. `attnlab data show` says how many as notes, the card of an
+  export has them, and `Dataset.notes` gives them in Python.
+- Refused, in words: a cell that is no text, with its line or row; a line that is torn; rows of
+  unlike length; archives, documents and UTF-16; a `dataset.column` where there is no table; data
+  with nothing to learn from: no text at all, one token alone, one class alone.
 """.splitlines()
 
 

@@ -50,6 +50,7 @@ def test_json_is_one_object_of_the_documented_form(capsys):
         "classes": None,
         "max_length": 64,
         "splits": {"train": 30, "validation": 5, "test": 8},
+        "notes": [],
         "data_hash": made.data_hash,
         "chance": 0.25,
         "best": 1.0,
@@ -121,6 +122,47 @@ def test_a_card_names_a_text_by_its_content_among_the_knobs(tmp_path):
     assert "| `path` | `null` |" in card
     assert "| `sha256` | `null` |" not in card
     assert "Characters" in card
+
+
+def test_what_is_left_out_is_said_by_show_export_and_card(tmp_path, capsys):
+    for name in ("train", "validation", "test"):
+        lines = f"film one of {name}\t1\nfilm two of {name}\t0\nfilm in all\t1\n"
+        (tmp_path / f"{name}.tsv").write_text(f"sentence\tlabel\n{lines}")
+    words = ("sentences", f"dataset.path={tmp_path}")
+    notes = [
+        f"{split}: 1 of 3 sentences are left out (in an earlier split: 1)"
+        for split in ("validation", "train")
+    ]
+    assert shown(capsys, *words)["notes"] == notes
+    assert data("show", *words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("note")] == [f"note        {n}" for n in notes]
+    assert data("export", *words, "-o", str(tmp_path / "made")) == 0
+    assert capsys.readouterr().out.splitlines()[3:-1] == notes
+    card = (tmp_path / "made/README.md").read_text()
+    assert all(f"\n- {note}\n" in card for note in notes)
+
+
+def test_data_that_cannot_be_read_are_refused_and_write_nothing(tmp_path, capsys):
+    contents = {
+        "torn.jsonl": b'{"text": "a b"}\n{"text": "half',
+        "numbers.jsonl": b'{"text": 3}\n',
+        "null.jsonl": b'{"text": null}\n' * 9,
+        "letters.txt": b"a" * 9999,
+        "utf16.txt": "to be".encode("utf-16"),
+        "book.pdf": b"%PDF-1.7",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    requests = {
+        name.replace(".", "_"): ["data", "show", "text", f"dataset.path={tmp_path / name}"]
+        for name in contents
+    }
+    requests["column"] = [
+        *("data", "show", "text", f"dataset.path={LICENSE}", "dataset.column=foo"),
+    ]
+    refusals(capsys, "commands.data.unread.{}", requests, tmp_path, LICENSE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(contents)
 
 
 def test_a_wrong_request_is_refused_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -133,6 +133,12 @@ def test_no_part_trains_on_what_another_is_tested_on():
     assert not words["validation"] & words["test"]
     alone = {tuple(row) for part in (one, other) for row in part.splits["train"][:].inputs.tolist()}
     assert len(words["train"]) < len(alone)
+    for split in ("train", "validation"):
+        count = len(mixture.splits[split])
+        whole = 2 * len(one.splits[split])
+        assert count < whole
+        told = f"{split}: {whole - count} of {whole} examples are left out "
+        assert f"{told}(in an earlier split: {whole - count})" in mixture.notes
 
 
 def test_classes_and_answers_are_put_together():

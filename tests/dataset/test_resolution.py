@@ -1,5 +1,7 @@
 """A pronoun is asked where it stands, and neither the form nor the order tells the answer."""
 
+import csv
+
 import pytest
 
 from attnlab.assemble import Experiment
@@ -39,7 +41,17 @@ def test_gap_is_read_at_its_offsets_and_neither_is_left_out():
     files = {split: f"gap-{split}.tsv" for split in ("validation", "test")}
     dataset = Resolution(path=str(path), files={**files, "train": "gap-development.tsv"})
     assert dataset.left_out == {"test": 2, "validation": 2, "train": 18}
+    assert dataset.notes[0] == "test: 2 of 10 questions are left out (of neither candidate: 2)"
     assert dataset.show("test", 0).startswith("<a> sue <b> liz <text> sue met liz before <pronoun>")
+
+
+def test_a_table_of_another_form_is_the_same_questions(tmp_path):
+    gap = (SMALL / "gap/gap-test.tsv").read_text()
+    (tmp_path / "gap.TSV").write_text(f"\ufeff{gap}")
+    with (tmp_path / "gap.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(line.split("\t") for line in gap.splitlines())
+    expected = questions(SMALL / "gap", "gap-test.tsv")
+    assert questions(tmp_path, "gap.TSV") == questions(tmp_path, "gap.csv") == expected
 
 
 def test_the_label_is_asked_at_the_pronoun_and_both_are_as_frequent():
@@ -90,6 +102,8 @@ def test_what_is_no_question_is_told_with_its_line(tmp_path):
             "one_line": lambda: read(tmp_path, f"{SCHEMA}\nThe end.\n"),
             "empty": lambda: read(tmp_path, "\n"),
             "other_offset": lambda: read_gap(gap.replace("\tshe\t", "\the\t")),
+            "no_word_for_true": lambda: read_gap(gap.replace("\tTRUE", "\tyes", 1)),
+            "both_meant": lambda: read_gap(gap.replace("\tFALSE", "\tTRUE")),
             "no_column": lambda: read_gap(gap.replace("A-coref", "A-means")),
         },
         tmp_path,

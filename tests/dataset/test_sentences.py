@@ -1,5 +1,9 @@
 """A sentence is of the class that its file says, and stands in one split alone."""
 
+from collections.abc import Callable
+from typing import Any
+
+import datasets
 import pytest
 
 from attnlab.assemble import Experiment
@@ -114,3 +118,89 @@ def test_the_real_ones_are_the_published_ones(composed, name, sizes, left_out):
     assert isinstance(dataset, Sentences)
     assert {split: len(made) for split, made in dataset.splits.items()} == sizes
     assert dataset.left_out["train"] == left_out
+
+
+def test_what_is_left_out_is_said(directory):
+    dataset = Sentences(path=str(directory))
+    assert dataset.notes == [
+        "validation: 1 of 2 sentences are left out (in an earlier split: 1)",
+        "train: 2 of 5 sentences are left out (in an earlier split: 1; without words: 1)",
+    ]
+
+
+TABLES = {
+    "t.csv": "sentence,label\ngood film,1\nNA,0\ngood film,1\n,1\n",
+    "t.tsv": "\ufefflabel\tsentence\r\n1\tgood film\r\n0\tNA\r\n1\tgood film\r\n1\t\r\n",
+    "t.JSONL": '{"text": "good film", "label": 1}\n{"text": "NA", "label": "0"}\n'
+    '{"text": "good film", "label": 1}\n{"text": null, "label": 1}\n',
+    "t.txt": "\ufeff1 good film\n0 NA\n1 good film\n1 \n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_each_form_is_the_same_data(tmp_path, name):
+    (tmp_path / name).write_bytes(TABLES[name].encode())
+    (tmp_path / "held.txt").write_text("1 other\n")
+    files = {"train": name, "validation": "held.txt"}
+    dataset = Sentences(path=str(tmp_path), files=files, min_count=1)
+    assert sentences(dataset, "train") == ["good film", "na", "good film"]
+    assert dataset.tokens == ["<pad>", "<unk>", "<class>", "film", "good", "na"]
+    assert dataset.notes == ["train: 1 of 4 sentences are left out (without words: 1)"]
+
+
+def hub_of(monkeypatch, **columns: list[Any]) -> None:
+    table = datasets.Dataset.from_dict(columns)
+    held = datasets.Dataset.from_dict({"text": ["held back"], "label": [1]})
+    tables = datasets.DatasetDict({"train": table, "validation": held})
+    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
+
+
+HUB_FILES = {"train": "train", "validation": "validation"}
+
+
+def test_a_missing_sentence_of_the_hub_is_no_word(monkeypatch):
+    texts = [None if n % 3 == 0 else f"film {n}" for n in range(30)]
+    hub_of(monkeypatch, text=texts, label=[n % 2 for n in range(30)])
+    dataset = Sentences(path="hub:some/rows", files=HUB_FILES, min_count=1)
+    assert "none" not in dataset.tokens
+    assert dataset.left_out == {"validation": 0, "train": 10}
+    assert dataset.notes == ["train: 10 of 30 sentences are left out (without words: 10)"]
+
+
+def test_cells_that_are_no_sentence_or_no_class_are_told_by_their_row(tmp_path, monkeypatch):
+    def of_hub(**columns: list[Any]) -> Callable[[], object]:
+        def call() -> None:
+            hub_of(monkeypatch, **columns)
+            Sentences(path="hub:some/rows", files=HUB_FILES, min_count=1)
+
+        return call
+
+    def of_file(name: str, text: str, **knobs: Any) -> Callable[[], object]:
+        def call() -> None:
+            (tmp_path / name).write_text(text)
+            (tmp_path / "held.txt").write_text("1 other\n")
+            files = {"train": name, "validation": "held.txt"}
+            Sentences(path=str(tmp_path), files=files, **{"min_count": 1, **knobs})
+
+        return call
+
+    refused_calls(
+        "dataset.sentences.cell.{}",
+        {
+            "number_of_hub": of_hub(text=[1, 2], label=[0, 1]),
+            "list_of_hub": of_hub(text=[["a"], ["b"]], label=[0, 1]),
+            "text_for_a_class": of_hub(text=["a", "b"], label=["0", "positive"]),
+            "share_for_a_class": of_hub(text=["a", "b"], label=[0.0, 1.0]),
+            "no_class": of_hub(text=["a", "b"], label=[0, None]),
+            "nothing_but_null": of_hub(text=[None, None], label=[0, 1]),
+            "one_class": of_hub(text=["a", "b"], label=[1, 1]),
+            "number_of_file": of_file("t.jsonl", '{"text": "a", "label": 1}\n{"text": 3}\n'),
+            "torn": of_file("t.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "la'),
+            "two_columns": of_file("t.tsv", "text\ttext\tlabel\na\tb\t1\n"),
+            "rare_words": of_file("t.tsv", "text\tlabel\na\t1\nb\t0\n", min_count=2),
+            "encoding": of_file("t.tsv", "text\tlabel\na\t1\n", encoding="utf-9"),
+            "encoding_of_hub": lambda: Sentences(path="hub:some/rows", encoding="latin-1"),
+        },
+        tmp_path,
+    )

@@ -1,6 +1,7 @@
 """A pair of sentences is read as it stands in its files, and what is left out is counted."""
 
 import gzip
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,10 @@ def test_what_is_left_out_is_counted(directory):
         "validation": 1,
         "train": 1,
     }
+    assert dataset.notes == [
+        "validation: 1 of 2 pairs are left out (longer than length=5: 1)",
+        "train: 2 of 3 pairs are left out (in an earlier split: 1; with an empty side: 1)",
+    ]
     with refuses(ValueError, "dataset.translation.short", directory):
         make(directory, length=1)
 
@@ -107,6 +112,39 @@ def test_columns_of_the_hub_are_read_as_files_are(directory, monkeypatch, tmp_pa
             "hub_without_split": lambda: Translation(path="hub:some/pairs", files=more),
         },
     )
+
+
+def test_pairs_in_one_column_of_the_hub_are_read(directory, monkeypatch):
+    import datasets
+
+    pairs: dict[str, list[Any]] = {
+        split: [{"translation": {"de": de, "en": en}} for de, en in PAIRS[name]]
+        for split, name in FILES.items()
+    }
+    pairs["train"] += [{"translation": {"de": "Hund", "en": None}}, {"translation": None}]
+
+    def tables() -> datasets.DatasetDict:
+        return datasets.DatasetDict({s: datasets.Dataset.from_list(p) for s, p in pairs.items()})
+
+    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables())
+    hub, of_files = Translation(path="hub:some/pairs", files=FILES), make(directory)
+    assert (hub.pairs, hub.tokens) == (of_files.pairs, of_files.tokens)
+    # What is missing is no word.
+    assert hub.left_out["train"] == of_files.left_out["train"] + 2
+    pairs["train"] = [{"translation": "Hund"}]
+    with refuses(ValueError, "dataset.translation.hub_no_pair"):
+        Translation(path="hub:some/pairs", files=FILES)
+    pairs["train"] = [{"translation": {"de": 1, "en": "one"}}]
+    with refuses(ValueError, "dataset.translation.hub_number"):
+        Translation(path="hub:some/pairs", files=FILES)
+
+
+def test_marks_at_the_beginning_are_no_word(directory):
+    dataset = make(directory)
+    for file in directory.glob("*.de"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert make(directory).sha256 == dataset.sha256
 
 
 def test_segmented_files_bring_their_tokens():

@@ -6,8 +6,9 @@
 `show --format json` prints one object:
 
     {"schema": 1, "name", "summary", "class", "vocabulary" (number of tokens), "classes" (null where
-     a label is a token), "max_length", "splits" {SPLIT: examples}, "data_hash", "chance", "best"
-     (accuracies, null for a corpus), "examples": [EXAMPLE]}
+     a label is a token), "max_length", "splits" {SPLIT: examples}, "notes" (sentences: what was
+     left out, and why), "data_hash", "chance", "best" (accuracies, null for a corpus), "examples":
+     [EXAMPLE]}
     EXAMPLE   split, index, text (what is shown to people), and the columns of an export
 """
 
@@ -150,6 +151,7 @@ def _show(arguments: Namespace, dataset: "Dataset", kind: str) -> int:
         "classes": dataset.classes,
         "max_length": dataset.max_length,
         "splits": sizes,
+        "notes": dataset.notes,
         "data_hash": dataset.data_hash,
         "chance": getattr(dataset, "chance", None),
         "best": getattr(dataset, "best", None),
@@ -176,6 +178,7 @@ def _text(dataset: "Dataset", whole: dict[str, Any]) -> str:
     lines.append(f"vocabulary  {_names(dataset.tokens)}")
     lines += [f"classes     {_names(dataset.classes)}"] if dataset.classes else []
     lines += [f"length      {whole['max_length']:,}", f"splits      {sizes}"]
+    lines += [f"note        {note}" for note in whole["notes"]]
     if whole["chance"] is not None:
         lines.append(f"accuracy    chance {whole['chance']:.3g}, at best {whole['best']:.3g}")
     lines.append(f"data_hash   {whole['data_hash']}")
@@ -209,5 +212,7 @@ def _export(arguments: Namespace, config: Config, dataset: "Dataset", kind: str)
         raise RequestError(f"--output {error}") from error
     for split, size in sizes.items():
         say(f"{split}: {size:,} examples")
+    for note in dataset.notes:
+        say(note)
     say(arguments.output)
     return 0

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from attnlab.corpus import source, store
+from attnlab.corpus import files as text_files
+from attnlab.corpus import source, store, tables
 
 Row = list[str]
 T = TypeVar("T")
@@ -27,13 +28,15 @@ def load(
     obtain: str | None,
     read: Callable[[Path, str], list[Row]],
     columns: Sequence[Sequence[str]] = (),
+    numbers: Sequence[int] = (),
 ) -> tuple[str, dict[str, list[Row]]]:
     """Give the SHA-256 of the rows of all splits that have files, and the rows.
 
     `read(directory, name)` reads a file. Of `hub:NAME` the `columns` are read instead, by one of
-    their names each, from the splits that are named as in `files`. The SHA-256 is that of what was
-    read, a line of JSON for each split, so it does not depend on where it lies; where it is given,
-    nothing else is taken, and what was read before needs no path.
+    their names each, from the splits that are named as in `files`; those at the places `numbers`
+    may hold numbers, the others hold texts, and a missing text is an empty one. The SHA-256 is that
+    of what was read, a line of JSON for each split, so it does not depend on where it lies; where
+    it is given, nothing else is taken, and what was read before needs no path.
     """
     require_files(files)
     how = f"; obtain {obtain}, and give dataset.path=DIRECTORY" if obtain else ""
@@ -44,7 +47,7 @@ def load(
             raise ValueError(f"{what}{how or '; give dataset.path=DIRECTORY'}")
         return sha256 or "", kept
     try:
-        rows = dict(_all(path, files, read, columns))
+        rows = dict(_all(path, files, read, columns, numbers))
     except ValueError as error:
         raise ValueError(f"{error}{how}") from error
     sha = hashlib.sha256()
@@ -115,11 +118,72 @@ def unheld(
     return kept, {split: len(parts[split]) - len(rows) for split, rows in kept.items()}
 
 
+def left_out_notes(
+    what: str, sizes: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """Return a sentence for each split of which something is left out: how many, and why.
+
+    `sizes` counts what each split had before; `reasons` has the counts of each reason by split.
+    """
+    notes = []
+    for split, size in sizes.items():
+        counts = {why: by_split[split] for why, by_split in reasons.items() if by_split[split]}
+        if counts:
+            told = "; ".join(f"{why}: {count:,}" for why, count in counts.items())
+            count = sum(counts.values())
+            notes.append(f"{split}: {count:,} of {size:,} {what} are left out ({told})")
+    return notes
+
+
+def require_left(
+    what: str,
+    sizes: Mapping[str, int],
+    reasons: Mapping[str, Mapping[str, int]],
+    parts: Mapping[str, Sequence[object]],
+) -> None:
+    """Refuse a split of which nothing is left, in the words of its reasons. Raises ValueError."""
+    for split, part in parts.items():
+        if not part:
+            notes = left_out_notes(what, {split: sizes[split]}, reasons)
+            why = notes[0] if notes else f"{split}: there are no {what}"
+            raise ValueError(f"{why}; give other files or shares")
+
+
+def require_classes(labels: Iterable[object]) -> None:
+    """Refuse training examples of which all have the same class. Raises ValueError."""
+    classes = set(labels)
+    if len(classes) < 2:
+        told = ", ".join(map(str, classes))
+        raise ValueError(f"all of train is of one class ({told}); there is nothing to learn")
+
+
+def require_encoding(encoding: str, path: str | None) -> None:
+    """Refuse an encoding that is not known, or that cannot apply. Raises ValueError."""
+    try:
+        b"a".decode(encoding)
+    except LookupError as error:
+        raise ValueError(
+            f"encoding={encoding}: {error}; give utf-8, latin-1, cp1252, ..."
+        ) from error
+    except UnicodeDecodeError:
+        pass
+    if path is not None and path.startswith(source.HUB) and encoding != "utf-8":
+        raise ValueError(
+            f"encoding={encoding} is for files, and path={path} has none; leave it out"
+        )
+
+
+def found_file(directory: Path, name: str) -> Path:
+    """Return the path of a file, or of the packed one with .gz or the like behind its name."""
+    for ending in ("", *text_files.PACKED):
+        if (file := directory / f"{name}{ending}").is_file():
+            return file
+    raise ValueError(f"path={directory} has no file {name}, nor {name}.gz")
+
+
 def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
-    """Read the lines of a file, or of the file with .gz behind its name."""
-    file = next((f for f in (directory / name, directory / f"{name}.gz") if f.is_file()), None)
-    if file is None:
-        raise ValueError(f"path={directory} has no file {name}, nor {name}.gz")
+    """Read the lines of a file, or of the packed one with .gz or the like behind its name."""
+    file = found_file(directory, name)
     content = b"".join(source.File(file).pieces())
     if not content.strip():
         raise ValueError(f"{file} is empty")
@@ -136,16 +200,42 @@ def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
 
 
 def table(
-    directory: Path, name: str, columns: Sequence[Sequence[str]], encoding: str = "utf-8"
-) -> list[Row]:
-    """Read columns of a table: a line of names, then a row on each line, with tabs between."""
-    head, *rest = (line.split("\t") for line in lines(directory, name, encoding))
-    where = str(directory / name)
-    at = [head.index(source.require_column(names, head, where)) for names in columns]
-    for number, row in enumerate(rest, start=2):
-        if len(row) != len(head):
-            raise ValueError(f"{where}, line {number}, has {len(row)} columns, not {len(head)}")
-    return [[row[place] for place in at] for row in rest]
+    directory: Path,
+    name: str,
+    columns: Sequence[Sequence[str]],
+    encoding: str = "utf-8",
+    numbers: Sequence[int] = (),
+) -> list[tuple[str, Row]]:
+    """Read columns of a table in a file, as `tables.rows` does, with the place of each row.
+
+    At the places `numbers` a column may hold numbers; a missing text is an empty one.
+    """
+    file = found_file(directory, name)
+    return [
+        (place, texts_of(place, row, columns, numbers))
+        for place, row in tables.rows(file, columns, encoding)
+    ]
+
+
+def texts_of(
+    place: str, cells: Sequence[object], columns: Sequence[Sequence[str]], numbers: Sequence[int]
+) -> Row:
+    """Return the cells of a row as texts; a missing text is an empty one.
+
+    Raises ValueError for what is no text, and for what is missing where a number may stand.
+    """
+    texts = []
+    for at, (cell, names) in enumerate(zip(cells, columns, strict=True)):
+        if at in numbers and cell is None:
+            raise ValueError(f"{place}: column={names[0]!r} is missing; leave the row out")
+        if at in numbers and not isinstance(cell, str):
+            if not isinstance(cell, int):
+                kind = tables.type_of(cell)
+                raise ValueError(f"{place}: column={names[0]!r} holds {kind}, not a whole number")
+            texts.append(str(cell))
+        else:
+            texts.append("" if cell is None else tables.text_of(cell, names[0], place))
+    return texts
 
 
 def vocabulary(
@@ -156,6 +246,12 @@ def vocabulary(
         raise ValueError(f"min_count={min_count} must be at least 1")
     counts = Counter(chain.from_iterable(sentences))
     often = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+    if not often:
+        most = max(counts.values(), default=0)
+        raise ValueError(
+            f"min_count={min_count} leaves no word of train, which has none more than {most:,} "
+            "times; there is nothing to learn"
+        )
     return list(dict.fromkeys([*special, *(word for _, word in often)]))
 
 
@@ -178,19 +274,21 @@ def _all(
     files: Files,
     read: Callable[[Path, str], list[Row]],
     columns: Sequence[Sequence[str]],
+    numbers: Sequence[int],
 ) -> Iterator[tuple[str, list[Row]]]:
     named = {split: file for split, file in files.items() if isinstance(file, str)}
     if path.startswith(source.HUB):
         if not columns:
             raise ValueError(f"path={path} is on the hub, and this data is read from files alone")
-        tables = source.hub(path, columns)
+        there = source.hub(path, columns)
         for split in named:
-            if split not in tables:
-                raise ValueError(f"path={path} has no {split}; there is {', '.join(tables)}")
-            names = tables[split].column_names
+            if split not in there:
+                raise ValueError(f"path={path} has no {split}; there is {', '.join(there)}")
+            names = there[split].column_names
             taken = [source.require_column(choice, names, path) for choice in columns]
-            cells = zip(*(tables[split][name] for name in taken), strict=True)
-            yield split, [[str(cell).strip() for cell in row] for row in cells]
+            read_rows = source.cells(f"{path}, {split}", there[split], taken)
+            texts = (texts_of(*row, [[name] for name in taken], numbers) for row in read_rows)
+            yield split, [[text.strip() for text in row] for row in texts]
         return
     directory = Path(path).expanduser()
     if not directory.is_dir():

@@ -1,24 +1,24 @@
 """Where a corpus lies: a text file, a column of a table, or a dataset on the hub."""
 
-import gzip
 import hashlib
 import os
 import re
 import socket
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-PIECE = 1 << 22
-"""Bytes that are read at once."""
-TABLES = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+from attnlab.corpus import files, tables
+
 HUB = "hub:"
 PROBE_SECONDS = 1.0
+BATCH = 1000
+"""Rows that are converted at once."""
 NAMES = {
     "train": {"train", "training"},
     "validation": {"valid", "validation", "val", "dev", "development"},
@@ -45,33 +45,91 @@ class Source(ABC):
 
 
 class File(Source):
-    """A file, byte for byte; what it holds, where its name ends in .gz."""
+    """A file of text, byte for byte but for a byte order mark; unpacked where its name says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def pieces(self) -> Iterator[bytes]:
-        yield from _read(self.path)
+        yield from files.pieces(self.path)
 
     def sha256(self) -> str:
         at = self.path.stat()
         return _file_sha256(self.path, at.st_ino, at.st_size, at.st_mtime_ns)
 
 
-class Rows(Source):
-    """A column of tables, each row ending in a newline unless it is the only one of its table."""
+class Counts(NamedTuple):
+    """What a pass over rows has found."""
 
-    def __init__(self, tables: list[Any], column: str) -> None:
-        self.tables, self.column = tables, column
+    sha256: str
+    rows: int
+    missing: int
+    """Rows without a text, which are left out."""
+
+
+class Rows(Source):
+    """A column of tables, each row ending in a newline unless it is the only one of its table.
+
+    Rows that have no text (null) are left out; an empty text is an empty line. What is no text is
+    refused, with its row.
+    """
+
+    def __init__(
+        self, path: str, column: str, read: Sequence[Callable[[], Iterator[tables.Row]]]
+    ) -> None:
+        self.path, self.column, self.read = path, column, read
+        self._seen = self._missing = self._blank = 0
+        self._counts: Counts | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        for table in self.tables:
-            end = "\n" if len(table) > 1 else ""
-            for batch in table.select_columns(self.column).iter(batch_size=1000):
-                rows = (row or "" for row in batch[self.column])
-                yield "".join(
-                    row if end and row.endswith(end) else row + end for row in rows
-                ).encode()
+        for read in self.read:
+            texts = self._texts(read)
+            first = [*islice(texts, 2)]
+            if len(first) == 1:
+                yield first[0].encode()
+                continue
+            there = chain(first, texts)
+            while batch := [*islice(there, BATCH)]:
+                yield "".join(r if r.endswith("\n") else f"{r}\n" for r in batch).encode()
+
+    def sha256(self) -> str:
+        return self.counts().sha256
+
+    def counts(self) -> Counts:
+        """Count the rows, once. Raises ValueError where none has a text."""
+        if self._counts is not None:
+            return self._counts
+        self._seen = self._missing = self._blank = 0
+        sha = super().sha256()
+        if self._blank == self._seen:
+            what = f"none of the {self._seen:,} rows has a text" if self._seen else "it has no rows"
+            raise ValueError(
+                f"path={self.path}: {what} in column={self.column!r}; there is nothing to learn"
+            )
+        self._counts = Counts(sha, self._seen, self._missing)
+        return self._counts
+
+    def _texts(self, read: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
+        for place, (cell,) in read():
+            self._seen += 1
+            text = "" if cell is None else tables.text_of(cell, self.column, place)
+            self._missing += cell is None
+            self._blank += not text.strip()
+            if cell is not None:
+                yield text
+
+
+class Table(Rows):
+    """A column of a table in a file."""
+
+    def __init__(self, file: Path, path: str, column: str) -> None:
+        super().__init__(path, column, [partial(tables.rows, file, [[column]])])
+        self.file = file
+
+    def counts(self) -> Counts:
+        at = self.file.stat()
+        told = (at.st_ino, at.st_size, at.st_mtime_ns)
+        return _table_counts(self.file, self.path, self.column, *told)
 
 
 class Slice(Source):
@@ -118,11 +176,12 @@ def _after(whole: Source, at: int) -> int:
 def find(path: str, column: str) -> Source:
     """Find a corpus by a file's path, or by `hub:NAME[:CONFIG][@REVISION]`.
 
-    Of a table (.parquet, .csv, .json, .jsonl) and of the hub the `column` is read, all splits one
-    after the other: train, validation, test, others. Raises ValueError where there is none such.
+    Of a table (`tables.KINDS`) and of the hub the `column` is read, all splits one after the other:
+    train, validation, test, others. Raises ValueError where there is none such.
     """
     if path.startswith(HUB):
-        return Rows([*hub(path, [[column]]).values()], column)
+        there = [partial(cells, path, table, [column]) for table in hub(path, [[column]]).values()]
+        return Rows(path, column, there)
     return _found(Path(path).expanduser(), path, column)
 
 
@@ -133,8 +192,11 @@ def splits(path: str, column: str) -> dict[str, Source]:
     its name. Raises ValueError where there are none, or several files for one.
     """
     if path.startswith(HUB):
-        tables = hub(path, [[column]])
-        return {name: Rows([table], column) for name, table in tables.items()}
+        there = hub(path, [[column]])
+        return {
+            name: Rows(path, column, [partial(cells, path, table, [column])])
+            for name, table in there.items()
+        }
     directory = Path(path).expanduser()
     if not directory.is_dir():
         what = "is one file" if directory.is_file() else "does not exist"
@@ -148,13 +210,13 @@ def splits(path: str, column: str) -> dict[str, Source]:
         for name, known in NAMES.items():
             if words & known and file.is_file():
                 found[name].append(file)
-    for name, files in found.items():
-        if len(files) > 1:
-            said = ", ".join(file.name for file in files)
+    for name, named in found.items():
+        if len(named) > 1:
+            said = ", ".join(file.name for file in named)
             raise ValueError(f"path={path} has several files for {name}: {said}; leave one")
     return {
         name: _found(file, str(file), column)
-        for name, (file, *_) in ((n, files) for n, files in found.items() if files)
+        for name, (file, *_) in ((n, named) for n, named in found.items() if named)
     }
 
 
@@ -168,17 +230,43 @@ def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 def _found(file: Path, path: str, column: str) -> Source:
     if not file.is_file():
-        what = "is a directory" if file.is_dir() else "does not exist"
+        what = "does not exist"
+        if file.exists():
+            what = "is a directory" if file.is_dir() else "is no plain file"
         raise ValueError(
             f"path={path} {what}; give a text file, or a table with its column. "
             "dataset.validation=null reads the splits of a directory"
         )
     if not file.stat().st_size:
         raise ValueError(f"path={path} is empty")
-    if builder := TABLES.get(file.suffix):
-        tables = _tables(builder, [[column]], path, data_files=str(file))
-        return Rows([*tables.values()], column)
+    if tables.kind(file.name):
+        return Table(file, path, column)
+    if not any(files.pieces(file)):
+        raise ValueError(f"path={path} is empty")
     return File(file)
+
+
+def cells(path: str, table: Any, columns: Sequence[str]) -> Iterator[tables.Row]:
+    """Yield the cells of a table of the hub; NAME.KEY is an entry of a column of objects."""
+    there, number = table.column_names, 0
+    ways = [(name, "") if name in there else (*name.split(".", 1), "")[:2] for name in columns]
+    heads = list(dict.fromkeys(head for head, _ in ways))
+    for batch in table.select_columns(heads).iter(batch_size=BATCH):
+        for at in range(len(batch[heads[0]])):
+            place = f"path={path}, row {number}"
+            yield tables.Row(
+                place, [_entry(batch[head][at], head, key, place) for head, key in ways]
+            )
+            number += 1
+
+
+def _entry(cell: Any, column: str, key: str, place: str) -> Any:
+    if not key or cell is None:
+        return cell
+    if not isinstance(cell, Mapping):
+        kind = tables.type_of(cell)
+        raise ValueError(f"{place}: column={column!r} holds {kind}, not an object with {key!r}")
+    return cell.get(key)
 
 
 def _from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -203,24 +291,30 @@ def _tables(
     try:
         found = datasets.load_dataset(builder, **options)
     except Exception as error:  # The library raises whatever its readers and servers do.
-        said = str(error).strip().split("\n")[0]
-        raise ValueError(f"path={path} cannot be read: {type(error).__name__}: {said}") from error
+        # What it raises says that something failed; what failed is the cause, and that one's.
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__) is not None:
+            causes.append(cause)
+        told = ": ".join(f"{type(e).__name__}: {str(e).strip().split(chr(10))[0]}" for e in causes)
+        raise ValueError(f"path={path} cannot be read: {told}") from error
     assert isinstance(found, datasets.DatasetDict)
     order = [s for s in ("train", "validation", "test") if s in found]
-    tables = {str(name): found[str(name)] for name in dict.fromkeys([*order, *found])}
-    for table in tables.values():
+    by_split = {str(name): found[str(name)] for name in dict.fromkeys([*order, *found])}
+    for table in by_split.values():
         for names in columns:
             require_column(names, table.column_names, path)
-    return tables
+    return by_split
 
 
 def require_column(names: Sequence[str], there: Sequence[str], path: str) -> str:
-    """Give the first of the names that a table has. Raises ValueError where it has none."""
+    """Return the first of the names that a table has; NAME.KEY is an entry of its column NAME.
+
+    Raises ValueError where it has none.
+    """
     for name in names:
-        if name in there:
+        if name not in there and name.partition(".")[0] in there:
             return name
-    said = " or ".join(map(repr, names))
-    raise ValueError(f"column={said} is not in {path}; there is {', '.join(there)}")
+    return tables.column_of(names, there, path)
 
 
 def _endpoint() -> str:
@@ -252,16 +346,11 @@ def _downloaded(name: str) -> bool:
 
 @lru_cache
 def _file_sha256(path: Path, inode: int, size: int, modified: int) -> str:
-    sha = hashlib.sha256()
-    for piece in _read(path):
-        sha.update(piece)
-    return sha.hexdigest()
+    return Source.sha256(File(path))
 
 
-def _read(path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while piece := file.read(PIECE):
-                yield piece
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"path={path} cannot be unpacked: {error}") from error
+@lru_cache
+def _table_counts(
+    file: Path, path: str, column: str, inode: int, size: int, modified: int
+) -> Counts:
+    return Rows.counts(Table(file, path, column))

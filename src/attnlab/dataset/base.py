@@ -69,6 +69,15 @@ class Dataset(ABC):
         """What was learnt of the training part before a model is trained; kept beside its run."""
         return None
 
+    @property
+    def notes(self) -> list[str]:
+        """Return what whoever reads a result must know of the data: a line for each thing.
+
+        What was left out of a split stands here, how much of how much and why, so that no example
+        vanishes unsaid. `attnlab data` prints these lines, and a data card has them.
+        """
+        return []
+
     @abstractmethod
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
         """Make a split of `SPLITS`, sharing no example with the `earlier` ones."""

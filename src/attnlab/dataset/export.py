@@ -162,6 +162,7 @@ def card(dataset: Dataset, kind: str = "parquet", origin: Origin | None = None) 
         lines += [f"Accuracy: chance {chance:.3g}, at best {best:.3g}.", ""]
     lines += ["## Splits", "", "| split | examples | file |", "|---|---|---|"]
     lines += [f"| {s} | {size:,} | {s}.{kind} |" for s, size in sizes(dataset).items()]
+    lines += ["", *(f"- {note}" for note in dataset.notes)] if dataset.notes else []
     lines += ["", f"`data_hash`: `{dataset.data_hash}` (SHA-256 over the contents of all splits)"]
     lines += ["", "## Columns", "", "| column | type | what it is |", "|---|---|---|"]
     for field in features(dataset).arrow_schema:

@@ -64,6 +64,19 @@ class Mixture(Dataset):
             self.answer_length = max(part.answer_length or 0 for part in self.parts.values())
         self.split_names = (*SPLITS, *(f"test_{name}" for name in self.parts))
 
+    @property
+    def notes(self) -> list[str]:
+        """Return those of the parts, and what a part has that an earlier split holds."""
+        notes = [f"{name}: {note}" for name, part in self.parts.items() for note in part.notes]
+        for split in SPLITS:
+            whole = sum(len(part.splits[split]) for part in self.parts.values())
+            if left_out := whole - len(self.splits[split]):
+                notes.append(
+                    f"{split}: {left_out:,} of {whole:,} examples are left out (in an earlier "
+                    f"split: {left_out:,})"
+                )
+        return notes
+
     def _shares(self, knob: str, given: Mapping[str, float | int]) -> np.ndarray:
         if given.keys() != self.parts.keys():
             raise ValueError(

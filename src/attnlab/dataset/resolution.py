@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnlab.corpus import rows
+from attnlab.corpus import rows, tables
 from attnlab.dataset.base import Dataset
 from attnlab.split import Examples, Split
 
@@ -14,6 +14,7 @@ PRONOUN, FIRST, SECOND, BEGIN = "<pronoun>", "<a>", "<b>", "<text>"
 SPECIAL = [rows.PAD, rows.UNKNOWN, FIRST, SECOND, BEGIN, PRONOUN]
 FILES = {"train": "train.txt", "validation": 0.1, "test": "test.txt"}
 HIDDEN = "[MASK]"
+COREFERENT = ("A-coref", "B-coref")
 COLUMNS = [[name] for name in ("Text", "Pronoun", "Pronoun-offset", "A", "A-coref", "B", "B-coref")]
 BEFORE, AFTER, A, B, ANSWER = range(5)
 NEITHER = "neither"
@@ -32,13 +33,13 @@ class Resolution(Dataset):
     about as much: an honest negative, which these sets are here for. A reader has about 0.95. Names
     that training does not have are `<unk>`, and two of them differ by their place alone.
 
-    `path` is a directory with a file (.gz too) for each split of `files`: a .tsv has the columns of
-    GAP; others four lines for each question (sentence, pronoun or [MASK], "A,B", answer), then an
-    empty one; A is the candidate of which the sentence speaks first, whatever their order in the
-    file. Where a pronoun stands several times, the first is meant. A number in `files` is a
-    share of train, drawn with `seed`; twins (the same candidates) stay together. `left_out` counts,
-    for each split: GAP's sentences that mean neither, those longer than `length`, and those that an
-    earlier split (test, validation) holds.
+    `path` is a directory with a file (.gz too) for each split of `files`: a table (.tsv, .csv,
+    .jsonl, .parquet) has the columns of GAP; others four lines for each question (sentence, pronoun
+    or [MASK], "A,B", answer), then an empty one; A is the candidate of which the sentence speaks
+    first, whatever their order in the file. Where a pronoun stands several times, the first is
+    meant. A number in `files` is a share of train, drawn with `seed`; twins (the same candidates)
+    stay together. `left_out` counts, for each split: GAP's sentences that mean neither, those
+    longer than `length`, and those that an earlier split (test, validation) holds; `notes` says so.
     """
 
     chance = 1 / 2
@@ -61,13 +62,20 @@ class Resolution(Dataset):
         self.classes = ["A", "B"]
         self.sha256, found = rows.load(path, files, sha256, obtain, questions)
         parts = rows.parted(found, files, seed, lambda row: (row[A].lower(), row[B].lower()))
-        fit = {split: [row for row in part if _fits(row, length)] for split, part in parts.items()}
+        told = {name: [r for r in part if r[ANSWER] != NEITHER] for name, part in parts.items()}
+        fit = {n: [r for r in part if len(sentence(r)) <= length] for n, part in told.items()}
         self.rows, held = rows.unheld(fit, lambda row: (*sentence(row), row[ANSWER]))
-        self.left_out = {name: held[name] + len(parts[name]) - len(fit[name]) for name in parts}
-        for split, part in self.rows.items():
-            if not part:
-                raise ValueError(f"length={length} leaves no question for {split}")
+        reasons = {
+            "in an earlier split": held,
+            "of neither candidate": {n: len(parts[n]) - len(told[n]) for n in parts},
+            f"longer than length={length}": {n: len(told[n]) - len(fit[n]) for n in parts},
+        }
+        self.left_out = {name: sum(why[name] for why in reasons.values()) for name in parts}
+        sizes = {name: len(part) for name, part in parts.items()}
+        self._notes = rows.left_out_notes("questions", sizes, reasons)
+        rows.require_left("questions", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
+        rows.require_classes(row[ANSWER] for row in self.rows["train"])
         self.tokens = rows.vocabulary(map(sentence, self.rows["train"]), SPECIAL, min_count)
         self._known = set(self.tokens)
         every = [row for part in self.rows.values() for row in part]
@@ -76,6 +84,10 @@ class Resolution(Dataset):
     @property
     def located(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         read = [sentence(row) for row in self.rows[split]]
@@ -115,8 +127,10 @@ def sentence(row: rows.Row) -> list[str]:
 
 def questions(directory: Path, name: str) -> list[rows.Row]:
     """Read a file: what stands before the pronoun and after it, both candidates, the answer."""
-    if Path(name.removesuffix(".gz")).suffix == ".tsv":
-        return [_gap(row, name) for row in rows.table(directory, name, COLUMNS)]
+    if tables.kind(name):
+        numbers = [COLUMNS.index([column]) for column in ("Pronoun-offset", *COREFERENT)]
+        table = rows.table(directory, name, COLUMNS, numbers=numbers)
+        return [_gap(row, place) for place, row in table]
     found, block = [], []
     for number, line in enumerate([*rows.lines(directory, name), ""], start=1):
         if line.strip():
@@ -159,17 +173,18 @@ def _mention(candidate: str, text: str) -> int:
     return next((at for at in found if at >= 0), len(text))
 
 
-def _gap(row: rows.Row, name: str) -> rows.Row:
+def _gap(row: rows.Row, place: str) -> rows.Row:
     text, pronoun, offset, a, is_a, b, is_b = row
     at = int(offset) if offset.isdecimal() else -1
     if text[at : at + len(pronoun)] != pronoun:
-        raise ValueError(f"{name}: {pronoun!r} does not stand at {offset} of {text!r}")
+        raise ValueError(f"{place}: {pronoun!r} does not stand at {offset} of {text!r}")
+    for column, value in zip(COREFERENT, (is_a, is_b), strict=True):
+        if value.upper() not in ("TRUE", "FALSE"):
+            raise ValueError(f"{place}: column={column!r} is {value!r}, not TRUE or FALSE")
+    if is_a.upper() == is_b.upper() == "TRUE":
+        raise ValueError(f"{place}: {' and '.join(COREFERENT)} are both TRUE; one may be")
     answer = "A" if is_a.upper() == "TRUE" else "B" if is_b.upper() == "TRUE" else NEITHER
     return [text[:at], text[at + len(pronoun) :], a, b, answer]
-
-
-def _fits(row: rows.Row, length: int) -> bool:
-    return row[ANSWER] != NEITHER and len(sentence(row)) <= length
 
 
 def _words(text: str, special: str = "") -> list[str]:

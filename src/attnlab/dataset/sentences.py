@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnlab.corpus import rows
+from attnlab.corpus import rows, tables
 from attnlab.dataset.base import Dataset
 from attnlab.split import Examples, Split
 
@@ -14,6 +14,7 @@ ASKED = "<class>"
 FILES = {"train": "train.tsv", "validation": "validation.tsv", "test": "test.tsv"}
 CLASSES = ("negative", "positive")
 COLUMNS = (("sentence", "text"), ("label", "coarse_label"))
+LABEL = 1
 WORDS = itemgetter(0)
 
 
@@ -22,13 +23,15 @@ class Sentences(Dataset):
 
     "a gripping movie <class>" is positive: the label stands at the last token, where a causal model
     too has read everything. `path` is a directory with a file (.gz too) for each split of `files`:
-    a .tsv has columns `sentence` and `label`, others a label, a space and the sentence on each
-    line. Or it is `hub:NAME` with such columns. A label is the number of its class in `classes`. A
-    number in `files` is a share of the training sentences, drawn with `seed`. Words stand between
-    spaces, lower-cased; the vocabulary has those that training has `min_count` times.
+    a table (.tsv, .csv, .jsonl, .parquet) has columns `sentence` and `label`, others a label, a
+    space and the sentence on each line. Or it is `hub:NAME` with such columns. A label is the
+    number of its class in `classes`. A number in `files` is a share of the training sentences,
+    drawn with `seed`. Words stand between spaces, lower-cased; the vocabulary has those that
+    training has `min_count` times.
 
-    A sentence that an earlier split holds (test, then validation) is left out of a later one, and
-    `left_out` counts them: the published SST-2 trains on whole sentences of its test.
+    A sentence that an earlier split holds (test, then validation) is left out of a later one, as
+    is one without words; `left_out` counts them, and `notes` says so: the published SST-2 trains
+    on whole sentences of its test.
     """
 
     def __init__(
@@ -47,17 +50,21 @@ class Sentences(Dataset):
             raise ValueError(f"classes={list(classes)} must be two or more different names")
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative")
+        rows.require_encoding(encoding, path)
         self.classes, self.encoding = list(classes), encoding
-        self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS)
+        self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS, [LABEL])
         read = {split: self._read(split, part) for split, part in found.items()}
         parts = rows.parted(read, files, seed, WORDS)
         full = {split: [row for row in part if row[0]] for split, part in parts.items()}
         self.rows, held = rows.unheld(full, WORDS)
-        self.left_out = {name: held[name] + len(parts[name]) - len(full[name]) for name in parts}
-        for split, part in self.rows.items():
-            if not part:
-                raise ValueError(f"there is no sentence for {split}; give other files or shares")
+        empty = {name: len(parts[name]) - len(full[name]) for name in parts}
+        self.left_out = {name: held[name] + empty[name] for name in parts}
+        reasons = {"in an earlier split": held, "without words": empty}
+        sizes = {name: len(part) for name, part in parts.items()}
+        self._notes = rows.left_out_notes("sentences", sizes, reasons)
+        rows.require_left("sentences", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
+        rows.require_classes(self.classes[label] for _, label in self.rows["train"])
         words = map(WORDS, self.rows["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
         self._known = set(self.tokens)
@@ -66,6 +73,10 @@ class Sentences(Dataset):
     @property
     def located(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         read = [(*words, ASKED) for words, _ in self.rows[split]]
@@ -90,9 +101,9 @@ class Sentences(Dataset):
         return f"{self.write(batch.inputs[batch.valid].tolist())}\nclass: {said}"
 
     def _rows(self, directory: Path, name: str) -> list[rows.Row]:
-        if Path(name.removesuffix(".gz")).suffix == ".tsv":
-            cells = rows.table(directory, name, COLUMNS, self.encoding)
-            return [[cell.strip() for cell in row] for row in cells]
+        if tables.kind(name):
+            table = rows.table(directory, name, COLUMNS, self.encoding, [LABEL])
+            return [[cell.strip() for cell in row] for _, row in table]
         parts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
         return [[text.strip(), label] for label, _, text in parts]
 

@@ -1,7 +1,7 @@
 """Any text, from a file, a directory or the hub."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,17 +10,23 @@ from attnlab.corpus import source, store
 from attnlab.dataset.base import Corpus
 from attnlab.split import Split, Windows
 from attnlab.tokenizer.base import Tokenizer
+from attnlab.tokenizer.words import UNKNOWN
 
 OWN = "own"
+COLUMN = "text"
+NEAR = 1 << 16
+"""Tokens that are looked at at once, to see whether there are different ones."""
 
 
 class Text(Corpus):
     """Continues a text: its last parts are for validation and test, in that order.
 
-    `path` is a text file (.gz too), a table (.parquet, .csv, .json, .jsonl) with a text `column`,
-    or `hub:NAME[:CONFIG][@REVISION]`, read through the `datasets` library. The text is tokenised
-    once and kept by its SHA-256; where `sha256` is given, no other text is taken, and one that was
-    read before needs no path. `obtain` says where a person gets it.
+    `path` is a text file, a table (.csv, .tsv, .json, .jsonl, .ndjson, .parquet) with a text
+    `column`, either packed too (.gz, .bz2, .xz, .zst), or `hub:NAME[:CONFIG][@REVISION]`, read
+    through the `datasets` library. Rows without a text are left out, which `notes` says; a byte
+    order mark is no part of a text. The text is tokenised once and kept by its SHA-256; where
+    `sha256` is given, no other text is taken, and one that was read before needs no path. `obtain`
+    says where a person gets it.
 
     `validation` and `test` are shares of the text (of its tokens; of its bytes, then to the end of
     the line, for a tokenizer that learns from the training part). Null takes the split that the
@@ -35,7 +41,7 @@ class Text(Corpus):
         self,
         *,
         path: str | None = None,
-        column: str = "text",
+        column: str = COLUMN,
         sha256: str | None = None,
         obtain: str | None = None,
         tokenizer: Tokenizer,
@@ -52,6 +58,7 @@ class Text(Corpus):
                 "training; only test may be 0, and null takes the corpus's own split"
             )
         self.max_length, self.tokenizer = length, tokenizer
+        self._notes: list[str] = []
         self.shares = {"validation": validation, "test": test}
         if test == 0:
             del self.shares["test"]
@@ -63,10 +70,16 @@ class Text(Corpus):
                 raise ValueError(
                     f"length={length} is too long: the {split} text has {size:,} tokens"
                 )
+        for split in reversed(self.split_names):
+            self._require_something(split)
 
     @property
     def located(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
 
     @cached_property
     def data_hash(self) -> str:
@@ -91,6 +104,20 @@ class Text(Corpus):
         test = train + int((count - train) * shares["validation"] / held)
         bounds = {"train": (0, train), "validation": (train, test), "test": (test, count)}
         return self.whole[slice(*bounds[split])]
+
+    def _require_something(self, split: str) -> None:
+        """Refuse a text of white space alone; for training, one of one token or unknown words."""
+        part, seen = self._part(split), set[int]()
+        nothing, enough = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
+        for start in range(0, len(part), NEAR):
+            seen.update(np.unique(part[start : start + NEAR]).tolist())
+            if len(seen) >= enough and any(self.write([n]).strip() not in nothing for n in seen):
+                return
+        told = ", ".join(repr(self.tokens[number]) for number in sorted(seen))
+        raise ValueError(
+            f"the {split} text has no other token than {told}, {len(part):,} tokens in all; there "
+            "is nothing to learn"
+        )
 
     def _parting(self) -> str:
         """Say how the text is parted before it is tokenised."""
@@ -138,7 +165,10 @@ class Text(Corpus):
         own = [name for name, share in self.shares.items() if share is None]
         if not own:
             text = source.find(path, column)
-            return text.sha256(), {store.WHOLE: text}
+            self._require_column_applies(path, column, [text])
+            sha256 = text.sha256()
+            self._tell_missing({store.WHOLE: text})
+            return sha256, {store.WHOLE: text}
         there = source.splits(path, column)
         for name in ("train", *own):
             if name not in there:
@@ -148,9 +178,29 @@ class Text(Corpus):
                     + (f"; give dataset.{name} as a share" if name != "train" else "")
                 )
         used = {name: there[name] for name in ("train", *own)}
+        self._require_column_applies(path, column, list(used.values()))
         sha = hashlib.sha256()
         for name, part in used.items():
             sha.update(f"{part.sha256()}  {name}\n".encode())
+        self._tell_missing(used)
         if self._cuts:
             used |= source.cut(used["train"], self._cuts)
         return sha.hexdigest(), used
+
+    def _require_column_applies(
+        self, path: str, column: str, sources: Sequence[source.Source]
+    ) -> None:
+        """Refuse a column that was chosen where no table is read."""
+        if column != COLUMN and not any(isinstance(part, source.Rows) for part in sources):
+            raise ValueError(
+                f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
+                f"or name a table (.csv, .tsv, .jsonl, .parquet)"
+            )
+
+    def _tell_missing(self, parts: Mapping[str, source.Source]) -> None:
+        for name, part in parts.items():
+            if isinstance(part, source.Rows) and (missing := part.counts().missing):
+                of = f"{name}: " if name else ""
+                self._notes.append(
+                    f"{of}{missing:,} of {part.counts().rows:,} rows are left out (without a text)"
+                )

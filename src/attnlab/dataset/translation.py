@@ -31,13 +31,15 @@ class Translation(Dataset):
 
     "zwei hunde spielen ." is answered by "two dogs are playing . <end>". `path` is a directory with
     the file FILE.LANGUAGE (.gz too) for each split of `files` and each of the two `languages`, what
-    is read first: a sentence on each line. Or it is `hub:NAME` with a column for each language.
+    is read first: a sentence on each line. Or it is `hub:NAME` with a column for each language, or
+    with a column `translation` of objects that have both.
     Where files are `segmented`, words are what stands between spaces, and "@@" joins the pieces of
     one; else they are lower-cased words and marks. One vocabulary for both languages, of the words
     that training has `min_count` times; `<unk>` stands for others.
 
     Pairs of which one side is empty or longer than `length` are left out, and so are those whose
-    source an earlier split (test, validation) holds: `left_out` counts both for each split.
+    source an earlier split (test, validation) holds: `left_out` counts both for each split, and
+    `notes` says so.
     """
 
     end = END
@@ -60,13 +62,27 @@ class Translation(Dataset):
         if length < 1:
             raise ValueError(f"length={length} must be at least 1 token")
         self.languages, self.segmented, self.length = list(languages), segmented, length
-        columns = [[language] for language in languages]
+        columns = [[language, f"translation.{language}"] for language in languages]
         self.sha256, found = rows.load(path, files, sha256, obtain, self._pairs, columns)
         read = {split: self._read(pairs) for split, pairs in found.items()}
-        parts, self.left_out = rows.unheld(
-            rows.parted(read, files, 0, itemgetter(SOURCE)), itemgetter(SOURCE)
-        )
-        self.pairs = {split: self._kept(split, pairs) for split, pairs in parts.items()}
+        dealt = rows.parted(read, files, 0, itemgetter(SOURCE))
+        parts, held = rows.unheld(dealt, itemgetter(SOURCE))
+        full = {split: [p for p in pairs if p[0] and p[1]] for split, pairs in parts.items()}
+        self.pairs = {
+            split: [pair for pair in pairs if max(map(len, pair)) <= length]
+            for split, pairs in full.items()
+        }
+        reasons = {
+            "in an earlier split": held,
+            "with an empty side": {split: len(parts[split]) - len(full[split]) for split in parts},
+            f"longer than length={length}": {
+                split: len(full[split]) - len(self.pairs[split]) for split in parts
+            },
+        }
+        self.left_out = {split: sum(why[split] for why in reasons.values()) for split in parts}
+        sizes = {split: len(pairs) for split, pairs in dealt.items()}
+        self._notes = rows.left_out_notes("pairs", sizes, reasons)
+        rows.require_left("pairs", sizes, reasons, self.pairs)
         self.split_names = tuple(self.pairs)
         words = chain.from_iterable(self.pairs["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, END], min_count)
@@ -77,6 +93,10 @@ class Translation(Dataset):
     @property
     def located(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         pairs = self.pairs[split]
@@ -119,12 +139,3 @@ class Translation(Dataset):
 
     def _read(self, pairs: list[rows.Row]) -> list[Pair]:
         return [(tuple(self.words(one)), tuple(self.words(other))) for one, other in pairs]
-
-    def _kept(self, split: str, pairs: list[Pair]) -> list[Pair]:
-        fit = [p for p in pairs if p[0] and p[1] and max(map(len, p)) <= self.length]
-        self.left_out[split] += len(pairs) - len(fit)
-        if not fit:
-            raise ValueError(
-                f"length={self.length} leaves none of the {len(pairs)} pairs of {split}"
-            )
-        return fit

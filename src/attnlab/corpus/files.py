@@ -1,0 +1,115 @@
+"""A file as the bytes of a text: unpacked, without byte order mark; other formats are refused."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PIECE = 1 << 22
+"""Bytes that are read at once."""
+HEAD = 512
+"""Bytes at the beginning that tell a format."""
+ICONV = "convert it to UTF-8, as `iconv -f UTF-16 -t UTF-8` does"
+
+FORMATS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x1f\x8b\x08", "packed by gzip, which its name does not say; add .gz to its name"),
+    (0, b"\xfd7zXZ\0", "packed by xz, which its name does not say; add .xz to its name"),
+    (0, b"\x28\xb5\x2f\xfd", "packed by zstd, which its name does not say; add .zst to its name"),
+    (4, b"1AY&SY", "packed by bzip2, which its name does not say; add .bz2 to its name"),
+    (0, b"PAR1", "a Parquet table, which its name does not say; let its name end in .parquet"),
+    (0, b"PK\3\4", "a zip archive, or packed as one (.docx, .xlsx, .npz); unpack it"),
+    (0, b"PK\5\6", "an empty zip archive; name another file"),
+    (257, b"ustar", "a tar archive; unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it"),
+    (0, b"Rar!\x1a\7", "a RAR archive; unpack it"),
+    (0, b"\x04\x22\x4d\x18", "packed by LZ4; unpack it"),
+    (0, b"%PDF-", "a PDF document; save its text"),
+    (0, b"{\\rtf", "an RTF document; save its text"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document (.doc, .xls); save its text"),
+    (0, b"SQLite format 3\0", "an SQLite database; save a table of it as .csv or .parquet"),
+    (0, b"ARROW1\0", "an Arrow table; save it as .parquet"),
+    (0, b"\x89HDF\r\n", "an HDF5 file; save its text"),
+    (0, b"\x93NUMPY", "an array of NumPy; save its text"),
+    (0, b"Obj\1", "an Avro table; save it as .parquet or .jsonl"),
+    (0, codecs.BOM_UTF16_LE, f"UTF-16 or UTF-32, as its first bytes say; {ICONV}"),
+    (0, codecs.BOM_UTF16_BE, f"UTF-16, as its first bytes say; {ICONV}"),
+    (0, codecs.BOM_UTF32_BE, "UTF-32, as its first bytes say; convert it to UTF-8"),
+)
+"""How formats that hold no plain text begin: where, with what, and what to do about them."""
+UNREADABLE: dict[str, str] = {
+    **dict.fromkeys((".zip", ".7z", ".tar"), "an archive; unpack it"),
+    **dict.fromkeys((".tgz", ".tbz", ".tbz2", ".txz", ".tzst"), "an archive; unpack it"),
+    **dict.fromkeys((".lz4", ".z", ".lzma", ".lzo"), "packed; unpack it"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "a spreadsheet; save it as .csv"),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".avro"), "a table; save it as .parquet"),
+    **dict.fromkeys((".pdf", ".docx", ".odt", ".epub", ".rtf"), "a document; save its text"),
+    **dict.fromkeys((".npy", ".npz", ".pkl", ".pickle"), "no text; save its text"),
+    **dict.fromkeys((".h5", ".hdf5", ".sqlite", ".sqlite3"), "no text; save its text"),
+}
+"""Endings of names that hold no plain text, and what to do about them; none is a language's."""
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """Yield the text of a file. Raises ValueError where it is of another format, or damaged."""
+    with opened(path) as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file at the beginning of its text, unpacked where its name says that it is packed.
+
+    Raises ValueError where it is of a format that is no text, or cannot be read.
+    """
+    inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    for name in (path, inner):
+        if told := UNREADABLE.get(name.suffix.lower()):
+            raise ValueError(f"path={path} is {told}")
+    try:
+        opener = PACKED.get(path.suffix.lower(), _plain)
+        with opener(path) as raw, io.BufferedReader(raw, PIECE) as file:
+            head = file.peek(HEAD)
+            for place, beginning, told in FORMATS:
+                if head[place : place + len(beginning)] == beginning:
+                    inside = ", unpacked," if inner != path else ""
+                    raise ValueError(f"path={path}{inside} is {told}")
+            if head.startswith(codecs.BOM_UTF8):
+                file.read(len(codecs.BOM_UTF8))
+            yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"path={path} cannot be unpacked: {error}") from error
+    except OSError as error:
+        what = "unpacked" if error.errno is None else "read"
+        raise ValueError(f"path={path} cannot be {what}: {error.strerror or error}") from error
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name in small letters, without the ending that says how it is packed."""
+    path = Path(name.lower())
+    return path.stem if path.suffix in PACKED else path.name
+
+
+def _plain(path: Path) -> Any:
+    return path.open("rb", buffering=0)
+
+
+def _zstd(path: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+
+
+PACKED: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstd,
+}
+"""How a file is opened whose name has such an ending."""
