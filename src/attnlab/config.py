@@ -24,9 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 from attnlab.building import DIRECTIVES, NOTHING, Own, build, first_line
 from attnlab.errors import ConfigError, RequestError
 from attnlab.printable import say
+from attnlab.ranges import Count, Seed
 from attnlab.signatures import nearest, target_faults, targets, value_faults
 
-ROOT_KNOBS = {"seed": int, "batch_size": int, "runs_dir": str, "rerun": bool, "extend": bool}
+ROOT_KNOBS = {"seed": Seed, "batch_size": Count, "runs_dir": str, "rerun": bool, "extend": bool}
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)

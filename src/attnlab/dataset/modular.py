@@ -6,12 +6,14 @@ from functools import cached_property
 import numpy as np
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import FewCount, Seed, Share, ranged
 from attnlab.split import Examples, Rows, Split
 
 SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*", "division": "/"}
 END = "="
 
 
+@ranged
 class Modular(Task):
     """Fills in the table of an operation modulo a prime (Power et al. 2022, appendix A.1.1).
 
@@ -28,11 +30,11 @@ class Modular(Task):
     def __init__(
         self,
         *,
-        prime: int = 97,
+        prime: FewCount = 97,
         operation: str = "addition",
-        train_share: float = 0.5,
-        validation_share: float = 0.2,
-        seed: int = 0,
+        train_share: Share = 0.5,
+        validation_share: Share = 0.2,
+        seed: Seed = 0,
     ) -> None:
         if prime < 2 or any(prime % factor == 0 for factor in range(2, int(prime**0.5) + 1)):
             raise ValueError(f"prime={prime} is no prime number")

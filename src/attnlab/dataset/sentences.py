@@ -8,6 +8,7 @@ import numpy as np
 
 from attnlab.corpus import rows
 from attnlab.dataset.base import Dataset
+from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import Examples, Split
 
 ASKED = "<class>"
@@ -17,6 +18,7 @@ COLUMNS = (("sentence", "text"), ("label", "coarse_label"))
 WORDS = itemgetter(0)
 
 
+@ranged
 class Sentences(Dataset):
     """Names the class of a sentence, as SST-2 (Socher et al. 2013) and TREC (Li & Roth 2002) ask.
 
@@ -35,18 +37,16 @@ class Sentences(Dataset):
         self,
         *,
         path: str | None = None,
-        files: Mapping[str, str | float] = FILES,
+        files: rows.Files = FILES,
         classes: Sequence[str] = CLASSES,
         encoding: str = "utf-8",
-        min_count: int = 2,
-        seed: int = 0,
+        min_count: Count = 2,
+        seed: Seed = 0,
         sha256: str | None = None,
         obtain: str | None = None,
     ) -> None:
         if len(set(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(f"classes={list(classes)} must be two or more different names")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         self.classes, self.encoding = list(classes), encoding
         self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS)
         read = {split: self._read(split, part) for split, part in found.items()}
