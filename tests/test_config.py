@@ -226,6 +226,19 @@ def test_what_cannot_work_is_refused_in_words(composed, name, overrides, keys):
     assert refused(composed, f"config.impossible.{name}", *overrides) == keys
 
 
+def test_steps_that_an_override_states_beyond_the_run_are_refused(composed):
+    words = ["schedule.warmup_steps=11", "trainer.val_check_interval=11", "trainer.max_steps=10"]
+    keys = ["schedule.warmup_steps", "trainer.val_check_interval"]
+    assert refused(composed, "config.beyond_run", *words) == keys
+    values = composed(*(word.replace("=11", "=10") for word in words)).values
+    assert values["schedule"]["warmup_steps"] == values["trainer"]["val_check_interval"] == 10
+
+
+@pytest.mark.parametrize("words", [(), ("debug=tiny",), ("dataset=mqar", "schedule=constant")])
+def test_a_run_may_be_shorter_than_what_the_yamls_state(composed, words):
+    assert composed(*words, "trainer.max_steps=3").values["trainer"]["val_check_interval"] > 3
+
+
 def test_a_gpu_that_is_not_there_is_refused(composed):
     import torch
 

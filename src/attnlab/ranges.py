@@ -40,9 +40,9 @@ LARGEST = 1e30
 Count = Annotated[int, Between(1, 2**31 - 1)]
 """Steps, examples, heads: what there is one of at least."""
 CountOrZero = Annotated[int, Between(0, 2**31 - 1)]
-FewCount = Annotated[int, Between(1, 10_000)]
-"""Layers, probes: what is built one by one."""
-FewCountOrZero = Annotated[int, Between(0, 10_000)]
+FewCount = Annotated[int, Between(1, 1000)]
+"""Layers, kinds, hops: what is built one by one."""
+FewCountOrZero = Annotated[int, Between(0, 1000)]
 Width = Annotated[int, Between(1, 2**16)]
 """An axis of a weight: channels, experts, places of a kernel."""
 Tokens = Annotated[int, Between(1, 2**20)]

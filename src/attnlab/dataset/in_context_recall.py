@@ -6,7 +6,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
-from attnlab.ranges import Count, Seed, ShareBelowOne, Tokens, ranged
+from attnlab.ranges import Count, FewCount, Seed, ShareBelowOne, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 NOISE = 16
@@ -43,7 +43,7 @@ class InContextRecall(Task):
     def __init__(
         self,
         *,
-        vocab_size: Tokens = 16,
+        vocab_size: FewCount = 16,
         length: Tokens = 128,
         noise_share: ShareBelowOne = 0.0,
         compat: bool = False,
