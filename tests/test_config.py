@@ -193,22 +193,26 @@ BUILT = (
 RECORDED = (
     *("callbacks.clock.log_every=0", "callbacks.recorder.max_tokens=0"),
     *("callbacks.statistics.num_examples=0", "callbacks.vectors.num_tokens=0"),
-    "evidence.pronoun._partial_=false",
 )
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "keys"),
     [
-        ("built", BUILT, ["optimizer", "schedule", "trainer", "batch_size", "seed", "model"]),
+        (
+            "built",
+            BUILT,
+            [
+                *("seed", "batch_size", "model.num_layers", "optimizer.lr", "schedule.floor"),
+                "trainer.max_steps",
+            ],
+        ),
         (
             "recorded",
             RECORDED,
-            [
-                *("callbacks.clock", "evidence.pronoun"),
-                *("callbacks.recorder", "callbacks.statistics", "callbacks.vectors"),
-            ],
+            [word.partition("=")[0] for word in RECORDED],
         ),
+        ("partial", ["evidence.pronoun._partial_=false"], ["evidence.pronoun"]),
         ("heads", ["model.mixer.num_heads=5"], ["model"]),
         ("width", ["variant=moe", "model.d_model=20"], ["model"]),
         ("experts", ["variant=moe", "model.ffn.top_k=9"], ["model"]),

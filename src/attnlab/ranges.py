@@ -138,9 +138,9 @@ def _outside(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str, Any]]
         for expected in filter(None, (bounds.expected(value) for bounds in ranges)):
             yield path, expected, value
     elif origin in (Union, UnionType):
-        alternative = " or null" if type(None) in arguments else ""
         for member in arguments:
             for place, expected, given in _outside(value, member, path):
+                alternative = " or null" if type(None) in arguments and place == path else ""
                 yield place, f"{expected}{alternative}", given
     elif arguments and origin is not Callable:
         for key, child in _children(value):
