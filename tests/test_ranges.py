@@ -128,7 +128,7 @@ def test_a_direct_call_refuses_what_the_check_refuses():
     ("hint", "inside", "outside"),
     [
         (Count, [1, 2**31 - 1], [0, -1, 2**31]),
-        (Seed, [0, 2**63 - 1], [-1, 2**63]),
+        (Seed, [0, 2**62], [-1, 2**62 + 1, 2**63]),
         (Share, [0.0, 1.0], [-1e-9, 1.5, float("nan")]),
         (ShareBelowOne, [0.0, 1 - 1e-9], [1.0]),
         (Positive, [1e-8, 1e30], [0.0, -1.0, 1e-300, 1e300, float("inf")]),

@@ -47,8 +47,8 @@ Width = Annotated[int, Between(1, 2**16)]
 """An axis of a weight: channels, experts, places of a kernel."""
 Tokens = Annotated[int, Between(1, 2**20)]
 """A length in tokens, or the size of a vocabulary."""
-Seed = Annotated[int, Between(0, 2**63 - 1)]
-"""All generators and the tables of a record take a whole number of 64 bits with its sign."""
+Seed = Annotated[int, Between(0, 2**62)]
+"""All generators take these, and a record holds no larger whole number."""
 Threads = Annotated[int, Between(1, 1024)]
 """More than any one machine has cores; where a process may not start so many, torch crashes."""
 Share = Annotated[float, Between(0, 1)]
