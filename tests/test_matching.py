@@ -164,11 +164,11 @@ def test_what_is_too_far_off_is_refused_with_the_nearest_and_nothing_is_written(
     [
         ("knobs", ["match.varaint=lstm", "match.budget=much"], ["match.varaint", "match.budget"]),
         ("variant", ["match.variant=lstn"], ["match.variant"]),
-        ("negative", ["match.budget=-1"], ["match"]),
+        ("negative", ["match.budget=-1"], ["match.budget"]),
         ("enormous", ["match.budget=1e12"], ["match"]),
         ("reference", ["model.d_model=50"], ["match"]),
         ("model", ["model.tied=true"], ["match"]),
-        ("dataset", ["dataset.held=7"], ["dataset"]),
+        ("dataset", ["dataset.held=7"], ["dataset.held"]),
         ("choice", ["match=parmeters", "match.budget=3"], ["match=parmeters", "match.budget"]),
         ("added", ["match=none", "+match.budget=3"], ["match"]),
     ],

@@ -163,7 +163,8 @@ class Experiment:
     def code_hash(self) -> dict[str, str]:
         """SHA-256 of the source file of each class that the config names."""
         names = sorted({node["_target_"] for node in targets(self.identity)})
-        files = {name: inspect.getsourcefile(imported(name)) for name in names}
+        objects = {name: inspect.unwrap(imported(name)) for name in names}
+        files = {name: inspect.getsourcefile(target) for name, target in objects.items()}
         return {
             name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
             for name, file in files.items()

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.padding import add_padding
+from attnlab.ranges import ShareBelowOne, ranged
 from attnlab.tap import Tap
 
 QUERIES = 64
 """Rows of the pattern that pass the tap `rows` at once."""
 
 
+@ranged
 class Attend(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), fused unless somebody looks.
 
@@ -31,10 +33,8 @@ class Attend(nn.Module):
     With a `window` it sees that many keys, its own the last (both ways: window - 1 on each side).
     """
 
-    def __init__(self, causal: bool, dropout: float, window: int | None = None) -> None:
+    def __init__(self, causal: bool, dropout: ShareBelowOne, window: int | None = None) -> None:
         super().__init__()
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout={dropout} must lie in 0..1")
         self.causal, self.dropout, self.window = causal, dropout, window
         self.scores, self.pattern, self.rows = Tap(), Tap(), Tap()
 

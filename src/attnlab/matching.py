@@ -17,6 +17,7 @@ from attnlab.errors import ConfigError
 from attnlab.model.base import Model, parameters
 from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
+from attnlab.ranges import Positive, ranged
 
 SMALL = 1_000_000
 """Parameters below which one more unit of width is a large step."""
@@ -41,6 +42,7 @@ class Widths(NamedTuple):
     expansion: float | None = None
 
 
+@ranged
 class Match(ABC):
     """Finds the widths at which a model costs as much as a budget, or as a reference variant.
 
@@ -52,9 +54,7 @@ class Match(ABC):
     device: ClassVar[str]
     """Where a model is built to be counted."""
 
-    def __init__(self, *, budget: float | None = None, variant: str = "multihead") -> None:
-        if budget is not None and budget <= 0:
-            raise ValueError(f"budget={budget} must be positive, or null for a reference's")
+    def __init__(self, *, budget: Positive | None = None, variant: str = "multihead") -> None:
         self.budget, self.variant = budget, variant
 
     @abstractmethod

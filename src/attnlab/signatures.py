@@ -12,6 +12,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 
 from attnlab.building import DIRECTIVES, NOTHING, Own, find
+from attnlab.ranges import finiteness_faults, is_finite, range_faults, without_range
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -75,7 +76,8 @@ def _knobs(target: Any) -> tuple[set[str], set[str], dict[str, Any]]:
     parameters = signature(target).parameters
     if not (isclass(target) and _is_foreign(target)):
         knobs = {n for n, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
-        return knobs, knobs, get_type_hints(target.__init__ if isclass(target) else target)
+        described = target.__init__ if isclass(target) else target
+        return knobs, knobs, get_type_hints(described, include_extras=True)
     named = [n for n, p in parameters.items() if p.kind in NAMED]
     knobs = {*named[1:]} - {"layer_idx"}
     return knobs, {n for n in knobs if parameters[n].default is Parameter.empty}, {}
@@ -115,14 +117,22 @@ def add_defaults(node: dict[str, Any], section: str, own: Own) -> None:
 
 
 def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterator[str]:
-    """Check one value, and write a whole number as the float that its knob asks for."""
-    value = node[key]
-    kinds = set(_members(hint))
-    if isinstance(value, int) and not isinstance(value, bool) and float in kinds - {int}:
+    """Check one value, and write a whole number as the float that its knob asks for.
+
+    This is where each number of a config must be finite, whatever its knob is of.
+    """
+    value, kind = node[key], without_range(hint)
+    kinds = set(_members(kind))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and float in kinds - {int} and is_finite(value):
         node[key] = value = float(value)
     boolean = isinstance(value, bool) and not kinds & {bool, Any, object}
-    if boolean or not is_bearable(value, hint, conf=BeartypeConf()):
-        yield f"{path}: expected {_name(hint)}, got {value!r}"
+    if faults := [*finiteness_faults(value, path)]:
+        yield from faults
+    elif boolean or not is_bearable(value, kind, conf=BeartypeConf()):
+        yield f"{path}: expected {_name(kind)}, got {value!r}"
+    else:
+        yield from range_faults(value, hint, path)
 
 
 def nearest(given: str, names: Any) -> str:

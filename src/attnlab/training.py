@@ -12,6 +12,7 @@ from attnlab.metric.base import Metric, tally, total
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.optimizer.adamw import AdamW
+from attnlab.ranges import Count, Threads, ranged
 from attnlab.schedule.base import Schedule
 from attnlab.split import Batch
 
@@ -171,6 +172,7 @@ class Training(pl.LightningModule):
         return self.optimizer.lr * self.schedule.scale(step - 1, self.max_steps)
 
 
+@ranged
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where and how long training runs.
@@ -182,20 +184,15 @@ class Settings:
     float32 products.
     """
 
-    max_steps: int = 1000
-    val_check_interval: int = 100
+    max_steps: Count = 1000
+    val_check_interval: Count = 100
     accelerator: str = "auto"
     precision: str = "32-true"
     matmul_precision: str = "highest"
-    threads: int | None = None
-    accumulate_grad_batches: int = 1
+    threads: Threads | None = None
+    accumulate_grad_batches: Count = 1
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "val_check_interval", "accumulate_grad_batches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads={self.threads} must be at least 1, or null for all cores")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 given = getattr(self, name)

@@ -193,22 +193,26 @@ BUILT = (
 RECORDED = (
     *("callbacks.clock.log_every=0", "callbacks.recorder.max_tokens=0"),
     *("callbacks.statistics.num_examples=0", "callbacks.vectors.num_tokens=0"),
-    "evidence.pronoun._partial_=false",
 )
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "keys"),
     [
-        ("built", BUILT, ["optimizer", "schedule", "trainer", "batch_size", "seed", "model"]),
+        (
+            "built",
+            BUILT,
+            [
+                *("seed", "batch_size", "model.num_layers", "optimizer.lr", "schedule.floor"),
+                "trainer.max_steps",
+            ],
+        ),
         (
             "recorded",
             RECORDED,
-            [
-                *("callbacks.clock", "evidence.pronoun"),
-                *("callbacks.recorder", "callbacks.statistics", "callbacks.vectors"),
-            ],
+            [word.partition("=")[0] for word in RECORDED],
         ),
+        ("partial", ["evidence.pronoun._partial_=false"], ["evidence.pronoun"]),
         ("heads", ["model.mixer.num_heads=5"], ["model"]),
         ("width", ["variant=moe", "model.d_model=20"], ["model"]),
         ("experts", ["variant=moe", "model.ffn.top_k=9"], ["model"]),
@@ -224,6 +228,19 @@ RECORDED = (
 )
 def test_what_cannot_work_is_refused_in_words(composed, name, overrides, keys):
     assert refused(composed, f"config.impossible.{name}", *overrides) == keys
+
+
+def test_steps_that_an_override_states_beyond_the_run_are_refused(composed):
+    words = ["schedule.warmup_steps=11", "trainer.val_check_interval=11", "trainer.max_steps=10"]
+    keys = ["schedule.warmup_steps", "trainer.val_check_interval"]
+    assert refused(composed, "config.beyond_run", *words) == keys
+    values = composed(*(word.replace("=11", "=10") for word in words)).values
+    assert values["schedule"]["warmup_steps"] == values["trainer"]["val_check_interval"] == 10
+
+
+@pytest.mark.parametrize("words", [(), ("debug=tiny",), ("dataset=mqar", "schedule=constant")])
+def test_a_run_may_be_shorter_than_what_the_yamls_state(composed, words):
+    assert composed(*words, "trainer.max_steps=3").values["trainer"]["val_check_interval"] > 3
 
 
 def test_a_gpu_that_is_not_there_is_refused(composed):

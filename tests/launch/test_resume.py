@@ -197,7 +197,7 @@ def test_an_lstm_resumes_bit_equal(tmp_path):
 LONG = (
     "trainer.max_steps=100",
     "callbacks.clock.checkpoint_every=1000",
-    "trainer.val_check_interval=1000",
+    "trainer.val_check_interval=100",
 )
 
 

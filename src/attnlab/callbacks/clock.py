@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from attnlab.ranges import Count, CountOrZero, FewCount, ranged
 
+
+@ranged
 class Clock:
     """Says what is due after an optimizer step; the only place that decides it.
 
@@ -21,22 +24,13 @@ class Clock:
         max_steps: int,
         val_check_interval: int,
         *,
-        log_every: int = 10,
-        checkpoint_every: int | None = None,
-        patterns_per_decade: int = 4,
-        patterns_at: Sequence[int] | None = None,
-        statistics_every: int | None = 100,
-        test_every: int | None = None,
+        log_every: Count = 10,
+        checkpoint_every: Count | None = None,
+        patterns_per_decade: FewCount = 4,
+        patterns_at: Sequence[CountOrZero] | None = None,
+        statistics_every: Count | None = 100,
+        test_every: Count | None = None,
     ) -> None:
-        counts = (log_every, checkpoint_every, statistics_every, test_every, patterns_per_decade)
-        if min(1 if count is None else count for count in counts) < 1:
-            raise ValueError(
-                f"log_every={log_every}, checkpoint_every={checkpoint_every}, "
-                f"statistics_every={statistics_every} and test_every={test_every} count steps, so "
-                "they must be at least 1, as must "
-                f"patterns_per_decade={patterns_per_decade} (checkpoint_every=null: with each "
-                "validation; others=null: never)"
-            )
         self.max_steps, self.test_every = max_steps, test_every
         self.statistics_every = statistics_every
         if patterns_at is None:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from attnlab.ranges import Count, NotNegative, Real, ranged
 
+
+@ranged
 class EarlyStop:
     """Stops once the validation metric is good enough, or has not improved for a while.
 
@@ -15,12 +18,10 @@ class EarlyStop:
         self,
         *,
         metric: str = "loss",
-        patience: int | None = 5,
-        min_delta: float = 0.0,
-        threshold: float | None = None,
+        patience: Count | None = 5,
+        min_delta: NotNegative = 0.0,
+        threshold: Real | None = None,
     ) -> None:
-        if patience is not None and patience < 1:
-            raise ValueError(f"patience={patience} must be at least 1, or null to wait for ever")
         self.metric, self.patience = metric, patience
         self.min_delta, self.threshold = min_delta, threshold
         self.lower_is_better = metric == "loss"

@@ -12,6 +12,7 @@ from attnlab.callbacks.keeper import Keeper, Row
 from attnlab.evidence.axes import Sequence as Axis
 from attnlab.evidence.look import Seen
 from attnlab.objective.base import Objective
+from attnlab.ranges import Count, CountOrZero, FewCountOrZero, ranged
 from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
 from attnlab.split import IGNORE, Batch
 from attnlab.training import Diverged
@@ -19,6 +20,7 @@ from attnlab.training import Diverged
 LATENT = "[LATENT {}]"
 
 
+@ranged
 class Recorder(Keeper):
     """Keeps the patterns of sequences that stay the same over the whole run.
 
@@ -37,19 +39,14 @@ class Recorder(Keeper):
         look: Callable[[Batch], Seen],
         there: Mapping[str, int | None],
         *,
-        num_probes: int = 8,
-        max_tokens: int = 256,
+        num_probes: FewCountOrZero = 8,
+        max_tokens: Count = 256,
         texts: Sequence[str] = [],
-        repeated: int = 0,
-        twins: int = 0,
-        layers: Sequence[int] | None = None,
-        heads: Sequence[int] | None = None,
+        repeated: FewCountOrZero = 0,
+        twins: FewCountOrZero = 0,
+        layers: Sequence[CountOrZero] | None = None,
+        heads: Sequence[CountOrZero] | None = None,
     ) -> None:
-        if min(num_probes, repeated, twins) < 0 or max_tokens < 1:
-            raise ValueError(
-                f"num_probes={num_probes}, repeated={repeated} and twins={twins} must be at least "
-                f"0, and max_tokens={max_tokens} 1"
-            )
         self.objective, self.look = objective, look
         self.num_probes, self.max_tokens = num_probes, max_tokens
         self.read = {text: objective.read(text) for text in texts}

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.keeper import Keeper, Row
+from attnlab.ranges import Count, ranged
 from attnlab.runs.heads import TABLE, row
 from attnlab.training import Diverged
 
 Measured = Mapping[str, Mapping[str, Float[Tensor, " head"]]]
 
 
+@ranged
 class Statistics(Keeper):
     """Measures the heads on the first sequences of validation (`evidence.heads.head_statistics`).
 
@@ -27,13 +29,9 @@ class Statistics(Keeper):
         batch_size: int,
         measure: Callable[[int, bool], Measured],
         *,
-        num_examples: int | None = None,
+        num_examples: Count | None = None,
         pairs: bool = False,
     ) -> None:
-        if num_examples is not None and num_examples < 1:
-            raise ValueError(
-                f"num_examples={num_examples} must be at least 1, or null for a batch of training"
-            )
         self.measure, self.pairs = measure, pairs
         self.num_examples = num_examples or batch_size
 

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.keeper import Keeper, Row
+from attnlab.ranges import Count, ranged
 from attnlab.runs.vectors import TABLE, row
 from attnlab.training import Diverged
 
 
+@ranged
 class Vectors(Keeper):
     """Keeps the vectors of the first `num_tokens` of the vocabulary, where patterns are kept too.
 
@@ -20,12 +22,8 @@ class Vectors(Keeper):
     table = TABLE
 
     def __init__(
-        self, read: Callable[[], Float[Tensor, "token d_model"]], *, num_tokens: int = 128
+        self, read: Callable[[], Float[Tensor, "token d_model"]], *, num_tokens: Count = 128
     ) -> None:
-        if num_tokens < 1:
-            raise ValueError(
-                f"num_tokens={num_tokens} must be at least 1; callbacks.vectors=null keeps none"
-            )
         self.read, self.num_tokens = read, num_tokens
 
     def due(self, clock: Clock, step: int) -> bool:

@@ -14,15 +14,16 @@ from attnlab.config.composition import composition, parsed
 from attnlab.environment import given_path
 from attnlab.errors import ConfigError
 from attnlab.printable import say
+from attnlab.ranges import Count, Positive, Seed
 from attnlab.signatures import nearest, target_faults, value_faults
 
 ROOT_KNOBS = {
-    "seed": int,
-    "batch_size": int,
+    "seed": Seed,
+    "batch_size": Count,
     "runs_dir": str,
     "rerun": bool,
     "extend": bool,
-    "lease": float,
+    "lease": Positive,
 }
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
@@ -69,7 +70,7 @@ def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
     config, found = check(composed, own)
     faults += found
     if not faults:
-        faults += _impossible(config)
+        faults += [*_beyond_run(config, overrides), *_impossible(config)]
     if faults:
         raise ConfigError(faults)
     return config
@@ -177,22 +178,46 @@ def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:
     return replace(config, values={**values, "model": model, "match": {}}), said
 
 
+BEYOND_RUN = {
+    "schedule.warmup_steps": "the learning rate would not reach its peak",
+    "trainer.val_check_interval": "nothing would be validated before the last step",
+}
+"""Knobs that count steps of the run, and what becomes of one that is longer."""
+
+
+def _beyond_run(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+    """Refuse a number of steps that an override states, and that the run does not have.
+
+    What a YAML states is a default for runs of a usual length: a shorter run ends within its
+    warm-up, and is validated at its last step.
+    """
+    stated = {text.lstrip("+").partition("=")[0] for text in overrides}
+    max_steps = config.values["trainer"].get("max_steps")
+    for key, consequence in BEYOND_RUN.items():
+        section, knob = key.split(".")
+        steps = config.values[section].get(knob)
+        if key in stated and None not in (steps, max_steps) and steps > max_steps:
+            yield (
+                f"{key}: expected at most trainer.max_steps={max_steps}, got {steps}: {consequence}"
+            )
+
+
 def _impossible(config: Config) -> list[str]:
     """Build everything once where it costs nothing, to refuse in words what cannot work."""
     import torch
 
     faults, built = [], {}
-    loggers = config.values.get("logger") or {}
-    keys = (f"logger.{name}" for name, node in loggers.items() if node is not None)
-    for key in ("dataset", "optimizer", "schedule", "trainer", *keys):
+    keys = ["dataset", "optimizer", "schedule", "trainer"]
+    for section in ("logger", "metric"):
+        nodes = config.values.get(section) or {}
+        keys += [f"{section}.{name}" for name, node in nodes.items() if node is not None]
+    if config.values["callbacks"].get("early_stop"):
+        keys.append("callbacks.early_stop")
+    for key in keys:
         try:
             built[key] = config.build(key)
         except ConfigError as error:
             faults += error.faults
-    if config.values["batch_size"] < 1:
-        faults.append(f"batch_size: {config.values['batch_size']} must be at least 1")
-    if config.values["seed"] < 0:
-        faults.append(f"seed: {config.values['seed']} must not be negative")
     try:
         if "trainer" in built:
             settings = built["trainer"]

@@ -12,10 +12,11 @@ import numpy as np
 
 from attnlab.corpus import files as text_files
 from attnlab.corpus import source, store, tables
+from attnlab.ranges import Share
 
 Row = list[str]
 T = TypeVar("T")
-Files = Mapping[str, str | float]
+Files = Mapping[str, str | Share]
 """The file of each split, inside the directory; a number is a share of train."""
 
 PAD, UNKNOWN = "<pad>", "<unk>"
@@ -242,8 +243,6 @@ def vocabulary(
     sentences: Iterable[Sequence[str]], special: Sequence[str], min_count: int
 ) -> list[str]:
     """List the words of the training sentences, the most frequent first, after special tokens."""
-    if min_count < 1:
-        raise ValueError(f"min_count={min_count} must be at least 1")
     counts = Counter(chain.from_iterable(sentences))
     often = sorted((-count, word) for word, count in counts.items() if count >= min_count)
     if not often:

@@ -5,11 +5,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+@ranged
 class AssociativeRecall(Task):
     """Recalls the number that came with a letter (Fu et al. 2023, sec. 3.1 and table 1).
 
@@ -25,12 +27,12 @@ class AssociativeRecall(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 20,
-        num_pairs: int = 10,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 20,
+        num_pairs: Tokens = 10,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         half = vocab_size // 2
@@ -38,7 +40,7 @@ class AssociativeRecall(Task):
             raise ValueError(
                 f"vocab_size={vocab_size} must be even and lie in 2..{2 * len(LETTERS)}"
             )
-        if not 1 <= num_pairs <= half:
+        if num_pairs > half:
             raise ValueError(
                 f"num_pairs={num_pairs} must lie in 1..{half}: vocab_size={vocab_size} has {half} "
                 "letters and as many numbers"

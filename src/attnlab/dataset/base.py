@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
 from attnlab.tokenizer.base import Tokenizer
 
@@ -189,6 +190,7 @@ class Dataset(ABC):
         return " ".join(words) + "\n" + "\n".join(asked)
 
 
+@ranged
 class Task(Dataset):
     """A dataset that is drawn: an example hangs on (seed, split, its number) alone.
 
@@ -203,19 +205,14 @@ class Task(Dataset):
 
     def __init__(
         self,
-        num_train: int,
-        num_validation: int,
-        num_test: int,
-        seed: int,
+        num_train: Count,
+        num_validation: Count,
+        num_test: Count,
+        seed: Seed,
         lengths: tuple[int, int] = (0, 0),
         test_lengths: Sequence[int] = (),
     ) -> None:
         self.sizes = {"train": num_train, "validation": num_validation, "test": num_test}
-        for split, size in self.sizes.items():
-            if size < 1:
-                raise ValueError(f"num_{split}={size} must be at least 1")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         low, high = lengths
         if test_lengths and min(test_lengths) <= high:
             raise ValueError(

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.draw import distinct, slots
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 
+@ranged
 class CompositionalMQAR(Task):
     """Recalls the value of two keys together, neither of which tells it alone (zoology's variant).
 
@@ -33,18 +35,18 @@ class CompositionalMQAR(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 256,
-        length: int = 64,
-        num_pairs: int = 4,
+        vocab_size: Tokens = 256,
+        length: Tokens = 64,
+        num_pairs: Tokens = 4,
         random_filler: bool = False,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
-        self.side = isqrt(max(num_pairs, 0))
-        if num_pairs < 1 or self.side**2 != num_pairs:
+        self.side = isqrt(num_pairs)
+        if self.side**2 != num_pairs:
             raise ValueError(f"num_pairs={num_pairs} must be a square: 1, 4, 9, 16, ...")
         if 6 * num_pairs > length:
             raise ValueError(

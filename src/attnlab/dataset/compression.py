@@ -3,11 +3,13 @@
 import numpy as np
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import IGNORE, Rows
 
 END = "<end>"
 
 
+@ranged
 class Compression(Task):
     """Restores random tokens from the last state (MAD: Poli et al. 2024, sec. 3.1).
 
@@ -30,12 +32,12 @@ class Compression(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        length: int = 32,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 16,
+        length: Tokens = 32,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size < 3:

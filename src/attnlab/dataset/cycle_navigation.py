@@ -7,12 +7,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 END = "="
 MOVES = ["-", "0", "+"]
 
 
+@ranged
 class CycleNavigation(Task):
     """Follows steps on a circle of `num_places`, from place 0 (Deletang et al. 2023, table 1).
 
@@ -28,19 +30,17 @@ class CycleNavigation(Task):
     def __init__(
         self,
         *,
-        num_places: int = 5,
-        min_length: int = 1,
-        length: int = 40,
-        test_lengths: Sequence[int] = (100,),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_places: Tokens = 5,
+        min_length: Tokens = 1,
+        length: Tokens = 40,
+        test_lengths: Sequence[Tokens] = (100,),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
-        if min_length < 1:
-            raise ValueError(f"min_length={min_length} must be at least 1 move")
         if num_places < 2:
             raise ValueError(f"num_places={num_places} must be at least 2")
         self.num_places, self.chance = num_places, 1 / num_places

@@ -6,11 +6,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 PLAIN = ("()", "[]", "{}", "<>")
 
 
+@ranged
 class Dyck(Task):
     """Names the kind of each closing bracket before it comes (Hewitt et al. 2020, Dyck-(k, m)).
 
@@ -28,20 +30,20 @@ class Dyck(Task):
     def __init__(
         self,
         *,
-        num_kinds: int = 4,
-        max_depth: int = 8,
-        length: int = 64,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_kinds: FewCount = 4,
+        max_depth: FewCount = 8,
+        length: Tokens = 64,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed, (length, length))
         if length < 2 or length % 2:
             raise ValueError(f"length={length} must be even and at least 2: each bracket has one")
         if not 2 <= num_kinds <= 128:
             raise ValueError(f"num_kinds={num_kinds} must lie in 2..128: of one, nothing is asked")
-        if not 1 <= max_depth <= length // 2:
+        if max_depth > length // 2:
             raise ValueError(
                 f"max_depth={max_depth} must lie in 1..{length // 2}, half of length={length}"
             )

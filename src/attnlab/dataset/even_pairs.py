@@ -7,11 +7,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 END = "="
 
 
+@ranged
 class EvenPairs(Task):
     """Says whether the pairs "a b" and "b a" in a string are even in number (Deletang et al. 2023).
 
@@ -30,13 +32,13 @@ class EvenPairs(Task):
     def __init__(
         self,
         *,
-        min_length: int = 2,
-        length: int = 40,
-        test_lengths: Sequence[int] = (100,),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        min_length: Tokens = 2,
+        length: Tokens = 40,
+        test_lengths: Sequence[Tokens] = (100,),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.draw import distinct, slots
+from attnlab.ranges import Count, CountOrZero, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 
+@ranged
 class ForgettingMQAR(Task):
     """Recalls the last value of each key, where some had another before (zoology's variant).
 
@@ -32,21 +34,19 @@ class ForgettingMQAR(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 256,
-        length: int = 64,
-        num_pairs: int = 8,
-        num_updates: int = 4,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 256,
+        length: Tokens = 64,
+        num_pairs: Tokens = 8,
+        num_updates: CountOrZero = 4,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size % 2 or length % 2:
             raise ValueError(f"vocab_size={vocab_size} and length={length} must be even")
-        if num_pairs < 1:
-            raise ValueError(f"num_pairs={num_pairs} must be at least 1")
-        if not 0 <= num_updates <= num_pairs:
+        if num_updates > num_pairs:
             raise ValueError(f"num_updates={num_updates} must lie in 0..num_pairs={num_pairs}")
         if (needed := 4 * num_pairs + 2 * num_updates) > length:
             raise ValueError(

@@ -6,11 +6,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, Width, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 PAD = "<pad>"
 
 
+@ranged
 class FuzzyRecall(Task):
     """Recalls values, where they and their keys are 1 to `motif` tokens (MAD: Poli et al. 2024).
 
@@ -36,14 +38,14 @@ class FuzzyRecall(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        length: int = 128,
-        motif: int = 3,
+        vocab_size: Tokens = 16,
+        length: Tokens = 128,
+        motif: Width = 3,
         compat: bool = False,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         self.num_keys = (vocab_size - 1) // 2

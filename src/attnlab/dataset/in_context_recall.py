@@ -6,12 +6,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, FewCount, Seed, ShareBelowOne, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 NOISE = 16
 """Kinds of noise tokens: MAD has as many in all of its settings."""
 
 
+@ranged
 class InContextRecall(Task):
     """Recalls what a key came with earlier in the sequence (MAD: Poli et al. 2024, sec. 3.1).
 
@@ -41,18 +43,16 @@ class InContextRecall(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        length: int = 128,
-        noise_share: float = 0.0,
+        vocab_size: FewCount = 16,
+        length: Tokens = 128,
+        noise_share: ShareBelowOne = 0.0,
         compat: bool = False,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
-        if not 0 <= noise_share < 1:
-            raise ValueError(f"noise_share={noise_share} must be a share from 0, below 1")
         kinds = NOISE if noise_share else 0
         if vocab_size % 2 or vocab_size < kinds + 4:
             said = f": {kinds} kinds of noise, and two keys and two values or more" if kinds else ""

@@ -8,11 +8,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 PAD = "<pad>"
 
 
+@ranged
 class Induction(Task):
     """Continues a random segment that comes a second time (Olsson et al. 2022, repeated tokens).
 
@@ -30,14 +32,14 @@ class Induction(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 64,
-        min_length: int = 8,
-        length: int = 32,
-        test_lengths: Sequence[int] = (64,),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 64,
+        min_length: Tokens = 8,
+        length: Tokens = 32,
+        test_lengths: Sequence[Tokens] = (64,),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -14,6 +15,7 @@ SPECIAL = "=>"
 PAD = "<pad>"
 
 
+@ranged
 class InductionHead(Task):
     """Recalls the token after a special one (Fu et al. 2023, sec. 3.1 and table 1).
 
@@ -29,13 +31,13 @@ class InductionHead(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 20,
-        length: int = 30,
-        test_lengths: Sequence[int] = (),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 20,
+        length: Tokens = 30,
+        test_lengths: Sequence[Tokens] = (),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         if not 3 <= vocab_size <= len(LETTERS) + 1:
             raise ValueError(

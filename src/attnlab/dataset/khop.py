@@ -8,12 +8,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task, stream
+from attnlab.ranges import Count, FewCountOrZero, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 LETTERS = "abcd"
 NOWHERE, BLANK = "~", "_"
 
 
+@ranged
 class KHop(Task):
     """Hops back k times from each letter of a string (Sanford et al. 2024, sec. 4 and appendix G).
 
@@ -36,16 +38,14 @@ class KHop(Task):
     def __init__(
         self,
         *,
-        max_hops: int = 4,
-        length: int = 39,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        max_hops: FewCountOrZero = 4,
+        length: Tokens = 39,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed, (length, length))
-        if max_hops < 0:
-            raise ValueError(f"max_hops={max_hops} must not be negative")
         if length < 4:
             raise ValueError(f"length={length} must be at least 4: the hops, and 3 letters")
         self.max_hops, self.max_length = max_hops, length

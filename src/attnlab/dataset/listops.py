@@ -9,12 +9,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task, stream
+from attnlab.ranges import Count, FewCount, Seed, Share, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 CLOSE, PAD = "]", "<pad>"
 
 
+@ranged
 class ListOps(Task):
     """Works out nested operations on digits (Nangia & Bowman 2018, sec. 3).
 
@@ -36,17 +38,15 @@ class ListOps(Task):
     def __init__(
         self,
         *,
-        max_depth: int = 5,
-        max_args: int = 5,
-        nested: float = 0.25,
-        length: int = 64,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        max_depth: FewCount = 5,
+        max_args: FewCount = 5,
+        nested: Share = 0.25,
+        length: Tokens = 64,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
-        if max_depth < 1:
-            raise ValueError(f"max_depth={max_depth} must be at least 1 operation")
         if not 2 <= max_args <= 20:
             raise ValueError(f"max_args={max_args} must lie in 2..20")
         if not 0 <= nested <= 0.5:

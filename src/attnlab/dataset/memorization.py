@@ -5,9 +5,11 @@ from functools import cached_property
 import numpy as np
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Rows
 
 
+@ranged
 class Memorization(Task):
     """Recalls facts that stand in no example, but in the labels (MAD: Poli et al. 2024, sec. 3.1).
 
@@ -24,12 +26,12 @@ class Memorization(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 256,
-        length: int = 32,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 256,
+        length: Tokens = 32,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size < 5:

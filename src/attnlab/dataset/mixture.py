@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnlab.dataset.base import SPLITS, Dataset, row_hash
+from attnlab.ranges import CountOrZero, Weight, ranged
 from attnlab.split import IGNORE, Batch, Split
 
 
+@ranged
 class Mixture(Dataset):
     """Trains on several datasets at once, and reports each of them (Caruana 1997).
 
@@ -30,9 +32,9 @@ class Mixture(Dataset):
         self,
         *,
         parts: Mapping[str, Dataset | None],
-        weights: Mapping[str, float | int] | None = None,
-        start: Mapping[str, float | int] | None = None,
-        ramp: int = 0,
+        weights: Mapping[str, Weight] | None = None,
+        start: Mapping[str, Weight] | None = None,
+        ramp: CountOrZero = 0,
     ) -> None:
         self.parts = {name: part for name, part in parts.items() if part is not None}
         if not self.parts:

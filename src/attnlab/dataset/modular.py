@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Between, Seed, Share, ranged
 from attnlab.split import Examples, Rows, Split
 
 SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*", "division": "/"}
 END = "="
 
 
+@ranged
 class Modular(Task):
     """Fills in the table of an operation modulo a prime (Power et al. 2022, appendix A.1.1).
 
@@ -28,13 +31,13 @@ class Modular(Task):
     def __init__(
         self,
         *,
-        prime: int = 97,
+        prime: Annotated[int, Between(2, 10_000)] = 97,
         operation: str = "addition",
-        train_share: float = 0.5,
-        validation_share: float = 0.2,
-        seed: int = 0,
+        train_share: Share = 0.5,
+        validation_share: Share = 0.2,
+        seed: Seed = 0,
     ) -> None:
-        if prime < 2 or any(prime % factor == 0 for factor in range(2, int(prime**0.5) + 1)):
+        if any(prime % factor == 0 for factor in range(2, int(prime**0.5) + 1)):
             raise ValueError(f"prime={prime} is no prime number")
         if operation not in SIGNS:
             raise ValueError(f"operation={operation!r} must be one of {', '.join(SIGNS)}")

@@ -7,12 +7,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 END = "="
 OPERATORS = ["+", "-", "*"]
 
 
+@ranged
 class ModularArithmetic(Task):
     """Works out an expression without brackets, modulo a number (Deletang et al. 2023, table 1).
 
@@ -30,19 +32,17 @@ class ModularArithmetic(Task):
     def __init__(
         self,
         *,
-        modulus: int = 5,
-        min_length: int = 1,
-        length: int = 40,
-        test_lengths: Sequence[int] = (100,),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        modulus: FewCount = 5,
+        min_length: Tokens = 1,
+        length: Tokens = 40,
+        test_lengths: Sequence[Tokens] = (100,),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
-        if min_length < 1:
-            raise ValueError(f"min_length={min_length} must be at least 1 token")
         for split in self.split_names:
             low, high = self.lengths(split)
             if low == high and low % 2 == 0:

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.draw import distinct, slots
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 
+@ranged
 class MQAR(Task):
     """Recalls the value of each key that is asked again (Arora et al. 2023, sec. 3.2).
 
@@ -25,20 +27,18 @@ class MQAR(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 256,
-        length: int = 64,
-        num_pairs: int = 8,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
+        vocab_size: Tokens = 256,
+        length: Tokens = 64,
+        num_pairs: Tokens = 8,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
         random_filler: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size % 2 or length % 2:
             raise ValueError(f"vocab_size={vocab_size} and length={length} must be even")
-        if num_pairs < 1:
-            raise ValueError(f"num_pairs={num_pairs} must be at least 1")
         if 4 * num_pairs > length:
             raise ValueError(
                 f"num_pairs={num_pairs} takes {4 * num_pairs} positions, twice for the pairs and "

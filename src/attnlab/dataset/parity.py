@@ -7,12 +7,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 END = "="
 TOKENS = ["0", "1", END, "<pad>"]
 
 
+@ranged
 class Parity(Task):
     """Says whether a string of bits has an odd number of ones (Deletang et al. 2023, table 1).
 
@@ -33,19 +35,17 @@ class Parity(Task):
     def __init__(
         self,
         *,
-        min_length: int = 1,
-        length: int = 40,
-        test_lengths: Sequence[int] = (100,),
+        min_length: Tokens = 1,
+        length: Tokens = 40,
+        test_lengths: Sequence[Tokens] = (100,),
         cumulative: bool = False,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
-        if min_length < 1:
-            raise ValueError(f"min_length={min_length} must be at least 1 bit")
         self.tokens, self.cumulative = TOKENS, cumulative
         self.classes = None if cumulative else ["even", "odd"]
         self.max_length = max(length, *test_lengths) if test_lengths else length

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task, stream
+from attnlab.ranges import Count, Seed, Share, ranged
 from attnlab.split import Batch, Examples, Rows
 
 NOUNS = {
@@ -42,6 +43,7 @@ TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street"
 """The cells of the sentence that everybody knows; they are always held out."""
 
 
+@ranged
 class Pronoun(Task):
     """Names the noun that "it" stands for, which the last adjective decides.
 
@@ -62,11 +64,11 @@ class Pronoun(Task):
     def __init__(
         self,
         *,
-        num_train: int = 40_000,
-        num_validation: int = 1_000,
-        num_test: int = 1_000,
-        held: float = 0.25,
-        seed: int = 0,
+        num_train: Count = 40_000,
+        num_validation: Count = 1_000,
+        num_test: Count = 1_000,
+        held: Share = 0.25,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if not 0 < held <= 0.5:

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 
 from attnlab.dataset.base import Corpus
+from attnlab.ranges import Seed, Tokens, ranged
 from attnlab.split import Split, Windows
 from attnlab.tokenizer.characters import Characters
 
@@ -23,6 +24,7 @@ PLAIN = str.maketrans(
 """Typographic quotes, dashes and dots, as one types them."""
 
 
+@ranged
 class PyDocs(Corpus):
     """Continues the English of Python's own `help()` topics, character by character.
 
@@ -36,11 +38,7 @@ class PyDocs(Corpus):
 
     tokenizer = Characters()
 
-    def __init__(self, *, length: int = 128, seed: int = 0) -> None:
-        if length < 1:
-            raise ValueError(f"length={length} must be at least 1 character")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
+    def __init__(self, *, length: Tokens = 128, seed: Seed = 0) -> None:
         self.max_length, self.seed = length, seed
         self.documents = _documents()
         self.tokens = sorted(set("".join(self.documents)))

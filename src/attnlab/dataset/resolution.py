@@ -8,6 +8,7 @@ import numpy as np
 
 from attnlab.corpus import rows, tables
 from attnlab.dataset.base import Dataset
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Examples, Split
 
 PRONOUN, FIRST, SECOND, BEGIN = "<pronoun>", "<a>", "<b>", "<text>"
@@ -20,6 +21,7 @@ BEFORE, AFTER, A, B, ANSWER = range(5)
 NEITHER = "neither"
 
 
+@ranged
 class Resolution(Dataset):
     """Chooses between two candidates for a pronoun: DPR, WSC273 and GAP.
 
@@ -48,17 +50,13 @@ class Resolution(Dataset):
         self,
         *,
         path: str | None = None,
-        files: Mapping[str, str | float] = FILES,
-        length: int = 128,
-        min_count: int = 2,
-        seed: int = 0,
+        files: rows.Files = FILES,
+        length: Tokens = 128,
+        min_count: Count = 2,
+        seed: Seed = 0,
         sha256: str | None = None,
         obtain: str | None = None,
     ) -> None:
-        if length < 1:
-            raise ValueError(f"length={length} must be at least 1 token")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         self.classes = ["A", "B"]
         self.sha256, found = rows.load(path, files, sha256, obtain, questions)
         parts = rows.parted(found, files, seed, lambda row: (row[A].lower(), row[B].lower()))

@@ -3,11 +3,13 @@
 import numpy as np
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import IGNORE, Rows
 
 END = "<end>"
 
 
+@ranged
 class Reversal(Task):
     """A row of letters, and the same row from its end (Sutskever et al. 2014 reverse the source).
 
@@ -20,17 +22,17 @@ class Reversal(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        min_length: int = 4,
-        length: int = 12,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 16,
+        min_length: Tokens = 4,
+        length: Tokens = 12,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         if not 2 <= vocab_size <= 26:
             raise ValueError(f"vocab_size={vocab_size} must lie in 2..26, a letter each")
-        if not 1 <= min_length <= length:
+        if min_length > length:
             raise ValueError(f"min_length={min_length} must lie in 1..length={length}")
         super().__init__(num_train, num_validation, num_test, seed, (min_length, length))
         self.tokens = [*"abcdefghijklmnopqrstuvwxyz"[:vocab_size], END]

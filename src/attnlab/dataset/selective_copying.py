@@ -6,9 +6,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 
+@ranged
 class SelectiveCopying(Task):
     """Says the tokens that stood among blanks, in their order (Gu & Dao 2023, sec. 3.1; MAD).
 
@@ -26,20 +28,18 @@ class SelectiveCopying(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        length: int = 256,
-        num_tokens: int = 16,
+        vocab_size: Tokens = 16,
+        length: Tokens = 256,
+        num_tokens: Tokens = 16,
         compat: bool = False,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
         if vocab_size < 4:
             raise ValueError(f"vocab_size={vocab_size} must be at least 4: two letters, _ and =>")
-        if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens} must be at least 1")
         if length < 2 * num_tokens + 2:
             raise ValueError(
                 f"length={length} must be at least {2 * num_tokens + 2}: num_tokens={num_tokens} "

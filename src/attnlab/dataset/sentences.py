@@ -8,6 +8,7 @@ import numpy as np
 
 from attnlab.corpus import rows, tables
 from attnlab.dataset.base import Dataset
+from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import Examples, Split
 
 ASKED = "<class>"
@@ -18,6 +19,7 @@ LABEL = 1
 WORDS = itemgetter(0)
 
 
+@ranged
 class Sentences(Dataset):
     """Names the class of a sentence, as SST-2 (Socher et al. 2013) and TREC (Li & Roth 2002) ask.
 
@@ -38,18 +40,16 @@ class Sentences(Dataset):
         self,
         *,
         path: str | None = None,
-        files: Mapping[str, str | float] = FILES,
+        files: rows.Files = FILES,
         classes: Sequence[str] = CLASSES,
         encoding: str = "utf-8",
-        min_count: int = 2,
-        seed: int = 0,
+        min_count: Count = 2,
+        seed: Seed = 0,
         sha256: str | None = None,
         obtain: str | None = None,
     ) -> None:
         if len(set(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(f"classes={list(classes)} must be two or more different names")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         rows.require_encoding(encoding, path)
         self.classes, self.encoding = list(classes), encoding
         self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS, [LABEL])

@@ -7,11 +7,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, Seed, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Rows
 
 END = "<end>"
 
 
+@ranged
 class Sorting(Task):
     """A row of letters, and the same letters in alphabetical order (Deletang et al. 2023, table 1).
 
@@ -28,21 +30,19 @@ class Sorting(Task):
     def __init__(
         self,
         *,
-        vocab_size: int = 16,
-        min_length: int = 4,
-        length: int = 20,
-        test_lengths: Sequence[int] = (40,),
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        vocab_size: Tokens = 16,
+        min_length: Tokens = 4,
+        length: Tokens = 20,
+        test_lengths: Sequence[Tokens] = (40,),
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         lengths = min_length, length
         super().__init__(num_train, num_validation, num_test, seed, lengths, test_lengths)
         if not 2 <= vocab_size <= 26:
             raise ValueError(f"vocab_size={vocab_size} must lie in 2..26, a letter each")
-        if min_length < 1:
-            raise ValueError(f"min_length={min_length} must be at least 1 letter")
         self.tokens = [*"abcdefghijklmnopqrstuvwxyz"[:vocab_size], END]
         self.vocab_size, self.chance = vocab_size, 1 / vocab_size
         self.max_length = max([length, *test_lengths])

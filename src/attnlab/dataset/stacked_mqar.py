@@ -6,9 +6,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
+from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
 from attnlab.split import Batch, Rows
 
 
+@ranged
 class StackedMQAR(Task):
     """Recalls the value of a key that stood in one position with it (zoology's continuous MQAR).
 
@@ -29,19 +31,17 @@ class StackedMQAR(Task):
     def __init__(
         self,
         *,
-        num_keys: int = 16,
-        num_values: int = 16,
-        num_pairs: int = 8,
-        num_passes: int = 1,
-        num_train: int = 20_000,
-        num_validation: int = 500,
-        num_test: int = 500,
-        seed: int = 0,
+        num_keys: Tokens = 16,
+        num_values: Tokens = 16,
+        num_pairs: Tokens = 8,
+        num_passes: FewCount = 1,
+        num_train: Count = 20_000,
+        num_validation: Count = 500,
+        num_test: Count = 500,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
-        if num_passes < 1:
-            raise ValueError(f"num_passes={num_passes} must be at least 1")
-        if not 1 <= num_pairs <= min(num_keys, num_values):
+        if num_pairs > min(num_keys, num_values):
             raise ValueError(
                 f"num_pairs={num_pairs} must lie in 1..{min(num_keys, num_values)}: each pair has "
                 f"its own of num_keys={num_keys} keys and num_values={num_values} values"

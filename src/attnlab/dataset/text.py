@@ -8,6 +8,7 @@ import numpy as np
 
 from attnlab.corpus import source, store
 from attnlab.dataset.base import Corpus
+from attnlab.ranges import ShareBelowOne, Tokens, ranged
 from attnlab.split import Split, Windows
 from attnlab.tokenizer.base import Tokenizer
 from attnlab.tokenizer.words import UNKNOWN
@@ -18,6 +19,7 @@ NEAR = 1 << 16
 """Tokens that are looked at at once, to see whether there are different ones."""
 
 
+@ranged
 class Text(Corpus):
     """Continues a text: its last parts are for validation and test, in that order.
 
@@ -45,14 +47,12 @@ class Text(Corpus):
         sha256: str | None = None,
         obtain: str | None = None,
         tokenizer: Tokenizer,
-        length: int = 128,
-        validation: float | None = 0.05,
-        test: float | None = 0.05,
+        length: Tokens = 128,
+        validation: ShareBelowOne | None = 0.05,
+        test: ShareBelowOne | None = 0.05,
     ) -> None:
-        if length < 1:
-            raise ValueError(f"length={length} must be at least 1 token")
-        given, held = (validation or 0, test or 0), (validation or 0) + (test or 0)
-        if validation == 0 or min(given) < 0 or held >= 1:
+        held = (validation or 0) + (test or 0)
+        if validation == 0 or held >= 1:
             raise ValueError(
                 f"validation={validation} and test={test} must be shares that leave some text for "
                 "training; only test may be 0, and null takes the corpus's own split"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attnlab.corpus import rows
 from attnlab.dataset.base import Dataset
+from attnlab.ranges import Count, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Examples, Split
 
 END = "<end>"
@@ -26,6 +27,7 @@ WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
 """Words, with what apostrophes and hyphens join, and marks."""
 
 
+@ranged
 class Translation(Dataset):
     """Answers a sentence with its translation, as Multi30k has them (Elliott et al. 2016).
 
@@ -49,18 +51,16 @@ class Translation(Dataset):
         self,
         *,
         path: str | None = None,
-        files: Mapping[str, str | float] = FILES,
+        files: rows.Files = FILES,
         languages: Sequence[str] = ("de", "en"),
         segmented: bool = False,
-        length: int = 64,
-        min_count: int = 1,
+        length: Tokens = 64,
+        min_count: Count = 1,
         sha256: str | None = None,
         obtain: str | None = None,
     ) -> None:
         if len(languages) != 2 or languages[0] == languages[1]:
             raise ValueError(f"languages={list(languages)} must be two different ones")
-        if length < 1:
-            raise ValueError(f"length={length} must be at least 1 token")
         self.languages, self.segmented, self.length = list(languages), segmented, length
         columns = [[language, f"translation.{language}"] for language in languages]
         self.sha256, found = rows.load(path, files, sha256, obtain, self._pairs, columns)

@@ -14,6 +14,7 @@ from attnlab.dataset.base import Dataset
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.model.base import Model
 from attnlab.objective.seq2seq import Seq2Seq
+from attnlab.ranges import Count, FewCount, NotNegative, ranged
 from attnlab.split import IGNORE
 
 try:
@@ -24,15 +25,16 @@ except ModuleNotFoundError as error:
     ) from error
 
 
+@ranged
 def bleu(
     model: Model,
     objective: Seq2Seq,
     dataset: Dataset,
     *,
-    beams: int = 1,
-    length_penalty: float = 0.0,
+    beams: FewCount = 1,
+    length_penalty: NotNegative = 0.0,
     tokenize: Literal["none", "13a", "char", "intl", "zh"] = "none",
-    batch_size: int = 64,
+    batch_size: Count = 64,
 ) -> dict[str, float]:
     """Measure `bleu` (0 to 100) and `exact_match` (a share) of the answers to the reported split.
 
@@ -41,11 +43,6 @@ def bleu(
     2018) as one corpus, smoothed as it does by default; `tokenize` is what parts the text there,
     and "none" takes its spaces. `length_ratio` is the answers' words over the references'.
     """
-    if beams < 1 or batch_size < 1 or length_penalty < 0:
-        raise ValueError(
-            f"beams={beams} and batch_size={batch_size} must be at least 1, and "
-            f"length_penalty={length_penalty} at least 0"
-        )
     assert dataset.end is not None
     assert dataset.answer_length is not None
     end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.reported]

@@ -17,6 +17,7 @@ from attnlab.evidence.base import device_of, moved, numbered, undisturbed
 from attnlab.mixer.base import mirrored, take
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
+from attnlab.ranges import Count, ranged
 from attnlab.split import Batch, Split
 
 SHUT, OPEN = 0.1, 0.9
@@ -45,13 +46,14 @@ class Gates:
         return self.output * self.cell.tanh()
 
 
+@ranged
 def lstm(
     model: Model,
     objective: Objective,
     dataset: Dataset,
     *,
-    num_examples: int = 512,
-    batch_size: int = 64,
+    num_examples: Count = 512,
+    batch_size: Count = 64,
 ) -> dict[str, float]:
     """Measure the gates of each LSTM on the first examples of the reported split.
 

@@ -18,6 +18,7 @@ from attnlab.evidence.intervene import attention_layers, named
 from attnlab.evidence.rows import Rows, between_heads, measure
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
+from attnlab.ranges import Count, ranged
 from attnlab.split import Batch, Split
 from attnlab.tap import edit
 
@@ -25,13 +26,14 @@ SCORES = ("previous", "duplicate_token", "induction", "prefix_matching", "sink")
 """What heads are named by."""
 
 
+@ranged
 def heads(
     model: Model,
     objective: Objective,
     dataset: Dataset,
     *,
-    num_examples: int = 512,
-    batch_size: int = 64,
+    num_examples: Count = 512,
+    batch_size: Count = 64,
 ) -> dict[str, float]:
     """Name the head with most of each kind, on the first examples of the reported split.
 

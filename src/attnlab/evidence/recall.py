@@ -26,6 +26,7 @@ from attnlab.evidence.intervene import (
 from attnlab.evidence.rows import mass, share_at, successors
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
+from attnlab.ranges import Count, ranged
 from attnlab.split import IGNORE, Batch
 from attnlab.tap import record
 
@@ -34,8 +35,9 @@ REACH = 3
 """How far behind the earlier occurrence a place is looked for."""
 
 
+@ranged
 def recall(
-    model: Model, objective: Objective, dataset: Dataset, *, num_examples: int = 512
+    model: Model, objective: Objective, dataset: Dataset, *, num_examples: Count = 512
 ) -> dict[str, float]:
     """Find the two heads on validation; measure them, and what is lost without, where reported.
 

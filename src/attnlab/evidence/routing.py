@@ -24,6 +24,7 @@ from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
+from attnlab.ranges import Count, ranged
 from attnlab.split import Batch, Split
 from attnlab.tap import edit
 
@@ -100,13 +101,14 @@ class Routing:
         return self.table / reduce(self.table, "t e -> t 1", "sum")
 
 
+@ranged
 def experts(
     model: Model,
     objective: Objective,
     dataset: Dataset,
     *,
-    num_examples: int = 512,
-    batch_size: int = 64,
+    num_examples: Count = 512,
+    batch_size: Count = 64,
 ) -> dict[str, float]:
     """Measure how each layer of experts routes the first examples of the reported split.
 

@@ -7,25 +7,25 @@ from attnlab.dataset.base import Corpus
 from attnlab.evidence.base import device_of, moved, undisturbed
 from attnlab.model.base import Model
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import Windows
 
 
+@ranged
 def sampled(
     model: Model,
     objective: Autoregressive,
     dataset: Corpus,
     *,
-    batches: int = 20,
-    batch_size: int = 12,
-    seed: int = 0,
+    batches: Count = 20,
+    batch_size: Count = 12,
+    seed: Seed = 0,
 ) -> dict[str, float]:
     """Measure `loss` (nats): the mean over batches of windows that begin anywhere in validation.
 
     nanoGPT's estimate (its `estimate_loss`), with places of our own. The loss of the whole split is
     what it estimates; `sampled` is there to be held beside numbers that were published so.
     """
-    if batches < 1 or batch_size < 1:
-        raise ValueError(f"batches={batches} and batch_size={batch_size} must be at least 1")
     split, device = dataset.splits["validation"], device_of(model)
     assert isinstance(split, Windows)
     anywhere = Windows(split.tokens, split.length, 1)

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.ffn.base import FFN, Losses
+from attnlab.ranges import Expansion, Positive, ShareBelowOne, Width, ranged
 from attnlab.tap import Gauge, Tap
 
 
+@ranged
 class ExpertChoice(FFN):
     """Lets each expert take the tokens that want it most (Zhou et al. 2022, sec. 3.2).
 
@@ -34,16 +36,14 @@ class ExpertChoice(FFN):
         self,
         d_model: int,
         *,
-        num_experts: int = 8,
-        capacity: float = 2.0,
-        expansion: float = 2.0,
-        dropout: float = 0.0,
+        num_experts: Width = 8,
+        capacity: Positive = 2.0,
+        expansion: Expansion = 2.0,
+        dropout: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
         d_ffn = 8 * round(expansion * d_model / 8)
-        if num_experts < 1:
-            raise ValueError(f"num_experts={num_experts} must be at least 1")
-        if not 0 < capacity <= num_experts:
+        if capacity > num_experts:
             raise ValueError(
                 f"capacity={capacity} experts a token must be positive, and at most "
                 f"num_experts={num_experts}"

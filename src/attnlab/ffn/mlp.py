@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.ffn.base import FFN, Losses
+from attnlab.ranges import Expansion, ShareBelowOne, ranged
 
 
+@ranged
 class MLP(FFN):
     """Widens each position, bends it, and narrows it (Vaswani et al. 2017, sec. 3.3).
 
@@ -22,9 +24,9 @@ class MLP(FFN):
         self,
         d_model: int,
         *,
-        expansion: float = 4.0,
+        expansion: Expansion = 4.0,
         activation: str = "gelu",
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
     ) -> None:
         super().__init__()

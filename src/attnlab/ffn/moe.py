@@ -8,9 +8,19 @@ from torch.nn import functional as F
 
 from attnlab.ffn.base import FFN, Losses
 from attnlab.padding import add_padding
+from attnlab.ranges import (
+    Expansion,
+    FewCountOrZero,
+    NotNegative,
+    Positive,
+    ShareBelowOne,
+    Width,
+    ranged,
+)
 from attnlab.tap import Gauge, Tap
 
 
+@ranged
 class MoE(FFN):
     """Sends each token to its `top_k` best experts alone (Shazeer et al. 2017; Fedus et al. 2022).
 
@@ -38,23 +48,19 @@ class MoE(FFN):
         self,
         d_model: int,
         *,
-        num_experts: int = 8,
-        top_k: int = 2,
-        expansion: float = 2.0,
+        num_experts: Width = 8,
+        top_k: Width = 2,
+        expansion: Expansion = 2.0,
         gated: bool = False,
-        shared: int = 0,
-        balance: float = 0.01,
-        capacity: float | None = None,
-        dropout: float = 0.0,
+        shared: FewCountOrZero = 0,
+        balance: NotNegative = 0.01,
+        capacity: Positive | None = None,
+        dropout: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
         d_ffn = 8 * round(expansion * d_model / 8)
-        if not 1 <= top_k <= num_experts:
+        if top_k > num_experts:
             raise ValueError(f"top_k={top_k} must lie in 1..num_experts={num_experts}")
-        if capacity is not None and capacity <= 0:
-            raise ValueError(f"capacity={capacity} must be a positive share, or null for no limit")
-        if shared < 0:
-            raise ValueError(f"shared={shared} must count experts, so not be negative")
         if d_model % 8:
             raise ValueError(
                 f"d_model={d_model} must be a multiple of 8: the grouped product needs rows of "

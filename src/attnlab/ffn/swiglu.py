@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.ffn.base import FFN, Losses
+from attnlab.ranges import Expansion, ShareBelowOne, ranged
 
 
+@ranged
 class SwiGLU(FFN):
     """Lets a second projection through a SiLU gate, and narrows it (Shazeer 2020, eq. 6).
 
@@ -16,7 +18,12 @@ class SwiGLU(FFN):
     """
 
     def __init__(
-        self, d_model: int, *, expansion: float = 8 / 3, dropout: float = 0.0, bias: bool = False
+        self,
+        d_model: int,
+        *,
+        expansion: Expansion = 8 / 3,
+        dropout: ShareBelowOne = 0.0,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         d_ffn = 8 * round(expansion * d_model / 8)

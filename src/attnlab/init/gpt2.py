@@ -5,11 +5,13 @@ from torch import nn
 
 from attnlab.ffn.base import FFN
 from attnlab.init.base import Init
+from attnlab.ranges import Positive, ranged
 
 RESIDUAL = ("output", "contract")
 """What mixers and feed-forward networks call the projection into the residual stream."""
 
 
+@ranged
 class GPT2(Init):
     """Draws weights from N(0, std) and sets their biases to 0 (Radford et al. 2019, sec. 2.3).
 
@@ -24,9 +26,7 @@ class GPT2(Init):
     with depth.
     """
 
-    def __init__(self, *, std: float = 0.02) -> None:
-        if std <= 0:
-            raise ValueError(f"std={std} must be positive")
+    def __init__(self, *, std: Positive = 0.02) -> None:
         self.std = std
 
     def __call__(self, model: nn.Module) -> None:

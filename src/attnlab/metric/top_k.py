@@ -3,9 +3,15 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attnlab.ranges import Count, ranged
 
+
+@ranged
 def top_k(
-    logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"], *, k: int = 5
+    logits: Float[Tensor, "batch label output"],
+    targets: Int[Tensor, "batch label"],
+    *,
+    k: Count = 5,
 ) -> Float[Tensor, "batch label"]:
     """Return 1 where fewer than k other outputs are as likely as the target or likelier, else 0.
 

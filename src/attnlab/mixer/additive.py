@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Attention
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, ranged
 
 
+@ranged
 class Additive(Attention):
     """Scores by a small network, v . tanh(W query + U key) (Bahdanau et al. 2015, eq. 5-6, A.1.2).
 
@@ -28,7 +30,7 @@ class Additive(Attention):
         causal: bool,
         layer: int = 0,
         *,
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
     ) -> None:
         super().__init__(d_model, position, causal, 1, dropout)

@@ -247,9 +247,9 @@ class Heads(Attention):
         bias: bool,
         query_key_norm: bool,
     ) -> None:
-        if num_heads < 1 or d_model % num_heads:
+        if d_model % num_heads:
             raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
-        if num_kv_heads < 1 or num_heads % num_kv_heads:
+        if num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}")
         super().__init__(d_model, position, causal, num_heads, dropout)
         self.d_head = d_model // num_heads

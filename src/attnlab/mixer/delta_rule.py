@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Width, ranged
 from attnlab.recurrence import delta
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 from attnlab.tap import Tap
 
 
+@ranged
 class DeltaRule(Mixer):
     """Replaces the value that a key stands for (DeltaNet; Yang et al. 2024, sec. 2.2 and 3.3).
 
@@ -41,15 +43,13 @@ class DeltaRule(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        kernel_size: int | None = 4,
+        num_heads: Width = 4,
+        kernel_size: Width | None = 4,
         scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
-        if num_heads < 1 or d_model % num_heads:
+        if d_model % num_heads:
             raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
-        if kernel_size is not None and kernel_size < 1:
-            raise ValueError(f"kernel_size={kernel_size} must be at least 1, or null for none")
         self.d_model, self.num_heads, self.kernel_size = d_model, num_heads, kernel_size
         self.scale = (d_model // num_heads) ** -0.5 if scale_queries else 1.0
         self.query_key_value = nn.Linear(d_model, 3 * d_model, bias=False)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Attention, RMSNorm
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
+@ranged
 class Differential(Attention):
     """Takes the difference of two patterns, so that noise cancels (Ye et al. 2024, sec. 2.1).
 
@@ -43,18 +45,18 @@ class Differential(Attention):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 2,
-        num_kv_heads: int | None = None,
-        dropout: float = 0.0,
+        num_heads: Width = 2,
+        num_kv_heads: Width | None = None,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
     ) -> None:
-        if num_heads < 1 or d_model % (2 * num_heads):
+        if d_model % (2 * num_heads):
             raise ValueError(
                 f"d_model={d_model} does not split into two queries for each of "
                 f"num_heads={num_heads} heads"
             )
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
+        if num_heads % self.num_kv_heads:
             raise ValueError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}")
         d_head = d_model // (2 * num_heads)
         super().__init__(d_model, position, causal, num_heads, dropout, d_head)

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import delta
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 from attnlab.tap import Tap
 
 
+@ranged
 class GatedDelta(Mixer):
     """Forgets, then replaces the value that a key stands for (Yang et al. 2024b, sec. 3; fig. 1).
 
@@ -45,22 +47,20 @@ class GatedDelta(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        key_expansion: float = 0.75,
-        value_expansion: float = 1.5,
-        kernel_size: int = 4,
+        num_heads: Width = 4,
+        key_expansion: Expansion = 0.75,
+        value_expansion: Expansion = 1.5,
+        kernel_size: Width = 4,
         scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_keys, d_values = round(key_expansion * d_model), round(value_expansion * d_model)
-        if num_heads < 1 or d_keys % num_heads or d_values % num_heads or not d_keys * d_values:
+        if d_keys % num_heads or d_values % num_heads or not d_keys * d_values:
             raise ValueError(
                 f"the keys' width {d_keys} (key_expansion={key_expansion} of d_model={d_model}) "
                 f"and the values' {d_values} (value_expansion={value_expansion}) do not both split "
                 f"into num_heads={num_heads} heads"
             )
-        if kernel_size < 1:
-            raise ValueError(f"kernel_size={kernel_size} must be at least 1")
         self.num_heads, self.kernel_size = num_heads, kernel_size
         self.widths = (d_keys, d_keys, d_values)
         self.scale = (d_keys // num_heads) ** -0.5 if scale_queries else 1.0

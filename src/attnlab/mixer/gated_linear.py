@@ -7,11 +7,13 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Expansion, Positive, Width, ranged
 from attnlab.recurrence import channel
 from attnlab.recurrence.base import exact, mix
 from attnlab.tap import Tap
 
 
+@ranged
 class GatedLinear(Mixer):
     """Lets the input decide how fast each key channel fades (GLA; Yang et al. 2023, sec. 4.4).
 
@@ -33,23 +35,18 @@ class GatedLinear(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        key_expansion: float = 0.5,
-        decay_rank: int = 16,
-        temperature: float = 16.0,
+        num_heads: Width = 4,
+        key_expansion: Expansion = 0.5,
+        decay_rank: Width = 16,
+        temperature: Positive = 16.0,
         scale_queries: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_keys = round(key_expansion * d_model)
-        if num_heads < 1 or d_model % num_heads or d_keys % num_heads or not d_keys:
+        if d_model % num_heads or d_keys % num_heads or not d_keys:
             raise ValueError(
                 f"d_model={d_model} and the keys' {d_keys} (key_expansion={key_expansion}) "
                 f"do not both split into num_heads={num_heads} heads"
-            )
-        if decay_rank < 1 or temperature <= 0:
-            raise ValueError(
-                f"decay_rank={decay_rank} must be at least 1, and temperature={temperature} "
-                "must be positive"
             )
         self.num_heads, self.d_keys, self.d_value = num_heads, d_keys, d_model // num_heads
         self.temperature = temperature

@@ -2,8 +2,10 @@
 
 from attnlab.mixer.base import Heads
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
+@ranged
 class GroupedQuery(Heads):
     """Lets groups of heads share keys and values (Ainslie et al. 2023, sec. 2.2).
 
@@ -21,9 +23,9 @@ class GroupedQuery(Heads):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        num_kv_heads: int = 2,
-        dropout: float = 0.0,
+        num_heads: Width = 4,
+        num_kv_heads: Width = 2,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
         query_key_norm: bool = False,
     ) -> None:

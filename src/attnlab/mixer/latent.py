@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Attention, RMSNorm, State
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
+@ranged
 class Latent(Attention):
     """Expands keys and values from one small latent per token (DeepSeek-AI 2024, V2, sec. 2.1).
 
@@ -32,26 +34,19 @@ class Latent(Attention):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        kv_rank: int | None = None,
-        query_rank: int | None = None,
-        d_rotary: int | None = None,
-        dropout: float = 0.0,
+        num_heads: Width = 4,
+        kv_rank: Width | None = None,
+        query_rank: Width | None = None,
+        d_rotary: Width | None = None,
+        dropout: ShareBelowOne = 0.0,
     ) -> None:
-        if num_heads < 1 or d_model % num_heads:
+        if d_model % num_heads:
             raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
         d_head = d_model // num_heads
         d_rotary = 2 * max(1, d_head // 4) if d_rotary is None else d_rotary
         super().__init__(d_model, position, causal, num_heads, dropout, d_rotary)
         self.d_head, self.d_rotary = d_head, d_rotary
         self.kv_rank = max(1, d_model // 2) if kv_rank is None else kv_rank
-        for name, width in (
-            ("kv_rank", self.kv_rank),
-            ("query_rank", query_rank),
-            ("d_rotary", d_rotary),
-        ):
-            if width is not None and width < 1:
-                raise ValueError(f"{name}={width} must be at least 1, or null for the default")
         d_query = num_heads * (self.d_head + self.d_rotary)
         if query_rank is None:
             self.query = nn.Linear(d_model, d_query, bias=False)

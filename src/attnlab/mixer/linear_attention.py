@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import exact, mix
 from attnlab.tap import Tap
@@ -15,6 +16,7 @@ EPSILON = 1e-6
 """Added to the normaliser, which the paper's equations divide by as it is; all of it may be 0."""
 
 
+@ranged
 class LinearAttention(Mixer):
     """Attends with a feature map in place of the softmax (Katharopoulos et al. 2020, eq. 8-12).
 
@@ -32,11 +34,11 @@ class LinearAttention(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
+        num_heads: Width = 4,
         bias: bool = True,
     ) -> None:
         super().__init__(d_model, position, causal)
-        if num_heads < 1 or d_model % num_heads:
+        if d_model % num_heads:
             raise ValueError(f"d_model={d_model} does not split into num_heads={num_heads} heads")
         self.d_model, self.num_heads = d_model, num_heads
         self.query_key_value = nn.Linear(d_model, 3 * d_model, bias)

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Count, Positive, Width, ranged
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 
 TARGET, FAST, SLOW = 0.01, 0.3, 1.5
 """A channel's window falls to this share within .3 (the first one: 1.5) timescales."""
 
 
+@ranged
 class LongConvolution(Mixer):
     """Gates, convolves over the whole past, gates: Hyena of order 2 (Poli et al. 2023, sec. 3).
 
@@ -44,16 +46,14 @@ class LongConvolution(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        timescale: int = 256,
-        d_filter: int = 32,
-        num_waves: int = 8,
-        frequency: float = 10.0,
-        kernel_size: int = 3,
+        timescale: Count = 256,
+        d_filter: Width = 32,
+        num_waves: Width = 8,
+        frequency: Positive = 10.0,
+        kernel_size: Width = 3,
         hyena_filter: bool = False,
     ) -> None:
         super().__init__(d_model, position, causal)
-        if kernel_size < 1:
-            raise ValueError(f"kernel_size={kernel_size} must be at least 1")
         self.d_model, self.kernel_size = d_model, kernel_size
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.short = nn.Parameter(torch.empty(3 * d_model, kernel_size))
@@ -117,11 +117,6 @@ class ImplicitFilter(nn.Module):
         hyena: bool = False,
     ) -> None:
         super().__init__()
-        if timescale < 1 or d_filter < 1 or num_waves < 1:
-            raise ValueError(
-                f"timescale={timescale}, d_filter={d_filter} and num_waves={num_waves} must be at "
-                "least 1"
-            )
         self.d_model, self.timescale = d_model, timescale
         self.num_waves, self.hyena = num_waves, hyena
         self.frequency: float | Tensor = frequency

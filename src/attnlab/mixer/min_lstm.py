@@ -7,9 +7,11 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Expansion, ranged
 from attnlab.recurrence.elementwise import scan
 
 
+@ranged
 class MinLSTM(Mixer):
     """An LSTM whose gates see the input alone, so that it trains as a scan (Feng et al. 2024).
 
@@ -31,7 +33,7 @@ class MinLSTM(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        expansion: float = 1.0,
+        expansion: Expansion = 1.0,
     ) -> None:
         super().__init__(d_model, position, causal)
         self.d_state = round(expansion * d_model)

@@ -2,8 +2,10 @@
 
 from attnlab.mixer.base import Heads
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
+@ranged
 class MultiHead(Heads):
     """Attends in parallel heads of width d_model / num_heads (Vaswani et al. 2017, sec. 3.2.2).
 
@@ -20,8 +22,8 @@ class MultiHead(Heads):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        dropout: float = 0.0,
+        num_heads: Width = 4,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
         query_key_norm: bool = False,
     ) -> None:

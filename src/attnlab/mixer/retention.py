@@ -8,11 +8,13 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import mix
 from attnlab.tap import Tap
 
 
+@ranged
 class Retention(Mixer):
     """Sums up the past under a fixed decay for each head (Sun et al. 2023, sec. 2.1-2.2).
 
@@ -38,12 +40,12 @@ class Retention(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        value_expansion: float = 2.0,
+        num_heads: Width = 4,
+        value_expansion: Expansion = 2.0,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_values = round(value_expansion * d_model)
-        if num_heads < 1 or d_model % num_heads or d_values % num_heads or not d_values:
+        if d_model % num_heads or d_values % num_heads or not d_values:
             raise ValueError(
                 f"d_model={d_model} and the values' {d_values} (value_expansion={value_expansion}) "
                 f"do not both split into num_heads={num_heads} heads"

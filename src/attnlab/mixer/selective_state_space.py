@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 from attnlab.tap import Tap
 
 
+@ranged
 class SelectiveStateSpace(Mixer):
     """Keeps a state that the input writes, reads and fades (Mamba-2; Dao & Gu 2024, sec. 7).
 
@@ -43,21 +45,17 @@ class SelectiveStateSpace(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        num_heads: int = 4,
-        d_state: int = 64,
-        expansion: float = 2.0,
-        kernel_size: int = 4,
+        num_heads: Width = 4,
+        d_state: Width = 64,
+        expansion: Expansion = 2.0,
+        kernel_size: Width = 4,
     ) -> None:
         super().__init__(d_model, position, causal)
         d_inner = round(expansion * d_model)
-        if num_heads < 1 or d_inner % num_heads or not d_inner:
+        if d_inner % num_heads or not d_inner:
             raise ValueError(
                 f"the inner width {d_inner} (expansion={expansion} of d_model={d_model}) does not "
                 f"split into num_heads={num_heads} heads"
-            )
-        if d_state < 1 or kernel_size < 1:
-            raise ValueError(
-                f"d_state={d_state} and kernel_size={kernel_size} must both be at least 1"
             )
         self.num_heads, self.kernel_size = num_heads, kernel_size
         self.d_inner, self.d_state = d_inner, d_state

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
+from attnlab.ranges import Width, ranged
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 
 
+@ranged
 class ShortConvolution(Mixer):
     """Weighs the last `kernel_size` positions of each channel, times a gate (Arora et al. 2023).
 
@@ -30,7 +32,7 @@ class ShortConvolution(Mixer):
         causal: bool,
         layer: int = 0,
         *,
-        kernel_size: int = 4,
+        kernel_size: Width = 4,
     ) -> None:
         super().__init__(d_model, position, causal)
         if kernel_size < 2:

@@ -5,8 +5,10 @@ from torch import Tensor, nn
 
 from attnlab.mixer.base import Attention, RMSNorm
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, ranged
 
 
+@ranged
 class SingleHead(Attention):
     """Self-attention with one query, key and value per token (Vaswani et al. 2017, sec. 3.2.1).
 
@@ -23,7 +25,7 @@ class SingleHead(Attention):
         causal: bool,
         layer: int = 0,
         *,
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
         query_key_norm: bool = False,
     ) -> None:

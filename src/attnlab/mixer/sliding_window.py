@@ -10,8 +10,10 @@ from attnlab.attend import Attend
 from attnlab.mixer.base import Heads, Mixer, State
 from attnlab.padding import add_padding
 from attnlab.position.base import Position
+from attnlab.ranges import Count, ShareBelowOne, Width, ranged
 
 
+@ranged
 class SlidingWindow(Heads):
     """Lets each token see the tokens near it (Beltagy et al. 2020, sec. 3.1; Jiang et al. 2023).
 
@@ -33,15 +35,13 @@ class SlidingWindow(Heads):
         causal: bool,
         layer: int = 0,
         *,
-        window: int = 32,
-        num_heads: int = 4,
-        num_kv_heads: int | None = None,
-        dropout: float = 0.0,
+        window: Count = 32,
+        num_heads: Width = 4,
+        num_kv_heads: Width | None = None,
+        dropout: ShareBelowOne = 0.0,
         bias: bool = True,
         query_key_norm: bool = False,
     ) -> None:
-        if window < 1:
-            raise ValueError(f"window={window} must be at least 1: a token sees itself")
         shared = num_heads if num_kv_heads is None else num_kv_heads
         super().__init__(
             d_model, position, causal, num_heads, shared, dropout, bias, query_key_norm

@@ -12,11 +12,13 @@ from attnlab.ffn.base import FFN, Losses
 from attnlab.mixer.base import Mixer, State, arranged
 from attnlab.mixer.multihead import MultiHead
 from attnlab.position.base import Position
+from attnlab.ranges import ShareBelowOne, ranged
 
 Sublayer = Callable[[Tensor], tuple[Tensor, Any]]
 """Maps normalised positions to what is added to the stream, and to what comes with it."""
 
 
+@ranged
 class Block(nn.Module, ABC):
     """Mixes positions, then works on each; where there is a `memory`, reads it in between.
 
@@ -41,7 +43,7 @@ class Block(nn.Module, ABC):
         *,
         norm: str = "layer",
         norm_bias: bool = True,
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
         cross: Callable[..., Mixer] = MultiHead,
     ) -> None:
         super().__init__()

@@ -12,10 +12,12 @@ from attnlab.ffn.base import Losses
 from attnlab.mixer.base import Mixer, mirrored, take
 from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
 from attnlab.position.base import Position
+from attnlab.ranges import FewCount, ShareBelowOne, Width, ranged
 from attnlab.recurrence.cells import Cells
 from attnlab.tap import Tap
 
 
+@ranged
 class Recurrent(Model):
     """Embedding, stacked LSTM, head (Hochreiter & Schmidhuber 1997; Graves & Schmidhuber 2005).
 
@@ -43,14 +45,12 @@ class Recurrent(Model):
         max_length: int,
         arrangement: Arrangement,
         *,
-        num_layers: int = 2,
-        d_model: int = 64,
-        dropout: float = 0.0,
+        num_layers: FewCount = 2,
+        d_model: Width = 64,
+        dropout: ShareBelowOne = 0.0,
         attention: Callable[..., Mixer] | None = None,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers={num_layers} must be at least 1")
         if arrangement.latents is not None:
             raise ValueError(
                 "an LSTM passes one state from encoder to decoder, and no latents; use "

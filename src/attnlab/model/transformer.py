@@ -20,9 +20,11 @@ from attnlab.model.base import (
 )
 from attnlab.model.block import Block
 from attnlab.position.base import Position
+from attnlab.ranges import FewCount, ShareBelowOne, Width, ranged
 from attnlab.tap import Tap
 
 
+@ranged
 class Transformer(Model):
     """Stacks blocks of a mixer and a feed-forward network (Vaswani et al. 2017, sec. 3).
 
@@ -49,14 +51,12 @@ class Transformer(Model):
         position: Callable[..., Position],
         ffn: Callable[..., FFN],
         block: Callable[..., Block],
-        num_layers: int = 2,
-        d_model: int = 64,
-        dropout: float = 0.0,
+        num_layers: FewCount = 2,
+        d_model: Width = 64,
+        dropout: ShareBelowOne = 0.0,
         tied: bool = False,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers={num_layers} must be at least 1")
         if tied and num_outputs != num_tokens:
             raise ValueError(
                 f"tied=true needs an output for each token, but there are {num_outputs} outputs "

@@ -7,11 +7,13 @@ import torch
 from attnlab.dataset.base import Dataset
 from attnlab.model.base import Arrangement
 from attnlab.objective.base import Objective
+from attnlab.ranges import Width, ranged
 from attnlab.split import IGNORE, Batch
 
 BLANK = "[BLANK]"
 
 
+@ranged
 class Autoencoder(Objective):
     """Restores a sequence from `num_latents` vectors (Hinton & Salakhutdinov 2006).
 
@@ -21,10 +23,8 @@ class Autoencoder(Objective):
     num_latents x d_model numbers.
     """
 
-    def __init__(self, dataset: Dataset, *, num_latents: int = 4) -> None:
+    def __init__(self, dataset: Dataset, *, num_latents: Width = 4) -> None:
         super().__init__(dataset)
-        if num_latents < 1:
-            raise ValueError(f"num_latents={num_latents} must be at least 1")
         self.arrangement = Arrangement(causal=False, encoder=True, latents=num_latents)
 
     @property

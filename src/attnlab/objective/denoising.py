@@ -7,9 +7,11 @@ import torch
 from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER
 from attnlab.objective.base import Objective, noise
+from attnlab.ranges import Share, ranged
 from attnlab.split import IGNORE, Batch
 
 
+@ranged
 class Denoising(Objective):
     """Replaces a share of the tokens by others, and asks for all (Vincent et al. 2008, sec. 2.3).
 
@@ -19,7 +21,7 @@ class Denoising(Objective):
 
     arrangement = ENCODER
 
-    def __init__(self, dataset: Dataset, *, rate: float = 0.15) -> None:
+    def __init__(self, dataset: Dataset, *, rate: Share = 0.15) -> None:
         super().__init__(dataset)
         if not 0 < rate < 1:
             raise ValueError(f"rate={rate} must be a share between 0 and 1")

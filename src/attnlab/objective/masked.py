@@ -8,11 +8,13 @@ import torch
 from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER
 from attnlab.objective.base import Objective, noise
+from attnlab.ranges import Share, ranged
 from attnlab.split import IGNORE, Batch
 
 MASK = "[MASK]"
 
 
+@ranged
 class Masked(Objective):
     """Hides a share of the tokens, and asks for those (Devlin et al. 2019, sec. 3.1).
 
@@ -25,12 +27,12 @@ class Masked(Objective):
     arrangement = ENCODER
 
     def __init__(
-        self, dataset: Dataset, *, rate: float = 0.15, kept: float = 0.1, swapped: float = 0.1
+        self, dataset: Dataset, *, rate: Share = 0.15, kept: Share = 0.1, swapped: Share = 0.1
     ) -> None:
         super().__init__(dataset)
-        if not 0 < rate <= 1:
-            raise ValueError(f"rate={rate} must be a share above 0 and at most 1")
-        if kept < 0 or swapped < 0 or kept + swapped > 1:
+        if not rate:
+            raise ValueError(f"rate={rate} must be above 0: nothing would be asked")
+        if kept + swapped > 1:
             raise ValueError(
                 f"kept={kept} and swapped={swapped} must be shares of at most 1 in all"
             )

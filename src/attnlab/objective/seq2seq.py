@@ -9,9 +9,11 @@ from torch import Tensor
 from attnlab.dataset.base import Dataset
 from attnlab.model.base import ENCODER_DECODER
 from attnlab.objective.base import BEGIN, Objective, cross_entropy
+from attnlab.ranges import ShareBelowOne, ranged
 from attnlab.split import IGNORE, Batch
 
 
+@ranged
 class Seq2Seq(Objective):
     """An encoder reads the inputs, a decoder answers from left to right (Sutskever et al. 2014).
 
@@ -22,15 +24,13 @@ class Seq2Seq(Objective):
 
     arrangement = ENCODER_DECODER
 
-    def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, dataset: Dataset, *, label_smoothing: ShareBelowOne = 0.0) -> None:
         super().__init__(dataset)
         if dataset.answer_length is None:
             raise ValueError(
                 f"{type(dataset).__name__} has no answers that are sequences of their own; use "
                 "dataset=reversal, or another objective"
             )
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must be a share from 0, below 1")
         self.label_smoothing = label_smoothing
 
     @property

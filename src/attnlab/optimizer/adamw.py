@@ -3,7 +3,10 @@
 import torch
 from torch import nn
 
+from attnlab.ranges import NotNegative, Positive, ShareBelowOne, ranged
 
+
+@ranged
 class AdamW:
     """Decays matrices and embeddings, not biases and norms (Loshchilov & Hutter 2019, alg. 2).
 
@@ -16,17 +19,13 @@ class AdamW:
     def __init__(
         self,
         *,
-        lr: float = 2e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.98,
-        eps: float = 1e-8,
-        weight_decay: float = 0.1,
-        gradient_clip: float | None = 1.0,
+        lr: Positive = 2e-3,
+        beta1: ShareBelowOne = 0.9,
+        beta2: ShareBelowOne = 0.98,
+        eps: Positive = 1e-8,
+        weight_decay: NotNegative = 0.1,
+        gradient_clip: Positive | None = 1.0,
     ) -> None:
-        if lr <= 0:
-            raise ValueError(f"lr={lr} must be positive")
-        if gradient_clip is not None and gradient_clip <= 0:
-            raise ValueError(f"gradient_clip={gradient_clip} must be positive, or null for none")
         self.lr, self.betas, self.eps = lr, (beta1, beta2), eps
         self.weight_decay, self.gradient_clip = weight_decay, gradient_clip
 

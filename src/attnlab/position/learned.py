@@ -4,8 +4,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnlab.position.base import Position
+from attnlab.ranges import NotNegative, ranged
 
 
+@ranged
 class Learned(Position):
     """Adds a trained vector for each position (Gehring et al. 2017, sec. 3.1).
 
@@ -15,7 +17,7 @@ class Learned(Position):
 
     marks = "embed"
 
-    def __init__(self, d_model: int, max_length: int, *, std: float = 0.08) -> None:
+    def __init__(self, d_model: int, max_length: int, *, std: NotNegative = 0.08) -> None:
         super().__init__(d_model, max_length)
         self.std = std
         self.table = nn.Embedding(max_length, d_model)

@@ -8,8 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnlab.position.base import Position
+from attnlab.ranges import Count, Width, ranged
 
 
+@ranged
 class RelativeBias(Position):
     """Adds a learned number for each distance and head (T5: Raffel et al. 2020, sec. 2.1).
 
@@ -26,7 +28,7 @@ class RelativeBias(Position):
     undecayed = ("table",)
 
     def __init__(
-        self, d_model: int, max_length: int, *, num_buckets: int = 32, max_distance: int = 128
+        self, d_model: int, max_length: int, *, num_buckets: Width = 32, max_distance: Count = 128
     ) -> None:
         super().__init__(d_model, max_length)
         if num_buckets < 4 or num_buckets % 4:

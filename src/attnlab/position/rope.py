@@ -6,14 +6,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnlab.position.base import Position
+from attnlab.ranges import Base, ranged
 
 
+@ranged
 class RoPE(Position):
     """Rotates pairs of channels by angles proportional to the position (Su et al. 2021, eq. 34)."""
 
     marks = "rotate"
 
-    def __init__(self, d_model: int, max_length: int, *, base: float = 10_000.0) -> None:
+    def __init__(self, d_model: int, max_length: int, *, base: Base = 10_000.0) -> None:
         super().__init__(d_model, max_length)
         self.d_model, self.base = d_model, base
 

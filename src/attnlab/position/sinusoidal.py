@@ -6,8 +6,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnlab.position.base import Position
+from attnlab.ranges import Base, NotNegative, ranged
 
 
+@ranged
 class Sinusoidal(Position):
     """Adds sines and cosines of the position, wave by wave slower (Vaswani et al. 2017, sec. 3.5).
 
@@ -19,7 +21,7 @@ class Sinusoidal(Position):
     marks = "embed"
 
     def __init__(
-        self, d_model: int, max_length: int, *, base: float = 10_000.0, amplitude: float = 0.08
+        self, d_model: int, max_length: int, *, base: Base = 10_000.0, amplitude: NotNegative = 0.08
     ) -> None:
         super().__init__(d_model, max_length)
         self.base, self.amplitude = base, amplitude

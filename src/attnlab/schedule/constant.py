@@ -1,14 +1,14 @@
 """Warm up, then stay."""
 
+from attnlab.ranges import CountOrZero, ranged
 from attnlab.schedule.base import Schedule
 
 
+@ranged
 class Constant(Schedule):
     """Rises linearly for `warmup_steps`, then keeps the optimizer's learning rate."""
 
-    def __init__(self, *, warmup_steps: int = 0) -> None:
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps} must not be negative")
+    def __init__(self, *, warmup_steps: CountOrZero = 0) -> None:
         self.warmup_steps = warmup_steps
 
     def scale(self, step: int, max_steps: int) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from attnlab.ranges import Tokens, ranged
 from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
 
 PART = 1 << 13
@@ -14,6 +15,7 @@ TOGETHER = 1 << 18
 NUM_BYTES = 256
 
 
+@ranged
 class BPE(Tokenizer):
     """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes: Radford et al. 2019, sec. 2.2).
 
@@ -24,7 +26,7 @@ class BPE(Tokenizer):
 
     learns = True
 
-    def __init__(self, *, vocab_size: int = 8192) -> None:
+    def __init__(self, *, vocab_size: Tokens = 8192) -> None:
         if vocab_size < NUM_BYTES:
             raise ValueError(f"vocab_size={vocab_size} must be at least 256, a token for each byte")
         self.vocab_size = vocab_size

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from attnlab.ranges import Count, ranged
 from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
 
 UNKNOWN, LINE = "<unk>", "<eos>"
 
 
+@ranged
 class Words(Tokenizer):
     r"""A token for each word of the training part, the most frequent first (Merity et al. 2017).
 
@@ -21,9 +23,7 @@ class Words(Tokenizer):
 
     learns = True
 
-    def __init__(self, *, min_count: int = 1, max_size: int | None = None) -> None:
-        if min_count < 1:
-            raise ValueError(f"min_count={min_count} must be at least 1")
+    def __init__(self, *, min_count: Count = 1, max_size: Count | None = None) -> None:
         if max_size is not None and max_size < 3:
             raise ValueError(f"max_size={max_size} must be at least 3: {UNKNOWN}, {LINE}, a word")
         self.min_count, self.max_size = min_count, max_size
