@@ -11,8 +11,8 @@ import yaml
 from hydra.utils import get_object
 
 from attnlab.building import NOTHING, PARTS
-from attnlab.config.check import _impossible as impossible
 from attnlab.config import compose, conf_dir, search_path
+from attnlab.config.check import _impossible as impossible
 from attnlab.errors import ConfigError
 from attnlab.ranges import (
     Between,

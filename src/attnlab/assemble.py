@@ -25,6 +25,7 @@ from attnlab.callbacks.keeper import Keeper
 from attnlab.callbacks.statistics import Measured
 from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import Config
+from attnlab.config.callbacks import own_callbacks, without_inert
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
@@ -126,7 +127,7 @@ class Experiment:
         name = self.config.choices["dataset"]
         dataset = {"name": name, **values["dataset"], **self.dataset.located}
         # What is recorded changes nothing that is trained.
-        kept = {k: v for k, v in values["callbacks"].items() if k not in KEEPERS}
+        kept = {k: v for k, v in without_inert(values["callbacks"]).items() if k not in KEEPERS}
         clock = {k: v for k, v in kept["clock"].items() if k not in CADENCES}
         variant = self.config.choices["variant"]
         callbacks = {**kept, "clock": clock}
@@ -241,6 +242,12 @@ class Experiment:
         made = {name: self._callback(name) for name in wirings}
         return [make(*wirings[name]) for name, make in made.items() if make]
 
+    @property
+    def own_callbacks(self) -> list[pl.Callback]:
+        """The user's own Lightning callbacks, in the order of their config."""
+        names = own_callbacks(self.config.values["callbacks"])
+        return [self.config.build(f"callbacks.{name}") for name in names]
+
     def final(self, training: Training) -> dict[str, float]:
         """Measure the trained model: metrics of both held-back splits, and the evidence."""
         precision = _precision(training)
@@ -295,7 +302,8 @@ class Experiment:
             max_steps=settings.max_steps,
             max_epochs=-1,
             accumulate_grad_batches=settings.accumulate_grad_batches,
-            callbacks=[timekeeper, *callbacks],
+            # The timekeeper saves, so what the user's own have done at a step comes before it.
+            callbacks=[*self.own_callbacks, timekeeper, *callbacks],
             plugins=[AttemptCheckpoints(timekeeper.attempt, resumed)],
             logger=False,
             enable_checkpointing=False,

@@ -29,9 +29,9 @@ PARTS = {
 """The modules and packages of attnlab that each section of a config builds from."""
 OF_FUNCTIONS = ("metric", "evidence")
 """The sections whose targets may be functions; those of all others are classes."""
-DIRECTIVES = {"_target_", "_partial_"}
-"""Keys that say what is built, and whether it gets further arguments later; Hydra's others are not
-ours."""
+DIRECTIVES = {"_target_", "_partial_", "_in_identity_"}
+"""Keys that say what is built, whether it gets further arguments later, and, of a callback, whether
+it changes a run; Hydra's others are not ours."""
 
 
 class Own(NamedTuple):

@@ -24,6 +24,19 @@ def given_path(text: str | Path) -> Path:
         ) from error
 
 
+def cache_dir() -> Path:
+    """Return where what can be made again is kept: $ATTNLAB_CACHE, else the user's cache.
+
+    Raises RequestError where the home is not known.
+    """
+    if named := variable("ATTNLAB_CACHE"):
+        return given_path(named)
+    try:
+        return given_path(variable("XDG_CACHE_HOME") or "~/.cache") / "attnlab"
+    except RequestError as error:
+        raise RequestError(f"{error}, or set ATTNLAB_CACHE to a directory") from error
+
+
 def default_runs_dir() -> Path:
     """Return where runs go and are looked for where nobody says: $ATTNLAB_RUNS, else runs."""
     return given_path(variable("ATTNLAB_RUNS") or "runs")

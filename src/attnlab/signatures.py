@@ -33,7 +33,12 @@ def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
         return
     if not isinstance(node.get("_partial_", False), bool):
         yield f"{path}._partial_: expected true or false, got {node['_partial_']!r}"
-    knobs, needed, hints = _knobs(target)
+    section = re.split(r"[.\[]", path)[0]
+    if "_in_identity_" in node and section != "callbacks":
+        yield f"{path}._in_identity_: this is for callbacks alone"
+    elif not isinstance(node.get("_in_identity_", True), bool):
+        yield f"{path}._in_identity_: expected true or false, got {node['_in_identity_']!r}"
+    knobs, needed, hints = _knobs(target, section)
     parameters = signature(target).parameters.values()
     loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
@@ -67,11 +72,12 @@ def _part_faults(value: Any, where: str, own: Own) -> Iterator[str]:
             yield from target_faults(part, f"{where}[{place}]", own)
 
 
-def _knobs(target: Any) -> tuple[set[str], set[str], dict[str, Any]]:
+def _knobs(target: Any, section: str) -> tuple[set[str], set[str], dict[str, Any]]:
     """Give what a config may state of a target, what it must, and of which types.
 
-    A foreign class does not part wiring from knobs: all but what `Adapter` supplies, its first
-    parameter and `layer_idx`, is a knob, one with a default may be left out, and types are its own.
+    A foreign class does not part wiring from knobs: all is a knob but what `Adapter` supplies to a
+    part of a model, its first parameter and `layer_idx`; one with a default may be left out, and
+    types are its own.
     """
     parameters = signature(target).parameters
     if not (isclass(target) and _is_foreign(target)):
@@ -79,7 +85,7 @@ def _knobs(target: Any) -> tuple[set[str], set[str], dict[str, Any]]:
         described = target.__init__ if isclass(target) else target
         return knobs, knobs, get_type_hints(described, include_extras=True)
     named = [n for n, p in parameters.items() if p.kind in NAMED]
-    knobs = {*named[1:]} - {"layer_idx"}
+    knobs = {*named[1:]} - {"layer_idx"} if section == "model" else {*named}
     return knobs, {n for n in knobs if parameters[n].default is Parameter.empty}, {}
 
 

@@ -202,3 +202,16 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage: attnlab COMMAND" in done.stdout
+
+
+def test_the_environment_and_the_users_home_are_read_in_one_place():
+    """An empty variable then is an unset one everywhere, and `~` is a home in every path."""
+    # What tells a library or a test something of its own.
+    others = {"runs/write.py", "launch/machine.py", "measure.py", "environment.py"}
+    offenders = []
+    for path in FILES:
+        here = str(path.relative_to(SOURCE))
+        text = path.read_text()
+        reads = ("environ.get", "getenv", "expanduser", "Path.home")
+        offenders += [f"{here} has {word}" for word in reads if word in text and here not in others]
+    assert offenders == []

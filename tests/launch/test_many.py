@@ -36,7 +36,7 @@ def planned(tmp_path, monkeypatch, outcomes):
     """Let runs end as is said: by seed, a list of what comes of each try."""
     tried = []
 
-    def run(config, console, later):
+    def run(config, console, later, notes):
         seed = config.values["seed"]
         tried.append((seed, later))
         outcome = outcomes[seed].pop(0)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES, NOTHING, Own, build, first_line
+from attnlab.config.callbacks import callback_faults, own_callbacks
 from attnlab.config.composition import composition, parsed
 from attnlab.environment import given_path
 from attnlab.errors import ConfigError
@@ -211,13 +212,17 @@ def _impossible(config: Config) -> list[str]:
     for section in ("logger", "metric"):
         nodes = config.values.get(section) or {}
         keys += [f"{section}.{name}" for name, node in nodes.items() if node is not None]
-    if config.values["callbacks"].get("early_stop"):
-        keys.append("callbacks.early_stop")
+    own = own_callbacks(config.values["callbacks"])
+    stop = ["early_stop"] if config.values["callbacks"].get("early_stop") else []
+    keys += [f"callbacks.{name}" for name in (*stop, *own)]
     for key in keys:
         try:
             built[key] = config.build(key)
         except ConfigError as error:
             faults += error.faults
+    for name in own:
+        if f"callbacks.{name}" in built:
+            faults += callback_faults(name, built[f"callbacks.{name}"])
     try:
         if "trainer" in built:
             settings = built["trainer"]

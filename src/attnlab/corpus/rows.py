@@ -12,6 +12,7 @@ import numpy as np
 
 from attnlab.corpus import files as text_files
 from attnlab.corpus import source, store, tables
+from attnlab.environment import given_path
 from attnlab.ranges import Share
 
 Row = list[str]
@@ -289,7 +290,7 @@ def _all(
             texts = (texts_of(*row, [[name] for name in taken], numbers) for row in read_rows)
             yield split, [[text.strip() for text in row] for row in texts]
         return
-    directory = Path(path).expanduser()
+    directory = given_path(path)
     if not directory.is_dir():
         what = "is one file" if directory.exists() else "does not exist"
         raise ValueError(f"path={path} {what}; give the directory of {', '.join(named.values())}")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from attnlab.corpus import files, tables
+from attnlab.environment import given_path, variable
 
 HUB = "hub:"
 PROBE_SECONDS = 1.0
@@ -182,7 +183,7 @@ def find(path: str, column: str) -> Source:
     if path.startswith(HUB):
         there = [partial(cells, path, table, [column]) for table in hub(path, [[column]]).values()]
         return Rows(path, column, there)
-    return _found(Path(path).expanduser(), path, column)
+    return _found(given_path(path), path, column)
 
 
 def splits(path: str, column: str) -> dict[str, Source]:
@@ -197,7 +198,7 @@ def splits(path: str, column: str) -> dict[str, Source]:
             name: Rows(path, column, [partial(cells, path, table, [column])])
             for name, table in there.items()
         }
-    directory = Path(path).expanduser()
+    directory = given_path(path)
     if not directory.is_dir():
         what = "is one file" if directory.is_file() else "does not exist"
         raise ValueError(
@@ -318,12 +319,12 @@ def require_column(names: Sequence[str], there: Sequence[str], path: str) -> str
 
 
 def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    return variable("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def _reachable() -> bool:
     """Ask for a connection, to the proxy where there is one."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     server = urlsplit(_endpoint())
     proxy = getproxies().get(server.scheme)
@@ -339,8 +340,8 @@ def _reachable() -> bool:
 
 def _downloaded(name: str) -> bool:
     """Whether the library has kept an earlier download; asked without importing it."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets"))
+    home = given_path(variable("HF_HOME") or "~/.cache/huggingface")
+    cache = given_path(variable("HF_DATASETS_CACHE") or home / "datasets")
     return (cache / name.replace("/", "___").lower()).is_dir()
 
 

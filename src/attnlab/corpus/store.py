@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlab.corpus.source import Source
+from attnlab.environment import cache_dir
 from attnlab.tokenizer.base import Tokenizer, number_type
 
 TEMPORARY = ".tmp-"
@@ -45,8 +46,7 @@ class Tokenised(NamedTuple):
 
 def directory() -> Path:
     """Give where tokenised corpora are kept."""
-    base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("ATTNLAB_CACHE", f"{base}/attnlab")).expanduser() / "corpora"
+    return cache_dir() / "corpora"
 
 
 def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised | None:

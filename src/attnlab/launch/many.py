@@ -11,6 +11,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from attnlab.config import Config
 from attnlab.console import Console
@@ -32,24 +33,36 @@ def many(configs: Sequence[Config], console: Console, jobs: int = 1) -> Outcomes
     dies is tried again. Raises Interrupted once what was running is saved.
     """
     train = _in_turn if jobs == 1 else _at_once
-    postponed = []
-    for place, outcome in train(configs, range(len(configs)), True, console, jobs):
-        if outcome.status in LATER:
-            postponed.append(place)
-        else:
-            yield place, outcome
-    yield from train(configs, postponed, False, console, jobs)
+    postponed: list[int] = []
+    notes: set[str] = set()
+    for later in (True, False):
+        places = list(range(len(configs))) if later else postponed
+        for place, outcome in train(configs, places, Telling(console, later, notes), jobs):
+            notes.update(outcome.data_notes)
+            if later and outcome.status in LATER:
+                postponed.append(place)
+            else:
+                yield place, outcome
+
+
+class Telling(NamedTuple):
+    """How a run of many is asked, and what it need not say."""
+
+    console: Console
+    later: bool
+    notes: set[str]
+    """What the datasets of the runs so far have said of themselves."""
 
 
 def _in_turn(
-    configs: Sequence[Config], places: Sequence[int], later: bool, console: Console, jobs: int
+    configs: Sequence[Config], places: Sequence[int], telling: Telling, jobs: int
 ) -> Outcomes:
     for place in places:
-        yield place, _outcome(configs[place], later, console)
+        yield place, _outcome(configs[place], telling)
 
 
 def _at_once(
-    configs: Sequence[Config], places: Sequence[int], later: bool, console: Console, jobs: int
+    configs: Sequence[Config], places: Sequence[int], telling: Telling, jobs: int
 ) -> Outcomes:
     queue, deaths = deque(places), Counter[int]()
     running: dict[Connection, tuple[int, BaseProcess]] = {}
@@ -60,7 +73,7 @@ def _at_once(
                 while queue and len(running) < jobs and not interrupted:
                     with patient():
                         place = queue.popleft()
-                        ours, process = _start(configs[place], later, console.stderr)
+                        ours, process = _start(configs[place], telling)
                         running[ours] = place, process
                 ended = wait(list(running))
             except Interrupted:
@@ -78,7 +91,7 @@ def _at_once(
                 elif interrupted:
                     # It was stopped before it could listen.
                     continue
-                elif later:
+                elif telling.later:
                     yield place, Outcome(Path(), "dead")
                 else:
                     deaths[place] += 1
@@ -95,14 +108,17 @@ def _at_once(
         raise Interrupted
 
 
-def _start(config: Config, later: bool, stderr: bool) -> tuple[Connection, BaseProcess]:
+def _start(config: Config, telling: Telling) -> tuple[Connection, BaseProcess]:
     # Forked from a process that has imported everything and computed nothing; elsewhere than on
     # Linux, the system's libraries do not bear a fork.
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(["attnlab.launch.many"])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(config, later, stderr, theirs))
+    process = context.Process(
+        target=_work,
+        args=(config, telling.later, frozenset(telling.notes), telling.console.stderr, theirs),
+    )
     process.start()
     theirs.close()
     return ours, process
@@ -135,7 +151,9 @@ def _given_up(config: Config, process: BaseProcess) -> Outcome:
     )
 
 
-def _work(config: Config, later: bool, stderr: bool, theirs: Connection) -> None:
+def _work(
+    config: Config, later: bool, notes: frozenset[str], stderr: bool, theirs: Connection
+) -> None:
     """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
     with stoppable():
         try:
@@ -144,7 +162,7 @@ def _work(config: Config, later: bool, stderr: bool, theirs: Connection) -> None
             threading.Thread(target=_stop_with_parent, daemon=True).start()
             # Bars of several processes would write over each other.
             console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
-            outcome = _outcome(config, later, console)
+            outcome = _outcome(config, Telling(console, later, set(notes)))
         except Interrupted as interrupted:
             outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
         # A parent that is gone needs no answer.
@@ -160,11 +178,11 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _outcome(config: Config, later: bool, console: Console) -> Outcome:
+def _outcome(config: Config, telling: Telling) -> Outcome:
     """Do a run; whatever fails before it has begun is an outcome too."""
     runs_dir = Path(config.values["runs_dir"])
     try:
-        return run(config, console, later)
+        return run(config, telling.console, telling.later, telling.notes)
     except RequestError as error:
         return Outcome(runs_dir, "blocked", note=str(error))
     except Exception as error:  # Nothing is known of what a user's own parts may raise.

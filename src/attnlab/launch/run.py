@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import isfinite
@@ -54,25 +54,36 @@ class Outcome:
     status: str
     summary: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    data_notes: Sequence[str] = ()
+    """What its dataset says of itself: how much was left out, and why."""
 
     @property
     def ok(self) -> bool:
         return self.status in ("finished", "skipped")
 
 
-def run(config: Config, console: Console, later: bool = False) -> Outcome:
+def run(
+    config: Config, console: Console, later: bool = False, known_notes: Collection[str] = ()
+) -> Outcome:
     """Do what is missing of a run, and return what became of it.
+
+    What its dataset says of itself is printed before it is trained, but for `known_notes`.
 
     With `later`, a run that another process holds or that died is left for later at once: it may
     end meanwhile, and what killed it may kill the next one. Raises RequestError where the record
     cannot be used, Interrupted on Ctrl-C, SIGTERM and SIGHUP.
     """
     with stoppable():
-        return _run(config, console, later)
+        experiment = Experiment(config)
+        outcome = _run(experiment, console, later, known_notes)
+        outcome.data_notes = experiment.dataset.notes
+        return outcome
 
 
-def _run(config: Config, console: Console, later: bool) -> Outcome:
-    experiment = Experiment(config)
+def _run(
+    experiment: Experiment, console: Console, later: bool, known_notes: Collection[str]
+) -> Outcome:
+    config = experiment.config
     runs_dir = Path(config.values["runs_dir"])
     identity, parent = experiment.identity, None
     if config.values["extend"]:
@@ -99,6 +110,9 @@ def _run(config: Config, console: Console, later: bool) -> Outcome:
         _name_earlier_revision(runs_dir, identity, console)
     # Data that cannot be had are told before anything is written.
     _ = experiment.loader
+    for note in experiment.dataset.notes:
+        if note not in known_notes:
+            console.print(f"{config.choices['dataset']}: {note}")
     checkpoint, damaged = newest_checkpoint(record.path)
     origin = None
     if checkpoint is None and parent is not None:
@@ -361,6 +375,12 @@ def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str
 def _changes(experiment: Experiment, result: Mapping[str, Any]) -> str:
     before, now = result.get("code", {}), experiment.code_hash
     changed = sorted(name for name in now if before.get(name) != now[name])
-    if not changed:
+    loggers = ", ".join(experiment.config.values.get("logger") or {})
+    faults = [
+        *([f"the code of {', '.join(changed)} has changed"] if changed else []),
+        # A logger follows a run while it trains.
+        *([f"logger={loggers} saw nothing of it"] if loggers else []),
+    ]
+    if not faults:
         return "finished before"
-    return f"finished before, but the code of {', '.join(changed)} has changed; rerun=true repeats"
+    return f"finished before, but {', and '.join(faults)}; rerun=true repeats"
