@@ -26,7 +26,7 @@ STEPS = 30
 MEDIUM = (
     *("dataset=mqar", "dataset.length=256", "dataset.num_pairs=16", "dataset.num_train=2000"),
     *("variant=multihead", "depth=deep", "size=large", "batch_size=16"),
-    "trainer.val_check_interval=1000000",
+    "trainer.val_check_interval=${trainer.max_steps}",
 )
 SIZED = (
     *("dataset=mqar", "dataset.num_train=200", "variant=multihead", "model.num_layers=6"),

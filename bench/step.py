@@ -156,7 +156,7 @@ def experiment(cell: Cell) -> Experiment:
         *(f"model.num_layers={shape.num_layers}", f"model.d_model={shape.d_model}"),
         *("callbacks.recorder=null", f"trainer.precision={cell.precision}"),
         f"trainer.max_steps={cell.chunk * (cell.rounds + 1) + 1}",
-        "trainer.val_check_interval=1000000",
+        "trainer.val_check_interval=${trainer.max_steps}",
     )
     with search_path() as own:
         made = Experiment(compose(words, own))

@@ -1,6 +1,9 @@
 """The program as its users meet it: words, exit codes, and nothing half-written."""
 
+import errno
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -230,10 +233,62 @@ def test_list_without_a_group_names_all_groups_and_a_wrong_one_is_refused(capsys
     refused(capsys, "cli.unknown_group", ["list", "varaint"])
 
 
-def test_a_reader_that_leaves_early_is_no_error():
-    command = f"{sys.executable} -m attnlab.cli list | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "words", ["list | head -1", "--help | true", "list | true", "compare | true", "list >&-"]
+)
+def test_a_reader_that_leaves_early_is_no_error(runs_dir, words):
+    command = f"set -o pipefail; {sys.executable} -m attnlab.cli {words}"
+    environment = {**os.environ, "ATTNLAB_RUNS": str(runs_dir)}
+    shell = {"shell": True, "executable": "/bin/bash", "env": environment}
+    done = subprocess.run(command, capture_output=True, text=True, **shell)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_on_a_full_disk_is_told():
+    command = [sys.executable, "-m", "attnlab.cli", "list"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    says("cli.full_disk", done.stderr)
+
+
+def test_a_sweep_goes_on_when_its_reader_leaves(tmp_path, monkeypatch):
+    class Left(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+    monkeypatch.setattr(sys, "stdout", Left())
+    assert train(tmp_path, "-m", "seed=0,1") == 0
+    assert [record.state for record in find_runs(tmp_path)] == ["finished"] * 2
+
+
+def test_a_finished_run_says_that_a_logger_saw_nothing_of_it(runs_dir, capsys):
+    assert train(runs_dir, "logger=csv") == 0
+    says("cli.logger_of_a_finished_run", capsys.readouterr().out.splitlines()[0])
+
+
+def test_the_lease_of_a_holder_is_a_knob_and_changes_no_run(runs_dir, capsys):
+    assert train(runs_dir, "lease=0.5") == 0
+    assert len(find_runs(runs_dir)) == 1
+    for lease in ("0", "-1", "nan", "soon"):
+        assert train(runs_dir, f"lease={lease}") == 2
+    says("cli.no_lease", capsys.readouterr().err)
+
+
+def test_what_a_dataset_left_out_is_said_once_in_a_sweep(tmp_path, capsys, monkeypatch):
+    from attnlab.dataset.pronoun import Pronoun
+
+    monkeypatch.setattr(Pronoun, "notes", ["train: 59 of 900 sentences are left out"])
+    assert train(tmp_path, "-m", "seed=0,1") == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "pronoun: train: 59 of 900 sentences are left out"
+    assert first not in others
+
+
+def test_a_place_for_runs_that_cannot_be_made_is_refused(tmp_path, capsys):
+    for place in ("/proc/none/runs", f"/tmp/{'x' * 300}"):
+        assert main(["train", *QUICK, f"runs_dir={place}"]) == 2
+        says(f"cli.no_place.{place[1:4]}", capsys.readouterr().err, "x" * 300)
 
 
 def test_a_sweep_can_train_several_runs_at_once(tmp_path):

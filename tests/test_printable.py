@@ -1,15 +1,19 @@
 """Nothing that a terminal obeys reaches it, whatever a name or a text holds."""
 
+import errno
 import io
+import os
+import sys
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
 from attnlab.console import Console
 from attnlab.printable import OBEYED as OBEYED_BY_ANY
-from attnlab.printable import one_line, printable, say
+from attnlab.printable import one_line, printable, say, unheard
 from tests.depth import examples
 
 OBEYED = "\x1b[31m\x07\x08\r\x00\x7f\x9b\x85\u202e\u2066\u200f\u2028\ud800"
@@ -55,3 +59,48 @@ def test_say_and_the_console_print_it_so():
     assert "\x1b[31m" not in told.getvalue()
     assert not set(told.getvalue()) & set(OBEYED) - set("\x1b[31m\r")
     assert "[red]" in told.getvalue()
+
+
+class Closed(io.StringIO):
+    """What nobody reads any more: from the second write on, it fails."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number, self.writes = number, 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        if self.writes > 1:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_goes_away_stops_nobody(monkeypatch, number, name):
+    closed = Closed(number)
+    monkeypatch.setattr(sys, name, closed)
+    with unheard() as failures:
+        for _ in range(3):
+            print("a", file=getattr(sys, name))
+            say("b", file=getattr(sys, name))
+            Console(stderr=name == "stderr").print("c")
+    assert getattr(sys, name) is closed
+    # A reader may leave; a full disk is told.
+    assert bool(failures) == (number == errno.ENOSPC)
+
+
+def test_an_output_that_was_closed_from_the_start_is_none(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with unheard():
+        say("a")
+        Console().print("b")
+    assert sys.stdout is None
+
+
+def test_what_an_encoding_lacks_is_written_out(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "latin-1"))
+    with unheard():
+        say("é → …")
+    assert written.getvalue() == b"\xe9 \\u2192 \\u2026\n"

@@ -41,7 +41,11 @@ def watch(words: Sequence[str], length: int, device: torch.device) -> Seen:
     with search_path() as own:
         config = compose(
             [
-                *("dataset=mqar", "callbacks.recorder=null", "trainer.val_check_interval=1000000"),
+                *(
+                    "dataset=mqar",
+                    "callbacks.recorder=null",
+                    "trainer.val_check_interval=${trainer.max_steps}",
+                ),
                 *(f"trainer.max_steps={FIRST + 2 * STEPS + 2}", "trainer.precision=bf16-mixed"),
                 f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}",
                 *words,

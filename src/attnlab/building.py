@@ -89,7 +89,8 @@ def imported(name: str) -> Any:
     try:
         parent = import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module or "." not in module:
+        # Another module that is missing is the one at fault.
+        if "." not in module or not f"{module}.".startswith(f"{error.name}."):
             raise
         parent = imported(module)
     return getattr(parent, attribute)

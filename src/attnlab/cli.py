@@ -1,11 +1,13 @@
 """The program `attnlab`: which command is meant, and what its end means."""
 
+import re
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import NoReturn
 
 from attnlab.interruption import Interrupted, stoppable
 from attnlab.printable import say, unheard
@@ -66,14 +68,22 @@ def _command(words: list[str]) -> int:
         return _refuse(f"there is no command {words[0]!r}; {hint}")
     # The modules of the commands are heavy, so only the one that is meant is loaded.
     command = import_module(f"attnlab.commands.{words[0]}")
-    parser = ArgumentParser(
-        f"attnlab {words[0]}", description=COMMANDS[words[0]], allow_abbrev=False
-    )
+    parser = Parser(f"attnlab {words[0]}", description=COMMANDS[words[0]], allow_abbrev=False)
     command.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     # Overrides and options come in any order.
     arguments = parser.parse_intermixed_args(words[1:])
     return _run(command.run, arguments)
+
+
+class Parser(ArgumentParser):
+    """Says of an override that is written as an option how it is written."""
+
+    def error(self, message: str) -> NoReturn:
+        overrides = re.findall(r"--([a-z]\w*(?:[./]\w+)*=\S*)", message)
+        if message.startswith("unrecognized") and overrides:
+            message += f"; overrides have no dashes: {' '.join(overrides)}"
+        super().error(message)
 
 
 def _run(run: Callable[[Namespace], int], arguments: Namespace) -> int:

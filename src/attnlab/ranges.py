@@ -28,7 +28,9 @@ class Between:
         if not is_finite(value):
             return "a finite number"
         if value < self.low:
-            return f"at least {_written(self.low)}"
+            # The least positive number stands for all of them.
+            above_zero = self.low == 1 / LARGEST and value <= 0
+            return "more than 0" if above_zero else f"at least {_written(self.low)}"
         if self.below and value >= self.high:
             return f"less than {_written(self.high)}"
         return f"at most {_written(self.high)}" if value > self.high else None

@@ -6,7 +6,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from inspect import Parameter, isclass, signature
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
@@ -38,14 +38,18 @@ def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
         yield f"{path}._in_identity_: this is for callbacks alone"
     elif not isinstance(node.get("_in_identity_", True), bool):
         yield f"{path}._in_identity_: expected true or false, got {node['_in_identity_']!r}"
+    try:
+        parameters = signature(target).parameters.values()
+    except (TypeError, ValueError):
+        yield f"{path}._target_: {name} does not say which knobs it has; write a class of your own"
+        return
     knobs, needed, hints = _knobs(target, section)
-    parameters = signature(target).parameters.values()
     loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
     for key in [key for key in node if key not in DIRECTIVES]:
         where = f"{path}.{key}"
         if re.fullmatch(r"_\w*_", key):
-            there = " and ".join(sorted(DIRECTIVES))
+            there = ", ".join(sorted(DIRECTIVES))
             yield f"{where}: attnlab has no such directive; there are {there}"
         elif key in wiring:
             yield f"{where}: `{key}` is set by the code, not by the config"
@@ -165,6 +169,8 @@ def _name(hint: Any) -> str:
 def _one_name(hint: Any) -> str:
     if hint is type(None):
         return "null"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) is Callable and get_args(hint):
         return f"a choice that makes a {_name(get_args(hint)[1])}"
     return hint.__name__ if isclass(hint) and not get_args(hint) else str(hint)

@@ -40,7 +40,10 @@ def test_every_command_of_the_readme_would_run(monkeypatch, once):
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     words = ("dataset=pronoun", "model.num_layers=2", "model.d_model=64", "trainer.max_steps=2")
-    assert child.train(tmp_path, *words, "schedule.warmup_steps=1") == 0
+    assert (
+        child.train(tmp_path, *words, "schedule.warmup_steps=1", "trainer.val_check_interval=2")
+        == 0
+    )
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
     names: dict = {}
     exec(code, names)

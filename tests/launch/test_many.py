@@ -3,10 +3,12 @@
 import itertools
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +166,23 @@ def test_an_interruption_saves_what_runs_and_says_how_to_go_on(tmp_path, number,
     assert [record.state for record in find_runs(tmp_path)] == ["interrupted"] * 2
     assert len(list(tmp_path.glob("*/attempts/1/checkpoints/*.ckpt"))) == 2
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_saves_the_run(tmp_path):
+    words = [*TINY, *LONG_RUNS, f"runs_dir={tmp_path}"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "attnlab.cli", "train", *words])
+    try:
+        wait_for(lambda: trains(tmp_path, 1), 120)
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert only_record(tmp_path).state == "interrupted"
+    assert list(tmp_path.glob("*/attempts/1/checkpoints/*.ckpt"))
 
 
 @pytest.mark.slow

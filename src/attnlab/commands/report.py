@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from attnlab.commands.base import add_selection, compared, require_file
+from attnlab.commands.base import add_selection, compared, require_picture
 from attnlab.commands.options import path_option
 from attnlab.printable import say
 from attnlab.runs import write
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
-    require_file(output)
+    require_picture(output, (".html", ".htm"))
     selection, panels = compared(arguments, with_rows=True)
     # The figures take a while to load, so a wrong request is refused before that.
     from attnlab.ui.page import page

@@ -37,7 +37,7 @@ def callback_faults(name: str, callback: Any) -> Iterator[str]:
             f"own there are {', '.join(OURS)}"
         )
     for refused in [base for base in of_lightning if base in REPLACED]:
-        yield f"callbacks.{name}: attnlab runs without a {refused}; {REPLACED[refused]}"
+        yield f"callbacks.{name}: attnlab has no use for {refused}; {REPLACED[refused]}"
 
 
 def without_inert(callbacks: Mapping[str, Any]) -> dict[str, Any]:

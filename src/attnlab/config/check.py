@@ -92,7 +92,9 @@ def check(composed: DictConfig, own: Own) -> tuple[Config, list[str]]:
             except OmegaConfBaseException as error:
                 faults.append(f"{key}: {first_line(error)}")
     faults += list(_section_faults(values, own))
-    if isinstance(values.get("runs_dir"), str):
+    if values.get("runs_dir") == "":
+        faults.append("runs_dir: expected a directory, got ''")
+    elif isinstance(values.get("runs_dir"), str):
         values["runs_dir"] = str(given_path(values["runs_dir"]))
     choices = composed.hydra.runtime.choices
     config = Config(values, {str(group): choice for group, choice in choices.items()}, own)

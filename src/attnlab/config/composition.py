@@ -70,7 +70,8 @@ def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
         if override.is_hydra_override():
             faults.append(hints.of_hydra(text))
         elif not override.key_or_group:
-            faults.append(f"{text}: the key is missing; expected KEY=VALUE")
+            said = "the key is missing; expected KEY=VALUE, with no spaces around ="
+            faults.append(f"{text}: {said}")
         else:
             words[text] = override
     return words, faults

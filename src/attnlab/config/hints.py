@@ -40,7 +40,7 @@ def unreadable(text: str, parser: OverridesParser) -> str:
     if not equals:
         return f"{text}: expected KEY=VALUE"
     if not key.lstrip("+~"):
-        return f"{text}: the key is missing; expected KEY=VALUE"
+        return f"{text}: the key is missing; expected KEY=VALUE, with no spaces around ="
     if value.rstrip().endswith(",") and _is_readable(f"{key}={value.rstrip().rstrip(',')}", parser):
         return (
             f"{text}: it ends in a comma; leave that out, and a sweep's values are 1,2 (no spaces)"
@@ -61,11 +61,16 @@ def quoted_home(text: str) -> str | None:
 
 
 def no_name_of_a_choice(override: Override, groups: set[str]) -> str | None:
-    """Say what to write where a group is given a number in place of a name; None where it is not.
+    """Say what to write where a group is given a number, on which Hydra fails, or a key a choice.
 
-    Hydra itself fails on it.
+    Returns None where neither is so.
     """
     group, value = override.key_or_group, override.value()
+    slashed = group.replace(".", "/")
+    if slashed != group and slashed in groups:
+        loader = GlobalHydra.instance().config_loader()
+        if value in loader.get_group_options(slashed):
+            return f"a choice is made with a slash: {slashed}={value}"
     if group not in groups or override.is_sweep_override() or override.is_delete():
         return None
     if value is None or isinstance(value, (str, list, dict)):
@@ -97,6 +102,10 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
         node = _child(node, part)
     else:
         return None
+    if node is None:
+        return (
+            f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{_sets(path, groups)}"
+        )
     choices = composed.hydra.runtime.choices
     if not path and key in choices:
         return f"{text}: {no_choice(override, [])}"
@@ -105,8 +114,8 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
     siblings = [name for name in siblings if name not in {"hydra", *DIRECTIVES}]
     siblings += [] if path else sorted(group for group in groups if "/" not in group)
     meant = _meant(override, part, siblings, list(_keys(composed)), groups)
-    because = _because(path, choices)
-    return f"{key}: {above} has no `{part}` here{because}{meant or nearest(part, set(siblings))}"
+    hint = meant or nearest(part, {*siblings} - {part})
+    return f"{key}: {above} has no `{part}` here{_because(path, composed)}{hint}"
 
 
 def _meant(
@@ -138,10 +147,19 @@ def _meant(
     return ""
 
 
-def _because(path: Sequence[str], choices: Any) -> str:
+def _sets(path: Sequence[str], groups: set[str]) -> str:
+    """Say which choice gives a section what is null in it, by its name."""
+    group, name = "/".join(path[:-1]), path[-1]
+    loader = GlobalHydra.instance().config_loader()
+    there = group in groups and name in loader.get_group_options(group)
+    return f"; {group}={name} sets it" if there else ""
+
+
+def _because(path: Sequence[str], composed: DictConfig) -> str:
     """Name the choice that made a section what it is: the one that was asked for."""
     if not path:
         return ""
+    choices = composed.hydra.runtime.choices
     if path[0] == "model":
         return f" (variant={choices.variant})"
     for length in range(len(path), 0, -1):
@@ -190,8 +208,11 @@ def _numbers_in(group: str, option: str) -> list[str]:
 
 
 def _quoted(key: str, value: str) -> str:
-    inside = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{key}="{inside}"'
+    # Backslashes stand for themselves but before a quote.
+    inside = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    end = re.search(r"\\*$", inside)
+    assert end is not None
+    return f'{key}="{inside}{end[0]}"'
 
 
 def _is_readable(text: str, parser: OverridesParser) -> bool:

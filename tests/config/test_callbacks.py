@@ -1,0 +1,139 @@
+"""Lightning callbacks of the user's own are run in their order, or refused."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from attnlab.assemble import Experiment
+from attnlab.cli import main
+from attnlab.config import compose, search_path
+from attnlab.errors import ConfigError
+from attnlab.runs.checkpoint import newest_checkpoint
+from attnlab.runs.record import find_runs
+from tests.child import TINY
+from tests.prose import says
+
+HEARD: list[tuple[str, int]] = []
+
+
+class Counts(pl.Callback):
+    """Counts steps, and goes on counting where a run was resumed."""
+
+    def __init__(self, name: str, every: int = 1) -> None:
+        self.name, self.every, self.count = name, every, 0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        self.count += self.every
+        HEARD.append((self.name, self.count))
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.count = state_dict["count"]
+
+    @property
+    def state_key(self) -> str:
+        return self.name
+
+
+class NoCallback:
+    """Something else."""
+
+
+COUNTS = f"{__name__}.Counts"
+
+
+def configs(directory: Path, **callbacks: object) -> Path:
+    (directory / "callbacks").mkdir(parents=True, exist_ok=True)
+    content = {"defaults": ["default"], **callbacks}
+    (directory / "callbacks/mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return directory
+
+
+def two(directory: Path) -> Path:
+    first = {"_target_": COUNTS, "name": "first", "every": 2}
+    return configs(directory, z_first=first, a_second={"_target_": COUNTS, "name": "second"})
+
+
+def train(directory: Path, *words: str) -> int:
+    where = [f"runs_dir={directory / 'runs'}", "--config-dir", str(directory / "mine")]
+    return main(["train", *TINY, *where, "callbacks=mine", *words])
+
+
+def test_callbacks_run_in_the_order_of_their_yaml_before_the_step_is_saved(tmp_path):
+    two(tmp_path / "mine")
+    HEARD.clear()
+    assert train(tmp_path) == 0
+    names = [name for name, _ in HEARD]
+    assert names == ["first", "second"] * 18
+    assert HEARD[-2:] == [("first", 36), ("second", 18)]
+    # What they counted at a step is in the checkpoint of that step.
+    (record,) = find_runs(tmp_path / "runs")
+    checkpoint, _ = newest_checkpoint(record.path)
+    assert checkpoint is not None
+    state = torch.load(io.BytesIO(checkpoint.content), weights_only=True)["callbacks"]
+    assert state["second"] == {"count": 18}
+
+
+def test_a_callback_is_part_of_the_identity_unless_its_yaml_says_otherwise(tmp_path):
+    def identity(**callbacks: object):
+        with search_path(configs(tmp_path, **callbacks)) as own:
+            return Experiment(compose([*TINY, "callbacks=mine"], own)).identity
+
+    counts = {"_target_": COUNTS, "name": "a"}
+    plain = identity()
+    assert identity(a=counts)["callbacks"] == {**plain["callbacks"], "a": counts}
+    assert identity(a={**counts, "_in_identity_": False}) == plain
+    stated = {**counts, "_in_identity_": True}
+    assert identity(a=stated)["callbacks"]["a"] == stated
+
+
+OF_LIGHTNING = "pytorch_lightning.callbacks"
+REFUSED = {
+    "no_callback": {"_target_": f"{__name__}.NoCallback"},
+    "no_class": {"_target_": f"{__name__}.Count"},
+    "no_signature": {"_target_": "collections.OrderedDict"},
+    "no_knob": {"_target_": COUNTS, "name": "a", "evry": 2},
+    "missing_knob": {"_target_": COUNTS},
+    "saves": {"_target_": f"{OF_LIGHTNING}.ModelCheckpoint"},
+    "stops": {"_target_": f"{OF_LIGHTNING}.EarlyStopping", "monitor": "loss"},
+    "shows": {"_target_": f"{OF_LIGHTNING}.TQDMProgressBar"},
+    "monitors": {"_target_": f"{OF_LIGHTNING}.LearningRateMonitor"},
+    "directive": {"_target_": COUNTS, "name": "a", "_in_identity_": "no"},
+    "no_target": {"name": "a"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_callback_or_does_what_attnlab_does_is_refused(tmp_path, name):
+    place = configs(tmp_path, mine=REFUSED[name])
+    with search_path(place) as own, pytest.raises(ConfigError) as raised:
+        compose(["callbacks=mine"], own)
+    says(f"config.callbacks.{name}", "\n".join(raised.value.faults))
+
+
+def test_a_callback_that_no_yaml_of_the_users_names_is_not_imported(composed):
+    assert "turtle" not in sys.modules
+    with pytest.raises(ConfigError) as raised:
+        composed("+callbacks.mine._target_=turtle.Turtle")
+    says("config.callbacks.foreign", "\n".join(raised.value.faults))
+    assert "turtle" not in sys.modules
+
+
+def test_the_directive_of_callbacks_is_for_callbacks_alone(composed):
+    with pytest.raises(ConfigError) as raised:
+        composed("+optimizer._in_identity_=false")
+    says("config.callbacks.of_another_section", "\n".join(raised.value.faults))

@@ -1,0 +1,98 @@
+"""A directory of configs may have any name, and its files say what is wrong with them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import attnlab
+from attnlab.cli import main
+from attnlab.config import compose, conf_dir, search_path
+from attnlab.config import paths as module
+from attnlab.errors import ConfigError
+from tests.prose import says
+
+NAMES = ["a b", "a[1]", "a+b", "a,b", "a=b", "a&b", "a%20b", "a#b", "é", "a'b", 'a"b', "${a}", "a?"]
+NAMES += ["a:b", "a\\b", "~a", "a;b", "*"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_are_found_below_a_directory_of_any_name(tmp_path, name):
+    mine = tmp_path / name
+    (mine / "optimizer").mkdir(parents=True)
+    text = (conf_dir() / "optimizer/adamw.yaml").read_text()
+    (mine / "optimizer/mine.yaml").write_text(text.replace("beta1: 0.9", "beta1: 0.5"))
+    with search_path(mine) as own:
+        assert compose(["optimizer=mine"], own).values["optimizer"]["beta1"] == 0.5
+
+
+def test_attnlabs_own_configs_and_runs_lie_below_a_directory_of_any_name(tmp_path, monkeypatch):
+    place = tmp_path.joinpath(*NAMES)
+    shutil.copytree(conf_dir(), place / "conf")
+    monkeypatch.setattr(module, "conf_dir", lambda: place / "conf")
+    monkeypatch.setenv("ATTNLAB_RUNS", str(place))
+    with search_path() as own:
+        assert compose([], own).values["runs_dir"] == str(place)
+
+
+BROKEN = {
+    "twice": b"# Mine.\n_target_: a.B\nlr: 1\nlr: 2\n",
+    "tab": b"_target_: a.B\nlr:\t1\n\tbeta1: 2\n",
+    "latin": b"# caf\xe9\nlr: 1\n",
+    "bracket": b"lr: [1\nbeta1: 2\n",
+    "text": b"only words\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, name):
+    (tmp_path / "optimizer").mkdir()
+    path = tmp_path / "optimizer/mine.yaml"
+    path.write_bytes(BROKEN[name])
+    with search_path(tmp_path) as own, pytest.raises(ConfigError) as raised:
+        compose(["optimizer=mine"], own)
+    says(f"config.yaml.{name}", "\n".join(raised.value.faults), path)
+    # What is not chosen hinders nothing.
+    with search_path(tmp_path) as own:
+        compose([], own)
+
+
+@pytest.mark.parametrize("ends", ["raise OSError('no such library')", "import sys; sys.exit(3)"])
+def test_a_class_that_cannot_be_imported_is_told_whatever_it_does(tmp_path, monkeypatch, ends):
+    monkeypatch.chdir(tmp_path)
+    Path("ends.py").write_text(ends)
+    Path("mine/optimizer").mkdir(parents=True)
+    for name in ("ends.Mine", "nowhere.Mine", "attnlab.optimizer.adamw.Mine"):
+        Path("mine/optimizer/mine.yaml").write_text(yaml.safe_dump({"_target_": name}))
+        with search_path(Path("mine")) as own, pytest.raises(ConfigError) as raised:
+            compose(["optimizer=mine"], own)
+        ended = ends.partition(" ")[0] if name == "ends.Mine" else "never"
+        says(f"config.import.{name.partition('.')[0]}.{ended}", raised.value.faults[0])
+
+
+def test_attnlab_runs_from_a_checkout_with_a_space(tmp_path):
+    """The package itself is copied there."""
+    checkout = tmp_path / "my check,out"
+    package = Path(attnlab.__file__).parent
+    shutil.copytree(package, checkout / "src/attnlab", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(conf_dir(), checkout / "conf")
+    command = [sys.executable, "-m", "attnlab.cli", "train", "--cfg", "seed=7"]
+    environment = {"PYTHONPATH": str(checkout / "src"), "PATH": "/usr/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert yaml.safe_load(done.stdout)["seed"] == 7
+
+
+def test_without_a_group_of_experiments_a_name_is_refused_and_with_one_the_nearest_is_said(
+    tmp_path, capsys
+):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    words = ["train", "--cfg", "--config-dir", str(tmp_path)]
+    assert main([*words, "experiment=mine"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["seed"] == 7
+    assert main([*words, "experiment=mien"]) == 2
+    says("config.misspelt_experiment", capsys.readouterr().err)
