@@ -69,8 +69,9 @@ def find(name: Any, section: str, own: Own) -> Any:
         )
     try:
         target = imported(name)
-    # Importing somebody's module can fail in any way, and even end the program.
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
+        raise ValueError(f"cannot import {name}: its module ends the program") from error
+    except Exception as error:  # Importing somebody's module can fail in any way.
         while error.__cause__ is not None:
             error = error.__cause__
         raise ValueError(f"cannot import {name}: {first_line(error)}") from error

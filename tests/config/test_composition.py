@@ -18,7 +18,7 @@ MEANT = {
     "similar_in_a_section": ["num_layer=3"],
     "group_in_a_group": ["mixer=multihead"],
     "other_name_of_a_section": ["data.seed=3"],
-    "choice_that_was_asked": ["dataset=mqar", "dataset.lenght=3"],
+    "choice_that_was_asked": ["dataset=mqar", "dataset.lenght=64"],
     "choice_of_a_part": ["model/ffn=moe", "model.ffn.num_expert=3"],
     "variant_that_lacks_it": ["variant=lstm", "model/mixer=multihead"],
     "comma_at_the_end": ["seed=1,"],

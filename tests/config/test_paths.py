@@ -60,17 +60,26 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, name):
         compose([], own)
 
 
-@pytest.mark.parametrize("ends", ["raise OSError('no such library')", "import sys; sys.exit(3)"])
-def test_a_class_that_cannot_be_imported_is_told_whatever_it_does(tmp_path, monkeypatch, ends):
+ENDS = {
+    "mine_fails.Mine": "raise OSError('no such library')",
+    "mine_exits.Mine": "import sys; sys.exit(3)",
+    "mine_lacks.Mine": "import nowhere",
+    "nowhere.Mine": None,
+    "attnlab.optimizer.adamw.Mine": None,
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_class_that_cannot_be_imported_is_told_whatever_it_does(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    Path("ends.py").write_text(ends)
+    monkeypatch.syspath_prepend(tmp_path)
+    if text := ENDS[name]:
+        Path(name).with_suffix(".py").write_text(text)
     Path("mine/optimizer").mkdir(parents=True)
-    for name in ("ends.Mine", "nowhere.Mine", "attnlab.optimizer.adamw.Mine"):
-        Path("mine/optimizer/mine.yaml").write_text(yaml.safe_dump({"_target_": name}))
-        with search_path(Path("mine")) as own, pytest.raises(ConfigError) as raised:
-            compose(["optimizer=mine"], own)
-        ended = ends.partition(" ")[0] if name == "ends.Mine" else "never"
-        says(f"config.import.{name.partition('.')[0]}.{ended}", raised.value.faults[0])
+    Path("mine/optimizer/mine.yaml").write_text(yaml.safe_dump({"_target_": name}))
+    with search_path(Path("mine")) as own, pytest.raises(ConfigError) as raised:
+        compose(["optimizer=mine"], own)
+    says(f"config.import.{name.partition('.')[0]}", raised.value.faults[0])
 
 
 def test_attnlab_runs_from_a_checkout_with_a_space(tmp_path):

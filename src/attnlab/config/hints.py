@@ -25,6 +25,10 @@ OF_HYDRA = {
 """What does for attnlab what a setting of Hydra's does elsewhere."""
 
 
+LIKE_ENOUGH = 0.75
+"""How like a name elsewhere must be, from 0 to 1, to be the one that was meant."""
+
+
 def of_hydra(text: str) -> str:
     """Say why a setting of Hydra itself is refused."""
     meant = [said for key, said in OF_HYDRA.items() if text.lstrip("+~").startswith(key)]
@@ -137,14 +141,20 @@ def _meant(
         ):
             return f"; did you mean `{group}={choice}`?"
     same = [other for other in keys if other.split(".")[-1] == last]
-    if not same and not get_close_matches(part, siblings, n=1):
+    if not same:
         names = {other.split(".")[-1] for other in keys}
-        similar = get_close_matches(last, names, n=1, cutoff=0.75)
-        same = [other for other in keys if similar and other.split(".")[-1] == similar[0]]
+        here = max((_likeness(part, name) for name in siblings), default=0.0)
+        similar = get_close_matches(last, names, n=1, cutoff=LIKE_ENOUGH)
+        if similar and _likeness(last, similar[0]) > here:
+            same = [other for other in keys if other.split(".")[-1] == similar[0]]
     if same:
-        best = max(same, key=lambda other: SequenceMatcher(None, key, other).ratio())
+        best = max(same, key=lambda other: _likeness(key, other))
         return f"; did you mean `{best}`?"
     return ""
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def _sets(path: Sequence[str], groups: set[str]) -> str:
