@@ -148,8 +148,8 @@ def trains(runs_dir: Path, count: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "whole_group"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
-    ids=["ctrl-c", "sigterm", "sighup"],
+    [(signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["ctrl-c", "sigterm"],
 )
 def test_an_interruption_saves_what_runs_and_says_how_to_go_on(tmp_path, number, whole_group):
     words = [*LONG_RUNS, f"runs_dir={tmp_path}", "-m", "-j", "2", "seed=0,1,2"]

@@ -1,16 +1,12 @@
 """`attnlab reproduce` trains, judges and writes; what it is told twice it does once."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from attnlab.cli import main
@@ -20,7 +16,6 @@ from attnlab.launch import many
 from attnlab.reproduce import recipe, results, run
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.runs.record import find_runs
-from tests.child import wait_for
 from tests.prose import says
 from tests.refusals import refusals, refused
 from tests.reproduce.recipes import accuracies, claim, folder, read
@@ -349,54 +344,3 @@ def test_an_installed_recipe_is_not_written_into(place, monkeypatch, capsys, tmp
     assert reproduce(place, "--judge") == 0
     assert tree(place) == before
     assert tree(tmp_path / "experiments-results") == {"tiny/README.md"}
-
-
-LONG = [*TINY[:-2], "trainer.max_steps=20000", "trainer.val_check_interval=20000"]
-
-
-@pytest.fixture
-def process(place: Path) -> Iterator[subprocess.Popen[str]]:
-    """A recipe of six long runs, two of which are being trained."""
-    folder(place.parent, CLAIMS, ARMS, LONG)
-    words = ["reproduce", "tiny", "--experiments", str(place.parent), "-j", "2"]
-    command = [sys.executable, "-m", "attnlab.cli", *words]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, start_new_session=True, **options)
-    try:
-        wait_for(lambda: trains(place.parents[1] / "runs/reproduce/tiny-check"), 240)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def trains(runs_dir: Path) -> bool:
-    beats = [path.read_text().split() for path in runs_dir.glob("*/attempts/1/beat")]
-    return len(beats) == 2 and all(beat and int(beat[1]) > 0 for beat in beats)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["ctrl-c", pytest.param("sigterm", marks=pytest.mark.soak)])
-def test_an_interruption_saves_what_is_running_and_begins_nothing_more(place, process, how):
-    if how == "ctrl-c":
-        # A terminal sends it to the whole group.
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.terminate()
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (130, "")
-    says("reproduce.interrupted", out.splitlines()[-1])
-    records = find_runs(place.parents[1] / "runs/reproduce/tiny-check")
-    assert [record.state for record in records] == ["interrupted"] * 2
-    for record in records:
-        assert list((record.path / "attempts/1/checkpoints").glob("*.ckpt")), "nothing was saved"
-    assert not (place / "results").exists()
-
-
-@pytest.mark.slow
-def test_what_was_started_ends_with_a_killed_parent(process):
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) >= 2
-    process.kill()
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert not alive
