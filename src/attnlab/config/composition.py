@@ -84,7 +84,7 @@ def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfi
     """
     good, faults = parsed(overrides)
     for text, override in list(good.items()):
-        if said := hints.no_name_of_a_choice(override, _groups()):
+        if said := hints.no_name_of_a_choice(override):
             faults.append(f"{text}: {said}")
             del good[text]
     bad: list[tuple[str, Override, Exception]] = []
@@ -98,8 +98,9 @@ def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfi
         except COMPOSITION_ERRORS as error:
             text = _culprit(good, error)
             bad.append((text, good.pop(text), error))
+    groups = _groups() if bad else set()
     for text, override, error in bad:
-        faults.append(_fault(text, override, error, composed))
+        faults.append(_fault(text, override, error, composed, groups))
     return composed, faults
 
 
@@ -160,9 +161,11 @@ def _groups() -> set[str]:
     return {group for group in below("") if group.split("/")[0] != "hydra"}
 
 
-def _fault(text: str, override: Override, error: Exception, composed: DictConfig) -> str:
+def _fault(
+    text: str, override: Override, error: Exception, composed: DictConfig, groups: set[str]
+) -> str:
     if override.is_sweep_override():
         return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return f"{text}: {hints.no_choice(override, error.options)}"
-    return hints.no_key(text, override, composed, _groups()) or f"{text}: {first_line(error)}"
+    return hints.no_key(text, override, composed, groups) or f"{text}: {first_line(error)}"

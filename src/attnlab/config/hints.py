@@ -64,23 +64,22 @@ def quoted_home(text: str) -> str | None:
     return _quoted(key, value) if value.startswith("~/") else None
 
 
-def no_name_of_a_choice(override: Override, groups: set[str]) -> str | None:
+def no_name_of_a_choice(override: Override) -> str | None:
     """Say what to write where a group is given a number, on which Hydra fails, or a key a choice.
 
     Returns None where neither is so.
     """
     group, value = override.key_or_group, override.value()
+    if override.is_sweep_override() or override.is_delete() or value is None:
+        return None
     slashed = group.replace(".", "/")
-    if slashed != group and slashed in groups:
-        loader = GlobalHydra.instance().config_loader()
-        if value in loader.get_group_options(slashed):
-            return f"a choice is made with a slash: {slashed}={value}"
-    if group not in groups or override.is_sweep_override() or override.is_delete():
+    options = _options(slashed)
+    if isinstance(value, str):
+        is_key = slashed != group and value in options
+        return f"a choice is made with a slash: {slashed}={value}" if is_key else None
+    if isinstance(value, (list, dict)) or not options or slashed != group:
         return None
-    if value is None or isinstance(value, (str, list, dict)):
-        return None
-    options = GlobalHydra.instance().config_loader().get_group_options(group)
-    meant = [f"{key}={value}" for key in _numbers_in(group, options[0])] if options else []
+    meant = [f"{key}={value}" for key in _numbers_in(group, options[0])]
     instead = f"; for a number, {' or '.join(meant)}" if meant else ""
     return f"{group} is a choice of {', '.join(options)}{instead}"
 
@@ -130,15 +129,11 @@ def _meant(
     It is a group that has this choice, else the same name elsewhere, a similar one here, a similar
     one elsewhere.
     """
-    key, loader = override.key_or_group, GlobalHydra.instance().config_loader()
+    key = override.key_or_group
     last = re.split(r"[./]", key)[-1]
     for group in sorted(groups):
         choice = override.value()
-        if (
-            group != key
-            and group.split("/")[-1] == last
-            and choice in loader.get_group_options(group)
-        ):
+        if group != key and group.split("/")[-1] == last and choice in _options(group):
             return f"; did you mean `{group}={choice}`?"
     same = [other for other in keys if other.split(".")[-1] == last]
     if not same:
@@ -153,6 +148,10 @@ def _meant(
     return ""
 
 
+def _options(group: str) -> list[str]:
+    return GlobalHydra.instance().config_loader().get_group_options(group)
+
+
 def _likeness(one: str, other: str) -> float:
     return SequenceMatcher(None, one, other).ratio()
 
@@ -160,8 +159,7 @@ def _likeness(one: str, other: str) -> float:
 def _sets(path: Sequence[str], groups: set[str]) -> str:
     """Say which choice gives a section what is null in it, by its name."""
     group, name = "/".join(path[:-1]), path[-1]
-    loader = GlobalHydra.instance().config_loader()
-    there = group in groups and name in loader.get_group_options(group)
+    there = group in groups and name in _options(group)
     return f"; {group}={name} sets it" if there else ""
 
 
