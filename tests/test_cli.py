@@ -289,6 +289,16 @@ def test_a_place_for_runs_that_cannot_be_made_is_refused(tmp_path, capsys):
     for place in ("/proc/none/runs", f"/tmp/{'x' * 300}"):
         assert main(["train", *QUICK, f"runs_dir={place}"]) == 2
         says(f"cli.no_place.{place[1:4]}", capsys.readouterr().err, "x" * 300)
+    outputs = {"bench": ["bench"], "export": ["data", "export", "pronoun"]}
+    refusals(capsys, "cli.no_output.{}", {n: [*w, "-o", "/proc/x"] for n, w in outputs.items()})
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_said(tmp_path, capsys):
+    assert main(["train", "debug=tiny", "depth=shallow", f"runs_dir={tmp_path}"]) == 0
+    assert "warmup" not in capsys.readouterr().out
+    words = [word for word in QUICK if not word.startswith("debug")]
+    assert main(["train", *words, f"runs_dir={tmp_path}"]) == 0
+    says("cli.long_warm_up", capsys.readouterr().out.splitlines()[0])
 
 
 def test_a_sweep_can_train_several_runs_at_once(tmp_path):

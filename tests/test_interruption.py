@@ -3,12 +3,14 @@
 # A request strikes in the middle of a block.
 # ruff: noqa: PT012
 
+import itertools
 import os
 import signal
 import threading
 
 import pytest
 
+from attnlab import interruption
 from attnlab.interruption import STOPPING, Interrupted, asked, listen, patient, stoppable
 
 
@@ -17,8 +19,11 @@ def ask(number: int = signal.SIGTERM) -> None:
 
 
 @pytest.fixture(autouse=True)
-def restored():
-    """The handlers of before are there again after each test."""
+def restored(monkeypatch):
+    """The handlers of before are there again after each test; requests are far from each other."""
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(interruption._Requests, "last", float("-inf"))
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
     assert {number: signal.getsignal(number) for number in STOPPING} == before
@@ -58,10 +63,37 @@ def test_what_is_stoppable_inside_of_what_is_patient_stops():
             pytest.fail("it was asked before")
 
 
-def test_the_error_of_a_patient_block_goes_on_in_place_of_the_request():
-    with pytest.raises(KeyError), stoppable(), patient():
+def test_the_error_of_a_patient_block_goes_on_and_the_request_is_still_heard():
+    done = []
+    with pytest.raises(Interrupted), stoppable(), patient():
+        with pytest.raises(KeyError), patient(1):
+            ask()
+            raise KeyError
+        done.append(asked())
+        with stoppable():
+            pytest.fail("it was asked before")
+    assert done == [True]
+
+
+def test_a_request_is_done_once_it_was_raised():
+    with pytest.raises(Interrupted), stoppable(), patient(), patient(1):
         ask()
-        raise KeyError
+        raise Interrupted(3)
+    with stoppable():
+        assert not asked()
+
+
+def test_a_request_that_comes_twice_at_once_is_one(monkeypatch):
+    """As where a whole group of processes is told, and the parent in it tells its workers."""
+    now = 100.0
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now)
+    with pytest.raises(Interrupted), stoppable(), patient(1):
+        ask()
+        now = 100.5
+        ask()
+        now = 102.0
+        ask()
+        pytest.fail("the third is a second one")
 
 
 def test_an_ignored_signal_stays_ignored():

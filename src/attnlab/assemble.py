@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from attnlab.training import Settings, Training, Window
 KEEPERS = ("recorder", "statistics", "vectors")
 CADENCES = ("patterns_per_decade", "patterns_at", "statistics_every")
 """When keepers look."""
-NOT_IN_IDENTITY = ("runs_dir", "rerun", "extend", "lease", "logger", "match")
+NOT_IN_IDENTITY = ("runs_dir", "rerun", "retry", "extend", "lease", "logger", "match")
 
 
 class Experiment:
@@ -164,13 +164,28 @@ class Experiment:
     def code_hash(self) -> dict[str, str]:
         """SHA-256 of the source file of each class that the config names."""
         names = sorted({node["_target_"] for node in targets(self.identity)})
-        objects = {name: inspect.unwrap(imported(name)) for name in names}
-        files = {name: inspect.getsourcefile(target) for name, target in objects.items()}
-        return {
-            name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
-            for name, file in files.items()
-            if file
-        }
+        hashes = {}
+        for name in names:
+            # Of a class that was made in a notebook, or compiled, there is no source.
+            with suppress(TypeError, OSError):
+                file = inspect.getsourcefile(inspect.unwrap(imported(name)))
+                hashes[name] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+        return hashes
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result must know: a line for each thing."""
+        notes = [f"{self.config.choices['dataset']}: {note}" for note in self.dataset.notes]
+        warmup, steps = (
+            self.config.values["schedule"].get("warmup_steps", 0),
+            self.settings.max_steps,
+        )
+        if warmup > steps:
+            notes.append(
+                f"schedule.warmup_steps={warmup} is more than trainer.max_steps={steps}: the "
+                "learning rate does not reach its peak"
+            )
+        return notes
 
     def training(self) -> Training:
         """The module that Lightning trains."""

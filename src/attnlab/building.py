@@ -61,6 +61,8 @@ def find(name: Any, section: str, own: Own) -> Any:
     Raises ValueError, and imports nothing, for one that the section does not build from; ValueError
     for one that cannot be imported, and for one of attnlab that is no component.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"expected the dotted name of a class, got {name!r}")
     if not is_allowed(name, section, own):
         packages = ", ".join(f"attnlab.{room}" for room in PARTS.get(section, ()))
         raise ValueError(
@@ -102,7 +104,7 @@ def build(node: Mapping[str, Any], section: str, own: Own, *wiring: Any) -> Any:
 
     `wiring` are its positional arguments. Unlike `hydra.utils.instantiate`, no text is taken for an
     interpolation, and no key but `_target_` and `_partial_` means anything. Raises ValueError for
-    what `find` refuses.
+    what `find` refuses, and for a class of the user's own that fails.
     """
 
     def built(value: Any) -> Any:
@@ -112,9 +114,21 @@ def build(node: Mapping[str, Any], section: str, own: Own, *wiring: Any) -> Any:
             return {key: built(child) for key, child in value.items()}
         return [built(child) for child in value] if isinstance(value, list) else value
 
-    target = find(node["_target_"], section, own)
+    name = node["_target_"]
+    target = find(name, section, own)
     knobs = {key: built(value) for key, value in node.items() if key not in DIRECTIVES}
-    return partial(target, *wiring, **knobs) if node.get("_partial_") else target(*wiring, **knobs)
+    if node.get("_partial_"):
+        return partial(target, *wiring, **knobs)
+    try:
+        return target(*wiring, **knobs)
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        # What a class of the user's own raises is theirs to mend.
+        if name not in own.targets:
+            raise
+        kind = type(error).__name__
+        raise ValueError(f"{name} cannot be built: {kind}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

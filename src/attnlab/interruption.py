@@ -7,6 +7,7 @@ not be torn apart inside of it stands in `patient`, where a request is remembere
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -31,6 +32,13 @@ class _Requests:
     listening = False
     heard = 0
     patience = 0
+    last = float("-inf")
+    """When the last one came."""
+
+
+SAME_REQUEST_SECONDS = 1.0
+"""A request that comes so soon after another one is the same, sent twice: to a group of processes,
+and by the parent in it."""
 
 
 @contextmanager
@@ -52,6 +60,8 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         _Requests.listening, _Requests.patience = before
+        if not _Requests.listening:
+            _Requests.heard, _Requests.last = 0, float("-inf")
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
@@ -69,13 +79,15 @@ def listen() -> None:
 def patient(requests: int = sys.maxsize) -> Iterator[None]:
     """Remember the first `requests` requests, and raise Interrupted for them after the block.
 
-    A block that fails goes on with its own error; what was asked is then done.
+    A block that fails goes on with its own error; the request is then still to be heard.
     """
     before, _Requests.patience = _Requests.patience, max(_Requests.patience, requests)
     try:
         yield
-    except BaseException:
-        _Requests.patience, _Requests.heard = before, 0
+    except BaseException as error:
+        _Requests.patience = before
+        if isinstance(error, Interrupted):
+            _Requests.heard = 0
         raise
     _Requests.patience = before
     _raise_if_due()
@@ -87,8 +99,11 @@ def asked() -> bool:
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    _Requests.heard += 1
-    _raise_if_due()
+    now = time.monotonic()
+    is_new, _Requests.last = now - _Requests.last >= SAME_REQUEST_SECONDS, now
+    if is_new:
+        _Requests.heard += 1
+        _raise_if_due()
 
 
 def _raise_if_due() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -172,6 +172,11 @@ class Training(pl.LightningModule):
         return self.optimizer.lr * self.schedule.scale(step - 1, self.max_steps)
 
 
+Accelerator = Literal["auto", "cpu", "gpu"]
+Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
+MatmulPrecision = Literal["highest", "high", "medium"]
+
+
 @ranged
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -186,9 +191,9 @@ class Settings:
 
     max_steps: Count = 1000
     val_check_interval: Count = 100
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    matmul_precision: str = "highest"
+    accelerator: Accelerator = "auto"
+    precision: Precision = "32-true"
+    matmul_precision: MatmulPrecision = "highest"
     threads: Threads | None = None
     accumulate_grad_batches: Count = 1
 
@@ -202,7 +207,7 @@ class Settings:
 
 
 CHOICES = {
-    "accelerator": ("auto", "cpu", "gpu"),
-    "precision": ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"),
-    "matmul_precision": ("highest", "high", "medium"),
+    "accelerator": get_args(Accelerator),
+    "precision": get_args(Precision),
+    "matmul_precision": get_args(MatmulPrecision),
 }

@@ -53,6 +53,20 @@ class NoCallback:
     """Something else."""
 
 
+class Fails(pl.Callback):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no such device")
+
+
+class Exits(pl.Callback):
+    """Ends the program where it is made."""
+
+    def __init__(self) -> None:
+        sys.exit(4)
+
+
 COUNTS = f"{__name__}.Counts"
 
 
@@ -114,6 +128,11 @@ REFUSED = {
     "monitors": {"_target_": f"{OF_LIGHTNING}.LearningRateMonitor"},
     "directive": {"_target_": COUNTS, "name": "a", "_in_identity_": "no"},
     "no_target": {"name": "a"},
+    "number_for_a_class": {"_target_": 5},
+    "fails": {"_target_": f"{__name__}.Fails"},
+    "exits": {"_target_": f"{__name__}.Exits"},
+    "accumulates": {"_target_": f"{OF_LIGHTNING}.GradientAccumulationScheduler", "scheduling": {}},
+    "key_of_no_text": {"_target_": COUNTS, "name": {0: 2}},
 }
 
 

@@ -217,7 +217,7 @@ RECORDED = (
         ("width", ["variant=moe", "model.d_model=20"], ["model"]),
         ("experts", ["variant=moe", "model.ffn.top_k=9"], ["model"]),
         ("tied", ["model.tied=true"], ["model"]),
-        ("precision", ["trainer.precision=fp8"], ["trainer"]),
+        ("precision", ["trainer.precision=fp8"], ["trainer.precision"]),
         ("sweep", ["seed=1,2"], ["seed=1,2"]),
         ("text", ["callbacks.recorder.texts=[nonsense]"], ["callbacks.recorder"]),
         ("evidence_of_data", ["dataset=mqar", "evidence=pronoun"], ["evidence.pronoun"] * 2),

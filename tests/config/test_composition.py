@@ -34,6 +34,14 @@ MEANT = {
     "launcher_of_hydra": ["hydra/launcher=joblib"],
     "searchpath_of_hydra": ["hydra.searchpath=[file:///tmp]"],
     "other_setting_of_hydra": ["hydra.verbose=true"],
+    "part_of_a_name": ["steps=9"],
+    "name_of_another_library": ["learning_rate=0.1"],
+    "part_of_a_name_rather_than_far_away": ["layers=3"],
+    "section_without_a_choice": ["variant=null"],
+    "deleted_knob": ["~seed"],
+    "deleted_callbacks": ["~callbacks"],
+    "no_clock": ["callbacks.clock=null"],
+    "choice_that_is_a_number": ["trainer.precision=16"],
 }
 
 
@@ -69,6 +77,10 @@ EMPTY = {
     "far_too_many": ["seed=range(0,1000000000)"],
     "product_too_large": ["seed=range(0,1000)", "optimizer.lr=range(1,1000)"],
     "unreadable": ["seed=1,2,", "depth"],
+    "twice": ["seed=0,1", "seed=2,3"],
+    "no_step": ["seed=range(1,5,0)"],
+    "globs_in_a_list": ["variant=glob(l*),glob(m*)"],
+    "sorted_and_more": ["seed=sort(2,1),3"],
 }
 
 

@@ -105,3 +105,11 @@ def test_without_a_group_of_experiments_a_name_is_refused_and_with_one_the_neare
     assert yaml.safe_load(capsys.readouterr().out)["seed"] == 7
     assert main([*words, "experiment=mien"]) == 2
     says("config.misspelt_experiment", capsys.readouterr().err)
+    faulty = {
+        "asks_for_what_is_not_there": "# @package _global_\ndefaults: [override /variant: zzz]\n",
+        "not_global": "seed: 7\n",
+    }
+    for name, text in faulty.items():
+        (tmp_path / f"experiment/{name}.yaml").write_text(text)
+        assert main([*words, f"experiment={name}"]) == 2
+        says(f"config.experiment.{name}", capsys.readouterr().err)

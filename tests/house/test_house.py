@@ -18,7 +18,7 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
 # From the bottom up; a module may import what stands before its own line, and a folder's `base`.
 LAYERS = [
     {"errors", "interruption", "printable", "padding", "ranges", "tap"},
-    {"console", "environment"},
+    {"console", "environment", "places"},
     {"position", "recurrence", "attend"},
     {"mixer", "ffn"},
     {"model"},

@@ -4,9 +4,11 @@ import itertools
 import math
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +28,7 @@ from attnlab.interruption import Interrupted
 from attnlab.launch import many
 from attnlab.launch.run import Outcome
 from attnlab.runs import attempt
+from attnlab.runs.checkpoint import last_checkpoint
 from attnlab.runs.record import DEATHS, find_runs
 from tests.child import TINY, only_record, wait_for
 from tests.prose import says
@@ -38,9 +41,9 @@ def planned(tmp_path, monkeypatch, outcomes):
     """Let runs end as is said: by seed, a list of what comes of each try."""
     tried = []
 
-    def run(config, console, later, notes):
+    def run(config, console, postpones, notes):
         seed = config.values["seed"]
-        tried.append((seed, later))
+        tried.append((seed, postpones))
         outcome = outcomes[seed].pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
@@ -57,7 +60,7 @@ def test_whatever_fails_in_a_run_the_others_are_done(tmp_path, monkeypatch):
     outcomes = {
         0: [RuntimeError("a part of the user's own")],
         1: [RecordError("the record is damaged")],
-        2: [MemoryError()],
+        2: [SystemExit(3)],
         3: ["finished"],
     }
     tried, ended = planned(tmp_path, monkeypatch, outcomes)
@@ -106,6 +109,8 @@ def test_a_run_that_died_comes_last_and_is_given_up_at_its_third_death(tmp_path,
     says("launch.given_up.counts", counted)
     says("launch.given_up", named.partition(": ")[2].partition(": ")[2])
     assert [len(record.attempts) for record in find_runs(other)] == [3, 1]
+    assert train(other, "retry=true") == 0
+    assert [record.state for record in find_runs(other)] == ["finished"] * 2
 
 
 DIES = """
@@ -166,6 +171,80 @@ def test_an_interruption_saves_what_runs_and_says_how_to_go_on(tmp_path, number,
     assert [record.state for record in find_runs(tmp_path)] == ["interrupted"] * 2
     assert len(list(tmp_path.glob("*/attempts/1/checkpoints/*.ckpt"))) == 2
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1.5, 4.0, 6.5, 9.0])
+def test_ctrl_c_while_workers_start_is_an_interruption(tmp_path, seconds):
+    words = [*LONG_RUNS, f"runs_dir={tmp_path}", "-m", "-j", "2", "seed=0,1"]
+    process = in_a_process(*words, start_new_session=True)
+    try:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    # Before training is imported there is nothing to go on with.
+    assert process.returncode == 130, err
+    if err != "interrupted\n":
+        assert err == ""
+        says("launch.interrupted", out.splitlines()[-1])
+
+
+OWN = """
+import sys
+import pytorch_lightning as pl
+class Exits(pl.Callback):
+    def on_train_batch_end(self, *_):
+        sys.exit(3)
+class Stops(pl.Callback):
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 5
+class Prints(pl.Callback):
+    def on_train_batch_end(self, *_):
+        print("x" * 1000, flush=True)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Give the words that choose a callback of these."""
+    (tmp_path / "mine/callbacks").mkdir(parents=True)
+    (tmp_path / "own_callbacks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def chosen(name: str) -> list[str]:
+        text = f"defaults: [default]\nmine:\n  _target_: own_callbacks.{name}\n"
+        (tmp_path / "mine/callbacks/mine.yaml").write_text(text)
+        return ["--config-dir", str(tmp_path / "mine"), "callbacks=mine"]
+
+    return chosen
+
+
+def test_a_part_that_ends_the_program_fails_its_run_alone(tmp_path, own, capsys):
+    assert train(tmp_path / "runs", *own("Exits"), "-m", "seed=0,1") == 1
+    says("launch.exits", capsys.readouterr().out.splitlines()[-1].rpartition(": ")[2])
+    assert [record.state for record in find_runs(tmp_path / "runs")] == ["failed"] * 2
+
+
+def test_a_run_that_a_callback_ends_is_saved_and_measured_there(tmp_path, own):
+    assert train(tmp_path / "runs", *own("Stops")) == 0
+    record = only_record(tmp_path / "runs")
+    result = record.result or {}
+    assert (result["steps"], result["stopped_early"]) == (5, True)
+    assert record.rows("validation")["step"].to_pylist()[-1] == 5
+    assert last_checkpoint(record)[0].step == 5
+
+
+@pytest.mark.slow
+def test_workers_go_on_when_their_reader_leaves(tmp_path, own):
+    runs_dir = tmp_path / "runs"
+    words = [*TINY, *own("Prints"), f"runs_dir={runs_dir}", "-m", "-j", "2", "seed=0,1"]
+    command = f"{sys.executable} -m attnlab.cli train {shlex.join(words)} | true"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
+    assert [record.state for record in find_runs(runs_dir)] == ["finished"] * 2
 
 
 @pytest.mark.slow

@@ -110,11 +110,11 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     begun, before = [], tree(place)
     train = many.run
 
-    def interrupted(config, console, later, notes):
+    def interrupted(config, console, postpones, notes):
         begun.append(config)
         if len(begun) == 3:
             raise Interrupted(1)
-        return train(config, console, later, notes)
+        return train(config, console, postpones, notes)
 
     monkeypatch.setattr(many, "run", interrupted)
     assert reproduce(place, "-j", "1") == 130
@@ -180,7 +180,7 @@ def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeyp
 def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
     begun = []
 
-    def begin(config, console, later, notes):
+    def begin(config, console, postpones, notes):
         begun.append(config.values["dataset"]["seed"])
         return run.Outcome(place, "held", note="it is held")
 
@@ -215,7 +215,7 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
 
 
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
-    def no_data(config, console, later, notes):
+    def no_data(config, console, postpones, notes):
         raise RequestError("there is no file")
 
     monkeypatch.setattr(many, "run", no_data)

@@ -90,11 +90,13 @@ class Timekeeper(pl.Callback):
         assert isinstance(pl_module, Training)
         self.step = step = trainer.global_step
         due, stops = self.clock, asked()
+        # A callback of the user's own may end training.
+        self.stopped_early = self.stopped_early or trainer.should_stop
         if due.writes(step) or stops:
             # First of all, so that a broken model is neither validated nor saved.
             rows = pl_module.drain()
             self._write("train", rows)
-        if due.validates(step):
+        if due.validates(step) or self.stopped_early:
             values = self._evaluate("validation")
             if self.early_stop and self.early_stop.should_stop(values):
                 trainer.should_stop = self.stopped_early = True

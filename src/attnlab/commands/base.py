@@ -1,6 +1,5 @@
 """What several commands share: which runs they are about, and what they are asked."""
 
-import os
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from attnlab.commands.options import add_runs_dir, path_option
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
+from attnlab.places import require_writable
 from attnlab.printable import say
 from attnlab.runs.compare import Panel, compare
 from attnlab.runs.fair import ALLOWANCES
@@ -109,8 +109,7 @@ def require_file(output: Path, option: str = "--output") -> None:
         raise RequestError(f"{option} {output} is a directory; name a file in it")
     if not output.parent.is_dir():
         raise RequestError(f"{option} {output}: there is no directory {output.parent}; make it")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise RequestError(f"{option} {output}: {output.parent} cannot be written; name another")
+    require_writable(output.parent, option)
 
 
 def require_picture(

@@ -22,7 +22,6 @@ count. All arms take turns at each length. `-o DIR` writes bench.json, bench.svg
 
 import datetime
 import json
-import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from attnlab.commands.options import add_config_dir, path_option
 from attnlab.config import Config, cells, compose, search_path
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
+from attnlab.places import require_writable
 from attnlab.printable import say
 from attnlab.runs import write
 from attnlab.runs.table import count
@@ -103,7 +103,7 @@ def run(arguments: Namespace) -> int:
     lengths = sorted(set(arguments.lengths))
     _require_numbers(lengths, arguments)
     if arguments.output is not None:
-        _require_writable(arguments.output)
+        require_writable(arguments.output, "--output")
     with search_path(arguments.config_dir) as own:
         jobs = cells(arguments.overrides)
         configs = _composed(jobs, own)
@@ -148,15 +148,6 @@ def _require_numbers(lengths: Sequence[int], arguments: Namespace) -> None:
     for name in ("tokens", "rounds"):
         if getattr(arguments, name) < 1:
             raise RequestError(f"--{name} {getattr(arguments, name)} must be at least 1")
-
-
-def _require_writable(directory: Path) -> None:
-    """Refuse a place that cannot hold the results, before the work for them begins."""
-    existing = next(d for d in (directory, *directory.absolute().parents) if d.exists())
-    if not existing.is_dir():
-        raise RequestError(f"--output {directory}: {existing} is a file, not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"--output {directory}: {existing} cannot be written; name another")
 
 
 def _composed(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:

@@ -1,6 +1,5 @@
 """`attnlab train`: one run, or a sweep."""
 
-import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from attnlab.config import Config, cells, compose, search_path
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
 from attnlab.interruption import Interrupted
+from attnlab.places import require_writable
 from attnlab.printable import say
 
 EPILOG = """\
@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> int:
             say(yaml.safe_dump(config.values, sort_keys=False))
         return 0
     for directory in {Path(config.values["runs_dir"]) for config in configs}:
-        _require_writable(directory)
+        require_writable(directory, "runs_dir")
     # Lightning takes seconds to import, so a wrong request is refused before that.
     try:
         return _sweep(configs, jobs, console) if arguments.multirun else _one(configs[0], console)
@@ -121,15 +121,3 @@ def _check(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
             ]
         )
     return configs
-
-
-def _require_writable(directory: Path) -> None:
-    """Refuse a place for the runs that cannot hold them, before anything is made."""
-    try:
-        existing = next(d for d in (directory, *directory.absolute().parents) if d.exists())
-    except OSError as error:
-        raise RequestError(f"runs_dir={directory}: {error.strerror}; name another") from error
-    if not existing.is_dir():
-        raise RequestError(f"runs_dir={directory}: {existing} is a file, not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"runs_dir={directory}: {existing} cannot be written; name another")

@@ -8,11 +8,15 @@ OURS = ("clock", "early_stop", "recorder", "statistics", "vectors")
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
 REPLACED = {
+    "BatchSizeFinder": "batch_size is part of what is compared",
     "Checkpoint": "callbacks.clock.checkpoint_every says when the run is saved",
     "EarlyStopping": "callbacks=early_stop ends a run",
+    "GradientAccumulationScheduler": "trainer.accumulate_grad_batches adds gradients up",
+    "LearningRateFinder": "optimizer.lr=1e-3,2e-3 with -m tries several",
     "LearningRateMonitor": "the learning rate is in every row of the record",
     "ModelSummary": "the record has the parameters, and `attnlab bench` the costs",
     "ProgressBar": "attnlab shows a bar of its own",
+    "StochasticWeightAveraging": "it counts epochs, and attnlab steps; WeightAveraging does too",
 }
 """Callbacks of Lightning that would do what attnlab does, and what to do instead."""
 

@@ -23,11 +23,14 @@ ROOT_KNOBS = {
     "batch_size": Count,
     "runs_dir": str,
     "rerun": bool,
+    "retry": bool,
     "extend": bool,
     "lease": Positive,
 }
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
+UNPACKED = ("debug", "experiment")
+"""Groups whose choices change the whole config, and have no section of their own."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
     Raises ConfigError with every fault.
     """
     composed, faults = composition(overrides, own)
+    faults += [f"{key}: missing; leave ~{key} out" for key in ROOT_KNOBS if key not in composed]
+    if not (composed.get("callbacks") or {}).get("clock"):
+        faults.append("callbacks.clock: missing; it says when a run is validated and saved")
     config, found = check(composed, own)
     faults += found
     if not faults:
@@ -137,10 +143,15 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
 def _section_faults(values: dict[str, Any], own: Own) -> Iterator[str]:
     known = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
     for key in [key for key in values if key not in known]:
-        yield f"{key}: no such key at the root{nearest(key, known)}"
+        if key in UNPACKED:
+            yield f"{key}: its YAML needs `# @package _global_` as the first line"
+        else:
+            yield f"{key}: no such key at the root{nearest(key, known)}"
     for key, kind in ROOT_KNOBS.items():
         if key in values:
             yield from value_faults(values, key, kind, key)
+    for key, value in values.items():
+        yield from _odd_keys(value, key)
     for key in SECTIONS:
         node = values.get(key)
         if not isinstance(node, dict) or "_target_" not in node:
@@ -153,6 +164,18 @@ def _section_faults(values: dict[str, Any], own: Own) -> Iterator[str]:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
                 yield from target_faults(node, f"{section}.{name}", own)
+
+
+def _odd_keys(value: Any, path: str) -> Iterator[str]:
+    """Say which keys of mappings are no texts: a record cannot hold them."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            if not isinstance(key, str):
+                yield f"{path}: the key {key!r} is {type(key).__name__}, expected text in quotes"
+            yield from _odd_keys(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for place, child in enumerate(value):
+            yield from _odd_keys(child, f"{path}[{place}]")
 
 
 def _matched(config: Config, overrides: Sequence[str]) -> tuple[Config, str]:

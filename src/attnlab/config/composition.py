@@ -2,8 +2,9 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -20,8 +21,9 @@ from attnlab.building import NOTHING, Own, first_line
 from attnlab.config import hints
 from attnlab.config.paths import unreadable
 from attnlab.errors import ConfigError
+from attnlab.signatures import nearest
 
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError, ValueError)
 MOST_CELLS = 100_000
 """Runs of a sweep; more than that was hardly meant."""
 
@@ -33,16 +35,21 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
     """
     words, faults = parsed(overrides)
     choices: list[list[str]] = []
+    keys = Counter(override.get_key_element() for override in words.values())
     for text, override in words.items():
+        if override.is_sweep_override() and keys[override.get_key_element()] > 1:
+            faults.append(f"{text}: {override.key_or_group} is given twice; leave one")
+            continue
         if not override.is_sweep_override():
             choices.append([text])
+        elif any(isinstance(value, (Glob, Sweep)) for value in _listed(override)):
+            faults.append(f"{text}: a function stands alone, as in glob([a*,b*]) or range(1,5)")
         elif override.is_interval_sweep():
             said = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
             faults.append(f"{text}: {said}")
         else:
-            # A range can be longer than the memory.
-            many = isinstance(override.value(), RangeSweep) and _length(override) > MOST_CELLS
-            choices.append(["many"] * (MOST_CELLS + 1) if many else list(_values(override)))
+            # One more than too many: a range can be longer than the memory.
+            choices.append(list(islice(_values(override), MOST_CELLS + 1)))
             if not choices[-1]:
                 faults.append(f"{text}: {_no_value(override)}")
     if not faults and math.prod(map(len, choices)) > MOST_CELLS:
@@ -62,7 +69,7 @@ def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
     for text in overrides:
         try:
             override = parser.parse_overrides([text])[0]
-        except HydraException:
+        except hints.UNREADABLE:
             if not (quoted := hints.quoted_home(text)):
                 faults.append(hints.unreadable(text, parser))
                 continue
@@ -105,13 +112,17 @@ def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfi
 
 
 def _values(override: Override) -> Iterator[str]:
+    """Yield the overrides that a sweep over values stands for; a range without a step has none."""
+    swept: Any = override.value()
+    if isinstance(swept, RangeSweep) and swept.step == 0:
+        return iter(())
     key = override.get_key_element()
     return (f"{key}={value}" for value in override.sweep_string_iterator())
 
 
-def _length(override: Override) -> float:
+def _listed(override: Override) -> list[Any]:
     swept: Any = override.value()
-    return abs((swept.stop - swept.start) / swept.step)
+    return list(swept.list) if isinstance(swept, ChoiceSweep) else []
 
 
 def _no_value(override: Override) -> str:
@@ -167,5 +178,10 @@ def _fault(
     if override.is_sweep_override():
         return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
     if isinstance(error, MissingConfigException) and error.options is not None:
+        missing = error.missing_cfg_file or ""
+        if missing != f"{override.key_or_group}/{override.value()}":
+            # The choice is there, and asks for another one that is not.
+            name = missing.rpartition("/")[2]
+            return f"{text}: it asks for {missing}, and there is none{nearest(name, error.options)}"
         return f"{text}: {hints.no_choice(override, error.options)}"
     return hints.no_key(text, override, composed, groups) or f"{text}: {first_line(error)}"

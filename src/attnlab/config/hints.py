@@ -11,30 +11,44 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES
 from attnlab.signatures import nearest
 
+UNREADABLE = (HydraException, OmegaConfBaseException)
+"""What Hydra raises for an override that it cannot read."""
 OF_HYDRA = {
-    "hydra.run.dir": "runs_dir=DIR says where runs go",
-    "hydra.sweep.dir": "runs_dir=DIR says where runs go",
-    "hydra/launcher": "-j N trains several runs at once",
-    "hydra.launcher": "-j N trains several runs at once",
-    "hydra.searchpath": "--config-dir DIR adds your own configs",
+    ("hydra.run", "hydra.sweep"): "runs_dir=DIR says where runs go",
+    ("hydra.launcher",): "-j N trains several runs at once",
+    ("hydra.searchpath",): "--config-dir DIR adds your own configs",
 }
 """What does for attnlab what a setting of Hydra's does elsewhere."""
 
 
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "hidden_size": "d_model",
+    "dim": "d_model",
+    "n_embd": "d_model",
+    "n_head": "num_heads",
+    "n_layer": "num_layers",
+    "n_heads": "num_heads",
+    "n_layers": "num_layers",
+    "epochs": "max_steps",
+}
+"""What other libraries call a knob."""
 LIKE_ENOUGH = 0.75
 """How like a name elsewhere must be, from 0 to 1, to be the one that was meant."""
 
 
 def of_hydra(text: str) -> str:
     """Say why a setting of Hydra itself is refused."""
-    meant = [said for key, said in OF_HYDRA.items() if text.lstrip("+~").startswith(key)]
-    instead = f"; {meant[0]}" if meant else "; leave it out"
-    return f"{text}: attnlab composes by Hydra, but does not run by it, so this changes nothing" + (
-        instead
+    setting = text.lstrip("+~").replace("/", ".")
+    instead = [hint for keys, hint in OF_HYDRA.items() if setting.startswith(keys)]
+    return (
+        f"{text}: attnlab composes by Hydra, but does not run by it, so this changes nothing; "
+        f"{instead[0] if instead else 'leave it out'}"
     )
 
 
@@ -70,10 +84,15 @@ def no_name_of_a_choice(override: Override) -> str | None:
     Returns None where neither is so.
     """
     group, value = override.key_or_group, override.value()
-    if override.is_sweep_override() or override.is_delete() or value is None:
+    if override.is_sweep_override() or override.is_delete():
         return None
     slashed = group.replace(".", "/")
     options = _options(slashed)
+    if value is None:
+        is_choice = options and slashed == group
+        return (
+            f"{group} is a choice of {', '.join(options)}; or leave it out" if is_choice else None
+        )
     if isinstance(value, str):
         is_key = slashed != group and value in options
         return f"a choice is made with a slash: {slashed}={value}" if is_key else None
@@ -135,7 +154,9 @@ def _meant(
         choice = override.value()
         if group != key and group.split("/")[-1] == last and choice in _options(group):
             return f"; did you mean `{group}={choice}`?"
-    same = [other for other in keys if other.split(".")[-1] == last]
+    last = OTHER_NAMES.get(last, last)
+    # `steps` is meant for `max_steps`, and `layers` for `num_layers` rather than one far away.
+    same = [other for other in keys if last in (name := other.split(".")[-1], *name.split("_")[1:])]
     if not same:
         names = {other.split(".")[-1] for other in keys}
         here = max((_likeness(part, name) for name in siblings), default=0.0)
@@ -226,6 +247,6 @@ def _quoted(key: str, value: str) -> str:
 def _is_readable(text: str, parser: OverridesParser) -> bool:
     try:
         parser.parse_overrides([text])
-    except HydraException:
+    except UNREADABLE:
         return False
     return True

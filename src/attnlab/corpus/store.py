@@ -25,6 +25,7 @@ import numpy as np
 
 from attnlab.corpus.source import Source
 from attnlab.environment import cache_dir
+from attnlab.places import require_writable
 from attnlab.tokenizer.base import Tokenizer, number_type
 
 TEMPORARY = ".tmp-"
@@ -131,6 +132,7 @@ def _require_sha256(text: str) -> None:
 @contextmanager
 def _born(entry: Path) -> Iterator[Path]:
     """Give a directory to fill; it becomes the entry when it is whole."""
+    require_writable(entry.parent, "ATTNLAB_CACHE")
     entry.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(entry.parent)
     born = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))

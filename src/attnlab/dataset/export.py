@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attnlab.dataset.base import Dataset
+from attnlab.places import require_writable
 from attnlab.split import IGNORE, Batch
 
 if TYPE_CHECKING:
@@ -97,18 +98,10 @@ def export(
 
 
 def require_free(directory: Path) -> None:
-    """Refuse a place that holds something, or cannot hold anything."""
-    if directory.is_dir():
-        if any(directory.iterdir()):
-            raise ValueError(f"{directory} is not empty; delete it, or name another directory")
-        existing = directory
-    else:
-        above = directory.absolute().parents
-        existing = next(d for d in (directory, *above) if d.exists() or d.is_symlink())
-    if not existing.is_dir():
-        raise ValueError(f"{existing} is no directory; name another place")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{existing} cannot be written; name another place")
+    """Refuse a place that holds something, or cannot hold anything. Raises ValueError."""
+    if directory.is_dir() and any(directory.iterdir()):
+        raise ValueError(f"{directory} is not empty; delete it, or name another directory")
+    require_writable(directory)
 
 
 def features(dataset: Dataset) -> "datasets.Features":

@@ -57,7 +57,7 @@ def device_name(device: torch.device) -> str | None:
 def reset_peak_memory() -> None:
     """Begin to measure the peak anew, where the platform can."""
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+        known(torch.cuda.reset_peak_memory_stats)
     # Linux forgets the high-water mark on this write, so that each run of a sweep has its own.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import NamedTuple
 from attnlab.config import Config
 from attnlab.console import Console
 from attnlab.errors import RequestError
-from attnlab.interruption import Interrupted, patient, stoppable
+from attnlab.interruption import STOPPING, Interrupted, patient, stoppable
 from attnlab.launch.run import Outcome, run
+from attnlab.printable import unheard
 from attnlab.runs.record import DEATHS
 
 Outcomes = Generator[tuple[int, Outcome], None, None]
-LATER = ("held", "dead")
+POSTPONED = ("held", "dead")
 """How runs stand that are asked again once all others are done."""
 
 
@@ -35,34 +36,35 @@ def many(configs: Sequence[Config], console: Console, jobs: int = 1) -> Outcomes
     train = _in_turn if jobs == 1 else _at_once
     postponed: list[int] = []
     notes: set[str] = set()
-    for later in (True, False):
-        places = list(range(len(configs))) if later else postponed
-        for place, outcome in train(configs, places, Telling(console, later, notes), jobs):
-            notes.update(outcome.data_notes)
-            if later and outcome.status in LATER:
+    for is_first in (True, False):
+        places = list(range(len(configs))) if is_first else postponed
+        for place, outcome in train(configs, places, Pass(console, is_first, notes), jobs):
+            notes.update(outcome.notes)
+            if is_first and outcome.status in POSTPONED:
                 postponed.append(place)
             else:
                 yield place, outcome
 
 
-class Telling(NamedTuple):
-    """How a run of many is asked, and what it need not say."""
+class Pass(NamedTuple):
+    """One of the two passes over the runs: how each of them is done."""
 
     console: Console
-    later: bool
-    notes: set[str]
+    postpones: bool
+    """Whether a run that is held or has died is left for the next pass."""
+    known_notes: set[str]
     """What the datasets of the runs so far have said of themselves."""
 
 
 def _in_turn(
-    configs: Sequence[Config], places: Sequence[int], telling: Telling, jobs: int
+    configs: Sequence[Config], places: Sequence[int], this_pass: Pass, jobs: int
 ) -> Outcomes:
     for place in places:
-        yield place, _outcome(configs[place], telling)
+        yield place, _outcome(configs[place], this_pass)
 
 
 def _at_once(
-    configs: Sequence[Config], places: Sequence[int], telling: Telling, jobs: int
+    configs: Sequence[Config], places: Sequence[int], this_pass: Pass, jobs: int
 ) -> Outcomes:
     queue, deaths = deque(places), Counter[int]()
     running: dict[Connection, tuple[int, BaseProcess]] = {}
@@ -73,7 +75,7 @@ def _at_once(
                 while queue and len(running) < jobs and not interrupted:
                     with patient():
                         place = queue.popleft()
-                        ours, process = _start(configs[place], telling)
+                        ours, process = _start(configs[place], this_pass)
                         running[ours] = place, process
                 ended = wait(list(running))
             except Interrupted:
@@ -91,7 +93,7 @@ def _at_once(
                 elif interrupted:
                     # It was stopped before it could listen.
                     continue
-                elif telling.later:
+                elif this_pass.postpones:
                     yield place, Outcome(Path(), "dead")
                 else:
                     deaths[place] += 1
@@ -108,18 +110,25 @@ def _at_once(
         raise Interrupted
 
 
-def _start(config: Config, telling: Telling) -> tuple[Connection, BaseProcess]:
+def _start(config: Config, this_pass: Pass) -> tuple[Connection, BaseProcess]:
     # Forked from a process that has imported everything and computed nothing; elsewhere than on
     # Linux, the system's libraries do not bear a fork.
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(["attnlab.launch.many"])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work,
-        args=(config, telling.later, frozenset(telling.notes), telling.console.stderr, theirs),
-    )
-    process.start()
+    # A console cannot be handed over.
+    options = (this_pass.postpones, frozenset(this_pass.known_notes), this_pass.console.stderr)
+    process = context.Process(target=_work, args=(config, *options, theirs))
+    # A terminal's Ctrl-C reaches the whole group. What is started here inherits that it is not
+    # heard yet, and hears it once it can save.
+    # The tracker comes first, since its start unblocks signals.
+    resource_tracker.ensure_running()
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
     theirs.close()
     return ours, process
 
@@ -152,21 +161,26 @@ def _given_up(config: Config, process: BaseProcess) -> Outcome:
 
 
 def _work(
-    config: Config, later: bool, notes: frozenset[str], stderr: bool, theirs: Connection
+    config: Config,
+    postpones: bool,
+    known_notes: frozenset[str],
+    stderr: bool,
+    theirs: Connection,
 ) -> None:
     """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
-    with stoppable():
+    with unheard(), stoppable():
         try:
             # The terminal would send a second Ctrl-C beside the parent's request.
             os.setpgrp()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             threading.Thread(target=_stop_with_parent, daemon=True).start()
             # Bars of several processes would write over each other.
             console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
-            outcome = _outcome(config, Telling(console, later, set(notes)))
+            outcome = _outcome(config, Pass(console, postpones, set(known_notes)))
         except Interrupted as interrupted:
             outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
-        # A parent that is gone needs no answer.
-        with suppress(OSError):
+        # A parent that is gone needs no answer, and one that asks to stop now is answered so.
+        with suppress(OSError, Interrupted), patient():
             theirs.send(outcome)
 
 
@@ -178,14 +192,15 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _outcome(config: Config, telling: Telling) -> Outcome:
+def _outcome(config: Config, this_pass: Pass) -> Outcome:
     """Do a run; whatever fails before it has begun is an outcome too."""
     runs_dir = Path(config.values["runs_dir"])
     try:
-        return run(config, telling.console, telling.later, telling.notes)
+        return run(config, this_pass.console, this_pass.postpones, this_pass.known_notes)
     except RequestError as error:
         return Outcome(runs_dir, "blocked", note=str(error))
-    except Exception as error:  # Nothing is known of what a user's own parts may raise.
+    # Nothing is known of what a user's own parts may raise, or end.
+    except (Exception, SystemExit) as error:
         line = f"{type(error).__name__}: {error}".split("\n")[0]
         note = f"{line}; `attnlab train` on this run alone with --traceback says where"
         return Outcome(runs_dir, "failed", note=note)

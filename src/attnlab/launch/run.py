@@ -46,16 +46,16 @@ class Outcome:
     """What became of a run.
 
     It is finished; skipped, as it was finished before; refused, as it would fail again; failed;
-    held by another process; dead, as nothing is left of a process that began it; or blocked by a
-    record that cannot be used.
+    interrupted; held by another process; dead, as its process is gone; or blocked by a record that
+    cannot be used.
     """
 
     directory: Path
     status: str
     summary: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    data_notes: Sequence[str] = ()
-    """What its dataset says of itself: how much was left out, and why."""
+    notes: Sequence[str] = ()
+    """What a reader of its result must know, as how much of its data was left out."""
 
     @property
     def ok(self) -> bool:
@@ -63,25 +63,25 @@ class Outcome:
 
 
 def run(
-    config: Config, console: Console, later: bool = False, known_notes: Collection[str] = ()
+    config: Config, console: Console, postpones: bool = False, known_notes: Collection[str] = ()
 ) -> Outcome:
     """Do what is missing of a run, and return what became of it.
 
-    What its dataset says of itself is printed before it is trained, but for `known_notes`.
+    Its notes are printed before it is trained, but for `known_notes`.
 
-    With `later`, a run that another process holds or that died is left for later at once: it may
-    end meanwhile, and what killed it may kill the next one. Raises RequestError where the record
+    With `postpones`, a run that another process holds or that died is left as it is: it may end
+    meanwhile, and what killed it may kill the next one. Raises RequestError where the record
     cannot be used, Interrupted on Ctrl-C, SIGTERM and SIGHUP.
     """
     with stoppable():
         experiment = Experiment(config)
-        outcome = _run(experiment, console, later, known_notes)
-        outcome.data_notes = experiment.dataset.notes
+        outcome = _run(experiment, console, postpones, known_notes)
+        outcome.notes = experiment.notes
         return outcome
 
 
 def _run(
-    experiment: Experiment, console: Console, later: bool, known_notes: Collection[str]
+    experiment: Experiment, console: Console, postpones: bool, known_notes: Collection[str]
 ) -> Outcome:
     config = experiment.config
     runs_dir = Path(config.values["runs_dir"])
@@ -92,7 +92,7 @@ def _run(
     name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
     step, known = plan(record), max(attempt_numbers(record.path), default=0)
-    if later and step.action in ("held", "retry"):
+    if postpones and step.action in ("held", "retry"):
         status = "held" if step.action == "held" else "dead"
         return Outcome(record.path, status, note=step.why)
     if step.action == "held":
@@ -104,15 +104,12 @@ def _run(
         result = record.result
         assert result is not None
         return Outcome(record.path, "skipped", result, _changes(experiment, result))
-    if step.action == "refuse":
+    if step.action == "refuse" and not config.values["retry"]:
         return Outcome(record.path, "refused", note=step.why)
     if step.action == "start":
         _name_earlier_revision(runs_dir, identity, console)
     # Data that cannot be had are told before anything is written.
     _ = experiment.loader
-    for note in experiment.dataset.notes:
-        if note not in known_notes:
-            console.print(f"{config.choices['dataset']}: {note}")
     checkpoint, damaged = newest_checkpoint(record.path)
     origin = None
     if checkpoint is None and parent is not None:
@@ -132,10 +129,23 @@ def _run(
         except OSError as error:
             if not runs_dir.is_dir():
                 raise RequestError(
-                    f"runs_dir={runs_dir} cannot be made: {error.strerror}; name another"
+                    f"runs_dir {runs_dir} cannot be written ({error.strerror}); name another"
                 ) from error
             return Outcome(record.path, "failed", note=f"cannot begin: {_said(error, False)}")
+        for note in experiment.notes:
+            if note not in known_notes:
+                console.print(note)
         return _attempt(experiment, attempt, who, checkpoint, console)
+
+
+class Progress(Watcher):
+    """Knows the last step that was written, for the word on how a run ended."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.step = max([self.step, *(row["step"] for row in rows)])
 
 
 def _attempt(
@@ -148,16 +158,17 @@ def _attempt(
     """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
     directory = attempt.path.parents[1]
     base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **who}
-    begun, at = time.perf_counter(), {"step": checkpoint.step if checkpoint else 0}
+    begun, progress = time.perf_counter(), Progress(checkpoint.step if checkpoint else 0)
     try:
-        with _failures_recorded(attempt, base, at):
+        with _failures_recorded(attempt, base, progress):
             with stoppable():
-                summary = base | _train(experiment, attempt, checkpoint, console, at)
+                summary = base | _train(experiment, attempt, checkpoint, console, progress)
             summary["seconds"] = time.perf_counter() - begun
             if attempt.finish(summary):
                 return Outcome(directory, "finished", summary)
             return Outcome(directory, "skipped", summary, "another attempt finished first")
-    except Exception as error:
+    # Some part may even try to end the program.
+    except (Exception, SystemExit) as error:
         if _cause(error) == "error":
             # Where the log cannot be written, the error is told all the same.
             with suppress(OSError):
@@ -170,11 +181,15 @@ def _train(
     attempt: Attempt,
     checkpoint: Checkpoint | None,
     console: Console,
-    at: dict[str, int],
+    progress: Progress,
 ) -> dict[str, Any]:
     machine.reset_peak_memory()
-    attempt.beat(at["step"])
-    with beating(lambda: attempt.beat(at["step"])):
+
+    def beat() -> None:
+        attempt.beat(progress.step)
+
+    beat()
+    with beating(beat):
         cost = experiment.flops_per_token
     model, dataset = experiment.model, experiment.dataset
     if dataset.learnt:
@@ -187,15 +202,17 @@ def _train(
         _page(experiment.config, attempt.path.parents[1].name),
         lambda said: console.print(f"warning: {said}"),
     )
-    timekeeper = experiment.timekeeper(training, attempt, [Reached(at), bar, mirror])
+    timekeeper = experiment.timekeeper(training, attempt, [progress, bar, mirror])
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
         # The first request to stop is left to the timekeeper, which saves after the step.
         with bar, patient(1):
             trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
-        at["step"] = trainer.global_step
+        if trainer.global_step < experiment.settings.max_steps and not timekeeper.stopped_early:
+            raise RuntimeError("training was ended by a callback in the middle of a step")
+        progress.step = trainer.global_step
         training.to(trainer.strategy.root_device)
-        with beating(lambda: attempt.beat(at["step"])):
-            final = _numbers(experiment.final(training), at["step"], experiment, console)
+        with beating(beat):
+            final = _numbers(experiment.final(training), progress.step, experiment, console)
         mirror.scalars(trainer.global_step, final)
     per_step = experiment.tokens_per_step
     return {
@@ -247,16 +264,6 @@ def _page(config: Config, name: str) -> Callable[[Sequence[Pattern]], str]:
     return page
 
 
-class Reached(Watcher):
-    """Remembers the last step that was written, for the word on how a run ended."""
-
-    def __init__(self, at: dict[str, int]) -> None:
-        self.at = at
-
-    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.at["step"] = max([self.at["step"], *(row["step"] for row in rows)])
-
-
 def _who(experiment: Experiment) -> dict[str, Any]:
     """Say what is run, and by which code."""
     identity = experiment.identity
@@ -275,20 +282,21 @@ def _who(experiment: Experiment) -> dict[str, Any]:
 
 @contextmanager
 def _failures_recorded(
-    attempt: Attempt, base: Mapping[str, Any], at: Mapping[str, int]
+    attempt: Attempt, base: Mapping[str, Any], progress: Progress
 ) -> Iterator[None]:
     """Leave a summary in the attempt however it ends; the error goes on."""
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted as interrupted:
+        step = progress.step if interrupted.step is None else interrupted.step
         with suppress(OSError):
-            attempt.end("interrupted", {**base, "step": at["step"]})
+            attempt.end("interrupted", {**base, "step": step})
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = {
             "type": type(error).__name__,
             "message": str(error),
-            "step": error.step if isinstance(error, Diverged) else at["step"],
+            "step": error.step if isinstance(error, Diverged) else progress.step,
             "cause": _cause(error),
         }
         # A full disk has no room for the word of it; the state is then computed from the claim.
@@ -297,7 +305,7 @@ def _failures_recorded(
         raise
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, LoggerFailed):
@@ -309,7 +317,7 @@ def _cause(error: Exception) -> str:
     return "disk" if isinstance(error, OSError) and error.errno in full else "error"
 
 
-def _said(error: Exception, is_logged: bool = True) -> str:
+def _said(error: BaseException, is_logged: bool = True) -> str:
     """Put an error into one line that says what can be done."""
     line = f"{type(error).__name__}: {error}".split("\n")[0]
     hints = {

@@ -48,7 +48,7 @@ class AttemptState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it could still say that it failed or was interrupted."""
+        """Whether its summary says that it failed or was interrupted."""
         return self.summary is not None and self.summary["status"] != "finished"
 
     @property
@@ -296,7 +296,7 @@ def _after_death(attempts: Sequence[AttemptState]) -> Plan:
         return Plan(
             "refuse",
             f"its process died {deaths} times after step {step} without a new checkpoint, as where "
-            "memory runs out; mend that, and rerun=true repeats",
+            "memory runs out; mend that, and retry=true goes on (rerun=true begins anew)",
         )
     return Plan("retry", f"its process died after step {step}")
 
