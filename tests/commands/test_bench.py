@@ -1,7 +1,7 @@
 """`attnlab bench`, from the words that are typed to the files that it writes."""
 
+import errno
 import json
-import os
 from functools import partial
 from typing import Any
 
@@ -165,7 +165,11 @@ def test_a_wrong_request_is_refused_and_measures_nothing(tmp_path, capsys, monke
     (tmp_path / "file").write_text("mine")
     requests["output_file"] = ["bench", "-o", str(tmp_path / "file" / "out")]
     refusals(capsys, "commands.bench.{}", requests, tmp_path)
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def denied(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("attnlab.places.tempfile.TemporaryFile", denied)
     refused(capsys, "commands.bench.output_denied", ["bench", *out], tmp_path)
     assert not (tmp_path / "out").exists()
 
