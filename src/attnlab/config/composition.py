@@ -45,8 +45,8 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
         elif any(isinstance(value, (Glob, Sweep)) for value in _listed(override)):
             faults.append(f"{text}: a function stands alone, as in glob([a*,b*]) or range(1,5)")
         elif override.is_interval_sweep():
-            said = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
-            faults.append(f"{text}: {said}")
+            hint = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
+            faults.append(f"{text}: {hint}")
         else:
             # One more than too many: a range can be longer than the memory.
             choices.append(list(islice(_values(override), MOST_CELLS + 1)))
@@ -77,8 +77,8 @@ def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
         if override.is_hydra_override():
             faults.append(hints.of_hydra(text))
         elif not override.key_or_group:
-            said = "the key is missing; expected KEY=VALUE, with no spaces around ="
-            faults.append(f"{text}: {said}")
+            hint = "the key is missing; expected KEY=VALUE, with no spaces around ="
+            faults.append(f"{text}: {hint}")
         else:
             words[text] = override
     return words, faults

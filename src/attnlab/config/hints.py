@@ -180,8 +180,8 @@ def _likeness(one: str, other: str) -> float:
 def _sets(path: Sequence[str], groups: set[str]) -> str:
     """Say which choice gives a section what is null in it, by its name."""
     group, name = "/".join(path[:-1]), path[-1]
-    there = group in groups and name in _options(group)
-    return f"; {group}={name} sets it" if there else ""
+    has_choice = group in groups and name in _options(group)
+    return f"; {group}={name} sets it" if has_choice else ""
 
 
 def _because(path: Sequence[str], composed: DictConfig) -> str:

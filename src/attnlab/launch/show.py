@@ -24,8 +24,8 @@ def line(outcome: Outcome) -> str:
 
 def counts(outcomes: Sequence[Outcome]) -> str:
     """Return how many runs ended how, in the order in which that came up."""
-    told = Counter(outcome.status for outcome in outcomes)
-    return ", ".join(f"{count} {status}" for status, count in told.items())
+    count_by_status = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{count} {status}" for status, count in count_by_status.items())
 
 
 def metrics(outcome: Outcome) -> Table:
@@ -34,12 +34,12 @@ def metrics(outcome: Outcome) -> Table:
     reported = summary["headline"].split("/", 1)[0]
     parts = (name.split("/", 1) for name in summary["metrics"])
     names = dict.fromkeys(name for split, name in parts if split == reported)
-    shown = [name for name in names if "." not in name and "@" not in name]
+    metric_names = [name for name in names if "." not in name and "@" not in name]
     table = Table(box=None, pad_edge=False)
-    for name in ("split", *shown):
+    for name in ("split", *metric_names):
         table.add_column(Text(name))
     splits = {name.split("/", 1)[0] for name in summary["metrics"] if name.startswith("test_")}
     for split in dict.fromkeys(("validation", reported, *sorted(splits))):
-        values = (summary["metrics"].get(f"{split}/{name}") for name in shown)
+        values = (summary["metrics"].get(f"{split}/{name}") for name in metric_names)
         table.add_row(split, *("-" if value is None else f"{value:.4f}" for value in values))
     return table
