@@ -162,3 +162,16 @@ def test_without_git_no_commit_is_known(package, repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
     assert shutil.which("git") is None
     assert machine.git() is None
+
+
+def test_a_git_dir_beside_the_own_checkout_does_not_change_the_commit(tmp_path, monkeypatch):
+    machine.git.cache_clear()
+    own = machine.git()
+    if own is None:
+        pytest.skip("attnlab is not in a checkout of its own here")
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "--quiet", other], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    machine.git.cache_clear()
+    assert machine.git() == own

@@ -7,6 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -33,12 +34,12 @@ def many(configs: Sequence[Config], console: Console, jobs: int = 1) -> Outcomes
     died before, comes last. With several `jobs`, each run has a process of its own, and one that
     dies is tried again. Raises Interrupted once what was running is saved.
     """
-    train = _in_turn if jobs == 1 else _at_once
+    train = _in_turn if jobs == 1 else partial(_at_once, jobs=jobs)
     postponed: list[int] = []
     notes: set[str] = set()
     for is_first in (True, False):
         places = list(range(len(configs))) if is_first else postponed
-        for place, outcome in train(configs, places, Pass(console, is_first, notes), jobs):
+        for place, outcome in train(configs, places, Pass(console, is_first, notes)):
             notes.update(outcome.notes)
             if is_first and outcome.status in POSTPONED:
                 postponed.append(place)
@@ -56,15 +57,13 @@ class Pass(NamedTuple):
     """What the datasets of the runs so far have said of themselves."""
 
 
-def _in_turn(
-    configs: Sequence[Config], places: Sequence[int], this_pass: Pass, jobs: int
-) -> Outcomes:
+def _in_turn(configs: Sequence[Config], places: Sequence[int], this_pass: Pass) -> Outcomes:
     for place in places:
         yield place, _outcome(configs[place], this_pass)
 
 
 def _at_once(
-    configs: Sequence[Config], places: Sequence[int], this_pass: Pass, jobs: int
+    configs: Sequence[Config], places: Sequence[int], this_pass: Pass, *, jobs: int
 ) -> Outcomes:
     queue, deaths = deque(places), Counter[int]()
     running: dict[Connection, tuple[int, BaseProcess]] = {}
