@@ -67,6 +67,7 @@ gpu-check: .venv/bench  ## what only a GPU can show, in 9 minutes at most; says 
 docs: .venv/ready  ## pages of mixers and datasets from their classes, tables from judged results
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/evidence.py
+	$(BIN)/python docs/reports.py
 
 wheel: .venv/ready  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --installer pip .

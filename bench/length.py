@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from attnlab.analysis.growth import Exponent, growth
 from attnlab.config import compose, conf_dir, search_path
-from attnlab.measure import NUM_TOKENS, Arm, Cell, Exponent, exponents, measure, state_size
+from attnlab.measure import NUM_TOKENS, Arm, Cell, measure, state_size
 from attnlab.model.base import DECODER
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -65,7 +66,7 @@ def tables(
     yield from ("", f"| {' | '.join(header)} |", "|---" * len(header) + "|")
     for of in arms:
         cells = found[of.name]
-        powers = exponents(cells)
+        powers = growth(cells)
         times = {
             cell.length: f"{1000 * statistics.median(cell.seconds):.0f}"
             for cell in cells
@@ -75,9 +76,9 @@ def tables(
             of.name,
             "yes" if is_linear(of, lengths[-1]) else "no",
             *(times.get(length, "-") for length in lengths),
-            said(powers["time"]),
+            said(powers.time),
             f"{(cells[0].peak or 0) / 1e6:.0f}",
-            said(powers["memory"]),
+            said(powers.memory),
         ]
         yield f"| {' | '.join(row)} |"
 

@@ -34,7 +34,7 @@ class Mixtral(nn.Module):
             intermediate_size=8 * round(4 / 3 * d_model / 8),
             num_local_experts=8,
             num_experts_per_tok=2,
-            experts_implementation=experts,
+            experts_implementation=experts,  # pyright: ignore[reportCallIssue]
         )
         self.block = MixtralSparseMoeBlock(config)
         for weights in self.parameters():

@@ -158,7 +158,7 @@ class Llama(nn.Module):
             num_hidden_layers=shape.num_layers,
             num_attention_heads=shape.num_heads,
             max_position_embeddings=shape.length,
-            attn_implementation=attention,
+            attn_implementation=attention,  # pyright: ignore[reportCallIssue]
             use_cache=False,
         )
         self.llama = LlamaForCausalLM(config)
@@ -186,7 +186,7 @@ class GPT2(nn.Module):
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            attn_implementation=attention,
+            attn_implementation=attention,  # pyright: ignore[reportCallIssue]
             tie_word_embeddings=False,
             use_cache=False,
             # Outside of the 256 tokens otherwise.

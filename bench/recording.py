@@ -12,12 +12,12 @@ import pytorch_lightning as pl
 import torch
 
 from attnlab.assemble import Experiment
-from attnlab.callbacks.keeper import Keeper
+from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.timekeeper import Watcher
 from attnlab.config import compose, search_path
-from attnlab.evidence.base import undisturbed
-from attnlab.evidence.heads import head_statistics
-from attnlab.runs.attempt import Attempt
+from attnlab.interp.head_stats import head_statistics
+from attnlab.interp.observe import undisturbed
+from attnlab.run_record.attempt import Attempt
 from attnlab.split import Batch
 from bench.peak import Peak
 
@@ -47,8 +47,8 @@ def ratios() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "recording"})
         timekeeper = medium.timekeeper(training, attempt)
-        for keeper in timekeeper.keepers:
-            clock.wrap(keeper)
+        for recorder in timekeeper.recorders:
+            clock.wrap(recorder)
         medium.fit(training, timekeeper, None, [clock])
         sizes = _sizes(sized, Path(directory))
     step = statistics.median(clock.steps)
@@ -84,22 +84,31 @@ class Times(Watcher, pl.Callback):
         self.steps, self.began = [], 0.0
         self.looks: dict[str, list[float]] = {}
 
-    def wrap(self, keeper: Keeper) -> None:
-        """Time each look of a keeper."""
-        look = keeper.rows
+    def wrap(self, recorder: Recorder) -> None:
+        """Time each look of a recorder."""
+        look = recorder.rows
 
         def timed(step: int) -> Any:
             began = time.perf_counter()
             rows = look(step)
-            self.looks.setdefault(keeper.table, []).append(time.perf_counter() - began)
+            self.looks.setdefault(recorder.table, []).append(time.perf_counter() - began)
             return rows
 
-        keeper.rows = timed
+        recorder.rows = timed
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.began = time.perf_counter()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         self.steps.append(time.perf_counter() - self.began)
 
 
@@ -123,7 +132,7 @@ def _peaks(made: Experiment) -> dict[str, float]:
         (made.objective.train_loss(logits, asked.targets) + sum(extra.values())).backward()
 
     def measure() -> None:
-        head_statistics(model, made.objective, [batch], pairs=False)
+        head_statistics(made.subject(), [batch], pairs=False)
 
     def most(work: Callable[[], None]) -> int:
         with Peak() as peak:
@@ -143,13 +152,13 @@ def _sizes(experiment: Experiment, directory: Path) -> dict[str, int]:
         "vectors": "128 tokens, d=64",
     }
     sizes = {}
-    for keeper in experiment.keepers():
-        path = attempt.path / f"{keeper.table}.arrow"
+    for recorder in experiment.recorders(experiment.subject()):
+        path = attempt.path / f"{recorder.table}.arrow"
         for step in (0, 1):
             before = path.stat().st_size if path.exists() else 0
-            attempt.append(keeper.table, keeper.rows(step))
-        sizes[names[keeper.table]] = path.stat().st_size - before
-        if keeper.table == "patterns":
+            attempt.append(recorder.table, recorder.rows(step))
+        sizes[names[recorder.table]] = path.stat().st_size - before
+        if recorder.table == "patterns":
             sizes["1 of these probes"] = sizes[names["patterns"]] // 8
     return sizes
 

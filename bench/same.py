@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import yaml
 from rich.table import Table
 
 from attnlab.console import Console
-from attnlab.runs.checkpoint import newest_checkpoint
-from attnlab.runs.record import Record, find_runs
+from attnlab.run_record.checkpoint import newest_checkpoint
+from attnlab.run_record.record import Record, find_runs
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "tests/records/runs.yaml"
@@ -117,10 +117,10 @@ def rows(run: Record, table: str) -> list[dict[str, Any]]:
     return run.rows(table).to_pylist()
 
 
-def metrics(run: Record) -> dict[str, float]:
+def metrics(run: Record) -> Mapping[str, float]:
     """Return the final metrics of a finished run."""
     assert run.result is not None
-    return run.result["metrics"]
+    return run.result.metrics
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from attnlab.dataset.base import Dataset, stream
 from attnlab.dataset.loader import Loader
 from attnlab.model.base import Model
 from attnlab.optimizer.adamw import AdamW
-from attnlab.runs.attempt import Attempt
+from attnlab.run_record.attempt import Attempt
 from attnlab.split import Split, Windows
 from bench.peers import MEDIUM, NUM_TOKENS, PEERS, TINY, Shape
 
@@ -104,7 +104,9 @@ class Turns(pl.Callback):
         self.times: dict[str, list[float]] = defaultdict(list)
         self.began = 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         number, place = divmod(trainer.global_step, self.cell.chunk)
         if place:
             return
@@ -169,7 +171,7 @@ def loop(model: nn.Module, cell: Cell, dataset: Dataset) -> Callable[[], None]:
     if cell.precision == "bf16-true":
         model = model.bfloat16()
     mixed = cell.precision == "bf16-mixed"
-    optimizer = AdamW()(model)
+    optimizer = AdamW().build(model)
     batches = iter(Loader(dataset.splits["train"], cell.shape.batch, 0))
 
     def step() -> None:

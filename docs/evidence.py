@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.runs.statistics import interval
-from attnlab.runs.table import number, with_interval
+from attnlab.analysis.statistics import interval
+from attnlab.analysis.table import number, with_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).parent / "attention.md"

@@ -11,8 +11,9 @@ from typing import Any
 
 from attnlab.config import compose, search_path
 from attnlab.console import Console
-from attnlab.runs.checkpoint import newest_checkpoint
-from attnlab.runs.record import Record, find_runs
+from attnlab.run_record.checkpoint import newest_checkpoint
+from attnlab.run_record.record import Record, find_runs
+from attnlab.run_record.result import AttemptError, FailedAttempt, RunResult
 
 TINY = (
     "dataset.num_train=60",
@@ -102,18 +103,18 @@ def only_record(runs_dir: Path) -> Record:
     return record
 
 
-def finished(runs_dir: Path) -> dict[str, Any]:
+def finished(runs_dir: Path) -> RunResult:
     """Give the published result of the only run."""
     found = only_record(runs_dir).result
     assert found is not None
     return found
 
 
-def error(record: Record) -> dict[str, Any]:
+def error(record: Record) -> AttemptError:
     """Give the error that the first attempt ended with."""
     summary = record.attempts[0].summary
-    assert summary is not None
-    return summary["error"]
+    assert isinstance(summary, FailedAttempt)
+    return summary.error
 
 
 def weights(runs_dir: Path) -> dict[str, Any]:

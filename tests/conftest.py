@@ -7,10 +7,14 @@ from functools import cache
 import pytest
 import torch
 
+from attnlab.assemble import Experiment
 from attnlab.config import Config, compose, search_path
-from attnlab.trained import Trained
+from attnlab.loaded_run import LoadedRun
 from tests.depth import in_share
-from tests.untrained import offered
+from tests.untrained import offered, sharp
+
+SMALL = ("dataset.num_train=100", "dataset.num_validation=60", "dataset.num_test=60")
+"""Knobs of a dataset that is small."""
 
 # The tests themselves run in parallel; more threads than cores would wait for each other.
 torch.set_num_threads(1)
@@ -31,14 +35,24 @@ def composed() -> Iterator[Callable[..., Config]]:
         yield lambda *overrides: compose(overrides, own)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def once(composed: Callable[..., Config]) -> Callable[..., Config]:
-    """Compose each config once."""
+    """Compose each config once for all tests, which change none."""
     return cache(composed)
 
 
 @pytest.fixture
-def offer(once: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trained]:
+def experiment(once: Callable[..., Config]) -> Callable[..., Experiment]:
+    """Make an untrained experiment on `pronoun`; its weights are thrice as large as they start."""
+
+    def make(*overrides: str) -> Experiment:
+        return sharp(once("dataset=pronoun", *SMALL, *overrides))
+
+    return make
+
+
+@pytest.fixture
+def offer(once: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedRun]:
     """Give a function that makes an untrained run, and lets the commands find it."""
     return offered(once, monkeypatch)
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+from attnlab.run_record.layers import FILE, Layers
+from attnlab.run_record.result import AttemptError, FailedAttempt, InterruptedAttempt, RunResult
+
 PARTS = {
     "vanilla": ("single_head.SingleHead", {}, "mlp.MLP", {"expansion": 4.0}),
     "multihead": ("multihead.MultiHead", {"num_heads": 4}, "mlp.MLP", {"expansion": 4.0}),
@@ -36,8 +39,8 @@ def result(
     dataset: str = "mqar",
     knobs: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> dict[str, Any]:
-    """Give a run.json; `knobs` sets dotted config keys, and `fields` its own."""
+) -> RunResult:
+    """Give a result; `knobs` sets dotted config keys, and `fields` its own."""
     identity: dict[str, Any] = {
         "seed": seed,
         "batch_size": 64,
@@ -54,42 +57,83 @@ def result(
         for part in path:
             node = node[part]
         node[last] = value
+    return RunResult(
+        **known(identity, variant, dataset, num_layers, seed)
+        | {
+            "network_depth": num_layers + 2,
+            "seconds": 2.0,
+            "device": None,
+            "peak_memory_bytes": None,
+            "data_hash": f"{dataset}-bytes",
+            "steps": 500,
+            "stopped_early": False,
+            "tokens": 640_000,
+            "budget_tokens": 640_000,
+            "parameters": 50_000 * num_layers,
+            "active_parameters": 40_000 * num_layers,
+            "flops_per_token": 1e5,
+            "state_size": None,
+            "headline": "test/accuracy",
+            "higher_is_better": True,
+            "metrics": {"test/accuracy": accuracy, "test/loss": 1 - accuracy},
+            **fields,
+        }
+    )
+
+
+def interrupted(step: int = 0, **fields: Any) -> InterruptedAttempt:
+    """Give what an attempt says that was told to stop."""
+    return InterruptedAttempt(**known() | fields, step=step)
+
+
+def failed(
+    cause: str = "error", step: int = 3, message: str = "it broke", **fields: Any
+) -> FailedAttempt:
+    """Give what an attempt says that ended in an error."""
+    error = AttemptError(type="ValueError", message=message, step=step, cause=cause)
+    return FailedAttempt(**known() | fields, error=error)
+
+
+def known(
+    identity: Mapping[str, Any] | None = None,
+    variant: str = "vanilla",
+    dataset: str = "mqar",
+    num_layers: int = 2,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Give what is known of an attempt however it ends."""
     return {
-        "schema": 1,
-        "status": "finished",
         "attempt": 1,
         "started": "2026-01-01T00:00:00Z",
-        "identity": identity,
+        "identity": identity or {"variant": variant, "seed": seed},
         "variant": variant,
         "dataset": dataset,
         "num_layers": num_layers,
-        "network_depth": num_layers + 2,
         "seed": seed,
-        "data_hash": f"{dataset}-bytes",
-        "parameters": 50_000 * num_layers,
-        "active_parameters": 40_000 * num_layers,
-        "flops_per_token": 1e5,
-        "tokens": 640_000,
-        "budget_tokens": 640_000,
-        "seconds": 2.0,
-        "metrics": {"test/accuracy": accuracy, "test/loss": 1 - accuracy},
-        "headline": "test/accuracy",
-        "higher_is_better": True,
-        **fields,
+        "code": {},
+        "git": None,
+        "versions": {},
     }
 
 
-def write(runs_dir: Path, name: str, content: Mapping[str, Any]) -> Path:
-    """Write a run.json as the record of a run."""
+def write(runs_dir: Path, name: str, content: RunResult) -> Path:
+    """Write the record of a run of which nothing but the result is left."""
     path = runs_dir / name
     path.mkdir(parents=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(content["identity"]))
-    (path / "run.json").write_text(json.dumps(content))
+    (path / "config.yaml").write_text(yaml.safe_dump(content.identity))
+    (path / "run.json").write_text(json.dumps(content.to_json()))
     return path
 
 
+def state_layers(attempt: Path, layers: Layers) -> None:
+    """Write what an attempt says of its model, as training does."""
+    (attempt / FILE).write_text(json.dumps(layers.to_json()))
+
+
 def as_first_recorded(run_dir: Path) -> None:
-    """Take the sums out of a run's claims, as if attnlab 0.1 had written them."""
+    """Take the sums out of a run's claims, and its layers, as if attnlab 0.1 had written it."""
+    for path in run_dir.glob(f"attempts/*/{FILE}"):
+        path.unlink()
     for path in run_dir.glob("attempts/*/claim.json"):
         claim = json.loads(path.read_text())
         kept = ("host", "pid", "process_start", "at", "resumed_from")

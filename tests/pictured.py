@@ -1,14 +1,26 @@
 """Finished runs of `pronoun` with curves and patterns that could be theirs, without training."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import INFLUENCE, Pattern
+from attnlab.dataset.base import Dataset
+from attnlab.dataset.pronoun import Pronoun
+from attnlab.evidence.base import Evidence
+from attnlab.evidence.context import ContextUse
+from attnlab.evidence.pronoun import PronounResolution
+from attnlab.evidence.recall import RecallCircuit
+from attnlab.layers import AttentionLayer, Axes
+from attnlab.run_record import write
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.finding import Finding
+from attnlab.run_record.layers import FILE, Layer, Layers
+from attnlab.run_record.patterns import Pattern, Weights
 from tests.fabricated import result
 
 TWINS = {
@@ -16,6 +28,11 @@ TWINS = {
     for adjective in ("tired", "wide")
 }
 ARMS = (("vanilla", 1), ("multihead", 1), ("multihead", 2), ("moe", 2), ("lstm", 2))
+EVIDENCE: dict[str, type[Evidence]] = {
+    "pronoun": PronounResolution,
+    "recall": RecallCircuit,
+    "context": ContextUse,
+}
 STEPS = (0, 1, 3, 10, 30, 100, 300, 500)
 
 
@@ -33,24 +50,36 @@ def pictured(
     """Write a finished run that learned to look at the noun that is meant, if it has two layers."""
     random = np.random.default_rng([seed, num_layers, len(variant)])
     heads = {"vanilla": 1, "lstm": 0}.get(variant, 4)
-    content = result(variant, num_layers, seed, dataset=dataset)
     metrics = _metrics(random, heads, num_layers) if dataset == "pronoun" else {}
-    content["metrics"] = {"test/accuracy": 1 - random.uniform(0, 0.01), "test/loss": 0.1, **metrics}
-    content["identity"]["dataset"]["_target_"] = f"attnlab.dataset.{dataset}.{dataset.title()}"
-    content |= {"data_hash": "83ae31f065bfc6b7c585b01501cbba64", **fields}
-    content["git"] = {"commit": "36c089ae0dfafd149adce4a6b4b824498fcfc705", "dirty": False}
+    metrics = {"test/accuracy": 1 - random.uniform(0, 0.01), "test/loss": 0.1, **metrics}
+    known: dict[str, Any] = {
+        "metrics": metrics,
+        "data_hash": "83ae31f065bfc6b7c585b01501cbba64",
+        "git": {"commit": "36c089ae0dfafd149adce4a6b4b824498fcfc705", "dirty": False},
+    }
+    kind = {"dataset._target_": f"attnlab.dataset.{dataset}.{dataset.title()}"}
+    fields = known | fields
+    found = findings(fields["metrics"])
+    # The numbers of layers and heads are among the named heads, and no metrics.
+    numbers = {key: value for key, value in fields["metrics"].items() if not _is_index(key)}
+    fields = {"findings": found, **fields, "metrics": numbers}
+    content = result(variant, num_layers, seed, dataset=dataset, knobs=kind, **fields)
     name = f"{dataset}-{variant}-{num_layers}x64-s{seed}-{len(list(runs_dir.glob('*'))):03}"
-    attempt = Attempt.claim(runs_dir / name, content["identity"])
+    attempt = Attempt.claim(runs_dir / name, content.identity)
     slow = 250 if variant == "lstm" else 120
     for step in range(50, 501, 50):
         accuracy = 1 / (1 + np.exp(-(step - slow) / 40)) - random.uniform(0, 0.03)
         row = {"step": step, "loss": 2 * (1 - accuracy), "accuracy": accuracy}
         attempt.append("validation", [row])
+    layers = Layers([attention(layer, heads) for layer in range(num_layers if heads else 0)])
+    write.new_file(attempt.path / FILE, json.dumps(layers.to_json()).encode())
+    roles = Pronoun.token_roles if dataset == "pronoun" else Dataset.token_roles
     for step in steps:
         for probe, tokens in (sentences or TWINS).items():
-            for pattern in _patterns(random, step, probe, tokens, heads, num_layers):
+            for pattern in _patterns(random, step, probe, tokens, layers):
+                pattern = replace(pattern, roles=roles(tokens))
                 attempt.append("patterns", [pattern.row()])
-    attempt.finish({k: v for k, v in content.items() if k not in ("schema", "status", "attempt")})
+    attempt.finish(content)
     return runs_dir / name
 
 
@@ -86,6 +115,26 @@ def _metrics(random: np.random.Generator, heads: int, num_layers: int) -> dict[s
     }
 
 
+def attention(index: int, num_heads: int) -> AttentionLayer:
+    """Return an attention layer as a Transformer states it."""
+    return AttentionLayer(index, f"blocks.{index}.mixer.attend", num_heads, Axes())
+
+
+def findings(metrics: Mapping[str, float]) -> dict[str, Finding]:
+    """Return what evidence found, told by its metrics as records of 0.1 tell them."""
+    found = {}
+    for name, kind in EVIDENCE.items():
+        prefix = f"{name}/"
+        scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        if scalars:
+            found[name] = kind.from_first_records(scalars)
+    return found
+
+
+def _is_index(metric: str) -> bool:
+    return metric.startswith(tuple(EVIDENCE)) and metric.endswith(("layer", "head"))
+
+
 def seed_head(random: np.random.Generator, heads: int) -> int:
     """Choose a head."""
     return int(random.integers(heads))
@@ -96,27 +145,28 @@ def _patterns(
     step: int,
     probe: str,
     tokens: Sequence[str],
-    heads: int,
-    num_layers: int,
+    layers: Layers,
 ) -> list[Pattern]:
     size = len(tokens)
     at = tokens.index("it") if "it" in tokens else size - 1
     meant = [p for p, t in enumerate(tokens) if t == ("animal" if probe == "tired" else "street")]
+    num_layers = len(layers.attention)
     learned = step / (step + 60) if num_layers > 1 else 0
 
-    def row(weights: Float[np.ndarray, "head query key"], source: str, queries: list[int]):
-        return Pattern(step, probe, source, tokens, queries, at, weights.astype(np.float32))
+    def row(weights: Float[np.ndarray, "head query key"], layer: Layer | None, queries: list[int]):
+        data = Weights(weights.astype(np.float32))
+        return Pattern(step, probe, layer, tokens, queries, at, data)
 
     made = []
-    for layer in range(num_layers if heads else 0):
-        weights = random.dirichlet(np.full(size, 4.0), size=(heads, size))
-        if layer == num_layers - 1 and meant:
+    for layer in layers.attention:
+        weights = random.dirichlet(np.full(size, 4.0), size=(layer.num_heads, size))
+        if layer.index == num_layers - 1 and meant:
             peak = np.zeros(size)
             peak[meant[0]] = 1
-            share = learned * random.uniform(0.4, 0.7, size=(heads, 1))
+            share = learned * random.uniform(0.4, 0.7, size=(layer.num_heads, 1))
             weights[:, at] = (1 - share) * weights[:, at] + share * peak
-        made.append(row(weights, f"blocks.{layer}.mixer.attend.pattern", list(range(size))))
+        made.append(row(weights, layer, list(range(size))))
     influence = random.dirichlet(np.full(size, 2.0), size=(1, 1))
     if meant:
         influence[:, :, meant[0]] += 0.5
-    return [*made, row(influence / influence.sum(-1, keepdims=True), INFLUENCE, [at])]
+    return [*made, row(influence / influence.sum(-1, keepdims=True), None, [at])]

@@ -8,16 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from attnlab.cli import COMMANDS, main
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.forms import sealed
-from attnlab.runs.record import Record, find_runs
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.record import Record, find_runs
+from attnlab.run_record.result import FailedAttempt
 from tests.choices import causal_variants, choices
+from tests.fabricated import interrupted
 from tests.prose import says
 from tests.refusals import refusals, refused
 
@@ -51,10 +53,10 @@ def test_a_run_ends_with_its_metrics_and_its_directory(tmp_path, capsys):
     record = Record(Path(last))
     result = record.result
     assert result is not None
-    assert result["steps"] == 2
-    assert result["network_depth"] == 4
-    assert result["tokens"] == result["budget_tokens"] == 2 * 64 * 20
-    assert record.identity == result["identity"]
+    assert result.steps == 2
+    assert result.network_depth == 4
+    assert result.tokens == result.budget_tokens == 2 * 64 * 20
+    assert record.identity == result.identity
     assert train(tmp_path) == 0
     assert len(record.attempts) == 1
 
@@ -64,9 +66,9 @@ def test_the_record_says_when_the_code_has_changed_since(runs_dir, capsys):
     path = record.path / "run.json"
     result = record.result
     assert result is not None
-    result["code"]["attnlab.ffn.mlp.MLP"] = "0" * 64
+    before = replace(result, code={**result.code, "attnlab.ffn.mlp.MLP": "0" * 64})
     path.unlink()
-    path.write_text(json.dumps(sealed(result)))
+    path.write_text(json.dumps(before.to_json()))
     assert train(runs_dir) == 0
     assert "attnlab.ffn.mlp.MLP" in capsys.readouterr().out
 
@@ -128,8 +130,9 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tmp_path, capsys):
     says("cli.sweep.failed", summary(capsys.readouterr().out))
     records = find_runs(tmp_path)
     assert sorted(record.state for record in records) == ["failed", "finished"]
-    (error,) = (r.attempts[0].summary["error"] for r in records if r.state == "failed")  # pyright: ignore
-    assert error["cause"] == "diverged"
+    (ended,) = (r.attempts[0].summary for r in records if r.state == "failed")
+    assert isinstance(ended, FailedAttempt)
+    assert ended.error.cause == "diverged"
     assert train(tmp_path, *words, *hot) == 1
     says("cli.sweep.refused", summary(capsys.readouterr().out))
 
@@ -170,7 +173,7 @@ def test_a_damaged_record_stops_the_run_and_is_left_as_it_is(runs_dir, capsys):
 
 def test_a_directory_of_another_run_is_not_touched(trained, tmp_path, capsys):
     (record,) = find_runs(trained)
-    Attempt.claim(tmp_path / record.name, {"seed": 1}).end("interrupted", {})
+    Attempt.claim(tmp_path / record.name, {"seed": 1}).end(interrupted())
     words = ["train", *QUICK, f"runs_dir={tmp_path}"]
     refused(capsys, "cli.another_run", words, tmp_path / record.name)
 

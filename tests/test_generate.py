@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +18,17 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
+from attnlab.analysis.generation_report import DrawSettings, generation_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.generate import choose, distribution, generate, pieces
-from attnlab.trained import Trained
+from attnlab.loaded_run import LoadedRun
 from tests.choices import causal_variants
 from tests.prose import refuses, says
 from tests.refusals import refusals, refused
 from tests.untrained import untrained
 
-Make = Callable[..., Trained]
+Make = Callable[..., LoadedRun]
 PYDOCS = ("dataset=pydocs", "dataset.length=16")
 SMALL = ("model.num_layers=2", "model.d_model=16")
 PROMPT = "The import statement"
@@ -45,15 +47,15 @@ def make(once) -> Make:
 def loaded(make, monkeypatch) -> Make:
     """Let the command find an untrained run."""
 
-    def offer(*overrides: str) -> Trained:
+    def offer(*overrides: str) -> LoadedRun:
         run = make(*overrides)
-        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        monkeypatch.setattr("attnlab.loaded_run.load", lambda *_, **__: run)
         return run
 
     return offer
 
 
-def joined(run: Trained, prompt: str = PROMPT, tokens: int = 12, **settings) -> str:
+def joined(run: LoadedRun, prompt: str = PROMPT, tokens: int = 12, **settings) -> str:
     return "".join(run.generate(prompt, tokens, **settings))
 
 
@@ -198,7 +200,7 @@ def test_between_two_pieces_the_callers_settings_hold(make, monkeypatch):
         seen.append((logits.dtype, logits.requires_grad))
         return choose(logits, **settings)
 
-    monkeypatch.setattr("attnlab.trained.choose", spy)
+    monkeypatch.setattr("attnlab.loaded_run.choose", spy)
     for _ in run.generate(PROMPT[:10], 12):
         assert torch.is_grad_enabled()
         assert not torch.is_autocast_enabled("cpu")
@@ -264,9 +266,9 @@ def test_the_printed_pieces_are_the_prompt_and_the_samples_of_json(loaded, capsy
     words = ["--prompt", PROMPT, "--tokens", "10", "--top-k", "9", "--top-p", ".9", "--seed", "5"]
     words += ["--temperature", "0.7", "--samples", "3"]
     found = said(capsys, *words)
-    asked = {"tokens": 10, "temperature": 0.7, "top_k": 9, "top_p": 0.9, "seed": 5}
+    asked: dict[str, Any] = {"tokens": 10, "temperature": 0.7, "top_k": 9, "top_p": 0.9, "seed": 5}
     assert found == {
-        "schema": 1,
+        "schema": 2,
         "run": "untrained",
         "step": 7,
         "prompt": PROMPT,
@@ -274,6 +276,8 @@ def test_the_printed_pieces_are_the_prompt_and_the_samples_of_json(loaded, capsy
         "samples": [joined(run, **{**asked, "seed": seed}) for seed in (5, 6, 7)],
     }
     assert len(set(found["samples"])) == 3
+    report = generation_report(run, PROMPT, DrawSettings(**asked, samples=3))
+    assert report.to_json() == found
     assert main(["generate", "untrained", *words]) == 0
     shown = capsys.readouterr().out
     assert shown == "---\n".join(f"{PROMPT}{sample}\n" for sample in found["samples"])
@@ -301,7 +305,7 @@ def test_an_interruption_leaves_what_was_written_and_ends_its_line(loaded, capsy
         assert capsys.readouterr().out == {"a": PROMPT, "b": "a", "c": "b"}[letter]
         return run.dataset.tokens.index(letter)
 
-    monkeypatch.setattr("attnlab.trained.choose", interrupted)
+    monkeypatch.setattr("attnlab.loaded_run.choose", interrupted)
     assert main(["generate", "untrained", "--prompt", PROMPT]) == 130
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("c\n", "interrupted\n")
@@ -321,7 +325,7 @@ SETTINGS = {
 
 
 def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(capsys, monkeypatch):
-    monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("attnlab.loaded_run.load", lambda *_, **__: pytest.fail("loaded"))
     monkeypatch.setattr("sys.stdin", None)
     asked = ["generate", "untrained", "--prompt", "-"]
     requests = {name: [*asked, *words] for name, words in SETTINGS.items()}

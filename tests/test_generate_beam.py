@@ -8,6 +8,7 @@ from itertools import islice, product
 import pytest
 import torch
 
+from attnlab.analysis.generation_report import SearchSettings, search_report
 from attnlab.cli import main
 from attnlab.generate import Hypothesis, choose, generate, search
 from attnlab.model.base import DECODER, ENCODER_DECODER, Model
@@ -213,7 +214,7 @@ def test_the_command_prints_the_answers_and_their_scores(offer, capsys):
     found = json.loads(capsys.readouterr().out)
     expected = run.search("d a c", 3, length_penalty=1.0)
     assert found == {
-        "schema": 1,
+        "schema": 2,
         "run": "untrained",
         "step": 7,
         "prompt": "d a c",
@@ -228,6 +229,7 @@ def test_the_command_prints_the_answers_and_their_scores(offer, capsys):
             for one in expected
         ],
     }
+    assert search_report(run, "d a c", SearchSettings(3, 1.0)).to_json() == found
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [float(line.split()[0]) for line in lines] == pytest.approx(
@@ -270,10 +272,10 @@ def test_what_cannot_be_searched_is_refused(offer, capsys):
 
 
 def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer):
-    from attnlab.callbacks.recorder import Recorder
+    from attnlab.callbacks.patterns import PatternRecorder
 
     run = offer(*REVERSAL)
-    recorder = Recorder(run.objective, lambda probe: pytest.fail("looked"), {}, texts=["d a c"])
+    recorder = PatternRecorder(run.subject, texts=["d a c"])
     asked = {name: run.objective.probe(probe) for name, probe in recorder.probes.items()}
     assert {probe.targets.shape for probe in asked.values()} == {(1, 1)}
     first = asked["validation-0"]

@@ -13,8 +13,8 @@ from attnlab.cli import main
 from attnlab.errors import ConfigError
 from attnlab.matching import Widths, solve
 from attnlab.model.cost import flops
-from attnlab.runs.identity import identity_hash
-from attnlab.runs.record import find_runs
+from attnlab.run_record.identity import identity_hash
+from attnlab.run_record.record import find_runs
 from tests.choices import choices
 from tests.prose import keys_at_fault, refuses, says
 
@@ -198,7 +198,7 @@ def test_a_sweep_trains_arms_of_equal_size(tmp_path, capsys):
     words = ["variant=multihead,lstm", "match=parameters", "match.variant=lstm"]
     assert main(["train", "-m", *TINY, *words, f"runs_dir={tmp_path}"]) == 0
     capsys.readouterr()
-    counts = [record.result["parameters"] for record in find_runs(tmp_path) if record.result]
+    counts = [record.result.parameters for record in find_runs(tmp_path) if record.result]
     assert len(counts) == 2
     assert abs(counts[0] / counts[1] - 1) < 0.001
     assert main(["compare", "--runs-dir", str(tmp_path)]) == 0

@@ -1,10 +1,8 @@
 """What is measured is what the arms do: their turns, their bytes, and how both grow."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,9 +11,6 @@ from attnlab.measure import (
     NUM_TOKENS,
     PRECISIONS,
     Arm,
-    Cell,
-    exponents,
-    fit,
     measure,
     peak,
     state_size,
@@ -84,18 +79,6 @@ def test_a_batch_has_the_same_tokens_at_every_length_and_one_sequence_at_least()
     assert {*arm.model.read} == {(8, 4), (4, 8), (1, 64), (1, 4), (1, 8)}
 
 
-def test_the_exponent_is_that_of_the_time_of_one_sequence():
-    clock = Clock()
-    arms = [slow(clock, "linear", 1), slow(clock, "square", 2)]
-    modes = ["forward", "backward", "decode"]
-    cells = list(measure(arms, [4, 8, 16, 32, 64], modes, tokens=32, rounds=2, clock=clock))
-    for mode in modes:
-        for name, power in (("linear", 1), ("square", 2)):
-            found = exponents([c for c in cells if (c.arm, c.mode) == (name, mode)])["time"]
-            assert found is not None
-            assert found == pytest.approx((power, 0), abs=1e-6)
-
-
 def test_arms_take_turns_and_each_round_begins_with_the_next():
     clock, order = Clock(), []
 
@@ -128,21 +111,6 @@ def test_a_timing_takes_at_least_as_long_as_was_asked(seconds):
     assert times == pytest.approx([seconds] * 3)
 
 
-def test_a_fit_is_that_of_numpy_with_its_standard_error():
-    random = np.random.default_rng(0)
-    lengths = [512, 1024, 2048, 4096, 8192]
-    values = [3.0 * n**1.3 * math.exp(random.normal(0, 0.1)) for n in lengths]
-    found = fit(lengths, values)
-    slope, covariance = np.polyfit(np.log(lengths), np.log(values), 1, cov=True)
-    assert found is not None
-    assert found == pytest.approx((slope[0], covariance[0, 0] ** 0.5))
-
-
-def test_two_lengths_have_no_error_and_one_has_no_exponent():
-    assert fit([2, 4], [1.0, 8.0]) == pytest.approx((3.0, None))
-    assert fit([2], [1.0]) is None
-
-
 @law((64, 300))
 def test_peak_memory_of_a_product_and_a_softmax_is_that_of_their_results(n):
     query, key = torch.randn(n, 16), torch.randn(16, n)
@@ -172,20 +140,6 @@ def test_peak_memory_leaves_out_what_is_made_once():
         return kept["mask"].exp()
 
     assert peak(work) == 4 * 1000
-
-
-def test_memory_of_a_recurrence_is_linear_and_that_of_explicit_attention_is_not(composed):
-    def memory(mixer: str) -> float:
-        words = (f"model/mixer={mixer}", "model/ffn=none", "model.d_model=16", "model.num_layers=1")
-        model = composed(*words).build("model", NUM_TOKENS, NUM_TOKENS, 256, DECODER)
-        cells = list(measure([Arm("", model)], [64, 128, 256], ["backward"], 256, rounds=1))
-        found = exponents(cells)["memory"]
-        assert found is not None
-        return found.value
-
-    assert memory("min_lstm") == pytest.approx(1, abs=0.02)
-    # Its scores pass through d_model hidden units each.
-    assert memory("additive") > 1.8
 
 
 def test_decoding_reads_the_earlier_tokens_once_and_times_the_last_one():
@@ -257,14 +211,8 @@ def test_an_arm_without_enough_memory_has_no_times_and_the_others_go_on():
     arms = [greedy, slow(clock, "linear", 1)]
     cells = {(c.arm, c.length): c for c in measure(arms, [4, 8], ["forward"], 8, 1, clock=clock)}
     assert cells["greedy", 4].seconds
-    lost = cells["greedy", 8].row()
-    assert (lost["seconds"], lost["rounds"], lost["peak_bytes"], lost["flops"]) == (
-        None,
-        [],
-        None,
-        None,
-    )
-    assert lost["tokens_per_second"] is None
+    lost = cells["greedy", 8]
+    assert (lost.seconds, lost.peak, lost.flops, lost.tokens_per_second) == ((), None, None, None)
     assert cells["linear", 8].seconds
 
 
@@ -278,15 +226,6 @@ def test_any_other_error_is_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError) as raised:
         list(measure([Arm("", Broken(Clock(), lambda *_: 1.0))], [4], ["forward"]))
     assert str(raised.value) == "broken"
-
-
-def test_a_row_has_the_median_and_the_quartiles_of_the_rounds():
-    cell = Cell("", "forward", 8, 2, (5.0, 1.0, 3.0, 2.0, 4.0), 10, 20, None)
-    row = cell.row()
-    assert (row["low"], row["seconds"], row["high"]) == (2, 3, 4)
-    assert row["tokens_per_second"] == 16 / 3
-    single = Cell("", "forward", 8, 2, (5.0,), 10, 20, None).row()
-    assert (single["low"], single["seconds"], single["high"]) == (5, 5, 5)
 
 
 def test_a_model_that_cannot_step_has_no_state():

@@ -13,16 +13,18 @@ from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
-from attnlab.evidence.evaluate import evaluate
+from attnlab.errors import Diverged
+from attnlab.evaluation.evaluate import evaluate
+from attnlab.interp.subject import Subject
 from attnlab.metric.accuracy import accuracy
 from attnlab.metric.top_k import top_k
+from attnlab.model.base import DECODER, Model
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.objective.classification import Classification
 from attnlab.optimizer.adamw import AdamW
 from attnlab.schedule.constant import Constant
 from attnlab.schedule.cosine import Cosine
 from attnlab.split import IGNORE, Examples
-from attnlab.training import Diverged
 from tests.prose import refuses
 
 SMALL = [f"dataset.num_{split}=100" for split in ("train", "validation", "test")]
@@ -60,7 +62,7 @@ def test_the_constant_schedule_warms_up_and_stays():
 
 def test_matrices_decay_and_biases_and_norms_do_not(composed):
     model = Experiment(composed("variant=moe", *SMALL)).model
-    optimizer = AdamW(lr=1.0, weight_decay=0.1)(model)
+    optimizer = AdamW(lr=1.0, weight_decay=0.1).build(model)
     before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
     for weights in model.parameters():
         weights.grad = torch.zeros_like(weights)
@@ -130,17 +132,24 @@ def test_plain_sequences_ask_for_every_next_token_but_padding():
         assert (asked.targets[row, length - 1 :] == IGNORE).all()
 
 
-class Fixed(torch.nn.Module):
+class Fixed(Model):
     """Answers with given logits, and draws as a careless model would."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
+        self.arrangement, self.head = DECODER, torch.nn.Identity()
         self.logits = torch.nn.Parameter(logits)
 
-    def forward(self, inputs, at=None, valid=None, prefix=None, prefix_valid=None):
+    def encode(self, inputs, valid=None, prefix=None, prefix_valid=None):
         torch.rand(3)
         assert not self.training
         return self.logits[inputs[:, 0]], {}
+
+    def step(self, inputs, at, state=None):
+        raise NotImplementedError
+
+    def state_size(self, length):
+        return None
 
 
 def test_evaluation_averages_over_all_labels_of_uneven_batches():
@@ -150,9 +159,8 @@ def test_evaluation_averages_over_all_labels_of_uneven_batches():
     logits = torch.randn(n, 2, 3)
     model, task = Fixed(logits).train(), MQAR(vocab_size=40, num_pairs=2)
     before = torch.get_rng_state()
-    found = evaluate(
-        model, Autoregressive(task), Examples(inputs, targets), {"accuracy": accuracy}, batch_size=3
-    )
+    subject = Subject(model, Autoregressive(task))
+    found = evaluate(subject, Examples(inputs, targets), {"accuracy": accuracy}, batch_size=3)
     counted = torch.from_numpy(targets) != IGNORE
     chosen = logits[counted].log_softmax(-1)
     truth = torch.from_numpy(targets)[counted]
@@ -166,8 +174,7 @@ def test_evaluation_reads_a_models_own_gauges(composed):
     config = composed("variant=moe", *SMALL, "depth=shallow")
     experiment = Experiment(config)
     found = evaluate(
-        experiment.model,
-        experiment.objective,
+        experiment.subject(),
         experiment.dataset.splits["validation"],
         experiment.metrics,
         batch_size=300,

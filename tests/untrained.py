@@ -8,8 +8,8 @@ import torch
 
 from attnlab.assemble import Experiment
 from attnlab.config import Config
-from attnlab.runs.record import Record
-from attnlab.trained import Trained
+from attnlab.loaded_run import LoadedRun
+from attnlab.run_record.record import Record
 
 
 def sharp(config: Config) -> Experiment:
@@ -21,22 +21,22 @@ def sharp(config: Config) -> Experiment:
     return experiment
 
 
-def untrained(config: Config) -> Trained:
+def untrained(config: Config) -> LoadedRun:
     """Build a run from its config."""
     experiment, record = sharp(config), Record(Path("runs/untrained"))
     # A record reads its identity from its file once, and this one has none.
     vars(record)["identity"] = experiment.identity
-    return Trained(record, 7, experiment, experiment.model.eval())
+    return LoadedRun(record, 7, experiment, experiment.model.eval())
 
 
 def offered(
     composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Trained]:
+) -> Callable[..., LoadedRun]:
     """Give a function that makes a run from overrides, and lets the commands find it."""
 
-    def offer(*overrides: str) -> Trained:
+    def offer(*overrides: str) -> LoadedRun:
         run = untrained(composed("model.num_layers=2", "model.d_model=16", *overrides))
-        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        monkeypatch.setattr("attnlab.loaded_run.load", lambda *_, **__: run)
         return run
 
     return offer

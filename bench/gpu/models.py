@@ -74,7 +74,7 @@ def training_step(model: nn.Module, tokens: Tensor, of: nn.Module | None = None)
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:].flatten()
     owner = model if of is None else of
-    optimizer = AdamW()(owner)
+    optimizer = AdamW().build(owner)
 
     def step() -> None:
         with autocast(tokens.device):

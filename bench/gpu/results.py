@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from attnlab.runs.write import make_directory, replace, to_json
+from attnlab.run_record.write import make_directory, replace, to_json
 from bench.gpu.part import Found, Given, Part, Settings
 
 SCHEMA = 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.runs.write import make_directory, replace
+from attnlab.run_record.write import make_directory, replace
 from bench.gpu import results
 from bench.gpu.part import Part, Row
 

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
-from attnlab.runs.attempt import Attempt
+from attnlab.run_record.attempt import Attempt
 from bench.gpu import events
 from bench.step import Noise
 

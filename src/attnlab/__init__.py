@@ -1,25 +1,31 @@
 """Which way of mixing a sequence works, on what task, at which depth and cost, and why.
 
-run = attnlab.load("runs/pronoun-multihead-2x64-s0-...")
-with attnlab.record(run.model, "*.pattern") as patterns:
-    run("The animal didn't cross the street because it was too tired.")
-recorded = attnlab.patterns("runs/pronoun-multihead-2x64-s0-...", step=1000)
+run = attnlab.train("dataset=pronoun", "variant=multihead")
+print(attnlab.runs(where="dataset=pronoun").frame())
+loaded = attnlab.load(run)
+print(loaded.attention("The animal didn't cross the street because it was too tired.").answer)
+with attnlab.record(loaded.model, "*.pattern") as patterns:
+    loaded("The animal didn't cross the street because it was too tired.")
+recorded = attnlab.patterns(run.path, step=1000)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnlab.runs.export_patterns import patterns
+    from attnlab.analysis.export_patterns import patterns
+    from attnlab.api import compare, load, runs, train
     from attnlab.tap import edit, record
-    from attnlab.trained import load
 
-__all__ = ["edit", "load", "patterns", "record"]
+__all__ = ["compare", "edit", "load", "patterns", "record", "runs", "train"]
 
 WHERE = {
+    "compare": "attnlab.api",
     "edit": "attnlab.tap",
-    "load": "attnlab.trained",
-    "patterns": "attnlab.runs.export_patterns",
+    "load": "attnlab.api",
+    "patterns": "attnlab.analysis.export_patterns",
     "record": "attnlab.tap",
+    "runs": "attnlab.api",
+    "train": "attnlab.api",
 }
 
 

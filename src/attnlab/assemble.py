@@ -16,38 +16,37 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning_fabric.utilities.warnings import PossibleUserWarning
-from torch import nn
 
 from attnlab.building import imported
+from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.keeper import Keeper
-from attnlab.callbacks.statistics import Measured
 from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import Config
-from attnlab.config.callbacks import own_callbacks, without_inert
+from attnlab.config.callbacks import (
+    EARLY_STOP,
+    in_identity,
+    lightning_callbacks,
+    recorders,
+)
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
-from attnlab.evidence.axes import stated_heads
-from attnlab.evidence.evaluate import evaluate
-from attnlab.evidence.heads import head_statistics
-from attnlab.evidence.look import Seen, look
+from attnlab.evaluation.evaluate import evaluate
+from attnlab.interp.subject import Subject
 from attnlab.metric.base import Metric
 from attnlab.model.base import Model
 from attnlab.model.cost import flops
 from attnlab.objective.base import Objective
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.checkpoint import Checkpoint
-from attnlab.runs.direction import LOSSES, lower_is_better, stated_names
-from attnlab.runs.history import revised
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.checkpoint import Checkpoint
+from attnlab.run_record.direction import LOSSES, lower_is_better, stated_names
+from attnlab.run_record.finding import Finding
+from attnlab.run_record.history import revised
 from attnlab.signatures import targets
 from attnlab.split import IGNORE, Batch
 from attnlab.training import Settings, Training, Window
 
-KEEPERS = ("recorder", "statistics", "vectors")
-CADENCES = ("patterns_per_decade", "patterns_at", "statistics_every")
-"""When keepers look."""
 NOT_IN_IDENTITY = ("runs_dir", "rerun", "retry", "extend", "lease", "logger", "match")
 
 
@@ -126,11 +125,8 @@ class Experiment:
         trainer = {**values["trainer"], "accelerator": self.accelerator, "threads": self.threads}
         name = self.config.choices["dataset"]
         dataset = {"name": name, **values["dataset"], **self.dataset.located}
-        # What is recorded changes nothing that is trained.
-        kept = {k: v for k, v in without_inert(values["callbacks"]).items() if k not in KEEPERS}
-        clock = {k: v for k, v in kept["clock"].items() if k not in CADENCES}
         variant = self.config.choices["variant"]
-        callbacks = {**kept, "clock": clock}
+        callbacks = in_identity(values["callbacks"], self.config.own)
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
         return revised({**values, "variant": variant, **sections})
 
@@ -214,91 +210,62 @@ class Experiment:
 
         return Window(size, targets)
 
+    def subject(self, precision: Callable[[], AbstractContextManager] = nullcontext) -> Subject:
+        """The model, as whoever looks into it needs it; `precision` is that of a forward pass."""
+        return Subject(self.model, self.objective, precision, self.batch_size)
+
     def timekeeper(
         self, training: Training, attempt: Attempt, watchers: Sequence[Watcher] = ()
     ) -> Timekeeper:
         """The callback that validates, writes and saves in time."""
-
-        def evaluate_on(split: str) -> dict[str, float]:
-            return self.evaluate(split, _precision(training))
-
-        early_stop: EarlyStop | None = self._callback("early_stop")
-        if early_stop:
+        subject = self.subject(lambda: _precision(training)())
+        early_stop: EarlyStop | None = None
+        if self.config.values["callbacks"].get(EARLY_STOP):
+            early_stop = self.config.build(f"callbacks.{EARLY_STOP}")
+            assert early_stop is not None
             early_stop.lower_is_better = lower_is_better(early_stop.metric, self.lower_is_better)
-        keepers = self.keepers(lambda: _precision(training)())
-        return Timekeeper(self.clock, attempt, evaluate_on, early_stop, keepers, watchers)
+        return Timekeeper(
+            *(self.clock, attempt, lambda split: self.evaluate(split, subject), early_stop),
+            recorders=self.recorders(subject),
+            watchers=watchers,
+        )
 
-    def keepers(
-        self, precision: Callable[[], AbstractContextManager] = nullcontext
-    ) -> list[Keeper]:
-        """What looks at the model while it trains. Raises ValueError for what cannot be seen."""
-        counts = stated_heads(self.model)
-
-        def look_at(probe: Batch) -> Seen:
-            return look(self.model, self.objective, probe, precision)
-
-        def measure(count: int, pairs: bool) -> Measured:
-            found = head_statistics(
-                *(self.model, self.objective, self.dataset.splits["validation"]),
-                batch_size=self.batch_size,
-                num_examples=count,
-                pairs=pairs,
-                precision=precision,
-            )
-            # A pass may come to them in another order than they are numbered in.
-            return {layer: found[layer] for layer in counts}
-
-        wirings: dict[str, tuple[Any, ...]] = {"recorder": (self.objective, look_at, counts)}
-        if counts:
-            wirings["statistics"] = (self.batch_size, measure)
-        table = getattr(self.model, "embedding", None)
-        if isinstance(table, nn.Embedding):
-            wirings["vectors"] = (lambda: table.weight,)
-        made = {name: self._callback(name) for name in wirings}
-        return [make(*wirings[name]) for name, make in made.items() if make]
+    def recorders(self, subject: Subject) -> list[Recorder]:
+        """What records something of the model while it trains, in the order of its config."""
+        names = recorders(self.config.values["callbacks"], self.config.own)
+        return [self.config.build(f"callbacks.{name}")(subject) for name in names]
 
     @property
-    def own_callbacks(self) -> list[pl.Callback]:
+    def lightning_callbacks(self) -> list[pl.Callback]:
         """The user's own Lightning callbacks, in the order of their config."""
-        names = own_callbacks(self.config.values["callbacks"])
+        names = lightning_callbacks(self.config.values["callbacks"], self.config.own)
         return [self.config.build(f"callbacks.{name}") for name in names]
 
-    def final(self, training: Training) -> dict[str, float]:
-        """Measure the trained model: metrics of both held-back splits, and the evidence."""
-        precision = _precision(training)
-        found = {
+    def final(self, training: Training) -> tuple[dict[str, float], dict[str, Finding]]:
+        """Measure the trained model: metrics of both held-back splits, and what evidence finds.
+
+        The numbers that evidence finds are among the metrics, as EVIDENCE/KEY.
+        """
+        subject = self.subject(_precision(training))
+        metrics = {
             f"{split}/{name}": value
             for split in reversed(self.dataset.split_names)
             if split != "train"
-            for name, value in self.evaluate(split, precision, sliced=True).items()
+            for name, value in self.evaluate(split, subject, sliced=True).items()
         }
-        for name, measure in self.config.parts("evidence").items():
-            with precision():
-                measured = measure(self.model, self.objective, self.dataset)
-            found |= {f"{name}/{what}": value for what, value in measured.items()}
-        return found
+        findings: dict[str, Finding] = {}
+        for name, make in self.config.parts("evidence").items():
+            findings[name] = make(subject).measure()
+            metrics |= {f"{name}/{key}": v for key, v in findings[name].scalars.items()}
+        return metrics, findings
 
-    def _callback(self, name: str) -> Any:
-        node = self.config.values["callbacks"].get(name)
-        return node and self.config.build(f"callbacks.{name}")
-
-    def evaluate(
-        self,
-        split: str,
-        precision: Callable[[], AbstractContextManager],
-        sliced: bool = False,
-    ) -> dict[str, float]:
-        """Loss and metrics of the model as it is on a whole split, in a precision."""
-        found = evaluate(
-            self.model,
-            self.objective,
-            self.dataset.splits[split],
-            self.metrics,
-            batch_size=max(self.batch_size, 256),
-            precision=precision,
+    def evaluate(self, split: str, subject: Subject, sliced: bool = False) -> dict[str, float]:
+        """Loss and metrics of a model on a whole split."""
+        metrics = evaluate(
+            *(subject, self.dataset.splits[split], self.metrics),
             slicer=self.dataset.slices if sliced else None,
         )
-        return found | self.objective.derived(split, found["loss"]) if sliced else found
+        return metrics | self.objective.derived(split, metrics["loss"]) if sliced else metrics
 
     def fit(
         self,
@@ -318,7 +285,7 @@ class Experiment:
             max_epochs=-1,
             accumulate_grad_batches=settings.accumulate_grad_batches,
             # The timekeeper saves, so what the user's own have done at a step comes before it.
-            callbacks=[*self.own_callbacks, timekeeper, *callbacks],
+            callbacks=[*self.lightning_callbacks, timekeeper, *callbacks],
             plugins=[AttemptCheckpoints(timekeeper.attempt, resumed)],
             logger=False,
             enable_checkpointing=False,

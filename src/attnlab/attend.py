@@ -31,11 +31,17 @@ class Attend(nn.Module):
     Keys, values and bias may have fewer heads than the queries, each for several successive ones.
     `query` stands for the last positions of `key`, or for the middle ones where it sees both ways.
     With a `window` it sees that many keys, its own the last (both ways: window - 1 on each side).
+
+    A model's attention layers are found by their `Attend`: whatever mixes with one, in a module of
+    any name, is recorded, measured, cut and drawn. `num_heads` states how many patterns it has.
     """
 
-    def __init__(self, causal: bool, dropout: ShareBelowOne, window: int | None = None) -> None:
+    def __init__(
+        self, causal: bool, dropout: ShareBelowOne, num_heads: int, window: int | None = None
+    ) -> None:
         super().__init__()
-        self.causal, self.dropout, self.window = causal, dropout, window
+        self.causal, self.dropout = causal, dropout
+        self.num_heads, self.window = num_heads, window
         self.scores, self.pattern, self.rows = Tap(), Tap(), Tap()
 
     @property

@@ -27,7 +27,7 @@ PARTS = {
     "logger": ("logger",),
 }
 """The modules and packages of attnlab that each section of a config builds from."""
-OF_FUNCTIONS = ("metric", "evidence")
+OF_FUNCTIONS = ("metric",)
 """The sections whose targets may be functions; those of all others are classes."""
 DIRECTIVES = {"_target_", "_partial_", "_in_identity_"}
 """Keys that say what is built, whether it gets further arguments later, and, of a callback, whether

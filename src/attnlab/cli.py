@@ -3,9 +3,10 @@
 import re
 import sys
 import traceback
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
@@ -73,7 +74,7 @@ def _command(words: list[str]) -> int:
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     # Overrides and options come in any order.
     arguments = parser.parse_intermixed_args(words[1:])
-    return _run(command.run, arguments)
+    return _run(partial(command.run, arguments), with_traceback=arguments.traceback)
 
 
 class Parser(ArgumentParser):
@@ -86,17 +87,17 @@ class Parser(ArgumentParser):
         super().error(message)
 
 
-def _run(run: Callable[[Namespace], int], arguments: Namespace) -> int:
+def _run(run: Callable[[], int], *, with_traceback: bool) -> int:
     from attnlab.errors import RequestError
 
     try:
-        return run(arguments)
+        return run()
     except RequestError as error:
-        if arguments.traceback:
+        if with_traceback:
             return _refuse(traceback.format_exc())
         return _refuse(f"{type(error).__name__}: {error}")
     except Exception as error:
-        if arguments.traceback:
+        if with_traceback:
             say(traceback.format_exc(), file=sys.stderr)
             return 1
         say(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)

@@ -21,3 +21,14 @@ class ConfigError(RequestError):
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
         super().__init__("\n  ".join(["the config does not fit the code:", *self.faults]))
+
+
+class Diverged(RuntimeError):
+    """What the model gives is no number any more, or far above where it began."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"{what}; "
+            "try a smaller optimizer.lr, more schedule.warmup_steps or optimizer.gradient_clip"
+        )
+        self.step = step

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from statistics import linear_regression, median, quantiles
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -82,34 +82,11 @@ class Cell:
     state_size: int | None
     """Numbers that are kept of one sequence of that length; None where the model cannot step."""
 
-    def row(self) -> dict[str, Any]:
-        """Give it as JSON: the median of the rounds, and their quartiles."""
-        low, middle, high = _quartiles(self.seconds)
-        return {
-            "length": self.length,
-            "batch": self.batch,
-            "seconds": middle,
-            "low": low,
-            "high": high,
-            "rounds": list(self.seconds),
-            "tokens_per_second": self.tokens_per_second,
-            "peak_bytes": self.peak,
-            "flops": self.flops,
-            "state_size": self.state_size,
-        }
-
     @property
     def tokens_per_second(self) -> float | None:
+        """At the median of the rounds."""
         read = self.batch * (1 if self.mode == "decode" else self.length)
         return read / median(self.seconds) if self.seconds else None
-
-
-class Exponent(NamedTuple):
-    """The power of the length that something grows with, and its standard error."""
-
-    value: float
-    error: float | None
-    """None for two lengths, which any power fits."""
 
 
 def measure(
@@ -208,33 +185,6 @@ def peak(work: Work, device: torch.device | None = None) -> int:
     return highest
 
 
-def fit(lengths: Sequence[int], values: Sequence[float]) -> Exponent | None:
-    """Fit a power of the length by least squares of the logarithms; None for fewer than two."""
-    if len(lengths) < 2:
-        return None
-    x, y = ([math.log(number) for number in numbers] for numbers in (lengths, values))
-    slope, intercept = linear_regression(x, y)
-    if len(x) == 2:
-        return Exponent(slope, None)
-    middle = sum(x) / len(x)
-    missed = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-    spread = sum((a - middle) ** 2 for a in x)
-    return Exponent(slope, math.sqrt(missed / (len(x) - 2) / spread))
-
-
-def exponents(cells: Sequence[Cell]) -> dict[str, Exponent | None]:
-    """Fit time, peak memory and FLOPs of one sequence, over the cells of one arm and mode."""
-    done = [cell for cell in cells if cell.seconds]
-    lengths = [cell.length for cell in done]
-    quantities: dict[str, list[float]] = {
-        "time": [median(cell.seconds) / cell.batch for cell in done],
-        "memory": [(cell.peak or 0) / cell.batch for cell in done],
-        "flops": [(cell.flops or 0) / cell.batch for cell in done],
-    }
-    # What an arm does not take at all has no power.
-    return {name: fit(lengths, of) if all(of) else None for name, of in quantities.items()}
-
-
 def state_size(model: Model, length: int) -> int | None:
     """Count what a model keeps of one sequence; None where one of its layers cannot step."""
     try:
@@ -304,12 +254,6 @@ class Step(nn.Module):
     def forward(self, inputs: Int[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 output"]:
         """Give the logits after one more token."""
         return self.model.step(inputs, self.at, self.state)[0]
-
-
-def _quartiles(numbers: Sequence[float]) -> Sequence[float | None]:
-    if len(numbers) < 2:
-        return [*(numbers or (None,))] * 3
-    return quantiles(numbers, n=4, method="inclusive")
 
 
 def _clock(device: torch.device) -> Clock:

@@ -55,13 +55,18 @@ def unheard() -> Iterator[list[OSError]]:
         sys.stdout, sys.stderr = before
 
 
+def is_heard() -> bool:
+    """Return whether standard output can still be written, for whoever does nothing else."""
+    return getattr(sys.stdout, "is_heard", True)
+
+
 class _Unheard:
     """A stream that goes on where the one beneath it cannot be written any more."""
 
     def __init__(self, stream: Any, failures: list[OSError]) -> None:
         # Where the output was closed from the start, Python has no stream at all.
         self._stream = io.StringIO() if stream is None else stream
-        self._failures = failures
+        self._failures, self.is_heard = failures, True
         with suppress(AttributeError, ValueError):
             self._stream.reconfigure(errors="backslashreplace")  # pyright: ignore
 
@@ -82,6 +87,7 @@ class _Unheard:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
+        self.is_heard = False
         # EIO is what a terminal that is gone says.
         if error.errno not in (errno.EPIPE, errno.EIO):
             self._failures.append(error)

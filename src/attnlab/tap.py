@@ -1,10 +1,13 @@
 """Named places in a model where a value can be read or replaced."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Tap(nn.Module):
@@ -27,6 +30,17 @@ class Gauge(Tap):
 
     def forward(self, value: Tensor, count: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return value
+
+
+class Mixing(Tap):
+    """A tap for the matrix by which a mixer that is linear in its values mixes them.
+
+    (batch, head, query, key), signed. A model's layers with such a tap are found by it.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
 
 
 @contextmanager
@@ -74,11 +88,20 @@ def edit(
     matching = taps(model, names)
     if not matching:
         raise LookupError(f"no tap matches {names!r}")
+    with edit_each(matching, change):
+        yield
 
-    def hook(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+
+@contextmanager
+def edit_each(
+    taps: Mapping[Name, Tap], change: Callable[[Name, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Let `change(name, value)` replace what passes some taps; None leaves it as it is."""
+
+    def hook(name: Name) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
         return lambda _module, _inputs, value: change(name, value)
 
-    handles = [tap.register_forward_hook(hook(name)) for name, tap in matching.items()]
+    handles = [tap.register_forward_hook(hook(name)) for name, tap in taps.items()]
     try:
         yield
     finally:

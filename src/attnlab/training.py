@@ -8,24 +8,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from attnlab.errors import Diverged
 from attnlab.metric.base import Metric, tally, total
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
-from attnlab.optimizer.adamw import AdamW
+from attnlab.optimizer.base import Optimizer
 from attnlab.ranges import Count, Threads, ranged
 from attnlab.schedule.base import Schedule
 from attnlab.split import Batch
-
-
-class Diverged(RuntimeError):
-    """What the model gives is no number any more, or far above where it began."""
-
-    def __init__(self, step: int, what: str) -> None:
-        super().__init__(
-            f"{what}; "
-            "try a smaller optimizer.lr, more schedule.warmup_steps or optimizer.gradient_clip"
-        )
-        self.step = step
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Training(pl.LightningModule):
         model: Model,
         objective: Objective,
         metrics: Mapping[str, Metric],
-        optimizer: AdamW,
+        optimizer: Optimizer,
         schedule: Schedule,
         max_steps: int,
         is_logged: Callable[[int], bool],
@@ -129,7 +119,7 @@ class Training(pl.LightningModule):
         self.measured.append((step, values))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.model)
+        optimizer = self.optimizer.build(self.model)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.scale(step, self.max_steps)
         )

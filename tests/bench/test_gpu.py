@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from attnlab.runs import write
+from attnlab.run_record import write
 from bench.gpu import __main__ as program
 from bench.gpu import results, runner, table
 from bench.gpu.part import Found, Given, Part

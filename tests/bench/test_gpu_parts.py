@@ -18,7 +18,7 @@ from torch._C._autograd import DeviceType
 
 from attnlab.callbacks.clock import Clock
 from attnlab.recurrence import base
-from attnlab.runs.record import find_runs
+from attnlab.run_record.record import find_runs
 from bench.gpu import events, results, runner, table
 from bench.gpu.models import decoder, mixer_words, mixers
 from bench.gpu.part import Given
@@ -219,5 +219,5 @@ def test_a_run_that_is_interrupted_goes_on_the_next_time(tmp_path, monkeypatch):
     assert (row["seed"], row["steps"], row["at step"]) == (1, 400, 400)
     first, second = find_runs(place)[0].attempts
     assert first.summary is not None
-    assert first.summary["status"] == "interrupted"
+    assert first.summary.status == "interrupted"
     assert second.claim["resumed_from"]["step"] > 0

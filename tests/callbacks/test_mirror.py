@@ -23,14 +23,15 @@ from PIL import Image
 
 import attnlab
 from attnlab.callbacks.mirror import Mirror, by_layer
-from attnlab.evidence.intervene import attention_layers
 from attnlab.figures.grid import grid
 from attnlab.interruption import Interrupted
+from attnlab.layers import AttentionLayer, Axes
 from attnlab.logger.base import Logger
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.heads import row
-from attnlab.runs.patterns import Pattern, recorded
-from attnlab.runs.record import Record
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.head_scores import row
+from attnlab.run_record.layers import Layer, Layers
+from attnlab.run_record.patterns import Pattern, Weights, recorded
+from attnlab.run_record.record import Record
 from tests import child
 from tests.logger.test_logger import alone
 from tests.prose import says
@@ -73,12 +74,19 @@ class Clumsy(Fake):
         raise OSError("no room")
 
 
-def mirror(
-    *loggers: Logger, layers: tuple[str, ...] = (), warned: list[str] | None = None
-) -> Mirror:
+FIRST, SECOND = (AttentionLayer(at, f"blocks.{at}", 2, Axes()) for at in (0, 1))
+CROSS = AttentionLayer(2, "cross", 3, Axes("prefix", "inputs"))
+
+
+def mirror(*loggers: Logger, warned: list[str] | None = None) -> Mirror:
     """Mirror with pages that say of which source and step they are."""
     said = [] if warned is None else warned
-    return Mirror(loggers, layers, lambda ps: f"{[(p.source, p.step) for p in ps]}", said.append)
+    return Mirror(
+        loggers,
+        Layers([FIRST, SECOND, CROSS]),
+        lambda ps: f"{[(p.source, p.step) for p in ps]}",
+        said.append,
+    )
 
 
 def of_csv(path: Path) -> dict[tuple[int, str], float]:
@@ -102,7 +110,7 @@ def of_record(record: Record) -> dict[tuple[int, str], float]:
     values |= of_heads(record)
     result = record.result
     assert result is not None
-    return values | {(result["steps"], name): v for name, v in result["metrics"].items()}
+    return values | {(result.steps, name): v for name, v in result.metrics.items()}
 
 
 def of_heads(record: Record) -> dict[tuple[int, str], float]:
@@ -123,7 +131,7 @@ def of_heads(record: Record) -> dict[tuple[int, str], float]:
 
 def pictures(record: Record) -> dict[int, np.ndarray]:
     """The grid of the first probe's maps at each recorded step."""
-    maps = [p for p in recorded(record) if p.source != "influence"]
+    maps = [p for p in recorded(record) if p.layer is not None]
     first = [p for p in maps if p.probe == maps[0].probe]
     return {s: grid([p.weights for p in first if p.step == s]) for s in {p.step for p in maps}}
 
@@ -206,7 +214,9 @@ def test_layers_are_counted_as_by_ablate_and_maps_across_are_drawn(tmp_path):
     words = ("dataset=reversal", "logger=[csv,tensorboard]", "model.num_layers=2")
     assert child.train(tmp_path, *words) == 0
     record = child.only_record(tmp_path)
-    paths = attention_layers(attnlab.load(record.path).model)
+    layers = attnlab.load(record.path).model.attention_layers()
+    paths = [layer.path for layer in layers]
+    assert list(record.layers.attention) == layers
     lines = record.rows("heads").to_pylist()
     assert list(dict.fromkeys(line["layer"] for line in lines)) == paths
     logged = of_csv(record.path / "attempts/1/csv/metrics.csv")
@@ -230,48 +240,50 @@ def test_loggers_leave_training_and_the_identity_as_they_are(tmp_path, mirrored_
             assert torch.equal(value, others[name]), name
 
 
-def pattern(probe: str, source: str, weights: np.ndarray) -> Pattern:
-    return Pattern(5, probe, source, ["a", "b"], [0, 1], 1, weights.astype(np.float32))
+def pattern(probe: str, layer: Layer | None, weights: np.ndarray) -> Pattern:
+    exact = Weights(weights.astype(np.float32))
+    return Pattern(5, probe, layer, ["a", "b"], [0, 1], 1, exact)
 
 
 def test_the_picture_is_the_grid_of_the_first_probes_layers():
     maps = [np.random.default_rng(i).dirichlet([1, 1], (3, 2)) for i in range(3)]
-    shown = [pattern("one", f"blocks.{i}.pattern", maps[i]) for i in (0, 1)]
-    across = np.random.default_rng(3).dirichlet([1, 1, 1], (3, 2)).astype(np.float32)
-    shown.append(Pattern(5, "one", "cross.pattern", ["a", "b", "c"], [0, 1], 1, across, ["d", "e"]))
-    others = [pattern("two", "blocks.0.pattern", maps[2]), pattern("one", "influence", maps[2])]
+    shown = [pattern("one", layer, maps[layer.index]) for layer in (FIRST, SECOND)]
+    across = Weights(np.random.default_rng(3).dirichlet([1, 1, 1], (3, 2)).astype(np.float32))
+    shown.append(Pattern(5, "one", CROSS, ["a", "b", "c"], [0, 1], 1, across, ["d", "e"]))
+    others = [pattern("two", FIRST, maps[2]), pattern("one", None, maps[2])]
     rows = [p.row() for p in (*shown, *others)]
     fake = Fake()
     mirror(fake).read("patterns", rows)
     ((step, name, pixels),) = fake.told
     assert (step, name) == (5, "patterns/grid")
-    assert np.array_equal(pixels, grid([Pattern.read(row).weights for row in rows[:3]]))
+    layers = Layers([FIRST, SECOND, CROSS])
+    assert np.array_equal(pixels, grid([Pattern.read(row, layers).weights for row in rows[:3]]))
     assert pixels.max() > 128
 
 
 def test_a_model_without_maps_sends_no_picture():
     fake = Fake()
-    given = pattern("one", "influence", np.ones((1, 2, 2)) / 2)
+    given = pattern("one", None, np.ones((1, 2, 2)) / 2)
     mirror(fake).read("patterns", [given.row()])
     assert fake.told == []
 
 
 def test_of_the_heads_each_layer_tells_its_mean_and_the_most_of_what_names_them():
     rows = [
-        row(4, "decoder.0", "entropy", [1.0, 2.0]),
-        row(4, "encoder.0", "prefix_matching", [0.25, 0.75]),
-        row(4, "encoder.0", "induction", [float("nan"), float("nan")]),
-        row(4, "gone", "entropy", [1.0, 2.0]),
+        row(4, SECOND, "entropy", [1.0, 2.0]),
+        row(4, FIRST, "prefix_matching", [0.25, 0.75]),
+        row(4, FIRST, "induction", [float("nan"), float("nan")]),
+        row(4, AttentionLayer(0, "gone", 2, Axes()), "entropy", [1.0, 2.0]),
     ]
     expected = {
         "heads/1/entropy": 1.5,
         "heads/0/prefix_matching": 0.5,
         "heads/0/prefix_matching_max": 0.75,
     }
-    layers = ("encoder.0", "decoder.0")
-    assert by_layer(rows, layers) == expected
+    # Layers go by the numbers that they state, whatever their order.
+    assert by_layer(rows, Layers([SECOND, FIRST])) == expected
     fake = Fake()
-    mirror(fake, layers=layers).read("heads", rows)
+    mirror(fake).read("heads", rows)
     assert fake.told == [(4, expected)]
 
 
@@ -300,13 +312,13 @@ def begun(path: Path) -> tuple[Attempt, list[Pattern]]:
     """An attempt that recorded two steps of two probes and measured its heads once."""
     attempt, even = Attempt.claim(path, {"seed": 0}), np.ones((2, 2, 2)) / 2
     made = [
-        replace(pattern(probe, source, even), step=step)
+        replace(pattern(probe, layer, even), step=step)
         for step in (1, 5)
         for probe in ("one", "two")
-        for source in ("blocks.0.pattern", "influence")
+        for layer in (FIRST, None)
     ]
     attempt.append("patterns", [p.row() for p in made])
-    attempt.append("heads", [row(5, "blocks.0", "entropy", [1.0, 2.0])])
+    attempt.append("heads", [row(5, FIRST, "entropy", [1.0, 2.0])])
     return attempt, made
 
 
@@ -332,7 +344,7 @@ def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
     record, fake = Record(tmp_path / "run"), Fake()
     other = Fake()
     with mirror(fake, other).following(attempt, record, {}):
-        attempt.append("heads", [row(9, "blocks.0", "entropy", [1.0, 3.0])])
+        attempt.append("heads", [row(9, FIRST, "entropy", [1.0, 3.0])])
     page, files, _ = fake.told[-3:]
     assert other.told == fake.told
     assert page == (1, "patterns/page", "[('blocks.0.pattern', 1), ('influence', 1)]")

@@ -1,7 +1,7 @@
 """`attnlab ablate` prints what Python finds in each of its modes, and refuses the rest."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,19 +9,11 @@ import torch
 from scipy.stats import spearmanr
 
 from attnlab.cli import main
-from attnlab.commands.ablate.edge import _ends
-from attnlab.evidence.importance import alone, greedy, importance
-from attnlab.evidence.intervene import (
-    Means,
-    ablate,
-    attention_layers,
-    cut,
-    every_head,
-    mean_patterns,
-    prune,
-    questions,
-)
-from attnlab.trained import Trained
+from attnlab.interp.attention import every_head
+from attnlab.interp.importance import alone, greedy, importance
+from attnlab.interp.interventions import Means, ablate, cut, mean_patterns, prune
+from attnlab.layers import Axes, HeadRef
+from attnlab.loaded_run import LoadedRun
 from tests.printed import without_numbers
 from tests.prose import says
 from tests.refusals import refusals, refused
@@ -32,7 +24,7 @@ SMALL = [f"dataset.num_{split}=24" for split in ("train", "validation", "test")]
 
 
 @pytest.fixture
-def run(offer) -> Iterator[Trained]:
+def run(offer) -> Iterator[LoadedRun]:
     """A run of `pronoun`, which no command changes."""
     made = offer("dataset=pronoun", *SMALL)
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
@@ -56,16 +48,19 @@ def as_text(capsys, *words: str) -> str:
     return text
 
 
-def means_of(run: Trained, split: str) -> Means:
-    asked = questions(run.model, run.objective, run.dataset.splits[split])
-    return mean_patterns(run.model, asked)
+def means_of(run: LoadedRun, split: str) -> Means:
+    return mean_patterns(run.subject, run.dataset.splits[split])
+
+
+def heads_of(rows: Sequence[dict[str, Any]]) -> list[HeadRef]:
+    return [HeadRef(row["layer"], row["head"]) for row in rows]
 
 
 @pytest.mark.parametrize("method", ["zero", "mean"])
 def test_heads_are_ablated_by_either_method(run, capsys, method):
     found = as_json(capsys, "--metric", "loss", "--split", "test", "--method", method)
     means = means_of(run, "test") if method == "mean" else None
-    about = {"schema": 1, "run": "untrained", "step": 7, "split": "test", "metric": "loss"}
+    about = {"schema": 2, "run": "untrained", "step": 7, "split": "test", "metric": "loss"}
     rows = found.pop("without")
     assert found == {**about, "method": method, "whole": run.evaluate("test")["loss"]} | {
         "together": None
@@ -73,7 +68,7 @@ def test_heads_are_ablated_by_either_method(run, capsys, method):
     assert [(r["layer"], r["head"]) for r in rows] == [
         (layer, head) for layer in (0, 1) for head in (0, 1, 2, 3, None)
     ]
-    assert {r["name"] for r in rows} == set(attention_layers(run.model))
+    assert {r["name"] for r in rows} == {layer.path for layer in run.model.attention_layers()}
     for row in rows:
         heads = None if row["head"] is None else [row["head"]]
         with ablate(run.model, row["layer"], heads, means):
@@ -88,7 +83,7 @@ def test_without_a_method_a_head_passes_nothing_on(run, capsys):
 def test_chosen_heads_are_ablated_alone_and_together(run, capsys):
     found = as_json(capsys, "--metric", "loss", "--layers", "1,0", "--heads", "2")
     assert [(r["layer"], r["head"]) for r in found["without"]] == [(0, 2), (1, 2)]
-    with prune(run.model, [(0, 2), (1, 2)]):
+    with prune(run.model, [HeadRef(0, 2), HeadRef(1, 2)]):
         assert found["together"] == run.evaluate("validation")["loss"]
     whole_layer = as_json(capsys, "--metric", "loss", "--layers", "1")
     assert [r["head"] for r in whole_layer["without"]] == [0, 1, 2, 3, None]
@@ -100,7 +95,7 @@ def test_chosen_heads_are_ablated_alone_and_together(run, capsys):
 
 def test_what_is_left_without_several_heads_hangs_on_the_method(run, capsys):
     found = as_json(capsys, "--metric", "loss", "--heads", "2", "--method", "mean")
-    with prune(run.model, [(0, 2), (1, 2)], means_of(run, "validation")):
+    with prune(run.model, [HeadRef(0, 2), HeadRef(1, 2)], means_of(run, "validation")):
         assert found["together"] == run.evaluate("validation")["loss"]
 
 
@@ -130,12 +125,12 @@ def test_tables_show_the_change_from_the_whole(run, capsys):
 def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     found = as_json(capsys, "--importance", "--split", "test")
     split = run.dataset.splits["test"]
-    expected = importance(run.model, run.objective, questions(run.model, run.objective, split))
+    expected = importance(run.subject, split)
     whole = run.evaluate("test")["loss"]
     assert found["loss"] == whole == pytest.approx(expected.loss, rel=1e-5)
-    assert [(r["layer"], r["head"]) for r in found["heads"]] == every_head(run.model)
+    assert heads_of(found["heads"]) == every_head(run.model)
     for row in found["heads"]:
-        head = row["layer"], row["head"]
+        head = HeadRef(row["layer"], row["head"])
         assert row["gradient"] == expected.heads[head]
         assert row["normalised"] == expected.normalised[head]
         assert row["expected"] == -expected.slopes[head]
@@ -150,11 +145,7 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     on_validation, text = as_json(capsys, "--importance"), as_text(capsys, "--importance")
     assert text.split()[-1] == f"{on_validation['rank_correlation']:.2f}"
     says("commands.ablate.printed_importance", without_numbers(text))
-    first = importance(
-        run.model,
-        run.objective,
-        questions(run.model, run.objective, run.dataset.splits["validation"]),
-    ).heads[0, 0]
+    first = importance(run.subject, run.dataset.splits["validation"]).heads[HeadRef(0, 0)]
     assert f" {first:.2g} " in text
     assert (
         as_json(capsys, "--importance", "--layers", "0", "--heads", "1")["rank_correlation"] is None
@@ -174,14 +165,14 @@ def test_pruning_removes_every_head_in_order(run, capsys, order):
         "head": None,
         "value": run.evaluate("validation")["loss"],
     }
-    removed = [(row["layer"], row["head"]) for row in curve]
-    assert sorted(removed) == [(layer, head) for layer in (0, 1) for head in (0, 2)]
+    removed = heads_of(curve)
+    assert sorted(removed) == [HeadRef(layer, head) for layer in (0, 1) for head in (0, 2)]
     for count, row in enumerate(curve, 1):
         assert row["removed"] == count
         with prune(run.model, removed[:count]):
             assert row["value"] == run.evaluate("validation")["loss"]
     split = run.dataset.splits["validation"]
-    gradient = importance(run.model, run.objective, questions(run.model, run.objective, split))
+    gradient = importance(run.subject, split)
     alone = {}
     for head in removed:
         with prune(run.model, [head]):
@@ -202,8 +193,8 @@ def test_where_removed_heads_have_their_mean_pattern_the_order_is_that_of_such(r
     curves = [
         as_json(capsys, *words, "--method", method)["curve"][1:] for method in ("zero", "mean")
     ]
-    by_zero, by_mean = ([(row["layer"], row["head"]) for row in curve] for curve in curves)
-    chosen, means = [(0, head) for head in range(4)], means_of(run, "validation")
+    by_zero, by_mean = map(heads_of, curves)
+    chosen, means = [HeadRef(0, head) for head in range(4)], means_of(run, "validation")
 
     def loss() -> float:
         return run.evaluate("validation")["loss"]
@@ -220,7 +211,7 @@ def test_pruning_to_the_mean_is_another_curve(run, capsys):
         as_json(capsys, "--prune", "--metric", "loss", "--method", m) for m in ("zero", "mean")
     )
     assert [r["head"] for r in zero["curve"]] == [r["head"] for r in mean["curve"]]
-    removed = [(row["layer"], row["head"]) for row in mean["curve"][1:]]
+    removed = heads_of(mean["curve"][1:])
     with prune(run.model, removed, means_of(run, "validation")):
         assert mean["curve"][-1]["value"] == run.evaluate("validation")["loss"]
     assert zero["curve"][-1]["value"] != mean["curve"][-1]["value"]
@@ -233,7 +224,7 @@ def test_an_edge_is_cut_in_a_text(run, capsys):
     found = as_json(capsys, "--edge", edge, "--text", TEXT, "--layers", "1", "--heads", "0,3")
     assert (found["query"], found["key"], found["layers"]) == (IT, WAS, [1])
     assert (found["tokens"][IT], found["tokens"][WAS]) == ("it", "was")
-    _, pattern = run.look(TEXT)[0].patterns.values()
+    _, pattern = run.capture(TEXT)[0].patterns.values()
     assert found["heads"] == [
         {"layer": 1, "head": head, "weight": float(pattern[head, IT, WAS])} for head in (0, 3)
     ]
@@ -260,22 +251,17 @@ def test_an_edge_is_cut_in_a_text(run, capsys):
         assert as_json(capsys, *words) == found
 
 
-def test_a_token_of_an_edge_may_have_a_colon():
-    assert _ends("a:b:c", ["c", "a:b"]) == (1, 0)
-    assert _ends("c:a:b", ["c", "a:b"]) == (0, 1)
-
-
 def test_of_a_model_with_an_encoder_the_encoders_edges_are_cut(offer, capsys):
     run = offer("dataset=reversal", *SMALL)
-    names = attention_layers(run.model)
+    layers = run.model.attention_layers()
     found = as_json(capsys, "--edge", "1:0", "--text", "d a c")
     assert found["begins"]
-    assert found["layers"] == [at for at, name in enumerate(names) if name.startswith("encoder.")]
+    assert found["layers"] == [layer.index for layer in layers if layer.axes == Axes()]
     text = as_text(capsys, "--edge", "1:0", "--text", "d a c")
     says("commands.ablate.printed_edge_of_encoder", without_numbers(text).partition(" before ")[0])
     # The encoder sees what comes, though the decoder does not.
     assert as_json(capsys, "--edge", "0:2", "--text", "d a c")["layers"] == found["layers"]
-    decoder = str(names.index("blocks.0.cross.attend"))
+    (decoder,) = [str(layer.index) for layer in layers if layer.path == "blocks.0.cross.attend"]
     words = ["ablate", "untrained", "--edge", "1:0", "--text", "d a c", "--layers", decoder]
     refused(capsys, "commands.ablate.edge_of_decoder", words)
 

@@ -7,23 +7,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from attnlab.analysis.ablations.twin_patching import asked_position
 from attnlab.cli import main
-from attnlab.commands.ablate.twins import _asked
-from attnlab.evidence.importance import alone, shuffled
-from attnlab.evidence.intervene import every_head, prune
-from attnlab.evidence.patching import patch
 from attnlab.figures import base
 from attnlab.figures.pruning import NAMED, pruning
+from attnlab.interp.attention import every_head
+from attnlab.interp.importance import alone, shuffled
+from attnlab.interp.interventions import prune
+from attnlab.interp.patching import patch
+from attnlab.layers import HeadRef
+from attnlab.loaded_run import LoadedRun
 from attnlab.split import Batch, Examples
-from attnlab.trained import Trained
-from tests.commands.test_ablate import SMALL, as_json, as_text
+from tests.commands.test_ablate import SMALL, as_json, as_text, heads_of
 from tests.printed import without_numbers
 from tests.prose import refuses, says
 from tests.refusals import refusals, refused
 
 
 @pytest.fixture
-def run(offer) -> Trained:
+def run(offer) -> LoadedRun:
     return offer("dataset=pronoun", *SMALL)
 
 
@@ -31,15 +33,15 @@ def test_every_head_is_given_its_twins_pattern(run, capsys):
     found = as_json(capsys, "--twins")
     twins = run.dataset.twins()
     assert (found["pairs"], found["query"]) == (len(twins[0]), None)
-    assert [(r["layer"], r["head"]) for r in found["heads"]] == every_head(run.model)
+    assert heads_of(found["heads"]) == every_head(run.model)
     for row in found["heads"]:
-        expected = patch(run.model, run.objective, twins, [(row["layer"], row["head"])])
+        expected = patch(run.subject, twins, heads_of([row]))
         assert row["effect"] == expected.effect
         assert row["patched"] == float(expected.patched.mean())
         assert row["name"] == f"blocks.{row['layer']}.mixer.attend"
         assert found["one"] == float(expected.one.mean())
         assert found["other"] == float(expected.other.mean())
-    everything = patch(run.model, run.objective, twins, every_head(run.model))
+    everything = patch(run.subject, twins, every_head(run.model))
     assert found["together"]["effect"] == everything.effect
     text = as_text(capsys, "--twins")
     says("commands.ablate.printed_twins", without_numbers(text))
@@ -53,7 +55,7 @@ def test_every_head_is_given_its_twins_pattern(run, capsys):
     assert not any(module._forward_hooks for module in run.model.modules())
 
 
-def last(token: str, run: Trained) -> Callable[[Batch], torch.Tensor]:
+def last(token: str, run: LoadedRun) -> Callable[[Batch], torch.Tensor]:
     """Find the last occurrence of a token, one sequence at a time."""
     number = list(run.objective.inputs).index(token)
     return lambda batch: torch.tensor(
@@ -64,17 +66,16 @@ def last(token: str, run: Trained) -> Callable[[Batch], torch.Tensor]:
 @pytest.mark.parametrize("causal", ["false", "true"])
 def test_only_the_row_of_a_query_is_given_where_one_is_named(offer, capsys, causal):
     run = offer("dataset=pronoun", f"objective.causal={causal}", *SMALL)
-    twins, chosen = run.dataset.twins(), [(0, 1), (1, 1)]
+    twins, chosen = run.dataset.twins(), [HeadRef(0, 1), HeadRef(1, 1)]
     asked = last("it" if causal == "false" else ".", run)
     named = [(token, last(token, run)) for token in ("it", "the") if causal == "false"]
     for query, place in (("asked", asked), *named):
         found = as_json(capsys, "--twins", "--query", query, "--heads", "1")
-        assert [(r["layer"], r["head"]) for r in found["heads"]] == chosen
+        assert heads_of(found["heads"]) == chosen
         for row in found["heads"]:
-            head = (row["layer"], row["head"])
-            expected = patch(run.model, run.objective, twins, [head], query_at=place)
+            expected = patch(run.subject, twins, heads_of([row]), query_at=place)
             assert row["effect"] == expected.effect
-        everything = patch(run.model, run.objective, twins, chosen, query_at=place)
+        everything = patch(run.subject, twins, chosen, query_at=place)
         assert found["together"]["effect"] == everything.effect
     text = as_text(capsys, "--twins", "--query", "it", "--heads", "1")
     says("commands.ablate.printed_twins_of_a_query", without_numbers(text))
@@ -104,7 +105,7 @@ def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monke
     refusals(capsys, "commands.ablate.{}", requests, *counts)
     twice = Batch(one.inputs[:2], one.targets[:2], torch.tensor([[0, 1], [0, 1]]))
     with refuses(ValueError, "commands.ablate.two_questions"):
-        _asked(twice)
+        asked_position(twice)
     with torch.no_grad():
         run.model.get_parameter("head.weight").zero_()
         run.model.get_parameter("head.bias").zero_()
@@ -119,7 +120,7 @@ def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monke
 def test_random_orders_stand_beside_the_one_that_is_meant(run, capsys):
     found = as_json(capsys, "--prune", "--metric", "loss", "--heads", "0,2", "--random", "2")
     assert "random" not in as_json(capsys, "--prune", "--heads", "0")
-    chosen = [(0, 0), (0, 2), (1, 0), (1, 2)]
+    chosen = [HeadRef(layer, head) for layer in (0, 1) for head in (0, 2)]
     for seed, values in enumerate(found["random"]):
         order = shuffled(chosen, seed)
         assert sorted(order) == chosen
@@ -131,7 +132,7 @@ def test_random_orders_stand_beside_the_one_that_is_meant(run, capsys):
     says("commands.ablate.printed_random", without_numbers(text))
     losses = alone(run.model, chosen, lambda: run.evaluate("validation")["loss"])
     ordered = as_json(capsys, "--prune", "--order", "ablation", "--heads", "0,2")["curve"][1:]
-    assert [(r["layer"], r["head"]) for r in ordered] == sorted(chosen, key=losses.__getitem__)
+    assert heads_of(ordered) == sorted(chosen, key=losses.__getitem__)
 
 
 def test_a_curve_is_drawn_into_a_file(run, capsys, tmp_path):

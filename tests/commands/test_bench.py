@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 
 from attnlab import measure
+from attnlab.analysis import cost_report
+from attnlab.analysis.cost_arms import cost_arms
 from attnlab.cli import main
-from attnlab.commands import bench as command
+from attnlab.commands.render.costs import TITLES
 from attnlab.figures import base, scaling
 from attnlab.mixer.multihead import MultiHead
-from attnlab.runs import write
+from attnlab.run_record import write
 from tests.refusals import refusals, refused
 
 SMALL = (
@@ -46,7 +48,7 @@ def test_the_files_are_of_the_documented_form_and_the_table_fits_80_columns(tmp_
     assert set(shown) == {
         *("schema", "date", "machine", "least_seconds", "tokens", "rounds", "arms"),
     }
-    assert shown["schema"] == 1
+    assert shown["schema"] == 2
     assert set(shown["machine"]) == {"device", "threads", "torch", "matmul_precision"}
     assert shown["machine"]["torch"] == torch.__version__
     assert shown["machine"]["threads"] == 1
@@ -99,37 +101,6 @@ def test_a_long_name_is_folded_no_number_is_cut_and_old_files_are_replaced(tmp_p
     assert len(row) >= 7
 
 
-@pytest.mark.parametrize(
-    ("jobs", "names"),
-    [
-        ([[]], ["default"]),
-        ([["trainer.threads=1"]], ["default"]),
-        ([["variant=lstm", "trainer.threads=1"]], ["lstm"]),
-        ([["variant=lstm", "size=medium"], ["variant=moe", "size=medium"]], ["lstm", "moe"]),
-        (
-            [
-                ["model/mixer=lstm", "model.num_layers=1"],
-                ["model/mixer=lstm", "model.num_layers=2"],
-            ],
-            ["1", "2"],
-        ),
-        (
-            [["model/mixer=lstm", "model.num_layers=1"], ["model/mixer=a/b", "model.num_layers=2"]],
-            ["mixer=lstm num_layers=1", "mixer=a/b num_layers=2"],
-        ),
-        (
-            [
-                ["model.dropout=0", "model.block.dropout=.1"],
-                ["model.dropout=.1", "model.block.dropout=0"],
-            ],
-            ["model.dropout=0 model.block.dropout=.1", "model.dropout=.1 model.block.dropout=0"],
-        ),
-    ],
-)
-def test_an_arm_is_called_by_what_sets_it_apart(jobs, names):
-    assert command._names(jobs, "default") == names
-
-
 def test_precision_may_differ_between_arms_and_json_is_that_of_the_file(
     tmp_path, capsys, monkeypatch
 ):
@@ -147,8 +118,28 @@ def test_precision_may_differ_between_arms_and_json_is_that_of_the_file(
     assert double_bytes > 1.5 * mixed_bytes
 
 
+def test_json_is_the_report_of_python_but_for_the_times(capsys):
+    words = SMALL[: SMALL.index("--lengths")]
+    assert bench(ARMS, *SMALL, "--modes", "forward", "--format", "json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    arms = cost_arms([ARMS, *words], longest=8, modes=["forward"])
+    name = printed["machine"]["device"]
+    report = cost_report.cost_report(
+        arms, [8, 4], ["forward"], tokens=16, rounds=2, device_name=name
+    ).to_json()
+    assert without_times(report) == without_times(printed)
+
+
+def without_times(answer: Any) -> Any:
+    """Leave out what another measurement makes another."""
+    if isinstance(answer, dict):
+        timed = ("date", "seconds", "low", "high", "rounds", "tokens_per_second", "time")
+        return {name: without_times(part) for name, part in answer.items() if name not in timed}
+    return [without_times(part) for part in answer] if isinstance(answer, list) else answer
+
+
 def test_a_wrong_request_is_refused_and_measures_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(measure, "measure", None)
+    monkeypatch.setattr(cost_report, "measure", None)
     wrong = {
         "lengths": ["--lengths", "8", "1"],
         "rounds": ["--rounds", "0"],
@@ -245,7 +236,7 @@ def test_an_axis_is_wider_than_noise_and_has_a_few_round_ticks(values):
 
 
 def test_the_commands_modes_are_those_that_are_measured():
-    assert list(command.TITLES) == list(measure.MODES)
+    assert list(TITLES) == list(measure.MODES)
 
 
 def test_every_precision_of_the_trainer_can_be_measured():

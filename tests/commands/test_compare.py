@@ -4,13 +4,16 @@ import json
 import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from attnlab.analysis.compare import comparison
+from attnlab.analysis.select import select
 from attnlab.cli import main
-from tests.fabricated import result, write
+from tests.fabricated import failed, interrupted, result, write
 from tests.printed import without_numbers
 from tests.prose import says
 from tests.refusals import refusals
@@ -33,14 +36,12 @@ def leave(runs_dir: Path, name: str, status: str | None) -> None:
     """Leave a run that never finished: ended with a status, or killed before it could say one."""
     attempt = runs_dir / name / "attempts" / "1"
     attempt.mkdir(parents=True)
-    (runs_dir / name / "config.yaml").write_text(yaml.safe_dump(result()["identity"]))
+    (runs_dir / name / "config.yaml").write_text(yaml.safe_dump(result().identity))
     claim = {"schema": 1, "host": "elsewhere", "pid": 1, "process_start": 0.0, "at": ""}
     (attempt / "claim.json").write_text(json.dumps({**claim, "resumed_from": None}))
     if status:
-        summary = {"schema": 1, "status": status, "attempt": 1}
-        if status == "failed":
-            summary["error"] = {"type": "E", "message": "it broke", "step": 3, "cause": "error"}
-        (attempt / "run.json").write_text(json.dumps(summary))
+        summary = {"failed": failed, "interrupted": interrupted}[status]()
+        (attempt / "run.json").write_text(json.dumps(summary.to_json()))
 
 
 def told(capsys, *words) -> tuple[int, str, str]:
@@ -136,7 +137,7 @@ def test_json_is_whole_and_alone_on_standard_output(runs_dir, capsys):
     assert (code, err) == (0, "")
     whole = json.loads(out)
     assert list(whole) == ["schema", "panels", "left_out"]
-    assert (whole["schema"], whole["left_out"]) == (1, [])
+    assert (whole["schema"], whole["left_out"]) == (2, [])
     (panel,) = whole["panels"]
     assert list(panel) == [
         *("dataset", "where", "metric", "higher_is_better", "baseline"),
@@ -245,7 +246,7 @@ DAMAGED = {
     "newer": '{"schema": 99}',
     "no_result": "[]",
     "lacking": '{"schema": 1, "status": "finished", "attempt": 1}',
-    "not_finite": json.dumps(result(metrics={"test/loss": float("nan")})),
+    "not_finite": json.dumps(result().to_json() | {"metrics": {"test/loss": float("nan")}}),
 }
 
 
@@ -271,3 +272,26 @@ def test_a_damaged_or_newer_record_is_named_and_the_others_are_shown(tmp_path, c
         # In brackets stands what the JSON library says.
         text = re.sub(r"is damaged \(.*\);", "is damaged (...);", printed.err)
         says(f"commands.compare.{name}", text, tmp_path)
+
+
+def test_python_gives_what_the_command_prints(runs_dir, capsys):
+    asked: dict[str, Any] = {
+        "by": ["variant"],
+        "metric": "test/loss",
+        "baseline": "variant=moe",
+        "allow": ["mixed"],
+    }
+    report = comparison(select(["*-vanilla-*", "*-moe-*"], runs_dir), **asked)
+    words = [word for name, value in asked.items() for word in (f"--{name}", *np.ravel(value))]
+    at = ["--runs-dir", runs_dir, "--format", "json"]
+    code, out, _ = told(capsys, "*-vanilla-*", "*-moe-*", *at, *words)
+    assert code == 0
+    assert json.loads(out) == report.to_json()
+    (panel,), (summary,) = report.panels, report.summaries
+    assert [group.n for group in summary.groups] == [len(group.seeds) for group in panel.groups]
+
+
+def test_a_group_has_its_keys_at_its_root_and_under_keys(runs_dir):
+    (panel,) = comparison(select([], runs_dir)).to_json()["panels"]
+    for group in panel["groups"]:
+        assert group["keys"] == {key: group[key] for key in ("variant", "num_layers")}

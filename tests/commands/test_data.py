@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
+from attnlab.analysis.data_report import data_report, open_data
 from attnlab.cli import main
 from attnlab.config import conf_dir
 from attnlab.dataset import export as module
@@ -41,7 +42,7 @@ def test_json_is_one_object_of_the_documented_form(capsys):
     made = MQAR(num_pairs=4, **SIZES)
     examples = found.pop("examples")
     assert found == {
-        "schema": 1,
+        "schema": 2,
         "name": "mqar",
         "summary": "Multi-query associative recall: which value came with this key? "
         "(Arora et al. 2023)",
@@ -60,6 +61,14 @@ def test_json_is_one_object_of_the_documented_form(capsys):
         {"split": "train", "index": at, "text": made.show("train", at), **rows[at]}
         for at in range(3)
     ]
+
+
+def test_json_is_the_report_of_python(capsys):
+    knobs = ["dataset.num_pairs=4", *SMALL]
+    words = ("--split", "test", "--index", "6", "--count", "5")
+    report = data_report(open_data("mqar", knobs), split="test", index=6, count=5)
+    assert shown(capsys, "mqar", *knobs, *words) == report.to_json()
+    assert [example.index for example in report.examples] == [6, 7]
 
 
 def test_classes_are_listed_and_odd_tokens_are_quoted(capsys):

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from attnlab.analysis.embedding_report import embedding_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.evidence.embeddings import Embeddings, principal
 from attnlab.figures.base import png, svg
 from attnlab.figures.embeddings import FRAME, HEIGHT, WIDTH, page, plane
-from attnlab.runs import vectors as kept
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.record import Record
+from attnlab.interp.embeddings import Embeddings, principal
+from attnlab.run_record import vectors as kept
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.record import Record
 from tests.prose import refuses, says
 from tests.refusals import refusals, refused
 
@@ -173,7 +174,7 @@ def test_json_has_the_cosines(offer, capsys):
     assert main(["embed", "untrained", "--neighbours", "street", "--format", "json"]) == 0
     near = run.embeddings.neighbours("street", 10)
     assert json.loads(capsys.readouterr().out) == {
-        "schema": 1,
+        "schema": 2,
         "run": "untrained",
         "step": 7,
         "neighbours": [
@@ -181,8 +182,9 @@ def test_json_has_the_cosines(offer, capsys):
         ],
     }
     assert main(["embed", "untrained", "--format", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)["neighbours"]
-    assert [len(one["near"]) for one in found] == [3] * 12
+    printed = json.loads(capsys.readouterr().out)
+    assert [len(token["near"]) for token in printed["neighbours"]] == [3] * 12
+    assert printed == embedding_report(run).to_json()
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from attnlab.analysis.expert_report import expert_report
 from attnlab.cli import main
-from attnlab.evidence.routing import routing
+from attnlab.interp.routing import routing
 from tests.refusals import refusals, refused
 
 SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=20")
@@ -13,7 +14,7 @@ SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=
 
 def test_it_tells_what_is_measured(offer, capsys):
     run = offer("dataset=pronoun", "variant=moe", *SMALL)
-    found = routing(run.model, run.objective, run.dataset.splits["validation"])
+    found = routing(run.subject, run.dataset.splits["validation"])
     assert main(["experts", "untrained", "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in printed["layers"]] == list(found)
@@ -33,6 +34,16 @@ def test_it_tells_what_is_measured(offer, capsys):
     assert main(["experts", "untrained", "--layer", "1", "--format", "json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["layers"]
     assert one == printed["layers"][1]
+
+
+def test_what_is_printed_as_json_is_the_report(offer, capsys):
+    run = offer("dataset=pronoun", "variant=moe", *SMALL)
+    for words, report in (
+        ([], expert_report(run)),
+        (["--split", "test", "--layer", "1"], expert_report(run, "test", 1)),
+    ):
+        assert main(["experts", "untrained", *words, "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out) == report.to_json()
 
 
 def test_it_draws_the_loads_or_the_tokens(offer, tmp_path, capsys):

@@ -4,22 +4,27 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from jaxtyping import Float
 
+from attnlab.analysis.head_report import head_report
 from attnlab.cli import main
 from attnlab.figures import heads as figures
-from attnlab.runs import heads
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.patterns import INFLUENCE, TABLE, Pattern
+from attnlab.layers import AttentionLayer, Axes
+from attnlab.run_record import head_scores as heads
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.patterns import TABLE, Pattern, Weights
+from attnlab.run_record.record import Record
 from tests.fabricated import result
 from tests.printed import without_numbers
 from tests.prose import says
 from tests.refusals import refusals, refused
 
-LAYERS = [f"blocks.{layer}.mixer.attend" for layer in range(2)]
+LAYERS = [AttentionLayer(at, f"blocks.{at}.mixer.attend", 4, Axes()) for at in range(2)]
+PATHS = [layer.path for layer in LAYERS]
 STEPS = (0, 100, 200)
 DUPLICATE = ("duplicate", "token")
 
@@ -30,6 +35,7 @@ def measured(
     variant: str = "multihead",
     *,
     order: Sequence[int] = (0, 1, 2, 3),
+    evidence: Mapping[str, Any] | None = None,
     statistics: bool = True,
     finished: bool = True,
     patterns: bool = True,
@@ -44,16 +50,17 @@ def measured(
     """
     content = result(variant, seed=seed, **fields)
     every = {"clock": {"statistics_every": 100 if statistics else None}, "statistics": {}}
-    content["identity"]["callbacks"] |= every
+    content.identity["callbacks"] |= every  # pyright: ignore[reportIndexIssue]
+    content.identity["evidence"] = evidence or {}  # pyright: ignore[reportIndexIssue]
     name = f"mqar-{variant}-2x64-s{seed}-{len(list(runs_dir.glob('*'))):03}"
-    attempt = Attempt.claim(runs_dir / name, content["identity"])
+    attempt = Attempt.claim(runs_dir / name, content.identity)
     tokens, at = list("abcde"), list(range(5))
     for step in STEPS:
         weights = np.tile(np.eye(5, dtype=np.float32)[:4, None], (1, 5, 1))
         weights[3] = (1 - blur) * weights[3] + blur / 5
         weights = weights[list(order)]
         for layer in LAYERS if variant != "lstm" else ():
-            row = Pattern(step, "x", f"{layer}.pattern", tokens, at, 4, weights).row()
+            row = Pattern(step, "x", layer, tokens, at, 4, Weights(weights)).row()
             if patterns and step <= last:
                 attempt.append(TABLE, [row])
             scores = {
@@ -67,10 +74,10 @@ def measured(
                 attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
         share = np.full((1, 1, 5), 0.2, dtype=np.float32)
         if patterns and step <= last:
-            attempt.append(TABLE, [Pattern(step, "x", INFLUENCE, tokens, [4], 4, share).row()])
+            influence = Pattern(step, "x", None, tokens, [4], 4, Weights(share))
+            attempt.append(TABLE, [influence.row()])
     if finished:
-        left = ("schema", "status", "attempt")
-        attempt.finish({k: v for k, v in content.items() if k not in left})
+        attempt.finish(content)
     attempt.close()
     return name
 
@@ -134,8 +141,8 @@ def test_json_has_every_measure_of_a_run(tmp_path, capsys):
     assert set(whole) == {"schema", "runs", "groups", "left_out"}
     (run,) = whole["runs"]
     assert (run["run"], run["step"], whole["groups"]) == (name, 200, [])
-    assert run["recall"] is None
-    assert [layer["name"] for layer in run["layers"]] == LAYERS
+    assert run["findings"] == {}
+    assert [layer["name"] for layer in run["layers"]] == PATHS
     first, _, third, _ = run["layers"][1]["heads"]
     assert first["roles"] == [
         {
@@ -158,58 +165,33 @@ def test_json_has_every_measure_of_a_run(tmp_path, capsys):
     assert course["values"][1] == pytest.approx([0.1 + 1 / 3, 0.2, 0.3, 0.6])
 
 
-@pytest.mark.parametrize(
-    ("previous", "role"), [(0.66, "previous token"), (0.25, "gathers")], ids=["previous", "pair"]
-)
-def test_heads_of_recall_are_named_by_their_weight_where_it_matters(
-    tmp_path, capsys, previous, role
-):
-    found = {"read": 0.86, "read_layer": 1, "read_head": 2, "read_behind": 1, "previous": previous}
+def test_the_heads_that_evidence_named_stand_in_a_table_of_their_own(tmp_path, capsys):
+    found = {"read": 0.86, "read_layer": 1, "read_head": 2, "read_behind": 1, "previous": 0.25}
     found |= {"gather": 0.7, "gather_layer": 0, "gather_head": 3, "whole": 1}
     found |= {"without_read": 0.02, "without_read_mean": 0.14}
     found |= {"without_gather": 0.03, "without_gather_mean": 0.99}
-    metrics = {f"recall/{name}": float(value) for name, value in found.items()}
-    name = measured(tmp_path, metrics=metrics)
-    words = (name, "--runs-dir", tmp_path)
-    (run,) = json.loads(told(capsys, *words, "--format", "json")[1])["runs"]
-    assert run["recall"] == {
-        "whole": 1,
-        "behind": 1,
-        "read": {
-            "layer": 1,
-            "head": 2,
-            "weight": 0.86,
-            "role": "match and read",
-            "without": 0.02,
-            "without_mean": 0.14,
-        },
-        "gather": {
-            "layer": 0,
-            "head": 3,
-            "weight": 0.7,
-            "role": role,
-            "without": 0.03,
-            "without_mean": 0.99,
-        },
-    }
-    out = told(capsys, *words)[1]
-    assert max(map(len, out.splitlines())) <= 80
-    rows = [line.split() for line in out.splitlines() if line.startswith("L")]
-    assert rows == [
-        ["L1H2", ".86", ".02", ".14", "match", "and", "read"],
-        ["L0H3", ".70", ".03", ".99", *role.split()],
-    ]
-
-
-def test_a_run_whose_lowest_layer_reads_has_no_head_that_gathers(tmp_path, capsys):
-    found = {"read": 0.4, "read_layer": 0, "read_head": 1, "read_behind": 2, "whole": 0.2}
-    found |= {"without_read": 0.02, "without_read_mean": 0.14}
-    name = measured(tmp_path, metrics={f"recall/{name}": value for name, value in found.items()})
-    (run,) = json.loads(told(capsys, name, "--runs-dir", tmp_path, "--format", "json")[1])["runs"]
-    assert run["recall"]["read"]["role"] == "reads"
-    assert "gather" not in run["recall"]
+    evidence = {"again": {"_target_": "attnlab.evidence.recall.RecallCircuit", "_partial_": True}}
+    metrics = {f"again/{name}": float(value) for name, value in found.items()}
+    name = measured(tmp_path, metrics=metrics, evidence=evidence)
     out = told(capsys, name, "--runs-dir", tmp_path)[1]
-    assert [line.split()[-1] for line in out.splitlines() if line.startswith("L")] == ["reads"]
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line.split() for line in out.splitlines() if line.startswith("again")]
+    left = ["head", "out", ".02,", "mean", "pattern", ".14"]
+    assert rows[0] == ["again", "L1H2", "match", "and", "read", ".86", *left]
+    assert rows[1][:4] == ["again", "L0H3", "gathers", ".70"]
+    assert len(rows) == 2
+
+
+def test_what_is_printed_as_json_is_the_report(tmp_path, capsys):
+    names = [measured(tmp_path, seed) for seed in range(2)]
+    alone = measured(tmp_path, 7, knobs={"optimizer.lr": 0.5})
+    lstm = measured(tmp_path, 0, "lstm")
+    printed = json.loads(told(capsys, "--runs-dir", tmp_path, "--format", "json")[1])
+    records = [Record(tmp_path / name) for name in (*names, alone, lstm)]
+    assert printed == head_report(records).to_json()
+    words = (names[0], "--runs-dir", tmp_path, "--measure", "drift", "--format", "json")
+    printed = json.loads(told(capsys, *words)[1])
+    assert printed == head_report(records[:1], "drift").to_json()
 
 
 def test_the_course_of_a_measure_has_a_row_for_each_step(tmp_path, capsys):
@@ -220,6 +202,15 @@ def test_the_course_of_a_measure_has_a_row_for_each_step(tmp_path, capsys):
     assert rows == 2 * [
         [str(step), f"{0.1 + step / 300:.3f}".lstrip("0"), ".200", ".300", ".600"] for step in STEPS
     ]
+
+
+def test_the_course_of_drift_has_a_row_for_each_step_after_the_first(tmp_path, capsys):
+    name = measured(tmp_path)
+    code, out, _ = told(capsys, name, "--runs-dir", tmp_path, "--measure", "drift")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line.split() for line in out.splitlines() if line.strip()[0].isdigit()]
+    assert rows == 2 * [[str(step), *(4 * [".000"])] for step in STEPS[1:]]
 
 
 def test_of_many_heads_each_has_its_column_in_one_of_several_tables(tmp_path, capsys):

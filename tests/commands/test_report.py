@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnlab.analysis.compare import compare
+from attnlab.analysis.select import select
 from attnlab.cli import main
-from attnlab.runs.compare import compare
-from attnlab.runs.patterns import INFLUENCE, Pattern, recorded
-from attnlab.runs.record import Record
-from attnlab.runs.select import select
-from attnlab.ui import page as ui
-from attnlab.ui.cards import cards, figure
-from attnlab.ui.films import MOST_TOKENS, films, roles
-from tests.fabricated import result, write
-from tests.pictured import TWINS, pictured
+from attnlab.dataset.pronoun import Pronoun
+from attnlab.layers import Axes, HeadRef, MixingLayer
+from attnlab.report import page as report_page
+from attnlab.report.arm_cards import arm_cards, figure
+from attnlab.report.probe_history import MOST_TOKENS, probe_histories
+from attnlab.run_record.layers import Layer
+from attnlab.run_record.patterns import Pattern, Weights, recorded
+from attnlab.run_record.record import Record
+from tests.fabricated import failed, result, write
+from tests.pictured import TWINS, attention, pictured
 from tests.prose import says
 from tests.refusals import refusals
 
@@ -60,14 +63,6 @@ class Text(HTMLParser):
             self.terms[-1] = (term + data, value) if at_term else (term, value + data)
 
 
-FAILED = {
-    "schema": 1,
-    "status": "failed",
-    "attempt": 1,
-    "error": {"type": "ValueError", "message": "it broke", "step": 3, "cause": "error"},
-}
-
-
 @pytest.fixture(scope="module")
 def runs_dir(tmp_path_factory) -> Path:
     """Transformers and an LSTM with three seeds each, and a run that failed."""
@@ -88,7 +83,7 @@ def runs_dir(tmp_path_factory) -> Path:
         "resumed_from": None,
     }
     (attempt / "claim.json").write_text(json.dumps(claim))
-    (attempt / "run.json").write_text(json.dumps(FAILED))
+    (attempt / "run.json").write_text(json.dumps(failed().to_json()))
     return path
 
 
@@ -126,11 +121,11 @@ def test_a_card_says_what_its_runs_have_measured_and_why_a_number_is_missing(rep
     (panel,) = compare({name: result for name, result in results.items() if result})
     terms = [(words(term), words(value)) for term, value in Text(report).terms]
     flips = [value for term, value in terms if term == "flip rate, from it"]
-    mean = np.mean([r["metrics"]["pronoun/flip"] for n, r in results.items() if r and "multi" in n])
+    mean = np.mean([r.metrics["pronoun/flip"] for n, r in results.items() if r and "multi" in n])
     assert float(flips[0].split()[0]) == pytest.approx(mean, abs=0.05)
     says("commands.report.no_flip", flips[1])
     for group, said in zip(
-        panel.groups, [v for t, v in terms if t == "held-out accuracy"], strict=True
+        panel.groups, [v for t, v in terms if t == "test accuracy"], strict=True
     ):
         assert float(said.split()[0]) == pytest.approx(
             group.over_seeds("test/accuracy").mean, abs=0.005
@@ -149,7 +144,7 @@ def test_the_page_names_no_other_place(report):
 def test_the_path_is_the_last_line_and_nothing_else_is_left(
     runs_dir, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(ui, "page", lambda *_: "new")
+    monkeypatch.setattr(report_page, "page", lambda *_: "new")
     output = tmp_path / "r.html"
     output.write_text("old")
     assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
@@ -161,7 +156,7 @@ def test_the_path_is_the_last_line_and_nothing_else_is_left(
 def test_a_report_that_cannot_be_written_leaves_the_old_one(
     runs_dir, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(ui, "page", lambda *_: "\ud800")
+    monkeypatch.setattr(report_page, "page", lambda *_: "\ud800")
     output = tmp_path / "r.html"
     output.write_text("old")
     assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 1
@@ -196,56 +191,71 @@ def test_runs_without_patterns_still_have_their_table(tmp_path):
 
 
 def test_the_nouns_of_a_sentence_have_their_roles():
-    tired, wide = (roles(tokens, "pronoun") for tokens in TWINS.values())
+    tired, wide = (Pronoun.token_roles(tokens) for tokens in TWINS.values())
     assert tired[1] == wide[6] == "the noun that is meant"
     assert tired[6] == wide[1] == "the other noun"
-    assert roles(TWINS["tired"], "mqar") == {}
+    assert tired[0] == wide[0] == ""
 
 
-def pattern(step: int, source: str, size: int, heads: int = 1, asked_at: int | None = None):
+MIXING = MixingLayer(0, "blocks.0.mixer", "blocks.0.mixer.mixing", 1, Axes(), is_linear=True)
+
+
+def pattern(
+    step: int, layer: Layer | None, size: int, heads: int = 1, asked_at: int | None = None
+) -> Pattern:
     random = np.random.default_rng([step, size])
     at = size - 1 if asked_at is None else asked_at
-    queries = [at] if source == INFLUENCE else list(range(size))
+    queries = [at] if layer is None else list(range(size))
     weights = random.dirichlet(np.ones(size), (heads, len(queries))).astype(np.float32)
-    return Pattern(step, "p", source, [f"t{n}" for n in range(size)], queries, at, weights)
+    tokens = [f"t{n}" for n in range(size)]
+    return Pattern(step, "p", layer, tokens, queries, at, Weights(weights))
 
 
 def test_a_long_sequence_is_shown_up_to_the_token_that_is_asked():
-    whole = pattern(3, "blocks.0.x", 200, asked_at=149)
-    (film,) = films([whole, pattern(3, INFLUENCE, 200, asked_at=149)], "mqar")
-    assert (film.tokens[0], film.tokens[-1], len(film.tokens)) == ("t86", "t149", MOST_TOKENS)
-    assert film.cut == 136
-    assert film.asked_at == 63
-    assert film.weights(0, 63) == pytest.approx(whole.weights[0, 149, 86:150], abs=0.004)
-    assert film.heads == [(0, 0), (1, 0)]
+    whole = pattern(3, MIXING, 200, asked_at=149)
+    (history,) = probe_histories([whole, pattern(3, None, 200, asked_at=149)])
+    ends = history.tokens[0], history.tokens[-1]
+    assert (*ends, len(history.tokens)) == ("t86", "t149", MOST_TOKENS)
+    assert history.cut == 136
+    assert history.asked_at == 63
+    assert history.weights(0, 63) == pytest.approx(whole.weights[0, 149, 86:150], abs=0.004)
+    assert history.heads == [(0, 0), (1, 0)]
 
 
-def test_a_film_has_the_steps_that_all_its_sources_have():
-    made = [pattern(step, "blocks.0.x", 5) for step in (0, 1, 2)]
-    (film,) = films([*made, *(pattern(step, INFLUENCE, 5) for step in (0, 2))], "mqar")
-    assert film.steps == [0, 2]
+def test_a_history_has_the_steps_that_all_its_maps_have():
+    mixing = [pattern(step, MIXING, 5) for step in (0, 1, 2)]
+    (history,) = probe_histories([*mixing, *(pattern(step, None, 5) for step in (0, 2))])
+    assert history.steps == [0, 2]
+
+
+def test_the_bytes_of_the_record_are_those_of_the_page(tmp_path):
+    record = Record(pictured(tmp_path))
+    patterns = recorded(record, probe="tired")
+    (history,) = probe_histories(patterns)
+    for shown in history.maps:
+        of_layer = [p.codes for p in patterns if p.layer == shown.layer]
+        assert np.array_equal(shown.codes, np.stack(of_layer))
 
 
 def test_a_card_opens_with_the_chosen_head_or_the_last_layers_first():
-    made = [pattern(0, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
-    (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
-    assert film.head_at(0, 1) == 1
-    assert film.first_of_last_layer == 2
-    (bare,) = films([pattern(0, INFLUENCE, 5)], "mqar")
+    layers = [pattern(0, attention(layer, 2), 5, heads=2) for layer in (0, 1)]
+    (history,) = probe_histories([*layers, pattern(0, None, 5)])
+    assert history.place_of(HeadRef(0, 1)) == 1
+    assert history.first_of_last_layer == 2
+    (bare,) = probe_histories([pattern(0, None, 5)])
     assert bare.first_of_last_layer == 0
 
 
 def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir):
     records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
     (panel,) = compare({name: r.result for name, r in records.items() if r.result})
-    (card,) = cards(panel, records)
+    (card,) = arm_cards(panel, records)
     spec = figure([card]).to_dict()
     first = records[panel.groups[0].runs[0].name]
-    chosen = (first.result or {})["metrics"]
-    layer, head = int(chosen["pronoun/layer"]), int(chosen["pronoun/head"])
+    chosen = panel.groups[0].runs[0].result.findings["pronoun"].heads["it"].head
     for picture, probe in zip(spec["concat"][0]["hconcat"], TWINS, strict=True):
         values = picture["layer"][0].get("data", picture.get("data"))["values"]
-        expected = recorded(first, 500, probe)[layer].weights[head, 8]
+        expected = recorded(first, 500, probe)[chosen.layer].weights[chosen.head, 8]
         assert [row["weight"] for row in values] == pytest.approx(expected, abs=1e-5)
     assert any("… with it → meant cut" in line for line in spec["concat"][0]["title"]["subtitle"])
 
@@ -253,16 +263,16 @@ def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir
 def test_a_page_that_would_be_too_large_carries_one_seed_and_says_so(runs_dir, monkeypatch):
     records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
     panels = compare({name: r.result for name, r in records.items() if r.result})
-    monkeypatch.setattr(ui, "MOST_BYTES", 1000)
-    text = ui.page(panels, records)
+    monkeypatch.setattr(report_page, "MOST_BYTES", 1000)
+    text = report_page.page(panels, records)
     says("commands.report.notes_on_one_seed", notes(text))
     data = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])
-    assert [len(card["takes"]) for card in data["sections"][0]["cards"]] == [1]
+    assert [len(card["seeds"]) for card in data["sections"][0]["cards"]] == [1]
 
 
 def test_one_text_has_a_page_of_its_own_without_a_step_slider():
-    made = [pattern(7, "blocks.0.x", 5, heads=2), pattern(7, INFLUENCE, 5)]
-    text = ui.attend_page(made, "answers <b>animal</b>", "run <1>")
+    made = [pattern(7, attention(0, 2), 5, heads=2), pattern(7, None, 5)]
+    text = report_page.attend_page(made, "answers <b>animal</b>", "run <1>")
     assert "answers &lt;b&gt;animal" in text
     assert 'type="range"' not in text
     assert "layer 0, head 1" in text
@@ -270,13 +280,13 @@ def test_one_text_has_a_page_of_its_own_without_a_step_slider():
 
 
 def test_a_page_of_one_text_opens_at_the_head_that_is_named():
-    made = [pattern(7, f"blocks.{layer}.pattern", 5, heads=2) for layer in (0, 1)]
+    made = [pattern(7, attention(layer, 2), 5, heads=2) for layer in (0, 1)]
     for opens, head in (
         (None, "layer 1, head 0"),
-        (("blocks.0.pattern", 1), "layer 0, head 1"),
-        (("gone", 1), "layer 1, head 0"),
+        ((attention(0, 2), 1), "layer 0, head 1"),
+        ((attention(5, 2), 1), "layer 1, head 0"),
     ):
-        text = ui.attend_page([*made, pattern(7, INFLUENCE, 5)], "", opens=opens)
+        text = report_page.attend_page([*made, pattern(7, None, 5)], "", opens=opens)
         assert re.findall(r"<option[^>]* selected>([^<]*)<", text) == [head]
 
 
@@ -295,77 +305,82 @@ def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_
 def card_of(runs_dir: Path, **options: Any) -> Any:
     selection = select([], runs_dir)
     (panel,) = compare(selection.results, **options)
-    return panel, cards(panel, selection.records)[0]
+    return panel, arm_cards(panel, selection.records)[0]
 
 
 def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
-    heads = {"pronoun/layer": 0.0, "pronoun/head": 1.0}
+    numbers = {"pronoun/right": 0.5, "pronoun/cut_right": 0.4}
+    numbers |= {"pronoun/end_right": 0.5, "pronoun/end_cut_right": 0.4}
+    heads = {"pronoun/layer": 0.0, "pronoun/head": 1.0, **numbers}
     ends = {"pronoun/end_layer": 1.0, "pronoun/end_head": 2.0}
     pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
-    (take,) = card_of(tmp_path)[1].takes
-    assert take.films[0].head_name(take.head) == "layer 1, head 2"
+    (view,) = card_of(tmp_path)[1].seeds
+    assert view.histories[0].head_name(view.place) == "layer 1, head 2"
 
 
 def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_without(tmp_path):
     values = {"read": 0.8, "read_layer": 1.0, "read_head": 3.0, "without_read": 0.02}
     values |= {"without_read_mean": 0.13, "gather": 0.7, "whole": 1.0}
+    values |= {"gather_layer": 0.0, "gather_head": 1.0}
+    values |= {"without_gather": 0.3, "without_gather_mean": 0.4}
     metrics = {"test/accuracy": 0.9, **{f"recall/{name}": v for name, v in values.items()}}
     pictured(tmp_path, dataset="mqar", metrics=metrics, sentences={"validation-0": ["k1", "v1"]})
     panel, card = card_of(tmp_path)
-    (take,) = card.takes
-    assert take.films[0].head_name(take.head) == "layer 1, head 3"
+    (view,) = card.seeds
+    assert view.histories[0].head_name(view.place) == "layer 1, head 3"
     assert [(m.name, m.value.text) for m in card.measures] == [
         ("test accuracy", ".9000"),
         ("weight asked → place that is read", ".8000"),
         ("… without that head", ".0200"),
         ("… with its mean pattern", ".1300"),
         ("weight from there → key, answer", ".7000"),
+        ("… without that head", ".3000"),
+        ("… with its mean pattern", ".4000"),
     ]
-    text = ui.page([panel], select([], tmp_path).records)
+    text = report_page.page([panel], select([], tmp_path).records)
     says("commands.report.notes_on_recall", notes(text))
 
 
 def test_a_mixing_matrix_is_never_the_head_that_was_chosen():
-    made = [pattern(0, f"blocks.0.mixer.{of}", 5) for of in ("mixing", "attend.pattern")]
-    (film,) = films([*made, pattern(0, INFLUENCE, 5)], "mqar")
-    assert film.head_name(film.head_at(0, 0) or 0) == "layer 0, head 0"
+    made = [pattern(0, MIXING, 5), pattern(0, attention(0, 1), 5)]
+    (history,) = probe_histories([*made, pattern(0, None, 5)])
+    assert history.head_name(history.place_of(HeadRef(0, 0)) or 0) == "layer 0, head 0"
 
 
-def test_what_reads_another_sequence_has_no_film_and_that_is_said(tmp_path):
+def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     one = pictured(tmp_path, sentences={"x": ["a", "b"]}, steps=(0,))
     records = {one.name: Record(one)}
     made = recorded(records[one.name], probe="x")
-    across = [replace(p, reading=["c"], query_at=[0], weights=p.weights[:, :1]) for p in made[:1]]
-    (film,) = films([*made, *across], "reversal")
-    assert film.reads
-    assert [source.name for source in film.sources] == [pattern.source for pattern in made]
-    assert not films(made, "reversal")[0].reads
+    across = [
+        replace(p, reading=["c"], query_at=[0], data=Weights(p.weights[:, :1])) for p in made[:1]
+    ]
+    (history,) = probe_histories([*made, *across])
+    assert history.crosses
+    assert [shown.layer for shown in history.maps] == [pattern.layer for pattern in made]
+    assert not probe_histories(made)[0].crosses
     panel, card = card_of(tmp_path)
-    take = replace(card.takes[0], films=[film])
-    others = ui._remarks(panel, [card])
-    (remark,) = (s for s in ui._remarks(panel, [replace(card, takes=[take])]) if s not in others)
+    view = replace(card.seeds[0], histories=[history])
+    others = report_page._remarks(panel, [card])
+    (remark,) = (
+        s for s in report_page._remarks(panel, [replace(card, seeds=[view])]) if s not in others
+    )
     says("commands.report.across", remark)
 
 
 def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
     for seed, started in ((2, 1), (0, 2), (1, 3)):
         pictured(tmp_path, seed=seed, started=f"2026-11-23T00:00:0{started}Z")
-    assert [take.seed for take in card_of(tmp_path)[1].takes] == [0, 1, 2]
-
-
-def test_only_the_test_splits_metric_is_called_held_out(tmp_path):
-    metrics = {"test/accuracy": 0.9, "validation/accuracy": 0.8, "pronoun/flip": 0.5}
-    pictured(tmp_path, metrics=metrics)
-    for metric, name in (("test", "held-out accuracy"), ("validation", "validation accuracy")):
-        card = card_of(tmp_path, metric=f"{metric}/accuracy")[1]
-        assert card.measures[0].name == name
+    assert [view.seed for view in card_of(tmp_path)[1].seeds] == [0, 1, 2]
 
 
 def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_path):
     pictured(tmp_path, seed=0)
     pictured(tmp_path, seed=1, sentences={"tired": ["another", "sentence"]})
     panel, card = card_of(tmp_path)
-    assert [take.seed for take in card.takes] == [0]
+    assert [view.seed for view in card.seeds] == [0]
     assert card.n == 2
     selection = select([], tmp_path)
-    says("commands.report.notes_on_other_sentences", notes(ui.page([panel], selection.records)))
+    says(
+        "commands.report.notes_on_other_sentences",
+        notes(report_page.page([panel], selection.records)),
+    )

@@ -1,4 +1,4 @@
-"""Lightning callbacks of the user's own are run in their order, or refused."""
+"""Recorders and Lightning callbacks of the user's own are run in their order, or refused."""
 
 import io
 import sys
@@ -10,11 +10,15 @@ import torch
 import yaml
 
 from attnlab.assemble import Experiment
+from attnlab.callbacks.base import Recorder, Row
+from attnlab.callbacks.clock import Clock
 from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.errors import ConfigError
-from attnlab.runs.checkpoint import newest_checkpoint
-from attnlab.runs.record import find_runs
+from attnlab.interp.subject import Subject
+from attnlab.run_record.checkpoint import newest_checkpoint
+from attnlab.run_record.identity import identity_hash
+from attnlab.run_record.record import Record, find_runs
 from tests.child import TINY
 from tests.prose import says
 
@@ -67,7 +71,41 @@ class Exits(pl.Callback):
         sys.exit(4)
 
 
+class Norms(Recorder):
+    """Records how long the vectors of all weights are together, every few steps."""
+
+    table = "norms"
+
+    def __init__(self, subject: Subject, *, every: int = 3) -> None:
+        super().__init__(subject)
+        if every > 100:
+            raise ValueError(f"every={every} is rarer than any run is long")
+        self.every = every
+
+    def due(self, clock: Clock, step: int) -> bool:
+        return step % self.every == 0
+
+    def rows(self, step: int) -> list[Row]:
+        squares = [float(w.detach().square().sum()) for w in self.subject.model.parameters()]
+        return [{"step": step, "norm": sum(squares) ** 0.5}]
+
+
+class Heavy(Norms):
+    """Is a part of what is compared."""
+
+    table = "heavy"
+    in_identity = True
+
+
+class Nameless(Norms):
+    """Says of no table that it writes it."""
+
+    table = None  # pyright: ignore[reportAssignmentType]
+
+
 COUNTS = f"{__name__}.Counts"
+OF_VECTORS = "attnlab.callbacks.vectors.VectorRecorder"
+NORMS: dict[str, object] = {"_target_": f"{__name__}.Norms", "_partial_": True, "every": 3}
 
 
 def configs(directory: Path, **callbacks: object) -> Path:
@@ -113,6 +151,87 @@ def test_a_callback_is_part_of_the_identity_unless_its_yaml_says_otherwise(tmp_p
     assert identity(a={**counts, "_in_identity_": False}) == plain
     stated = {**counts, "_in_identity_": True}
     assert identity(a=stated)["callbacks"]["a"] == stated
+
+
+def test_a_recorder_of_ones_own_writes_a_table_of_the_record(tmp_path):
+    configs(tmp_path / "mine", norms=NORMS)
+    assert train(tmp_path) == 0
+    (record,) = find_runs(tmp_path / "runs")
+    rows = record.rows("norms").to_pylist()
+    assert [row["step"] for row in rows] == [0, 3, 6, 9]
+    checkpoint, _ = newest_checkpoint(record.path)
+    assert checkpoint is not None
+    state = torch.load(io.BytesIO(checkpoint.content), weights_only=True)["state_dict"]
+    last = sum(float(weights.square().sum()) for weights in state.values()) ** 0.5
+    assert rows[-1]["norm"] == pytest.approx(last, rel=1e-5)
+    # The others record beside it, and the run is the one without it.
+    assert record.rows("patterns").num_rows
+    assert main(["train", *TINY, f"runs_dir={tmp_path / 'plain'}"]) == 0
+    (plain,) = find_runs(tmp_path / "plain")
+    assert plain.name == record.name
+    for table in ("train", "validation", "patterns", "heads", "vectors"):
+        assert (
+            plain.rows(table)
+            .drop_columns(timed(plain, table))
+            .equals(record.rows(table).drop_columns(timed(record, table)))
+        ), table
+
+
+def timed(record: Record, table: str) -> list[str]:
+    """Name the columns that tell the time, which no two runs share."""
+    return [name for name in record.rows(table).column_names if "second" in name or name == "at"]
+
+
+def test_recorders_stand_in_the_order_of_their_config_each_of_the_one_subject(tmp_path):
+    with search_path(configs(tmp_path, norms=NORMS)) as own:
+        experiment = Experiment(compose([*TINY, "callbacks=mine"], own))
+    subject = experiment.subject()
+    made = experiment.recorders(subject)
+    assert [recorder.table for recorder in made] == ["patterns", "heads", "vectors", "norms"]
+    assert {id(recorder.subject) for recorder in made} == {id(subject)}
+    assert isinstance(made[-1], Norms)
+    assert experiment.lightning_callbacks == []
+
+
+def test_no_recorder_is_part_of_the_identity_unless_its_class_says_so(tmp_path):
+    def identity(*words: str, **callbacks: object):
+        with search_path(configs(tmp_path, **callbacks)) as own:
+            return Experiment(compose([*TINY, "callbacks=mine", *words], own)).identity
+
+    plain = identity()
+    assert identity(norms=NORMS) == plain
+    assert identity(norms={**NORMS, "every": 5}) == plain
+    heavy = {**NORMS, "_target_": f"{__name__}.Heavy"}
+    assert identity(heavy=heavy)["callbacks"] == {**plain["callbacks"], "heavy": heavy}
+    names = ("recorder", "statistics", "vectors")
+    # What TINY says of the recorder cannot be said where there is none.
+    words = [word for word in TINY if not word.startswith("callbacks.recorder.")]
+    with search_path(configs(tmp_path)) as own:
+        without, nothing = (
+            Experiment(compose([*words, *said], own)).identity
+            for said in ([f"~callbacks.{n}" for n in names], [f"callbacks.{n}=null" for n in names])
+        )
+    assert without == nothing == plain
+    assert identity_hash(without) == identity_hash(nothing) == identity_hash(plain)
+    assert plain["callbacks"].keys() == {"clock", "early_stop"}
+
+
+REFUSED_RECORDERS = {
+    "same_table": {"norms": NORMS, "more": {**NORMS, "every": 2}},
+    "table_of_attnlab": {"more": {"_target_": OF_VECTORS, "_partial_": True, "num_tokens": 4}},
+    "not_partial": {"norms": {key: NORMS[key] for key in ("_target_", "every")}},
+    "no_table": {"norms": {**NORMS, "_target_": f"{__name__}.Nameless"}},
+    "recorder_knob": {"norms": {**NORMS, "evry": 2}},
+    "recorder_value": {"norms": {**NORMS, "every": 101}},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_RECORDERS)
+def test_a_recorder_that_cannot_be_is_refused(tmp_path, name):
+    place = configs(tmp_path, **REFUSED_RECORDERS[name])
+    with search_path(place) as own, pytest.raises(ConfigError) as raised:
+        compose(["callbacks=mine"], own)
+    says(f"config.callbacks.{name}", "\n".join(raised.value.faults))
 
 
 OF_LIGHTNING = "pytorch_lightning.callbacks"

@@ -14,7 +14,8 @@ from attnlab import generate
 from attnlab.assemble import Experiment
 from attnlab.dataset.reversal import Reversal
 from attnlab.errors import ConfigError
-from attnlab.evidence.bleu import bleu, search
+from attnlab.evidence.bleu import AnswerBLEU, search
+from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.split import IGNORE, Batch
@@ -85,7 +86,7 @@ def test_the_measures_are_those_of_the_answers_one_by_one(made):
     beams = 3
     experiment = made()
     data, whole = experiment.dataset, experiment.dataset.splits["test"][:16]
-    found = bleu(experiment.model, experiment.objective, data, beams=beams, batch_size=7)
+    found = AnswerBLEU(experiment.subject(), beams=beams, batch_size=7).measure().scalars
     said = [data.write(tokens) for tokens in one_by_one(experiment, whole, beams, 0.0)]
     end = data.tokens.index("<end>")
     right = [
@@ -128,7 +129,9 @@ class Knowing(Model):
 def test_right_answers_have_the_highest_score_and_short_ones_pay_for_it():
     data = Reversal(num_train=10, num_validation=10, num_test=50)
     objective = Seq2Seq(data)
-    found = [bleu(Knowing(missing), objective, data) for missing in (0, 1)]
+    found = [
+        AnswerBLEU(Subject(Knowing(missing), objective)).measure().scalars for missing in (0, 1)
+    ]
     assert found[0] == {"bleu": pytest.approx(100.0), "exact_match": 1.0, "length_ratio": 1.0}
     assert found[1]["exact_match"] == 0.0
     # Every word that is there is right, so what is left is the brevity penalty (Papineni 2002).
@@ -142,11 +145,11 @@ def test_a_run_reports_it_and_training_does_not_notice(made):
     experiment.model.train()
     measure = experiment.config.parts("evidence")["bleu"]
     before = torch.get_rng_state()
-    found = measure(experiment.model, experiment.objective, experiment.dataset)
-    assert set(found) == {"bleu", "exact_match", "length_ratio"}
+    found = measure(experiment.subject()).measure()
+    assert set(found.scalars) == {"bleu", "exact_match", "length_ratio"}
     assert torch.equal(before, torch.get_rng_state())
     assert experiment.model.training
-    assert measure(experiment.model, experiment.objective, experiment.dataset) == found
+    assert measure(experiment.subject()).measure() == found
 
 
 def test_what_cannot_be_measured_is_refused_before_training(composed):
@@ -165,7 +168,7 @@ def test_impossible_knobs_are_refused(made):
     experiment = made()
     for name, value in {"beams": 0, "batch_size": 0, "length_penalty": -1.0}.items():
         with refuses(ValueError, f"evidence.bleu.{name}"):
-            bleu(experiment.model, experiment.objective, experiment.dataset, **{name: value})
+            AnswerBLEU(experiment.subject(), **{name: value})
 
 
 def test_without_sacrebleu_the_extra_is_named(monkeypatch):

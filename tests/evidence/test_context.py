@@ -1,15 +1,16 @@
 """What a model makes of its context is what recomputing it with less context gives."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import Corpus
-from attnlab.evidence.context import context, doublings
-from attnlab.evidence.intervene import attention_layers, blind, heads
-from attnlab.objective.autoregressive import Autoregressive
+from attnlab.evidence.context import ContextUse, doublings
+from attnlab.interp.attention import every_head
+from attnlab.interp.interventions import blind
 from attnlab.split import IGNORE
 from attnlab.tap import record
 from tests.choices import causal_variants, dataset_words
@@ -28,10 +29,8 @@ def made(once, request) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def measured(made) -> dict[str, float]:
-    assert isinstance(made.objective, Autoregressive)
-    assert isinstance(made.dataset, Corpus)
-    return context(made.model, made.objective, made.dataset)
+def measured(made) -> Mapping[str, float]:
+    return ContextUse(made.subject()).measure().scalars
 
 
 def test_doublings_end_at_the_length():
@@ -64,19 +63,19 @@ def test_the_bands_together_are_the_loss(made, measured):
     total = 0.0
     for low, high in ((0, 1), (1, 2), (2, 4), (4, 8), (8, 12)):
         total += measured[f"loss_{high}"] * int((targets[:, low:high] != IGNORE).sum())
-    whole = made.evaluate("test", torch.no_grad)["loss"]
+    whole = made.evaluate("test", made.subject())["loss"]
     assert total / int((targets != IGNORE).sum()) == pytest.approx(whole, abs=1e-5)
 
 
 def test_an_lstm_is_measured_by_context_alone(made, measured):
     within = [name for name in measured if name.startswith("within_")]
     wanted = ["within_1", "within_2", "within_4", "within_8"]
-    assert within == (wanted if attention_layers(made.model) else [])
+    assert within == (wanted if made.model.attention_layers() else [])
 
 
 def test_a_blind_model_sees_so_far_and_no_further(made):
-    if not attention_layers(made.model):
-        assert list(heads(made.model)) == []
+    if not made.model.attention_layers():
+        assert every_head(made.model) == []
         return
     inputs = made.dataset.splits["test"].batch(np.arange(3)).inputs
     model = made.model.eval()

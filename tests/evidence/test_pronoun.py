@@ -8,11 +8,12 @@ import torch
 
 from attnlab.assemble import Experiment
 from attnlab.dataset.pronoun import NOUNS, Pronoun
-from attnlab.evidence.influence import influence
-from attnlab.evidence.intervene import cut
-from attnlab.evidence.look import look
-from attnlab.evidence.pronoun import pronoun
-from attnlab.objective.classification import Classification
+from attnlab.evidence.pronoun import PronounResolution
+from attnlab.interp.attribution import influence
+from attnlab.interp.capture import capture
+from attnlab.interp.interventions import cut
+from attnlab.layers import HeadRef
+from attnlab.run_record.finding import Finding
 from attnlab.split import Batch, Split
 from tests.choices import marked
 
@@ -34,7 +35,7 @@ class Reading:
         (wrong,) = {word for word in words if word in NOUN_WORDS} - {right}
         query = length - 1 if at_end else words.index("it")
         keys = words.index(right), words.index(wrong)
-        patterns = list(look(made.model, objective, alone).patterns.values())
+        patterns = list(capture(made.subject(), alone).patterns.values())
         self.mass = np.array([[float(r[query, k]) for p in patterns for r in p] for k in keys])
         asked = objective.ask(alone)
         self.answers, model = [], made.model.eval()
@@ -50,13 +51,13 @@ class Reading:
         return bool(self.mass[0, head] > self.mass[1, head])
 
 
-def measured(made: Experiment) -> dict[str, float]:
-    assert isinstance(made.objective, Classification)
-    assert isinstance(made.dataset, Pronoun)
-    return pronoun(made.model, made.objective, made.dataset)
+def measured(made: Experiment) -> Finding:
+    return PronounResolution(made.subject()).measure()
 
 
 def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:
+    """Give what is found of one query, and the head that is chosen under "head"."""
+
     def read(split: Split) -> list[Reading]:
         return [Reading(made, split, i, at_end) for i in range(len(split))]
 
@@ -74,8 +75,7 @@ def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:
     best = int(np.mean([one.mass[0] > one.mass[1] for one in validation], axis=0).argmax())
     return {
         **found,
-        "layer": best // 4,
-        "head": best % 4,
+        "head": HeadRef(best // 4, best % 4),
         "right": np.mean([one.mass[0, best] for one in test]),
         "wrong": np.mean([one.mass[1, best] for one in test]),
         "pointer": np.mean([one.points(best) for one in test]),
@@ -111,13 +111,20 @@ def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, ste
         optimizer.zero_grad()
     found = measured(made)
     expected = slowly(made, at_end=False)
+    heads = {"it": expected.pop("head")} if "head" in expected else {}
     if causal:
         at_end = slowly(made, at_end=True)
+        heads["end"] = at_end.pop("head")
         of_query = {k: v for k, v in at_end.items() if k not in ("twins",) and "influ" not in k}
         expected |= {f"end_{name}": value for name, value in of_query.items()}
-    assert found.keys() == expected.keys()
+    assert found.scalars.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name] == pytest.approx(float(value), abs=1e-5), name
+        assert found.scalars[name] == pytest.approx(float(value), abs=1e-5), name
+    assert {name: named.head for name, named in found.heads.items()} == heads
+    for name, named in found.heads.items():
+        prefix = "" if name == "it" else "end_"
+        assert named.weight == found.scalars[f"{prefix}right"]
+        assert named.without == {"edge cut": found.scalars[f"{prefix}cut_right"]}
 
 
 @pytest.mark.parametrize(
@@ -131,17 +138,27 @@ def test_it_cannot_point_right_in_both_senses_where_it_has_not_met_the_adjective
         made = experiment(
             f"variant={variant}", f"depth={depth}", f"objective.causal={causal}", f"seed={seed}"
         )
-        assert measured(made)["flip"] == 0.0
+        assert measured(made).scalars["flip"] == 0.0
 
 
 def test_it_can_where_a_second_layer_lets_it(experiment):
     seeds = (f"seed={seed}" for seed in range(4))
-    assert any(measured(experiment("depth=base", seed))["flip"] > 0 for seed in seeds)
+    assert any(measured(experiment("depth=base", seed)).scalars["flip"] > 0 for seed in seeds)
 
 
 def test_a_test_split_without_twins_is_measured_by_the_rest(experiment):
     made = experiment("dataset.num_test=1")
     assert isinstance(made.dataset, Pronoun)
     with_twins = len(made.dataset.twins()[0])
-    assert ("flip" in measured(made)) == ("twins" in measured(made)) == bool(with_twins)
-    assert {"right", "wrong", "pointer", "cut_right", "influence_right"} <= measured(made).keys()
+    found = measured(made).scalars
+    assert ("flip" in found) == ("twins" in found) == bool(with_twins)
+    assert {"right", "wrong", "pointer", "cut_right", "influence_right"} <= found.keys()
+
+
+def test_the_head_of_a_record_of_0_1_is_taken_out_of_its_numbers(experiment):
+    found = measured(experiment("objective.causal=true"))
+    assert list(found.heads) == ["it", "end"]
+    it, end = (found.heads[name].head for name in ("it", "end"))
+    indices = {"layer": it.layer, "head": it.head, "end_layer": end.layer, "end_head": end.head}
+    first = {**found.scalars, **{name: float(index) for name, index in indices.items()}}
+    assert PronounResolution.from_first_records(first) == found

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from attnlab.assemble import Experiment
-from attnlab.evidence.intervene import prune
-from attnlab.evidence.recall import places, recall
+from attnlab.evidence.recall import RecallCircuit, places
+from attnlab.interp.interventions import prune
+from attnlab.layers import HeadRef
 from attnlab.tap import edit, record
 from tests.prose import refuses
 from tests.untrained import sharp
@@ -75,29 +76,32 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
     batches = [made.objective.ask(splits[name][0 : len(splits[name])]) for name in splits]
     model.forward = watched
     with edit(model, "*.pattern", put):
-        found = recall(model, made.objective, made.dataset)
-    assert (found["read_layer"], found["read_head"], found["read_behind"]) == (1, 0, behind)
-    assert (found["gather_layer"], found["gather_head"]) == (0, 1)
-    assert found["read"] == pytest.approx(1, abs=1e-6)
-    assert found["previous"] == pytest.approx(0.75, abs=1e-6)
+        found = RecallCircuit(made.subject()).measure()
+    assert found.scalars["read_behind"] == behind
+    read, gather = found.heads["read"], found.heads["gather"]
+    assert (read.head, read.role) == (HeadRef(1, 0), "match and read")
+    assert (gather.head, gather.role) == (HeadRef(0, 1), "previous token")
+    assert found.scalars["read"] == pytest.approx(1, abs=1e-6)
+    assert found.scalars["previous"] == pytest.approx(0.75, abs=1e-6)
     # One behind the answer, the token before is the answer; on it, it is the key. What the place
     # pays to itself gathers nothing.
-    assert found["gather"] == pytest.approx(0.75, abs=1e-6)
+    assert found.scalars["gather"] == pytest.approx(0.75, abs=1e-6)
 
 
 def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
     made = built()
-    found = recall(made.model, made.objective, made.dataset)
+    found = RecallCircuit(made.subject()).measure()
     asked = made.objective.ask(made.dataset.splits["test"][0:30])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
         logits, _ = made.model(*asked.given)
-    behind = int(found["read_behind"])
-    layer, head = int(found["read_layer"]), int(found["read_head"])
-    pattern = heard[f"blocks.{layer}.mixer.attend.pattern"][:, head]
+    behind = int(found.scalars["read_behind"])
+    read = found.heads["read"].head
+    layer = read.layer
+    pattern = heard[f"blocks.{layer}.mixer.attend.pattern"][:, read.head]
     weights = [
         float(pattern[b, q, k - 1 + behind]) for b, q, k in pairs(asked) if k - 1 + behind < 24
     ]
-    assert found["read"] == pytest.approx(sum(weights) / len(weights), abs=1e-6)
+    assert found.scalars["read"] == pytest.approx(sum(weights) / len(weights), abs=1e-6)
 
     def accuracy(logits: torch.Tensor) -> float:
         label = [{q: n for n, q in enumerate(row)} for row in asked.at.tolist()]
@@ -105,9 +109,9 @@ def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
         right = [best[b][label[b][q]] == int(asked.inputs[b, k]) for b, q, k in pairs(asked)]
         return sum(right) / len(right)
 
-    assert found["whole"] == pytest.approx(accuracy(logits))
-    with torch.no_grad(), prune(made.model, [(layer, head)]):
-        assert found["without_read"] == pytest.approx(accuracy(made.model(*asked.given)[0]))
+    assert found.scalars["whole"] == pytest.approx(accuracy(logits))
+    with torch.no_grad(), prune(made.model, [read]):
+        assert found.scalars["without_read"] == pytest.approx(accuracy(made.model(*asked.given)[0]))
     if layer:
         below = heard["blocks.0.mixer.attend.pattern"]
         each = [
@@ -119,19 +123,39 @@ def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
             ]
             for h in (0, 1)
         ]
-        mine = each[int(found["gather_head"])]
-        assert found["gather"] == pytest.approx(sum(mine) / len(mine), abs=1e-6)
+        mine = each[found.heads["gather"].head.head]
+        assert found.scalars["gather"] == pytest.approx(sum(mine) / len(mine), abs=1e-6)
+
+
+def test_the_heads_are_named_with_what_is_left_without_them(built):
+    found = RecallCircuit(built().subject()).measure()
+    for name, named in found.heads.items():
+        assert named.weight == found.scalars[name]
+        assert named.without == {
+            "head out": found.scalars[f"without_{name}"],
+            "mean pattern": found.scalars[f"without_{name}_mean"],
+        }
+    assert "read" in found.heads
+    assert ("gather" in found.heads) == (found.heads["read"].head.layer > 0)
+
+
+def test_the_heads_of_a_record_of_0_1_are_taken_out_of_its_numbers(built):
+    found = RecallCircuit(built().subject()).measure()
+    first = dict(found.scalars)
+    for name, named in found.heads.items():
+        first |= {f"{name}_layer": float(named.head.layer), f"{name}_head": float(named.head.head)}
+    assert RecallCircuit.from_first_records(first) == found
 
 
 def test_of_several_pairs_all_are_counted(composed):
     sizes = ("dataset.num_validation=20", "dataset.num_test=20", "dataset.length=32")
     small = ("model.d_model=16", "model.num_layers=2", "variant=vanilla")
     made = sharp(composed("dataset=in_context_recall", "evidence=none", *sizes, *small))
-    found = recall(made.model, made.objective, made.dataset)
+    found = RecallCircuit(made.subject()).measure()
     asked = made.objective.ask(made.dataset.splits["test"][0:20])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
         made.model(*asked.given)
-    behind, layer = int(found["read_behind"]), int(found["read_layer"])
+    behind, layer = int(found.scalars["read_behind"]), found.heads["read"].head.layer
     pattern = heard[f"blocks.{layer}.mixer.attend.pattern"][:, 0]
     below = heard["blocks.0.mixer.attend.pattern"][:, 0]
     seq = pattern.shape[1]
@@ -150,23 +174,24 @@ def test_of_several_pairs_all_are_counted(composed):
                 near = [float(below[b, k, k - 1]) if k else 0.0 for k in spots]
                 before.append(sum(near) / len(near))
     assert len(sums) > 20
-    assert found["read"] == pytest.approx(sum(sums) / len(sums), abs=1e-5)
+    assert found.scalars["read"] == pytest.approx(sum(sums) / len(sums), abs=1e-5)
     if layer:
-        assert found["previous"] == pytest.approx(sum(before) / len(before), abs=1e-5)
+        assert found.scalars["previous"] == pytest.approx(sum(before) / len(before), abs=1e-5)
 
 
 def test_looking_leaves_no_trace_and_draws_nothing(built):
     made = built("model.dropout=0.2")
     before = torch.get_rng_state()
     made.model.train()
-    recall(made.model, made.objective, made.dataset)
+    RecallCircuit(made.subject()).measure()
     assert torch.equal(torch.get_rng_state(), before)
     assert made.model.training
 
 
 def test_where_nothing_can_be_read_there_is_no_recall(built, composed):
     lstm = Experiment(composed(*MQAR, *SIZES, "variant=lstm", "model.d_model=16"))
-    assert recall(lstm.model, lstm.objective, lstm.dataset) == {}
+    found = RecallCircuit(lstm.subject()).measure()
+    assert found.scalars == found.heads == {}
     made = Experiment(composed("dataset=pronoun", "evidence=none", *SIZES, "model.d_model=16"))
     with refuses(ValueError, "evidence.recall.dataset"):
-        recall(made.model, made.objective, made.dataset)
+        RecallCircuit(made.subject()).measure()

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from attnlab.assemble import Experiment
-from attnlab.dataset.base import Corpus
-from attnlab.evidence.sampled import sampled
-from attnlab.objective.autoregressive import Autoregressive
+from attnlab.evidence.sampled import SampledLoss
 from attnlab.split import Windows
 from tests.choices import dataset_words
 from tests.prose import refuses
@@ -20,9 +18,7 @@ def made(composed) -> Experiment:
 
 
 def estimate(made: Experiment, **knobs) -> float:
-    assert isinstance(made.objective, Autoregressive)
-    assert isinstance(made.dataset, Corpus)
-    return sampled(made.model, made.objective, made.dataset, **knobs)["loss"]
+    return SampledLoss(made.subject(), **knobs).measure().scalars["loss"]
 
 
 def test_the_estimates_lie_around_the_loss_at_every_place(made):

@@ -5,11 +5,12 @@ import re
 import numpy as np
 import pytest
 
+from attnlab.dataset.pronoun import MEANT, OTHER
 from attnlab.figures import attention, base, curves
 
 TOKENS = ["the", "animal", "was", "too", "tired", "."]
 WEIGHTS = np.array([0.02, 0.6, 0.1, 0.2, 0.08, 0.0])
-VIEW = attention.View("tired", TOKENS, 2, WEIGHTS, {1: attention.MEANT, 4: attention.OTHER})
+VIEW = attention.View("tired", TOKENS, 2, WEIGHTS, {1: MEANT, 4: OTHER})
 
 
 def test_a_line_is_as_opaque_as_its_weight_and_starts_at_the_query():
@@ -34,7 +35,7 @@ def test_every_arm_has_a_panel_for_each_sentence_and_its_numbers():
     text = base.svg(picture)
     assert text.count(">accuracy .99</text>") == 2
     assert text.count("<line ") == 3 * len(TOKENS)
-    assert attention.MEANT in text
+    assert MEANT in text
     assert base.png(picture, scale=1).startswith(b"\x89PNG")
 
 

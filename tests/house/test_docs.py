@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from attnlab.evidence.circuits import gram
-from attnlab.evidence.heads import Tally
-from attnlab.evidence.rows import Rows
+from attnlab.interp.circuits import gram
+from attnlab.interp.head_stats import Tally
+from attnlab.interp.pattern_stats import Rows
 from attnlab.mixer.base import Mixer
 from tests.choices import choices
 
@@ -151,3 +151,12 @@ def test_every_command_of_the_page_of_measures_would_run():
         parser = ArgumentParser()
         import_module(f"attnlab.commands.{command}").add_arguments(parser)
         parser.parse_intermixed_args(words)
+
+
+def test_the_page_of_reports_is_what_the_classes_say():
+    spec = importlib.util.spec_from_file_location("reports", ROOT / "docs/reports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/json.md").read_text() == module.page(), "run `make docs`"

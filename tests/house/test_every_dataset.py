@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attnlab.cli import main
-from attnlab.runs.record import find_runs
+from attnlab.run_record.record import find_runs
 from tests.choices import choices, composed_keys, dataset_words
 from tests.dataset.stated import builds_on_another
 
@@ -35,13 +35,13 @@ def test_a_run_on_a_dataset_ends_with_its_metrics(name, tmp_path: Path, capsys):
     assert main(["train", *words, *SMALL, f"runs_dir={tmp_path}"]) == 0, capsys.readouterr().err
     (record,) = find_runs(tmp_path)
     assert record.result is not None
-    metrics, dataset = record.result["metrics"], record.result["identity"]["dataset"]
+    metrics, dataset = record.result.metrics, record.result.identity["dataset"]
     assert {key.split("/")[0] for key in metrics} >= {"validation"}
     named = [f"test_{length}" for length in dataset.get("test_lengths", [])]
     if name == "mixture":
         named = ["test_recall", "test_induction"]
     for split in ("validation", *named):
         assert metrics[f"{split}/loss"] > 0
-    assert len(record.result["data_hash"]) == 64
+    assert len(record.result.data_hash) == 64
     learnt = "tokenizer.bpe.BPE" in str(dataset)
     assert (record.path / "attempts/1/tokenizer.json").is_file() == learnt

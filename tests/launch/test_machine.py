@@ -68,7 +68,7 @@ def test_the_peak_is_what_linux_says_and_unknown_where_it_says_nothing(
 
 def test_a_run_finishes_although_nothing_is_known_of_its_machine(tmp_path, monkeypatch, capsys):
     from attnlab.cli import main
-    from attnlab.runs.record import find_runs
+    from attnlab.run_record.record import find_runs
 
     def fails(*_):
         raise RuntimeError("nobody knows")
@@ -83,10 +83,11 @@ def test_a_run_finishes_although_nothing_is_known_of_its_machine(tmp_path, monke
     finally:
         machine.git.cache_clear()
     (record,) = find_runs(tmp_path)
-    result = record.result or {}
-    assert [result[key] for key in ("git", "device", "peak_memory_bytes")] == [None] * 3
-    assert set(result["versions"]) == {"python", *machine.PACKAGES}
-    assert result["versions"]["torch"] is None
+    result = record.result
+    assert result is not None
+    assert (result.git, result.device, result.peak_memory_bytes) == (None, None, None)
+    assert set(result.versions) == {"python", *machine.PACKAGES}
+    assert result.versions["torch"] is None
     capsys.readouterr()
     for command in (["compare"], ["report", "-o", str(tmp_path / "report.html")]):
         assert main([*command, "--runs-dir", str(tmp_path)]) == 0

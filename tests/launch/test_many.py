@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,12 +28,14 @@ from attnlab.errors import RecordError
 from attnlab.interruption import Interrupted
 from attnlab.launch import many
 from attnlab.launch.run import Outcome
-from attnlab.runs import attempt
-from attnlab.runs.checkpoint import last_checkpoint
-from attnlab.runs.record import DEATHS, find_runs
+from attnlab.run_record import attempt
+from attnlab.run_record.checkpoint import last_checkpoint
+from attnlab.run_record.record import DEATHS, find_runs
+from attnlab.run_record.result import InterruptedAttempt
+from tests import child
 from tests.child import TINY, only_record, wait_for
 from tests.prose import says
-from tests.runs.test_record import died
+from tests.run_record.test_record import died
 
 QUIET = Console(quiet=True)
 
@@ -92,6 +95,12 @@ def test_an_interruption_ends_all(tmp_path, monkeypatch):
     with pytest.raises(Interrupted):
         list(ended)
     assert tried == [(0, True)]
+
+
+def with_more(final: tuple[dict[str, float], Any], more: dict[str, float]) -> Any:
+    """Return what a run measured at its end, with more metrics."""
+    metrics, findings = final
+    return metrics | more, findings
 
 
 def train(runs_dir: Path, *words: str) -> int:
@@ -231,8 +240,8 @@ def test_a_part_that_ends_the_program_fails_its_run_alone(tmp_path, own, capsys)
 def test_a_run_that_a_callback_ends_is_saved_and_measured_there(tmp_path, own):
     assert train(tmp_path / "runs", *own("Stops")) == 0
     record = only_record(tmp_path / "runs")
-    result = record.result or {}
-    assert (result["steps"], result["stopped_early"]) == (5, True)
+    result = child.finished(tmp_path / "runs")
+    assert (result.steps, result.stopped_early) == (5, True)
     assert record.rows("validation")["step"].to_pylist()[-1] == 5
     assert last_checkpoint(record)[0].step == 5
 
@@ -311,7 +320,8 @@ def test_a_signal_before_and_after_training_is_an_interruption(
     record = only_record(tmp_path)
     assert record.state == "interrupted"
     step = 9 if phase == "final" else 0
-    assert (record.attempts[0].summary or {})["step"] == step
+    assert isinstance(summary := record.attempts[0].summary, InterruptedAttempt)
+    assert summary.step == step
     assert train(tmp_path) == 0
     assert len(record.attempts) == 2
 
@@ -349,15 +359,17 @@ def test_a_measure_that_is_no_number_is_left_out_and_the_run_is_kept(tmp_path, m
     whole = Experiment.final
     for name, value in (("pronoun/odd", math.nan), ("pronoun/large", math.inf)):
         with monkeypatch.context() as patched:
-            patched.setattr(Experiment, "final", lambda *a, more={name: value}: whole(*a) | more)
+            patched.setattr(
+                Experiment, "final", lambda *a, more={name: value}: with_more(whole(*a), more)
+            )
             assert train(tmp_path / name) == 0
         says(f"launch.no_number.{name[8:]}", capsys.readouterr().out.splitlines()[0])
-        assert name not in (only_record(tmp_path / name).result or {})["metrics"]
+        assert name not in child.finished(tmp_path / name).metrics
 
 
 def test_a_main_metric_that_is_no_number_fails_the_run(tmp_path, monkeypatch, capsys):
     whole = Experiment.final
     nan = {"test/accuracy": math.nan}
-    monkeypatch.setattr(Experiment, "final", lambda *a: whole(*a) | nan)
+    monkeypatch.setattr(Experiment, "final", lambda *a: with_more(whole(*a), nan))
     assert train(tmp_path) == 1
     says("launch.no_number.headline", capsys.readouterr().out.splitlines()[0])

@@ -13,7 +13,7 @@ import torch
 from attnlab.console import Console
 from attnlab.interruption import Interrupted
 from attnlab.launch import run
-from attnlab.runs.write import POINTS
+from attnlab.run_record.write import POINTS
 from tests import child
 from tests.choices import marked
 from tests.prose import says
@@ -126,12 +126,11 @@ def moe_dir(tmp_path_factory):
 
 def test_a_result_says_what_was_run_and_by_which_code(moe_dir):
     result = child.finished(moe_dir)
-    assert [result[key] for key in ("variant", "dataset", "num_layers", "seed")] == [
-        *("moe", "pronoun", 3, 3)
-    ]
-    assert result["identity"] == child.only_record(moe_dir).identity
-    assert result["code"].keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
-    assert result["versions"]["torch"] == torch.__version__
+    told = (result.variant, result.dataset, result.num_layers, result.seed)
+    assert told == ("moe", "pronoun", 3, 3)
+    assert result.identity == child.only_record(moe_dir).identity
+    assert result.code.keys() >= {"attnlab.dataset.pronoun.Pronoun", "attnlab.ffn.moe.MoE"}
+    assert result.versions["torch"] == torch.__version__
 
 
 def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed, monkeypatch):
@@ -167,7 +166,7 @@ def test_a_full_disk_loses_nothing(tmp_path, undisturbed, point):
 @pytest.mark.soak
 @pytest.mark.parametrize("point", POINTS)
 def test_a_disk_that_does_not_sync_loses_nothing(tmp_path, undisturbed, point):
-    """tests/runs/test_attempt.py has this law for each point, of a run without a model."""
+    """tests/run_record/test_attempt.py has this law for each point, of a run without a model."""
     fail_and_go_on(tmp_path, undisturbed, f"{point}:fsync:{PASSES[point]}")
 
 
@@ -292,9 +291,9 @@ def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, wh
     record = child.only_record(tmp_path)
     error = child.error(record)
     assert record.state == "failed"
-    assert error["cause"] == "diverged"
-    message = re.sub(r"began at [\d.]+", "began at ...", error["message"])
-    says(f"launch.diverged.{what}", message, f"step {error['step']}")
+    assert error.cause == "diverged"
+    message = re.sub(r"began at [\d.]+", "began at ...", error.message)
+    says(f"launch.diverged.{what}", message, f"step {error.step}")
     assert child.train(tmp_path, *wild) == 1
     assert child.outcome(tmp_path)["status"] == "refused"
     assert len(record.attempts) == 1
@@ -305,14 +304,14 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path):
     slow = ("schedule.warmup_steps=59", "callbacks.clock.checkpoint_every=1")
     assert child.train(tmp_path, *grows, *slow) == 1
     record = child.only_record(tmp_path)
-    step = child.error(record)["step"]
+    step = child.error(record).step
     assert 1 < child.weights(tmp_path)["step"] < step
     weights = child.weights(tmp_path)
     assert all(w.isfinite().all() for n, w in weights.items() if n != "step")
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, undisturbed):
-    """tests/runs/test_checkpoint.py has each kind of damage."""
+    """tests/run_record/test_checkpoint.py has each kind of damage."""
     assert child.train(tmp_path, fault="publish.link:kill:1") == child.KILLED
     (newest,) = tmp_path.glob("*/attempts/1/checkpoints/step-000000009.ckpt")
     content = bytearray(newest.read_bytes())
@@ -330,7 +329,7 @@ def test_a_paused_holder_that_wakes_harms_nothing(tmp_path, undisturbed):
     child.wait_for(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED)
     assert child.train(tmp_path, lease=0.5) == 0
     published = next(tmp_path.glob("*/run.json")).read_bytes()
-    assert child.finished(tmp_path)["attempt"] == 2
+    assert child.finished(tmp_path).attempt == 2
     os.kill(sleeper.pid, signal.SIGCONT)
     sleeper.join(60)
     assert sleeper.exitcode == 0
@@ -361,9 +360,9 @@ STOP = (
 def test_early_stopping_ends_a_run(tmp_path):
     assert child.train(tmp_path, *STOP) == 0
     result = child.finished(tmp_path)
-    assert result["steps"] == 4
-    assert result["stopped_early"]
-    assert result["budget_tokens"] * 4 == result["tokens"] * 9
+    assert result.steps == 4
+    assert result.stopped_early
+    assert result.budget_tokens * 4 == result.tokens * 9
 
 
 @pytest.mark.slow
@@ -371,4 +370,4 @@ def test_a_run_that_stops_early_stops_there_when_it_is_resumed(tmp_path):
     assert child.train(tmp_path / "undisturbed", *STOP) == 0
     undisturbed = child.result(tmp_path / "undisturbed")
     kill_and_resume(tmp_path / "killed", undisturbed, "publish.link:kill:1", *STOP)
-    assert child.finished(tmp_path / "killed")["steps"] == 4
+    assert child.finished(tmp_path / "killed").steps == 4

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassF1Score
 
-from attnlab.evidence.evaluate import evaluate
-from attnlab.evidence.slices import Slices
+from attnlab.evaluation.evaluate import evaluate
+from attnlab.evaluation.slices import Slices
 from attnlab.metric.accuracy import accuracy
 from attnlab.metric.base import tally, total
 from attnlab.metric.f1 import F1
@@ -97,13 +97,13 @@ def test_slices_by_label_are_left_out_where_an_objective_asks_for_other_labels(c
         made = Experiment(composed(*words, f"objective={objective}"))
         split = made.dataset.splits["validation"]
         found = evaluate(
-            *(made.model, made.objective, split, {"accuracy": accuracy}),
+            *(made.subject(), split, {"accuracy": accuracy}),
             batch_size=100,
             slicer=made.dataset.slices,
         )
         assert ("accuracy@distance=1" in found) == sliced
         assert "accuracy@num_pairs=8" in found
-        whole = evaluate(made.model, made.objective, split, {"accuracy": accuracy}, batch_size=100)
+        whole = evaluate(made.subject(), split, {"accuracy": accuracy}, batch_size=100)
         assert found["accuracy"] == whole["accuracy"]
 
 

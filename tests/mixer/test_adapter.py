@@ -14,7 +14,7 @@ from attnlab.errors import ConfigError
 from attnlab.mixer.adapter import Adapter
 from attnlab.mixer.base import BothWays, arranged
 from attnlab.position.base import Position
-from attnlab.runs.record import find_runs
+from attnlab.run_record.record import find_runs
 from tests.model.law import law
 from tests.prose import keys_at_fault, refuses, says
 
@@ -219,8 +219,8 @@ def test_a_module_trains_from_the_users_own_package_and_yaml(mine, capsys):
     assert main(arguments) == 0
     (record,) = find_runs(Path("runs"))
     assert record.result is not None
-    assert record.result["steps"] == 2
-    assert "their_mixers.Shift" in record.result["code"]
+    assert record.result.steps == 2
+    assert "their_mixers.Shift" in record.result.code
     capsys.readouterr()
     assert main([*arguments, "model.mixer.sees=all"]) == 2
     says("mixer.adapter.causal_training", capsys.readouterr().err)

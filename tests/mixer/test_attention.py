@@ -152,7 +152,7 @@ def test_rows_are_the_pattern_and_leave_the_output_to_the_last_bit(mixer, positi
 
 @law((None, 9), (True, False), ("nothing", "padding", "bias", "both"), (70, 6))
 def test_rows_beside_the_fused_kernel_are_the_pattern(window, causal, hidden, num_queries):
-    attend = Attend(causal, 0.0, window).eval()
+    attend = Attend(causal, 0.0, 4, window).eval()
     query, key = torch.randn(2, 4, num_queries, 8), torch.randn(2, 2, 70, 8)
     value = torch.randn(2, 2, 70, 8)
     bias = torch.randn(4, num_queries, 70) if hidden in ("bias", "both") else None

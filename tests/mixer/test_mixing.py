@@ -15,7 +15,7 @@ from attnlab.mixer.base import Mixer
 from attnlab.position.base import Position
 from attnlab.recurrence import channel, delta, scalar
 from attnlab.recurrence.base import mix
-from attnlab.tap import Tap, edit, record, taps
+from attnlab.tap import Mixing, edit, record, taps
 from tests.choices import choices
 from tests.model.build import part
 from tests.model.law import law
@@ -68,8 +68,9 @@ def test_the_matrix_times_the_values_is_the_recurrence(arm, padded):
     mixer, (x, valid) = built(name, causal).double(), inputs()
     calls: list[tuple[Tensor, Tensor]] = []
 
-    def spy(tap: Tap, recur: Callable[[Tensor], Tensor], value: Tensor, valid: Any) -> Tensor:
+    def spy(tap: Mixing, recur: Callable[[Tensor], Tensor], value: Tensor, valid: Any) -> Tensor:
         calls.append((value, recur(value)))
+        assert tap.num_heads == value.shape[1]
         return mix(tap, recur, value, valid)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -97,7 +98,7 @@ def test_hearing_the_matrix_changes_no_output(arm):
 
 def test_unheard_the_recurrence_is_all_that_runs():
     value, calls = torch.randn(1, 2, 5, 3), []
-    assert mix(Tap(), lambda x: (calls.append(x), x)[1], value, None) is value
+    assert mix(Mixing(2), lambda x: (calls.append(x), x)[1], value, None) is value
     assert len(calls) == 1
     assert calls[0] is value
 

@@ -56,7 +56,7 @@ def test_attention_and_its_pattern_equal_torchs(kind, causal):
 
 @law((True, False), (1, 4, LENGTH), (True, False), (True, False))
 def test_the_fused_and_the_explicit_path_agree(causal, num_queries, biased, padded):
-    attend = Attend(causal, dropout=0.0)
+    attend = Attend(causal, dropout=0.0, num_heads=3)
     query = torch.randn(2, 3, num_queries, 5)
     key, value = torch.randn(2, 2, 3, LENGTH, 5)
     bias = torch.randn(3, num_queries, LENGTH) if biased else None

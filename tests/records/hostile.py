@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from attnlab.runs.forms import sealed
+from attnlab.run_record.forms import sealed
 
 MARK = "it-ran"
 PAYLOAD = f"""
@@ -226,7 +226,7 @@ RUNNING: dict[str, Harm] = {
     "module_deep_in_a_knob": mixer(dropout={"a": {"b": [{"_target_": "payload.Part"}]}}),
     "module_as_optimizer": node("optimizer", _target_="payload.Part"),
     "writes_a_dataset": node("dataset", _target_="attnlab.dataset.export.export", directory="."),
-    "writes_a_file": node("objective", _target_="attnlab.runs.write.new_file", path=MARK),
+    "writes_a_file": node("objective", _target_="attnlab.run_record.write.new_file", path=MARK),
     "a_function_for_a_class": node("model", _target_="attnlab.model.cost.flops"),
     "a_method": node("dataset", _target_="attnlab.dataset.pronoun.Pronoun.digest"),
     "imported_there": node("model", _target_="attnlab.model.transformer.nn.Module"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from attnlab.cli import main
-from attnlab.runs.attempt import Attempt
+from attnlab.run_record.attempt import Attempt
 
 HERE = Path(__file__).parent
 RUNS = HERE / "runs"

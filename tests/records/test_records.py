@@ -12,9 +12,9 @@ from hydra.utils import get_object
 from attnlab.assemble import Experiment
 from attnlab.cli import main
 from attnlab.config import cells
-from attnlab.runs.history import ADDED, MOVED
-from attnlab.runs.identity import identity_hash
-from attnlab.runs.record import Record, find_runs, stem_of_hash
+from attnlab.run_record.history import ADDED, MOVED
+from attnlab.run_record.identity import identity_hash
+from attnlab.run_record.record import Record, find_runs, stem_of_hash
 from tests.prose import says
 from tests.records import behaviour
 
@@ -83,7 +83,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had(runs_dir, tmp_path):
     assert train(tmp_path / "anew", "interrupted") == 0
     (anew,) = find_runs(tmp_path / "anew")
     assert anew.name == record.name
-    (resumed, uninterrupted) = (run.result["metrics"] for run in (record, anew) if run.result)
+    (resumed, uninterrupted) = (run.result.metrics for run in (record, anew) if run.result)
     assert list(behaviour.differences(uninterrupted, resumed)) == []
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_diverged_is_refused_again(runs_dir, capsys):
 
 
 def test_no_class_of_0_1_loses_or_gains_a_knob_unsaid():
-    """Where this fails, a line in src/attnlab/runs/history.py keeps older runs findable."""
+    """Where this fails, a line in src/attnlab/run_record/history.py keeps older runs findable."""
     faults = []
     ledger: dict[str, list[str]] = json.loads((HERE / "knobs.json").read_text())
     for first, knobs_then in ledger.items():

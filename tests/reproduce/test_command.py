@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from attnlab.analysis.report import plain
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.launch import many
 from attnlab.reproduce import recipe, results, run
 from attnlab.reproduce.judge import VERDICTS
-from attnlab.runs.record import find_runs
+from attnlab.reproduce.judged import judge_every_paper
+from attnlab.run_record.record import find_runs
 from tests.prose import says
 from tests.refusals import refusals, refused
 from tests.reproduce.recipes import accuracies, claim, folder, read
@@ -90,8 +92,8 @@ def test_a_recipe_is_trained_judged_and_written_and_the_second_time_only_judged(
         for measured in of_arm["runs"]:
             result = records[measured["name"]]
             assert result is not None
-            assert result["variant"] == words[0].removeprefix("variant=")
-            assert measured["metrics"] == result["metrics"]
+            assert result.variant == words[0].removeprefix("variant=")
+            assert measured["metrics"] == result.metrics
             assert measured["tables"]["validation"]["step"] == [2, 4]
             assert list(measured["tables"]["validation"]) == ["step", "accuracy"]
     mean = sum(r["metrics"]["test/accuracy"] for r in kept["arms"]["a"]["runs"]) / 3
@@ -185,7 +187,7 @@ def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
         return run.Outcome(place, "held", note="it is held")
 
     # No dataset here has a path.
-    monkeypatch.setattr("attnlab.commands.reproduce.PLACES", ("dataset.seed",))
+    monkeypatch.setattr("attnlab.reproduce.paper.PLACES", ("dataset.seed",))
     monkeypatch.setattr(many, "run", begin)
     assert reproduce(place, "-j", "1", "dataset.seed=7") == 2
     says("reproduce.not_done", capsys.readouterr().err.splitlines()[-1])
@@ -274,6 +276,8 @@ def test_a_claim_that_fails_is_exit_code_1_but_listing_it_is_none(place, capsys)
     }  # fmt: skip
     assert main(["reproduce", "--experiments", str(place.parent), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [judged]
+    (recipe_in_python,) = judge_every_paper(place.parent)
+    assert plain(recipe_in_python.claims) == [judged]
 
 
 def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):
@@ -338,7 +342,7 @@ def test_damaged_results_are_refused(place, capsys):
 
 
 def test_an_installed_recipe_is_not_written_into(place, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("attnlab.commands.reproduce.shipped_dir", lambda: place.parent)
+    monkeypatch.setattr("attnlab.reproduce.paper.shipped_dir", lambda: place.parent)
     monkeypatch.chdir(tmp_path)
     before = tree(place)
     assert reproduce(place, "--judge") == 0

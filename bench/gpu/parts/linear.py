@@ -2,7 +2,8 @@
 
 import torch
 
-from attnlab.measure import fit, peak
+from attnlab.analysis.growth import fit
+from attnlab.measure import peak
 from bench.gpu.models import layer
 from bench.gpu.part import Found, Given, Part, Row
 from bench.gpu.scans import KERNELS, passes, plain

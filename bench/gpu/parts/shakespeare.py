@@ -24,7 +24,7 @@ def measure(given: Given) -> Found:
     from attnlab.interruption import Interrupted
     from attnlab.launch.run import run
     from attnlab.reproduce.claims import Near
-    from attnlab.runs.record import Record
+    from attnlab.run_record.record import Record
 
     settings = given.settings
     with search_path() as own:
@@ -37,14 +37,14 @@ def measure(given: Given) -> Found:
         outcome = run(config, Console(force_terminal=False))
     except Interrupted as interruption:
         raise KeyboardInterrupt(str(interruption)) from interruption
-    if not outcome.ok:
+    result = outcome.result
+    if result is None:
         raise RuntimeError(f"{outcome.directory}: {outcome.status} {outcome.note}")
     claim = next(claim for claim in RECIPE.claims if claim.name == f"published/{ARM}")
     assert isinstance(claim.bound, Near)
     table = Record(outcome.directory).rows("validation")
     losses, steps = table["loss"].to_pylist(), table["step"].to_pylist()
     least = min(losses)
-    summary = outcome.summary
     row = {
         "seed": settings["seed"],
         "least loss on validation": f"{least:.4f}",
@@ -52,8 +52,8 @@ def measure(given: Given) -> Found:
         "last": f"{losses[-1]:.4f}",
         "claim": str(claim.bound),
         "within": "yes" if abs(least - claim.bound.value) <= claim.bound.tolerance else "no",
-        "steps": summary["steps"],
-        "s": float(summary["seconds"]),
+        "steps": result.steps,
+        "s": result.seconds,
         "run": outcome.directory.name,
     }
     return Found([row], ["s: of the attempt that ended the run"])

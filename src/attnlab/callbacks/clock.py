@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from attnlab.ranges import Count, CountOrZero, FewCount, ranged
 
@@ -18,6 +19,9 @@ class Clock:
     whole batch; null never does. `test_every` draws the curve of the test split, which nothing
     reads to choose by.
     """
+
+    not_in_identity: ClassVar = ("patterns_per_decade", "patterns_at", "statistics_every")
+    """The knobs that say when somebody looks, which changes nothing that is trained."""
 
     def __init__(
         self,

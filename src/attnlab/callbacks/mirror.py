@@ -10,16 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from attnlab.callbacks.timekeeper import Watcher
-from attnlab.evidence.heads import SCORES
 from attnlab.figures.grid import grid
+from attnlab.interp.head_stats import SCORES
 from attnlab.interruption import Interrupted
 from attnlab.logger.base import Logger
-from attnlab.runs import write
-from attnlab.runs.attempt import Attempt
-from attnlab.runs.heads import TABLE as HEADS
-from attnlab.runs.patterns import INFLUENCE, Pattern
-from attnlab.runs.patterns import TABLE as PATTERNS
-from attnlab.runs.record import Record
+from attnlab.run_record import write
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.head_scores import TABLE as HEADS
+from attnlab.run_record.layers import Layers
+from attnlab.run_record.patterns import TABLE as PATTERNS
+from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.record import Record
 
 TABLES = ("train", "validation", "test")
 MIRRORED = (*TABLES, PATTERNS, HEADS)
@@ -35,15 +36,15 @@ class Mirror(Watcher):
     """Passes on every row, what heads are in each layer (`by_layer`), and pictures.
 
     At each recorded step that is one picture of the first probe's maps; at the end `page` makes a
-    page of the last of them, and the tables of patterns and heads follow as files. `layers` are the
-    paths of what attends, in the order of `attnlab ablate`. A logger that fails at the end does not
-    fail the run: `warn` is told, and run.log says where.
+    page of the last of them, and the tables of patterns and heads follow as files. `layers` are
+    those of the model. A logger that fails at the end does not fail the run: `warn` is told, and
+    run.log says where.
     """
 
     def __init__(
         self,
         loggers: Sequence[Logger],
-        layers: Sequence[str],
+        layers: Layers,
         page: Callable[[Sequence[Pattern]], str],
         warn: Callable[[str], None],
     ) -> None:
@@ -101,8 +102,9 @@ class Mirror(Watcher):
     def _draw(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the first probe's attention."""
         self._step = step
-        self._last = [Pattern.read(row) for row in rows if row["probe"] == rows[0]["probe"]]
-        maps = [pattern.weights for pattern in self._last if pattern.source != INFLUENCE]
+        first = rows[0]["probe"]
+        self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first]
+        maps = [pattern.weights for pattern in self._last if pattern.layer is not None]
         if maps:
             pixels = grid(maps)
             for logger in self.loggers:
@@ -139,23 +141,22 @@ class Mirror(Watcher):
             self.warn(f"{type(logger).__name__} does not show how the run ended: {line}")
 
 
-def by_layer(rows: Sequence[Mapping[str, Any]], layers: Sequence[str]) -> dict[str, float]:
+def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, float]:
     """Average each measure over the heads of a layer: "heads/0/entropy", and so on.
 
     Of what heads are named by, the largest is there too, "heads/0/induction_max": a mean over many
-    hides one. A layer has the number of its path in `layers`. What no query could have is left out.
+    hides one. What no query could have is left out.
     """
-    numbers = {path: number for number, path in enumerate(layers)}
-    found = {}
+    scalars = {}
     for row in rows:
-        values = row["heads"]
-        if row["layer"] not in numbers or any(map(isnan, values)):
+        layer, values = layers.by_path.get(row["layer"]), row["heads"]
+        if layer is None or any(map(isnan, values)):
             continue
-        name = f"heads/{numbers[row['layer']]}/{row['measure']}"
-        found[name] = fmean(values)
+        name = f"heads/{layer.index}/{row['measure']}"
+        scalars[name] = fmean(values)
         if row["measure"] in SCORES:
-            found[f"{name}_max"] = max(values)
-    return found
+            scalars[f"{name}_max"] = max(values)
+    return scalars
 
 
 def _packed(attempt: Attempt, resumed: Record | None) -> dict[str, Path]:

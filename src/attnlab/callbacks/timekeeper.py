@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.keeper import Keeper
 from attnlab.interruption import Interrupted, asked, listen
-from attnlab.runs.attempt import Attempt
+from attnlab.run_record.attempt import Attempt
 from attnlab.training import Training
 
 
@@ -37,7 +37,7 @@ class Watcher:
 
 
 class Timekeeper(pl.Callback):
-    """Validates, writes rows and what keepers see, and saves, at optimizer steps in that order.
+    """Validates, writes rows and what recorders see, and saves, at optimizer steps in that order.
 
     Holds the random states, so that a resumed run draws what the first one would have drawn.
     """
@@ -48,11 +48,11 @@ class Timekeeper(pl.Callback):
         attempt: Attempt,
         evaluate: Callable[[str], dict[str, float]],
         early_stop: EarlyStop | None = None,
-        keepers: Sequence[Keeper] = (),
+        recorders: Sequence[Recorder] = (),
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.clock, self.attempt, self.evaluate = clock, attempt, evaluate
-        self.early_stop, self.keepers, self.watchers = early_stop, keepers, watchers
+        self.early_stop, self.recorders, self.watchers = early_stop, recorders, watchers
         self.step, self.stopped_early = 0, False
         self._random_states: dict[str, Any] | None = None
 
@@ -74,7 +74,7 @@ class Timekeeper(pl.Callback):
         listen()
         self.attempt.beat(self.step)
         if self.step == 0:
-            self._keep(0)
+            self._record(0)
 
     def on_train_batch_end(
         self,
@@ -103,7 +103,7 @@ class Timekeeper(pl.Callback):
         ends = self.stopped_early
         if due.tests(step) or (ends and due.test_every is not None):
             self._evaluate("test")
-        self._keep(step)
+        self._record(step)
         if due.saves(step) or stops or self.stopped_early:
             trainer.save_checkpoint("")
         if stops:
@@ -115,12 +115,12 @@ class Timekeeper(pl.Callback):
         self._write(split, [{"step": self.step, **values}])
         return values
 
-    def _keep(self, step: int) -> None:
-        for keeper in self.keepers:
-            if keeper.due(self.clock, step) or self.stopped_early:
+    def _record(self, step: int) -> None:
+        for recorder in self.recorders:
+            if recorder.due(self.clock, step) or self.stopped_early:
                 with self._beating():
-                    rows = keeper.rows(step)
-                self._write(keeper.table, rows)
+                    rows = recorder.rows(step)
+                self._write(recorder.table, rows)
 
     def _beating(self) -> AbstractContextManager:
         return beating(lambda: self.attempt.beat(self.step))

@@ -2,23 +2,21 @@
 
 import sys
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnlab.analysis.fairness import ALLOWANCES
 from attnlab.commands.options import add_runs_dir, path_option
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.places import require_writable
 from attnlab.printable import say
-from attnlab.runs.compare import Panel, compare
-from attnlab.runs.fair import ALLOWANCES
-from attnlab.runs.record import find_runs
-from attnlab.runs.select import Selection, select, without_damage
+from attnlab.run_record.record import find_runs
 
 if TYPE_CHECKING:
-    from attnlab.trained import Trained
+    from attnlab.loaded_run import LoadedRun
 
 HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks elsewhere"
 
@@ -44,21 +42,6 @@ def add_selection(parser: ArgumentParser) -> None:
     )
 
 
-def compared(arguments: Namespace, *, with_rows: bool = False) -> tuple[Selection, list[Panel]]:
-    """Compare the runs that were asked for; `with_rows`, those alone whose rows are sound too."""
-    selection = select(arguments.runs, arguments.runs_dir)
-    if with_rows:
-        selection = without_damage(selection)
-    panels = compare(
-        selection.results,
-        by=arguments.by,
-        metric=arguments.metric,
-        baseline=arguments.baseline,
-        allow=arguments.allow,
-    )
-    return selection, panels
-
-
 def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
     """Declare one run that is loaded; without `required`, the command says what to do for none."""
     parser.add_argument(
@@ -73,22 +56,23 @@ def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
     )
 
 
-def trained(arguments: Namespace, overrides: Sequence[str] = ()) -> "Trained":
-    """Load the run that was asked for."""
+def load_run(
+    name: str,
+    runs_dir: Path | None = None,
+    config_dir: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+) -> "LoadedRun":
+    """Load a run (`attnlab.loaded_run.load`), and say on standard error what it warns of."""
     # torch takes seconds to import, which comparing runs does not need.
-    from attnlab.trained import load
+    from attnlab.loaded_run import load
 
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RecordWarning)
-            loaded = load(
-                arguments.run,
-                runs_dir=arguments.runs_dir,
-                config_dir=arguments.config_dir,
-                overrides=overrides,
-            )
+            loaded = load(name, runs_dir=runs_dir, config_dir=config_dir, overrides=overrides)
     except RecordError as error:
-        directory = Path(arguments.runs_dir or default_runs_dir())
+        directory = Path(runs_dir or default_runs_dir())
         # Where there is no directory, the error says what makes one.
         if not directory.is_dir() or find_runs(directory):
             raise
@@ -122,19 +106,3 @@ def require_picture(
     if form == "json":
         raise RequestError(f"{option} writes a file and --format json prints; choose one")
     require_file(output, option)
-
-
-def measured(arguments: Namespace, loaded: "Trained") -> tuple[str, str, dict[str, float]]:
-    """Evaluate a run: the split and the metric that are meant, and all metrics there."""
-    split = arguments.split or "validation"
-    whole, metric = loaded.evaluate(split), arguments.metric or loaded.dataset.headline
-    if metric not in whole:
-        raise RequestError(f"there is no metric {metric!r}; there are {', '.join(whole)}")
-    return split, metric, whole
-
-
-def place(given: str, tokens: Sequence[str]) -> int | None:
-    """Find a token in a text (the last, if it stands there twice), or its position."""
-    if given in tokens:
-        return len(tokens) - 1 - tokens[::-1].index(given)
-    return int(given) if given.isdecimal() and int(given) < len(tokens) else None

@@ -1,6 +1,6 @@
 """`attnlab evaluate`: a trained run on another split, or on other data.
 
-`--format json` prints one object: schema, run, step, split, examples, overrides, metrics.
+What `--format json` prints is that of `attnlab.analysis.evaluation_report`.
 """
 
 import json
@@ -8,11 +8,10 @@ from argparse import ArgumentParser, Namespace
 
 from rich.table import Table
 
-from attnlab.commands.base import add_run, trained
+from attnlab.analysis.evaluation_report import EvaluationReport, evaluation_report
+from attnlab.commands.base import add_run, load_run
 from attnlab.console import Console
 from attnlab.printable import say
-
-SCHEMA = 1
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,29 +26,27 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print loss (nats) and metrics."""
-    loaded = trained(arguments, arguments.overrides)
-    split = arguments.split or loaded.dataset.reported
-    metrics = loaded.evaluate(split)
-    found = {
-        "schema": SCHEMA,
-        "run": loaded.record.name,
-        "step": loaded.step,
-        "split": split,
-        "examples": len(loaded.dataset.splits[split]),
-        "overrides": list(arguments.overrides),
-        "metrics": metrics,
-    }
+    loaded = load_run(
+        arguments.run,
+        runs_dir=arguments.runs_dir,
+        config_dir=arguments.config_dir,
+        overrides=arguments.overrides,
+    )
+    report = evaluation_report(loaded, arguments.split, arguments.overrides)
     if arguments.format == "json":
-        say(json.dumps(found, indent=2))
-        return 0
-    console = Console()
-    with_changes = f" with {' '.join(arguments.overrides)}" if arguments.overrides else ""
-    console.print(f"{loaded.record.name}, step {loaded.step}", style="bold")
-    console.print(f"{split} split, {found['examples']} examples{with_changes}")
+        say(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report, Console())
+    return 0
+
+
+def _print(report: EvaluationReport, console: Console) -> None:
+    changes = f" with {' '.join(report.overrides)}" if report.overrides else ""
+    console.print(f"{report.run}, step {report.step}", style="bold")
+    console.print(f"{report.split} split, {report.examples} examples{changes}")
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in found["metrics"].items():
+    for name, value in report.metrics.items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
-    if arguments.overrides:
+    if report.overrides:
         console.print("These data were drawn anew: the run may have been trained on some of them.")
-    return 0

@@ -1,28 +1,27 @@
 """`attnlab generate`: a prompt, continued or answered by what a trained run expects.
 
-Text is printed as it comes. `--format json` prints one object at the end: schema, run, step,
-prompt, settings {tokens, temperature, top_k, top_p, seed}, samples (what follows the prompt, or
-answers it; each has the next seed). With `--beams` instead: settings {beams, length_penalty},
-hypotheses [{text, finished, log_probability (nats), score}], the best first.
+Text is printed as it comes. What `--format json` prints at the end, and for a search with
+`--beams`, is that of `attnlab.analysis.generation_report`.
 """
 
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 
-from attnlab.commands.base import add_run, trained
+from attnlab.analysis.generation_report import (
+    DrawSettings,
+    SearchReport,
+    SearchSettings,
+    draw,
+    generation_report,
+    search_report,
+)
+from attnlab.commands.base import add_run, load_run
 from attnlab.errors import RequestError
-from attnlab.generate import require_search, require_settings
 from attnlab.objective.seq2seq import Seq2Seq
-from attnlab.printable import say
-
-if TYPE_CHECKING:
-    from attnlab.trained import Trained
-
-SCHEMA = 1
-DRAWING = {"tokens": 500, "temperature": 1.0, "top_k": None, "top_p": None, "seed": 0, "samples": 1}
-"""What decides a draw, unless it is given; a search has none of it."""
+from attnlab.printable import is_heard, say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,74 +74,57 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the prompt and what follows it, once for each sample; or the answers of a search."""
-    given = [name for name in DRAWING if getattr(arguments, name) is not None]
-    if arguments.beams is not None:
-        if given:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise RequestError(f"--beams searches and draws nothing; leave out {options}")
-        return _search(arguments, arguments.length_penalty or 0.0)
-    if arguments.length_penalty is not None:
-        raise RequestError("--length-penalty ranks what --beams finds; give --beams too")
-    settings = {**DRAWING, **{name: getattr(arguments, name) for name in given}}
-    samples = settings.pop("samples")
-    if samples < 1:
-        raise RequestError(f"samples={samples} must be at least 1")
-    require_settings(**settings)
-    prompt = _prompt(arguments)
-    loaded = trained(arguments)
-    seeds = range(settings["seed"], settings["seed"] + samples)
-    texts = (loaded.generate(prompt, **{**settings, "seed": seed}) for seed in seeds)
-    if arguments.format == "json":
-        _print_json(loaded, prompt, settings, "samples", ["".join(text) for text in texts])
+    settings = _settings(arguments)
+    prompt = _standard_input() if arguments.prompt == "-" else arguments.prompt
+    loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
+    if isinstance(settings, DrawSettings) and arguments.format == "text":
+        # An answer is a text of its own.
+        opening = "" if isinstance(loaded.objective, Seq2Seq) else prompt
+        _print_samples(opening, draw(loaded, prompt, settings))
         return 0
-    # An answer is a text of its own.
-    shown = "" if isinstance(loaded.objective, Seq2Seq) else prompt
-    for number, text in enumerate(texts):
+    if isinstance(settings, DrawSettings):
+        report = generation_report(loaded, prompt, settings)
+    else:
+        report = search_report(loaded, prompt, settings)
+    if isinstance(report, SearchReport) and arguments.format == "text":
+        for answer in report.hypotheses:
+            say(f"{answer.score:9.4f}  {answer.text}{'' if answer.finished else ' ...'}")
+        return 0
+    say(json.dumps(report.to_json(), indent=2))
+    return 0
+
+
+def _settings(arguments: Namespace) -> DrawSettings | SearchSettings:
+    """Return what decides the draw or the search, and refuse what does not go together."""
+    names = [field.name for field in fields(DrawSettings)]
+    drawing = {n: value for n in names if (value := getattr(arguments, n)) is not None}
+    if arguments.beams is None:
+        if arguments.length_penalty is not None:
+            raise RequestError("--length-penalty ranks what --beams finds; give --beams too")
+        return DrawSettings(**drawing)
+    if drawing:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in drawing)
+        raise RequestError(f"--beams searches and draws nothing; leave out {options}")
+    return SearchSettings(arguments.beams, arguments.length_penalty or 0.0)
+
+
+def _print_samples(opening: str, samples: Iterable[Iterator[str]]) -> None:
+    """Print each text as it comes, parted by lines, as long as somebody reads."""
+    for number, pieces in enumerate(samples):
         if number:
             say("---")
         try:
-            say(shown, end="", flush=True)
-            for piece in text:
+            say(opening, end="", flush=True)
+            for piece in pieces:
                 say(piece, end="", flush=True)
+                if not is_heard():
+                    return
         finally:
             # Also when interrupted, so that what the terminal says next begins a line.
             say()
-    return 0
 
 
-def _search(arguments: Namespace, length_penalty: float) -> int:
-    settings = {"beams": arguments.beams, "length_penalty": length_penalty}
-    require_search(**settings)
-    prompt = _prompt(arguments)
-    loaded = trained(arguments)
-    found = loaded.search(prompt, **settings)
-    hypotheses = [
-        {
-            "text": loaded.dataset.write(one.tokens),
-            "finished": one.finished,
-            "log_probability": one.log_probability,
-            "score": one.score,
-        }
-        for one in found
-    ]
-    if arguments.format == "json":
-        _print_json(loaded, prompt, settings, "hypotheses", hypotheses)
-        return 0
-    for one in hypotheses:
-        say(f"{one['score']:9.4f}  {one['text']}{'' if one['finished'] else ' ...'}")
-    return 0
-
-
-def _print_json(
-    loaded: "Trained", prompt: str, settings: dict[str, Any], name: str, found: list[Any]
-) -> None:
-    whole = {"schema": SCHEMA, "run": loaded.record.name, "step": loaded.step}
-    say(json.dumps({**whole, "prompt": prompt, "settings": settings, name: found}, indent=2))
-
-
-def _prompt(arguments: Namespace) -> str:
-    if arguments.prompt != "-":
-        return arguments.prompt
+def _standard_input() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:

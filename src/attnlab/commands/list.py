@@ -7,7 +7,8 @@ default); without a group, an object of group to names.
 import ast
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +16,20 @@ from typing import Any
 
 import yaml
 
+from attnlab.analysis.report import plain
 from attnlab.commands.options import add_config_dir
 from attnlab.config import conf_dir
 from attnlab.errors import RequestError
 from attnlab.printable import say
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A file of a group: what it is, and its knobs at their defaults."""
+
+    name: str
+    summary: str
+    knobs: Mapping[str, Any]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,9 +52,9 @@ def run(arguments: Namespace) -> int:
         raise RequestError(f"there is no group {arguments.group!r}; {hint}")
     else:
         shown = [_describe(n, path) for n, path in sorted(choices[arguments.group].items())]
-        wide = max(len(choice["name"]) for choice in shown)
+        wide = max(len(choice.name) for choice in shown)
         text = "\n".join(_paragraph(choice, wide) for choice in shown)
-    say(json.dumps(shown, indent=2) if arguments.format == "json" else text)
+    say(json.dumps(plain(shown), indent=2) if arguments.format == "json" else text)
     return 0
 
 
@@ -63,17 +74,17 @@ def _choices(config_dir: Path | None) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _describe(name: str, path: Path) -> dict[str, Any]:
+def _describe(name: str, path: Path) -> Choice:
     text = path.read_text()
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
-    said = [line for line in comments if not line.startswith("@package")]
+    sentences = [line for line in comments if not line.startswith("@package")]
     content = yaml.safe_load(text) or {}
     nodes = list(_targets(content))
     # A choice that changes another one states its group alone.
     knobs = nodes[0] if nodes else content.get(path.parent.name) or content
-    summary = said[0] if said else _docstring(nodes[0]["_target_"]) if nodes else ""
-    plain = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
-    return {"name": name, "summary": summary, "knobs": plain}
+    summary = sentences[0] if sentences else _docstring(nodes[0]["_target_"]) if nodes else ""
+    stated = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
+    return Choice(name, summary, stated)
 
 
 def _targets(node: Any) -> Iterator[dict[str, Any]]:
@@ -97,7 +108,7 @@ def _docstring(target: str) -> str:
     return ""
 
 
-def _paragraph(choice: dict[str, Any], wide: int) -> str:
-    knobs = "  ".join(f"{name}={json.dumps(value)}" for name, value in choice["knobs"].items())
-    said = f"\n{'':<{wide}} {knobs}" if knobs else ""
-    return f"{choice['name']:<{wide}} {choice['summary']}{said}"
+def _paragraph(choice: Choice, wide: int) -> str:
+    knobs = "  ".join(f"{name}={json.dumps(value)}" for name, value in choice.knobs.items())
+    second_line = f"\n{'':<{wide}} {knobs}" if knobs else ""
+    return f"{choice.name:<{wide}} {choice.summary}{second_line}"

@@ -3,10 +3,12 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from attnlab.commands.base import add_selection, compared, require_picture
+from attnlab.analysis.compare import comparison
+from attnlab.analysis.select import select, without_damage
+from attnlab.commands.base import add_selection, require_picture
 from attnlab.commands.options import path_option
 from attnlab.printable import say
-from attnlab.runs import write
+from attnlab.run_record import write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,10 +28,17 @@ def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
     require_picture(output, (".html", ".htm"))
-    selection, panels = compared(arguments, with_rows=True)
+    selection = without_damage(select(arguments.runs, arguments.runs_dir))
+    compared = comparison(
+        selection,
+        by=arguments.by,
+        metric=arguments.metric,
+        baseline=arguments.baseline,
+        allow=arguments.allow,
+    )
     # The figures take a while to load, so a wrong request is refused before that.
-    from attnlab.ui.page import page
+    from attnlab.report.page import page
 
-    write.replace(output, page(panels, selection.records, selection.left_out).encode())
+    write.replace(output, page(compared.panels, selection.records, compared.left_out).encode())
     say(output)
     return 0

@@ -71,8 +71,8 @@ def _one(config: Config, console: Console) -> int:
     outcome = run(config, console)
     if outcome.note:
         console.print(f"{outcome.status}: {outcome.note}")
-    if outcome.ok:
-        console.print(show.metrics(outcome))
+    if outcome.result is not None:
+        console.print(show.metrics(outcome.result))
     say(outcome.directory)
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 

@@ -1,10 +1,15 @@
-"""Lightning callbacks of the user's own, beside those that attnlab itself asks."""
+"""What the entries of `callbacks` are: attnlab's own, recorders, and Lightning's callbacks."""
 
 from collections.abc import Iterator, Mapping
+from inspect import isclass
 from typing import Any
 
-OURS = ("clock", "early_stop", "recorder", "statistics", "vectors")
-"""What attnlab builds of `callbacks`, each with its wiring."""
+from attnlab.building import Own, find
+from attnlab.callbacks.base import Recorder
+from attnlab.callbacks.clock import Clock
+
+CLOCK, EARLY_STOP = "clock", "early_stop"
+"""The entries that attnlab itself asks."""
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
 REPLACED = {
@@ -21,12 +26,32 @@ REPLACED = {
 """Callbacks of Lightning that would do what attnlab does, and what to do instead."""
 
 
-def own_callbacks(callbacks: Mapping[str, Any]) -> list[str]:
-    """Return the names of the Lightning callbacks in a config, in its order."""
-    return [name for name, node in callbacks.items() if name not in OURS and node is not None]
+def recorders(callbacks: Mapping[str, Any], own: Own) -> list[str]:
+    """Return the names of the entries that record something, in the order of the config."""
+    return [name for name in _entries(callbacks) if _is_recorder(callbacks[name], own)]
 
 
-def callback_faults(name: str, callback: Any) -> Iterator[str]:
+def lightning_callbacks(callbacks: Mapping[str, Any], own: Own) -> list[str]:
+    """Return the names of the entries that Lightning is given, in the order of the config."""
+    return [name for name in _entries(callbacks) if not _is_recorder(callbacks[name], own)]
+
+
+def recorder_faults(callbacks: Mapping[str, Any], own: Own) -> Iterator[str]:
+    """Say which recorders cannot be built, or would write the same table."""
+    by_table: dict[str, str] = {}
+    for name in recorders(callbacks, own):
+        if not callbacks[name].get("_partial_"):
+            yield f"callbacks.{name}: expected `_partial_: true` beside its _target_"
+        table = getattr(_target(callbacks[name], own), "table", None)
+        if table is None:
+            yield f"callbacks.{name}: its class must name the `table` that it writes"
+        elif table in by_table:
+            yield f"callbacks.{name}: callbacks.{by_table[table]} records {table} already"
+        else:
+            by_table[table] = name
+
+
+def lightning_faults(name: str, callback: Any) -> Iterator[str]:
     """Say why something cannot be given to Lightning as a callback."""
     # Lightning itself takes seconds to import, and a check needs nothing of it.
     of_lightning = [
@@ -37,17 +62,33 @@ def callback_faults(name: str, callback: Any) -> Iterator[str]:
     if "Callback" not in of_lightning:
         kind = type(callback).__name__
         yield (
-            f"callbacks.{name}: expected a pytorch_lightning Callback, got a {kind}; of attnlab's "
-            f"own there are {', '.join(OURS)}"
+            f"callbacks.{name}: expected a pytorch_lightning Callback or an attnlab Recorder, "
+            f"got a {kind}"
         )
     for refused in [base for base in of_lightning if base in REPLACED]:
         yield f"callbacks.{name}: attnlab has no use for {refused}; {REPLACED[refused]}"
 
 
-def without_inert(callbacks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the callbacks is part of a run's identity."""
-    return {
-        name: node
-        for name, node in callbacks.items()
-        if not isinstance(node, Mapping) or node.get(IN_IDENTITY, True)
+def in_identity(callbacks: Mapping[str, Any], own: Own) -> dict[str, Any]:
+    """Return what of the callbacks is part of a run's identity: what changes its result."""
+    clock = {k: v for k, v in callbacks[CLOCK].items() if k not in Clock.not_in_identity}
+    others = {
+        name: callbacks[name]
+        for name in _entries(callbacks)
+        if callbacks[name].get(IN_IDENTITY, True)
+        and getattr(_target(callbacks[name], own), "in_identity", True)
     }
+    return {CLOCK: clock, EARLY_STOP: callbacks.get(EARLY_STOP), **others}
+
+
+def _entries(callbacks: Mapping[str, Any]) -> list[str]:
+    return [n for n, node in callbacks.items() if n not in (CLOCK, EARLY_STOP) and node is not None]
+
+
+def _is_recorder(node: Mapping[str, Any], own: Own) -> bool:
+    target = _target(node, own)
+    return isclass(target) and issubclass(target, Recorder)
+
+
+def _target(node: Mapping[str, Any], own: Own) -> Any:
+    return find(node["_target_"], "callbacks", own)

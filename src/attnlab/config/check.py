@@ -4,13 +4,19 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_type_hints
+from inspect import isclass
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES, NOTHING, Own, build, first_line
-from attnlab.config.callbacks import callback_faults, own_callbacks
+from attnlab.config.callbacks import (
+    lightning_callbacks,
+    lightning_faults,
+    recorder_faults,
+    recorders,
+)
 from attnlab.config.composition import composition, parsed
 from attnlab.environment import given_path
 from attnlab.errors import ConfigError
@@ -232,12 +238,14 @@ def _impossible(config: Config) -> list[str]:
     """Build everything once where it costs nothing, to refuse in words what cannot work."""
     import torch
 
+    from attnlab.optimizer.base import Optimizer
+
     faults, built = [], {}
     keys = ["dataset", "optimizer", "schedule", "trainer"]
     for section in ("logger", "metric"):
         nodes = config.values.get(section) or {}
         keys += [f"{section}.{name}" for name, node in nodes.items() if node is not None]
-    own = own_callbacks(config.values["callbacks"])
+    own = lightning_callbacks(config.values["callbacks"], config.own)
     stop = ["early_stop"] if config.values["callbacks"].get("early_stop") else []
     keys += [f"callbacks.{name}" for name in (*stop, *own)]
     for key in keys:
@@ -245,9 +253,14 @@ def _impossible(config: Config) -> list[str]:
             built[key] = config.build(key)
         except ConfigError as error:
             faults += error.faults
+    if "optimizer" in built and not isinstance(built["optimizer"], Optimizer):
+        kind = type(built["optimizer"]).__name__
+        faults.append(
+            f"optimizer: expected a class of attnlab.optimizer.base.Optimizer, got a {kind}"
+        )
     for name in own:
         if f"callbacks.{name}" in built:
-            faults += callback_faults(name, built[f"callbacks.{name}"])
+            faults += lightning_faults(name, built[f"callbacks.{name}"])
     try:
         if "trainer" in built:
             settings = built["trainer"]
@@ -277,31 +290,39 @@ def _impossible(config: Config) -> list[str]:
 
 def _unfit_callbacks(config: Config, objective: Any, dataset: Any, model: Any) -> Iterator[str]:
     """Refuse what cannot be read, recorded or measured."""
-    from attnlab.evidence.axes import stated_heads
+    from attnlab.interp.subject import Subject
 
-    heads = stated_heads(model)
-    wirings = {"recorder": (objective, len, heads), "statistics": (1, len), "vectors": (len,)}
-    for name, wiring in wirings.items():
-        try:
-            if config.values["callbacks"].get(name):
-                config.build(f"callbacks.{name}")(*wiring)
-        except ValueError as error:
-            yield f"callbacks.{name}: {error}"
-    if config.values["callbacks"]["clock"]["test_every"] and "test" not in dataset.split_names:
+    callbacks = config.values["callbacks"]
+    yield from recorder_faults(callbacks, config.own)
+    for name in recorders(callbacks, config.own):
+        # One that is not partial has been refused, and cannot be given a subject.
+        if callbacks[name].get("_partial_"):
+            try:
+                config.build(f"callbacks.{name}")(Subject(model, objective))
+            except ValueError as error:
+                yield from getattr(error, "faults", [f"callbacks.{name}: {error}"])
+    if callbacks["clock"]["test_every"] and "test" not in dataset.split_names:
         yield "callbacks.clock.test_every: the dataset has no test split; use null"
 
 
 def _unfit_evidence(config: Config, objective: Any, dataset: Any) -> Iterator[str]:
     """Refuse evidence that is on something else."""
+    from attnlab.evidence.base import Evidence
+
     for name, node in (config.values.get("evidence") or {}).items():
         if node is None:
             continue
         if not isinstance(node, dict) or not node.get("_partial_"):
             yield f"evidence.{name}: expected `_partial_: true` beside its _target_"
             continue
-        hints = get_type_hints(config.build(f"evidence.{name}").func)
-        for part, given in (("objective", objective), ("dataset", dataset)):
-            wanted = hints.get(part, object)
+        kind = config.build(f"evidence.{name}").func
+        if not (isclass(kind) and issubclass(kind, Evidence)):
+            yield f"evidence.{name}: expected a class of attnlab.evidence.base.Evidence"
+            continue
+        for part, wanted, given in (
+            ("objective", kind.objective_type, objective),
+            ("dataset", kind.dataset_type, dataset),
+        ):
             if not isinstance(given, wanted):
                 said = f"it measures a {wanted.__name__}, and {part} is a {type(given).__name__}"
                 yield f"evidence.{name}: {said}; use evidence=none"

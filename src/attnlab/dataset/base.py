@@ -163,6 +163,14 @@ class Dataset(ABC):
             probes[f"validation-{index}"] = Batch(inputs, targets, at)
         return probes
 
+    @classmethod
+    def token_roles(cls, tokens: Sequence[str]) -> list[str]:
+        """Return what each token of a sequence is to the question, "" if nothing.
+
+        A picture colours tokens by their roles; empty where the data give none.
+        """
+        return []
+
     def twins(self) -> tuple[Split, Split]:
         """Give pairs of test sequences that differ in one word, and in the answer."""
         raise ValueError(

@@ -41,6 +41,8 @@ LENGTH = 20
 KNOWN = "The animal didn't cross the street because it was too"
 TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street", "wide"))
 """The cells of the sentence that everybody knows; they are always held out."""
+MEANT, OTHER = "the noun that is meant", "the other noun"
+"""The roles of the two nouns."""
 
 
 @ranged
@@ -157,6 +159,22 @@ class Pronoun(Task):
                 f'a sentence asks about one "it", and this one has {words.count("it")}'
             )
         return [words.index("it")]
+
+    @classmethod
+    def token_roles(cls, tokens: Sequence[str]) -> list[str]:
+        """Return which noun is meant and which is the other; the adjective of the sentence decides.
+
+        Where adjectives of both classes stand there, as in no sentence of the data, both are meant.
+        """
+        nouns, adjectives = (
+            {word: kind for kind, text in words.items() for word in text.split()}
+            for words in (NOUNS, ADJECTIVES)
+        )
+        deciding = {adjectives[token] for token in tokens if token in adjectives}
+        return [
+            "" if token not in nouns else MEANT if nouns[token] in deciding else OTHER
+            for token in tokens
+        ]
 
     def probes(self, count: int) -> dict[str, Batch]:
         """Name the sentence that everybody knows, in both senses, then validation's first ones."""

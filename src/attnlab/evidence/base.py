@@ -1,43 +1,46 @@
-"""Looking at a model without moving anything that its training depends on."""
+"""What every evidence is: a question to a trained model, asked when its run ends."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
-import numpy as np
-import torch
-from torch import nn
-
-from attnlab.split import Batch, Split
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode under a forked random state, and all back at the end."""
-    device, was_training = device_of(model), model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        model.train(was_training)
+from attnlab.dataset.base import Dataset
+from attnlab.interp.subject import Subject
+from attnlab.objective.base import Objective
+from attnlab.run_record.finding import Finding, NamedHead, Presentation
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Say where a model's weights are."""
-    return next(model.parameters()).device
+class Evidence(ABC):
+    """Measures something of a trained model, and states how a reader is shown it.
 
+    Wiring: the `subject`, whose data it asks about. What it measures stands in the record's metrics
+    as EVIDENCE/KEY, and whatever shows records reads `presentation` there. Test data never choose:
+    a head is chosen on validation, and measured where results are reported.
+    """
 
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """Put a batch where a model is."""
-    return Batch._make(part if part is None else part.to(device) for part in batch)
+    objective_type: ClassVar[type[Objective]] = Objective
+    """The objective that it can ask about."""
+    dataset_type: ClassVar[type[Dataset]] = Dataset
+    """The data that it can ask about."""
+    presentation: ClassVar[Presentation] = Presentation()
+    lower_is_better: ClassVar[Sequence[str]] = ()
+    """Of which of its numbers less is better: names, or patterns of names."""
 
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
 
-def numbered(batches: Split | Iterable[Batch], size: int, most: int | None) -> Iterator[Batch]:
-    """Give batches; the first `most` of a split, with the numbers that an objective draws by."""
-    if not isinstance(batches, Split):
-        yield from batches
-        return
-    most = len(batches) if most is None else min(most, len(batches))
-    for start in range(0, most, size):
-        index = np.arange(start, min(start + size, most))
-        yield batches.batch(index)._replace(key=torch.from_numpy(index))
+    @abstractmethod
+    def measure(self) -> Finding:
+        """Measure the subject. Raises ValueError for data in which there is nothing to measure."""
+
+    @classmethod
+    def finding(
+        cls, scalars: Mapping[str, float], heads: Mapping[str, NamedHead] | None = None
+    ) -> Finding:
+        """Return what was found, with how it is shown."""
+        return Finding(scalars, heads or {}, cls.presentation)
+
+    @classmethod
+    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+        """Return the finding of a record of 0.1, where heads are numbers among the others."""
+        return cls.finding(scalars)

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from attnlab.dataset.base import Dataset
-from attnlab.evidence.base import device_of, moved, undisturbed
+from attnlab.evidence.base import Evidence
+from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.ranges import Count, FewCount, NotNegative, ranged
+from attnlab.run_record.finding import Finding
 from attnlab.split import IGNORE
 
 try:
@@ -26,44 +27,57 @@ except ModuleNotFoundError as error:
 
 
 @ranged
-def bleu(
-    model: Model,
-    objective: Seq2Seq,
-    dataset: Dataset,
-    *,
-    beams: FewCount = 1,
-    length_penalty: NotNegative = 0.0,
-    tokenize: Literal["none", "13a", "char", "intl", "zh"] = "none",
-    batch_size: Count = 64,
-) -> dict[str, float]:
-    """Measure `bleu` (0 to 100) and `exact_match` (a share) of the answers to the reported split.
+class AnswerBLEU(Evidence):
+    """Measures `bleu` (0 to 100) and `exact_match` (a share) of the answers to the reported split.
 
     No right token helps: each is the likeliest after the model's own, or what a search of so many
     `beams` finds. Both sides are put to text by `dataset.write`, then compared by sacrebleu (Post
     2018) as one corpus, smoothed as it does by default; `tokenize` is what parts the text there,
     and "none" takes its spaces. `length_ratio` is the answers' words over the references'.
     """
-    assert dataset.end is not None
-    assert dataset.answer_length is not None
-    end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.reported]
-    said, right = [], []
-    with undisturbed(model), torch.no_grad():
-        for batch in split.batches(batch_size):
-            batch = moved(batch, device_of(model))
-            answers = search(
-                *(model, batch.inputs, batch.valid, objective.begin, end, dataset.answer_length),
-                beams=beams,
-                length_penalty=length_penalty,
-            )
-            said += [dataset.write(_until(end, answer)) for answer in answers.tolist()]
-            right += [dataset.write(_until(end, target)) for target in batch.targets.tolist()]
-    score = BLEU(tokenize=tokenize, force=True).corpus_score(said, [right])
-    exact = [one == other for one, other in zip(said, right, strict=True)]
-    return {
-        "bleu": float(score.score),
-        "exact_match": sum(exact) / len(exact),
-        "length_ratio": float(score.ratio),
-    }
+
+    objective_type = Seq2Seq
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        beams: FewCount = 1,
+        length_penalty: NotNegative = 0.0,
+        tokenize: Literal["none", "13a", "char", "intl", "zh"] = "none",
+        batch_size: Count = 64,
+    ) -> None:
+        super().__init__(subject)
+        self.beams, self.length_penalty = beams, length_penalty
+        self.tokenize, self.batch_size = tokenize, batch_size
+
+    def measure(self) -> Finding:
+        subject, dataset, begin = self.subject, self.subject.dataset, self.subject.objective.begin
+        assert dataset.end is not None
+        assert dataset.answer_length is not None
+        assert begin is not None
+        end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.reported]
+        answers, references = [], []
+        with subject.observed():
+            for examples, _ in subject.questions(split, batch_size=self.batch_size):
+                found = search(
+                    *(subject.model, examples.inputs, examples.valid),
+                    *(begin, end, dataset.answer_length),
+                    beams=self.beams,
+                    length_penalty=self.length_penalty,
+                )
+                answers += [dataset.write(_until(end, answer)) for answer in found.tolist()]
+                targets = examples.targets.tolist()
+                references += [dataset.write(_until(end, target)) for target in targets]
+        score = BLEU(tokenize=self.tokenize, force=True).corpus_score(answers, [references])
+        exact = [answer == right for answer, right in zip(answers, references, strict=True)]
+        return self.finding(
+            {
+                "bleu": float(score.score),
+                "exact_match": sum(exact) / len(exact),
+                "length_ratio": float(score.ratio),
+            }
+        )
 
 
 def search(

@@ -1,23 +1,20 @@
 """How much of the text before it a model uses, and what is left where it sees less."""
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.dataset.base import Corpus
-from attnlab.evidence.base import device_of, moved, undisturbed
-from attnlab.evidence.intervene import attention_layers, blind
-from attnlab.model.base import Model
+from attnlab.evidence.base import Evidence
+from attnlab.interp.interventions import blind
 from attnlab.objective.autoregressive import Autoregressive
+from attnlab.run_record.finding import Curve, Finding, Presentation
 from attnlab.split import IGNORE
 
-BATCH = 256
 
-
-def context(model: Model, objective: Autoregressive, dataset: Corpus) -> dict[str, float]:
-    """Measure the loss (nats) by the tokens seen, on the reported split.
+class ContextUse(Evidence):
+    """Measures the loss (nats) by the tokens seen, on the reported split.
 
     `loss_N` is the mean where a window has shown N tokens, or down to N / 2 + 1: `loss_1` after one
     token, `loss_2` after two, `loss_4` after three or four, and so on (Kaplan et al. 2020, fig. 7,
@@ -28,41 +25,52 @@ def context(model: Model, objective: Autoregressive, dataset: Corpus) -> dict[st
     `within_1` leaves each token alone, and the band's own loss is that without a bound. Layers
     stack, so two of them still reach 2 N - 1 tokens.
     """
-    losses = _losses(model, objective, dataset)
-    edges = doublings(losses.shape[-1])
-    found = {
-        f"loss_{high}": float(losses[:, low:high].nanmean())
-        for low, high in zip([0, *edges], edges, strict=False)
-    }
-    if attention_layers(model) and len(edges) > 1:
-        last = slice(edges[-2], edges[-1])
-        for bound in edges[:-1]:
-            with blind(model, bound):
-                cut = _losses(model, objective, dataset)
-            found[f"within_{bound}"] = float(cut[:, last].nanmean())
-    return found
+
+    objective_type, dataset_type = Autoregressive, Corpus
+    presentation = Presentation(
+        curves=(
+            Curve(
+                *("seen", "loss_", "loss (nats) by how much of the text was seen"),
+                axis="tokens seen, at most",
+            ),
+            Curve(
+                *("within", "within_", "loss (nats) where attention reaches no further"),
+                axis="tokens that each head sees",
+                ends_with="seen",
+            ),
+        ),
+        reach="within",
+    )
+    lower_is_better = ("loss_*", "within_*")
+
+    def measure(self) -> Finding:
+        losses = self._losses()
+        edges = doublings(losses.shape[-1])
+        scalars = {
+            f"loss_{high}": float(losses[:, low:high].nanmean())
+            for low, high in zip([0, *edges], edges, strict=False)
+        }
+        model = self.subject.model
+        if model.attention_layers() and len(edges) > 1:
+            last = slice(edges[-2], edges[-1])
+            for bound in edges[:-1]:
+                with blind(model, bound):
+                    bounded = self._losses()
+                scalars[f"within_{bound}"] = float(bounded[:, last].nanmean())
+        return self.finding(scalars)
+
+    def _losses(self) -> Float[Tensor, "window seq"]:
+        """Return the loss at each position of each window; NaN where it is asked in another one."""
+        subject, losses = self.subject, []
+        with subject.observed():
+            for asked in subject.ask(subject.dataset.splits[subject.dataset.reported]):
+                logits, _ = subject.model(*asked.given)
+                flat = subject.objective.loss(logits, asked.targets, "none")
+                by_window = rearrange(flat, "(b s) -> b s", b=len(asked.inputs)).double()
+                losses.append(by_window.masked_fill(asked.targets == IGNORE, torch.nan).cpu())
+        return torch.cat(losses)
 
 
 def doublings(length: int) -> list[int]:
     """Count 1, 2, 4, ... up to a length, which is the last."""
     return [*(2**n for n in range(length.bit_length()) if 2**n < length), length]
-
-
-# A function's attribute says of which of its numbers less is better (`runs.direction`).
-context.lower_is_better = ("loss_*", "within_*")  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def _losses(
-    model: Model, objective: Autoregressive, dataset: Corpus
-) -> Float[Tensor, "window seq"]:
-    """Give the loss at each position of each window; NaN where a token is asked in another one."""
-    split, device, found = dataset.splits[dataset.reported], device_of(model), []
-    with undisturbed(model), torch.no_grad():
-        for start in range(0, len(split), BATCH):
-            index = np.arange(start, min(start + BATCH, len(split)))
-            asked = moved(objective.ask(split.batch(index)), device)
-            logits, _ = model(*asked.given)
-            flat = objective.loss(logits, asked.targets, "none")
-            losses = rearrange(flat, "(b s) -> b s", b=len(index)).double()
-            found.append(losses.masked_fill(asked.targets == IGNORE, torch.nan).cpu())
-    return torch.cat(found)

@@ -1,30 +1,30 @@
 """Whether "it" looks at the noun that it means, and whether the answer hangs on that look."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from attnlab.dataset.pronoun import Pronoun, noun_places
-from attnlab.evidence.base import device_of, moved, undisturbed
-from attnlab.evidence.influence import influence
-from attnlab.evidence.intervene import attention_layers, cut
-from attnlab.evidence.twins import Looks, Places, looks, pointer, twin_flip
-from attnlab.model.base import Model
-from attnlab.objective.base import Objective
+from attnlab.evidence.base import Evidence
+from attnlab.interp.attention import every_head, record_patterns
+from attnlab.interp.attribution import influence
+from attnlab.interp.contrast import HeadAttention, Places, pointer, to_places, twin_flip
+from attnlab.interp.interventions import cut
+from attnlab.interp.observe import undisturbed
+from attnlab.layers import HeadRef
 from attnlab.objective.classification import Classification
+from attnlab.run_record.finding import Finding, Label, NamedHead, Presentation
 from attnlab.split import Batch, Split
-from attnlab.tap import record
 
-BATCH = 256
+QUERIES = {"": "it", "end_": "“.”"}
+"""Where a number is read, by the prefix of its key: at the pronoun, and at the last token."""
 
 
-def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[str, float]:
-    """Measure what makes a picture of "it" evidence, on the sentences that were held out.
+class PronounResolution(Evidence):
+    """Measures what makes a picture of "it" evidence, on the sentences that were held out.
 
     `twins` is the share of twin pairs (one sentence, its adjective swapped for a held-out one that
     means the other noun) answered rightly in both senses. `influence_right` and `influence_wrong`
@@ -32,108 +32,136 @@ def pronoun(model: Model, objective: Classification, dataset: Pronoun) -> dict[s
     no sentence of it has a twin gives neither `twins` nor `flip`.
 
     A model with attention has more. One head is chosen, the one that points right most often on
-    validation (as Clark et al. 2019 choose heads, by their accuracy): `layer` and `head`. On the
-    test split, `right` and `wrong` are the attention that it pays from "it" to the two nouns, and
-    `pointer` the share of sentences with right > wrong. `flip` is the share of twin pairs in which
-    it points right in both. `cut_right` and `cut_wrong` are the accuracies without the edge from
-    "it" to the right, or wrong, noun, in all layers and heads. A causal model answers at the last
-    token, so it has the same once more for the query there: `end_right`, ...
+    validation (as Clark et al. 2019 choose heads, by their accuracy): `it`. On the test split,
+    `right` and `wrong` are the attention that it pays from "it" to the two nouns, and `pointer` the
+    share of sentences with right > wrong. `flip` is the share of twin pairs in which it points
+    right in both. `cut_right` and `cut_wrong` are the accuracies without the edge from "it" to the
+    right, or wrong, noun, in all layers and heads. A causal model answers at the last token, so it
+    has the same once more for the query there: the head `end`, and `end_right`, ...
     """
-    validation, test = dataset.splits["validation"], dataset.splits["test"]
-    sides = dataset.twins()
-    with undisturbed(model):
-        found = _influences(model, objective, test)
-        if len(sides[0]):
-            right = [_answers(model, objective, side) for side in sides]
-            found["twins"] = _mean(right[0] & right[1])
-        if not attention_layers(model):
-            return found
-        for prefix, at_end in (("", False), ("end_", True)):
-            if at_end and not objective.causal:
+
+    objective_type, dataset_type = Classification, Pronoun
+    presentation = Presentation(
+        labels=(
+            *(
+                Label(f"{prefix}{key}", text.format(token), needs_attention=not prefix)
+                for prefix, token in QUERIES.items()
+                for key, text in (
+                    ("cut_right", "… with {0} → meant cut"),
+                    ("cut_wrong", "… with {0} → other cut"),
+                    ("flip", "flip rate, from {0}"),
+                    ("right", "weight {0} → meant"),
+                    ("wrong", "weight {0} → other"),
+                )
+            ),
+            Label("twins", "both twins right"),
+            Label("influence_right", "influence of meant"),
+            Label("influence_wrong", "influence of other"),
+        ),
+        opens_at=("end", "it"),
+        taken_away="the edge is cut",
+    )
+
+    def measure(self) -> Finding:
+        dataset = self.subject.dataset
+        assert isinstance(dataset, Pronoun)
+        validation, test = dataset.splits["validation"], dataset.splits["test"]
+        pairs = dataset.twins()
+        scalars, heads = self._influences(test), {}
+        if len(pairs[0]):
+            one, other = (self._answers(side) for side in pairs)
+            scalars["twins"] = _mean(one & other)
+        if not self.subject.model.attention_layers():
+            return self.finding(scalars)
+        for prefix in QUERIES:
+            at_end = prefix == "end_"
+            if at_end and not self.subject.objective.causal:
                 continue
-            masses = _masses(model, objective, validation, at_end)
-            best = int(pointer(*masses.looks).argmax())
-            test_masses = _masses(model, objective, test, at_end)
-            layer, head = masses.heads[best]
+            best = int(pointer(*self._attention(validation, at_end)).argmax())
+            attention = self._attention(test, at_end)
             measured = {
-                "layer": layer,
-                "head": head,
-                "right": _mean(test_masses.looks.right[:, best]),
-                "wrong": _mean(test_masses.looks.wrong[:, best]),
-                "pointer": pointer(*test_masses.looks)[best],
-                "cut_right": _mean(_answers(model, objective, test, at_end, cut_right=True)),
-                "cut_wrong": _mean(_answers(model, objective, test, at_end, cut_right=False)),
+                "right": _mean(attention.right[:, best]),
+                "wrong": _mean(attention.wrong[:, best]),
+                "pointer": float(pointer(*attention)[best]),
+                "cut_right": _mean(self._answers(test, at_end, cut_right=True)),
+                "cut_wrong": _mean(self._answers(test, at_end, cut_right=False)),
             }
-            if len(sides[0]):
-                pair = [_masses(model, objective, side, at_end).looks for side in sides]
-                measured["flip"] = twin_flip(*pair)[best]
-            found |= {f"{prefix}{name}": float(value) for name, value in measured.items()}
-    return found
+            if len(pairs[0]):
+                sides = [self._attention(side, at_end) for side in pairs]
+                measured["flip"] = float(twin_flip(*sides)[best])
+            scalars |= {f"{prefix}{name}": value for name, value in measured.items()}
+            heads[_name(prefix)] = _named(every_head(self.subject.model)[best], prefix, scalars)
+        return self.finding(scalars, heads)
+
+    @classmethod
+    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+        heads = {}
+        for prefix in QUERIES:
+            if f"{prefix}layer" in scalars:
+                head = HeadRef(int(scalars[f"{prefix}layer"]), int(scalars[f"{prefix}head"]))
+                heads[_name(prefix)] = _named(head, prefix, scalars)
+        numbers = {key: value for key, value in scalars.items() if not key.endswith(INDICES)}
+        return cls.finding(numbers, heads)
+
+    def _questions(self, split: Split, at_end: bool) -> Iterator[tuple[Batch, Places]]:
+        """Yield what the model is asked, and where the words that matter stand."""
+        for examples, asked in self.subject.questions(split):
+            assert examples.at is not None
+            assert examples.valid is not None
+            query = examples.valid.sum(dim=1) - 1 if at_end else examples.at[:, 0]
+            yield asked, Places(query, *noun_places(examples.inputs, examples.targets[:, 0]))
+
+    def _attention(self, split: Split, at_end: bool) -> HeadAttention:
+        """Return what the query pays to the two nouns, by head, in the order of `every_head`."""
+        model, parts = self.subject.model, []
+        with self.subject.observed():
+            for asked, places in self._questions(split, at_end):
+                with record_patterns(model) as patterns:
+                    model(*asked.given)
+                by_layer = [
+                    torch.stack(to_places(patterns[layer], places))
+                    for layer in model.attention_layers()
+                ]
+                parts.append(torch.cat(by_layer, dim=-1).cpu())
+        return HeadAttention(*torch.cat(parts, dim=1))
+
+    def _answers(
+        self, split: Split, at_end: bool = False, cut_right: bool | None = None
+    ) -> Bool[Tensor, " sentence"]:
+        """Return whether each sentence is answered rightly, with an edge cut if that is asked."""
+        model, parts = self.subject.model, []
+        with self.subject.observed():
+            for asked, places in self._questions(split, at_end):
+                key = places.right if cut_right else places.wrong
+                with nullcontext() if cut_right is None else cut(model, places.query, key):
+                    logits, _ = model(*asked.given)
+                parts.append((logits.argmax(dim=-1) == asked.targets)[:, 0].cpu())
+        return torch.cat(parts)
+
+    def _influences(self, split: Split) -> dict[str, float]:
+        parts = []
+        with undisturbed(self.subject.model), self.subject.precision():
+            for asked, places in self._questions(split, at_end=False):
+                _, shares = influence(self.subject.model, asked)
+                row = torch.arange(len(shares), device=shares.device)
+                parts.append(torch.stack([shares[row, places.right], shares[row, places.wrong]]))
+        right, wrong = torch.cat(parts, dim=1).cpu()
+        return {"influence_right": _mean(right), "influence_wrong": _mean(wrong)}
 
 
-class Masses(NamedTuple):
-    """The attention that the query pays to the two nouns, by head, layers in a row."""
-
-    looks: Looks
-    heads: list[tuple[int, int]]
-    """(layer, head) of each column."""
+INDICES = ("layer", "head")
+"""How keys end under which records of 0.1 have the numbers of layers and heads."""
 
 
-def _batches(model: Model, objective: Objective, split: Split) -> Iterator[tuple[Batch, Batch]]:
-    """Give the sentences as the data hold them, and as the model is asked."""
-    for start in range(0, len(split), BATCH):
-        batch = split.batch(np.arange(start, min(start + BATCH, len(split))))
-        batch = moved(batch, device_of(model))
-        yield batch, objective.ask(batch)
+def _name(prefix: str) -> str:
+    return prefix.removesuffix("_") or "it"
 
 
-def _places(batch: Batch, at_end: bool) -> Places:
-    assert batch.at is not None
-    assert batch.valid is not None
-    query = batch.valid.sum(dim=1) - 1 if at_end else batch.at[:, 0]
-    return Places(query, *noun_places(batch.inputs, batch.targets[:, 0]))
-
-
-@torch.no_grad()
-def _masses(model: Model, objective: Objective, split: Split, at_end: bool) -> Masses:
-    parts, heads = [], []
-    for batch, asked in _batches(model, objective, split):
-        places = _places(batch, at_end)
-        with record(model, "*.pattern") as heard:
-            model(*asked.given)
-        by_layer = [torch.stack(looks(p, places)) for p in heard.values()]
-        parts.append(torch.cat(by_layer, dim=-1).cpu())
-        heads = [(i, h) for i, p in enumerate(heard.values()) for h in range(p.shape[1])]
-    return Masses(Looks(*torch.cat(parts, dim=1)), heads)
-
-
-@torch.no_grad()
-def _answers(
-    model: Model,
-    objective: Objective,
-    split: Split,
-    at_end: bool = False,
-    cut_right: bool | None = None,
-) -> Bool[Tensor, " sentence"]:
-    """Whether each sentence is answered rightly, with an edge cut if that is asked."""
-    parts = []
-    for batch, asked in _batches(model, objective, split):
-        places = _places(batch, at_end)
-        key = places.right if cut_right else places.wrong
-        with nullcontext() if cut_right is None else cut(model, places.query, key):
-            logits, _ = model(*asked.given)
-        parts.append((logits.argmax(dim=-1) == asked.targets)[:, 0].cpu())
-    return torch.cat(parts)
-
-
-def _influences(model: Model, objective: Objective, split: Split) -> dict[str, float]:
-    parts = []
-    for batch, asked in _batches(model, objective, split):
-        places, (_, shares) = _places(batch, at_end=False), influence(model, asked)
-        row = torch.arange(len(shares), device=shares.device)
-        parts.append(torch.stack([shares[row, places.right], shares[row, places.wrong]]).cpu())
-    right, wrong = torch.cat(parts, dim=1)
-    return {"influence_right": _mean(right), "influence_wrong": _mean(wrong)}
+def _named(head: HeadRef, prefix: str, scalars: Mapping[str, float]) -> NamedHead:
+    role = f"points from {QUERIES[prefix]} to the noun that is meant"
+    return NamedHead(
+        head, role, scalars[f"{prefix}right"], {"edge cut": scalars[f"{prefix}cut_right"]}
+    )
 
 
 def _mean(values: Tensor) -> float:

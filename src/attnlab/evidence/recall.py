@@ -4,7 +4,7 @@ The induction circuit (Elhage et al. 2021; Olsson et al. 2022 see it in text), b
 can recall: a token learns what stands before it, and a later one that asks for that finds it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,42 +12,34 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.dataset.base import Dataset
-from attnlab.evidence.axes import axes
-from attnlab.evidence.base import device_of, moved, numbered, undisturbed
-from attnlab.evidence.intervene import (
-    Head,
-    Means,
-    attention_layers,
-    mean_patterns,
-    prune,
-    questions,
-)
-from attnlab.evidence.rows import mass, share_at, successors
-from attnlab.model.base import Model
-from attnlab.objective.base import Objective
+from attnlab.evidence.base import Evidence
+from attnlab.interp.attention import every_head, record_patterns
+from attnlab.interp.interventions import Means, mean_patterns, prune
+from attnlab.interp.pattern_stats import mass, share_at, successors
+from attnlab.interp.subject import Subject
+from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.ranges import Count, ranged
+from attnlab.run_record.finding import Finding, Label, NamedHead, Presentation
 from attnlab.split import IGNORE, Batch
-from attnlab.tap import record
 
 BATCH = 64
 REACH = 3
 """How far behind the earlier occurrence a place is looked for."""
+MOST = 0.5
+"""More weight than on all other keys together, by which a head gets the name of its role."""
 
 
 @ranged
-def recall(
-    model: Model, objective: Objective, dataset: Dataset, *, num_examples: Count = 512
-) -> dict[str, float]:
-    """Find the two heads on validation; measure them, and what is lost without, where reported.
+class RecallCircuit(Evidence):
+    """Finds the two heads on validation; measures them, and what is lost without, where reported.
 
     An asked query is at a token that stood there before, with the answer behind it: its *pair*. One
-    head reads a place `read_behind` tokens after the earlier occurrence (1 is the answer itself):
-    that head and place in 0..REACH which have most of the asked queries' weight, `read` on average.
-    Of the heads in layers below, `gather` is the largest mean weight from that place to the pair,
-    its own place apart, and `previous` what that head pays there to the one token before. Where a
-    query has several pairs, what it pays to their places is added up, and what these pay is
-    averaged. Weights are from 0 to 1; `read_layer`, `read_head` and so on as `ablate` counts them.
+    head, `read`, reads a place `read_behind` tokens after the earlier occurrence (1 is the answer
+    itself): that head and place in 0..REACH which have most of the asked queries' weight, `read` on
+    average. Of the heads in layers below, `gather` has the largest mean weight from that place to
+    the pair, its own place apart, and `previous` is what it pays there to the one token before.
+    Where a query has several pairs, what it pays to their places is added up, and what these pay is
+    averaged. Weights are from 0 to 1.
 
     Then the accuracy at the asked queries: `whole`, and `without_read` and `without_gather` where
     that head passes nothing on; with `_mean`, where it has its mean pattern on validation, so that
@@ -56,55 +48,113 @@ def recall(
     A model without attention within one sequence has none of it; one whose lowest layer reads has
     no `gather`. Raises ValueError for data in which no answer can be read.
     """
-    layers = attention_layers(model)
-    if not layers or any(axes(model, layer).across for layer in layers):
-        return {}
-    chosen = _looks(model, objective, dataset, "validation", num_examples)
-    shown = _looks(model, objective, dataset, dataset.reported, num_examples)
-    behind, read = max(
-        ((place, head) for place in range(REACH + 1) for head in chosen.heads(len(layers))),
-        key=lambda pair: chosen.mean(f"read {pair[0]}", pair[1]),
+
+    presentation = Presentation(
+        labels=(
+            Label("read", "weight asked → place that is read"),
+            Label("without_read", "… without that head"),
+            Label("without_read_mean", "… with its mean pattern"),
+            Label("gather", "weight from there → key, answer"),
+            Label("without_gather", "… without that head"),
+            Label("without_gather_mean", "… with its mean pattern"),
+        ),
+        opens_at=("read",),
+        taken_away="a head is taken out",
     )
-    two = {"read": read}
-    below = chosen.heads(read[0])
-    if below:
-        two["gather"] = max(below, key=lambda head: chosen.mean(f"gather {behind}", head))
 
-    def accuracy(gone: Sequence[Head], means: Means | None = None) -> float:
-        with prune(model, gone, means):
-            return _accuracy(model, objective, dataset, num_examples)
+    def __init__(self, subject: Subject, *, num_examples: Count = 512) -> None:
+        super().__init__(subject)
+        self.num_examples = num_examples
 
-    means = mean_patterns(model, questions(model, objective, dataset.splits["validation"]))
-    found = {"whole": accuracy(()), "read_behind": float(behind)}
-    for name, head in two.items():
-        found |= {
-            name: shown.mean(f"{name} {behind}", head),
-            f"{name}_layer": float(head[0]),
-            f"{name}_head": float(head[1]),
-            f"without_{name}": accuracy([head]),
-            f"without_{name}_mean": accuracy([head], means),
+    def measure(self) -> Finding:
+        subject, dataset = self.subject, self.subject.dataset
+        layers = subject.model.attention_layers()
+        if not layers or any(layer.axes.crosses for layer in layers):
+            return self.finding({})
+        on_validation = self._weights("validation")
+        reported = self._weights(dataset.reported)
+        heads = every_head(subject.model)
+        behind, read = max(
+            ((place, head) for place in range(REACH + 1) for head in heads),
+            key=lambda pair: on_validation.mean(f"read {pair[0]}", pair[1]),
+        )
+        circuit = {"read": read}
+        below = [head for head in heads if head.layer < read.layer]
+        if below:
+            circuit["gather"] = max(
+                below, key=lambda head: on_validation.mean(f"gather {behind}", head)
+            )
+        means = mean_patterns(subject, dataset.splits["validation"])
+        scalars = {"whole": self._accuracy(()), "read_behind": float(behind)}
+        for name, head in circuit.items():
+            scalars |= {
+                name: reported.mean(f"{name} {behind}", head),
+                f"without_{name}": self._accuracy([head]),
+                f"without_{name}_mean": self._accuracy([head], means),
+            }
+        if below:
+            scalars["previous"] = reported.mean(f"previous {behind}", circuit["gather"])
+        others = [head for head in heads if head not in circuit.values()]
+        scalars["without_others"] = self._accuracy(others)
+        return self.finding(scalars, _named(circuit, scalars))
+
+    @classmethod
+    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+        circuit = {
+            name: HeadRef(int(scalars[f"{name}_layer"]), int(scalars[f"{name}_head"]))
+            for name in ("read", "gather")
+            if name in scalars
         }
-    if below:
-        found["previous"] = shown.mean(f"previous {behind}", two["gather"])
-    others = [head for head in chosen.heads(len(layers)) if head not in two.values()]
-    return found | {"without_others": accuracy(others)}
+        numbers = {k: v for k, v in scalars.items() if not k.endswith(("_layer", "_head"))}
+        return cls.finding(numbers, _named(circuit, scalars))
+
+    def _weights(self, split: str) -> "Weights":
+        """Add up what each head pays to the places where an answer can be read, and from there."""
+        subject, dataset = self.subject, self.subject.dataset
+        if dataset.classes is not None:
+            raise ValueError(f"{type(dataset).__name__} is no recall: its answers are no tokens")
+        weights, batches = Weights(), dataset.splits[split]
+        with subject.observed():
+            for asked in subject.ask(batches, batch_size=BATCH, num_examples=self.num_examples):
+                with record_patterns(subject.model) as patterns:
+                    subject.model(*asked.given)
+                read, counted = places(asked)
+                for layer, pattern in patterns.items():
+                    _add(weights, layer, pattern.float(), read, counted)
+        if not weights.counts["read 1"]:
+            raise ValueError(
+                f"in these data no answer stands behind an earlier occurrence of what is asked, so "
+                f"{type(dataset).__name__} is no recall that evidence=recall could look into"
+            )
+        return weights
+
+    def _accuracy(self, without: Sequence[HeadRef], means: Means | None = None) -> float:
+        """Return the share of queries that can read their answer, and do, without some heads."""
+        subject, dataset = self.subject, self.subject.dataset
+        right, count = 0, 0
+        with subject.observed(), prune(subject.model, without, means):
+            for asked in subject.ask(
+                dataset.splits[dataset.reported], batch_size=BATCH, num_examples=self.num_examples
+            ):
+                logits, _ = subject.model(*asked.given)
+                _, counted = places(asked)
+                if asked.at is not None:
+                    counted = counted.gather(1, asked.at)
+                hit = logits.argmax(dim=-1) == asked.targets
+                right, count = right + int((hit & counted).sum()), count + int(counted.sum())
+        return right / count
 
 
 @dataclass
-class Looks:
+class Weights:
     """Sums of what each head pays, layer by layer, and how many places were counted."""
 
     sums: dict[tuple[str, int], Float[Tensor, " head"]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def mean(self, name: str, head: Head) -> float:
-        """Give what a head pays on average, 0 to 1."""
-        return float(self.sums[name, head[0]][head[1]]) / max(self.counts[name], 1)
-
-    def heads(self, below: int) -> list[Head]:
-        """List the heads of the layers below one."""
-        sizes = [len(self.sums["read 1", layer]) for layer in range(below)]
-        return [(layer, head) for layer, size in enumerate(sizes) for head in range(size)]
+    def mean(self, name: str, head: HeadRef) -> float:
+        """Return what a head pays on average, 0 to 1."""
+        return float(self.sums[name, head.layer][head.head]) / max(self.counts[name], 1)
 
     def add(
         self,
@@ -135,54 +185,54 @@ def places(asked: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, 
     return read, read.any(dim=-1)
 
 
-def _looks(
-    model: Model, objective: Objective, dataset: Dataset, split: str, num_examples: int
-) -> Looks:
-    if dataset.classes is not None:
-        raise ValueError(f"{type(dataset).__name__} is no recall: its answers are no tokens")
-    looks, layers = Looks(), attention_layers(model)
-    with undisturbed(model), torch.no_grad():
-        for batch in numbered(dataset.splits[split], BATCH, num_examples):
-            asked = moved(objective.ask(batch), device_of(model))
-            with record(model, "*.pattern") as patterns:
-                model(*asked.given)
-            read, counted = places(asked)
-            at = torch.arange(asked.inputs.shape[1], device=read.device)
-            for layer, path in enumerate(layers):
-                pattern = patterns[f"{path}.pattern"].float()
-                before = {step: share_at(pattern, at, -step) for step in range(-1, REACH + 1)}
-                for behind in range(REACH + 1):
-                    place = read.roll(behind - 1, dims=2)
-                    # What was shifted over the end is no place.
-                    place[:, :, : max(behind - 1, 0)] = False
-                    place[:, :, len(at) + min(behind - 1, 0) :] = False
-                    there = counted & place.any(dim=-1)
-                    looks.add(f"read {behind}", layer, mass(pattern, place), there)
-                    share = place / place.sum(dim=-1, keepdim=True).clamp(min=1)
-                    # Of the pair, the place itself may be one.
-                    both = [before[step] for step in (behind, behind - 1) if step]
-                    pair = torch.stack(both).sum(dim=0)
-                    for name, values in (("gather", pair), ("previous", before[1])):
-                        each = einsum(share, values, "b q k, b h k -> b h q")
-                        looks.add(f"{name} {behind}", layer, each, there)
-    if not looks.counts["read 1"]:
-        raise ValueError(
-            f"in these data no answer stands behind an earlier occurrence of what is asked, so "
-            f"{type(dataset).__name__} is no recall that evidence=recall could look into"
+def _add(
+    weights: Weights,
+    layer: AttentionLayer,
+    pattern: Float[Tensor, "batch head query key"],
+    read: Bool[Tensor, "batch query key"],
+    counted: Bool[Tensor, "batch query"],
+) -> None:
+    """Count what a layer pays to each place behind an earlier occurrence, and from there."""
+    length = read.shape[-1]
+    at = torch.arange(length, device=read.device)
+    before = {step: share_at(pattern, at, -step) for step in range(-1, REACH + 1)}
+    for behind in range(REACH + 1):
+        place = read.roll(behind - 1, dims=2)
+        # What was shifted over the end is no place.
+        place[:, :, : max(behind - 1, 0)] = False
+        place[:, :, length + min(behind - 1, 0) :] = False
+        has_place = counted & place.any(dim=-1)
+        weights.add(f"read {behind}", layer.index, mass(pattern, place), has_place)
+        share = place / place.sum(dim=-1, keepdim=True).clamp(min=1)
+        # Of the pair, the place itself may be one.
+        both = [before[step] for step in (behind, behind - 1) if step]
+        pair = torch.stack(both).sum(dim=0)
+        for name, values in (("gather", pair), ("previous", before[1])):
+            paid = einsum(share, values, "b q k, b h k -> b h q")
+            weights.add(f"{name} {behind}", layer.index, paid, has_place)
+
+
+def _named(circuit: Mapping[str, HeadRef], scalars: Mapping[str, float]) -> dict[str, NamedHead]:
+    """Name the two heads by their weights at the places that matter.
+
+    Mean scores name neither where most queries ask nothing. `previous token` tells its place what
+    stood before by looking there most of all; a head that `gathers` looks at several tokens.
+    """
+    if not circuit:
+        return {}
+    roles = {
+        "read": "match and read" if scalars["read"] > MOST else "reads",
+        "gather": "previous token" if scalars.get("previous", 0) > MOST else "gathers",
+    }
+    return {
+        name: NamedHead(
+            head,
+            roles[name],
+            scalars[name],
+            {
+                "head out": scalars[f"without_{name}"],
+                "mean pattern": scalars[f"without_{name}_mean"],
+            },
         )
-    return looks
-
-
-def _accuracy(model: Model, objective: Objective, dataset: Dataset, num_examples: int) -> float:
-    """Give the share of queries that can read their answer, and do."""
-    right, count = 0, 0
-    with undisturbed(model), torch.no_grad():
-        for batch in numbered(dataset.splits[dataset.reported], BATCH, num_examples):
-            asked = moved(objective.ask(batch), device_of(model))
-            logits, _ = model(*asked.given)
-            _, counted = places(asked)
-            if asked.at is not None:
-                counted = counted.gather(1, asked.at)
-            hit = logits.argmax(dim=-1) == asked.targets
-            right, count = right + int((hit & counted).sum()), count + int(counted.sum())
-    return right / count
+        for name, head in circuit.items()
+    }

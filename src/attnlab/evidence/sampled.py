@@ -1,39 +1,47 @@
 """The loss as papers estimate it: on a few batches at random places."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
 from attnlab.dataset.base import Corpus
-from attnlab.evidence.base import device_of, moved, undisturbed
-from attnlab.model.base import Model
+from attnlab.evidence.base import Evidence
+from attnlab.interp.subject import Subject
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.ranges import Count, Seed, ranged
-from attnlab.split import Windows
+from attnlab.run_record.finding import Finding
+from attnlab.split import Batch, Windows
 
 
 @ranged
-def sampled(
-    model: Model,
-    objective: Autoregressive,
-    dataset: Corpus,
-    *,
-    batches: Count = 20,
-    batch_size: Count = 12,
-    seed: Seed = 0,
-) -> dict[str, float]:
-    """Measure `loss` (nats): the mean over batches of windows that begin anywhere in validation.
+class SampledLoss(Evidence):
+    """Measures `loss` (nats): the mean over batches of windows that begin anywhere in validation.
 
     nanoGPT's estimate (its `estimate_loss`), with places of our own. The loss of the whole split is
     what it estimates; `sampled` is there to be held beside numbers that were published so.
     """
-    split, device = dataset.splits["validation"], device_of(model)
-    assert isinstance(split, Windows)
-    anywhere = Windows(split.tokens, split.length, 1)
-    draw, losses = np.random.Generator(np.random.Philox(key=seed)), []
-    with undisturbed(model), torch.no_grad():
-        for _ in range(batches):
-            batch = anywhere.batch(draw.integers(len(anywhere), size=batch_size))
-            asked = moved(objective.ask(batch), device)
-            logits, _ = model(*asked.given)
-            losses.append(objective.loss(logits, asked.targets).double())
-    return {"loss": float(torch.stack(losses).mean())}
+
+    objective_type, dataset_type = Autoregressive, Corpus
+
+    def __init__(
+        self, subject: Subject, *, batches: Count = 20, batch_size: Count = 12, seed: Seed = 0
+    ) -> None:
+        super().__init__(subject)
+        self.batches, self.batch_size, self.seed = batches, batch_size, seed
+
+    def measure(self) -> Finding:
+        subject, losses = self.subject, []
+        with subject.observed():
+            for asked in subject.ask(self._windows()):
+                logits, _ = subject.model(*asked.given)
+                losses.append(subject.objective.loss(logits, asked.targets).double())
+        return self.finding({"loss": float(torch.stack(losses).mean())})
+
+    def _windows(self) -> Iterator[Batch]:
+        split = self.subject.dataset.splits["validation"]
+        assert isinstance(split, Windows)
+        anywhere = Windows(split.tokens, split.length, 1)
+        draw = np.random.Generator(np.random.Philox(key=self.seed))
+        for _ in range(self.batches):
+            yield anywhere.batch(draw.integers(len(anywhere), size=self.batch_size))

@@ -4,9 +4,9 @@ A line's opacity is its weight, from 0 to 1 and without any other scale, so pane
 models can be compared by eye.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import altair as alt
@@ -14,9 +14,6 @@ import numpy as np
 from jaxtyping import Float
 
 from attnlab.figures.base import INK, ROLES, themed, visible
-
-MEANT, OTHER = "the noun that is meant", "the other noun"
-"""The roles that a token can have in a sentence."""
 
 ROW = 17
 """Pixels from a token to the next."""
@@ -52,14 +49,14 @@ def panel(view: View) -> Any:
 
 def rows(arms: Sequence[Arm], columns: int = 2) -> Any:
     """Draw the views of each arm side by side, with `columns` arms in a row, for print."""
-    named = any(view.roles for arm in arms for view in arm.views)
+    roles = role_colours(view for arm in arms for view in arm.views)
     legend = alt.Legend(
-        title=None, orient="top", values=[MEANT, OTHER], symbolType="square", symbolSize=110
+        title=None, orient="top", values=list(roles), symbolType="square", symbolSize=110
     )
     names = (f"weights-{number}" for number in count())
     pairs = [
         alt.hconcat(
-            *(_panel(view, next(names), legend if named else None) for view in arm.views),
+            *(_panel(view, next(names), legend if roles else None) for view in arm.views),
             spacing=12,
         ).properties(
             title=alt.TitleParams(
@@ -86,13 +83,20 @@ def records(view: View) -> list[dict[str, Any]]:
     ]
 
 
+def role_colours(views: Iterable[View]) -> dict[str, str]:
+    """Return the colour of each role that a token has in some views; in alphabetical order."""
+    roles = sorted({role for view in views for role in view.roles.values()})
+    return dict(zip(roles, cycle(ROLES), strict=False))
+
+
 def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
     data = records(view)
     # Seven pixels are an average character of a wide system font at the size below.
     column = 10 + 7.0 * max(len(row["token"]) for row in data)
     right = column + GAP
     is_query = "datum.key === datum.query"
-    is_noun = f"datum.role === '{MEANT}' || datum.role === '{OTHER}'"
+    has_role = "datum.role !== ''"
+    roles = role_colours([view])
     # Every mark has the same scale, in which a token is one unit high.
     scale = alt.Scale(domain=[-0.5, len(data) - 0.5], reverse=True, nice=False, zero=False)
 
@@ -100,7 +104,7 @@ def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
         return alt.Y(f"{field}:Q", scale=scale, axis=None)
 
     def tinted(channel: type, others: str, legend: alt.Legend | None = None) -> Any:
-        scale = alt.Scale(domain=[MEANT, OTHER, ""], range=[*ROLES, others])
+        scale = alt.Scale(domain=[*roles, ""], range=[*roles.values(), others])
         return channel("role:N", scale=scale, legend=legend)
 
     def shaded(channel: type, darkest: float) -> Any:
@@ -151,9 +155,9 @@ def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
             lines,
             words(column - 5, "right", is_query, fontWeight=700),
             words(column - 5, "right", f"!({is_query})", opacity=0.6),
-            words(right + 5, "left", is_noun, fontWeight=700),
-            words(right + 5, "left", f"!({is_noun})", opacity=0.8),
-            words(right + column + 4, "left", f"{is_noun} || datum.weight >= 0.1", "number"),
+            words(right + 5, "left", has_role, fontWeight=700),
+            words(right + 5, "left", f"!({has_role})", opacity=0.8),
+            words(right + column + 4, "left", f"{has_role} || datum.weight >= 0.1", "number"),
             reach.properties(name="reach"),
         )
         .properties(width=right + column + NUMBER, height=ROW * len(data))

@@ -20,7 +20,7 @@ from attnlab.errors import RequestError
 from attnlab.interruption import STOPPING, Interrupted, patient, stoppable
 from attnlab.launch.run import Outcome, run
 from attnlab.printable import unheard
-from attnlab.runs.record import DEATHS
+from attnlab.run_record.record import DEATHS
 
 Outcomes = Generator[tuple[int, Outcome], None, None]
 POSTPONED = ("held", "dead")

@@ -1,13 +1,14 @@
 """One run: skipped, refused, resumed or started, and recorded whatever happens to it."""
 
 import errno
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,19 +18,21 @@ from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Watcher, beating
 from attnlab.config import Config
 from attnlab.console import Console
-from attnlab.errors import RecordError, RequestError
-from attnlab.evidence.intervene import attention_layers
+from attnlab.errors import Diverged, RecordError, RequestError
 from attnlab.interruption import Interrupted, patient, stoppable
 from attnlab.launch import machine
 from attnlab.model.base import active_parameters, parameters
-from attnlab.runs import write
-from attnlab.runs.attempt import AlreadyClaimed, Attempt
-from attnlab.runs.checkpoint import Checkpoint, last_checkpoint, newest_checkpoint
-from attnlab.runs.direction import lower_is_better
-from attnlab.runs.history import earlier_revisions
-from attnlab.runs.identity import identity_hash
-from attnlab.runs.patterns import Pattern
-from attnlab.runs.record import (
+from attnlab.run_record import write
+from attnlab.run_record.attempt import AlreadyClaimed, Attempt
+from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint, newest_checkpoint
+from attnlab.run_record.direction import lower_is_better
+from attnlab.run_record.finding import Finding
+from attnlab.run_record.history import earlier_revisions
+from attnlab.run_record.identity import identity_hash
+from attnlab.run_record.layers import FILE as LAYERS
+from attnlab.run_record.layers import Layers
+from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.record import (
     Record,
     attempt_numbers,
     find_runs,
@@ -38,7 +41,13 @@ from attnlab.runs.record import (
     stem_of_hash,
     wait_for_life,
 )
-from attnlab.training import Diverged
+from attnlab.run_record.result import (
+    AttemptError,
+    AttemptSummary,
+    FailedAttempt,
+    InterruptedAttempt,
+    RunResult,
+)
 
 
 @dataclass
@@ -52,7 +61,8 @@ class Outcome:
 
     directory: Path
     status: str
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    result: RunResult | None = None
+    """Of a run that is finished, now or before."""
     note: str = ""
     notes: Sequence[str] = ()
     """What a reader of its result must know, as how much of its data was left out."""
@@ -157,23 +167,36 @@ def _attempt(
 ) -> Outcome:
     """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
     directory = attempt.path.parents[1]
-    base = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **who}
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    known = AttemptSummary(attempt=attempt.number, started=started, **who)
     begun, progress = time.perf_counter(), Progress(checkpoint.step if checkpoint else 0)
     try:
-        with _failures_recorded(attempt, base, progress):
+        with _failures_recorded(attempt, known, progress):
             with stoppable():
-                summary = base | _train(experiment, attempt, checkpoint, console, progress)
-            summary["seconds"] = time.perf_counter() - begun
-            if attempt.finish(summary):
-                return Outcome(directory, "finished", summary)
-            return Outcome(directory, "skipped", summary, "another attempt finished first")
+                trained = _train(experiment, attempt, checkpoint, console, progress)
+                result = _result(experiment, known, trained, time.perf_counter() - begun)
+            if attempt.finish(result):
+                return Outcome(directory, "finished", result)
+            return Outcome(directory, "skipped", result, "another attempt finished first")
     # Some part may even try to end the program.
     except (Exception, SystemExit) as error:
         if _cause(error) == "error":
             # Where the log cannot be written, the error is told all the same.
             with suppress(OSError):
                 attempt.log_exception(error)
-        return Outcome(directory, "failed", base, _said(error))
+        return Outcome(directory, "failed", note=_said(error))
+
+
+class Trained(NamedTuple):
+    """What only the training of a run can tell of it."""
+
+    steps: int
+    stopped_early: bool
+    metrics: Mapping[str, float]
+    findings: Mapping[str, Finding]
+    flops_per_token: float
+    device: str | None
+    peak_memory_bytes: int | None
 
 
 def _train(
@@ -182,7 +205,7 @@ def _train(
     checkpoint: Checkpoint | None,
     console: Console,
     progress: Progress,
-) -> dict[str, Any]:
+) -> Trained:
     machine.reset_peak_memory()
 
     def beat() -> None:
@@ -196,10 +219,12 @@ def _train(
         write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
     training = experiment.training()
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
+    layers = Layers(model.attention_layers(), model.mixing_layers())
+    write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
     mirror = Mirror(
         list(experiment.config.parts("logger").values()),
-        attention_layers(model),
-        _page(experiment.config, attempt.path.parents[1].name),
+        layers,
+        _page(attempt.path.parents[1].name),
         lambda said: console.print(f"warning: {said}"),
     )
     timekeeper = experiment.timekeeper(training, attempt, [progress, bar, mirror])
@@ -212,27 +237,41 @@ def _train(
         progress.step = trainer.global_step
         training.to(trainer.strategy.root_device)
         with beating(beat):
-            final = _numbers(experiment.final(training), progress.step, experiment, console)
+            measured, findings = experiment.final(training)
+            final = _numbers(measured, progress.step, experiment, console)
         mirror.scalars(trainer.global_step, final)
+    return Trained(
+        steps=trainer.global_step,
+        stopped_early=timekeeper.stopped_early,
+        metrics=final,
+        findings=_finite(findings),
+        flops_per_token=cost,
+        device=machine.device_name(trainer.strategy.root_device),
+        peak_memory_bytes=machine.peak_memory(trainer.strategy.root_device),
+    )
+
+
+def _result(
+    experiment: Experiment, known: AttemptSummary, trained: Trained, seconds: float
+) -> RunResult:
+    """Put together what is kept of a finished run."""
+    model, dataset = experiment.model, experiment.dataset
     per_step = experiment.tokens_per_step
-    return {
-        "data_hash": dataset.data_hash,
-        "steps": trainer.global_step,
-        "stopped_early": timekeeper.stopped_early,
-        "tokens": trainer.global_step * per_step,
-        "budget_tokens": experiment.settings.max_steps * per_step,
-        "parameters": parameters(model),
-        "active_parameters": active_parameters(model),
-        "flops_per_token": cost,
-        "state_size": model.state_size(experiment.example.inputs.shape[1]),
-        "network_depth": model.network_depth,
-        "device": machine.device_name(trainer.strategy.root_device),
-        "peak_memory_bytes": machine.peak_memory(trainer.strategy.root_device),
-        "headline": experiment.headline,
-        "lower_is_better": experiment.lower_is_better,
-        "higher_is_better": not lower_is_better(dataset.headline, experiment.lower_is_better),
-        "metrics": final,
-    }
+    return RunResult(
+        **vars(known),
+        **trained._asdict(),
+        seconds=seconds,
+        network_depth=model.network_depth,
+        data_hash=dataset.data_hash,
+        tokens=trained.steps * per_step,
+        budget_tokens=experiment.settings.max_steps * per_step,
+        parameters=parameters(model),
+        active_parameters=active_parameters(model),
+        state_size=model.state_size(experiment.example.inputs.shape[1]),
+        headline=experiment.headline,
+        lower_is_better=tuple(experiment.lower_is_better),
+        higher_is_better=not lower_is_better(dataset.headline, experiment.lower_is_better),
+    )
 
 
 def _numbers(
@@ -251,15 +290,29 @@ def _numbers(
     return numbers
 
 
-def _page(config: Config, name: str) -> Callable[[Sequence[Pattern]], str]:
+def _finite(findings: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return findings without the heads whose weight is no finite number, and such numbers."""
+    return {
+        name: replace(
+            finding,
+            heads={
+                key: replace(named, without={k: v for k, v in named.without.items() if isfinite(v)})
+                for key, named in finding.heads.items()
+                if isfinite(named.weight)
+            },
+        )
+        for name, finding in findings.items()
+    }
+
+
+def _page(name: str) -> Callable[[Sequence[Pattern]], str]:
     def page(patterns: Sequence[Pattern]) -> str:
         # Figures are not loaded where no mirror shows them.
-        from attnlab.ui.page import attend_page
+        from attnlab.report.page import attend_page
 
-        dataset = config.choices["dataset"]
-        said = f"After step {patterns[0].step}."
+        caption = f"After step {patterns[0].step}."
         # The influence on the answer comes last, and its query is where the model answers.
-        return attend_page(patterns, said, name, dataset, patterns[-1].asked_at)
+        return attend_page(patterns, caption, name, patterns[-1].asked_at)
 
     return page
 
@@ -282,7 +335,7 @@ def _who(experiment: Experiment) -> dict[str, Any]:
 
 @contextmanager
 def _failures_recorded(
-    attempt: Attempt, base: Mapping[str, Any], progress: Progress
+    attempt: Attempt, known: AttemptSummary, progress: Progress
 ) -> Iterator[None]:
     """Leave a summary in the attempt however it ends; the error goes on."""
     try:
@@ -290,18 +343,18 @@ def _failures_recorded(
     except Interrupted as interrupted:
         step = progress.step if interrupted.step is None else interrupted.step
         with suppress(OSError):
-            attempt.end("interrupted", {**base, "step": step})
+            attempt.end(InterruptedAttempt(**vars(known), step=step))
         raise
     except (Exception, SystemExit) as error:
-        cause = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "step": error.step if isinstance(error, Diverged) else progress.step,
-            "cause": _cause(error),
-        }
+        stated = AttemptError(
+            type=type(error).__name__,
+            message=str(error),
+            step=error.step if isinstance(error, Diverged) else progress.step,
+            cause=_cause(error),
+        )
         # A full disk has no room for the word of it; the state is then computed from the claim.
         with suppress(OSError):
-            attempt.end("failed", {**base, "error": cause})
+            attempt.end(FailedAttempt(**vars(known), error=stated))
         raise
 
 
@@ -380,8 +433,8 @@ def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str
     return {**place, "run": origin} if origin else place
 
 
-def _changes(experiment: Experiment, result: Mapping[str, Any]) -> str:
-    before, now = result.get("code", {}), experiment.code_hash
+def _changes(experiment: Experiment, result: RunResult) -> str:
+    before, now = result.code, experiment.code_hash
     changed = sorted(name for name in now if before.get(name) != now[name])
     loggers = ", ".join(experiment.config.values.get("logger") or {})
     faults = [

@@ -22,6 +22,11 @@ class Mixer(nn.Module, ABC):
 
     Wiring: `causal` is the objective's word on who may see whom, `layer` counts from 0, the lowest.
 
+    How evidence finds who reads whom in it: a mixer that attends mixes with an `Attend`
+    (`attnlab.attend`); one that is linear in its values shows its matrix to a `Mixing`
+    (`attnlab.tap`), as `attnlab.recurrence.base.mix` does. Both state their number of heads, and
+    may have any name. Any other mixer is traced by the gradients of its outputs.
+
     Initialisation, where a class has no row of its own (nn.Linear is the library's default):
         *norm.weight | 1
         *norm.bias | 0
@@ -156,7 +161,7 @@ class Attention(Mixer):
         super().__init__(d_model, position, causal)
         self.d_model, self.num_heads = d_model, num_heads
         position.serve(num_heads, d_rotated or d_model // num_heads)
-        self.attend = Attend(causal, dropout)
+        self.attend = Attend(causal, dropout, num_heads * self.patterns_per_head)
 
     @abstractmethod
     def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:

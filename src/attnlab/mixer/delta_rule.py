@@ -12,7 +12,7 @@ from attnlab.ranges import Width, ranged
 from attnlab.recurrence import delta
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 
 @ranged
@@ -61,7 +61,7 @@ class DeltaRule(Mixer):
             self.convolution = nn.Parameter(weights)
         self.norm = nn.RMSNorm(d_model // num_heads, eps=1e-5)
         self.output = nn.Linear(d_model, d_model, bias=False)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

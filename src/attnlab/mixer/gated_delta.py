@@ -14,7 +14,7 @@ from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import delta
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 
 @ranged
@@ -77,7 +77,7 @@ class GatedDelta(Mixer):
         self.dt_bias = nn.Parameter(dt.expm1().log())
         self.norm = nn.RMSNorm(d_values // num_heads, eps=1e-5)
         self.output = nn.Linear(d_values, d_model, bias=False)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

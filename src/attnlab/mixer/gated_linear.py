@@ -10,7 +10,7 @@ from attnlab.position.base import Position
 from attnlab.ranges import Expansion, Positive, Width, ranged
 from attnlab.recurrence import channel
 from attnlab.recurrence.base import exact, mix
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 
 @ranged
@@ -58,7 +58,7 @@ class GatedLinear(Mixer):
         self.gate = nn.Linear(d_model, d_model)
         self.norm = nn.LayerNorm(self.d_value)
         self.output = nn.Linear(d_model, d_model, bias=False)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

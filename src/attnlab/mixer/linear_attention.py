@@ -10,7 +10,7 @@ from attnlab.position.base import Position
 from attnlab.ranges import Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import exact, mix
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 EPSILON = 1e-6
 """Added to the normaliser, which the paper's equations divide by as it is; all of it may be 0."""
@@ -43,7 +43,7 @@ class LinearAttention(Mixer):
         self.d_model, self.num_heads = d_model, num_heads
         self.query_key_value = nn.Linear(d_model, 3 * d_model, bias)
         self.output = nn.Linear(d_model, d_model, bias)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

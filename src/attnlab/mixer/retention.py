@@ -11,7 +11,7 @@ from attnlab.position.base import Position
 from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import mix
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 
 @ranged
@@ -55,7 +55,7 @@ class Retention(Mixer):
         self.widths = (d_model, d_model, d_values, d_values)
         self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
         self.output = nn.Linear(d_values, d_model, bias=False)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

@@ -14,7 +14,7 @@ from attnlab.ranges import Expansion, Width, ranged
 from attnlab.recurrence import scalar
 from attnlab.recurrence.base import exact, mix
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 
 @ranged
@@ -71,7 +71,7 @@ class SelectiveStateSpace(Mixer):
         self.D = nn.Parameter(torch.ones(num_heads))
         self.norm = nn.RMSNorm(d_inner, eps=1e-5)
         self.output = nn.Linear(d_inner, d_model, bias=False)
-        self.mixing = Tap()
+        self.mixing = Mixing(num_heads)
 
     def forward(
         self,

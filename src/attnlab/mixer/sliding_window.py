@@ -46,7 +46,7 @@ class SlidingWindow(Heads):
         super().__init__(
             d_model, position, causal, num_heads, shared, dropout, bias, query_key_norm
         )
-        self.attend = Attend(causal, dropout, window)
+        self.attend = Attend(causal, dropout, num_heads, window)
         self.window = window
         # Keys that a block meets.
         self.reach = (2 if causal else 3) * window

@@ -1,6 +1,7 @@
 """What every model is: tokens in, logits at the asked positions out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,11 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attnlab.attend import Attend
 from attnlab.ffn.base import FFN, Losses
-from attnlab.tap import Tap
+from attnlab.layers import AttentionLayer, Axes, MixingLayer
+from attnlab.mixer.base import Mixer
+from attnlab.tap import Mixing, Tap
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Model(nn.Module, ABC):
     """Hidden layers, the output layer, and the embedding layer."""
     max_length: int | None = None
     """Tokens in the longest sequence that it reads; None where any length will do."""
+
+    @property
+    def token_vectors(self) -> Float[Tensor, "token d_model"] | None:
+        """The vector of each token that it reads; None where tokens have none of their own."""
+        return None
 
     @property
     def causal(self) -> bool:
@@ -99,6 +108,66 @@ class Model(nn.Module, ABC):
 
         With an encoder, after as many of the inputs as well.
         """
+
+    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+        """Return which sequences the parts of the model work on, where these are not the inputs.
+
+        What stands inside of a part works on the same, unless it is stated itself.
+        """
+        return {}
+
+    def axes_at(self, path: str) -> Axes:
+        """Return which sequences the module at a path works on: what reads what there.
+
+        Queries and keys are the inputs, but in a model with an encoder: what answers has the prefix
+        for queries, and what stands between reads the one with the other.
+        """
+        stated, axes, names = self.stated_axes(), Axes(), path.split(".")
+        for depth in range(1, len(names) + 1):
+            axes = stated.get(self.get_submodule(".".join(names[:depth])), axes)
+        return axes
+
+    def attention_layers(self) -> list[AttentionLayer]:
+        """List the layers that attend: every `Attend`, in the order of the model's modules."""
+        attending = [(n, m) for n, m in self.named_modules() if isinstance(m, Attend)]
+        return [
+            AttentionLayer(index, path, attend.num_heads, self.axes_at(path))
+            for index, (path, attend) in enumerate(attending)
+        ]
+
+    def mixing_layers(self) -> list[MixingLayer]:
+        """List the layers whose mixers do not attend, in the order of the model's modules.
+
+        One that is linear in its values has a layer for each `Mixing` tap, as where it reads both
+        ways; any other one is a layer as a whole.
+        """
+        layers: list[MixingLayer] = []
+        for path, mixer in self._mixers():
+            inside = dict(mixer.named_modules(prefix=path))
+            if any(isinstance(module, Attend) for module in inside.values()):
+                continue
+            linear = [
+                (holder, f"{holder}.{name}", tap.num_heads)
+                for holder, module in inside.items()
+                for name, tap in module.named_children()
+                if isinstance(tap, Mixing)
+            ]
+            for holder, source, num_heads in linear or [(path, f"{path}.influence", 1)]:
+                axes = self.axes_at(path)
+                layers.append(
+                    MixingLayer(len(layers), holder, source, num_heads, axes, bool(linear))
+                )
+        return layers
+
+    def _mixers(self) -> list[tuple[str, Mixer]]:
+        """List the mixers that are not inside of another one."""
+        mixers: list[tuple[str, Mixer]] = []
+        inside: set[nn.Module] = set()
+        for path, module in self.named_modules():
+            if isinstance(module, Mixer) and module not in inside:
+                mixers.append((path, module))
+                inside |= set(module.modules())
+        return mixers
 
 
 def parameters(model: nn.Module) -> int:

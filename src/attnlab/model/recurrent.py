@@ -1,6 +1,6 @@
 """The recurrent baseline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import Losses
+from attnlab.layers import Axes
 from attnlab.mixer.base import Mixer, mirrored, take
 from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
 from attnlab.position.base import Position
@@ -81,6 +82,10 @@ class Recurrent(Model):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width if self.attention else width, num_outputs)
 
+    @property
+    def token_vectors(self) -> Float[Tensor, "token d_model"]:
+        return self.embedding.weight
+
     def encode(
         self,
         inputs: Int[Tensor, "batch seq"],
@@ -138,6 +143,12 @@ class Recurrent(Model):
         if self.attention is None:
             return kept
         return kept + length * self.d_model + self.attention.state_size(length)
+
+    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+        if self.encoder is None:
+            return {}
+        axes: dict[nn.Module, Axes] = {self.layers: Axes("prefix", "prefix")}
+        return axes if self.attention is None else {**axes, self.attention: Axes("prefix")}
 
     def _run(
         self, layers: nn.ModuleList, x: Float[Tensor, "batch seq d_model"], valid: Tensor | None

@@ -1,6 +1,6 @@
 """The Transformer: a decoder, an encoder, or both, as the objective arranges it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import FFN, Losses
+from attnlab.layers import Axes, SequenceName
 from attnlab.mixer.base import Mixer
 from attnlab.model.base import (
     Arrangement,
@@ -22,6 +23,8 @@ from attnlab.model.block import Block
 from attnlab.position.base import Position
 from attnlab.ranges import FewCount, ShareBelowOne, Width, ranged
 from attnlab.tap import Tap
+
+LATENTS = Axes("latents", "inputs")
 
 
 @ranged
@@ -99,6 +102,10 @@ class Transformer(Model):
         if tied:
             self.head.weight = self.embedding.weight
 
+    @property
+    def token_vectors(self) -> Float[Tensor, "token d_model"]:
+        return self.embedding.weight
+
     def encode(
         self,
         inputs: Int[Tensor, "batch seq"],
@@ -148,6 +155,14 @@ class Transformer(Model):
             return None
         kept = sum(block.state_size(length) for block in _each(self.blocks))
         return kept + (length * self.embedding.embedding_dim if self.encoder else 0)
+
+    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+        if self.encoder is None:
+            return {}
+        axes: dict[nn.Module, Axes] = {self.blocks: Axes("prefix", "prefix")}
+        memory: SequenceName = "inputs" if self.bottleneck is None else "latents"
+        axes |= {block.cross: Axes("prefix", memory) for block in _each(self.blocks)}
+        return axes if self.bottleneck is None else {**axes, self.bottleneck: LATENTS}
 
     def _placed(
         self, vectors: Float[Tensor, "batch seq d_model"]

@@ -3,11 +3,12 @@
 import torch
 from torch import nn
 
+from attnlab.optimizer.base import Optimizer
 from attnlab.ranges import NotNegative, Positive, ShareBelowOne, ranged
 
 
 @ranged
-class AdamW:
+class AdamW(Optimizer):
     """Decays matrices and embeddings, not biases and norms (Loshchilov & Hutter 2019, alg. 2).
 
     What has two axes and is no matrix (vectors side by side, a table of biases) is named by its
@@ -26,11 +27,10 @@ class AdamW:
         weight_decay: NotNegative = 0.1,
         gradient_clip: Positive | None = 1.0,
     ) -> None:
-        self.lr, self.betas, self.eps = lr, (beta1, beta2), eps
-        self.weight_decay, self.gradient_clip = weight_decay, gradient_clip
+        super().__init__(lr, gradient_clip)
+        self.betas, self.eps, self.weight_decay = (beta1, beta2), eps, weight_decay
 
-    def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Make the optimizer of a model's parameters."""
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
         spared = {
             f"{path}.{name}" if path else name
             for path, module in model.named_modules()

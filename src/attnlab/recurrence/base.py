@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnlab.padding import add_padding
-from attnlab.tap import Tap
+from attnlab.tap import Mixing
 
 CHUNK = 32
 """Positions that are worked on at once."""
@@ -39,7 +39,7 @@ def exactly(recur: Recur) -> Recur:
 
 
 def mix(
-    mixing: Tap,
+    mixing: Mixing,
     recur: Callable[[Tensor], Tensor],
     value: Float[Tensor, "batch head seq d_value"],
     valid: Bool[Tensor, "batch seq"] | None,

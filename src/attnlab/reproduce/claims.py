@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, NamedTuple
 
-from attnlab.runs.arms import nearest
-from attnlab.runs.statistics import Interval
+from attnlab.analysis.arms import nearest
+from attnlab.analysis.statistics import Interval
 
 ROUNDING = 1e-9
 """Two decimal numbers closer than this are equal: .9 - .6 is not quite .3."""

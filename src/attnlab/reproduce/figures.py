@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attnlab.analysis.compare import Panel, compare
 from attnlab.reproduce.recipe import Recipe
-from attnlab.runs import write
-from attnlab.runs.compare import Panel, compare
-from attnlab.runs.record import Record
+from attnlab.run_record import write
+from attnlab.run_record.record import Record
 
 
 def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) -> None:
@@ -20,9 +20,9 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
     """
     # Altair and Vega take a second to load, which judging alone does not need.
     from attnlab.figures.base import png, svg
-    from attnlab.ui.cards import cards, figure
-    from attnlab.ui.context import context_curves, reach_chart
-    from attnlab.ui.curves import learning_curve
+    from attnlab.report.arm_cards import arm_cards, figure
+    from attnlab.report.evidence_curves import evidence_curves, reach_chart
+    from attnlab.report.learning_curves import learning_curve
 
     charts: dict[str, Any] = {}
     by_name = {record.name: record for runs in records.values() for record in runs}
@@ -30,18 +30,18 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
     charts["reach"] = panel and reach_chart(panel, by_name)
     if panel and charts["reach"] is None:
         arm_of = {record.name: arm for arm, runs in records.items() for record in runs}
-        made = cards(panel, by_name)
+        cards = arm_cards(panel, by_name)
         charts["attention"] = figure(
             [
-                replace(card, look=card.look._replace(title=arm_of[card.takes[0].run]))
-                for card in made
+                replace(card, style=card.style._replace(title=arm_of[card.seeds[0].run]))
+                for card in cards
             ]
         )
     if panel := _panel(recipe.curves, records):
         charts["curves"] = learning_curve(panel, by_name)
         if charts["curves"] is None:
             charts["learning"] = learning_curve(panel, by_name, "validation", "loss")
-        charts |= context_curves(panel, width=420)
+        charts |= evidence_curves(panel, width=420)
     for name, chart in ((name, chart) for name, chart in charts.items() if chart is not None):
         write.make_directory(folder / "figures")
         write.replace(folder / recipe.figure(name, "svg"), svg(chart).encode())

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from attnlab.analysis.arms import nearest
+from attnlab.analysis.statistics import Interval, interval, paired
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce.claims import Best, Claim, Steps, Term, Value
 from attnlab.reproduce.recipe import Recipe
-from attnlab.runs.arms import nearest
-from attnlab.runs.statistics import Interval, interval, paired
 
 Results = Mapping[str, Any]
 """What results/SCALE.json holds; see results.py."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnlab.analysis import table
+from attnlab.analysis.statistics import Interval, interval
 from attnlab.reproduce.judge import Results, Verdict, judge
 from attnlab.reproduce.recipe import Recipe
-from attnlab.runs import table
-from attnlab.runs.statistics import Interval, interval
 
 FIGURES = {
     "attention": "What each arm looks at: the chosen head of the first seed after the last step",

@@ -24,9 +24,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attnlab.analysis.arms import nearest
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce.claims import Claim, Entry, entry_faults, parse
-from attnlab.runs.arms import nearest
 
 SCALES = {"check": "The check: on a CPU", "paper": "The paper's scale: on a GPU"}
 """The recipes that most papers have, in order, and their titles."""

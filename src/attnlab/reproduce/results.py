@@ -14,11 +14,15 @@ They are a function of the run records alone: collecting the same runs again cha
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnlab.errors import RequestError
 from attnlab.reproduce.recipe import Recipe
-from attnlab.runs.write import make_directory, replace
+from attnlab.run_record.result import FailedAttempt, RunResult
+from attnlab.run_record.write import make_directory, replace
+
+if TYPE_CHECKING:
+    from attnlab.run_record.record import Record
 
 SCHEMA = 1
 
@@ -56,7 +60,7 @@ def collect(
 ) -> dict[str, Any]:
     """Gather the run directories of each arm and seed."""
     # Reading results needs no Arrow; only the tables of a run do.
-    from attnlab.runs.record import Record
+    from attnlab.run_record.record import Record
 
     records = {place: Record(directory) for place, directory in finished.items()}
     whole = {place: _result(record) for place, record in records.items()}
@@ -64,11 +68,11 @@ def collect(
     arms = {}
     for arm in recipe.arms:
         ours = [place for place in whole if place[0] == arm]
-        first = whole[ours[0]] if ours else {}
+        first = whole[ours[0]] if ours else None
         arms[arm] = {
             "overrides": recipe.overrides(arm),
-            "parameters": first.get("parameters"),
-            "headline": first.get("headline"),
+            "parameters": first and first.parameters,
+            "headline": first and first.headline,
             "runs": [_run(records[at], whole[at], made, recipe.columns) for at in ours],
             "failed": [
                 {"seed": at[1], "name": directory.name, "error": _error(Record(directory))}
@@ -80,22 +84,22 @@ def collect(
         "schema": SCHEMA,
         "paper": recipe.paper,
         "scale": recipe.scale,
-        "date": max((result["started"][:10] for result in whole.values()), default=None),
+        "date": max((result.started[:10] for result in whole.values()), default=None),
         "seeds": sorted({seed for _, seed in [*finished, *failed]}),
         "made": made,
         "arms": arms,
     }
 
 
-def _result(record: Any) -> dict[str, Any]:
+def _result(record: "Record") -> RunResult:
     result = record.result
     assert result is not None, f"{record.path} is not finished"
     return result
 
 
 def _run(
-    record: Any,
-    result: Mapping[str, Any],
+    record: "Record",
+    result: RunResult,
     made: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
@@ -108,16 +112,17 @@ def _run(
         if rows.num_rows:
             tables[table] = {name: rows[name].to_pylist() for name in names}
     kept = ("seed", "steps", "seconds", "data_hash", "metrics")
-    measured = {key: result[key] for key in kept}
+    measured = {key: getattr(result, key) for key in kept}
     return {"name": record.name, "made": place, **measured, "tables": tables}
 
 
-def _error(record: Any) -> str:
-    errors = [a.summary["error"] for a in record.attempts if a.summary and "error" in a.summary]
-    return f"{errors[-1]['type']}: {errors[-1]['message']}" if errors else "it could not begin"
+def _error(record: "Record") -> str:
+    summaries = [attempt.summary for attempt in record.attempts]
+    errors = [summary.error for summary in summaries if isinstance(summary, FailedAttempt)]
+    return f"{errors[-1].type}: {errors[-1].message}" if errors else "it could not begin"
 
 
-def _made(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _made(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Say by which code and on what the runs were made, each combination once."""
     makers: dict[str, dict[str, Any]] = {}
     for maker in map(_maker, results):
@@ -126,6 +131,6 @@ def _made(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(makers.values())
 
 
-def _maker(result: Mapping[str, Any]) -> dict[str, Any]:
-    maker = {key: result[key] for key in ("git", "device", "versions")}
-    return {**maker, "threads": result["identity"]["trainer"]["threads"]}
+def _maker(result: RunResult) -> dict[str, Any]:
+    maker = {"git": result.git, "device": result.device, "versions": result.versions}
+    return {**maker, "threads": result.identity["trainer"]["threads"]}

@@ -116,9 +116,9 @@ def _collect(
 
 
 def _said(outcome: Outcome) -> str:
-    if not outcome.ok:
+    result = outcome.result
+    if result is None:
         return f"{outcome.status} {outcome.note}".strip()
-    headline = outcome.summary["headline"]
-    seconds = f"{outcome.summary['seconds']:.0f} s"
+    seconds = f"{result.seconds:.0f} s"
     how = outcome.note if outcome.status == "skipped" else seconds
-    return f"{headline} {outcome.summary['metrics'][headline]:.3f} ({how})"
+    return f"{result.headline} {result.metrics[result.headline]:.3f} ({how})"

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from attnlab.cli import main
-from attnlab.trained import Trained
+from attnlab.loaded_run import LoadedRun
 from tests.untrained import untrained
 
 TEXT = "The animal didn't cross the street because it was too tired."
@@ -22,17 +22,17 @@ RUNS = {
 
 
 @pytest.fixture(scope="session")
-def built(composed) -> Callable[..., Trained]:
+def built(composed) -> Callable[..., LoadedRun]:
     """Build each run once: no command changes it."""
     small = ("model.num_layers=2", "model.d_model=16", *SMALL)
     return cache(lambda *words: untrained(composed(*small, *words)))
 
 
 @pytest.fixture
-def offer(built, monkeypatch) -> Callable[..., tuple[Trained, str]]:
-    def give(name: str, *words: str) -> tuple[Trained, str]:
+def offer(built, monkeypatch) -> Callable[..., tuple[LoadedRun, str]]:
+    def give(name: str, *words: str) -> tuple[LoadedRun, str]:
         run = built(*RUNS[name], *words)
-        monkeypatch.setattr("attnlab.trained.load", lambda *_, **__: run)
+        monkeypatch.setattr("attnlab.loaded_run.load", lambda *_, **__: run)
         return run, "d a c b" if "dataset=reversal" in RUNS[name] else TEXT
 
     return give

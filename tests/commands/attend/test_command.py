@@ -8,8 +8,6 @@ import pytest
 from rich.cells import cell_len
 
 from attnlab.cli import main
-from attnlab.commands.attend import maps
-from attnlab.evidence.intervene import attention_layers
 from tests.commands.attend.conftest import RUNS, TEXT, shown
 from tests.prose import says
 from tests.refusals import refusals
@@ -45,12 +43,12 @@ def test_every_run_shows_a_map_within_the_columns_and_50_lines(offer, capsys, mo
 
 def test_every_query_of_the_text_has_a_row_with_the_digits_of_the_look(offer, capsys):
     run, text = offer("multihead")
-    seen, _ = run.look(text)
-    for layer, pattern in enumerate(seen.patterns.values()):
+    captured, _ = run.capture(text)
+    for layer, pattern in enumerate(captured.patterns.values()):
         for head, weights in [(layer, pattern[layer]), ("mean", pattern.mean(dim=0))]:
             out = shown(capsys, text, "--layer", str(layer), "--head", str(head), "--map")
             found = rows(out)
-            assert len(found) == len(seen.inputs)
+            assert len(found) == len(captured.inputs)
             for line, row in zip(found, weights.tolist(), strict=True):
                 digits = [float(number) for number in re.findall(r"(?<!\S\d)\d?\.\d+", line)]
                 there = [weight for weight in row if weight]
@@ -59,11 +57,11 @@ def test_every_query_of_the_text_has_a_row_with_the_digits_of_the_look(offer, ca
 
 def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, capsys):
     run, text = offer("multihead")
-    seen, _ = run.look(text)
-    named = [f"{at} ({run.objective.inputs[token]})" for at, token in enumerate(seen.inputs)]
+    captured, _ = run.capture(text)
+    named = [f"{at} ({run.objective.inputs[token]})" for at, token in enumerate(captured.inputs)]
     for query in (3, 8, 12):
         entropies = {}
-        for layer, pattern in enumerate(seen.patterns.values()):
+        for layer, pattern in enumerate(captured.patterns.values()):
             for head, row in enumerate(pattern[:, query].double()):
                 there = row[row > 0]
                 entropies[layer, head] = float(-(there * there.log()).sum())
@@ -81,24 +79,17 @@ def test_the_head_that_is_shown_is_the_one_that_is_sharpest_at_the_query(offer, 
 
 def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys):
     run, text = offer("linear")
-    seen, _ = run.look(text)
+    captured, _ = run.capture(text)
     entropies = {}
-    for source, (weights, _) in seen.maps.items():
-        for head, row in enumerate(weights[:, seen.asked_at].double()):
+    for layer, weights in captured.weights.items():
+        for head, row in enumerate(weights[:, captured.asked_at].double()):
             there = row[row > 0]
-            entropies[source, head] = float(-(there * there.log()).sum())
+            entropies[layer.path, head] = float(-(there * there.log()).sum())
     assert len(entropies) == 8
-    source, head = min(entropies, key=lambda at: entropies[at])
+    path, head = min(entropies, key=lambda at: entropies[at])
     out = title(shown(capsys, text))
-    assert out.startswith(f"{source.removesuffix('.mixing')}, head {head}: ")
-    says("commands.attend.sharpest_mixing", out.partition(": ")[2], seen.asked_at)
-
-
-def test_a_row_that_looks_nowhere_is_not_the_sharpest():
-    rows = np.array([[0.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
-    entropies = maps._entropies(rows)
-    assert entropies.argmin() == 2
-    assert entropies[1] == pytest.approx(np.log(2))
+    assert out.startswith(f"{path}, head {head}: ")
+    says("commands.attend.sharpest_mixing", out.partition(": ")[2], captured.asked_at)
 
 
 def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys):
@@ -177,7 +168,7 @@ def test_of_a_long_text_the_tokens_around_the_query_are_shown(offer, capsys):
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_can_be_written_in_every_form(offer, capsys, tmp_path, name):
     run, text = offer(name)
-    seen, _ = run.look(text)
+    captured, _ = run.capture(text)
     pages = {"html": b"<!"} if name in ("multihead", "seq2seq") else {}
     for ending, begin in {"npz": b"pk", "json": b"{", **pages}.items():
         path = tmp_path / f"map.{ending}"
@@ -193,17 +184,17 @@ def test_every_run_can_be_written_in_every_form(offer, capsys, tmp_path, name):
             assert np.allclose(archive[source], one["weights"])
             assert archive[f"{source}.queries"].tolist() == one["queries"]
             assert archive[f"{source}.tokens"].tolist() == one["keys"]
-    for source, (weights, _) in seen.maps.items():
-        assert np.allclose(by_source[source]["weights"], weights)
-        numbers = {f"{name}.pattern": at for at, name in enumerate(attention_layers(run.model))}
-        assert by_source[source]["layer"] == numbers.get(source)
+    numbers = {layer.source: layer.index for layer in run.model.attention_layers()}
+    for layer, weights in captured.weights.items():
+        assert np.allclose(by_source[layer.source]["weights"], weights)
+        assert by_source[layer.source]["layer"] == numbers.get(layer.source)
 
 
 def test_other_programs_get_the_look(offer, capsys, tmp_path):
     run, text = offer("multihead")
-    seen, _ = run.look(text)
+    captured, _ = run.capture(text)
     given = json.loads(shown(capsys, text, "--format", "bertviz"))
-    for layer, weights in zip(given["attention"], seen.patterns.values(), strict=True):
+    for layer, weights in zip(given["attention"], captured.patterns.values(), strict=True):
         assert np.allclose(np.array(layer), weights[None])
     path = tmp_path / "views.json"
     shown(capsys, text, "--format", "circuitsvis", "-o", str(path))

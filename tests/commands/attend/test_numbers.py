@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.commands.attend import _largest
-from attnlab.evidence.intervene import attention_layers, cut
+from attnlab.commands.render.attention import largest_tokens
 from attnlab.figures import heatmap
-from attnlab.trained import Trained
+from attnlab.interp.interventions import cut
+from attnlab.loaded_run import LoadedRun
 from tests.commands.attend.conftest import shown
 from tests.commands.attend.test_command import READS
 
 
-def answer_of(run: Trained, logits) -> list[dict]:
+def answer_of(run: LoadedRun, logits) -> list[dict]:
     return [{"output": name, "p": p} for name, p in run.answers(logits)]
 
 
@@ -24,17 +24,16 @@ def test_json_has_the_rows_of_the_query_and_the_answer_without_its_largest_edges
     offer, capsys, name, query
 ):
     run, text = offer(name)
-    seen, _ = run.look(text)
+    captured, _ = run.capture(text)
     found = json.loads(shown(capsys, text, "--query", str(query), "--format", "json"))
-    names = attention_layers(run.model)
-    layers = [names.index(path.removesuffix(".pattern")) for path in seen.patterns]
+    layers = [layer.index for layer in captured.patterns]
     assert found["heads"] == [
         {"layer": layer, "head": head, "weights": rows[query].tolist()}
-        for layer, pattern in zip(layers, seen.patterns.values(), strict=True)
+        for layer, pattern in zip(layers, captured.patterns.values(), strict=True)
         for head, rows in enumerate(pattern)
     ]
-    assert (found["query"], found["influence"]) == (query, seen.influence.tolist())
-    assert found["answer"] == answer_of(run, seen.answer)
+    assert (found["query"], found["influence"]) == (query, captured.influence.tolist())
+    assert found["answer"] == answer_of(run, captured.answer)
     weight = np.sum([one["weights"] for one in found["heads"]], axis=0)
     assert [one["key"] for one in found["cuts"]] == np.argsort(-weight)[:3].tolist()
     for one in found["cuts"]:
@@ -57,7 +56,7 @@ def test_of_many_tokens_the_query_and_those_with_the_largest_weights_are_shown()
     columns = [("L0H0", weights.tolist()), ("answer", weights[::-1].tolist())]
     largest = np.argsort(-np.maximum(weights, weights[::-1]), kind="stable")
     query = int(largest[-1])
-    assert _largest(columns, query) == sorted([query, *largest[:19].tolist()])
+    assert largest_tokens(columns, query) == sorted([query, *largest[:19].tolist()])
 
 
 def test_the_row_of_the_query_is_marked(offer, capsys):
@@ -71,7 +70,7 @@ def test_a_picture_of_all_heads_has_each_under_its_name_with_its_row_marked(
     offer, capsys, tmp_path, monkeypatch
 ):
     run, text = offer("seq2seq")
-    seen, _ = run.look(text)
+    captured, _ = run.capture(text)
     drawn, multiples = [], heatmap.multiples
 
     def spy(rows, *about):
@@ -80,11 +79,11 @@ def test_a_picture_of_all_heads_has_each_under_its_name_with_its_row_marked(
 
     monkeypatch.setattr(heatmap, "multiples", spy)
     shown(capsys, text, "--query", "1", "-o", str(tmp_path / "map.svg"))
-    for layer, (path, of_layer) in enumerate(zip(attention_layers(run.model), drawn, strict=True)):
-        weights, axes = seen.maps[f"{path}.pattern"]
-        at = 1 if axes.queries == "inputs" else weights.shape[1] - 1
+    for layer, of_layer in zip(run.model.attention_layers(), drawn, strict=True):
+        weights = captured.weights[layer]
+        at = 1 if layer.axes.queries == "inputs" else weights.shape[1] - 1
         for head, one in enumerate(of_layer):
-            assert (one.title, one.at) == (f"layer {layer}, head {head}", at)
+            assert (one.title, one.at) == (f"layer {layer.index}, head {head}", at)
             assert np.allclose(one.weights, weights[head])
 
 

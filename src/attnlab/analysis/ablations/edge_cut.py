@@ -1,0 +1,156 @@
+"""What is answered to a text where one token does not see another."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlab.analysis.ablations.request import require_heads
+from attnlab.analysis.report import Report
+from attnlab.analysis.token_position import token_position
+from attnlab.errors import RequestError
+from attnlab.interp.interventions import cut
+from attnlab.layers import HeadRef
+from attnlab.loaded_run import LoadedRun
+
+LIKELIEST = 3
+"""Answers that are told of the likeliest, before and after."""
+End = int | str
+"""A token (the last, if it stands there twice), or its position."""
+
+
+@dataclass(frozen=True)
+class CutHead:
+    """A head in which an edge is cut, and the attention that was there."""
+
+    layer: int
+    head: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class ChangedAnswer:
+    """The probability of an output with the edge and without it."""
+
+    output: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class EdgeCutReport(Report):
+    """The answers to a text with an edge, and without it."""
+
+    run: str
+    step: int
+    begins: bool
+    """Whether the answer is the first token of a sequence."""
+    tokens: Sequence[str]
+    query: int
+    key: int
+    layers: Sequence[int]
+    heads: Sequence[CutHead]
+    answers: Sequence[ChangedAnswer]
+
+
+def edge_cut(
+    loaded_run: LoadedRun,
+    text: str,
+    edge: str | tuple[End, End],
+    *,
+    heads: Sequence[HeadRef] | None = None,
+) -> EdgeCutReport:
+    """Return the answers to a text with an edge, and without it in the chosen heads.
+
+    The edge is "QUERY:KEY", or a pair, each a token or its position. Without `heads`, it is cut in
+    all that read the text. Raises RequestError for what is not there, and where the query would see
+    nothing.
+    """
+    chosen, model = require_heads(loaded_run, heads), loaded_run.model
+    captured, _ = loaded_run.capture(text)
+    tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
+    edge_text = edge if isinstance(edge, str) else f"{edge[0]}:{edge[1]}"
+    query, key = edge_ends(edge, tokens)
+    # Of a model with an encoder, its layers alone have the tokens of the text for queries.
+    patterns = {layer.index: pattern for layer, pattern in captured.patterns.items()}
+    if not patterns:
+        raise RequestError(
+            f"--edge: no layer of {loaded_run.record.name} has tokens see one another"
+        )
+    layers = {head.layer for head in chosen}
+    if heads is not None and layers - set(patterns):
+        raise RequestError(
+            f"--layers {_numbers(layers)}: tokens of the text see one another in layers "
+            f"{_numbers(patterns)}"
+        )
+    if query < key and model.causal and not model.arrangement.encoder:
+        raise RequestError(
+            f"--edge {edge_text}: a causal model does not see {tokens[key]!r} at {key} from "
+            f"{tokens[query]!r} at {query}, which comes before it"
+        )
+    by_layer: dict[int, list[int]] = {}
+    for head in chosen:
+        if head.layer in patterns:
+            by_layer.setdefault(head.layer, []).append(head.head)
+    try:
+        with ExitStack() as cuts:
+            for layer, numbers in by_layer.items():
+                ends = (torch.tensor([query]), torch.tensor([key]))
+                cuts.enter_context(cut(model, *ends, [layer], numbers))
+            after = loaded_run(text)
+    except ValueError as error:
+        raise RequestError(f"--edge {edge_text}: {error}") from error
+    return EdgeCutReport(
+        run=loaded_run.record.name,
+        step=loaded_run.step,
+        begins=loaded_run.dataset.answer_length is not None,
+        tokens=tokens,
+        query=query,
+        key=key,
+        layers=sorted(by_layer),
+        heads=[
+            CutHead(layer, head, float(patterns[layer][head, query, key]))
+            for layer, numbers in by_layer.items()
+            for head in numbers
+        ],
+        answers=_changed(loaded_run.objective.outputs, captured.answer, after),
+    )
+
+
+def edge_ends(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
+    """Return the positions of the query and the key; a token of "QUERY:KEY" may have a colon.
+
+    Raises RequestError for an edge between what the text does not have.
+    """
+    if isinstance(edge, str):
+        parts = edge.split(":")
+        pairs: list[tuple[End, End]] = [
+            (":".join(parts[:end]), ":".join(parts[end:])) for end in range(1, len(parts))
+        ]
+    else:
+        pairs, edge = [edge], f"{edge[0]}:{edge[1]}"
+    for pair in pairs:
+        query, key = (token_position(end, tokens) for end in pair)
+        if query is not None and key is not None:
+            return query, key
+    raise RequestError(
+        f"--edge {edge}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position below "
+        f"{len(tokens)}"
+    )
+
+
+def _changed(
+    outputs: Sequence[str], before: Float[Tensor, " output"], after: Float[Tensor, " output"]
+) -> list[ChangedAnswer]:
+    """Return the likeliest outputs of both answers, the likeliest with the edge first."""
+    both = [logits.float().softmax(dim=0) for logits in (before, after)]
+    likeliest = {int(at) for p in both for at in p.topk(min(LIKELIEST, len(p))).indices}
+    ordered = sorted(likeliest, key=lambda at: -float(both[0][at]))
+    return [ChangedAnswer(outputs[at], *(float(p[at]) for p in both)) for at in ordered]
+
+
+def _numbers(layers: Sequence[int] | set[int] | dict[int, Tensor]) -> str:
+    return ",".join(map(str, sorted(layers)))

@@ -1,0 +1,123 @@
+"""The numbers of a comparison, without the runs behind them: what JSON has of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnlab.analysis.report import plain
+from attnlab.analysis.statistics import Difference
+
+if TYPE_CHECKING:
+    from attnlab.analysis.compare import Group, Panel
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """A metric over the seeds of a group: its mean and the 95 % interval."""
+
+    mean: float | None
+    low: float | None
+    """None of one seed, as `high`."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """The numbers of a group; costs are means over its runs."""
+
+    label: str
+    keys: Mapping[str, Any]
+    n: int
+    """Seeds."""
+    seeds: Sequence[int]
+    runs: Sequence[str]
+    """Their names."""
+    parameters: int | float
+    active_parameters: int | float
+    flops_per_token: int | float
+    seconds: int | float
+    metrics: Mapping[str, MetricSummary]
+    """Those that every run has measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name, with each of the keys beside `keys` too.
+
+        So a reader asks a group for its `variant`, and a program that knows no key finds them all
+        in one place.
+        """
+        label, *fields = plain(self).items()
+        return dict([label, *plain(self.keys).items(), *fields])
+
+
+@dataclass(frozen=True)
+class DifferenceSummary:
+    """A group minus the baseline, over the seeds that both have."""
+
+    group: str
+    """Its label."""
+    keys: Mapping[str, Any]
+    n: int
+    """Pairs."""
+    mean: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    """Of the paired t-test, Holm-corrected over the panel."""
+
+
+@dataclass(frozen=True)
+class PanelSummary:
+    """The numbers of the groups that may be compared with each other."""
+
+    dataset: str
+    where: Mapping[str, Any]
+    """What sets the panel apart from others of its dataset."""
+    metric: str
+    higher_is_better: bool
+    baseline: Mapping[str, Any] | None
+    """The keys of the group; None where the panel does not have it."""
+    groups: Sequence[GroupSummary]
+    differences: Sequence[DifferenceSummary]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name, with the groups as they say."""
+        return {**plain(self), "groups": [group.to_json() for group in self.groups]}
+
+
+def summarize_panel(panel: "Panel") -> PanelSummary:
+    """Return the numbers of a panel."""
+    return PanelSummary(
+        dataset=panel.dataset,
+        where=panel.where,
+        metric=panel.metric,
+        higher_is_better=panel.higher_is_better,
+        baseline=None if panel.baseline is None else panel.baseline.keys,
+        groups=[summarize_group(group) for group in panel.groups],
+        differences=[_difference(group, difference) for group, difference in panel.differences],
+        notes=panel.notes,
+    )
+
+
+def summarize_group(group: "Group") -> GroupSummary:
+    """Return the numbers of a group."""
+    over_seeds = {metric: group.over_seeds(metric) for metric in group.metrics}
+    return GroupSummary(
+        label=group.label,
+        keys=group.keys,
+        n=len(group.seeds),
+        seeds=group.seeds,
+        runs=[run.name for run in group.runs],
+        parameters=group.mean("parameters"),
+        active_parameters=group.mean("active_parameters"),
+        flops_per_token=group.mean("flops_per_token"),
+        seconds=group.mean("seconds"),
+        metrics={
+            metric: MetricSummary(interval.mean, interval.low, interval.high)
+            for metric, interval in over_seeds.items()
+        },
+    )
+
+
+def _difference(group: "Group", difference: Difference) -> DifferenceSummary:
+    return DifferenceSummary(group.label, group.keys, *difference)

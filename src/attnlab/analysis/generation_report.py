@@ -1,0 +1,134 @@
+"""What a run writes after a prompt: texts that are drawn, or the best answers that are searched.
+
+import attnlab
+from attnlab.analysis.generation_report import DrawSettings, generation_report
+
+run = attnlab.load("pydocs-lstm")
+generation_report(run, "The import statement", DrawSettings(tokens=50, top_p=0.9)).samples
+
+JSON has schema, run, step, prompt, settings {tokens, temperature, top_k, top_p, seed} and samples
+[text] (what follows the prompt, or answers it; each has the next seed). Of a search instead:
+settings {beams, length_penalty} and hypotheses [{text, finished, log_probability (nats), score}],
+the best first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from attnlab.analysis.report import IN_PYTHON, Report
+from attnlab.errors import RequestError
+from attnlab.generate import require_search, require_settings
+
+if TYPE_CHECKING:
+    from attnlab.loaded_run import LoadedRun
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How texts are drawn. Raises RequestError for what no model can draw with."""
+
+    tokens: int = 500
+    """How many follow the prompt, at most."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest token."""
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    """Of the first text; each has the next."""
+    samples: int = field(default=1, metadata=IN_PYTHON)
+    """How many texts."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise RequestError(f"samples={self.samples} must be at least 1")
+        require_settings(self.tokens, self.temperature, self.top_k, self.top_p, self.seed)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How answers are searched. Raises RequestError for what no search can be made with."""
+
+    beams: int
+    length_penalty: float = 0.0
+    """The power of ((5 + tokens) / 6) that divides log-probabilities."""
+
+    def __post_init__(self) -> None:
+        require_search(self.beams, self.length_penalty)
+
+
+@dataclass(frozen=True)
+class GenerationReport(Report):
+    """Texts that were drawn."""
+
+    run: str
+    step: int
+    prompt: str
+    settings: DrawSettings
+    samples: Sequence[str]
+    """Without the prompt."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that a search found."""
+
+    text: str
+    finished: bool
+    """Whether it ends; if not, it is as long as it may be."""
+    log_probability: float
+    """In nats."""
+    score: float
+    """What it is ranked by."""
+
+
+@dataclass(frozen=True)
+class SearchReport(Report):
+    """The best answers that a search found."""
+
+    run: str
+    step: int
+    prompt: str
+    settings: SearchSettings
+    hypotheses: Sequence[Answer]
+    """The best first."""
+
+
+def generation_report(
+    loaded_run: "LoadedRun", prompt: str, settings: DrawSettings
+) -> GenerationReport:
+    """Return texts that continue or answer a prompt. Raises RequestError for what cannot be."""
+    samples = ["".join(pieces) for pieces in draw(loaded_run, prompt, settings)]
+    name, step = loaded_run.record.name, loaded_run.step
+    return GenerationReport(name, step, prompt, settings, samples)
+
+
+def draw(loaded_run: "LoadedRun", prompt: str, settings: DrawSettings) -> Iterator[Iterator[str]]:
+    """Yield the pieces of each text, which are drawn as they are asked for."""
+    for seed in range(settings.seed, settings.seed + settings.samples):
+        yield loaded_run.generate(
+            prompt,
+            settings.tokens,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            seed=seed,
+        )
+
+
+def search_report(loaded_run: "LoadedRun", prompt: str, settings: SearchSettings) -> SearchReport:
+    """Return the best answers to a prompt.
+
+    Raises RequestError for a run that answers no sequences by sequences.
+    """
+    hypotheses = loaded_run.search(prompt, settings.beams, length_penalty=settings.length_penalty)
+    answers = [
+        Answer(
+            loaded_run.dataset.write(hypothesis.tokens),
+            hypothesis.finished,
+            hypothesis.log_probability,
+            hypothesis.score,
+        )
+        for hypothesis in hypotheses
+    ]
+    return SearchReport(loaded_run.record.name, loaded_run.step, prompt, settings, answers)

@@ -1,0 +1,150 @@
+"""`attnlab ablate`: what a run loses without heads, without an edge, with the looks of a twin.
+
+Every mode takes `--layers 0,1` and `--heads 2,3`: then only these are meant. `--format json` prints
+what the mode's function in `attnlab.analysis.ablations` returns.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from attnlab.analysis import ablations
+from attnlab.analysis.ablations import METHODS, ORDERS, AblationReport, PruningReport
+from attnlab.analysis.ablations.request import require_heads
+from attnlab.commands.base import add_run, load_run, require_picture
+from attnlab.commands.options import path_option
+from attnlab.commands.render.ablation import picture, print_ablation
+from attnlab.console import Console
+from attnlab.errors import RequestError
+from attnlab.layers import AttentionLayer, Axes, HeadRef
+from attnlab.loaded_run import LoadedRun
+from attnlab.printable import say
+from attnlab.run_record import write
+
+PICTURES = (".html", ".pdf", ".png", ".svg")
+MODES = ("edge", "importance", "prune", "twins")
+"""What is done instead of measuring without the heads, one at a time (None)."""
+MODES_OF: dict[str, tuple[str | None, ...]] = {
+    "split": (None, "importance", "prune"),
+    "metric": (None, "prune"),
+    "method": (None, "prune"),
+    **dict.fromkeys(("order", "random", "output"), ("prune",)),
+    "text": ("edge",),
+    "query": ("twins",),
+}
+"""The modes that an option is for."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of `attnlab ablate`."""
+    add = parser.add_argument
+    add_run(parser)
+    add("--split", metavar="SPLIT", help="default: validation")
+    add("--metric", help="default: the main one of the dataset")
+    method = "a head passes nothing on (default), or has its mean pattern over the split"
+    add("--method", choices=METHODS, help=method)
+    add("--layers", metavar="N,...", help="these layers only, from 0")
+    add("--heads", metavar="N,...", help="these heads of each layer only, from 0")
+    importance = "the gradient of each head's gate beside the loss without the head"
+    add("--importance", action="store_true", help=importance)
+    add("--prune", action="store_true", help="remove all, the least important first")
+    order = (
+        "of --prune: by the gate's gradient (default), by that over its layer's norm, by the loss "
+        "without each head alone, or by the loss without it and those that are gone"
+    )
+    add("--order", choices=ORDERS, help=order)
+    add("--random", type=int, metavar="N", help="of --prune: N random orders too; default: none")
+    output = f"of --prune: draw the curve instead: {', '.join(PICTURES)}"
+    add("-o", "--output", type=path_option, metavar="FILE", help=output)
+    add("--edge", metavar="QUERY:KEY", help="cut one edge of --text: of tokens or positions")
+    add("--text", metavar="TEXT", help="what --edge is cut in")
+    twins = "give each head its pattern on the twin, the sentence that has the other answer"
+    add("--twins", action="store_true", help=twins)
+    query = "of --twins: give it the row of this query alone; `asked`: where the answer is read"
+    add("--query", metavar="TOKEN", help=query)
+    add("--format", choices=("table", "json"), default="table")
+
+
+def run(arguments: Namespace) -> int:
+    """Print what the chosen intervention does."""
+    mode, places = _mode(arguments), (arguments.runs_dir, arguments.config_dir)
+    report = _report(arguments, mode, load_run(arguments.run, *places))
+    if arguments.format == "json":
+        say(json.dumps(report.to_json(), indent=2))
+    elif arguments.output is not None and isinstance(report, PruningReport):
+        write.replace(arguments.output, picture(report, arguments.output.suffix))
+        say(arguments.output)
+    else:
+        print_ablation(report, Console())
+    return 0
+
+
+def _mode(arguments: Namespace) -> str | None:
+    """Return which mode is meant, and refuse options that are not for it."""
+    modes = [name for name in MODES if getattr(arguments, name) not in (None, False)]
+    if len(modes) > 1:
+        raise RequestError(f"--{modes[0]} and --{modes[1]} are two questions; ask one at a time")
+    mode = modes[0] if modes else None
+    for option, its_modes in MODES_OF.items():
+        if getattr(arguments, option) is not None and mode not in its_modes:
+            alone = f"needs --{its_modes[0]}" if len(its_modes) == 1 else ""
+            raise RequestError(f"--{option} {alone or f'has no meaning with --{mode}'}")
+    if mode == "edge" and arguments.text is None:
+        raise RequestError('--edge needs a sentence to cut it in: --text "..."')
+    if arguments.random is not None and arguments.random < 1:
+        raise RequestError(f"--random {arguments.random} must be at least 1")
+    if arguments.output is not None:
+        require_picture(arguments.output, PICTURES, arguments.format)
+    return mode
+
+
+def _report(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> AblationReport:
+    """Ask the analysis what the mode asks."""
+    require_heads(loaded)
+    layers = loaded.model.attention_layers()
+    if mode == "edge" and arguments.layers is None:
+        # Of a model with an encoder, --heads means those of the layers that read the text.
+        layers = [layer for layer in layers if layer.axes == Axes("inputs", "inputs")]
+    heads = _heads(layers, arguments.layers, arguments.heads)
+    split, metric = arguments.split or "validation", arguments.metric
+    method, order = arguments.method or "zero", arguments.order or "gradient"
+    how: dict[str, Any] = {"split": split, "metric": metric, "method": method, "heads": heads}
+    if mode == "edge":
+        return ablations.edge_cut(loaded, arguments.text, arguments.edge, heads=heads)
+    if mode == "importance":
+        return ablations.importance_report(loaded, split=split, heads=heads)
+    if mode == "prune":
+        return ablations.pruning_report(loaded, **how, order=order, num_random=arguments.random)
+    if mode == "twins":
+        return ablations.twin_report(loaded, query=arguments.query, heads=heads)
+    return ablations.heads_without(loaded, **how)
+
+
+def _heads(
+    layers: Sequence[AttentionLayer], named_layers: str | None, named_heads: str | None
+) -> list[HeadRef] | None:
+    """Return the heads that --layers and --heads leave; None where neither is given."""
+    if named_layers is None and named_heads is None:
+        return None
+    numbers, heads = _numbers("layers", named_layers), _numbers("heads", named_heads)
+    for layer in numbers or ():
+        if layer >= len(layers):
+            count = f"{len(layers)} attention layer{'s' * (len(layers) > 1)}"
+            raise RequestError(f"--layers {layer}: the model has {count}")
+    chosen = [layer for layer in layers if numbers is None or layer.index in numbers]
+    for head in heads or ():
+        for layer in chosen:
+            if head >= layer.num_heads:
+                count = f"{layer.num_heads} head{'s' * (layer.num_heads > 1)}"
+                raise RequestError(f"--heads {head}: {layer.name} has {count}")
+    return [head for layer in chosen for head in layer.heads if heads is None or head.head in heads]
+
+
+def _numbers(option: str, given: str | None) -> list[int] | None:
+    if given is None:
+        return None
+    parts = given.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise RequestError(f"--{option} {given}: expected numbers from 0, as in --{option} 0,2")
+    return sorted({int(part) for part in parts})

@@ -1,0 +1,96 @@
+"""The vectors of tokens in the terminal, and drawn."""
+
+from typing import Any
+
+from rich.table import Table
+
+from attnlab.analysis.embedding_report import (
+    NEAR,
+    EmbeddingCourse,
+    EmbeddingPlane,
+    EmbeddingReport,
+    Neighbour,
+)
+from attnlab.console import Console
+from attnlab.figures.shades import name
+from attnlab.interp.embeddings import Embeddings
+
+
+def show_neighbours(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:
+    """Print the nearest tokens of several ones, in lines of three."""
+    _show_size(console, report, embeddings)
+    console.print("the most frequent tokens, and those whose vectors are nearest, by cosine")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for token in report.neighbours:
+        for start in range(0, len(token.near), NEAR):
+            first = name(token.token) if not start else ""
+            table.add_row(first, *map(_neighbour, token.near[start:][:NEAR]))
+    console.print(table)
+
+
+def show_neighbours_of_one(
+    console: Console, report: EmbeddingReport, embeddings: Embeddings
+) -> None:
+    """Print the nearest tokens of the only one of a report, each in its line."""
+    (token,) = report.neighbours
+    _show_size(console, report, embeddings)
+    console.print(f"nearest to {name(token.token)}, by the cosine of the vectors")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for near in token.near:
+        table.add_row(name(near.token), _cosine(near.cosine))
+    console.print(table)
+
+
+def show_course(console: Console, course: EmbeddingCourse) -> None:
+    """Print how far the vectors of each recorded step are from the last ones."""
+    console.print(f"{len(course.tokens)} tokens over {len(course.steps)} recorded steps")
+    table = Table(box=None, pad_edge=False)
+    for header in ("step", "drift", "turnover"):
+        table.add_column(header, justify="right")
+    by_step = zip(course.steps.tolist(), course.drift, course.turnover, strict=True)
+    for step, drift, turnover in by_step:
+        table.add_row(str(step), f"{drift:.2f}", f"{turnover:.2f}")
+    console.print(table)
+    console.print("drift: 1 - cosine to the last step, once turned to it; turnover: share of the")
+    console.print(f"{course.count} nearest tokens that are others at the last step")
+
+
+def plane_picture(plane: EmbeddingPlane, ending: str) -> bytes:
+    """Draw all tokens on two components, as a file."""
+    # The figures take a while to load, and neighbours need none.
+    from attnlab.figures.embeddings import plane as drawing
+
+    names = [name(token) for token in plane.tokens]
+    figure = drawing(names, plane.places.numpy(), plane.shares.tolist(), plane.run)
+    return _file(figure, plane.run, ending)
+
+
+def course_picture(course: EmbeddingCourse, ending: str) -> bytes:
+    """Draw the way of each token as a file; a page shows each step by a slider."""
+    from attnlab.figures.embeddings import film, paths
+
+    draw = film if ending == ".html" else paths
+    names, steps = [name(token) for token in course.tokens], course.steps.tolist()
+    figure = draw(names, steps, course.places.numpy(), course.shares.tolist(), course.run)
+    return _file(figure, course.run, ending)
+
+
+def _file(figure: Any, title: str, ending: str) -> bytes:
+    from attnlab.figures.base import drawn
+    from attnlab.figures.embeddings import page
+
+    return page(figure, title).encode() if ending == ".html" else drawn(figure, ending)
+
+
+def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:
+    size, width = embeddings.vectors.shape
+    console.print(f"{report.run}, step {report.step}", style="bold")
+    console.print(f"{size} tokens, {width} numbers each")
+
+
+def _neighbour(near: Neighbour) -> str:
+    return f"{name(near.token)} {_cosine(near.cosine)}"
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1)

@@ -1,0 +1,78 @@
+"""The experts of a run in the terminal, and drawn."""
+
+import numpy as np
+from rich.table import Table
+
+from attnlab.analysis.expert_report import EXAMPLES, ExpertReport, LayerExperts
+from attnlab.analysis.table import number
+from attnlab.console import Console
+from attnlab.figures.shades import name
+
+ACROSS = 8
+"""Experts that a line has room for."""
+LEGEND = (
+    "balance, entropy: 1 is even; of a token, the share of each expert, the most",
+    "frequent tokens first; what it tells is 0 by chance, 1 where it decides",
+)
+
+
+def show_report(console: Console, report: ExpertReport) -> None:
+    """Print what the experts of each layer have to do."""
+    console.print(f"{report.run}, step {report.step}", style="bold")
+    console.print(f"{report.split} split, {EXAMPLES} sequences at most")
+    for at, layer in enumerate(report.layers):
+        console.print()
+        title = f"layer {at} {layer.name}" if len(report.layers) > 1 else layer.name
+        console.print(title, style="bold")
+        _show_layer(console, layer)
+    console.print()
+    for line in LEGEND:
+        console.print(line)
+
+
+def load_picture(report: ExpertReport, ending: str) -> bytes:
+    """Draw the load of the experts of all layers, and which share tokens, as a file."""
+    # The figures take a while to load, and tables need none.
+    from attnlab.figures.base import drawn
+    from attnlab.figures.routing import Layer, loads
+
+    layers = [
+        Layer(layer.name, layer.load.numpy(), layer.together.numpy()) for layer in report.layers
+    ]
+    return drawn(loads(layers), ending)
+
+
+def token_picture(report: ExpertReport, ending: str) -> bytes:
+    """Draw the experts of each token of a report's only layer, as a file."""
+    from attnlab.figures.base import drawn
+    from attnlab.figures.routing import table
+
+    (layer,) = report.layers
+    # Of whole assignments, shares times their count are whole but for rounding.
+    counts = [np.rint(np.array(token.shares) * token.count) for token in layer.tokens]
+    title = f"{report.run}, {layer.name}"
+    tokens = [token.token for token in layer.tokens]
+    chart = table(tokens, np.array(counts).astype(int), title, len(tokens))
+    return drawn(chart, ending)
+
+
+def _show_layer(console: Console, layer: LayerExperts) -> None:
+    dead = f"; dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
+    console.print(
+        f"balance {number(layer.balance, 2)}, router's entropy {number(layer.router_entropy, 2)}, "
+        f"drops {number(layer.drops, 2)}{dead}"
+    )
+    console.print(f"what the token tells of its experts: {number(layer.token_information, 2)}")
+    load = layer.load.tolist()
+    rows = [("load", "", load)]
+    rows += [(name(token.token)[:14], str(token.count), token.shares) for token in layer.tokens]
+    for start in range(0, len(load), ACROSS):
+        experts = range(start, min(start + ACROSS, len(load)))
+        table = Table(box=None, pad_edge=False)
+        table.add_column("token")
+        table.add_column("count", justify="right")
+        for expert in experts:
+            table.add_column(str(expert), justify="right")
+        for token, count, shares in rows:
+            table.add_row(token, count, *(number(shares[expert], 2) for expert in experts))
+        console.print(table)

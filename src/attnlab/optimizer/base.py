@@ -1,0 +1,30 @@
+"""What every optimizer is."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+
+class Optimizer(ABC):
+    """Says how a model's parameters are optimized, with knobs of its own; all keyword-only.
+
+    An optimizer of your own is a class that states its knobs, and hands two of them on:
+
+        class SGD(Optimizer):
+            def __init__(self, *, lr: float = 0.1, gradient_clip: float | None = None) -> None:
+                super().__init__(lr, gradient_clip)
+
+            def build(self, model: nn.Module) -> torch.optim.Optimizer:
+                return torch.optim.SGD(model.parameters(), lr=self.lr)
+    """
+
+    def __init__(self, lr: float, gradient_clip: float | None) -> None:
+        self.lr = lr
+        """The learning rate at its peak, which the schedule scales."""
+        self.gradient_clip = gradient_clip
+        """The largest global norm of the gradient (Pascanu et al. 2013); None leaves it."""
+
+    @abstractmethod
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimizer of a model's parameters, at the learning rate `lr`."""

@@ -1,0 +1,113 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  // With `ast`, Vega interprets its expressions, so the page may forbid evaluated code.
+  const options = { renderer: "svg", ast: true, actions: false, mode: "vega-lite" };
+
+  const unpack = (map) => ({
+    ...map,
+    codes: Uint8Array.from(atob(map.codes), (character) => character.charCodeAt(0)),
+  });
+
+  /** The weights of one head at one step, and the token that they are asked from. */
+  function read(history, head, query, step) {
+    const [at, number] = history.heads[head];
+    const { queries, heads, codes } = history.maps[at];
+    const found = [query, history.asked].map((q) => queries.indexOf(q)).find((row) => row >= 0);
+    const row = found ?? queries.length - 1;
+    const frame = Math.max(0, history.steps.findLastIndex((recorded) => recorded <= step));
+    const start = ((frame * heads + number) * queries.length + row) * history.keys;
+    const weights = Array.from(codes.subarray(start, start + history.keys), (c) => (c / 255) ** 2);
+    return { query: queries[row], queries, weights };
+  }
+
+  async function picture(element, chart, card, history) {
+    // Vega marks the rows that it is given as its own, so it only gets copies.
+    const rows = chart.data.values;
+    const copied = { ...chart, data: { name: "weights", values: rows.map((row) => ({ ...row })) } };
+    const { view } = await vegaEmbed(element, copied, options);
+    let shown = null;
+    const ask = (query) => {
+      card.query = query;
+      card.draw();
+    };
+    view.addEventListener("click", (_, item) => {
+      if (item?.mark.name === "reach_marks" && shown.queries.includes(item.datum.key)) {
+        ask(item.datum.key);
+      }
+    });
+    element.addEventListener("keydown", (event) => {
+      const at = shown.queries.indexOf(shown.query);
+      const last = shown.queries.length - 1;
+      const to = { ArrowDown: at + 1, ArrowRight: at + 1, ArrowUp: at - 1, ArrowLeft: at - 1,
+        Home: 0, End: last }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      ask(shown.queries[Math.min(last, Math.max(0, to))]);
+    });
+    return async (step) => {
+      shown = read(history(), card.head, card.query, step);
+      const drawn = rows.map((row, at) => ({ ...row, weight: shown.weights[at], query: shown.query }));
+      const most = [...drawn].sort((a, b) => b.weight - a.weight).slice(0, 3);
+      const said = most.map((row) => `${row.token} ${row.weight.toFixed(2)}`).join(", ");
+      element.setAttribute("aria-valuenow", shown.query + 1);
+      element.setAttribute("aria-valuetext", `${rows[shown.query].token}: ${said}`);
+      element.ariaBusy = "true";
+      await view.data("weights", drawn).runAsync();
+      element.ariaBusy = "false";
+    };
+  }
+
+  async function section(element, content) {
+    const slider = element.querySelector("input[type=range]");
+    const steps = content.steps;
+    const step = () => steps[slider ? Number(slider.value) : steps.length - 1];
+    const cards = await Promise.all(
+      content.cards.map(async ({ pictures, seeds }, at) => {
+        const home = element.querySelector(`[data-card="${at}"]`);
+        const histories = seeds.map((view) =>
+          view.histories.map((history) => ({ ...history, maps: history.maps.map(unpack) })));
+        const [head, seed] = ["head", "seed"].map((of) => home.querySelector(`[data-choose=${of}]`));
+        const card = { head: seeds[0].head, query: histories[0][0].asked, draw() {} };
+        let chosen = 0;
+        const draws = await Promise.all(
+          pictures.map((of, n) => picture(
+            home.querySelector(`[data-history="${n}"]`), data.pictures[of], card,
+            () => histories[chosen][n])));
+        card.draw = () => Promise.all(draws.map((draw) => draw(step())));
+        // A browser may restore what was chosen before the page was loaded again.
+        head.value = card.head;
+        head.addEventListener("change", () => {
+          card.head = Number(head.value);
+          card.draw();
+        });
+        if (seed) {
+          seed.value = 0;
+          seed.addEventListener("change", () => {
+            chosen = Number(seed.value);
+            card.head = seeds[chosen].head;
+            head.value = card.head;
+            card.draw();
+          });
+        }
+        return card;
+      }));
+    const draw = () => Promise.all(cards.map((card) => card.draw()));
+    if (slider) {
+      const output = element.querySelector("[data-step]");
+      slider.value = slider.max;
+      slider.addEventListener("input", () => {
+        output.textContent = step();
+        slider.setAttribute("aria-valuetext", `after step ${step()}`);
+        draw();
+      });
+    }
+    await draw();
+    await Promise.all(content.curves.map((chart, at) =>
+      vegaEmbed(element.querySelector(`[data-curve="${at}"]`), chart, options)));
+  }
+
+  const drawn = data.sections.map((content, at) =>
+    section(document.querySelector(`[data-section="${at}"]`), content));
+  Promise.all(drawn).then(() => document.documentElement.setAttribute("data-ready", ""));
+})();

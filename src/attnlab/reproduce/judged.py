@@ -1,0 +1,114 @@
+"""What is known of the claims of a recipe: the verdicts, and each as JSON has it.
+
+JSON is a list of objects, one for each claim: paper, claim (NAME/ARM), scale, verdict ("holds",
+"fails" or "not_run"), theirs (text), ours (the mean; null where nothing was run), n (seeds), then
+low and high (the 95 % interval; null where there is none), needed (seeds), tolerance (text), note
+(text), then of the runs that were judged: seeds [number], commits and hardware [text], mostly one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnlab.analysis.arms import nearest
+from attnlab.errors import RequestError
+from attnlab.reproduce import results
+from attnlab.reproduce.judge import Results, Verdict, judge
+from attnlab.reproduce.recipe import Recipe, papers, recipes
+
+
+@dataclass(frozen=True)
+class ClaimReport:
+    """What became of a claim of a paper."""
+
+    paper: str
+    claim: str
+    """NAME/ARM."""
+    scale: str
+    verdict: str
+    """One of holds, fails and not_run."""
+    theirs: str
+    ours: float | None
+    """The mean over the seeds."""
+    n: int
+    """Seeds."""
+    low: float | None
+    """Of the 95 % interval, as `high`."""
+    high: float | None
+    needed: int
+    """Seeds."""
+    tolerance: str
+    note: str
+    seeds: Sequence[int]
+    commits: Sequence[str]
+    hardware: Sequence[str]
+
+
+@dataclass(frozen=True)
+class JudgedRecipe:
+    """A recipe, its results, and what they say of its claims."""
+
+    recipe: Recipe
+    results: Results | None
+    verdicts: Sequence[Verdict]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a claim fails or a run failed."""
+        arms = self.results["arms"].values() if self.results else ()
+        return self.count("fails") > 0 or any(arm["failed"] for arm in arms)
+
+    def count(self, verdict: str) -> int:
+        """Count the claims with a verdict."""
+        return sum(judged.verdict == verdict for judged in self.verdicts)
+
+    @property
+    def claims(self) -> list[ClaimReport]:
+        """What became of each claim."""
+        return [_claim_report(self.recipe, verdict) for verdict in self.verdicts]
+
+
+def judge_recipe(recipe: Recipe, of_recipe: Results | None) -> JudgedRecipe:
+    """Judge all claims of a recipe by its results."""
+    return JudgedRecipe(recipe, of_recipe, judge(recipe, of_recipe))
+
+
+def judge_every_paper(experiments: Path, scale: str | None = None) -> list[JudgedRecipe]:
+    """Judge every recipe, or those of a scale, by the results beside it.
+
+    Raises RequestError for a scale that no paper has.
+    """
+    every = [
+        recipe for paper in papers(experiments) for recipe in recipes(experiments, paper).values()
+    ]
+    scales = dict.fromkeys(recipe.scale for recipe in every)
+    if scale not in (None, *scales):
+        raise RequestError(
+            f"no paper has a recipe at --scale {scale}; {nearest(str(scale), scales)}"
+        )
+    return [
+        judge_recipe(recipe, results.read(recipe.folder, recipe.scale))
+        for recipe in every
+        if scale in (None, recipe.scale)
+    ]
+
+
+def _claim_report(recipe: Recipe, verdict: Verdict) -> ClaimReport:
+    n, mean, low, high = verdict.ours
+    return ClaimReport(
+        paper=recipe.paper,
+        claim=verdict.claim.name,
+        scale=recipe.scale,
+        verdict=verdict.verdict,
+        theirs=verdict.claim.theirs,
+        ours=mean,
+        n=n,
+        low=low,
+        high=high,
+        needed=verdict.needed,
+        tolerance=str(verdict.claim.bound),
+        note=verdict.note,
+        seeds=verdict.seeds,
+        commits=verdict.commits,
+        hardware=verdict.hardware,
+    )

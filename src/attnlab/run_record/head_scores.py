@@ -1,0 +1,53 @@
+"""What was measured of the heads of a run on whole batches, over its steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from attnlab.layers import AttentionLayer
+from attnlab.run_record.read import decoding
+from attnlab.run_record.record import Record
+
+TABLE = "heads"
+
+
+class Course(NamedTuple):
+    """A measure of a layer's heads over training."""
+
+    steps: Int[np.ndarray, " step"]
+    """The optimizer steps after which it was measured."""
+    values: Float[np.ndarray, "step head"]
+    """The number of each head; what no query could have is NaN."""
+
+
+Scores = Mapping[AttentionLayer, Mapping[str, Course]]
+"""The measures of each layer, by their names (`attnlab.interp.pattern_stats.measure`)."""
+
+
+def row(step: int, layer: AttentionLayer, measure: str, values: Sequence[float]) -> dict[str, Any]:
+    """Write one measure of a layer's heads as a row of the record."""
+    return {"step": step, "layer": layer.path, "measure": measure, "heads": list(values)}
+
+
+def head_scores(record: Record) -> Scores:
+    """Read the measures of all heads, in the order of their layers; empty where there are none."""
+    rows: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
+    layers = record.layers.by_path
+    with decoding(record.path, TABLE):
+        for line in record.rows(TABLE).to_pylist():
+            if line["layer"] not in layers:
+                raise ValueError(f"{line['layer']!r} is none of the layers that the run states")
+            measures = rows.setdefault(line["layer"], {})
+            measures.setdefault(line["measure"], []).append((line["step"], line["heads"]))
+        return {
+            layers[path]: {
+                name: Course(
+                    np.array([step for step, _ in of_measure]),
+                    np.array([values for _, values in of_measure], float),
+                )
+                for name, of_measure in measures.items()
+            }
+            for path, measures in rows.items()
+        }

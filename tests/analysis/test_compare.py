@@ -1,0 +1,319 @@
+"""A comparison groups over seeds, tells arms apart in few words, and refuses what is not fair."""
+
+import math
+import re
+from itertools import product
+
+import numpy as np
+import pytest
+
+from attnlab.analysis.compare import compare
+from attnlab.analysis.statistics import interval
+from attnlab.errors import RequestError
+from tests.fabricated import result
+from tests.prose import refuses, says
+from tests.refused_calls import refused_calls
+
+
+def named(*results):
+    """Name runs by their place, so that two of them are never one."""
+    return {f"run-{place:02}": content for place, content in enumerate(results)}
+
+
+def sweep(variants=("vanilla", "moe"), depths=(1, 2), seeds=(0, 1, 2), **fields):
+    """Give a sweep's runs as it starts them, with an accuracy of their own each."""
+    cells = list(product(variants, depths, seeds))
+    draw = np.random.default_rng(0).uniform(0.5, 1, len(cells)).tolist()
+    return named(
+        *(
+            result(v, d, s, accuracy=a, started=f"2026-01-01T00:00:{place:02}Z", **fields)
+            for place, ((v, d, s), a) in enumerate(zip(cells, draw, strict=True))
+        )
+    )
+
+
+def labels(*results, **options):
+    (panel,) = compare(named(*results), **options)
+    return [group.label for group in panel.groups]
+
+
+def test_a_group_is_the_runs_that_differ_in_their_seed_alone():
+    runs = sweep()
+    (panel,) = compare(runs)
+    assert [dict(group.keys) for group in panel.groups] == [
+        {"variant": v, "num_layers": d} for v, d in product(("vanilla", "moe"), (1, 2))
+    ]
+    for place, group in enumerate(panel.groups):
+        mine = [runs[f"run-{3 * place + seed:02}"].metrics["test/accuracy"] for seed in range(3)]
+        assert group.seeds == [0, 1, 2]
+        assert group.over_seeds("test/accuracy") == interval(mine)
+
+
+def test_groups_come_in_the_order_in_which_they_were_started():
+    late = result("moe", started="2026-01-02T00:00:00Z")
+    early = result("vanilla", started="2026-01-01T00:00:00Z")
+    assert labels(late, early) == ["variant=vanilla", "variant=moe"]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([result()], ["variant=vanilla"]),
+        ([result("vanilla"), result("moe"), result("lstm")], ["variant=vanilla", "variant=moe",
+                                                              "variant=lstm"]),
+        ([result("moe", 1), result("moe", 2)], ["num_layers=1", "num_layers=2"]),
+        ([result(), result(knobs={"model.d_model": 128})],
+         ["model.d_model=64", "model.d_model=128"]),
+        # The size moves several keys of the model, of which one is enough.
+        ([result("moe"), result("moe", knobs={"model.d_model": 128, "model.ffn.top_k": 4})],
+         ["model.d_model=64", "model.d_model=128"]),
+        # The one optimizer has two learning rates: that is no part of the variant.
+        ([result("vanilla"), result("moe", knobs={"optimizer.lr": 0.01})],
+         ["variant=vanilla,optimizer.lr=0.002", "variant=moe,optimizer.lr=0.01"]),
+        # Both have the same class of FFN, so its width is not the variant's either.
+        ([result("vanilla"), result("multihead", knobs={"model.ffn.expansion": 2.0})],
+         ["variant=vanilla,model.ffn.expansion=4.0", "variant=multihead,model.ffn.expansion=2.0"]),
+        ([result(), result(knobs={"model.mixer": {"_target_": "mine.Mixer", "reach": 3}})],
+         ["model.mixer=SingleHead", "model.mixer=Mixer"]),
+        ([result(knobs={"dataset.file": "a.txt"}), result(knobs={"dataset.file": "b.txt"})],
+         ["dataset.file=a.txt", "dataset.file=b.txt"]),
+        ([result(), result(knobs={"callbacks.early_stop": {"_target_": "a.Stop", "patience": 3}})],
+         ["callbacks.early_stop=-", "callbacks.early_stop=Stop"]),
+    ],
+)  # fmt: skip
+def test_a_label_names_the_keys_that_tell_groups_apart_and_no_others(results, expected):
+    assert labels(*results) == expected
+
+
+def test_runs_that_continue_shorter_ones_are_one_group_over_seeds():
+    more = [result(seed=s, knobs={"parent": f"mqar-vanilla-2x64-s{s}-abc"}) for s in range(3)]
+    (panel,) = compare(named(*more))
+    assert [group.seeds for group in panel.groups] == [[0, 1, 2]]
+
+
+def test_keys_can_be_chosen():
+    runs = sweep(("vanilla", "moe"), (2,))
+    (panel,) = compare(runs, by=["network_depth", "variant", "optimizer.lr"])
+    assert [group.label for group in panel.groups] == [
+        "network_depth=4,variant=vanilla,optimizer.lr=0.002",
+        "network_depth=4,variant=moe,optimizer.lr=0.002",
+    ]
+
+
+def test_a_choice_of_keys_that_mixes_arms_is_refused_with_the_key_it_forgot():
+    with refuses(RequestError, "runs.compare.mixed_arms"):
+        compare(sweep(), by=["variant"])
+
+
+def test_mixed_arms_are_averaged_at_each_seed_before_the_interval():
+    runs = sweep()
+    (panel,) = compare(runs, by=["variant"], allow=["mixed"])
+    accuracy = [runs[f"run-{place:02}"].metrics["test/accuracy"] for place in range(6)]
+    means = [(accuracy[seed] + accuracy[3 + seed]) / 2 for seed in range(3)]
+    assert panel.groups[0].over_seeds("test/accuracy") == pytest.approx(interval(means))
+    assert panel.groups[0].seeds == [0, 1, 2]
+    says("runs.compare.notes.mixed", "\n".join(panel.notes))
+
+
+def test_mixed_arms_of_unequal_seeds_are_said_to_be():
+    (panel,) = compare(
+        named(result(num_layers=1), result(), result(seed=1)), by=["variant"], allow=["mixed"]
+    )
+    says("runs.compare.notes.mixed_of_unequal_seeds", "\n".join(panel.notes))
+
+
+def test_keys_that_make_no_groups_are_refused_with_the_nearest_right_name():
+    runs = sweep()
+    refused_calls(
+        "runs.compare.{}",
+        {
+            "typo_in_path": lambda: compare(runs, by=["optimizer.rl"]),
+            "short_key": lambda: compare(runs, by=["lr"]),
+            "typo": lambda: compare(runs, by=["varaint"]),
+            "seed": lambda: compare(runs, by=["variant", "seed"]),
+        },
+        kind=RequestError,
+    )
+
+
+def test_datasets_stand_in_panels_of_their_own():
+    mqar, pronoun = (
+        list(sweep(dataset=name, headline=f"test/{metric}").values())
+        for name, metric in (("mqar", "accuracy"), ("pronoun", "loss"))
+    )
+    panels = compare(named(*mqar, *pronoun))
+    assert [(p.dataset, p.metric) for p in panels] == [
+        ("mqar", "test/accuracy"),
+        ("pronoun", "test/loss"),
+    ]
+    for panel in panels:
+        of_panel = {group.label for group in panel.groups}
+        assert len(panel.groups) == 4
+        assert panel.baseline is panel.groups[0]
+        assert {group.label for group, _ in panel.differences} < of_panel
+
+
+PAIRS = [
+    result(v, seed=s, data_hash=f"pairs-{n}", knobs={"dataset.num_pairs": n})
+    for v, n, s in product(("vanilla", "moe"), (4, 8), (0, 1, 2))
+]
+STEPS = [
+    result(v, seed=s, budget_tokens=1280 * n, tokens=1280 * n, knobs={"trainer.max_steps": n})
+    for v, n, s in product(("vanilla", "moe"), (500, 900), (0, 1, 2))
+]
+
+
+@pytest.mark.parametrize(
+    ("results", "word", "key"),
+    [(PAIRS, "data", "dataset.num_pairs"), (STEPS, "budget", "trainer.max_steps")],
+)
+def test_unequal_data_or_budget_is_refused_and_the_advice_helps(results, word, key):
+    with refuses(RequestError, f"runs.compare.unequal.{word}") as refusal:
+        compare(named(*results))
+    message = str(refusal.value)
+    advice = re.search(r"--by ([\w. ]+), or .*--allow (\w+)", message)
+    assert advice
+    panels = compare(named(*results), by=advice[1].split())
+    assert [list(panel.where) for panel in panels] == [[key], [key]]
+    assert [[group.label.split(",")[0] for group in panel.groups] for panel in panels] == [
+        ["variant=vanilla", "variant=moe"]
+    ] * 2
+
+    (panel,) = compare(named(*results), allow=[advice[2]])
+    assert advice[2] == word
+    assert len(panel.groups) == 4
+    says(f"runs.compare.allowed.{word}", "\n".join(panel.notes))
+
+
+def test_data_that_differ_between_variants_are_no_reason_to_part_them():
+    runs = named(result("vanilla", data_hash="old"), result("moe", data_hash="new"))
+    with refuses(RequestError, "runs.compare.unequal.variants"):
+        compare(runs, by=["variant"])
+
+
+def test_where_a_group_saw_several_data_its_runs_are_named():
+    with refuses(RequestError, "runs.compare.unequal.seeds"):
+        compare(named(result(seed=0, data_hash="old"), result(seed=1, data_hash="new")))
+
+
+def test_a_key_that_explains_nothing_does_not_part_a_panel():
+    knobs = {"trainer.max_steps": 900}
+    runs = named(result(), result(knobs=knobs))
+    (panel,) = compare(runs, by=["trainer.max_steps"])
+    assert len(panel.groups) == 2
+    assert panel.where == {}
+
+
+def test_a_run_counts_once():
+    with refuses(RequestError, "runs.compare.twice"):
+        compare(named(result(), result()))
+
+
+def test_a_metric_can_be_chosen_and_knows_which_way_is_up():
+    runs = sweep()
+    (by_loss,), (default,) = compare(runs, metric="test/loss"), compare(runs)
+    assert (default.metric, default.higher_is_better) == ("test/accuracy", True)
+    assert (by_loss.metric, by_loss.higher_is_better) == ("test/loss", False)
+    for (_, loss), (_, accuracy) in zip(by_loss.differences, default.differences, strict=True):
+        assert loss.mean == pytest.approx(-(accuracy.mean or math.nan))
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_right_name():
+    with refuses(RequestError, "runs.compare.unknown_metric"):
+        compare(sweep(), metric="acuracy")
+
+
+def test_several_main_metrics_need_a_choice():
+    runs = named(result("vanilla"), result("moe", headline="test/loss"))
+    with refuses(RequestError, "runs.compare.several_metrics"):
+        compare(runs)
+    assert compare(runs, metric="test/loss")
+
+
+def test_a_result_that_is_no_number_is_refused():
+    with refuses(RequestError, "runs.compare.no_number"):
+        compare(named(result("vanilla"), result("moe", accuracy=math.nan)))
+
+
+def test_every_group_is_set_against_the_baseline_with_p_values_corrected_together():
+    runs = sweep()
+    (panel,) = compare(runs, baseline="variant=moe,num_layers=1")
+    assert panel.baseline is not None
+    assert panel.baseline is panel.groups[2]
+    others = [group for group in panel.groups if group is not panel.baseline]
+    assert [group for group, _ in panel.differences] == others
+    base, raw = panel.baseline.by_seed("test/accuracy"), []
+    for group, difference in panel.differences:
+        mine = group.by_seed("test/accuracy")
+        pairs = [mine[seed] - base[seed] for seed in range(3)]
+        assert difference[:4] == pytest.approx(interval(pairs))
+        t = np.mean(pairs) / (np.std(pairs, ddof=1) / 3**0.5)
+        raw.append(1 - abs(t) / math.sqrt(2 + t * t))
+    corrected = [difference.p for _, difference in panel.differences]
+    assert corrected[int(np.argmin(raw))] == pytest.approx(min(1, 3 * min(raw)))
+    assert all(c >= p for c, p in zip(corrected, raw, strict=True))  # pyright: ignore
+
+
+def test_a_baseline_is_found_by_a_number_however_it_is_written():
+    runs = named(result(), result(knobs={"optimizer.lr": 0.01}))
+    for value in ("0.01", "1e-2", ".01"):
+        (panel,) = compare(runs, baseline=f"optimizer.lr={value}")
+        assert panel.baseline is panel.groups[1], value
+
+
+def test_each_label_names_its_group_as_a_baseline():
+    runs = sweep()
+    for place, group in enumerate(compare(runs)[0].groups):
+        (panel,) = compare(runs, baseline=group.label)
+        assert panel.baseline is panel.groups[place]
+
+
+def test_a_baseline_that_is_not_one_group_is_refused():
+    runs = sweep()
+    refused_calls(
+        "runs.compare.baseline.{}",
+        {
+            "none": lambda: compare(runs, baseline="variant=vanila"),
+            "several": lambda: compare(runs, baseline="variant=vanilla"),
+            "typo": lambda: compare(runs, baseline="varaint=vanilla"),
+            "no_pair": lambda: compare(runs, baseline="vanilla"),
+        },
+        kind=RequestError,
+    )
+
+
+def test_a_panel_without_the_baseline_has_no_differences_and_says_so():
+    of_mqar, of_pronoun = result("vanilla"), result("lstm", dataset="pronoun")
+    with_it, without = compare(named(of_mqar, of_pronoun), baseline="variant=vanilla")
+    assert with_it.baseline is with_it.groups[0]
+    assert without.baseline is None
+    assert not without.differences
+    says("runs.compare.notes.no_baseline", "\n".join(without.notes))
+
+
+def test_differences_are_on_the_seeds_that_both_have_and_a_note_counts_them():
+    ours = [result("moe", seed=s, accuracy=0.6 + s / 100) for s in (1, 2, 3, 4)]
+    theirs = [result("vanilla", seed=s, accuracy=0.5 + s / 50) for s in (0, 1, 2)]
+    (panel,) = compare(named(*theirs, *ours), baseline="variant=vanilla")
+    ((_, difference),) = panel.differences
+    assert difference[:4] == pytest.approx(interval([0.61 - 0.52, 0.62 - 0.54]))
+    says("runs.compare.notes.few_pairs", "\n".join(panel.notes))
+
+
+def test_the_same_difference_at_every_seed_is_said_to_be_no_test():
+    ours = [result("moe", seed=s, accuracy=0.75 + s / 8) for s in range(3)]
+    theirs = [result("vanilla", seed=s, accuracy=0.5 + s / 8) for s in range(3)]
+    (panel,) = compare(named(*theirs, *ours), baseline="variant=vanilla")
+    assert panel.differences[0][1] == (3, 0.25, 0.25, 0.25, 0.0)
+    says("runs.compare.notes.no_spread", "\n".join(panel.notes))
+
+
+def test_fewer_than_three_seeds_are_said_to_be_no_evidence():
+    (few,), (enough,) = compare(sweep(seeds=(0, 1))), compare(sweep(seeds=(0, 1, 2)))
+    says("runs.compare.notes.few_seeds", "\n".join(few.notes))
+    assert not enough.notes
+
+
+def test_a_run_that_stopped_before_its_budget_is_named():
+    (panel,) = compare(named(result(seed=0), result(seed=1, tokens=1000), result(seed=2)))
+    says("runs.compare.notes.stopped_early", "\n".join(panel.notes))

@@ -1,0 +1,148 @@
+"""What is seen is what the model does, and seeing changes nothing."""
+
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+from einops import rearrange
+
+from attnlab.assemble import Experiment
+from attnlab.interp.attribution import influence, mixing
+from attnlab.interp.capture import capture
+from attnlab.layers import MixingLayer
+from attnlab.split import Batch
+from attnlab.tap import edit
+from tests.choices import causal_variants, choices
+
+TEXT = "The animal didn't cross the street because it was too tired."
+
+
+@pytest.mark.parametrize(
+    ("variant", "causal"),
+    [
+        *((variant, "false") for variant in choices("variant")),
+        *((variant, "true") for variant in causal_variants()),
+    ],
+)
+def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, variant, causal):
+    made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
+    asked = made.objective.ask(made.dataset.read("it was wide."))
+    model = made.model.double().eval()
+    logits, shares = influence(model, asked)
+    best = int(logits[0, -1].argmax())
+
+    def answer(token: int, scale: float) -> float:
+        def stretch(_name: str, vectors: torch.Tensor) -> torch.Tensor:
+            stretched = vectors.clone()
+            stretched[:, token] *= scale
+            return stretched
+
+        with torch.no_grad(), edit(model, "embedded", stretch):
+            return float(model(asked.inputs, asked.at, asked.valid)[0][0, -1, best])
+
+    step = 1e-3
+    slopes = torch.tensor(
+        [
+            (answer(token, 1 + step) - answer(token, 1 - step)) / (2 * step)
+            for token in range(asked.inputs.shape[1])
+        ]
+    ).abs()
+    torch.testing.assert_close(shares[0], (slopes / slopes.sum()).float(), atol=1e-4, rtol=1e-3)
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(experiment):
+    for variant in ("multihead", "lstm"):
+        made = experiment(f"variant={variant}")
+        batch = made.dataset.splits["test"].batch(torch.arange(5).numpy())
+        _, shares = influence(made.model.eval(), made.objective.ask(batch))
+        assert batch.valid is not None
+        assert (shares[~batch.valid] == 0).all()
+        for row in range(5):
+            length = int(batch.valid[row].sum())
+            assert batch.at is not None
+            one_row = slice(row, row + 1)
+            alone = Batch(batch.inputs[one_row, :length], batch.targets[one_row], batch.at[one_row])
+            _, one = influence(made.model, made.objective.ask(alone))
+            torch.testing.assert_close(shares[row, :length], one[0], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", choices("variant"))
+def test_looking_leaves_no_trace(experiment, variant):
+    made = experiment(f"variant={variant}", "model.dropout=0.2", "depth=shallow")
+    model, probe = made.model.train(), made.dataset.read(TEXT)
+    before = torch.get_rng_state()
+    seen = capture(made.subject(), probe)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert all(weights.grad is None for weights in model.parameters())
+    assert all(not module._forward_hooks for module in model.modules())
+    asked = made.objective.ask(probe)
+    with torch.no_grad():
+        undropped, _ = model.eval()(asked.inputs, asked.at, asked.valid)
+    torch.testing.assert_close(seen.answer, undropped[0, -1])
+
+
+def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
+    made = experiment("depth=shallow", "variant=multihead")
+    model, probe = made.model, made.dataset.read(TEXT)
+    seen = capture(made.subject(), probe)
+    (pattern,) = seen.patterns.values()
+    block = model.blocks[0]
+    at = torch.arange(probe.inputs.shape[1])
+    x = block.mixer_norm(model.position.embed(model.embedding(probe.inputs), at))
+    query, key, _ = (
+        rearrange(part, "1 s (h d) -> h s d", h=4)
+        for part in block.mixer.query_key_value(x).chunk(3, dim=-1)
+    )
+    expected = (query @ key.transpose(1, 2) / 4).softmax(dim=-1)
+    torch.testing.assert_close(pattern, expected)
+    assert made.dataset.tokens[probe.inputs[0, seen.asked_at]] == "it"
+    torch.testing.assert_close(seen.answer, model.eval()(probe.inputs, probe.at)[0][0, 0])
+
+
+def test_a_causal_model_is_asked_at_the_end_and_never_looks_ahead(experiment):
+    made = experiment("objective.causal=true")
+    seen = capture(made.subject(), made.dataset.read(TEXT))
+    assert seen.asked_at == len(seen.inputs) - 1
+    for pattern in seen.patterns.values():
+        assert (pattern.triu(1) == 0).all()
+
+
+def test_of_several_questions_the_last_is_told(composed):
+    words = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "model.d_model=16")
+    made = Experiment(composed(*words, "dataset.num_validation=9", "evidence=none"))
+    (probe,) = made.dataset.probes(1).values()
+    asked = made.objective.probe(probe)
+    seen = capture(made.subject(), probe)
+    with torch.no_grad():
+        logits = made.model.eval()(*asked.given)[0][0]
+    assert asked.at is not None
+    assert seen.asked_at == int(asked.at.max()) > int(asked.at.min())
+    torch.testing.assert_close(seen.answer, logits[-1])
+    assert not torch.allclose(logits[0], logits[-1])
+
+
+def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
+    made = experiment("variant=multihead", "model/mixer=gated_delta")
+    seen = capture(made.subject(), made.dataset.read(TEXT))
+    signed = mixing(made.model, made.objective.probe(made.dataset.read(TEXT)))
+    assert seen.weights.keys() == signed.keys()
+    assert seen.patterns == {}
+    assert min(float(matrix.min()) for matrix in signed.values()) < 0
+    for layer, weights in seen.weights.items():
+        assert isinstance(layer, MixingLayer)
+        sizes = signed[layer].abs()
+        torch.testing.assert_close(weights, sizes / sizes.sum(dim=-1, keepdim=True))
+
+
+def test_a_model_is_looked_at_in_the_precision_that_is_given(experiment):
+    made = experiment("variant=multihead")
+    probe = made.dataset.read(TEXT)
+    exact, rough = (
+        capture(made.subject(precision), probe).answer
+        for precision in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16))
+    )
+    assert not torch.equal(exact, rough.float())
+    torch.testing.assert_close(exact, rough.float(), atol=0.5, rtol=0.1)
