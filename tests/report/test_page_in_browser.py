@@ -71,14 +71,14 @@ def settled(page: Any) -> None:
     page.wait_for_function("!document.querySelector('[aria-busy=true]')")
 
 
-def drawn(page: Any, card: int, film: int) -> list[float]:
+def drawn(page: Any, card: int, history: int) -> list[float]:
     """The opacities of a picture's lines, from the first token to the last."""
     settled(page)
     return page.evaluate(
-        """([card, film]) => [...document.querySelectorAll(
-            `[data-card="${card}"] [data-film="${film}"] .mark-rule line`
+        """([card, history]) => [...document.querySelectorAll(
+            `[data-card="${card}"] [data-history="${history}"] .mark-rule line`
         )].map((line) => Number(line.getAttribute("stroke-opacity")))""",
-        [card, film],
+        [card, history],
     )
 
 
@@ -106,12 +106,12 @@ def test_the_lines_have_the_recorded_weights_at_every_step_and_head(runs, show):
         assert page.locator("[data-step]").text_content() == str(step)
         for head in range(9) if step == STEPS[-1] else (0, 5, 8):
             page.locator("[data-card='0'] [data-choose=head]").select_option(str(head))
-            for film, probe in enumerate(TWINS):
+            for history, probe in enumerate(TWINS):
                 expected = weights(run, step, probe, head)
-                assert drawn(page, 0, film) == pytest.approx(expected, abs=ERROR)
-        for film, probe in enumerate(TWINS):
+                assert drawn(page, 0, history) == pytest.approx(expected, abs=ERROR)
+        for history, probe in enumerate(TWINS):
             expected = weights(named(runs, "lstm"), step, probe, 0)
-            assert drawn(page, 1, film) == pytest.approx(expected, abs=ERROR)
+            assert drawn(page, 1, history) == pytest.approx(expected, abs=ERROR)
 
 
 def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
@@ -120,8 +120,8 @@ def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
     page.locator("[data-card='0'] [data-choose=seed]").select_option(label="1")
     result = Record(run).result
     assert result is not None
-    metrics = result.metrics
-    head = int(4 * metrics["pronoun/layer"] + metrics["pronoun/head"])
+    chosen = result.findings["pronoun"].heads["it"].head
+    head = 4 * chosen.layer + chosen.head
     assert page.locator("[data-card='0'] [data-choose=head]").input_value() == str(head)
     expected = weights(run, STEPS[-1], "tired", head)
     assert drawn(page, 0, 0) == pytest.approx(expected, abs=ERROR)
@@ -132,7 +132,7 @@ def test_a_click_and_the_arrow_keys_choose_the_token_that_asks(runs, show):
     page = show(runs / "r.html")
     patterns = recorded(Record(named(runs, "multihead-2x64-s0")), STEPS[-1], "wide")
     layer, head = divmod(int(page.locator("[data-card='0'] [data-choose=head]").input_value()), 4)
-    picture = page.locator("[data-card='0'] [data-film='1']")
+    picture = page.locator("[data-card='0'] [data-history='1']")
 
     def is_asked_from(query: int) -> None:
         expected = patterns[layer].weights[head, query]
@@ -178,7 +178,7 @@ def test_hostile_names_and_tokens_are_text(tmp_path, show):
     assert page.title() == "attnlab: pronoun"
     assert page.locator("img").count() == 0
     assert page.locator("h4").text_content() == f"{HOSTILE}, 2 layers"
-    shown = page.locator("[data-film='0'] text").all_text_contents()
+    shown = page.locator("[data-history='0'] text").all_text_contents()
     assert {HOSTILE, HOSTILE[:12], "<!--", "&lt;", '"', "ü", "∅"} <= set(shown)
 
 
