@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.corpus import source, store
 from attnlab.dataset.base import BLOCK, Task, stream
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.text import Text
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.measure import take_turns
 from attnlab.split import Examples
 from attnlab.tokenizer.base import Tokenizer

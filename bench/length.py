@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attnlab.analysis.growth import Exponent, growth
 from attnlab.config import compose, conf_dir, search_path
-from attnlab.measure import NUM_TOKENS, Arm, Cell, measure, state_size
+from attnlab.measure import NUM_TOKENS, Arm, Cell, measure
 from attnlab.model.base import DECODER
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -35,8 +35,8 @@ def arm(mixer: str, longest: int) -> Arm:
 
 def is_linear(of: Arm, longest: int) -> bool:
     """Say whether an arm keeps as much of a sequence of half the length, and so can be linear."""
-    kept = state_size(of.model, longest)
-    return kept is not None and kept == state_size(of.model, longest // 2)
+    kept = of.model.state_size(longest)
+    return kept is not None and kept == of.model.state_size(longest // 2)
 
 
 def tables(

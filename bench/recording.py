@@ -11,10 +11,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.base import Recorder
-from attnlab.callbacks.timekeeper import Watcher
+from attnlab.callbacks.timekeeper import Timekeeper, Watcher
 from attnlab.config import compose, search_path
+from attnlab.experiment import Experiment
+from attnlab.fit import fit
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.observe import undisturbed
 from attnlab.run_record.attempt import Attempt
@@ -43,13 +44,10 @@ def ratios() -> dict[str, float]:
     """Train 4 layers, d=256, on 16 x 256 tokens, and look within the same run."""
     pace = (f"trainer.max_steps={STEPS}", "callbacks.clock.statistics_every=10")
     medium, sized, long = _made(*MEDIUM, *pace), _made(*SIZED), _made(*LONG)
-    clock, training = Times(), medium.training()
+    clock = Times()
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "recording"})
-        timekeeper = medium.timekeeper(training, attempt)
-        for recorder in timekeeper.recorders:
-            clock.wrap(recorder)
-        medium.fit(training, timekeeper, None, [clock])
+        fit(medium, attempt, None, callbacks=[clock])
         sizes = _sizes(sized, Path(directory))
     step = statistics.median(clock.steps)
     looks = {table: statistics.median(times) for table, times in clock.looks.items()}
@@ -96,6 +94,11 @@ class Times(Watcher, pl.Callback):
 
         recorder.rows = timed
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        (timekeeper,) = (c for c in trainer.callbacks if isinstance(c, Timekeeper))
+        for recorder in timekeeper.recorders:
+            self.wrap(recorder)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -132,7 +135,7 @@ def _peaks(made: Experiment) -> dict[str, float]:
         (made.objective.train_loss(logits, asked.targets) + sum(extra.values())).backward()
 
     def measure() -> None:
-        head_statistics(made.subject(), [batch], pairs=False)
+        head_statistics(made.subject, [batch], pairs=False)
 
     def most(work: Callable[[], None]) -> int:
         with Peak() as peak:
@@ -152,7 +155,7 @@ def _sizes(experiment: Experiment, directory: Path) -> dict[str, int]:
         "vectors": "128 tokens, d=64",
     }
     sizes = {}
-    for recorder in experiment.recorders(experiment.subject()):
+    for recorder in experiment.recorders(experiment.subject):
         path = attempt.path / f"{recorder.table}.arrow"
         for step in (0, 1):
             before = path.stat().st_size if path.exists() else 0

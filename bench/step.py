@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
 from attnlab.dataset.base import Dataset, stream
 from attnlab.dataset.loader import Loader
+from attnlab.experiment import Experiment
+from attnlab.fit import fit
 from attnlab.model.base import Model
 from attnlab.optimizer.adamw import AdamW
 from attnlab.run_record.attempt import Attempt
@@ -76,8 +77,7 @@ def measure(cell: Cell) -> Times:
     turns = Turns(loops, cell)
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "step"})
-        training = trained.training()
-        trained.fit(training, trained.timekeeper(training, attempt), None, [turns])
+        fit(trained, attempt, None, callbacks=[turns])
     return turns.times
 
 

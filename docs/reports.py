@@ -4,8 +4,10 @@
 """
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/json.md"
@@ -23,19 +25,49 @@ whatever stands between. This page is written by `make docs` from the classes.
 
 def page() -> str:
     """Return the page."""
-    parts = [INTRODUCTION]
-    for path in sorted((ROOT / "src/attnlab/analysis").rglob("*.py")):
-        classes = list(_dataclasses(ast.parse(path.read_text())))
-        if any(_is_report(node) for node in classes):
-            ordered = sorted(classes, key=lambda node: not _is_report(node))
-            parts += [_section(node) for node in ordered]
-    return "\n".join(parts)
+    modules = {
+        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts): ast.parse(path.read_text())
+        for path in sorted((ROOT / "src/attnlab").rglob("*.py"))
+    }
+    described: dict[tuple[str, str], ast.ClassDef] = {}
+    for module, tree in modules.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and _is_report(node):
+                _describe(module, node, modules, described)
+    return "\n".join([INTRODUCTION, *(_section(node) for node in described.values())])
+
+
+def _describe(
+    module: str,
+    node: ast.ClassDef,
+    modules: Mapping[str, ast.Module],
+    described: dict[tuple[str, str], ast.ClassDef],
+) -> None:
+    """Add a class, and those that its fields and properties hold, once each."""
+    if (module, node.name) in described:
+        return
+    described[module, node.name] = node
+    held = [kind for _, kind, _ in _fields(node)]
+    held += [ast.unparse(of.returns) for of in node.body if _is_property(of) and of.returns]
+    for name in re.findall(r"\w+", " ".join(held)):
+        home = _home(module, name, modules)
+        for other in modules[home].body if home in modules else []:
+            if isinstance(other, ast.ClassDef) and other.name == name and _has_fields(other):
+                _describe(home, other, modules, described)
+
+
+def _home(module: str, name: str, modules: Mapping[str, ast.Module]) -> str:
+    """Return the module that defines a name which is used in another."""
+    for node in ast.walk(modules[module]):
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            return node.module or ""
+    return module
 
 
 def _section(node: ast.ClassDef) -> str:
     level = "##" if _is_report(node) else "###"
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
-    lines = [f"{level} {node.name}", "", summary, "", "| field | type | |", "|---|---|---|"]
+    says = ast.get_docstring(node) or ""
+    lines = [f"{level} {node.name}", "", says, "", "| field | type | |", "|---|---|---|"]
     for name, kind, text in _fields(node):
         cells = (f"`{name}`", f"`{kind}`", text)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -53,12 +85,16 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
         yield ast.unparse(statement.target), ast.unparse(statement.annotation), text
 
 
-def _dataclasses(tree: ast.Module) -> Iterator[ast.ClassDef]:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and any(
-            "dataclass" in ast.unparse(decorator) for decorator in node.decorator_list
-        ):
-            yield node
+def _has_fields(node: ast.ClassDef) -> bool:
+    """Whether it is a dataclass or a named tuple."""
+    marks = [ast.unparse(mark) for mark in [*node.decorator_list, *node.bases]]
+    return any(mark.startswith("dataclass") or mark == "NamedTuple" for mark in marks)
+
+
+def _is_property(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef) and any(
+        ast.unparse(mark) == "property" for mark in node.decorator_list
+    )
 
 
 def _is_report(node: ast.ClassDef) -> bool:

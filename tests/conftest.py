@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.config import Config, compose, search_path
+from attnlab.experiment import Experiment
 from attnlab.loaded_run import LoadedRun
 from tests.depth import in_share
 from tests.untrained import offered, sharp

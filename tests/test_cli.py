@@ -194,7 +194,7 @@ def test_an_unknown_command_is_refused(capsys):
 def test_an_error_of_ours_is_said_to_be_ours(monkeypatch, capsys):
     import attnlab.commands.list as command
 
-    monkeypatch.setattr(command, "_choices", lambda _: 1 / 0)
+    monkeypatch.setattr(command, "_find_choices", lambda _: 1 / 0)
     assert main(["list"]) == 1
     says("cli.error_of_ours", capsys.readouterr().err)
     assert main(["list", "--traceback"]) == 1

@@ -157,7 +157,7 @@ def test_what_has_a_state_of_all_keeps_no_text():
         writing = generate(model, prompt, lambda logits: int(logits.argmax()))
         assert list(islice(writing, 20)) == anew(model, prompt, 20)
         held = writing.gi_frame.f_locals  # pyright: ignore[reportAttributeAccessIssue]
-        assert len(held["tail"]) == kept
+        assert len(held["window"]) == kept
         assert "text" not in held
         if model.max_length is not None:
             assert held["state"] is None

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.building import NOTHING
 from attnlab.cli import main
 from attnlab.errors import RequestError
+from attnlab.experiment import Experiment
 from attnlab.interp.interventions import cut
 from attnlab.layers import Axes
-from attnlab.loaded_run import _config
+from attnlab.loaded_run import _rebuild_config
 from tests.prose import refuses, says
 from tests.refusals import refusals
 
@@ -174,7 +174,7 @@ def test_a_record_from_before_a_part_is_read_as_it_was_meant(once, variant):
     assert set(without(old["model"])) == (
         {"attention"} if variant == "lstm" else {"cross", "query_key_norm"}
     )
-    again = Experiment(_config(old, NOTHING))
+    again = Experiment(_rebuild_config(old, NOTHING))
     assert again.config.values["model"] == made.config.values["model"]
     again.model.load_state_dict(made.model.state_dict())
     inputs = torch.tensor([[1, 2, 3]])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from attnlab import matching
-from attnlab.assemble import Experiment
 from attnlab.cli import main
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.matching import Widths, solve
 from attnlab.model.cost import flops
 from attnlab.run_record.identity import identity_hash
@@ -179,14 +179,14 @@ def test_what_cannot_be_matched_is_refused_in_words(composed, name, words, keys)
 
 
 def test_composing_leaves_the_random_state_as_it_was(composed, monkeypatch):
-    monkeypatch.setattr(matching, "_KNOWN", {})
+    monkeypatch.setattr(matching, "_MATCHED", {})
     before = torch.random.get_rng_state()
     composed("variant=lstm", "match=flops", *DATA)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_an_arm_is_solved_and_told_once_for_all_seeds(composed, capsys, monkeypatch):
-    monkeypatch.setattr(matching, "_KNOWN", {})
+    monkeypatch.setattr(matching, "_MATCHED", {})
     words = ["variant=vanilla,lstm", "seed=0,1", "match=parameters"]
     assert main(["train", "-m", *words, "--cfg"]) == 0
     printed = capsys.readouterr()
@@ -210,7 +210,7 @@ def test_a_sweep_trains_arms_of_equal_size(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_processes_side_by_side_find_the_widths_that_one_finds(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(matching, "_KNOWN", {})
+    monkeypatch.setattr(matching, "_MATCHED", {})
     words = ["variant=multihead,lstm", "match=parameters", f"runs_dir={tmp_path}"]
     assert main(["train", "-m", "-j", "2", *TINY, *words]) == 0
     solved = capfd.readouterr().err

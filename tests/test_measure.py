@@ -9,15 +9,14 @@ from torch import nn
 
 from attnlab.measure import (
     NUM_TOKENS,
-    PRECISIONS,
     Arm,
     measure,
     peak,
-    state_size,
     take_turns,
 )
 from attnlab.model.base import DECODER, Model
 from attnlab.model.cost import flops
+from attnlab.precision import TYPES
 from tests.model.law import law
 
 
@@ -166,13 +165,13 @@ def test_only_backward_trains():
         arm.model.seen.clear()
 
 
-@law(PRECISIONS)
+@law(TYPES)
 def test_an_arm_computes_in_its_precision(precision):
     clock = Clock()
     arm = slow(clock, "linear", 1, precision)
     list(measure([arm], [4], ["backward"], tokens=4, rounds=1, clock=clock))
     assert isinstance(arm.model, Slow)
-    kept, low = PRECISIONS[precision]
+    kept, low = TYPES[precision]
     # As training does on a CPU.
     low = low and torch.bfloat16
     assert {weights.dtype for weights in arm.model.parameters()} == {kept or torch.float32}
@@ -226,11 +225,3 @@ def test_any_other_error_is_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError) as raised:
         list(measure([Arm("", Broken(Clock(), lambda *_: 1.0))], [4], ["forward"]))
     assert str(raised.value) == "broken"
-
-
-def test_a_model_that_cannot_step_has_no_state():
-    class Whole(Slow):
-        def state_size(self, length: int) -> int | None:
-            raise ValueError("cannot run step by step")
-
-    assert state_size(Whole(Clock(), lambda *_: 1.0), 4) is None

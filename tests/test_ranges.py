@@ -12,7 +12,7 @@ from hydra.utils import get_object
 
 from attnlab.building import NOTHING, PARTS
 from attnlab.config import compose, conf_dir, search_path
-from attnlab.config.check import _impossible as impossible
+from attnlab.config.feasibility import infeasible
 from attnlab.errors import ConfigError
 from attnlab.ranges import (
     Between,
@@ -235,7 +235,7 @@ def test_the_bounds_of_each_range_build_or_are_refused_in_words():
                     for bound in bounds(hint) if key not in tried else ():
                         tried.add(key)
                         stated, node[knob] = node[knob], bound
-                        faults = impossible(config)
+                        faults = infeasible(config)
                         node[knob] = stated
                         assert all(": " in fault for fault in faults), (words, key, bound)
     assert len(tried) > 150

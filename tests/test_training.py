@@ -8,13 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.clock import Clock
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate
+from attnlab.experiment import Experiment
+from attnlab.fit import training_module
 from attnlab.interp.subject import Subject
 from attnlab.metric.accuracy import accuracy
 from attnlab.metric.top_k import top_k
@@ -174,7 +175,7 @@ def test_evaluation_reads_a_models_own_gauges(composed):
     config = composed("variant=moe", *SMALL, "depth=shallow")
     experiment = Experiment(config)
     found = evaluate(
-        experiment.subject(),
+        experiment.subject,
         experiment.dataset.splits["validation"],
         experiment.metrics,
         batch_size=300,
@@ -186,7 +187,7 @@ def test_evaluation_reads_a_models_own_gauges(composed):
 
 
 def measured(experiment: Experiment, losses: list[float]):
-    training = experiment.training()
+    training = training_module(experiment)
     training.measured = [
         (step, {"loss": torch.tensor(loss)}) for step, loss in enumerate(losses, start=1)
     ]

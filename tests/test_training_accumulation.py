@@ -7,7 +7,8 @@ import pytest
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from attnlab.assemble import Experiment
+from attnlab.experiment import Experiment
+from attnlab.fit import training_module
 from attnlab.split import IGNORE
 from attnlab.training import Training
 
@@ -33,7 +34,7 @@ SMALL = (
 
 def first_steps(experiment: Experiment) -> tuple[list[dict[str, float]], Training]:
     """Do the steps of a run by hand, as Lightning does them, and return their rows."""
-    training, settings = experiment.training(), experiment.settings
+    training, settings = training_module(experiment), experiment.settings
     training.to(torch.float64)
     configured = training.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
@@ -111,7 +112,7 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(composed, clip):
     updates, norms = [], []
     for scale in (None, 2.0**16):
         experiment = Experiment(composed(*overrides))
-        training = experiment.training().to(torch.float64)
+        training = training_module(experiment).to(torch.float64)
         optimizer = training.configure_optimizers()["optimizer"]
         trainer = attached(training)
         before = [p.detach().clone() for p in training.model.parameters()]

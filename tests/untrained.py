@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.config import Config
+from attnlab.experiment import Experiment
 from attnlab.loaded_run import LoadedRun
 from attnlab.run_record.record import Record
 

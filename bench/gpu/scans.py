@@ -18,7 +18,7 @@ KERNELS = (
 
 def plain() -> AbstractContextManager:
     """Leave the kernels out, as where their package is not installed."""
-    return patch.object(base, "_installed", lambda: False)
+    return patch.object(base, "_is_installed", lambda: False)
 
 
 def passes(mixer: nn.Module, x: Tensor, gradient: Tensor) -> Work:

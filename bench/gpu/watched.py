@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch.profiler import record_function
 
-from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
+from attnlab.experiment import Experiment
+from attnlab.fit import fit
 from attnlab.run_record.attempt import Attempt
 from bench.gpu import events
 from bench.step import Noise
@@ -54,11 +55,10 @@ def watch(words: Sequence[str], length: int, device: torch.device) -> Seen:
         )
     experiment = Experiment(config)
     experiment.dataset = Noise(length)
-    watcher, training = Watcher(device), experiment.training()
+    watcher = Watcher(device)
     with tempfile.TemporaryDirectory() as directory:
         attempt = Attempt.claim(Path(directory, "run"), {"bench": "gpu"})
-        timekeeper = experiment.timekeeper(training, attempt)
-        experiment.fit(training, timekeeper, None, [watcher])
+        fit(experiment, attempt, None, callbacks=[watcher])
     return Seen(watcher.events, watcher.places)
 
 

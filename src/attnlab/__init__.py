@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnlab.analysis.export_patterns import patterns
-    from attnlab.api import compare, load, runs, train
+    from attnlab.api import compare, heads, load, runs, train
     from attnlab.tap import edit, record
 
-__all__ = ["compare", "edit", "load", "patterns", "record", "runs", "train"]
+__all__ = ["compare", "edit", "heads", "load", "patterns", "record", "runs", "train"]
 
 WHERE = {
     "compare": "attnlab.api",
     "edit": "attnlab.tap",
+    "heads": "attnlab.api",
     "load": "attnlab.api",
     "patterns": "attnlab.analysis.export_patterns",
     "record": "attnlab.tap",

@@ -1,4 +1,4 @@
-"""attnlab in Python: what a notebook calls; the commands and pages ask the same functions.
+"""The Python interface for notebooks; commands and pages call the same functions.
 
 import attnlab
 
@@ -9,140 +9,184 @@ model = attnlab.load(run)
 model.attention("The animal didn't cross the street because it was too tired.").shown.title
 """
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from reprlib import repr as short_repr
+from typing import SupportsIndex
 
 from attnlab.analysis.attention_report import AttentionReport, attention_report
 from attnlab.analysis.compare import Comparison, comparison
 from attnlab.analysis.embedding_report import EmbeddingReport, embedding_report
 from attnlab.analysis.expert_report import ExpertReport, expert_report
+from attnlab.analysis.head_choice import Choice
 from attnlab.analysis.head_report import HeadReport, head_report
 from attnlab.analysis.run_list import ListedRun, RunList, list_runs
+from attnlab.analysis.select import find_records, select_any
 from attnlab.config import compose, search_path
 from attnlab.console import Console
-from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.launch.run import Outcome
 from attnlab.launch.run import run as train_one
+from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 from attnlab.loaded_run import load as load_run
 from attnlab.places import require_writable
-from attnlab.run_record.record import Record, find_runs, resolve
-
-Named = str | Path | ListedRun
-"""A run: its directory, a unique prefix of its name, or one of a list."""
+from attnlab.printable import say
+from attnlab.run_record.record import Record
+from attnlab.run_record.run_ref import RunRef
 
 
 class TrainingFailed(RuntimeError):
-    """A run ended without a result; its record says where."""
+    """A run ended without a result; its record has the details."""
 
 
 class Run(LoadedRun):
-    """A run that is loaded: its model, data and config, and the questions that commands ask."""
+    """A loaded run: its model, data and config, with the analyses of the commands as methods."""
 
     def heads(self, measure: str | None = None) -> HeadReport:
-        """Return what each head does (`attnlab heads`); with `measure`, its course."""
+        """Return the measures of each head (`attnlab heads`); with `measure`, its course."""
         return head_report([self.record], measure)
 
     def attention(
         self,
         text: str,
-        query: int | str | None = None,
-        layer: int | str | None = None,
-        head: int | str | None = None,
+        query: Choice = None,
+        layer: Choice = None,
+        head: Choice | HeadRef = None,
         view: str = "weights",
+        *,
+        maps: bool = True,
     ) -> AttentionReport:
-        """Return who looks at whom in a text, and the answer without it (`attnlab attend`)."""
-        return attention_report(self, text, query, layer, head, view)
+        """Return which tokens attend to which, and answers with edges cut (`attnlab attend`).
 
-    def experts(self, split: str = "validation", layer: int | None = None) -> ExpertReport:
-        """Return which experts work on which tokens (`attnlab experts`)."""
+        `query` is a token (its last occurrence) or a position; None is where the model answers.
+        `view` is one of weights, norms, rollout and flow. Without `layer` and `head`, the sharpest
+        map at the query is shown.
+        `head` may be a `HeadRef`, which chooses the layer too. `maps=False` saves the forward pass
+        for each position of the text that maps of influence cost.
+        """
+        return attention_report(self, text, query, layer, head, view, maps=maps)
+
+    def experts(
+        self, split: str = "validation", layer: SupportsIndex | None = None
+    ) -> ExpertReport:
+        """Return which experts process which tokens (`attnlab experts`)."""
         return expert_report(self, split, layer)
 
     def neighbours(self, word: str | None = None, count: int | None = None) -> EmbeddingReport:
-        """Return the tokens whose vectors are alike (`attnlab embed`)."""
+        """Return the tokens with the most similar embeddings (`attnlab embed`)."""
         return embedding_report(self, word, count)
 
 
 def runs(
-    place: Named | Sequence[Named] | None = None,
+    place: RunRef | Iterable[RunRef] | None = None,
     where: str | None = None,
     *,
     runs_dir: str | Path | None = None,
 ) -> RunList:
-    """Return the runs of a directory of runs, or the runs that are named.
+    """Return the runs of a directory of runs, or the named runs.
 
-    Without `place`, those of `runs_dir`, which is $ATTNLAB_RUNS or "runs" unless given. `where` has
-    conditions on config and results, as in "variant=moe num_layers>=2"
-    (`attnlab.analysis.where`). Raises RequestError where nothing is there.
+    `place` names runs as commands do: by directories of runs, directories, prefixes or patterns of
+    names ("pronoun-*"), or entries of another list; without it, all runs of `runs_dir` (default:
+    $ATTNLAB_RUNS or "runs") are returned. `where` has conditions on config and results, as in
+    "variant=moe num_layers>=2" (`attnlab.analysis.where`). Raises RequestError for a missing
+    directory or an unknown name.
     """
-    directory = Path(runs_dir or default_runs_dir())
-    words = [] if place is None else [place] if isinstance(place, Named) else list(place)
-    records: list[Record] = [] if words else find_runs(directory)
-    for word in words:
-        if isinstance(word, ListedRun):
-            records.append(word.record)
-        elif Path(word).is_dir() and not Path(word, "config.yaml").exists():
-            records += find_runs(Path(word))
-        else:
-            records.append(resolve(str(word), directory))
-    listed = list_runs({record.path.resolve(): record for record in records}.values())
-    return listed if where is None else listed.where(where)
+    run_list = list_runs(find_records(place, runs_dir))
+    return run_list if where is None else run_list.where(where)
 
 
 def compare(
-    runs: RunList,
+    runs: RunRef | Iterable[RunRef],
     *,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     metric: str | None = None,
     baseline: str | None = None,
-    allow: Collection[str] = (),
+    allow: str | Collection[str] = (),
 ) -> Comparison:
-    """Return groups of runs over their seeds, with intervals and paired differences.
+    """Compare groups of runs over their seeds, with intervals and paired differences.
 
-    The parameters are those of `attnlab compare`. Raises RequestError for an unfair comparison.
+    `runs` are entries of `runs()`, in a list of any kind, or names of runs. The parameters are
+    those of `attnlab compare`. Raises RequestError for an unfair comparison.
     """
-    return comparison(runs.selection, by=by, metric=metric, baseline=baseline, allow=allow)
+    selection = _to_run_list(runs).selection
+    return comparison(selection, by=by, metric=metric, baseline=baseline, allow=allow)
+
+
+def heads(
+    runs: RunRef | Iterable[RunRef],
+    measure: str | None = None,
+    *,
+    runs_dir: str | Path | None = None,
+) -> HeadReport:
+    """Return the measures of the heads of each run; heads of several seeds are matched first.
+
+    `runs` are entries of `runs()`, or names of runs. The parameters are those of `attnlab heads`.
+    Raises RequestError where no run has measures of its heads (`head_report`).
+    """
+    references = [runs] if isinstance(runs, RunRef) else list(runs)
+    if not references:
+        raise RequestError("heads: the list of runs is empty; attnlab.runs() lists all of them")
+    return head_report(select_any(references, runs_dir), measure)
 
 
 def train(*overrides: str, config_dir: str | Path | None = None) -> ListedRun:
-    """Train a run, or find it where it is finished, and return it.
+    """Train a run, or find it where it is already finished, and return it.
 
     The overrides are those of `attnlab train`. Raises RequestError for a wrong request, before
     anything is written; TrainingFailed for a run without a result; KeyboardInterrupt on Ctrl-C,
-    once the run is saved: the same call goes on from there.
+    after the run is saved: the same call continues it.
     """
+    for override in overrides:
+        if not isinstance(override, str):
+            raise RequestError(
+                f"train: {short_repr(override)} is no override: expected texts, as in "
+                'train("variant=multihead", "seed=1"), got '
+                f"{type(override).__name__}; a list of texts is passed as train(*overrides)"
+            )
     with search_path(None if config_dir is None else Path(config_dir)) as own:
         config = compose(list(overrides), own)
+    for note in config.notes:
+        say(note, file=sys.stderr)
     require_writable(Path(config.values["runs_dir"]), "runs_dir")
     try:
         outcome = train_one(config, Console(soft_wrap=True))
     except Interrupted as interrupted:
         raise KeyboardInterrupt(str(interrupted)) from interrupted
     _require_result(outcome)
-    (listed,) = list_runs([Record(outcome.directory)])
-    return listed
+    (finished_run,) = list_runs([Record(outcome.directory)])
+    return finished_run
 
 
 def load(
-    run: Named,
+    run: RunRef,
     *,
     runs_dir: str | Path | None = None,
     config_dir: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Run:
     """Load a run with its model onto the CPU (`attnlab.loaded_run.load`)."""
-    named: Any = run.path if isinstance(run, ListedRun) else run
-    loaded = load_run(named, runs_dir=runs_dir, config_dir=config_dir, overrides=overrides)
-    return Run(loaded.record, loaded.step, loaded.experiment, loaded.model)
+    loaded_run = load_run(run, runs_dir=runs_dir, config_dir=config_dir, overrides=overrides)
+    return Run(loaded_run.record, loaded_run.step, loaded_run.experiment, loaded_run.model)
+
+
+def _to_run_list(runs: RunRef | Iterable[RunRef]) -> RunList:
+    """Return runs as a list; where all are listed already, none is read again."""
+    if isinstance(runs, RunList):
+        return runs
+    references = [runs] if isinstance(runs, RunRef) else list(runs)
+    listed_runs = [run for run in references if isinstance(run, ListedRun)]
+    if len(listed_runs) == len(references):
+        return RunList(listed_runs)
+    return list_runs(find_records(references))
 
 
 def _require_result(outcome: Outcome) -> None:
     if outcome.ok:
         return
-    sentence = f"{outcome.directory.name}: {outcome.status}: {outcome.note}"
+    message = f"{outcome.directory.name}: {outcome.status}: {outcome.note}"
     if outcome.status == "failed":
-        raise TrainingFailed(sentence)
-    raise RequestError(sentence)
+        raise TrainingFailed(message)
+    raise RequestError(message)

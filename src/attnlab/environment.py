@@ -29,8 +29,8 @@ def cache_dir() -> Path:
 
     Raises RequestError where the home is not known.
     """
-    if named := variable("ATTNLAB_CACHE"):
-        return given_path(named)
+    if directory := variable("ATTNLAB_CACHE"):
+        return given_path(directory)
     try:
         return given_path(variable("XDG_CACHE_HOME") or "~/.cache") / "attnlab"
     except RequestError as error:

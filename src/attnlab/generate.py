@@ -1,4 +1,4 @@
-"""Text from a causal model, token by token: drawn from what it expects, or searched for."""
+"""Text generation: sampling token by token, and beam search."""
 
 import math
 from collections import deque
@@ -17,7 +17,7 @@ from attnlab.errors import RequestError
 from attnlab.model.base import Model
 
 HALF = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder puts where a character's bytes are not all there."""
+"""The character that a decoder puts in place of an incomplete byte sequence."""
 
 
 def generate(
@@ -27,43 +27,43 @@ def generate(
     precision: Callable[[], AbstractContextManager] = nullcontext,
     state: Any = None,
 ) -> Iterator[int]:
-    """Give the tokens that follow a prompt, without end; `pick` takes each from its logits.
+    """Yield the tokens that follow a prompt, without end; `pick` selects each from its logits.
 
-    A text that is longer than the model's `max_length` is read through a window: its last tokens
-    afresh, for each new one. A cache could not be shifted, since it counts positions from where
-    the text began. A model with an encoder begins from the `state` that its `start` gives.
+    If a text is longer than the model's `max_length`, each new token is computed from a window of
+    the last tokens without a cache: a cache cannot be shifted, since it counts positions from the
+    beginning of the text. A model with an encoder begins with the `state` of its `start`.
     """
-    longest, seen = model.max_length, len(prompt)
-    # Without a window, the state knows all but the last token.
-    tail = deque(prompt, 1 if longest is None else longest)
-    # Only around the model, so that whoever takes the tokens computes as before.
+    longest, length = model.max_length, len(prompt)
+    # Without a maximum length, the state has all tokens but the last one.
+    window = deque(prompt, 1 if longest is None else longest)
+    # Only around the model, so that the consumer of the tokens keeps its own context.
     with torch.no_grad(), precision():
-        if longest is None or seen <= longest:
-            for at, token in enumerate(prompt[:-1]):
-                _, state = model.step(torch.tensor([[token]]), at, state)
+        if longest is None or length <= longest:
+            for position, token in enumerate(prompt[:-1]):
+                _, state = model.step(torch.tensor([[token]]), position, state)
     while True:
         with torch.no_grad(), precision():
-            if longest is None or seen <= longest:
-                logits, state = model.step(torch.tensor([[tail[-1]]]), seen - 1, state)
+            if longest is None or length <= longest:
+                logits, state = model.step(torch.tensor([[window[-1]]]), length - 1, state)
             else:
                 state = None
-                logits, _ = model(torch.tensor([[*tail]]), torch.tensor([[longest - 1]]))
-        tail.append(pick(logits[0, -1]))
-        seen += 1
-        yield tail[-1]
+                logits, _ = model(torch.tensor([[*window]]), torch.tensor([[longest - 1]]))
+        window.append(pick(logits[0, -1]))
+        length += 1
+        yield window[-1]
 
 
 class Hypothesis(NamedTuple):
-    """An answer that a search found."""
+    """An answer of beam search."""
 
     tokens: list[int]
-    """Without the end."""
+    """The answer without its end token."""
     finished: bool
-    """Whether the end follows; if not, the answer is as long as it may be."""
+    """Whether the end token follows; if not, the answer has the maximum length."""
     log_probability: float
-    """Of the tokens, and of the end where it follows (nats)."""
+    """Of the tokens, and of the end token if it follows (nats)."""
     score: float
-    """What the answer is ranked by."""
+    """The number by which answers are ranked."""
 
 
 def search(
@@ -77,12 +77,13 @@ def search(
     length_penalty: float,
     precision: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[Hypothesis]:
-    """Find answers of a model with an encoder by beam search (Sutskever et al. 2014, sec. 3.2).
+    """Return answers of a model with an encoder by beam search (Sutskever et al. 2014, sec. 3.2).
 
-    Of all continuations, the `beams` likeliest remain at each step; one that ends leaves the beam
-    and is kept, as is one of `longest` tokens. The best are given, by the log-probability over
-    ((5 + n) / 6)^length_penalty for n tokens, the end included (Wu et al. 2016, eq. 14, without
-    coverage). `begin` opens every answer and stands in none.
+    Of all continuations, the `beams` likeliest remain at each step. An answer that ends or has
+    `longest` tokens leaves the beam and becomes a hypothesis. The best `beams` hypotheses are
+    returned, by the log-probability over ((5 + n) / 6)^length_penalty for n tokens, the end
+    included (Wu et al. 2016, eq. 14, without coverage). `begin` opens every answer and occurs in
+    none.
     """
 
     def penalty(length: int) -> float:
@@ -91,31 +92,38 @@ def search(
     with torch.no_grad(), precision():
         state = model.start(source)
     beam, totals = [[begin]], torch.zeros(1, dtype=torch.float64)
-    found: list[Hypothesis] = []
-    for at in range(longest):
+    hypotheses: list[Hypothesis] = []
+    for position in range(longest):
         with torch.no_grad(), precision():
-            logits, state = model.step(torch.tensor([text[-1:] for text in beam]), at, state)
-        each = logits[:, -1].double().log_softmax(dim=-1)
-        each[:, begin] = -torch.inf
-        ways = (rearrange(totals, "b -> b 1") + each).flatten()
-        # As in a draw, the lower number comes first among equals.
-        order = ways.argsort(descending=True, stable=True)[: min(beams, len(ways) - len(beam))]
-        totals, parents, tokens = ways[order], order // each.shape[1], order % each.shape[1]
-        texts = [[*beam[p], t] for p, t in zip(parents.tolist(), tokens.tolist(), strict=True)]
-        over = (tokens == end) | (at + 1 == longest)
-        for row in over.nonzero().flatten().tolist():
-            text, total, finished = texts[row][1:], float(totals[row]), texts[row][-1] == end
-            text = text[:-1] if finished else text
-            found.append(Hypothesis(text, finished, total, total / penalty(at + 1)))
-        found.sort(key=lambda hypothesis: -hypothesis.score)
-        going = (~over).nonzero().flatten()
-        beam, totals, parents = [texts[row] for row in going], totals[going], parents[going]
-        enough = found[beams - 1].score if len(found) >= beams else -math.inf
+            last_tokens = torch.tensor([answer[-1:] for answer in beam])
+            logits, state = model.step(last_tokens, position, state)
+        log_probabilities = logits[:, -1].double().log_softmax(dim=-1)
+        log_probabilities[:, begin] = -torch.inf
+        candidates = (rearrange(totals, "b -> b 1") + log_probabilities).flatten()
+        # As in `distribution`, the lower token comes first among equals.
+        width, vocabulary_size = min(beams, len(candidates) - len(beam)), logits.shape[-1]
+        order = candidates.argsort(descending=True, stable=True)[:width]
+        totals = candidates[order]
+        parents, tokens = order // vocabulary_size, order % vocabulary_size
+        answers = [
+            [*beam[parent], token]
+            for parent, token in zip(parents.tolist(), tokens.tolist(), strict=True)
+        ]
+        is_finished = (tokens == end) | (position + 1 == longest)
+        for index in is_finished.nonzero().flatten().tolist():
+            total, has_end = float(totals[index]), answers[index][-1] == end
+            answer = answers[index][1:-1] if has_end else answers[index][1:]
+            hypotheses.append(Hypothesis(answer, has_end, total, total / penalty(position + 1)))
+        hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
+        unfinished = (~is_finished).nonzero().flatten()
+        beam = [answers[index] for index in unfinished]
+        totals, parents = totals[unfinished], parents[unfinished]
+        score_to_beat = hypotheses[beams - 1].score if len(hypotheses) >= beams else -math.inf
         # A log-probability only falls, and the longest answer has the largest penalty.
-        if not beam or totals[0] / penalty(longest) <= enough:
+        if not beam or totals[0] / penalty(longest) <= score_to_beat:
             break
         state = tree_map_only(Tensor, partial(torch.index_select, dim=0, index=parents), state)
-    return found[:beams]
+    return hypotheses[:beams]
 
 
 def choose(
@@ -136,45 +144,47 @@ def distribution(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, " token"]:
-    """The probability of each token: by temperature, then by `top_k`, then by `top_p`.
+    """Return the probability of each token: by temperature, then by `top_k`, then by `top_p`.
 
-    The logits are divided by the temperature (Ackley et al. 1985); at 0 the likeliest token has it
-    all. The `top_k` likeliest remain (Fan et al. 2018). Of them, with probabilities that sum to 1
-    again, the nucleus remains: the smallest set that reaches `top_p`, the token that crosses it
-    included (Holtzman et al. 2020, sec. 3.1). Among equals the lower number comes first.
+    The logits are divided by the temperature (Ackley et al. 1985); at 0 the likeliest token has
+    probability 1. The `top_k` likeliest remain (Fan et al. 2018). Of them, with probabilities that
+    sum to 1 again, the nucleus remains: the smallest set that reaches `top_p`, the token that
+    crosses it included (Holtzman et al. 2020, sec. 3.1). Among equals the lower token comes first.
     """
-    exact = logits.double()
-    order = exact.argsort(descending=True, stable=True)
+    precise_logits = logits.double()
+    order = precise_logits.argsort(descending=True, stable=True)
     if temperature == 0:
         top_k, temperature = 1, 1.0
-    # The largest is 0 before the division, so that a small temperature overflows nowhere but to 0.
-    ranked = ((exact - exact.max())[order] / temperature).softmax(dim=0)[:top_k]
+    # The largest logit is 0 before the division, so a small temperature can only underflow to 0.
+    sorted_logits = (precise_logits - precise_logits.max())[order]
+    probabilities = (sorted_logits / temperature).softmax(dim=0)[:top_k]
     if top_p is not None:
-        reached = ranked.cumsum(dim=0) / ranked.sum()
-        ranked = ranked[: 1 + int((reached[:-1] < top_p).sum())]
-    kept = order[: len(ranked)]
-    return torch.zeros_like(exact).index_copy(0, kept, ranked / ranked.sum())
+        cumulative = probabilities.cumsum(dim=0) / probabilities.sum()
+        probabilities = probabilities[: 1 + int((cumulative[:-1] < top_p).sum())]
+    remaining_tokens = order[: len(probabilities)]
+    probabilities = probabilities / probabilities.sum()
+    return torch.zeros_like(precise_logits).index_copy(0, remaining_tokens, probabilities)
 
 
 def pieces(
-    numbers: Iterable[int], prompt: Sequence[int], write: Callable[[Sequence[int]], str]
+    tokens: Iterable[int], prompt: Sequence[int], write: Callable[[Sequence[int]], str]
 ) -> Iterator[str]:
-    """Put the tokens after a prompt to text as they come; half a character waits for its rest."""
-    before, held, piece = list(prompt), [], ""
-    for number in numbers:
-        held.append(number)
-        piece = write([*before, *held])[len(write(before)) :]
+    """Yield the text of tokens after a prompt as they come; an incomplete character waits."""
+    context, pending, piece = list(prompt), [], ""
+    for token in tokens:
+        pending.append(token)
+        piece = write([*context, *pending])[len(write(context)) :]
         if not piece.endswith(HALF):
             yield piece
-            before, held = held, []
-    if held:
+            context, pending = pending, []
+    if pending:
         yield piece
 
 
 def require_settings(
     tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int
 ) -> None:
-    """Refuse settings that no model can generate with."""
+    """Raise RequestError for settings with which no model can generate."""
     if tokens < 1:
         raise RequestError(f"tokens={tokens} must be at least 1")
     if not 0 <= temperature < math.inf:
@@ -190,7 +200,7 @@ def require_settings(
 
 
 def require_search(beams: int, length_penalty: float) -> None:
-    """Refuse what no search can be made with."""
+    """Raise RequestError for settings with which no search is possible."""
     if beams < 1:
         raise RequestError(f"beams={beams} must be at least 1")
     if not 0 <= length_penalty <= 10:

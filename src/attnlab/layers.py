@@ -1,20 +1,20 @@
-"""Which layer of a model, and which head of it: stated by the model, and kept in the record.
+"""References to the layers and heads of a model, for the model, the record and every output.
 
-Attention layers are counted from 0 in the order of the model's modules, those without attention
-apart from them; heads are counted from 0 within their layer. Whoever names a layer or a head, in a
-table, a page, a metric or an option, uses these numbers.
+Attention layers are counted from 0 in the order of the model's modules, and so are the layers
+without attention, separately; heads are counted from 0 within their layer. Every table, page,
+metric and option uses these numbers.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 SequenceName = Literal["inputs", "prefix", "latents"]
-"""What the model is given, what an answering stack has before it, what a bottleneck leaves."""
+"""The input sequence, the prefix of a decoder, the latents of a bottleneck."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Where the queries and the keys of a layer come from."""
+    """The sequences of a layer's queries and keys."""
 
     queries: SequenceName = "inputs"
     keys: SequenceName = "inputs"
@@ -38,48 +38,53 @@ class HeadRef:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """A layer that attends: its rows of weights sum to 1."""
+    """An attention layer: the rows of its pattern sum to 1."""
 
     index: int
-    """Counted among the attention layers."""
+    """Its index among the attention layers."""
     path: str
-    """The module that attends, as in "blocks.0.mixer.attend"."""
+    """The path of its `Attend` module, as in "blocks.0.mixer.attend"."""
     num_heads: int
     axes: Axes
 
     @property
+    def number(self) -> int | None:
+        """The index, or None where it is unknown."""
+        # Some records of attnlab 0.1 do not tell the numbers of their layers: their index is -1.
+        return None if self.index < 0 else self.index
+
+    @property
     def name(self) -> str:
-        """What it is called in tables and pages."""
-        # Some records of attnlab 0.1 do not tell the numbers of their layers.
-        return self.path if self.index < 0 else f"layer {self.index}"
+        """Its name in tables and pages."""
+        return self.path if self.number is None else f"layer {self.number}"
 
     @property
     def source(self) -> str:
-        """What the record calls its patterns."""
+        """The name of its patterns in the record."""
         return f"{self.path}.pattern"
 
     @property
     def heads(self) -> list[HeadRef]:
-        """All of its heads."""
+        """Its heads."""
         return [HeadRef(self.index, head) for head in range(self.num_heads)]
 
 
 @dataclass(frozen=True)
 class MixingLayer:
-    """A layer without attention, that shows otherwise how its outputs come from its inputs."""
+    """A layer without attention, whose mixing is shown by a matrix or a trace."""
 
     index: int
-    """Counted among the layers without attention."""
+    """Its index among the layers without attention."""
     path: str
-    """The mixer, as in "blocks.0.mixer"."""
+    """The path of the mixer, as in "blocks.0.mixer"."""
     source: str
-    """What the record calls its matrix, or its trace: the name of its tap "mixing"."""
+    """The name of its matrix or trace in the record: that of its tap "mixing"."""
     num_heads: int
     axes: Axes
     is_linear: bool
-    """Whether it is linear in its values, so that it has a matrix; another one is traced."""
+    """Whether it is linear in its values and so has a matrix; if not, it is traced."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables and pages."""
+        """Its name in tables and pages."""
         return f"mixing layer {self.index}"

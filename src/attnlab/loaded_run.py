@@ -1,4 +1,4 @@
-"""A trained run in Python: its model, data and config, ready to be asked."""
+"""A trained run in Python: its model, dataset and config, for further analysis."""
 
 import io
 import warnings
@@ -16,13 +16,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.assemble import Experiment
 from attnlab.building import NOTHING, Own, first_line, is_allowed
 from attnlab.callbacks.patterns import patterns
 from attnlab.config import SECTIONS, Config, changed, own_parts
 from attnlab.dataset.base import Dataset
-from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
+from attnlab.evaluation.evaluate import evaluate_in_full
+from attnlab.experiment import Experiment
 from attnlab.generate import (
     Hypothesis,
     choose,
@@ -40,19 +40,21 @@ from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
+from attnlab.precision import forward_context, parameter_type
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint
 from attnlab.run_record.history import without_revisions
 from attnlab.run_record.patterns import Pattern, Weights
-from attnlab.run_record.record import Record, resolve
+from attnlab.run_record.record import Record
+from attnlab.run_record.run_ref import RunRef, find_record
 from attnlab.signatures import add_defaults, targets
 from attnlab.split import Batch
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run's newest checkpoint, in evaluation mode, with what it was trained on.
+    """A run's newest checkpoint in evaluation mode, with its dataset, objective and config.
 
-    `record` and `edit` of `attnlab` reach into `model` while a text is asked.
+    `record` and `edit` of `attnlab` read and change values of `model` during a call.
     """
 
     record: Record
@@ -74,7 +76,7 @@ class LoadedRun:
 
     @property
     def changes(self) -> list[str]:
-        """Why this code may give other numbers than the code that trained the run."""
+        """The reasons why this code may give other numbers than the code that trained the run."""
         return without_revisions(self.record.identity)[1]
 
     @property
@@ -86,17 +88,17 @@ class LoadedRun:
         return Embeddings(self.objective.inputs, vectors.detach().float())
 
     def __call__(self, text: str) -> Float[Tensor, " output"]:
-        """The logits of what the model answers to a text; the last, where it answers at several.
+        """Return the logits of the model's answer to a text; the last answer, if there are several.
 
-        Of an answer that is a sequence, those of its first token.
+        For a sequence-to-sequence model, they are the logits of the first answer token.
         """
         with torch.no_grad(), self.precision():
             return self.model(*self.objective.probe(self.read(text)).given)[0][0, -1]
 
     def read(self, text: str) -> Batch:
-        """Part a text into the run's tokens. Raises RequestError for words it does not have.
+        """Return the batch of a text in the run's tokens. Raises RequestError for unknown words.
 
-        A masked run is asked at each `[MASK]` of the text, and everywhere where there is none.
+        For a masked run, labels are at each `[MASK]` of the text, or everywhere if it has none.
         """
         try:
             return self.objective.read(text)
@@ -105,42 +107,42 @@ class LoadedRun:
 
     @cached_property
     def subject(self) -> Subject:
-        """The model, as whoever looks into it needs it."""
+        """The model and its objective, for the functions of `attnlab.interp`."""
         batch_size = self.experiment.batch_size
         return Subject(self.model, self.objective, self.precision, batch_size)
 
     def capture(self, text: str) -> tuple[ActivationCapture, list[Pattern]]:
-        """Return who looks at whom in a text, and the same in the form of the record."""
-        captured = capture(self.subject, self.read(text))
-        return captured, patterns(captured, self.objective, self.step, text)
+        """Return attention and influence on a text, as tensors and as patterns of the record."""
+        activations = capture(self.subject, self.read(text))
+        return activations, patterns(activations, self.objective, self.step, text)
 
     def mixing(self, text: str) -> list[Pattern]:
-        """Return what each layer without attention mixes, as shares of a row's absolute values.
+        """Return the mixing matrix of each layer without attention, as shares of absolute values.
 
-        The last is the influence of each token on the answer at each position that can be asked.
+        The last pattern is the influence of each token on the answer at each position.
         """
-        asked = moved(self.objective.probe(self.read(text)), self.subject.device)
+        batch = moved(self.objective.probe(self.read(text)), self.subject.device)
         with self.precision():
-            matrices = mixing(self.model, asked)
-            influences = influence_matrix(self.model, asked)
-        captured = self.capture(text)[0]
-        weights: dict[Any, Tensor] = {layer: shares(m) for layer, m in matrices.items()}
-        *mixed, answering = patterns(
-            replace(captured, weights=weights), self.objective, self.step, text
+            matrices = mixing(self.model, batch)
+            influences = influence_matrix(self.model, batch)
+        activations = self.capture(text)[0]
+        weights: dict[Any, Tensor] = {layer: shares(matrix) for layer, matrix in matrices.items()}
+        *mixing_patterns, answer_pattern = patterns(
+            replace(activations, weights=weights), self.objective, self.step, text
         )
         num_queries = len(influences)
-        asked_at = answering.asked_at if asked.prefix is None else num_queries - 1
-        reading = None
-        if asked.prefix is not None:
-            reading = [self.objective.inputs[int(token)] for token in asked.prefix[0]]
-        whole = replace(
-            answering,
+        asked_at = answer_pattern.asked_at if batch.prefix is None else num_queries - 1
+        prefix_tokens = None
+        if batch.prefix is not None:
+            prefix_tokens = [self.objective.inputs[int(token)] for token in batch.prefix[0]]
+        influence_pattern = replace(
+            answer_pattern,
             query_at=list(range(num_queries)),
             asked_at=asked_at,
             data=Weights(rearrange(influences, "q k -> 1 q k").cpu().numpy()),
-            reading=reading,
+            reading=prefix_tokens,
         )
-        return [*mixed, whole]
+        return [*mixing_patterns, influence_pattern]
 
     def generate(
         self,
@@ -152,37 +154,39 @@ class LoadedRun:
         top_p: float | None = None,
         seed: int = 0,
     ) -> Iterator[str]:
-        """Continue a prompt: the text of each new token, as it comes (`attnlab.generate`).
+        """Return an iterator over the text of each new token after a prompt (`attnlab.generate`).
 
-        An empty prompt is a line feed, where the data have one. Of a prompt that is longer than
-        the model reads, the end counts. Of a run that answers sequences by sequences, the prompt
-        is the one that is answered. Raises RequestError, at once, for what cannot be.
+        An empty prompt is a line feed, if the data have one. If a prompt is longer than the model
+        reads, its end is used. For a sequence-to-sequence run, the prompt is the source sequence.
+        Raises RequestError at once, before the first token, for a request that is not possible.
         """
         require_settings(tokens, temperature, top_k, top_p, seed)
-        size = len(self.dataset.tokens)
-        if top_k is not None and top_k > size:
-            raise RequestError(f"top_k={top_k} exceeds the {size} tokens of the vocabulary")
+        vocabulary_size = len(self.dataset.tokens)
+        if top_k is not None and top_k > vocabulary_size:
+            raise RequestError(
+                f"top_k={top_k} exceeds the {vocabulary_size} tokens of the vocabulary"
+            )
         generator = torch.Generator().manual_seed(seed)
-        draw = partial(
+        draw_token = partial(
             choose, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
         )
         if self.objective.begin is not None:
-            return self._answer(prompt, tokens, draw)
+            return self._generate_answer(prompt, tokens, draw_token)
         if not self.objective.causal or list(self.objective.outputs) != self.dataset.tokens:
             raise RequestError(
                 f"{self.record.name} was trained for {self._task}, which names no next token; "
                 "generate from a run with objective=autoregressive or seq2seq"
             )
-        numbers = self._prompt(prompt)
-        drawn = generate(self.model, numbers, draw, self.precision)
-        return pieces(islice(drawn, tokens), numbers, self.dataset.write)
+        prompt_tokens = self._encode_prompt(prompt)
+        new_tokens = generate(self.model, prompt_tokens, draw_token, self.precision)
+        return pieces(islice(new_tokens, tokens), prompt_tokens, self.dataset.write)
 
     def search(
         self, prompt: str, beams: int = 5, *, length_penalty: float = 0.0
     ) -> list[Hypothesis]:
-        """Find the best answers to a sequence, the best first (`attnlab.generate.search`).
+        """Return the best answers to a sequence, the best first (`attnlab.generate.search`).
 
-        Raises RequestError for a run that answers no sequences by sequences.
+        Raises RequestError for a run that is not sequence-to-sequence.
         """
         require_search(beams, length_penalty)
         if not isinstance(self.objective, Seq2Seq):
@@ -190,7 +194,7 @@ class LoadedRun:
                 f"{self.record.name} was trained for {self._task}, whose answers have no end to "
                 "search for; beams need a run with objective=seq2seq"
             )
-        begin, end, longest = self._answers_span()
+        begin, end, longest = self._answer_limits()
         return search(
             *(self.model, self.read(prompt).inputs, begin, end, longest),
             beams=beams,
@@ -198,84 +202,77 @@ class LoadedRun:
             precision=self.precision,
         )
 
-    def _answer(
-        self, source: str, tokens: int, draw: Callable[[Float[Tensor, " token"]], int]
+    def _generate_answer(
+        self, source: str, tokens: int, draw_token: Callable[[Float[Tensor, " token"]], int]
     ) -> Iterator[str]:
-        read = self.read(source).inputs
-        begin, end, longest = self._answers_span()
-        opening, state = [*read[0].tolist(), begin], None
+        source_tokens = self.read(source).inputs
+        begin, end, longest = self._answer_limits()
+        opening, state = [*source_tokens[0].tolist(), begin], None
         if self.model.arrangement.encoder:
             opening = [begin]
             with torch.no_grad(), self.precision():
-                state = self.model.start(read)
+                state = self.model.start(source_tokens)
 
         def pick(logits: Float[Tensor, " token"]) -> int:
-            # What opens an answer stands nowhere in it.
-            return draw(logits.index_fill(0, torch.tensor([begin]), -torch.inf))
+            # The token that opens an answer does not occur in it.
+            return draw_token(logits.index_fill(0, torch.tensor([begin]), -torch.inf))
 
-        drawn = islice(
+        answer_tokens = islice(
             generate(self.model, opening, pick, self.precision, state), min(tokens, longest)
         )
-        return pieces(takewhile(lambda token: token != end, drawn), [], self.dataset.write)
+        return pieces(takewhile(lambda token: token != end, answer_tokens), [], self.dataset.write)
 
-    def _answers_span(self) -> tuple[int, int, int]:
-        """Give the tokens from and to which an answer goes, and how many it has at most."""
-        objective, data = self.objective, self.dataset
+    def _answer_limits(self) -> tuple[int, int, int]:
+        """Return the begin and end tokens of an answer, and its maximum number of tokens."""
+        objective, dataset = self.objective, self.dataset
         assert objective.begin is not None
-        assert data.end is not None
-        assert data.answer_length is not None
-        return objective.begin, data.tokens.index(data.end), data.answer_length
+        assert dataset.end is not None
+        assert dataset.answer_length is not None
+        return objective.begin, dataset.tokens.index(dataset.end), dataset.answer_length
 
     @property
     def _task(self) -> str:
         return type(self.objective).__name__.lower()
 
-    def _prompt(self, text: str) -> list[int]:
+    def _encode_prompt(self, text: str) -> list[int]:
         if not text and set(self.dataset.words("\n")) <= set(self.dataset.tokens):
             text = "\n"
         try:
-            numbers = self.dataset.numbers(text)
+            tokens = self.dataset.numbers(text)
         except ValueError as error:
             raise RequestError(str(error)) from error
-        if not numbers:
+        if not tokens:
             raise RequestError(
                 "the prompt is empty, and these data have no line feed to start from; "
                 "give at least one token"
             )
-        return numbers
+        return tokens
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
-        """Loss and metrics on a whole split. Raises RequestError where the data have none such."""
+        """Return loss and metrics on a whole split. Raises RequestError for an unknown split."""
         if split not in self.dataset.split_names:
-            there = ", ".join(self.dataset.split_names)
-            raise RequestError(f"the data have no {split} split; there is {there}")
-        return self.experiment.evaluate(split, self.subject, sliced=True)
+            existing_splits = ", ".join(self.dataset.split_names)
+            raise RequestError(f"the data have no {split} split; there is {existing_splits}")
+        return evaluate_in_full(self.subject, split, self.experiment.metrics)
 
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
-        """Name the likeliest outputs, each with its probability."""
+        """Return the likeliest outputs, each with its probability."""
         names = self.objective.outputs
-        best = logits.float().softmax(dim=0).topk(min(count, len(logits)))
-        return [(names[int(at)], float(p)) for p, at in zip(*best, strict=True)]
+        top = logits.float().softmax(dim=0).topk(min(count, len(logits)))
+        return [
+            (names[int(index)], float(probability)) for probability, index in zip(*top, strict=True)
+        ]
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """The context of a forward pass, as in training."""
-        trainer, before = self.config["trainer"], torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(trainer["matmul_precision"])
-        try:
-            # On a CPU, Lightning takes 16-mixed for bf16-mixed.
-            mixed = trainer["precision"] in ("bf16-mixed", "16-mixed")
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-
-WHOLE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
+        """Enter the context of a forward pass, as in training."""
+        trainer = self.config["trainer"]
+        with forward_context(trainer["precision"], "cpu", trainer["matmul_precision"]):
+            yield
 
 
 def load(
-    run: str | Path,
+    run: RunRef,
     *,
     runs_dir: str | Path | None = None,
     config_dir: str | Path | None = None,
@@ -283,54 +280,56 @@ def load(
 ) -> LoadedRun:
     """Load a run, named by its directory or a unique prefix of its name, onto the CPU.
 
-    `runs_dir` is $ATTNLAB_RUNS or "runs" unless given. `overrides` change the data
+    `runs_dir` is $ATTNLAB_RUNS or "runs" unless given. `overrides` change the dataset
     ("dataset.length=128"), not the weights. A run with parts of your own needs the `config_dir`
-    that it was trained with. Raises RequestError where there is no such run or no checkpoint of its
-    last step. Warns (RecordWarning) of what has changed since it was trained, and of damage that
-    was passed over.
+    that it was trained with. Raises RequestError if there is no such run or no checkpoint of its
+    last step. Warns (RecordWarning) of changes of the code since it was trained, and of damaged
+    checkpoints that were skipped.
     """
-    directory = Path(runs_dir or default_runs_dir())
-    record = resolve(str(run), directory)
-    checkpoint, damaged = last_checkpoint(record)
-    if wrong := [word for word in overrides if not word.startswith("dataset.")]:
+    record = find_record(run, runs_dir)
+    checkpoint, damage_reports = last_checkpoint(record)
+    if forbidden := [override for override in overrides if not override.startswith("dataset.")]:
         raise RequestError(
-            f"{', '.join(wrong)}: a trained run can only meet other data; give dataset.KEY=VALUE"
+            f"{', '.join(forbidden)}: a trained run can only meet other data; "
+            "give dataset.KEY=VALUE"
         )
-    own = NOTHING if config_dir is None else own_parts(Path(config_dir))
-    _require_own(record, own)
+    allowed_parts = NOTHING if config_dir is None else own_parts(Path(config_dir))
+    _require_own(record, allowed_parts)
     _require_no_path(record)
     try:
-        config = _config(record.identity, own)
-        trained_on = Experiment(config)
-        experiment = Experiment(changed(config, overrides)) if overrides else trained_on
-        model = _model(experiment, trained_on, checkpoint)
+        config = _rebuild_config(record.identity, allowed_parts)
+        original_experiment = Experiment(config)
+        experiment = Experiment(changed(config, overrides)) if overrides else original_experiment
+        model = _restore_model(experiment, original_experiment, checkpoint)
     except RequestError:
         raise
     except FAILURES as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise RecordError(f"{record.name} cannot be built from its record ({said})") from error
-    trained = LoadedRun(record, checkpoint.step, experiment, model)
-    for sentence in damaged:
-        warnings.warn(sentence, RecordWarning, stacklevel=3)
-    if trained.changes:
-        said = "; ".join(trained.changes)
-        sentence = f"the numbers have changed since {record.name} was trained ({said})"
-        warnings.warn(sentence, RecordWarning, stacklevel=3)
-    return trained
+        explanation = f"{type(error).__name__}: {first_line(error)}"
+        raise RecordError(
+            f"{record.name} cannot be built from its record ({explanation})"
+        ) from error
+    loaded = LoadedRun(record, checkpoint.step, experiment, model)
+    for message in damage_reports:
+        warnings.warn(message, RecordWarning, stacklevel=3)
+    if loaded.changes:
+        explanation = "; ".join(loaded.changes)
+        message = f"the numbers have changed since {record.name} was trained ({explanation})"
+        warnings.warn(message, RecordWarning, stacklevel=3)
+    return loaded
 
 
 ASKED = ("seed", "batch_size", *SECTIONS, "metric")
-"""What of an identity a trained run is made from; callbacks and the like belong to training."""
+"""The parts of an identity from which a trained run is rebuilt; the rest is for training."""
 
 
-def _config(identity: Mapping[str, Any], own: Own) -> Config:
-    """Turn an identity back into the config that it was made from."""
+def _rebuild_config(identity: Mapping[str, Any], own: Own) -> Config:
+    """Return the config of an identity."""
     values, _ = without_revisions(identity)
-    values = {k: v for k, v in values.items() if k in ASKED}
+    values = {key: value for key, value in values.items() if key in ASKED}
     dataset, trainer = values.get("dataset", {}), values.get("trainer", {})
     choices = {"variant": identity.get("variant"), "dataset": dataset.pop("name", None)}
     trainer["accelerator"] = "auto"
-    # An older record lacks the knobs that came after it, which then had no effect.
+    # An older record lacks later knobs, whose defaults have no effect.
     values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
     for section, value in values.items():
         for node in targets(value):
@@ -346,17 +345,14 @@ FAILURES = (
     *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
     *(RuntimeError, MemoryError),
 )
-"""What parts raise that are given what they never expected."""
+"""The exceptions that parts raise for unexpected arguments."""
 
 
 def _require_no_path(record: Record) -> None:
-    """Refuse a run that says where data lie; which data they are, it says by their SHA-256.
-
-    Raises RecordError.
-    """
+    """Raise RecordError for a run with a path of data; a record names data by their SHA-256."""
     for node in targets(record.identity.get("dataset")):
-        ours = str(node["_target_"]).startswith("attnlab.")
-        if ours and node.get("path") is not None:
+        is_attnlab_class = str(node["_target_"]).startswith("attnlab.")
+        if is_attnlab_class and node.get("path") is not None:
             raise RecordError(
                 f"{record.name} names {node['path']!r} as its data, and no record of attnlab names "
                 "a path; train it again, or take the path out"
@@ -364,59 +360,64 @@ def _require_no_path(record: Record) -> None:
 
 
 def _require_own(record: Record, own: Own) -> None:
-    """Refuse a run with parts that this call does not allow, and say what would.
+    """Raise RecordError for a run with parts that this call does not allow, naming the remedy.
 
-    Raises RecordError; nothing has been imported by then.
+    It is raised before anything is imported.
     """
     identity = record.identity
-    parts = [
+    foreign_parts = [
         (section, node["_target_"])
         for section in ASKED
         for node in targets(identity.get(section))
         if not is_allowed(node["_target_"], section, own)
     ]
-    for section, name in parts:
+    for section, name in foreign_parts:
         if not isinstance(name, str) or name.startswith("attnlab."):
             raise RecordError(f"{record.name}: {name} is none of what {section} is built from")
-    foreign = [name for _, name in parts]
+    foreign = [name for _, name in foreign_parts]
     if not foreign:
         return
-    summary = next((a.summary for a in reversed(record.attempts) if a.summary), None)
+    summary = next(
+        (attempt.summary for attempt in reversed(record.attempts) if attempt.summary), None
+    )
     directory, hashes = (summary.config_dir, summary.code) if summary else (None, {})
-    where = f"; the run was trained with --config-dir {directory}" if directory else ""
+    hint = f"; the run was trained with --config-dir {directory}" if directory else ""
     sources = [
         f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else name
         for name in dict.fromkeys(foreign)
     ]
     raise RecordError(
         f"{record.name} is built from {', '.join(sources)}, which is not attnlab's: give the "
-        f"--config-dir whose YAMLs name it, if you trust that code{where}"
+        f"--config-dir whose YAMLs name it, if you trust that code{hint}"
     )
 
 
-def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoint) -> Model:
-    # First the data that were asked for: a text that they name is then found by its content.
-    now, before = experiment.dataset, trained_on.dataset
-    if (before.tokens, before.classes) != (now.tokens, now.classes):
+def _restore_model(
+    experiment: Experiment, original_experiment: Experiment, checkpoint: Checkpoint
+) -> Model:
+    # The requested dataset first: a text that it names is then found by its content.
+    dataset, original_dataset = experiment.dataset, original_experiment.dataset
+    if (original_dataset.tokens, original_dataset.classes) != (dataset.tokens, dataset.classes):
         raise RequestError(
             "the run was trained on other tokens or classes than these data have; "
             "change only knobs that leave the vocabulary as it is"
         )
-    weights = _weights(checkpoint)
-    layers = experiment.config.values["model"].get("num_layers", 0)
-    if layers > len(weights):
+    weights = _read_weights(checkpoint)
+    num_layers = experiment.config.values["model"].get("num_layers", 0)
+    if num_layers > len(weights):
         raise RecordError(
-            f"{layers} layers cannot have the {len(weights)} weights of the checkpoint"
+            f"{num_layers} layers cannot have the {len(weights)} weights of the checkpoint"
         )
     model = experiment.model
-    dtype = WHOLE.get(experiment.config.values["trainer"]["precision"])
+    dtype = parameter_type(experiment.config.values["trainer"]["precision"])
     try:
         (model.to(dtype) if dtype else model).load_state_dict(weights)
     except RuntimeError as error:
-        if now.max_length != before.max_length:
+        if dataset.max_length != original_dataset.max_length:
             raise RequestError(
-                f"the run learned positions for {before.max_length} tokens, and these data have "
-                f"{now.max_length}; train with model/position=rope, or use shorter data"
+                f"the run learned positions for {original_dataset.max_length} tokens, and these "
+                f"data have {dataset.max_length}; train with model/position=rope, "
+                "or use shorter data"
             ) from error
         raise RequestError(
             f"the weights do not fit the code, which has changed since: {error}"
@@ -424,18 +425,23 @@ def _model(experiment: Experiment, trained_on: Experiment, checkpoint: Checkpoin
     return model.eval().requires_grad_(False)
 
 
-def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Read the model's weights out of what Lightning saved; nothing else in it is used."""
+def _read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the model's weights from Lightning's checkpoint; nothing else in it is used."""
     prefix = "model."
     try:
         state = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
-        found = state["state_dict"].items()
-        weights = {name.removeprefix(prefix): w for name, w in found if name.startswith(prefix)}
-        if wrong := [name for name, weight in weights.items() if not isinstance(weight, Tensor)]:
-            raise TypeError(f"{', '.join(wrong)}: expected a tensor")
+        entries = state["state_dict"].items()
+        weights = {
+            name.removeprefix(prefix): value for name, value in entries if name.startswith(prefix)
+        }
+        if non_tensors := [
+            name for name, weight in weights.items() if not isinstance(weight, Tensor)
+        ]:
+            raise TypeError(f"{', '.join(non_tensors)}: expected a tensor")
         return weights
-    except Exception as error:  # What a foreign file raises is not foreseen anywhere.
-        said = f"{type(error).__name__}: {first_line(error)}"
+    except Exception as error:  # A foreign file may raise anything.
+        explanation = f"{type(error).__name__}: {first_line(error)}"
         raise RecordError(
-            f"the checkpoint of step {checkpoint.step} holds no weights that can be read ({said})"
+            f"the checkpoint of step {checkpoint.step} holds no weights that can be read "
+            f"({explanation})"
         ) from error

@@ -1,4 +1,4 @@
-"""Equal budgets: the widths at which one model costs what another one does."""
+"""Equal budgets: the widths at which a model costs as much as a reference or a budget."""
 
 import copy
 import itertools
@@ -20,22 +20,22 @@ from attnlab.objective.base import Objective
 from attnlab.ranges import Positive, ranged
 
 SMALL = 1_000_000
-"""Parameters below which one more unit of width is a large step."""
+"""Number of parameters below which one more unit of width is a large step."""
 ROUNDS = 2
-"""How many widths on either side of the budget may be tried."""
+"""Number of widths that are tried on either side of the budget."""
 FARTHEST = 10_000
-"""How many times the cost at the start the budget may be, or the reverse."""
+"""Largest ratio of the budget to the cost at the start, or of that cost to the budget."""
 WIDEST_STEP = 64
-"""Units between admissible widths."""
+"""Largest unit of which admissible widths may be multiples."""
 
 Node = dict[str, Any]
 """The config of a model."""
 
 
 class Widths(NamedTuple):
-    """What is solved for: a model's width, and its feed-forward network's over it, if it has one.
+    """The widths to solve for: d_model, and the expansion of the feed-forward network, if any.
 
-    That network has about expansion * d_model hidden units, as its class rounds them.
+    The network has about expansion * d_model hidden units, as its class rounds them.
     """
 
     d_model: int
@@ -46,20 +46,20 @@ class Widths(NamedTuple):
 class Match(ABC):
     """Finds the widths at which a model costs as much as a budget, or as a reference variant.
 
-    What is off by more than 1 % is refused; by more than 3 % where the reference, or without one
-    the model itself, has less than a million parameters.
+    A deviation of more than 1 % is an error; of more than 3 % if the reference (without one, the
+    model itself) has less than a million parameters.
     """
 
     unit: ClassVar[str]
     device: ClassVar[str]
-    """Where a model is built to be counted."""
+    """The device on which a model is built to be counted."""
 
     def __init__(self, *, budget: Positive | None = None, variant: str = "multihead") -> None:
         self.budget, self.variant = budget, variant
 
     @abstractmethod
     def count(self, model: Model, objective: Objective) -> float:
-        """Count what a model costs."""
+        """Return what a model costs, in `unit`."""
 
 
 class Parameters(Match):
@@ -74,12 +74,12 @@ class Parameters(Match):
 class FLOPs(Match):
     """Counts the forward FLOPs per token at the training length, of the experts that it uses."""
 
-    # The grouped product of a mixture of experts is not there on the meta device in float32.
+    # The meta device has no grouped product in float32, which a mixture of experts needs.
     unit, device = "FLOPs per token", "cpu"
 
     def count(self, model: Model, objective: Objective) -> float:
-        asked = objective.ask(objective.dataset.splits["train"].batch(np.arange(1)))
-        return flops(model, *asked.given) / asked.num_tokens
+        inputs = objective.ask(objective.dataset.splits["train"].batch(np.arange(1)))
+        return flops(model, *inputs.given) / inputs.num_tokens
 
 
 def matched(
@@ -90,32 +90,33 @@ def matched(
     compose: Callable[[Sequence[str]], Node],
     build: Callable[[Node], Model],
 ) -> tuple[Node, str]:
-    """Give the model of a config the widths that match, and say what it costs, the first time.
+    """Return the config of a model with matched widths, and a sentence on its cost.
 
-    `compose` makes the config of a model from overrides. Raises ConfigError where nothing is near.
+    The sentence is empty if the same match was solved before. `compose` builds a model's config
+    from overrides. Raises ConfigError if no widths are near enough.
     """
-    own, common = _parted(overrides)
-    reference = None if match.budget else compose([*common, f"variant={match.variant}"])
-    parts = [values[key] for key in ("match", "model", "objective", "dataset")]
-    known = json.dumps([*parts, reference], sort_keys=True)
-    if known in _KNOWN:
-        return copy.deepcopy(_KNOWN[known]), ""
+    own_overrides, common_overrides = _split_overrides(overrides)
+    reference = None if match.budget else compose([*common_overrides, f"variant={match.variant}"])
+    config_parts = [values[key] for key in ("match", "model", "objective", "dataset")]
+    cache_key = json.dumps([*config_parts, reference], sort_keys=True)
+    if cache_key in _MATCHED:
+        return copy.deepcopy(_MATCHED[cache_key]), ""
     arm = Arm(match, values["model"], reference, objective, build)
-    name = " ".join([*own, f"num_layers={arm.node['num_layers']}"])
+    arm_name = " ".join([*own_overrides, f"num_layers={arm.node['num_layers']}"])
     try:
-        _KNOWN[known], said = arm.solved()
+        _MATCHED[cache_key], description = arm.solved()
     except ValueError as error:
-        raise ConfigError([f"match: {name}: {_told(error)}"]) from error
-    return copy.deepcopy(_KNOWN[known]), f"match: {name}: {said}"
+        raise ConfigError([f"match: {arm_name}: {_fault_text(error)}"]) from error
+    return copy.deepcopy(_MATCHED[cache_key]), f"match: {arm_name}: {description}"
 
 
-_KNOWN: dict[str, Node] = {}
-"""What was matched before: a sweep composes each of its runs more than once."""
+_MATCHED: dict[str, Node] = {}
+"""Configs that were matched before, by `matched`: a sweep composes each run more than once."""
 
 
 @dataclass
 class Arm:
-    """A model whose widths are sought, and how it is built."""
+    """A model whose widths are to be solved for, and how it is built."""
 
     match: Match
     node: Node
@@ -124,54 +125,56 @@ class Arm:
     build: Callable[[Node], Model]
 
     def solved(self) -> tuple[Node, str]:
-        """Give the config of the model with its new widths, and say what it costs.
+        """Return the config of the model with its new widths, and a sentence on its cost.
 
-        Raises ValueError where nothing is near enough.
+        Raises ValueError if no widths are near enough.
         """
-        budget, whose = self.budget()
+        budget, budget_source = self.budget()
         start = Widths(self.node["d_model"], (self.node.get("ffn") or {}).get("expansion"))
-        found = solve(self.count, self.require, self.limit, start, budget)
-        amount, most = self.count(found), self.limit(found)
-        off = amount / budget - 1
-        ffn = "" if found.expansion is None else f", ffn.expansion={found.expansion:g}"
-        cost = f"{amount:,.0f} {self.match.unit}, {100 * off:+.2f} % of {budget:,.0f} ({whose})"
-        said = f"d_model={found.d_model}{ffn}, {cost}"
-        if abs(off) > most:
+        widths = solve(self.count, self.require, self.limit, start, budget)
+        count, limit = self.count(widths), self.limit(widths)
+        deviation = count / budget - 1
+        ffn = "" if widths.expansion is None else f", ffn.expansion={widths.expansion:g}"
+        cost = f"{count:,.0f} {self.match.unit}, {100 * deviation:+.2f} % of {budget:,.0f}"
+        description = f"d_model={widths.d_model}{ffn}, {cost} ({budget_source})"
+        if abs(deviation) > limit:
             raise ValueError(
-                f"the nearest is {said}, and {100 * most:.0f} % are allowed; use another "
+                f"the nearest is {description}, and {100 * limit:.0f} % are allowed; use another "
                 "match.budget, size or depth"
             )
-        return self.at(found), said
+        return self.at(widths), description
 
     def budget(self) -> tuple[float, str]:
-        """Say what the model should cost, and who says so."""
+        """Return what the model should cost, and the config key that sets it."""
         if self.match.budget is not None:
             return self.match.budget, "match.budget"
         assert self.reference is not None
-        whose = f"variant={self.match.variant}"
+        budget_source = f"variant={self.match.variant}"
         try:
-            return self.cost(self.reference), whose
+            return self.cost(self.reference), budget_source
         except ValueError as error:
-            raise ValueError(f"the reference ({whose}) cannot be: {_told(error)}") from error
+            raise ValueError(
+                f"the reference ({budget_source}) cannot be: {_fault_text(error)}"
+            ) from error
 
     def at(self, widths: Widths) -> Node:
-        """Give the model's config other widths."""
+        """Return the model's config with other widths."""
         if widths.expansion is None:
             return {**self.node, "d_model": widths.d_model}
         ffn = {**self.node["ffn"], "expansion": widths.expansion}
         return {**self.node, "d_model": widths.d_model, "ffn": ffn}
 
     def count(self, widths: Widths) -> float:
-        """Count what the model costs at some widths."""
+        """Return what the model costs at some widths."""
         return self.cost(self.at(widths))
 
     def cost(self, node: Node) -> float:
-        """Count what a model costs."""
+        """Return what the model of a config costs."""
         return float(self.match.count(self.made(node, self.match.device), self.objective))
 
     def require(self, widths: Widths) -> None:
         """Raise ValueError unless a model of these widths can be built and read a token."""
-        # Most of what cannot be is refused here, where building costs nothing.
+        # Most errors are raised here already, where building costs nothing.
         self.made(self.at(widths), "meta")
         model = self.made(self.at(widths), "cpu").eval()
         token = torch.zeros(1, 1, dtype=torch.long)
@@ -179,12 +182,12 @@ class Arm:
             model(token, prefix=token if model.arrangement.encoder else None)
 
     def limit(self, widths: Widths) -> float:
-        """Say how far from the budget is near enough, as a share of it."""
-        decides = self.made(self.reference or self.at(widths), "meta")
-        return 0.03 if parameters(decides) < SMALL else 0.01
+        """Return the largest deviation from the budget, as a share of it."""
+        deciding_model = self.made(self.reference or self.at(widths), "meta")
+        return 0.03 if parameters(deciding_model) < SMALL else 0.01
 
     def made(self, node: Node, device: str) -> Model:
-        """Build a model, and leave the random state as it was."""
+        """Return a model built on a device, without a change of the random state."""
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return self.build(node)
 
@@ -196,106 +199,121 @@ def solve(
     start: Widths,
     budget: float,
 ) -> Widths:
-    """Find widths whose `count` is within `limit` of a budget, else the nearest that it tries.
+    """Return widths whose `count` is within `limit` of a budget, else the nearest that were tried.
 
-    First d_model, on the grid of what `require` lets pass: of the two widths around the budget,
-    each with its feed-forward network widened or narrowed towards it, the nearer one. Where that
-    is not within the limit, the next widths outwards are tried.
+    d_model is a multiple of the smallest unit that `require` accepts. Of the two multiples around
+    the budget, each also with the feed-forward network widened or narrowed towards the budget, the
+    nearest is taken. If that is not within the limit, the next multiples outwards are tried.
 
-    Raises ValueError where there is no grid, or the budget is far from the count at the start.
+    Raises ValueError if there is no such unit, or the budget is far from the count at the start.
     """
     count = cache(count)
-    step = _step(start.d_model, lambda width: require(start._replace(d_model=width)))
+    unit = _find_unit(start.d_model, lambda width: require(start._replace(d_model=width)))
 
-    def wide(times: int) -> Widths:
-        return start._replace(d_model=times * step)
+    def widths_at(multiple: int) -> Widths:
+        return start._replace(d_model=multiple * unit)
 
-    first = wide(max(1, start.d_model // step))
-    ratio = budget / count(first)
-    if not 1 / FARTHEST < ratio < FARTHEST:
+    start_widths = widths_at(max(1, start.d_model // unit))
+    budget_ratio = budget / count(start_widths)
+    if not 1 / FARTHEST < budget_ratio < FARTHEST:
         raise ValueError(
-            f"the budget of {budget:,.0f} is far from the {count(first):,.0f} at "
-            f"d_model={first.d_model}; give a model.d_model that is nearer"
+            f"the budget of {budget:,.0f} is far from the {count(start_widths):,.0f} at "
+            f"d_model={start_widths.d_model}; give a model.d_model that is nearer"
         )
 
     @cache
     def ffn_step() -> int:
-        return _step(_d_ffn(first), lambda d_ffn: require(_with_ffn(first, d_ffn)))
+        return _find_unit(
+            _d_ffn(start_widths), lambda d_ffn: require(_with_ffn(start_widths, d_ffn))
+        )
 
-    def nearest(tried: Iterable[Widths]) -> Widths:
-        return min(tried, key=lambda widths: abs(count(widths) - budget))
+    def nearest(candidates: Iterable[Widths]) -> Widths:
+        return min(candidates, key=lambda widths: abs(count(widths) - budget))
 
-    # Most of a model grows with the square of its width.
-    guess = round(first.d_model / step * ratio**0.5)
-    within, best = _last_within(budget, lambda times: count(wide(times)), guess), first
-    for beyond in range(ROUNDS):
-        pair = (within - beyond, within + 1 + beyond)
-        around = [wide(times) for times in pair if times > 0]
-        best = nearest([best, *around])
-        if count(best) != budget and start.expansion is not None:
-            tuned = (_tuned(count, widths, ffn_step(), budget) for widths in around)
-            best = nearest([best, *itertools.chain(*tuned)])
-        if abs(count(best) - budget) <= limit(best) * budget:
+    # Most of a model's cost grows with the square of its width.
+    estimate = round(start_widths.d_model / unit * budget_ratio**0.5)
+    num_units = _last_within(budget, lambda multiple: count(widths_at(multiple)), estimate)
+    # One unit of d_model is a large step in cost, so the network's width closes the gap at each of
+    # them. Without that, the nearest multiple can be farther from the budget than the limit.
+    best_widths = start_widths
+    for distance in range(ROUNDS):
+        multiples = (num_units - distance, num_units + 1 + distance)
+        neighbours = [widths_at(multiple) for multiple in multiples if multiple > 0]
+        best_widths = nearest([best_widths, *neighbours])
+        if count(best_widths) != budget and start.expansion is not None:
+            tuned_ffns = (
+                _widths_with_tuned_ffn(count, widths, ffn_step(), budget) for widths in neighbours
+            )
+            best_widths = nearest([best_widths, *itertools.chain(*tuned_ffns)])
+        if abs(count(best_widths) - budget) <= limit(best_widths) * budget:
             break
-    return best if best.expansion == start.expansion else _rounded(count, best)
+    if best_widths.expansion == start.expansion:
+        return best_widths
+    return _round_expansion(count, best_widths)
 
 
-def _tuned(
-    count: Callable[[Widths], float], widths: Widths, step: int, budget: float
+def _widths_with_tuned_ffn(
+    count: Callable[[Widths], float], widths: Widths, unit: int, budget: float
 ) -> list[Widths]:
-    """Give the widths of the feed-forward network around a budget, where the count heeds them."""
+    """Return the two FFN widths around a budget; none if the count does not depend on them."""
 
-    def tune(times: int) -> Widths:
-        return _with_ffn(widths, times * step)
+    def widths_at(multiple: int) -> Widths:
+        return _with_ffn(widths, multiple * unit)
 
-    def cost(times: int) -> float:
-        return _cost(count, tune(times))
+    def cost(multiple: int) -> float:
+        return _cost_or_zero(count, widths_at(multiple))
 
-    at = max(1, _d_ffn(widths) // step)
-    # What the network costs grows evenly with its width, give or take a rounding of its own.
-    each = (cost(2 * at) - cost(at)) / at
-    if not each:
+    start = max(1, _d_ffn(widths) // unit)
+    # The cost of the network is linear in its width, up to a rounding in its class.
+    cost_per_unit = (cost(2 * start) - cost(start)) / start
+    if not cost_per_unit:
         return []
-    guess = max(0, at + round((budget - cost(at)) / each))
-    within = _last_within(budget, cost, guess)
-    return [tune(times) for times in (within, within + 1) if cost(times)]
+    estimate = max(0, start + round((budget - cost(start)) / cost_per_unit))
+    num_units = _last_within(budget, cost, estimate)
+    return [widths_at(multiple) for multiple in (num_units, num_units + 1) if cost(multiple)]
 
 
-def _rounded(count: Callable[[Widths], float], widths: Widths) -> Widths:
-    """Give the shortest expansion that comes to the same, for a person to write."""
+def _round_expansion(count: Callable[[Widths], float], widths: Widths) -> Widths:
+    """Return the widths with the expansion of fewest digits that has the same count."""
     assert widths.expansion is not None
     for digits in itertools.count():
-        shorter = widths._replace(expansion=round(widths.expansion, digits))
-        if _cost(count, shorter) == count(widths):
-            return shorter
+        rounded = widths._replace(expansion=round(widths.expansion, digits))
+        if _cost_or_zero(count, rounded) == count(widths):
+            return rounded
     raise AssertionError
 
 
-def _cost(count: Callable[[Widths], float], widths: Widths) -> float:
+def _cost_or_zero(count: Callable[[Widths], float], widths: Widths) -> float:
     try:
         return count(widths)
     except ValueError:
-        # Its feed-forward network is too narrow to be built.
+        # The feed-forward network is too narrow to be built.
         return 0.0
 
 
-def _step(near: int, require: Callable[[int], Any]) -> int:
-    """Find the unit of which every multiple passes, by two neighbours near a width."""
-    first, require = None, cache(require)
-    for step in range(1, WIDEST_STEP + 1):
-        times = max(1, near // step)
+def _find_unit(width: int, require: Callable[[int], Any]) -> int:
+    """Return the smallest unit of which two adjacent multiples near a width pass `require`."""
+    # Two neighbours must pass: with 8 heads, 96 fits a unit of 1 by chance, and 97 does not. The
+    # search would then try widths at which no model can be built.
+    first_error, require = None, cache(require)
+    for unit in range(1, WIDEST_STEP + 1):
+        multiple = max(1, width // unit)
         try:
-            require(times * step)
-            require((times + 1) * step)
-            return step
+            require(multiple * unit)
+            require((multiple + 1) * unit)
+            return unit
         except ValueError as error:
-            first = first or error
-    assert first is not None
-    raise ValueError(f"no multiples of up to {WIDEST_STEP} near {near} work: {_told(first)}")
+            first_error = first_error or error
+    assert first_error is not None
+    raise ValueError(
+        f"no multiples of up to {WIDEST_STEP} near {width} work: {_fault_text(first_error)}"
+    )
 
 
 def _last_within(budget: float, count: Callable[[int], float], start: int) -> int:
-    """Find the last whole number from 0 on whose count, which grows, is within a budget."""
+    """Return the last whole number from 0 on whose count, which grows, is within a budget."""
+    # Strides double around the start, then the gap is halved, since each count builds a model. A
+    # count that does not grow would double them for ever; a stride above the budget ends that.
     low, high, stride = start, start + 1, 1
     while low and count(low) > budget:
         low, high, stride = max(low - stride, 0), low, 2 * stride
@@ -314,25 +332,25 @@ def _d_ffn(widths: Widths) -> int:
 
 
 def _with_ffn(widths: Widths, d_ffn: int) -> Widths:
-    """Set the expansion in the middle of those that make so many hidden units."""
+    """Return the widths with the middle expansion of those that give `d_ffn` hidden units."""
     return widths._replace(expansion=(d_ffn + 0.5) / widths.d_model)
 
 
-def _parted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part overrides into what makes an arm that arm, and what it has in common with a reference.
+def _split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split overrides into those of an arm alone, and those that its reference gets too.
 
-    Depth and size are common; whatever else is said of the model is its own.
+    Depth and size are common; all other overrides of the model are the arm's own.
     """
-    own, common = [], []
-    for text in overrides:
-        key = re.split("[=@]", text.lstrip("+~"))[0]
-        room = re.split("[./]", key)[0]
-        if room in ("variant", "model") and key not in ("model.num_layers", "model.d_model"):
-            own.append(text)
-        elif room != "match":
-            common.append(text)
-    return own, common
+    own_overrides, common_overrides = [], []
+    for override in overrides:
+        key = re.split("[=@]", override.lstrip("+~"))[0]
+        section = re.split("[./]", key)[0]
+        if section in ("variant", "model") and key not in ("model.num_layers", "model.d_model"):
+            own_overrides.append(override)
+        elif section != "match":
+            common_overrides.append(override)
+    return own_overrides, common_overrides
 
 
-def _told(error: ValueError) -> str:
+def _fault_text(error: ValueError) -> str:
     return "; ".join(getattr(error, "faults", [str(error)]))

@@ -1,10 +1,10 @@
-"""What causal models cost on this machine, by length: time, peak memory and FLOPs."""
+"""The cost of causal models on this machine, by length: time, peak memory and FLOPs."""
 
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -18,55 +18,44 @@ from torch.profiler import ProfilerActivity, profile
 
 from attnlab.model.base import Model
 from attnlab.model.cost import flops
+from attnlab.precision import forward_context, parameter_type
 
 NUM_TOKENS = 256
-"""Size of the vocabulary that random tokens are drawn from."""
+"""Size of the vocabulary from which random tokens are drawn."""
 LEAST = 0.02
-"""Seconds that one timing takes at least, so that no clock is too coarse for it."""
+"""Smallest duration of one timing in seconds, so that the clock is fine enough for it."""
 MODES = {
     "forward": "the whole sequence, in evaluation, without gradients",
     "backward": "forward, loss and backward, as in training; no optimizer",
     "decode": "one token of one sequence, the earlier ones cached",
 }
-PRECISIONS = {
-    "32-true": (None, None),
-    "64-true": (torch.float64, None),
-    "bf16-true": (torch.bfloat16, None),
-    "bf16-mixed": (None, torch.bfloat16),
-    "16-mixed": (None, torch.float16),
-}
-"""What each of the trainer's precisions makes of the parameters, and of products (autocast)."""
-
 Clock = Callable[[], float]
 Work = Callable[[], Any]
-"""What is timed; it leaves nothing behind."""
+"""A call that is timed; it has no lasting effect."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A causal model over NUM_TOKENS tokens that takes part under a name."""
+    """A causal model over NUM_TOKENS tokens, with the name under which it is measured."""
 
     name: str
     model: Model
     precision: str = "32-true"
 
     def to(self, device: torch.device) -> None:
-        """Move it to where it is measured, in its precision."""
-        self.model.to(device, PRECISIONS[self.precision][0])
+        """Move the model to a device, in its precision."""
+        self.model.to(device, parameter_type(self.precision))
 
     def cast(self, device: torch.device) -> AbstractContextManager:
-        """Give the context of a forward pass."""
-        low = PRECISIONS[self.precision][1]
-        # On a CPU, training takes bfloat16 for either.
-        low = torch.bfloat16 if low and device.type == "cpu" else low
-        return torch.autocast(device.type, low) if low else nullcontext()
+        """Return the context of a forward pass."""
+        return forward_context(self.precision, device.type)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one call of an arm took: so many sequences of a length, or (decode) a token of each.
+    """The cost of one call of an arm on `batch` sequences of `length`; for decode, on one token.
 
-    Without `seconds`, the memory did not suffice.
+    `seconds` is empty if there was not enough memory.
     """
 
     arm: str
@@ -74,19 +63,19 @@ class Cell:
     length: int
     batch: int
     seconds: Sequence[float]
-    """A call, round by round."""
+    """The duration of a call, by round."""
     peak: int | None
-    """Bytes allocated at most during a call, on top of parameters and inputs."""
+    """Peak bytes allocated during a call, in addition to parameters and inputs."""
     flops: int | None
-    """Of the forward pass of the whole call."""
+    """FLOPs of the forward pass of the whole call."""
     state_size: int | None
-    """Numbers that are kept of one sequence of that length; None where the model cannot step."""
+    """Numbers kept per sequence of that length; None if the model cannot step."""
 
     @property
     def tokens_per_second(self) -> float | None:
-        """At the median of the rounds."""
-        read = self.batch * (1 if self.mode == "decode" else self.length)
-        return read / median(self.seconds) if self.seconds else None
+        """Tokens per second, at the median of the rounds."""
+        num_tokens = self.batch * (1 if self.mode == "decode" else self.length)
+        return num_tokens / median(self.seconds) if self.seconds else None
 
 
 def measure(
@@ -98,11 +87,11 @@ def measure(
     device: torch.device | None = None,
     clock: Clock | None = None,
 ) -> Iterator[Cell]:
-    """Measure all arms at all lengths; at each length and mode they take turns.
+    """Yield the cost of all arms at all lengths; at each length and mode they take turns.
 
-    A call reads `tokens` random tokens, in sequences of the length, but one sequence at least. To
-    decode, an arm first reads the tokens before the last one step by step, going on from the state
-    that it had at the length before: as many steps as the longest sequence has tokens, once an arm.
+    A call reads `tokens` random tokens, in sequences of the length, but at least one sequence. To
+    decode, an arm first reads the tokens before the last one step by step, continuing from its
+    state at the previous length: in total, as many steps as the longest sequence has tokens.
     """
     device = device or torch.device("cpu")
     readers = {arm.name: Reader(arm, device) for arm in arms}
@@ -111,86 +100,84 @@ def measure(
     for length in sorted(set(lengths)):
         for mode in modes:
             batch = 1 if mode == "decode" else max(1, tokens // length)
-            works, peaks = {}, {}
+            calls_by_arm, peaks_by_arm = {}, {}
             for name, reader in readers.items():
-                works[name] = reader.work(mode, length, batch)
+                calls_by_arm[name] = reader.work(mode, length, batch)
                 try:
-                    peaks[name] = peak(works[name], device)
+                    peaks_by_arm[name] = peak(calls_by_arm[name], device)
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
-                    works.pop(name)
-            counted = {name: batch * readers[name].flops(mode, length) for name in works}
-            times = take_turns(works, rounds, clock or _clock(device))
+                    calls_by_arm.pop(name)
+            flops_by_arm = {
+                name: batch * readers[name].flops(mode, length) for name in calls_by_arm
+            }
+            seconds_by_arm = take_turns(calls_by_arm, rounds, clock or _clock(device))
             for arm in arms:
                 yield Cell(
                     arm.name,
                     mode,
                     length,
                     batch,
-                    times.get(arm.name, ()),
-                    peaks.get(arm.name),
-                    counted.get(arm.name),
-                    state_size(arm.model, length),
+                    seconds_by_arm.get(arm.name, ()),
+                    peaks_by_arm.get(arm.name),
+                    flops_by_arm.get(arm.name),
+                    arm.model.state_size(length),
                 )
 
 
 def take_turns(
     works: Mapping[str, Work], rounds: int, clock: Clock = time.perf_counter, least: float = LEAST
 ) -> Mapping[str, list[float]]:
-    """Time works in turn, each round from another one on; gives the seconds of a call by round.
+    """Return the seconds per call of each work, by round; each round starts with another work.
 
-    Each is first called until that takes `least` seconds, which also warms it up; in its turn it is
-    called as often.
+    Each is first called until that takes `least` seconds, which also warms it up; in each of its
+    turns it is called as often.
     """
-    calls = {name: _enough(work, clock, least) for name, work in works.items()}
-    times: dict[str, list[float]] = {name: [] for name in works}
+    num_calls = {name: _calibrate_calls(work, clock, least) for name, work in works.items()}
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in works}
     names = list(works)
-    for number in range(rounds):
-        first = number % max(1, len(names))
-        for name in names[first:] + names[:first]:
-            times[name].append(_together(works[name], calls[name], clock) / calls[name])
-    return times
+    for round_index in range(rounds):
+        offset = round_index % max(1, len(names))
+        for name in names[offset:] + names[:offset]:
+            seconds_by_name[name].append(
+                _time_calls(works[name], num_calls[name], clock) / num_calls[name]
+            )
+    return seconds_by_name
 
 
 def peak(work: Work, device: torch.device | None = None) -> int:
-    """Give the bytes that are allocated at most while a work runs, on top of what stood before.
+    """Return the peak bytes allocated while a work runs, in addition to those allocated before.
 
-    The work is called once before, so that what is made once and kept is not counted. On a GPU,
-    torch's allocator counts. On a CPU, the profiler says every allocation and release of torch's
-    allocator, and the highest running sum counts: so what a kernel takes for itself is in it, as on
-    a GPU (on x86, fused attention takes more for its backward than its inputs). Alternatives: the
-    resident size of a process jumps by what the allocator of the system keeps; a dispatch mode that
-    follows storages sees only what operators hand to each other.
+    The work is called once before, so that what is allocated once and kept is not counted. On a
+    GPU, torch's allocator counts. On a CPU, the profiler lists every allocation and release of
+    torch's allocator, and the highest running sum is the peak: it includes the workspace of
+    kernels, as on a GPU (on x86, fused attention takes more for its backward than its inputs).
+    Alternatives: the resident size of a process jumps by what the system's allocator keeps; a
+    dispatch mode that follows storages sees only what operators pass to each other.
     """
     work()
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated_before = torch.cuda.memory_allocated(device)
         work()
         torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    # The profiler reports each start and stop on standard error unless told otherwise.
+        return torch.cuda.max_memory_allocated(device) - allocated_before
+    # By default, the profiler reports each start and stop on standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False) as seen:
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False
+    ) as profiler:
         work()
-    results = seen.profiler and seen.profiler.kineto_results
+    results = profiler.profiler and profiler.profiler.kineto_results
     assert results is not None
-    moved = [event for event in results.events() if event.name() == "[memory]"]
-    live = highest = 0
-    for event in sorted(moved, key=lambda event: event.start_ns()):
-        live += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-        highest = max(highest, live)
-    return highest
-
-
-def state_size(model: Model, length: int) -> int | None:
-    """Count what a model keeps of one sequence; None where one of its layers cannot step."""
-    try:
-        return model.state_size(length)
-    except ValueError:
-        return None
+    memory_events = [event for event in results.events() if event.name() == "[memory]"]
+    allocated = peak_bytes = 0
+    for event in sorted(memory_events, key=lambda event: event.start_ns()):
+        allocated += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+        peak_bytes = max(peak_bytes, allocated)
+    return peak_bytes
 
 
 class Reader:
@@ -201,7 +188,7 @@ class Reader:
         self.at, self.state = 0, None
 
     def work(self, mode: str, length: int, batch: int) -> Work:
-        """Make what is timed."""
+        """Return the call that is timed."""
         self.arm.model.train(mode == "backward")
         if mode == "decode":
             self._read_to(length - 1)
@@ -212,8 +199,8 @@ class Reader:
         return partial(self._backward, tokens[:, :-1], tokens[:, 1:].flatten())
 
     def flops(self, mode: str, length: int) -> int:
-        """Count those of the forward pass of one sequence, or of one token."""
-        # cuDNN's fused recurrent layers are one operator that hides its products.
+        """Count the FLOPs of the forward pass of one sequence, or (decode) of one token."""
+        # cuDNN's fused recurrent layers are one operator, whose products are not counted.
         with torch.backends.cudnn.flags(enabled=False), self.arm.cast(self.device):
             if mode == "decode":
                 return flops(Step(self.arm.model, self.at, self.state), self._tokens(1, 1))
@@ -244,7 +231,7 @@ class Reader:
 
 
 class Step(nn.Module):
-    """One step of a model, as something that can be called."""
+    """One step of a model as a module."""
 
     def __init__(self, model: Model, at: int, state: Any) -> None:
         super().__init__()
@@ -252,7 +239,7 @@ class Step(nn.Module):
         self.train(model.training)
 
     def forward(self, inputs: Int[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 output"]:
-        """Give the logits after one more token."""
+        """Return the logits after one more token."""
         return self.model.step(inputs, self.at, self.state)[0]
 
 
@@ -260,28 +247,30 @@ def _clock(device: torch.device) -> Clock:
     if device.type != "cuda":
         return time.perf_counter
 
-    def synchronized() -> float:
+    def synchronized_time() -> float:
         torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    return synchronized
+    return synchronized_time
 
 
-def _enough(work: Work, clock: Clock, least: float) -> int:
-    """Find how many calls take `least` seconds."""
+def _calibrate_calls(work: Work, clock: Clock, least: float) -> int:
+    """Return how many calls of a work take `least` seconds."""
     work()
-    calls = 1
-    while (took := _together(work, calls, clock)) < least:
-        # A tenth more, since the next ones may be faster; a clock may also say 0.
-        calls = max(2 * calls, math.ceil(1.1 * calls * least / took) if took > 0 else 0)
-    return calls
+    num_calls = 1
+    while (seconds := _time_calls(work, num_calls, clock)) < least:
+        # A tenth more, since later calls may be faster; a coarse clock may also measure 0.
+        num_calls = max(
+            2 * num_calls, math.ceil(1.1 * num_calls * least / seconds) if seconds > 0 else 0
+        )
+    return num_calls
 
 
-def _together(work: Work, calls: int, clock: Clock) -> float:
-    began = clock()
-    for _ in range(calls):
+def _time_calls(work: Work, num_calls: int, clock: Clock) -> float:
+    start = clock()
+    for _ in range(num_calls):
         work()
-    return clock() - began
+    return clock() - start
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

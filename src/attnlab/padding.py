@@ -1,7 +1,7 @@
-"""FLOPs that are spent on padding: work of the machine that no count of a model's cost holds.
+"""FLOPs that are spent on padding, which the counted cost of a model leaves out.
 
-Code that pads before it multiplies says how many FLOPs of the products that follow are on zeros. So
-a cost is that of the formula, whatever the shapes in which it is computed.
+Code that pads before it multiplies reports how many FLOPs of the products that follow are on zeros.
+So a counted cost is that of the formula, whatever the shapes in which it is computed.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Padding:
-    """How many FLOPs were spent on padding."""
+    """The number of FLOPs that were spent on padding."""
 
     def __init__(self) -> None:
         self.flops = 0
@@ -30,6 +30,6 @@ def count_padding() -> Iterator[Padding]:
 
 
 def add_padding(flops: int) -> None:
-    """Say that so many FLOPs of the products that follow are spent on padding."""
+    """Add FLOPs of the products that follow, which are spent on padding, to the open count."""
     if _counting is not None:
         _counting.flops += flops

@@ -11,18 +11,20 @@ def require_writable(directory: Path, option: str = "") -> None:
 
     `option` is how it was given, for the message. Raises RequestError.
     """
-    given = f"{option} {directory}".strip()
+    place_text = f"{option} {directory}".strip()
     try:
         existing = next(
             place for place in (directory, *directory.absolute().parents) if _is_there(place)
         )
         if not existing.is_dir():
-            raise RequestError(f"{given}: {existing} is a file, not a directory")
+            raise RequestError(f"{place_text}: {existing} is a file, not a directory")
         # Asking for permissions is not enough: some file systems hold nothing of ours.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise RequestError(f"{given} cannot be written ({error.strerror}); name another") from error
+        raise RequestError(
+            f"{place_text} cannot be written ({error.strerror}); name another"
+        ) from error
 
 
 def _is_there(place: Path) -> bool:

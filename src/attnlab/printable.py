@@ -23,7 +23,7 @@ OBEYED = re.compile(f"[{CONTROL}{DIRECTION}\u2028\u2029\ud800-\udfff]")
 
 def printable(text: str) -> str:
     r"""Return a text with what a terminal would obey written out, as in ``\x1b``."""
-    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Which numbers a knob takes, stated in its type: `dropout: ShareBelowOne = 0.0`.
+"""The range of numbers that a knob takes, stated in its type: `dropout: ShareBelowOne = 0.0`.
 
-The check of a config reads the types, so that it lists what lies outside with all other faults; a
-class or function with `@ranged` reads them itself, so that a direct call refuses the same.
+The check of a config reads the types, so that it lists numbers out of range with all other faults.
+A class or function with `@ranged` reads them itself, so that a direct call refuses the same.
 """
 
 import math
@@ -17,59 +17,59 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Between:
-    """The finite numbers from `low` to `high`; `below` leaves out `high` itself."""
+    """The finite numbers from `low` to `high`; `below` excludes `high` itself."""
 
     low: float | int
     high: float | int
     below: bool = False
 
     def expected(self, value: float | int) -> str | None:
-        """Say what is expected in place of a number that does not lie there; None if it does."""
+        """Return what is expected in place of a number out of the range; None if it is in it."""
         if not is_finite(value):
             return "a finite number"
         if value < self.low:
-            # The least positive number stands for all of them.
+            # A lower bound of 1 / LARGEST is described as 0 to a person.
             above_zero = self.low == 1 / LARGEST and value <= 0
-            return "more than 0" if above_zero else f"at least {_written(self.low)}"
+            return "more than 0" if above_zero else f"at least {_format_bound(self.low)}"
         if self.below and value >= self.high:
-            return f"less than {_written(self.high)}"
-        return f"at most {_written(self.high)}" if value > self.high else None
+            return f"less than {_format_bound(self.high)}"
+        return f"at most {_format_bound(self.high)}" if value > self.high else None
 
 
 LARGEST = 1e30
 """Numbers up to here, and down to its inverse, leave float32 room for a product."""
 
 Count = Annotated[int, Between(1, 2**31 - 1)]
-"""Steps, examples, heads: what there is one of at least."""
+"""Steps, examples, heads: at least one."""
 CountOrZero = Annotated[int, Between(0, 2**31 - 1)]
 FewCount = Annotated[int, Between(1, 1000)]
-"""Layers, kinds, hops: what is built one by one."""
+"""Layers, kinds, hops: things that are built one by one."""
 FewCountOrZero = Annotated[int, Between(0, 1000)]
 Width = Annotated[int, Between(1, 2**16)]
-"""An axis of a weight: channels, experts, places of a kernel."""
+"""The size of a weight's axis: channels, experts, positions of a kernel."""
 Tokens = Annotated[int, Between(1, 2**20)]
 """A length in tokens, or the size of a vocabulary."""
 Seed = Annotated[int, Between(0, 2**62)]
-"""All generators take these, and a record holds no larger whole number."""
+"""All random generators take these, and a record holds no larger integer."""
 Threads = Annotated[int, Between(1, 1024)]
-"""More than any one machine has cores; where a process may not start so many, torch crashes."""
+"""The limit is above any machine's cores; torch crashes if a process may not start so many."""
 Share = Annotated[float, Between(0, 1)]
 """A probability, or a part of a whole."""
 ShareBelowOne = Annotated[float, Between(0, 1, below=True)]
-"""A share that leaves something: dropout, a decay of Adam, label smoothing."""
+"""A share of less than all: dropout, a decay of Adam, label smoothing."""
 Positive = Annotated[float, Between(1 / LARGEST, LARGEST)]
 NotNegative = Annotated[float, Between(0, LARGEST)]
 Base = Annotated[float, Between(1, LARGEST)]
-"""Of a power that falls from 1 with the channel."""
+"""The base of a power that falls from 1 with the channel."""
 Expansion = Annotated[float, Between(1 / LARGEST, 1024)]
-"""A width over another one."""
+"""The ratio of two widths."""
 Weight = Annotated[float | int, Between(0, LARGEST)]
-"""Any share of a sum."""
+"""A relative weight; the sum of all weights may be any number."""
 Real = Annotated[float, Between(-LARGEST, LARGEST)]
 
 
 def is_finite(value: float | int) -> bool:
-    """Return whether a number is none of nan and infinity, as a float too."""
+    """Return whether a number is neither nan nor infinite, also after conversion to a float."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -77,7 +77,7 @@ def is_finite(value: float | int) -> bool:
 
 
 def finiteness_faults(value: Any, path: str) -> Iterator[str]:
-    """Say which numbers of a value, at any depth, are not finite, each with its key."""
+    """Yield a message for each number of a value, at any depth, that is not finite."""
     if isinstance(value, (int, float)) and not is_finite(value):
         yield f"{path}: expected a finite number, got {value!r}"
     for key, child in _children(value):
@@ -85,15 +85,15 @@ def finiteness_faults(value: Any, path: str) -> Iterator[str]:
 
 
 def range_faults(value: Any, hint: Any, path: str) -> Iterator[str]:
-    """Say which numbers of a value lie outside of the range that its type states."""
-    for place, expected, given in _outside(value, hint, path):
-        yield f"{place}: expected {expected}, got {given!r}"
+    """Yield a message for each number of a value that is outside the range that its type states."""
+    for number_path, expected, number in _numbers_out_of_range(value, hint, path):
+        yield f"{number_path}: expected {expected}, got {number!r}"
 
 
 def ranged(target: Target) -> Target:
-    """Refuse numbers outside of their ranges when a class or function is called (a decorator).
+    """Decorate a class or function to refuse numbers outside their ranges when it is called.
 
-    Raises ValueError with every fault.
+    The call raises ValueError with every fault.
     """
     kind: Any = target
     if isclass(kind):
@@ -106,7 +106,11 @@ def ranged(target: Target) -> Target:
     def checked(*args: Any, **kwargs: Any) -> Any:
         hints = get_type_hints(target, include_extras=True)
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-        faults = [f for k in arguments for f in range_faults(arguments[k], hints.get(k, Any), k)]
+        faults = [
+            fault
+            for name, argument in arguments.items()
+            for fault in range_faults(argument, hints.get(name, Any), name)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return target(*args, **kwargs)
@@ -122,7 +126,7 @@ def without_range(hint: Any) -> Any:
     plain = tuple(map(without_range, arguments))
     if origin in (Union, UnionType):
         return Union[plain]  # noqa: UP007
-    # A type is left as it is spelled where nothing is stated in it.
+    # A type without a range in it is returned as it is spelled.
     return hint if plain == arguments or origin is Callable else origin[plain]  # pyright: ignore
 
 
@@ -133,7 +137,8 @@ def has_number(hint: Any) -> bool:
     return hint in (int, float) or any(map(has_number, get_args(hint)))
 
 
-def _outside(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+def _numbers_out_of_range(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the path of each number out of its range, what is expected, and the number."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated and isinstance(value, (int, float)) and not isinstance(value, bool):
         ranges = (metadata for metadata in hint.__metadata__ if isinstance(metadata, Between))
@@ -141,21 +146,22 @@ def _outside(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str, Any]]
             yield path, expected, value
     elif origin in (Union, UnionType):
         for member in arguments:
-            for place, expected, given in _outside(value, member, path):
-                alternative = " or null" if type(None) in arguments and place == path else ""
-                yield place, f"{expected}{alternative}", given
+            faults = _numbers_out_of_range(value, member, path)
+            for number_path, expected, number in faults:
+                alternative = " or null" if type(None) in arguments and number_path == path else ""
+                yield number_path, f"{expected}{alternative}", number
     elif arguments and origin is not Callable:
         for key, child in _children(value):
-            yield from _outside(child, arguments[-1], f"{path}{key}")
+            yield from _numbers_out_of_range(child, arguments[-1], f"{path}{key}")
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give what lies in a mapping or list, with what a key says of its place."""
+    """Yield the entries of a mapping or list, each with its key as a path writes it."""
     if isinstance(value, Mapping):
         yield from ((f".{key}", child) for key, child in value.items())
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        yield from ((f"[{place}]", child) for place, child in enumerate(value))
+        yield from ((f"[{index}]", child) for index, child in enumerate(value))
 
 
-def _written(bound: float | int) -> str:
+def _format_bound(bound: float | int) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"

@@ -1,4 +1,4 @@
-"""Hold a part of a config against the signature of what it names."""
+"""Checks the parts of a config against the signatures of the classes that they name."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
-    """Say what does not fit: in `_target_`, in each key, and in the parts inside.
+    """Yield each fault of a config's part: of its `_target_`, its keys, and the parts inside of it.
 
     The first word of `path` is the section of the config.
     """
@@ -43,28 +43,28 @@ def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
     except (TypeError, ValueError):
         yield f"{path}._target_: {name} does not say which knobs it has; write a class of your own"
         return
-    knobs, needed, hints = _knobs(target, section)
-    loose = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+    knobs, required, types = _knobs(target, section)
+    takes_any_knob = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
     for key in [key for key in node if key not in DIRECTIVES]:
         where = f"{path}.{key}"
         if re.fullmatch(r"_\w*_", key):
-            there = ", ".join(sorted(DIRECTIVES))
-            yield f"{where}: attnlab has no such directive; there are {there}"
+            directives = ", ".join(sorted(DIRECTIVES))
+            yield f"{where}: attnlab has no such directive; there are {directives}"
         elif key in wiring:
             yield f"{where}: `{key}` is set by the code, not by the config"
-        elif key not in knobs and not loose:
+        elif key not in knobs and not takes_any_knob:
             yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
         elif any(targets(node[key])):
             yield from _part_faults(node[key], where, own)
         else:
-            yield from value_faults(node, key, hints.get(key, Any), where)
-    for key in sorted(needed - node.keys()):
+            yield from value_faults(node, key, types.get(key, Any), where)
+    for key in sorted(required - node.keys()):
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
 
 
 def _part_faults(value: Any, where: str, own: Own) -> Iterator[str]:
-    """Check a knob that is a part, or a mapping or list of parts; no part lies deeper."""
+    """Yield the faults of a knob that is a part, or a mapping or list of parts."""
     if _is_node(value):
         yield from target_faults(value, where, own)
     elif isinstance(value, dict):
@@ -72,25 +72,29 @@ def _part_faults(value: Any, where: str, own: Own) -> Iterator[str]:
             if part is not None:
                 yield from target_faults(part, f"{where}.{name}", own)
     else:
-        for place, part in enumerate(value):
-            yield from target_faults(part, f"{where}[{place}]", own)
+        for index, part in enumerate(value):
+            yield from target_faults(part, f"{where}[{index}]", own)
 
 
 def _knobs(target: Any, section: str) -> tuple[set[str], set[str], dict[str, Any]]:
-    """Give what a config may state of a target, what it must, and of which types.
+    """Return the knobs of a target, those that are required, and their types.
 
-    A foreign class does not part wiring from knobs: all is a knob but what `Adapter` supplies to a
-    part of a model, its first parameter and `layer_idx`; one with a default may be left out, and
-    types are its own.
+    A class from outside of attnlab does not separate wiring from knobs: all its parameters are
+    knobs, except those that `Adapter` supplies in a model, the first one and `layer_idx`; those
+    with a default are optional, and types are not checked.
     """
     parameters = signature(target).parameters
     if not (isclass(target) and _is_foreign(target)):
-        knobs = {n for n, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
-        described = target.__init__ if isclass(target) else target
-        return knobs, knobs, get_type_hints(described, include_extras=True)
-    named = [n for n, p in parameters.items() if p.kind in NAMED]
-    knobs = {*named[1:]} - {"layer_idx"} if section == "model" else {*named}
-    return knobs, {n for n in knobs if parameters[n].default is Parameter.empty}, {}
+        knobs = {
+            name
+            for name, parameter in parameters.items()
+            if parameter.kind is Parameter.KEYWORD_ONLY
+        }
+        documented = target.__init__ if isclass(target) else target
+        return knobs, knobs, get_type_hints(documented, include_extras=True)
+    keyword_names = [name for name, parameter in parameters.items() if parameter.kind in NAMED]
+    knobs = {*keyword_names[1:]} - {"layer_idx"} if section == "model" else {*keyword_names}
+    return knobs, {name for name in knobs if parameters[name].default is Parameter.empty}, {}
 
 
 def _is_foreign(kind: type) -> bool:
@@ -102,7 +106,7 @@ def _is_node(value: Any) -> bool:
 
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
-    """Find every part of a config that names what it builds, the outer ones first."""
+    """Yield every part of a config that has a `_target_`, the outer ones first."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield node
@@ -114,63 +118,63 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def add_defaults(node: dict[str, Any], section: str, own: Own) -> None:
-    """Add the knobs that a part of a config does not state, as its class has them.
+    """Add the knobs that a part of a config does not state, with the defaults of its class.
 
-    A target that may not be built is left as it is.
+    A part whose target must not be built is left as it is.
     """
     with suppress(ValueError):
         target = find(node["_target_"], section, own)
         for knob, parameter in signature(target).parameters.items():
-            stated = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
-            if not stated and parameter.default is not Parameter.empty:
+            is_set = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
+            if not is_set and parameter.default is not Parameter.empty:
                 node[knob] = parameter.default
 
 
 def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterator[str]:
-    """Check one value, and write a whole number as the float that its knob asks for.
+    """Yield the faults of one value; convert a whole number in `node` to float if its knob is one.
 
-    This is where each number of a config must be finite, whatever its knob is of.
+    Every number of a config must be finite, whatever the type of its knob.
     """
-    value, kind = node[key], without_range(hint)
-    kinds = set(_members(kind))
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole and float in kinds - {int} and is_finite(value):
+    value, value_type = node[key], without_range(hint)
+    member_types = set(_union_members(value_type))
+    is_whole_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole_number and float in member_types - {int} and is_finite(value):
         node[key] = value = float(value)
-    boolean = isinstance(value, bool) and not kinds & {bool, Any, object}
+    is_wrong_boolean = isinstance(value, bool) and not member_types & {bool, Any, object}
     if faults := [*finiteness_faults(value, path)]:
         yield from faults
-    elif boolean or not is_bearable(value, kind, conf=BeartypeConf()):
-        yield f"{path}: expected {_name(kind)}, got {value!r}"
+    elif is_wrong_boolean or not is_bearable(value, value_type, conf=BeartypeConf()):
+        yield f"{path}: expected {_type_name(value_type)}, got {value!r}"
     else:
         yield from range_faults(value, hint, path)
 
 
-def nearest(given: str, names: Any) -> str:
-    """Say which of the names was probably meant, or which there are."""
-    names = sorted(names)
-    near = get_close_matches(given, names, n=1)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f"; there is {', '.join(names)}" if names else "; there is none"
+def nearest(name: str, known_names: Any) -> str:
+    """Return, for a message, the known name that was probably meant, or all known names."""
+    known_names = sorted(known_names)
+    close_names = get_close_matches(name, known_names, n=1)
+    if close_names:
+        return f"; did you mean `{close_names[0]}`?"
+    return f"; there is {', '.join(known_names)}" if known_names else "; there is none"
 
 
-def _members(hint: Any) -> Iterator[Any]:
+def _union_members(hint: Any) -> Iterator[Any]:
     if get_origin(hint) in (Union, UnionType):
         for member in get_args(hint):
-            yield from _members(member)
+            yield from _union_members(member)
     else:
         yield hint
 
 
-def _name(hint: Any) -> str:
-    return " or ".join(map(_one_name, _members(hint)))
+def _type_name(hint: Any) -> str:
+    return " or ".join(map(_member_name, _union_members(hint)))
 
 
-def _one_name(hint: Any) -> str:
+def _member_name(hint: Any) -> str:
     if hint is type(None):
         return "null"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) is Callable and get_args(hint):
-        return f"a choice that makes a {_name(get_args(hint)[1])}"
+        return f"a choice that makes a {_type_name(get_args(hint)[1])}"
     return hint.__name__ if isclass(hint) and not get_args(hint) else str(hint)

@@ -15,13 +15,13 @@ IGNORE = -100
 """The target that no loss or metric counts (torch's own convention)."""
 
 LARGE = 1 << 24
-"""Of more examples than this, no epoch's order is kept as a whole."""
+"""The largest split whose order of an epoch is held in memory as a whole."""
 STRETCH = 1 << 14
-"""Places of such an order that are computed at once."""
+"""The positions of a larger split's order that are computed at once."""
 
 
 class Batch(NamedTuple):
-    """What a model sees, what it should say, and where it is asked."""
+    """The inputs of a model, the targets, and the positions that the answers are read from."""
 
     inputs: Int[Tensor, "batch seq"]
     targets: Int[Tensor, "batch label"]
@@ -29,24 +29,24 @@ class Batch(NamedTuple):
     at: Int[Tensor, "batch label"] | None = None
     """The position that each label is read from; None where every position has one."""
     valid: Bool[Tensor, "batch seq"] | None = None
-    """False at padding; None where there is none. Padding stands at the end."""
+    """False at padding, which is at the end of a sequence; None where there is none."""
     prefix: Int[Tensor, "batch label"] | None = None
-    """What the answering stack of a model with an encoder has before it; None without one."""
+    """The input of the answering stack of a model with an encoder; None without an encoder."""
     prefix_valid: Bool[Tensor, "batch label"] | None = None
-    """False at the padding of the prefix, which stands at its end."""
+    """False at the padding of the prefix, which is at its end."""
     key: Int[Tensor, " batch"] | None = None
-    """A number for each example, of which an objective draws its noise; None for no noise."""
+    """A number for each example, from which an objective draws its noise; None for no noise."""
 
     @property
     def given(
         self,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """What a model is called with."""
+        """The arguments that a model is called with."""
         return self.inputs, self.at, self.valid, self.prefix, self.prefix_valid
 
     @property
     def num_tokens(self) -> int:
-        """The tokens that a model reads, padding included."""
+        """The number of tokens that a model reads, padding included."""
         return self.inputs.numel() + (0 if self.prefix is None else self.prefix.numel())
 
 
@@ -59,40 +59,45 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, index: np.ndarray) -> Batch:
-        """Fetch the examples at `index`, on the CPU."""
+        """Return the examples at `index`, on the CPU."""
 
     @abstractmethod
     def digest(self) -> bytes:
-        """SHA-256 of the contents."""
+        """Return the SHA-256 of the contents."""
 
     def choose(self, seed: int, number: int, size: int) -> np.ndarray:
-        """Choose the examples of a training batch: a pure function of (seed, number, size).
+        """Return the examples of training batch `number`: a pure function of (seed, number, size).
 
         Every epoch is a permutation of the split; a last batch that would be short is left out.
         """
-        epoch, place = divmod(number, len(self) // size)
-        begin, end = place * size, (place + 1) * size
+        epoch, batch_in_epoch = divmod(number, len(self) // size)
+        begin, end = batch_in_epoch * size, (batch_in_epoch + 1) * size
+        # Beyond LARGE only the stretches of this batch are computed: a whole order takes 8 bytes
+        # an example. With another LARGE some splits have another order, and old runs differ.
         if len(self) <= LARGE:
             return _permutation(len(self), seed, epoch)[begin:end]
         first, last = begin // STRETCH, (end - 1) // STRETCH
-        parts = [_stretch(len(self), seed, epoch, number) for number in range(first, last + 1)]
-        return np.concatenate(parts)[begin - first * STRETCH : end - first * STRETCH]
+        stretches = [
+            _permutation_stretch(len(self), seed, epoch, stretch)
+            for stretch in range(first, last + 1)
+        ]
+        return np.concatenate(stretches)[begin - first * STRETCH : end - first * STRETCH]
 
     def __getitem__(self, index: int | slice) -> Batch:
-        """Fetch one example, or those of a slice, as tensors with the batch first."""
+        """Return one example, or those of a slice, as a batch."""
         if isinstance(index, slice):
             return self.batch(np.arange(*index.indices(len(self))))
-        place = range(len(self))[index]
-        return self.batch(np.array([place]))
+        nonnegative_index = range(len(self))[index]
+        return self.batch(np.array([nonnegative_index]))
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Go through all examples in their order, `size` at a time; the last may be fewer."""
+        """Yield all examples in their order, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
 
 class Rows(NamedTuple):
-    """Examples as arrays with one row each; what they mean is as in `Batch`."""
+    """Examples as arrays with one row each; the fields mean the same as in `Batch`."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -137,27 +142,29 @@ class Examples(Split):
 
 
 class Windows(Split):
-    """Stretches of one long text, each with the token that follows each of its own.
+    """Windows of `length` tokens of one long text, each with its next tokens as targets.
 
-    They begin `stride` tokens apart; no longer stride than `length` leaves a token out.
+    Windows begin `stride` tokens apart; a stride of at most `length` leaves no token out.
     """
 
     def __init__(self, tokens: np.ndarray, length: int, stride: int) -> None:
         self.tokens, self.length, self.stride = tokens, length, stride
-        self._steps = np.arange(length + 1)
+        self._offsets = np.arange(length + 1)
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1 - self.length) // self.stride) + 1
 
     def batch(self, index: np.ndarray) -> Batch:
-        wanted = index * self.stride
-        # The last window begins earlier, to be as long as the others; what it repeats is not asked.
-        start = np.minimum(wanted, len(self.tokens) - 1 - self.length)
-        at = start[:, None] + self._steps
-        whole = torch.from_numpy(self.tokens[at].astype(np.int64))
-        inputs, targets = whole[:, :-1], whole[:, 1:]
-        if (start < wanted).any():
-            targets = targets.where(torch.from_numpy(at[:, :-1] >= wanted[:, None]), IGNORE)
+        stride_start = index * self.stride
+        # The last window begins earlier, to be as long as the others; its repeated targets are
+        # ignored.
+        start = np.minimum(stride_start, len(self.tokens) - 1 - self.length)
+        positions = start[:, None] + self._offsets
+        tokens = torch.from_numpy(self.tokens[positions].astype(np.int64))
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        if (start < stride_start).any():
+            is_new = torch.from_numpy(positions[:, :-1] >= stride_start[:, None])
+            targets = targets.where(is_new, IGNORE)
         return Batch(inputs, targets)
 
     def digest(self) -> bytes:
@@ -168,33 +175,36 @@ class Windows(Split):
 
 @lru_cache(maxsize=2)
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    draw = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, 0]))
-    return draw.permutation(size)
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, 0]))
+    return generator.permutation(size)
 
 
 @lru_cache(maxsize=4)
-def _stretch(size: int, seed: int, epoch: int, number: int) -> np.ndarray:
-    at = np.arange(number * STRETCH, min((number + 1) * STRETCH, size))
-    return scattered(at, size, seed, epoch)
+def _permutation_stretch(size: int, seed: int, epoch: int, stretch: int) -> np.ndarray:
+    positions = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, size))
+    return scattered(positions, size, seed, epoch)
 
 
-def scattered(at: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Give places of a pseudo-random permutation of range(size), without making the whole of it.
+def scattered(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the values of a pseudo-random permutation of range(size) at these positions alone.
 
-    A Feistel network permutes the numbers of an even number of bits (Luby & Rackoff 1988); what
-    falls outside is sent through again until it falls inside (Black & Rogaway 2002, sec. 3).
+    A Feistel network permutes all numbers of an even number of bits (Luby & Rackoff 1988); a value
+    of `size` or more goes through it again until it is smaller (Black & Rogaway 2002, sec. 3).
     """
-    draw = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, 1]))
-    half = np.uint64(-(-(size - 1).bit_length() // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    keys = draw.integers(2**63, size=(6, 2), dtype=np.uint64)
-    numbers, outside = at.astype(np.uint64), np.arange(len(at))
-    while len(outside):
-        left, right = numbers[outside] >> half, numbers[outside] & mask
-        for add, odd in keys:
-            mixed = (right + add) * (odd | np.uint64(1))
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, 1]))
+    half_bits = np.uint64(-(-(size - 1).bit_length() // 2))
+    half_mask = np.uint64((1 << int(half_bits)) - 1)
+    round_keys = generator.integers(2**63, size=(6, 2), dtype=np.uint64)
+    values, too_large = positions.astype(np.uint64), np.arange(len(positions))
+    # The network permutes more numbers than there are examples. One that is too large is permuted
+    # again: a remainder would repeat some examples within an epoch, and leave others out.
+    while len(too_large):
+        high, low = values[too_large] >> half_bits, values[too_large] & half_mask
+        for addend, factor in round_keys:
+            mixed = (low + addend) * (factor | np.uint64(1))
             mixed ^= mixed >> np.uint64(32)
-            left, right = right, left ^ ((mixed * np.uint64(0xD6E8FEB86659FD93)) >> (64 - half))
-        numbers[outside] = left << half | right
-        outside = outside[numbers[outside] >= size]
-    return numbers.astype(np.int64)
+            mixed *= np.uint64(0xD6E8FEB86659FD93)
+            high, low = low, high ^ (mixed >> (64 - half_bits))
+        values[too_large] = high << half_bits | low
+        too_large = too_large[values[too_large] >= size]
+    return values.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Named places in a model where a value can be read or replaced."""
+"""Taps: named modules of a model at which a value can be recorded or replaced."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class Tap(nn.Module):
 
     @property
     def heard(self) -> bool:
-        """Whether anyone listens; if not, a caller may skip computing the tensor."""
+        """Whether a hook is registered; if not, a caller may skip computing the tensor."""
         return bool(self._forward_hooks)
 
     def forward(self, value: Tensor) -> Tensor:
@@ -23,9 +23,9 @@ class Tap(nn.Module):
 
 
 class Gauge(Tap):
-    """A tap for a mean (a scalar or a vector) that evaluation records by itself.
+    """A tap for a mean (a scalar or a vector) that every evaluation records.
 
-    `count` says over how many things it is the mean: batches of a split are put together by it.
+    `count` is the number of items in the mean, by which the batches of a split are weighted.
     """
 
     def forward(self, value: Tensor, count: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -35,7 +35,7 @@ class Gauge(Tap):
 class Mixing(Tap):
     """A tap for the matrix by which a mixer that is linear in its values mixes them.
 
-    (batch, head, query, key), signed. A model's layers with such a tap are found by it.
+    (batch, head, query, key), signed. `Model.mixing_layers` finds layers by this tap.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -45,17 +45,17 @@ class Mixing(Tap):
 
 @contextmanager
 def record_gauges(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Collect what passes every gauge, as `{name: (mean, count)}`."""
+    """Record the value of every gauge, as `{name: (mean, count)}`."""
     readings: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def read(_gauge: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> None:
+    def build_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record_reading(_gauge: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> None:
             readings[name] = value.detach(), inputs[1].detach()
 
-        return read
+        return record_reading
 
     gauges = {name: tap for name, tap in taps(model).items() if isinstance(tap, Gauge)}
-    handles = [gauge.register_forward_hook(hook(name)) for name, gauge in gauges.items()]
+    handles = [gauge.register_forward_hook(build_hook(name)) for name, gauge in gauges.items()]
     try:
         yield readings
     finally:
@@ -65,15 +65,15 @@ def record_gauges(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, Tensor]]
 
 @contextmanager
 def record(model: nn.Module, names: str = "*") -> Iterator[dict[str, Tensor]]:
-    """Collect what passes every tap whose qualified name matches `names`, as `{name: tensor}`.
+    """Record the value of every tap whose qualified name matches `names`, as `{name: tensor}`.
 
-    Raises RuntimeError if nothing was heard: a compiled model does not see hooks added after its
+    Raises RuntimeError if no tap was called: a compiled model does not see hooks added after its
     compilation, so record on the eager module.
     """
-    heard: dict[str, Tensor] = {}
-    with edit(model, names, lambda name, value: heard.__setitem__(name, value.detach())):
-        yield heard
-    if not heard:
+    recorded: dict[str, Tensor] = {}
+    with edit(model, names, lambda name, value: recorded.__setitem__(name, value.detach())):
+        yield recorded
+    if not recorded:
         raise RuntimeError(f"the taps {names!r} heard nothing; run the eager model inside `record`")
 
 
@@ -81,14 +81,14 @@ def record(model: nn.Module, names: str = "*") -> Iterator[dict[str, Tensor]]:
 def edit(
     model: nn.Module, names: str, change: Callable[[str, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Let `change(name, value)` replace what passes matching taps; None leaves it as it is.
+    """Replace the values at matching taps by `change(name, value)`; None leaves a value.
 
     Raises LookupError if no tap matches.
     """
-    matching = taps(model, names)
-    if not matching:
+    matching_taps = taps(model, names)
+    if not matching_taps:
         raise LookupError(f"no tap matches {names!r}")
-    with edit_each(matching, change):
+    with edit_each(matching_taps, change):
         yield
 
 
@@ -96,12 +96,12 @@ def edit(
 def edit_each(
     taps: Mapping[Name, Tap], change: Callable[[Name, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Let `change(name, value)` replace what passes some taps; None leaves it as it is."""
+    """Replace the values at the given taps by `change(name, value)`; None leaves a value."""
 
-    def hook(name: Name) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+    def build_hook(name: Name) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
         return lambda _module, _inputs, value: change(name, value)
 
-    handles = [tap.register_forward_hook(hook(name)) for name, tap in taps.items()]
+    handles = [tap.register_forward_hook(build_hook(name)) for name, tap in taps.items()]
     try:
         yield
     finally:
@@ -110,7 +110,7 @@ def edit_each(
 
 
 def taps(model: nn.Module, names: str = "*") -> dict[str, Tap]:
-    """Find the taps whose qualified name matches, from the bottom of the model to its top."""
+    """Return the taps whose qualified name matches, in the order of the model's modules."""
     return {
         name: module
         for name, module in model.named_modules()

@@ -13,6 +13,7 @@ from attnlab.metric.base import Metric, tally, total
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.optimizer.base import Optimizer
+from attnlab.precision import MatmulPrecision, Precision
 from attnlab.ranges import Count, Threads, ranged
 from attnlab.schedule.base import Schedule
 from attnlab.split import Batch
@@ -55,9 +56,9 @@ class Training(pl.LightningModule):
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        asked = self.objective.ask(batch)
-        logits, extra = self.model(*asked.given)
-        task, reported = self._losses(logits, asked.targets)
+        model_batch = self.objective.ask(batch)
+        logits, extra = self.model(*model_batch.given)
+        task, reported = self._losses(logits, model_batch.targets)
         once = reported.new_ones(())
         self._add("loss", reported.detach(), once)
         if self.is_logged(self.global_step + 1):
@@ -66,7 +67,7 @@ class Training(pl.LightningModule):
                 self._add(name, loss.detach(), once)
             with torch.no_grad():
                 for name, metric in self.metrics.items():
-                    self._add(name, *tally(metric, logits, asked.targets))
+                    self._add(name, *tally(metric, logits, model_batch.targets))
         return task + sum(extra.values())
 
     def _losses(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,14 +140,14 @@ class Training(pl.LightningModule):
 
         Raises Diverged if a step's loss, logged or not, is no number or above ten times the first.
         """
-        measured, self.measured = self.measured, []
-        if not measured:
+        steps, self.measured = self.measured, []
+        if not steps:
             return []
         numbers = iter(
-            torch.stack([v.double() for _, values in measured for v in values.values()]).tolist()
+            torch.stack([v.double() for _, values in steps for v in values.values()]).tolist()
         )
         rows = []
-        for step, values in measured:
+        for step, values in steps:
             row = {name: next(numbers) for name in values}
             loss = row["loss"]
             self.first_loss = loss if self.first_loss is None else self.first_loss
@@ -163,8 +164,6 @@ class Training(pl.LightningModule):
 
 
 Accelerator = Literal["auto", "cpu", "gpu"]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
-MatmulPrecision = Literal["highest", "high", "medium"]
 
 
 @ranged
@@ -190,8 +189,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                given = getattr(self, name)
-                raise ValueError(f"{name}={given!r} must be one of {', '.join(choices)}")
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("accelerator='gpu', but torch sees none here; use auto or cpu")
 

@@ -1,6 +1,8 @@
 """What a report says of a text is what the functions give that it asks."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from functools import cache
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from attnlab.analysis.attention_maps import VIEWS, AttentionMap
 from attnlab.analysis.attention_report import attention_report
@@ -20,9 +23,11 @@ from attnlab.interp.circuits import rollout
 from attnlab.interp.interventions import cut
 from attnlab.interp.pattern_stats import entropy
 from attnlab.interp.value_norms import weighted_norms
-from attnlab.layers import Axes
+from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun
 from tests.prose import refuses, says
+from tests.refused_calls import refused_calls
+from tests.unchecked import unchecked_types
 from tests.untrained import untrained
 
 TEXT = "The animal didn't cross the street because it was too tired."
@@ -188,9 +193,10 @@ def test_where_nothing_attends_what_mixes_is_shown_and_else_the_influence(built)
 def test_what_costs_a_pass_for_each_position_is_computed_where_it_is_asked_for(built, monkeypatch):
     run = built("multihead")
     monkeypatch.setattr(LoadedRun, "mixing", lambda *_: pytest.fail("the maps were computed"))
-    report = attention_report(run, TEXT)
+    report = attention_report(run, TEXT, maps=False)
     assert report.shown.layer in (0, 1)
-    assert attention_report(run, TEXT, layer=1, head="mean").shown.head == "mean"
+    assert [each.layer for each in report.maps] == [0, 1]
+    assert attention_report(run, TEXT, layer=1, head="mean", maps=False).shown.head == "mean"
     assert len(attention_report(run, TEXT, view="rollout").maps) == 2
 
 
@@ -203,6 +209,53 @@ def test_asking_leaves_the_model_as_it_was(built, view):
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(v, before[name]) for name, v in run.model.state_dict().items())
     assert not any(module._forward_hooks for module in run.model.modules())
+
+
+@pytest.mark.parametrize("name", ["multihead", "linear", "lstm"])
+def test_a_report_outlives_its_model_unchanged(composed, name):
+    run = untrained(composed("model.num_layers=2", "model.d_model=16", *SMALL, *RUNS[name]))
+    report, expected = attention_report(run, TEXT), attention_report(run, TEXT).to_json()
+    with torch.no_grad():
+        vector = parameters_to_vector(run.model.parameters())
+        vector_to_parameters(vector / 2, run.model.parameters())
+    assert report.to_json() == expected != attention_report(run, TEXT).to_json()
+    model = weakref.ref(run.model)
+    del run
+    gc.collect()
+    assert model() is None
+
+
+def test_a_map_is_called_as_its_layer_is(built):
+    layers = {name: built(name).model.mixing_layers() for name in ("linear", "lstm", "hybrid")}
+    for name, mixing_layers in layers.items():
+        report = attention_report(built(name), TEXT)
+        mixed = [each for each in report.maps if each.kind in ("mixing", "traced")]
+        assert [each.name for each in mixed] == [layer.name for layer in mixing_layers]
+    assert (
+        attention_report(built("linear"), TEXT, layer=0, head=0).shown.title
+        == "mixing layer 0, head 0"
+    )
+
+
+def test_a_layer_and_head_are_chosen_by_any_number_or_by_a_head(built):
+    run = built("multihead")
+    expected = attention_report(run, TEXT, 8, 1, 2).to_json()
+    for query, layer, head in [
+        (np.int64(8), np.int64(1), torch.tensor(2)),
+        ("8", "1", "2"),
+        (8, None, HeadRef(1, 2)),
+        (8, 1, HeadRef(1, 2)),
+    ]:
+        assert attention_report(run, TEXT, query, layer, head).to_json() == expected
+    calls = {
+        "layer_half": lambda: attention_report(run, TEXT, layer=0.5),  # pyright: ignore
+        "head_pair": lambda: attention_report(run, TEXT, head=(0, 1)),  # pyright: ignore
+        "query_half": lambda: attention_report(run, TEXT, query=0.5),  # pyright: ignore
+        "other_layer": lambda: attention_report(run, TEXT, layer=0, head=HeadRef(1, 2)),
+        "no_head": lambda: attention_report(run, TEXT, head=HeadRef(1, 9)),
+    }
+    with unchecked_types():
+        refused_calls("analysis.attention.choice_{}", calls)
 
 
 def test_a_view_that_does_not_fit_is_refused(built):

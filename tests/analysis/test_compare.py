@@ -171,7 +171,7 @@ def test_unequal_data_or_budget_is_refused_and_the_advice_helps(results, word, k
     with refuses(RequestError, f"runs.compare.unequal.{word}") as refusal:
         compare(named(*results))
     message = str(refusal.value)
-    advice = re.search(r"--by ([\w. ]+), or .*--allow (\w+)", message)
+    advice = re.search(r"`by` ([\w. ]+), or .*`allow` (\w+)", message)
     assert advice
     panels = compare(named(*results), by=advice[1].split())
     assert [list(panel.where) for panel in panels] == [[key], [key]]

@@ -43,6 +43,7 @@ def test_a_layer_that_is_named_is_that_of_the_whole_report(offer):
     run = offer(*MOE)
     (one,) = expert_report(run, layer=1).to_json()["layers"]
     assert one == expert_report(run).to_json()["layers"][1]
+    assert expert_report(run, layer=np.int64(1)).to_json()["layers"] == [one]
 
 
 def test_a_picture_of_tokens_has_their_counts(offer, monkeypatch):

@@ -9,14 +9,16 @@ import pytest
 
 from attnlab.analysis.head_drift import drifts, mean_drifts
 from attnlab.analysis.head_report import DRIFT, head_courses, head_report
+from attnlab.analysis.run_list import list_runs
 from attnlab.analysis.select import select
+from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.patterns import TABLE, Pattern, Weights, probes
 from attnlab.run_record.record import Record, find_runs
-from tests.fabricated import result
+from tests.fabricated import as_first_recorded, result
 from tests.prose import refuses
 
 RUNS = Path(__file__).parents[1] / "records/runs"
@@ -54,6 +56,27 @@ def moving(path: Path, kept: Sequence[Sequence[int]]) -> Record:
 
 def measured_runs() -> list[Record]:
     return [record for record in find_runs(RUNS) if record.rows(head_scores.TABLE).num_rows]
+
+
+def test_seeds_are_matched_whatever_names_them(tmp_path):
+    records = [seed(tmp_path, 0, [0, 1, 2, 3]), seed(tmp_path, 1, [2, 0, 3, 1])]
+    (group,) = head_report(records).groups
+    assert group.runs == ["run-0", "run-1"]
+    for same_runs in (list_runs(records), iter(list_runs(records)), tmp_path):
+        assert head_report(same_runs).groups == [group]
+
+
+def test_a_layer_without_a_number_is_named_by_its_path(tmp_path, capsys):
+    run_dir = moving(tmp_path / "run", [[0, 1, 2, 3]]).path
+    for path in run_dir.rglob("heads.arrow"):
+        path.unlink()
+    as_first_recorded(run_dir)
+    (layer,) = head_report(run_dir, DRIFT).runs[0].layers
+    assert (layer.layer, layer.name) == (None, "blocks.0.mixer.attend")
+    assert main(["heads", str(run_dir), "--measure", DRIFT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "blocks.0.mixer.attend" in lines
+    assert not any("-1" in line for line in lines)
 
 
 def test_a_report_of_a_run_has_the_numbers_of_the_record():

@@ -27,9 +27,9 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from attnlab.assemble import Experiment
 from attnlab.config import compose, search_path
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from tests.choices import choices
 from tests.model.build import part
 

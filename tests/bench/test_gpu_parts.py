@@ -113,8 +113,8 @@ def test_a_repeated_state_is_that_of_sequences_which_have_read_the_same(mixer):
 
 
 def test_the_plain_form_is_taken_though_the_kernels_are_installed(monkeypatch):
-    monkeypatch.setattr(base, "_installed", lambda: True)
-    monkeypatch.setattr(base, "_low", lambda x: torch.bfloat16)
+    monkeypatch.setattr(base, "_is_installed", lambda: True)
+    monkeypatch.setattr(base, "_kernel_dtype", lambda x: torch.bfloat16)
     with plain():
         assert base.kernel("simple_gla", torch.zeros(1)) is None
     if find_spec("fla") is None:

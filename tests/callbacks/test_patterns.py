@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.head_scores import HeadRecorder
-from attnlab.callbacks.patterns import PatternRecorder, _drawn, first, repeated, unpadded
+from attnlab.callbacks.patterns import PatternRecorder, _draw_tokens, first, repeated, unpadded
 from attnlab.callbacks.vectors import VectorRecorder
 from attnlab.errors import Diverged
+from attnlab.experiment import Experiment
 from attnlab.interp.capture import capture
 from attnlab.interp.head_stats import head_statistics
 from attnlab.layers import Axes, HeadRef
@@ -47,7 +47,7 @@ def experiment(once) -> Callable[..., Experiment]:
 
 def recorder_of(made: Experiment, **knobs) -> PatternRecorder:
     """Give an experiment's recorder of patterns, of other knobs."""
-    return PatternRecorder(made.subject(), **knobs)
+    return PatternRecorder(made.subject, **knobs)
 
 
 def kept_by(recorder: PatternRecorder) -> list[Pattern]:
@@ -345,8 +345,8 @@ def test_what_is_said_twice_is_asked_at_its_end(experiment):
     assert probe.at.tolist() == [[15]]
     # No token is drawn twice as long as there are others.
     draw = np.random.Generator(np.random.Philox(key=0))
-    assert sorted(_drawn(draw, 9, 9)) == list(range(9))
-    assert len(_drawn(draw, 2, 9)) == 9
+    assert sorted(_draw_tokens(draw, 9, 9)) == list(range(9))
+    assert len(_draw_tokens(draw, 2, 9)) == 9
 
 
 def test_latents_are_counted_where_they_read_and_are_read(experiment):
@@ -381,7 +381,7 @@ def test_what_is_no_number_ends_the_training(once):
     with torch.no_grad():
         for weights in experiment.model.parameters():
             weights.fill_(math.nan)
-    subject = experiment.subject()
+    subject = experiment.subject
     recorders = {
         "patterns": PatternRecorder(subject),
         "statistics": HeadRecorder(subject),
@@ -392,7 +392,7 @@ def test_what_is_no_number_ends_the_training(once):
 
 
 def test_one_head_or_one_vector_that_is_no_number_is_enough(once, monkeypatch):
-    subject = Experiment(once("dataset=pronoun", "model.d_model=16")).subject()
+    subject = Experiment(once("dataset=pronoun", "model.d_model=16")).subject
     layer, _ = subject.model.attention_layers()
     broken = {layer: {"confidence": torch.tensor([0.5, math.nan])}}
     monkeypatch.setattr("attnlab.callbacks.head_scores.head_statistics", lambda *_, **__: broken)

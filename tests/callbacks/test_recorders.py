@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.vectors import VectorRecorder
+from attnlab.config.callbacks import build_recorders
+from attnlab.experiment import Experiment
 from attnlab.interp.head_stats import head_statistics
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.record import Record
@@ -38,7 +39,7 @@ def experiment(once) -> Experiment:
     ("knobs", "count", "pairs"), [({}, 10, False), ({"num_examples": 3, "pairs": True}, 3, True)]
 )
 def test_as_many_sequences_are_measured_as_are_asked_for(experiment, knobs, count, pairs):
-    subject, split = experiment.subject(), experiment.dataset.splits["validation"]
+    subject, split = experiment.subject, experiment.dataset.splits["validation"]
     expected = head_statistics(subject, split, num_examples=count, pairs=pairs)
     rows = HeadRecorder(subject, **knobs).rows(4)
     assert len(rows) == sum(map(len, expected.values()))
@@ -54,22 +55,22 @@ def test_as_many_sequences_are_measured_as_are_asked_for(experiment, knobs, coun
 def test_as_many_vectors_are_kept_as_are_asked_for(experiment):
     vectors = experiment.model.token_vectors
     assert vectors is not None
-    (row,) = VectorRecorder(experiment.subject(), num_tokens=2).rows(4)
+    (row,) = VectorRecorder(experiment.subject, num_tokens=2).rows(4)
     assert row == vector_row(4, vectors[:2].detach().numpy())
-    (row,) = VectorRecorder(experiment.subject()).rows(4)
+    (row,) = VectorRecorder(experiment.subject).rows(4)
     assert row == vector_row(4, vectors.detach().numpy()[:128])
 
 
 def test_a_model_without_heads_or_vectors_has_no_rows(once, experiment, monkeypatch):
     lstm = Experiment(once("dataset=pronoun", "variant=lstm", "model.d_model=16"))
-    assert HeadRecorder(lstm.subject()).rows(4) == []
-    assert len(VectorRecorder(lstm.subject()).rows(4)) == 1
+    assert HeadRecorder(lstm.subject).rows(4) == []
+    assert len(VectorRecorder(lstm.subject).rows(4)) == 1
     monkeypatch.setattr(type(experiment.model), "token_vectors", None)
-    assert VectorRecorder(experiment.subject()).rows(4) == []
+    assert VectorRecorder(experiment.subject).rows(4) == []
 
 
 def test_impossible_knobs_are_refused(experiment):
-    subject = experiment.subject()
+    subject = experiment.subject
     refused_calls(
         "callbacks.keepers.{}",
         {
@@ -80,7 +81,7 @@ def test_impossible_knobs_are_refused(experiment):
 
 
 def test_layers_are_measured_in_the_order_of_their_numbers(experiment):
-    _, statistics, *_ = experiment.recorders(experiment.subject())
+    _, statistics, *_ = build_recorders(experiment.config, experiment.subject)
     assert isinstance(statistics, HeadRecorder)
     paths = list(dict.fromkeys(row["layer"] for row in statistics.rows(0)))
     assert paths == [layer.path for layer in experiment.model.attention_layers()]

@@ -184,9 +184,9 @@ def test_runs_without_a_result_are_counted_and_listed(tmp_path, capsys):
     says("commands.compare.left_out", " ".join(table.split()).partition("left out: ")[2])
     _, out, _ = told(capsys, "--runs-dir", tmp_path, "--format", "json")
     assert json.loads(out)["left_out"] == [
-        {"run": "away", "state": "running"},
-        {"run": "broken", "state": "failed"},
-        {"run": "stopped", "state": "interrupted"},
+        {"run": "away", "state": "running", "why": None},
+        {"run": "broken", "state": "failed", "why": None},
+        {"run": "stopped", "state": "interrupted", "why": None},
     ]
 
 

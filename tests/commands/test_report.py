@@ -360,9 +360,11 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     assert not probe_histories(made)[0].crosses
     panel, card = card_of(tmp_path)
     view = replace(card.seeds[0], histories=[history])
-    others = report_page._remarks(panel, [card])
+    others = report_page._card_remarks(panel, [card])
     (remark,) = (
-        s for s in report_page._remarks(panel, [replace(card, seeds=[view])]) if s not in others
+        s
+        for s in report_page._card_remarks(panel, [replace(card, seeds=[view])])
+        if s not in others
     )
     says("commands.report.across", remark)
 

@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.base import Recorder, Row
 from attnlab.callbacks.clock import Clock
 from attnlab.cli import main
 from attnlab.config import compose, search_path
+from attnlab.config.callbacks import build_recorders, lightning_callbacks
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.interp.subject import Subject
 from attnlab.run_record.checkpoint import newest_checkpoint
 from attnlab.run_record.identity import identity_hash
@@ -103,6 +104,18 @@ class Nameless(Norms):
     table = None  # pyright: ignore[reportAssignmentType]
 
 
+class Trains(Norms):
+    """Would write what training writes."""
+
+    table = "train"
+
+
+class Nested(Norms):
+    """Would write outside of its attempt."""
+
+    table = "my/table"
+
+
 COUNTS = f"{__name__}.Counts"
 OF_VECTORS = "attnlab.callbacks.vectors.VectorRecorder"
 NORMS: dict[str, object] = {"_target_": f"{__name__}.Norms", "_partial_": True, "every": 3}
@@ -185,12 +198,12 @@ def timed(record: Record, table: str) -> list[str]:
 def test_recorders_stand_in_the_order_of_their_config_each_of_the_one_subject(tmp_path):
     with search_path(configs(tmp_path, norms=NORMS)) as own:
         experiment = Experiment(compose([*TINY, "callbacks=mine"], own))
-    subject = experiment.subject()
-    made = experiment.recorders(subject)
+    subject = experiment.subject
+    made = build_recorders(experiment.config, subject)
     assert [recorder.table for recorder in made] == ["patterns", "heads", "vectors", "norms"]
     assert {id(recorder.subject) for recorder in made} == {id(subject)}
     assert isinstance(made[-1], Norms)
-    assert experiment.lightning_callbacks == []
+    assert lightning_callbacks(experiment.config.values["callbacks"], own) == []
 
 
 def test_no_recorder_is_part_of_the_identity_unless_its_class_says_so(tmp_path):
@@ -221,6 +234,8 @@ REFUSED_RECORDERS = {
     "table_of_attnlab": {"more": {"_target_": OF_VECTORS, "_partial_": True, "num_tokens": 4}},
     "not_partial": {"norms": {key: NORMS[key] for key in ("_target_", "every")}},
     "no_table": {"norms": {**NORMS, "_target_": f"{__name__}.Nameless"}},
+    "table_of_training": {"norms": {**NORMS, "_target_": f"{__name__}.Trains"}},
+    "table_of_no_name": {"norms": {**NORMS, "_target_": f"{__name__}.Nested"}},
     "recorder_knob": {"norms": {**NORMS, "evry": 2}},
     "recorder_value": {"norms": {**NORMS, "every": 101}},
 }

@@ -24,7 +24,7 @@ def test_a_batch_is_a_function_of_its_number_wherever_one_starts():
     examples = Examples(inputs, inputs)
     straight = iter(Loader(examples, 4, seed=3))
     ours = [next(straight).inputs.tolist() for _ in range(30)]
-    resumed = iter(Loader(examples, 4, seed=3, first=lambda: 17))
+    resumed = iter(Loader(examples, 4, seed=3).starting_at(17))
     assert [next(resumed).inputs.tolist() for _ in range(13)] == ours[17:]
     another_seed = iter(Loader(examples, 4, seed=4))
     assert [next(another_seed).inputs.tolist() for _ in range(30)] != ours

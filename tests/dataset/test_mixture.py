@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from attnlab.assemble import Experiment
 from attnlab.dataset.induction import Induction
 from attnlab.dataset.loader import Loader
 from attnlab.dataset.mixture import Mixture
@@ -18,6 +17,7 @@ from attnlab.dataset.pronoun import Pronoun
 from attnlab.dataset.reversal import Reversal
 from attnlab.dataset.text import Text
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.split import IGNORE, Split
 from attnlab.tokenizer.bytes import Bytes
 from tests.prose import keys_at_fault, refuses
@@ -112,7 +112,7 @@ def test_a_resumed_run_sees_the_batches_that_an_undisturbed_one_sees():
     ]
     straight = iter(Loader(train, 8, seed=3))
     ours = [next(straight) for _ in range(12)]
-    resumed = iter(Loader(train, 8, seed=3, first=lambda: 7))
+    resumed = iter(Loader(train, 8, seed=3, first=7))
     for batch in ours[7:]:
         for one, other in zip(batch, next(resumed), strict=True):
             assert (one is None) == (other is None)

@@ -143,7 +143,7 @@ def test_products_bind_more_tightly_than_sums_as_in_the_published_code():
         )
         count = np.array([len(operations) + 1], dtype=np.int16)
         operands = np.array([digits], dtype=np.int16), np.array([operators], dtype=np.int16)
-        assert task._values(*operands, count).tolist() == [right]
+        assert task._evaluate(*operands, count).tolist() == [right]
 
 
 def test_majority_knows_how_often_a_guess_is_right():

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from attnlab.assemble import Experiment
 from attnlab.dataset.resolution import PRONOUN, Resolution, questions, sentence
+from attnlab.experiment import Experiment
 from tests.corpus.real import SMALL, real
 from tests.prose import refuses
 from tests.refused_calls import refused_calls

@@ -6,8 +6,8 @@ from typing import Any
 import datasets
 import pytest
 
-from attnlab.assemble import Experiment
 from attnlab.dataset.sentences import Sentences
+from attnlab.experiment import Experiment
 from tests.corpus.real import real
 from tests.prose import refuses
 from tests.refused_calls import refused_calls
@@ -152,7 +152,7 @@ def hub_of(monkeypatch, **columns: list[Any]) -> None:
     table = datasets.Dataset.from_dict(columns)
     held = datasets.Dataset.from_dict({"text": ["held back"], "label": [1]})
     tables = datasets.DatasetDict({"train": table, "validation": held})
-    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnlab.assemble import Experiment
 from attnlab.corpus import source
 from attnlab.dataset.text import Text
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.split import IGNORE, Windows
 from attnlab.tokenizer.bpe import BPE
 from attnlab.tokenizer.bytes import Bytes
@@ -329,7 +329,7 @@ def test_the_hub_brings_its_own_splits(directory, monkeypatch):
     tables = datasets.DatasetDict(
         {split: datasets.Dataset.from_dict({"text": found}) for split, found in rows.items()}
     )
-    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     dataset = Text(path="hub:some/words", tokenizer=Words(), length=8, validation=None, test=0.2)
     # A row that ends its line is not ended again.
@@ -409,7 +409,7 @@ def test_rows_without_a_text_are_told(tmp_path, monkeypatch):
     tables = datasets.DatasetDict(
         {split: datasets.Dataset.from_dict({"text": texts}) for split in ("train", "validation")}
     )
-    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     hub = make("hub:some/rows", validation=None, test=0.2)
     assert hub.notes == [

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnlab.assemble import Experiment
 from attnlab.dataset.translation import Translation
+from attnlab.experiment import Experiment
 from attnlab.split import IGNORE
 from tests.corpus.real import SMALL, real
 from tests.prose import refuses
@@ -98,7 +98,7 @@ def test_columns_of_the_hub_are_read_as_files_are(directory, monkeypatch, tmp_pa
             for split, name in FILES.items()
         }
     )
-    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     hub = Translation(path="hub:some/pairs", files=FILES)
     assert hub.sha256 == make(directory).sha256
@@ -126,7 +126,7 @@ def test_pairs_in_one_column_of_the_hub_are_read(directory, monkeypatch):
     def tables() -> datasets.DatasetDict:
         return datasets.DatasetDict({s: datasets.Dataset.from_list(p) for s, p in pairs.items()})
 
-    monkeypatch.setattr("attnlab.corpus.source._reachable", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables())
     hub, of_files = Translation(path="hub:some/pairs", files=FILES), make(directory)
     assert (hub.pairs, hub.tokens) == (of_files.pairs, of_files.tokens)

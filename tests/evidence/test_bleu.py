@@ -11,10 +11,10 @@ import torch
 from sacrebleu.metrics.bleu import BLEU
 
 from attnlab import generate
-from attnlab.assemble import Experiment
 from attnlab.dataset.reversal import Reversal
 from attnlab.errors import ConfigError
 from attnlab.evidence.bleu import AnswerBLEU, search
+from attnlab.experiment import Experiment
 from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.objective.seq2seq import Seq2Seq
@@ -86,7 +86,7 @@ def test_the_measures_are_those_of_the_answers_one_by_one(made):
     beams = 3
     experiment = made()
     data, whole = experiment.dataset, experiment.dataset.splits["test"][:16]
-    found = AnswerBLEU(experiment.subject(), beams=beams, batch_size=7).measure().scalars
+    found = AnswerBLEU(experiment.subject, beams=beams, batch_size=7).measure().scalars
     said = [data.write(tokens) for tokens in one_by_one(experiment, whole, beams, 0.0)]
     end = data.tokens.index("<end>")
     right = [
@@ -145,11 +145,11 @@ def test_a_run_reports_it_and_training_does_not_notice(made):
     experiment.model.train()
     measure = experiment.config.parts("evidence")["bleu"]
     before = torch.get_rng_state()
-    found = measure(experiment.subject()).measure()
+    found = measure(experiment.subject).measure()
     assert set(found.scalars) == {"bleu", "exact_match", "length_ratio"}
     assert torch.equal(before, torch.get_rng_state())
     assert experiment.model.training
-    assert measure(experiment.subject()).measure() == found
+    assert measure(experiment.subject).measure() == found
 
 
 def test_what_cannot_be_measured_is_refused_before_training(composed):
@@ -168,7 +168,7 @@ def test_impossible_knobs_are_refused(made):
     experiment = made()
     for name, value in {"beams": 0, "batch_size": 0, "length_penalty": -1.0}.items():
         with refuses(ValueError, f"evidence.bleu.{name}"):
-            AnswerBLEU(experiment.subject(), **{name: value})
+            AnswerBLEU(experiment.subject, **{name: value})
 
 
 def test_without_sacrebleu_the_extra_is_named(monkeypatch):

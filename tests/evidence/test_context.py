@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attnlab.assemble import Experiment
+from attnlab.evaluation.evaluate import evaluate
 from attnlab.evidence.context import ContextUse, doublings
+from attnlab.experiment import Experiment
 from attnlab.interp.attention import every_head
 from attnlab.interp.interventions import blind
 from attnlab.split import IGNORE
@@ -30,7 +31,7 @@ def made(once, request) -> Experiment:
 
 @pytest.fixture(scope="module")
 def measured(made) -> Mapping[str, float]:
-    return ContextUse(made.subject()).measure().scalars
+    return ContextUse(made.subject).measure().scalars
 
 
 def test_doublings_end_at_the_length():
@@ -63,7 +64,7 @@ def test_the_bands_together_are_the_loss(made, measured):
     total = 0.0
     for low, high in ((0, 1), (1, 2), (2, 4), (4, 8), (8, 12)):
         total += measured[f"loss_{high}"] * int((targets[:, low:high] != IGNORE).sum())
-    whole = made.evaluate("test", made.subject())["loss"]
+    whole = evaluate(made.subject, made.dataset.splits["test"], {})["loss"]
     assert total / int((targets != IGNORE).sum()) == pytest.approx(whole, abs=1e-5)
 
 

@@ -18,7 +18,7 @@ def test_gauges_hang_on_no_batch_size(experiment, ffn):
     overrides = [*SMALL, f"model/ffn={ffn}"] + ["objective=autoencoder"] * (ffn != "moe")
     made = experiment(*overrides)
     split = made.dataset.splits["validation"]
-    readings = [evaluate(made.subject(), split, {}, batch_size=size) for size in (30, 7, 1)]
+    readings = [evaluate(made.subject, split, {}, batch_size=size) for size in (30, 7, 1)]
     assert any(".load." in name for name in readings[0])
     assert readings[0] == pytest.approx(readings[1], rel=1e-5)
     assert readings[0] == pytest.approx(readings[2], rel=1e-5)
@@ -27,7 +27,7 @@ def test_gauges_hang_on_no_batch_size(experiment, ffn):
 def test_the_load_is_the_share_of_all_assignments(experiment):
     made = experiment(*SMALL)
     split = made.dataset.splits["validation"]
-    reading = evaluate(made.subject(), split, {}, batch_size=7)
+    reading = evaluate(made.subject, split, {}, batch_size=7)
     counts = torch.zeros(made.model.blocks[0].ffn.num_experts)
     prefix = ""
     for batch in split.batches(1):

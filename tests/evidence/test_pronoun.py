@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.dataset.pronoun import NOUNS, Pronoun
 from attnlab.evidence.pronoun import PronounResolution
+from attnlab.experiment import Experiment
 from attnlab.interp.attribution import influence
 from attnlab.interp.capture import capture
 from attnlab.interp.interventions import cut
@@ -35,7 +35,7 @@ class Reading:
         (wrong,) = {word for word in words if word in NOUN_WORDS} - {right}
         query = length - 1 if at_end else words.index("it")
         keys = words.index(right), words.index(wrong)
-        patterns = list(capture(made.subject(), alone).patterns.values())
+        patterns = list(capture(made.subject, alone).patterns.values())
         self.mass = np.array([[float(r[query, k]) for p in patterns for r in p] for k in keys])
         asked = objective.ask(alone)
         self.answers, model = [], made.model.eval()
@@ -52,7 +52,7 @@ class Reading:
 
 
 def measured(made: Experiment) -> Finding:
-    return PronounResolution(made.subject()).measure()
+    return PronounResolution(made.subject).measure()
 
 
 def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:

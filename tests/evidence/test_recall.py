@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.evidence.recall import RecallCircuit, places
+from attnlab.experiment import Experiment
 from attnlab.interp.interventions import prune
 from attnlab.layers import HeadRef
 from attnlab.tap import edit, record
@@ -76,7 +76,7 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
     batches = [made.objective.ask(splits[name][0 : len(splits[name])]) for name in splits]
     model.forward = watched
     with edit(model, "*.pattern", put):
-        found = RecallCircuit(made.subject()).measure()
+        found = RecallCircuit(made.subject).measure()
     assert found.scalars["read_behind"] == behind
     read, gather = found.heads["read"], found.heads["gather"]
     assert (read.head, read.role) == (HeadRef(1, 0), "match and read")
@@ -90,7 +90,7 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
 
 def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
     made = built()
-    found = RecallCircuit(made.subject()).measure()
+    found = RecallCircuit(made.subject).measure()
     asked = made.objective.ask(made.dataset.splits["test"][0:30])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
         logits, _ = made.model(*asked.given)
@@ -128,7 +128,7 @@ def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
 
 
 def test_the_heads_are_named_with_what_is_left_without_them(built):
-    found = RecallCircuit(built().subject()).measure()
+    found = RecallCircuit(built().subject).measure()
     for name, named in found.heads.items():
         assert named.weight == found.scalars[name]
         assert named.without == {
@@ -140,7 +140,7 @@ def test_the_heads_are_named_with_what_is_left_without_them(built):
 
 
 def test_the_heads_of_a_record_of_0_1_are_taken_out_of_its_numbers(built):
-    found = RecallCircuit(built().subject()).measure()
+    found = RecallCircuit(built().subject).measure()
     first = dict(found.scalars)
     for name, named in found.heads.items():
         first |= {f"{name}_layer": float(named.head.layer), f"{name}_head": float(named.head.head)}
@@ -151,7 +151,7 @@ def test_of_several_pairs_all_are_counted(composed):
     sizes = ("dataset.num_validation=20", "dataset.num_test=20", "dataset.length=32")
     small = ("model.d_model=16", "model.num_layers=2", "variant=vanilla")
     made = sharp(composed("dataset=in_context_recall", "evidence=none", *sizes, *small))
-    found = RecallCircuit(made.subject()).measure()
+    found = RecallCircuit(made.subject).measure()
     asked = made.objective.ask(made.dataset.splits["test"][0:20])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
         made.model(*asked.given)
@@ -183,15 +183,15 @@ def test_looking_leaves_no_trace_and_draws_nothing(built):
     made = built("model.dropout=0.2")
     before = torch.get_rng_state()
     made.model.train()
-    RecallCircuit(made.subject()).measure()
+    RecallCircuit(made.subject).measure()
     assert torch.equal(torch.get_rng_state(), before)
     assert made.model.training
 
 
 def test_where_nothing_can_be_read_there_is_no_recall(built, composed):
     lstm = Experiment(composed(*MQAR, *SIZES, "variant=lstm", "model.d_model=16"))
-    found = RecallCircuit(lstm.subject()).measure()
+    found = RecallCircuit(lstm.subject).measure()
     assert found.scalars == found.heads == {}
     made = Experiment(composed("dataset=pronoun", "evidence=none", *SIZES, "model.d_model=16"))
     with refuses(ValueError, "evidence.recall.dataset"):
-        RecallCircuit(made.subject()).measure()
+        RecallCircuit(made.subject).measure()

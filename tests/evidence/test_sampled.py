@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.evidence.sampled import SampledLoss
+from attnlab.experiment import Experiment
 from attnlab.split import Windows
 from tests.choices import dataset_words
 from tests.prose import refuses
@@ -18,7 +18,7 @@ def made(composed) -> Experiment:
 
 
 def estimate(made: Experiment, **knobs) -> float:
-    return SampledLoss(made.subject(), **knobs).measure().scalars["loss"]
+    return SampledLoss(made.subject, **knobs).measure().scalars["loss"]
 
 
 def test_the_estimates_lie_around_the_loss_at_every_place(made):

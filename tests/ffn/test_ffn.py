@@ -262,10 +262,10 @@ def test_the_load_is_the_share_of_assignments():
 def test_the_grouped_product_of_a_gpu_equals_the_loop_of_a_cpu(gated):
     moe = MoE(D_MODEL, num_experts=4, gated=gated)
     run, ends = torch.randn(12, D_MODEL), torch.tensor([3, 3, 10, 12])
-    stacks = moe._stacks()
-    together = moe._expert(run, *stacks, ends=ends.int())
+    stacks = moe._expert_stacks()
+    together = moe._apply_expert(run, *stacks, ends=ends.int())
     parts = zip(run.tensor_split(ends[:-1]), *(w.unbind() for w in stacks), strict=True)
-    apart = torch.cat([moe._expert(part, *weights) for part, *weights in parts])
+    apart = torch.cat([moe._apply_expert(part, *weights) for part, *weights in parts])
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-6)
 
 

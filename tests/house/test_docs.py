@@ -1,4 +1,4 @@
-"""The pages of mixers, datasets and measures are what their classes say."""
+"""The pages of docs/ are what the classes say, and name what exists."""
 
 import importlib.util
 import re
@@ -16,19 +16,25 @@ from attnlab.interp.head_stats import Tally
 from attnlab.interp.pattern_stats import Rows
 from attnlab.mixer.base import Mixer
 from tests.choices import choices
+from tests.house.test_house import LAYERS, RANK
 
 ROOT = Path(__file__).parents[2]
 MIXERS = choices("model/mixer")
 
 
-@pytest.fixture(scope="module")
-def docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "docs/make.py")
+def script(name: str) -> ModuleType:
+    """Import a program of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def docs() -> ModuleType:
+    return script("make")
 
 
 def test_every_mixer_has_a_page_with_a_picture_and_no_page_is_left_over():
@@ -123,12 +129,7 @@ def test_the_page_of_datasets_is_what_the_classes_say(docs):
 
 
 def test_the_tables_of_evidence_are_those_of_the_judged_results():
-    spec = importlib.util.spec_from_file_location("evidence_tables", ROOT / "docs/evidence.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (ROOT / "docs/attention.md").read_text() == module.page(), "run `make docs`"
+    assert (ROOT / "docs/attention.md").read_text() == script("evidence").page(), "run `make docs`"
 
 
 def test_the_page_of_measures_names_them_all():
@@ -154,9 +155,72 @@ def test_every_command_of_the_page_of_measures_would_run():
 
 
 def test_the_page_of_reports_is_what_the_classes_say():
-    spec = importlib.util.spec_from_file_location("reports", ROOT / "docs/reports.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (ROOT / "docs/json.md").read_text() == module.page(), "run `make docs`"
+    assert (ROOT / "docs/json.md").read_text() == script("reports").page(), "run `make docs`"
+
+
+REFERENCE = re.compile(r"`([\w/]+\.(?:py|js|html))(?:: ([\w.]+))?`")
+"""How the pages name a place: a file below src/attnlab, and a name in it."""
+
+
+def places(page: str) -> list[tuple[str, str]]:
+    """List the places that a page of docs/ names, as files and names ("" where it names none)."""
+    return REFERENCE.findall((ROOT / "docs" / page).read_text())
+
+
+def in_source(name: str, attribute: str) -> bool:
+    """Return whether a file exists, below src/attnlab or at the root, and has what is named."""
+    path = ROOT / "src/attnlab" / name
+    if not attribute:
+        return path.is_file() or (ROOT / name).is_file()
+    if not path.is_file():
+        return False
+    value = import_module(".".join(("attnlab", *Path(name).with_suffix("").parts)))
+    for part in attribute.split("."):
+        fields = getattr(value, "__dataclass_fields__", {}) | getattr(value, "__annotations__", {})
+        if not hasattr(value, part):
+            return part in fields
+        value = getattr(value, part)
+    return True
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_every_place_that_a_page_names_exists(page):
+    named = places(page)
+    assert len(named) > 50
+    assert [f"{n}: {a}" for n, a in dict.fromkeys(named) if not in_source(n, a)] == []
+
+
+def test_the_drawn_house_has_the_floors_that_the_imports_keep():
+    block = re.search(r"```text\n(\+-.*?)```", (ROOT / "docs/architecture.md").read_text(), re.S)
+    assert block
+    floors = [set(re.findall(r"^\| (\w+)", floor, re.M)) for floor in block[1].split("+\n")]
+    assert [floor for floor in floors if floor] == LAYERS[::-1]
+
+
+def test_every_term_of_the_glossary_has_a_definition_and_a_place():
+    lines = [line for line in (ROOT / "docs/glossary.md").read_text().splitlines() if "|" in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    terms = [row[0] for row in rows if row[0] != "term" and set(row[0]) != {"-"}]
+    assert len(terms) >= 70
+    assert len(set(terms)) == len(terms)
+    assert [row for row in rows if len(row) != 4 or not (row[0] and row[1] and row[2])] == []
+
+
+def test_the_index_lists_every_page_and_every_directory():
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#]+)\)", (docs / "README.md").read_text()))
+    missing = [link for link in linked if not (docs / link).exists()]
+    pages = {path.name for path in docs.glob("*.md")} - {"README.md"}
+    directories = {
+        path.name for path in docs.iterdir() if path.is_dir() and path.name[0] not in "._"
+    }
+    listed = {link.split("/")[0] for link in linked}
+    assert (missing, (pages | directories) - listed) == ([], set())
+
+
+def test_the_readmes_map_is_in_the_order_of_the_imports():
+    text = (ROOT / "README.md").read_text()
+    block = text.split("  src/attnlab/\n")[1].split("  tests/ ")[0]
+    entries = [line.split("#")[0].split() for line in block.splitlines()]
+    ranks = [RANK[re.sub(r"/|\.py", "", name)] for names in entries for name in names]
+    assert ranks == sorted(ranks)

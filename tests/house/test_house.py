@@ -22,7 +22,7 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
 # a command also what renders its answers.
 LAYERS = [
     {"errors", "interruption", "layers", "printable", "padding", "ranges", "tap"},
-    {"console", "environment", "places"},
+    {"console", "environment", "places", "precision", "process_state"},
     {"position", "recurrence", "attend"},
     {"mixer", "ffn"},
     {"model"},
@@ -38,7 +38,8 @@ LAYERS = [
     {"training"},
     {"callbacks"},
     {"config"},
-    {"assemble"},
+    {"experiment"},
+    {"fit"},
     {"loaded_run"},
     {"analysis"},
     {"report"},
@@ -56,8 +57,8 @@ WHOLE = {
 # Folders of tests that no room of src answers to.
 BESIDES = {"bench", "house", "records"}
 LIBRARIES = {
-    "pytorch_lightning": {"training", "callbacks", "assemble", "logger"},
-    "lightning_fabric": {"assemble"},
+    "pytorch_lightning": {"training", "callbacks", "fit", "logger"},
+    "lightning_fabric": {"fit"},
     "hydra": {"config"},
 }
 

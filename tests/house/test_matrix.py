@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from tests.choices import choices
 from tests.model.build import part
 from tests.prose import says

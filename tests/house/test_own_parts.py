@@ -1,6 +1,8 @@
 """A mixer, an optimizer, a recorder and an evidence of one's own: two files each, and no third."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -186,3 +188,43 @@ def test_own_parts_are_not_built_without_the_directory_that_names_them(trained, 
     run = find_runs(trained)[0]
     assert main(["evaluate", str(run.path)]) == 2
     assert "own_mixer.Averages" in capsys.readouterr().err
+
+
+def printed_files() -> dict[str, str]:
+    """Return the files that docs/parts.md prints: one package, and YAMLs by their first line."""
+    page = (Path(__file__).parents[2] / "docs/parts.md").read_text()
+    files = {"my_package.py": "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))}
+    for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        files[text.partition("\n")[0].removeprefix("# ")] = text
+    return files
+
+
+MADE_OF_PRINTED_PARTS = {
+    "causal": ("model/mixer=averages", "objective=autoregressive", "dataset=copying"),
+    "without_attention": ("variant=lstm", "dataset=pronoun"),
+    "many_examples": (
+        "variant=multihead",
+        "dataset=pronoun",
+        "evidence.first_token.num_examples=300",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MADE_OF_PRINTED_PARTS)
+def test_the_parts_that_the_page_prints_train_measure_and_record(tmp_path, monkeypatch, name):
+    for path, text in printed_files().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("my_package", None)
+    more = ("callbacks=norms", "evidence=first_token", "callbacks.norms.every=2", "debug=tiny")
+    sizes = ("model.d_model=8", "dataset.num_train=400", "dataset.num_validation=350")
+    words = ["train", "--config-dir", "mine", *MADE_OF_PRINTED_PARTS[name], *more, *sizes]
+    assert main([*words, "trainer.accelerator=cpu", "trainer.max_steps=4"]) == 0
+    (record,) = find_runs(tmp_path / "runs")
+    assert record.result is not None
+    assert record.rows("weight_norms").num_rows == 3
+    has_weight = "first_token/weight" in record.result.metrics
+    assert has_weight == (name != "without_attention")

@@ -1,13 +1,14 @@
 """What is seen is what the model does, and seeing changes nothing."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from einops import rearrange
 
-from attnlab.assemble import Experiment
+from attnlab.experiment import Experiment
 from attnlab.interp.attribution import influence, mixing
 from attnlab.interp.capture import capture
 from attnlab.layers import MixingLayer
@@ -73,7 +74,7 @@ def test_looking_leaves_no_trace(experiment, variant):
     made = experiment(f"variant={variant}", "model.dropout=0.2", "depth=shallow")
     model, probe = made.model.train(), made.dataset.read(TEXT)
     before = torch.get_rng_state()
-    seen = capture(made.subject(), probe)
+    seen = capture(made.subject, probe)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(weights.grad is None for weights in model.parameters())
@@ -87,7 +88,7 @@ def test_looking_leaves_no_trace(experiment, variant):
 def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
     made = experiment("depth=shallow", "variant=multihead")
     model, probe = made.model, made.dataset.read(TEXT)
-    seen = capture(made.subject(), probe)
+    seen = capture(made.subject, probe)
     (pattern,) = seen.patterns.values()
     block = model.blocks[0]
     at = torch.arange(probe.inputs.shape[1])
@@ -104,7 +105,7 @@ def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
 
 def test_a_causal_model_is_asked_at_the_end_and_never_looks_ahead(experiment):
     made = experiment("objective.causal=true")
-    seen = capture(made.subject(), made.dataset.read(TEXT))
+    seen = capture(made.subject, made.dataset.read(TEXT))
     assert seen.asked_at == len(seen.inputs) - 1
     for pattern in seen.patterns.values():
         assert (pattern.triu(1) == 0).all()
@@ -115,7 +116,7 @@ def test_of_several_questions_the_last_is_told(composed):
     made = Experiment(composed(*words, "dataset.num_validation=9", "evidence=none"))
     (probe,) = made.dataset.probes(1).values()
     asked = made.objective.probe(probe)
-    seen = capture(made.subject(), probe)
+    seen = capture(made.subject, probe)
     with torch.no_grad():
         logits = made.model.eval()(*asked.given)[0][0]
     assert asked.at is not None
@@ -126,7 +127,7 @@ def test_of_several_questions_the_last_is_told(composed):
 
 def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
     made = experiment("variant=multihead", "model/mixer=gated_delta")
-    seen = capture(made.subject(), made.dataset.read(TEXT))
+    seen = capture(made.subject, made.dataset.read(TEXT))
     signed = mixing(made.model, made.objective.probe(made.dataset.read(TEXT)))
     assert seen.weights.keys() == signed.keys()
     assert seen.patterns == {}
@@ -141,7 +142,7 @@ def test_a_model_is_looked_at_in_the_precision_that_is_given(experiment):
     made = experiment("variant=multihead")
     probe = made.dataset.read(TEXT)
     exact, rough = (
-        capture(made.subject(precision), probe).answer
+        capture(replace(made.subject, precision=precision), probe).answer
         for precision in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16))
     )
     assert not torch.equal(exact, rough.float())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
+from attnlab.experiment import Experiment
 from attnlab.interp.circuits import (
     effective_rank,
     emergence,

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.assemble import Experiment
 from attnlab.evidence.heads import StrongestHeads
+from attnlab.experiment import Experiment
 from attnlab.interp import head_stats as module
 from attnlab.interp.attention import record_patterns
 from attnlab.interp.circuits import gram
@@ -125,7 +125,7 @@ def looped(rows: Rows) -> dict[str, list[float]]:
 def test_statistics_are_the_means_that_loops_give(built, case):
     made = built(*(CASES | ACROSS)[case])
     asked = asked_of(made)
-    found = head_statistics(made.subject(), made.dataset.splits["validation"])
+    found = head_statistics(made.subject, made.dataset.splits["validation"])
     with torch.no_grad(), record_patterns(made.model.eval()) as patterns:
         made.model(*asked.given)
     assert list(found) == made.model.attention_layers()
@@ -143,14 +143,14 @@ def test_statistics_are_the_means_that_loops_give(built, case):
 
 def test_rows_between_two_sequences_have_no_positions(built):
     made = built(*ACROSS["encoder-decoder"])
-    found = head_statistics(made.subject(), made.dataset.splits["validation"])
+    found = head_statistics(made.subject, made.dataset.splits["validation"])
     assert any(layer.axes.crosses for layer in found)
     for layer, measures in found.items():
         across = layer.axes.crosses
         assert ("distance" in measures) == ("induction" in measures) == (not across)
         assert {"entropy", "normalised_entropy", "confidence", "nearest_head"} <= set(measures)
     made = built(*ACROSS["autoencoder"])
-    found = head_statistics(made.subject(), made.dataset.splits["validation"])
+    found = head_statistics(made.subject, made.dataset.splits["validation"])
     measures = {layer.path: measures for layer, measures in found.items()}
     assert "distance" not in measures["bottleneck.cross.attend"]
     assert any(path.startswith("blocks.") and ".cross." in path for path in measures)
@@ -160,10 +160,10 @@ def test_rows_between_two_sequences_have_no_positions(built):
 def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
     made = built(*CASES[case])
     split = made.dataset.splits["validation"]
-    whole = head_statistics(made.subject(), split, rank=True)
+    whole = head_statistics(made.subject, split, rank=True)
     for batch_size, queries in ((1, 64), (3, 7), (64, 1)):
         monkeypatch.setattr("attnlab.attend.QUERIES", queries)
-        parted = head_statistics(made.subject(), split, rank=True, batch_size=batch_size)
+        parted = head_statistics(made.subject, split, rank=True, batch_size=batch_size)
         for name, measures in whole.items():
             for measure, values in measures.items():
                 torch.testing.assert_close(
@@ -171,7 +171,7 @@ def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
                 )
     if case != "masked":
         batches = [split[0:3], split[3:4]]
-        given = head_statistics(made.subject(), batches, rank=True)
+        given = head_statistics(made.subject, batches, rank=True)
         for name, measures in whole.items():
             assert measures.keys() == given[name].keys()
             for measure, values in measures.items():
@@ -251,13 +251,13 @@ def test_summarising_leaves_no_trace_and_keeps_one_layer(built):
     made = built(*CASES["causal"], "model.dropout=0.2")
     model, split = made.model.train(), made.dataset.splits["validation"]
     before = torch.get_rng_state()
-    first = head_statistics(made.subject(), split)
+    first = head_statistics(made.subject, split)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(weights.grad is None for weights in model.parameters())
     assert all(not module._forward_hooks for module in model.modules())
     torch.manual_seed(5)
-    again = head_statistics(made.subject(), split)
+    again = head_statistics(made.subject, split)
     for name, measures in first.items():
         for measure, values in measures.items():
             torch.testing.assert_close(again[name][measure], values, rtol=0, atol=0, equal_nan=True)
@@ -281,7 +281,7 @@ def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
     split = made.dataset.splits["validation"]
     # What there was before need not be searched for garbage each time.
     gc.freeze()
-    head_statistics(made.subject(), split)
+    head_statistics(made.subject, split)
     gc.unfreeze()
     assert most == [1] * 2 * 3
 
@@ -290,20 +290,20 @@ def test_what_cannot_be_summarised_is_refused(built):
     made, lstm = built(*CASES["causal"]), built("dataset=mqar", "variant=lstm")
     split = made.dataset.splits["validation"]
     with refuses(LookupError, "evidence.heads.no_attention"):
-        head_statistics(lstm.subject(), lstm.dataset.splits["validation"])
+        head_statistics(lstm.subject, lstm.dataset.splits["validation"])
     with refuses(ValueError, "evidence.heads.no_batches"):
-        head_statistics(made.subject(), [])
-    one = head_statistics(made.subject(), split, layers=[1])
+        head_statistics(made.subject, [])
+    one = head_statistics(made.subject, split, layers=[1])
     assert list(one) == made.model.attention_layers()[1:]
     with refuses(LookupError, "evidence.heads.layer"):
-        head_statistics(made.subject(), split, layers=[2])
+        head_statistics(made.subject, split, layers=[2])
 
 
 def test_the_named_heads_are_those_with_most(built):
     made = built(*CASES["causal"])
     split = made.dataset.splits[made.dataset.reported]
-    found = StrongestHeads(made.subject(), num_examples=5).measure()
-    each = head_statistics(made.subject(), [split[0:5]])
+    found = StrongestHeads(made.subject, num_examples=5).measure()
+    each = head_statistics(made.subject, [split[0:5]])
     for name, role in (
         *(("previous", "previous"), ("induction", "induction"), ("sink", "sink")),
         ("duplicate_token", "duplicate token"),
@@ -322,5 +322,5 @@ def test_the_named_heads_are_those_with_most(built):
     # What is read is another sequence: nothing is before or after a query.
     across = built(*ACROSS["lstm that reads"])
     for nothing in (lstm, across):
-        found = StrongestHeads(nothing.subject()).measure()
+        found = StrongestHeads(nothing.subject).measure()
         assert found.scalars == found.heads == {}

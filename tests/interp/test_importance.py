@@ -8,9 +8,9 @@ from einops import rearrange
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 
-from attnlab.assemble import Experiment
 from attnlab.config import Config
 from attnlab.evaluation.evaluate import evaluate
+from attnlab.experiment import Experiment
 from attnlab.interp.attention import edit_attention, every_head
 from attnlab.interp.importance import (
     Importance,
@@ -26,12 +26,12 @@ from tests.prose import refuses
 
 def loss_of(made: Experiment) -> Callable[[], float]:
     split = made.dataset.splits["validation"]
-    return lambda: evaluate(made.subject(), split, {}, batch_size=64)["loss"]
+    return lambda: evaluate(made.subject, split, {}, batch_size=64)["loss"]
 
 
 def importance_of(made: Experiment) -> Importance:
     split = made.dataset.splits["validation"]
-    return importance(made.subject(), [split[at : at + 16] for at in range(0, len(split), 16)])
+    return importance(made.subject, [split[at : at + 16] for at in range(0, len(split), 16)])
 
 
 def gated_loss(made: Experiment, gates: dict[HeadRef, float]) -> float:
@@ -46,7 +46,7 @@ def gated_loss(made: Experiment, gates: dict[HeadRef, float]) -> float:
     def gated(layer: AttentionLayer, pattern: torch.Tensor) -> torch.Tensor:
         return pattern * rows[layer]
 
-    for asked in made.subject().ask(made.dataset.splits["validation"]):
+    for asked in made.subject.ask(made.dataset.splits["validation"]):
         with torch.no_grad(), edit_attention(model, "pattern", layers, gated):
             logits, _ = model(*asked.given)
         total += float(
@@ -116,10 +116,10 @@ def test_the_importance_is_the_mean_over_examples_of_the_absolute_gradient(train
     split, count = trained.dataset.splits["validation"], 40
     batches = [split[at : at + 16] for at in range(0, 32, 16)]
     batches.append(split[32:count])
-    found = importance(trained.subject(), batches)
+    found = importance(trained.subject, batches)
     absolute = dict.fromkeys(found.heads, 0.0)
     for index in range(count):
-        alone = importance(trained.subject(), [split[index]])
+        alone = importance(trained.subject, [split[index]])
         for head, slope in alone.slopes.items():
             absolute[head] += abs(slope) / count
     for head, value in absolute.items():
@@ -196,7 +196,7 @@ def test_what_has_no_heads_or_labels_has_no_importance(experiment):
     with refuses(LookupError, "evidence.importance.no_heads"):
         importance_of(lstm)
     with refuses(ValueError, "evidence.importance.no_label"):
-        importance(made.subject(), [])
+        importance(made.subject, [])
 
 
 def test_the_rank_correlation_is_spearmans():
@@ -221,7 +221,7 @@ def test_training_is_bit_equal_with_and_without_interventions_between_its_steps(
             made.objective.loss(made.model(*asked.given)[0], asked.targets).backward()
             if asked_between:
                 importance_of(made)
-                means = mean_patterns(made.subject(), [batch])
+                means = mean_patterns(made.subject, [batch])
                 pruning(made.model, [HeadRef(0, 1)], loss_of(made), means)
             optimizer.step()
             optimizer.zero_grad()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
+from attnlab.experiment import Experiment
 from attnlab.interp.attention import chosen_layers, every_head, record_patterns
 from attnlab.interp.interventions import ablate, cut, mean_patterns, prune
 from attnlab.layers import HeadRef
@@ -152,8 +152,8 @@ def test_a_layer_without_any_head_is_a_layer_that_is_ablated(experiment):
 def test_a_mean_pattern_counts_no_padding(experiment, causal):
     made = experiment(f"objective.causal={causal}")
     split = made.dataset.splits["validation"]
-    found = mean_patterns(made.subject(), [split[at : at + 16] for at in range(0, 60, 16)])
-    whole = mean_patterns(made.subject(), split)
+    found = mean_patterns(made.subject, [split[at : at + 16] for at in range(0, 60, 16)])
+    whole = mean_patterns(made.subject, split)
     sums = {layer: torch.zeros_like(mean) for layer, mean in found.items()}
     counts = torch.zeros(split[0].inputs.shape[1])
     for index in range(len(split)):
@@ -178,7 +178,7 @@ def test_a_mean_pattern_counts_no_padding(experiment, causal):
 def test_a_head_with_its_mean_pattern_reads_but_does_not_choose(experiment, causal):
     made = experiment(f"objective.causal={causal}")
     model, objective, split = made.model, made.objective, made.dataset.splits["test"]
-    means = mean_patterns(made.subject(), split)
+    means = mean_patterns(made.subject, split)
     asked = objective.ask(split[:8])
     with torch.no_grad(), record_patterns(model) as whole:
         before = model.eval()(*asked.given)[0]
@@ -204,7 +204,7 @@ def test_a_head_with_its_mean_pattern_reads_but_does_not_choose(experiment, caus
 def test_the_mean_of_one_sequence_is_its_own_pattern(experiment):
     made = experiment()
     model, inputs = made.model, made.dataset.read(TEXT).inputs
-    means = mean_patterns(made.subject(), [made.dataset.read(TEXT)])
+    means = mean_patterns(made.subject, [made.dataset.read(TEXT)])
     with prune(model, every_head(model), means):
         torch.testing.assert_close(encoded(model, inputs), encoded(model, inputs))
         shorter = encoded(model, inputs[:, :-1])
@@ -215,13 +215,13 @@ def test_what_has_no_place_in_a_mean_is_refused(experiment):
     made = experiment()
     model, inputs = made.model, made.dataset.read(TEXT).inputs
     short = made.dataset.read("it was wide.")
-    means = mean_patterns(made.subject(), [short])
+    means = mean_patterns(made.subject, [short])
     with refuses(ValueError, "evidence.intervene.beyond_the_mean"), ablate(model, 0, [1], means):
         encoded(model, inputs)
     with refuses(ValueError, "evidence.intervene.widths"):
-        mean_patterns(made.subject(), [short, made.dataset.read(TEXT)])
+        mean_patterns(made.subject, [short, made.dataset.read(TEXT)])
     with refuses(ValueError, "evidence.intervene.no_reference"):
-        mean_patterns(made.subject(), [])
+        mean_patterns(made.subject, [])
 
 
 @pytest.mark.parametrize("data", ["dataset=reversal", "objective=autoencoder"])
@@ -230,9 +230,9 @@ def test_every_stack_of_an_encoder_and_a_decoder_has_means(composed, data):
     words = ["dataset=pronoun"] if "objective" in data else []
     made = Experiment(composed(*words, data, "evidence=none", "model.num_layers=1", *small))
     model, split = made.model, made.dataset.splits["test"]
-    means = mean_patterns(made.subject(), split)
+    means = mean_patterns(made.subject, split)
     assert set(means) == set(model.attention_layers())
-    (asked,) = made.subject().ask(split)
+    (asked,) = made.subject.ask(split)
     with torch.no_grad(), prune(model, every_head(model), means):
         assert model.eval()(*asked.given)[0].isfinite().all()
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from attnlab.assemble import Experiment
 from attnlab.evidence.gates import LSTMGates
+from attnlab.experiment import Experiment
 from attnlab.interp.lstm_gates import gate_statistics, gates
 from attnlab.split import Batch
 from tests.prose import refuses
@@ -112,11 +112,11 @@ def test_statistics_are_means_over_tokens_and_no_size_of_batches_moves_them(buil
     made = built(case)
     split, model = made.dataset.splits["test"], made.model.train()
     before = torch.get_rng_state()
-    found = gate_statistics(made.subject(), split)
+    found = gate_statistics(made.subject, split)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
-    parted = gate_statistics(made.subject(), split, batch_size=3)
+    parted = gate_statistics(made.subject, split, batch_size=3)
     each = gates(model, made.objective.ask(split[0:20]))
     for path, units in found.items():
         for unit in (0, 7):
@@ -146,7 +146,7 @@ def test_a_bias_alone_decides_how_long_cells_remember(composed):
             layer.bias_ih_l0.data[16:32] = math.log(9)  # pyright: ignore
             layer.bias_ih_l0.data[32:48] = 1.0  # pyright: ignore
             layer.bias_ih_l0.data[:16] = -5.0  # pyright: ignore
-    found = LSTMGates(made.subject()).measure().scalars
+    found = LSTMGates(made.subject).measure().scalars
     for layer in ("layer0", "layer1"):
         assert found[f"{layer}/forget"] == pytest.approx(0.9)
         assert found[f"{layer}/time"] == pytest.approx(10, rel=1e-5)
@@ -160,7 +160,7 @@ def test_a_bias_alone_decides_how_long_cells_remember(composed):
 
 def test_the_evidence_names_layers_and_ways(built):
     made = built("encoder-decoder")
-    found = LSTMGates(made.subject(), num_examples=9).measure().scalars
+    found = LSTMGates(made.subject, num_examples=9).measure().scalars
     layers = {name.split("/")[0] for name in found}
     # An encoder of two layers both ways stands before a decoder of two.
     both = [f"layer{n}{way}" for n in (0, 1) for way in ("", "_backwards")]
@@ -172,9 +172,9 @@ def test_the_evidence_names_layers_and_ways(built):
 
 def test_the_evidence_is_that_of_the_statistics(built):
     made = built("both ways")
-    found = LSTMGates(made.subject(), num_examples=9).measure().scalars
+    found = LSTMGates(made.subject, num_examples=9).measure().scalars
     split = made.dataset.splits[made.dataset.reported]
-    units = gate_statistics(made.subject(), split, num_examples=9)
+    units = gate_statistics(made.subject, split, num_examples=9)
     assert len(units) == 4
     for path, of_units in units.items():
         layer = f"layer{path.split('.')[1]}" + "_backwards" * path.endswith("backwards")
@@ -186,8 +186,8 @@ def test_the_evidence_is_that_of_the_statistics(built):
 def test_what_has_no_lstm_has_no_gates(built, composed):
     made = built("causal")
     with refuses(ValueError, "evidence.gates.no_batches"):
-        gate_statistics(made.subject(), [])
+        gate_statistics(made.subject, [])
     other = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
-    assert LSTMGates(other.subject()).measure().scalars == {}
+    assert LSTMGates(other.subject).measure().scalars == {}
     with refuses(LookupError, "evidence.gates.no_lstm"):
         gates(other.model, asked_of(other))

@@ -144,16 +144,16 @@ def test_half_of_the_way_is_a_half():
 
 def test_no_head_is_no_effect_and_a_twin_of_itself_no_pair(pairs):
     made, twins = pairs
-    assert patch(made.subject(), twins, []).effect == 0
+    assert patch(made.subject, twins, []).effect == 0
     with refuses(ValueError, "evidence.patching.no_difference"):
-        patch(made.subject(), (twins[0], twins[0]), [])
+        patch(made.subject, (twins[0], twins[0]), [])
 
 
 @pytest.mark.parametrize(("causal", "at_it"), [("false", True), ("true", False)])
 def test_patching_is_what_a_slow_patcher_finds(experiment, causal, at_it):
     made = experiment("depth=base", f"objective.causal={causal}")
     model, objective, twins = made.model.eval(), made.objective, made.dataset.twins()
-    subject = made.subject()
+    subject = made.subject
     chosen = [HeadRef(0, 1), HeadRef(1, 0), HeadRef(1, 3)]
     rows = (lambda batch: batch.at[:, 0]) if at_it else None
     found = patch(subject, twins, chosen, query_at=rows)
@@ -189,7 +189,7 @@ def test_swapped_scores_are_swapped_patterns(pairs):
         made.model(*other.given)
     with torch.no_grad(), edit(made.model, "*.scores", lambda name, _: scores[name]):
         by_scores = made.model(*one.given)[0]
-    found = patch(made.subject(), twins, every_head(made.model))
+    found = patch(made.subject, twins, every_head(made.model))
     expected = [
         float(row[0, int(a)] - row[0, int(b)])
         for row, a, b in zip(by_scores, one.targets, other.targets, strict=True)
@@ -201,7 +201,7 @@ def test_the_model_is_as_it_was(pairs):
     made, twins = pairs
     model, state = made.model.train(), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    patch(made.subject(), twins, every_head(model))
+    patch(made.subject, twins, every_head(model))
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -222,10 +222,10 @@ def test_what_are_no_twins_are_refused(pairs):
         ("questions", shifted),
     ):
         with refuses(ValueError, f"evidence.patching.{name}"):
-            patch(made.subject(), (one, side), [HeadRef(0, 0)])
+            patch(made.subject, (one, side), [HeadRef(0, 0)])
     with refuses(ValueError, "evidence.patching.prefix"):
         patch(Subject(Pointer(), Begun()), (pointed(4), pointed(5)), [HeadRef(0, 0)])
     with refuses(LookupError, "evidence.patching.layer"):
-        patch(made.subject(), (one, other), [HeadRef(2, 0)])
+        patch(made.subject, (one, other), [HeadRef(2, 0)])
     with refuses(IndexError, "evidence.patching.head"):
-        patch(made.subject(), (one, other), [HeadRef(0, 4)])
+        patch(made.subject, (one, other), [HeadRef(0, 4)])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import hypergeom
 
-from attnlab.assemble import Experiment
 from attnlab.evidence.routing import ExpertRouting
+from attnlab.experiment import Experiment
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
 from attnlab.interp.routing import information, routing
@@ -62,7 +62,7 @@ def sets(layer: MoE | ExpertChoice, probability: list, valid: list[bool]) -> lis
 def test_routing_is_what_loops_over_tokens_count(built, case):
     made = built(case)
     split = made.dataset.splits["validation"]
-    found = routing(made.subject(), split)
+    found = routing(made.subject, split)
     asked = made.objective.ask(split.batch(np.arange(7))._replace(key=torch.arange(7)))
     with torch.no_grad(), record(made.model.eval(), "*ffn*") as heard:
         made.model(*asked.given)
@@ -110,7 +110,7 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
 
 def test_two_experts_a_token_make_a_symmetric_table_of_pairs(built):
     made = built("padded")
-    for seen in routing(made.subject(), made.dataset.splits["test"]).values():
+    for seen in routing(made.subject, made.dataset.splits["test"]).values():
         assert torch.equal(seen.together, seen.together.T)
         assert float(seen.together.trace()) == pytest.approx(2)
         assert float(seen.together.sum()) == pytest.approx(4)
@@ -123,14 +123,14 @@ def test_no_size_of_batches_moves_a_number_and_looking_leaves_no_trace(built):
     made = built("padded")
     split, model = made.dataset.splits["test"], made.model.train()
     before = torch.get_rng_state()
-    whole = routing(made.subject(), split, shuffles=2)
+    whole = routing(made.subject, split, shuffles=2)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
-    parts = routing(made.subject(), split, batch_size=3, shuffles=2)
-    given = routing(made.subject(), [split[0:11], split[11:20]], shuffles=2)
-    some = routing(made.subject(), split, batch_size=3, num_examples=11, shuffles=2)
-    first = routing(made.subject(), [split[0:11]], shuffles=2)
+    parts = routing(made.subject, split, batch_size=3, shuffles=2)
+    given = routing(made.subject, [split[0:11], split[11:20]], shuffles=2)
+    some = routing(made.subject, split, batch_size=3, num_examples=11, shuffles=2)
+    first = routing(made.subject, [split[0:11]], shuffles=2)
     for one, other in ((whole, parts), (whole, given), (some, first)):
         for path, seen in one.items():
             assert torch.equal(seen.table, other[path].table)
@@ -145,7 +145,7 @@ def test_an_indifferent_router_has_all_the_entropy_and_tells_nothing(built):
     for layer in layers:
         torch.nn.init.zeros_(layer.router.weight)
     split = made.dataset.splits["test"]
-    for seen in routing(made.subject(), split, capacity=2.0).values():
+    for seen in routing(made.subject, split, capacity=2.0).values():
         assert seen.entropy == pytest.approx(math.log(8))
         assert seen.normalised_entropy == pytest.approx(1)
         # Of equal experts the same two are chosen for all: each has room for half of its own.
@@ -203,11 +203,11 @@ def test_a_class_of_tokens_tells_no_more_than_the_token(built):
     made = built("one expert")
     split, size = made.dataset.splits["test"], len(made.objective.inputs)
     classes = [token % 3 for token in range(size)]
-    for seen in routing(made.subject(), split, classes=classes).values():
+    for seen in routing(made.subject, split, classes=classes).values():
         assert seen.kind is not None
         assert 0 < seen.kind.nats < seen.token.nats
     classes = [token // 3 for token in range(size)]
-    for seen in routing(made.subject(), split, classes=classes).values():
+    for seen in routing(made.subject, split, classes=classes).values():
         assert seen.kind is not None
         counts = torch.zeros(max(classes) + 1, 8).index_add(
             0, torch.tensor(classes), seen.table * 1.0
@@ -216,7 +216,7 @@ def test_a_class_of_tokens_tells_no_more_than_the_token(built):
         apart = shares.sum(dim=1, keepdim=True) * shares.sum(dim=0)
         nats = float(torch.xlogy(shares, shares / apart.where(apart > 0, 1)).sum())
         assert seen.kind.nats == pytest.approx(nats)
-    for seen in routing(made.subject(), split, classes=list(range(size))).values():
+    for seen in routing(made.subject, split, classes=list(range(size))).values():
         assert seen.kind == seen.token
 
 
@@ -238,9 +238,9 @@ def test_what_no_expert_took_has_no_output(built):
 
 def test_the_evidence_is_that_of_the_routing(built):
     made = built("experts choose")
-    found = ExpertRouting(made.subject(), num_examples=9).measure().scalars
+    found = ExpertRouting(made.subject, num_examples=9).measure().scalars
     split = made.dataset.splits[made.dataset.reported]
-    layers = routing(made.subject(), split, num_examples=9).values()
+    layers = routing(made.subject, split, num_examples=9).values()
     assert len(found) == 7 * len(layers)
     for number, seen in enumerate(layers):
         assert found[f"layer{number}/load_max"] == pytest.approx(1 / 8)
@@ -252,9 +252,9 @@ def test_the_evidence_is_that_of_the_routing(built):
 
 def test_the_evidence_has_the_extremes_of_the_load(built):
     made = built("padded")
-    found = ExpertRouting(made.subject()).measure().scalars
+    found = ExpertRouting(made.subject).measure().scalars
     split = made.dataset.splits[made.dataset.reported]
-    for number, seen in enumerate(routing(made.subject(), split).values()):
+    for number, seen in enumerate(routing(made.subject, split).values()):
         load = seen.load.tolist()
         assert found[f"layer{number}/load_max"] == max(load) > min(load)
         assert found[f"layer{number}/load_min"] == min(load)
@@ -265,13 +265,13 @@ def test_the_evidence_has_the_extremes_of_the_load(built):
 def test_what_routes_nothing_has_no_routing(built, composed):
     made = built("padded")
     with refuses(ValueError, "evidence.routing.no_batches"):
-        routing(made.subject(), [])
+        routing(made.subject, [])
     with refuses(ValueError, "evidence.routing.classes"):
-        routing(made.subject(), made.dataset.splits["test"], classes=[0, 1, 1])
+        routing(made.subject, made.dataset.splits["test"], classes=[0, 1, 1])
     dense = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
-    assert ExpertRouting(dense.subject()).measure().scalars == {}
+    assert ExpertRouting(dense.subject).measure().scalars == {}
     with refuses(LookupError, "evidence.routing.no_experts"):
-        routing(dense.subject(), dense.dataset.splits["test"])
+        routing(dense.subject, dense.dataset.splits["test"])
 
 
 def test_one_expert_alone_leaves_nothing_to_tell():

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.evidence.gates import LSTMGates
 from attnlab.evidence.heads import StrongestHeads
 from attnlab.evidence.routing import ExpertRouting
+from attnlab.experiment import Experiment
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.importance import importance
 from attnlab.interp.interventions import mean_patterns
@@ -70,7 +70,7 @@ def whole(asked: Iterator[Batch]) -> tuple[Tensor, Tensor]:
 def test_every_look_sees_the_same_masked_tokens_of_an_example(made, name):
     variant, look = LOOKS[name]
     experiment = made(variant)
-    subject = experiment.subject()
+    subject = experiment.subject
     split = experiment.dataset.splits[experiment.dataset.reported]
     expected, _ = whole(subject.ask(split, batch_size=1))
     assert (expected == len(experiment.dataset.tokens)).any(dim=1).float().mean() > 0.5
@@ -82,7 +82,7 @@ def test_every_look_sees_the_same_masked_tokens_of_an_example(made, name):
 @pytest.mark.parametrize("objective", ["masked", "denoising"])
 def test_no_size_of_batches_moves_the_noise_of_an_example(once, objective):
     experiment = Experiment(once(*MASKED, f"objective={objective}"))
-    subject, split = experiment.subject(), experiment.dataset.splits["validation"]
+    subject, split = experiment.subject, experiment.dataset.splits["validation"]
     inputs, targets = whole(subject.ask(split))
     assert len(inputs) == COUNT
     assert not torch.equal(inputs, split[:COUNT].inputs)
@@ -99,7 +99,7 @@ def test_no_size_of_batches_moves_the_noise_of_an_example(once, objective):
 
 def test_two_looks_give_the_loss_of_the_same_questions(made):
     experiment = made("multihead")
-    subject, split = experiment.subject(), experiment.dataset.splits["validation"]
+    subject, split = experiment.subject, experiment.dataset.splits["validation"]
     total, labels = 0.0, 0
     with subject.observed():
         for asked in subject.ask(split, batch_size=4):
@@ -115,7 +115,7 @@ def test_two_looks_give_the_loss_of_the_same_questions(made):
 
 def test_what_is_recorded_of_heads_is_of_the_same_questions(made):
     experiment = made("multihead")
-    subject = experiment.subject()
+    subject = experiment.subject
     expected, _ = whole(subject.ask(experiment.dataset.splits["validation"], num_examples=12))
     with watched(subject) as given:
         HeadRecorder(subject, num_examples=12).rows(3)
@@ -124,7 +124,7 @@ def test_what_is_recorded_of_heads_is_of_the_same_questions(made):
 
 def test_questions_stand_beside_the_examples_as_the_data_have_them(made):
     experiment = made("multihead")
-    subject, split = experiment.subject(), experiment.dataset.splits["test"]
+    subject, split = experiment.subject, experiment.dataset.splits["test"]
     questions = list(subject.questions(split, batch_size=7))
     assert [len(question.examples.inputs) for question in questions] == [7, 7, 7, 7, 2]
     at = 0
@@ -140,7 +140,7 @@ def test_questions_stand_beside_the_examples_as_the_data_have_them(made):
 
 def test_batches_that_are_given_are_asked_as_they_are(made):
     experiment = made("multihead")
-    subject, split = experiment.subject(), experiment.dataset.splits["test"]
+    subject, split = experiment.subject, experiment.dataset.splits["test"]
     batches = [split[0:3], split[3:4]]
     asked = list(subject.ask(batches))
     for one, other in zip(asked, batches, strict=True):
@@ -149,7 +149,7 @@ def test_batches_that_are_given_are_asked_as_they_are(made):
 
 def test_twins_are_asked_alike(experiment):
     made = experiment("depth=shallow")
-    subject, twins = made.subject(), made.dataset.twins()
+    subject, twins = made.subject, made.dataset.twins()
     with watched(subject) as given:
         patch(subject, twins, [HeadRef(0, 0)])
     one, other, again = given
@@ -159,7 +159,7 @@ def test_twins_are_asked_alike(experiment):
 
 def test_a_subject_is_observed_without_a_trace(experiment):
     made = experiment("model.dropout=0.5")
-    subject, model = made.subject(), made.model.train()
+    subject, model = made.subject, made.model.train()
     before = torch.get_rng_state()
     with subject.observed():
         assert not model.training

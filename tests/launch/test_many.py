@@ -13,20 +13,20 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.timekeeper import beating
 from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.console import Console
 from attnlab.errors import RecordError
 from attnlab.interruption import Interrupted
-from attnlab.launch import many
+from attnlab.launch import launcher, many, run
+from attnlab.launch.inline import Inline
+from attnlab.launch.result import FinalNumbers
 from attnlab.launch.run import Outcome
 from attnlab.run_record import attempt
 from attnlab.run_record.checkpoint import last_checkpoint
@@ -44,7 +44,7 @@ def planned(tmp_path, monkeypatch, outcomes):
     """Let runs end as is said: by seed, a list of what comes of each try."""
     tried = []
 
-    def run(config, console, postpones, notes):
+    def run_as_stated(config, console, postpones, notes):
         seed = config.values["seed"]
         tried.append((seed, postpones))
         outcome = outcomes[seed].pop(0)
@@ -52,11 +52,11 @@ def planned(tmp_path, monkeypatch, outcomes):
             raise outcome
         return Outcome(tmp_path / str(seed), outcome)
 
-    monkeypatch.setattr(many, "run", run)
+    monkeypatch.setattr(launcher, "run", run_as_stated)
     with search_path() as own:
         config = compose([*TINY, f"runs_dir={tmp_path}"], own)
     configs = [replace(config, values={**config.values, "seed": s}) for s in outcomes]
-    return tried, many.many(configs, QUIET)
+    return tried, many.many(configs, QUIET, Inline())
 
 
 def test_whatever_fails_in_a_run_the_others_are_done(tmp_path, monkeypatch):
@@ -97,10 +97,9 @@ def test_an_interruption_ends_all(tmp_path, monkeypatch):
     assert tried == [(0, True)]
 
 
-def with_more(final: tuple[dict[str, float], Any], more: dict[str, float]) -> Any:
+def with_more(final: FinalNumbers, more: dict[str, float]) -> FinalNumbers:
     """Return what a run measured at its end, with more metrics."""
-    metrics, findings = final
-    return metrics | more, findings
+    return final._replace(metrics={**final.metrics, **more})
 
 
 def train(runs_dir: Path, *words: str) -> int:
@@ -301,29 +300,37 @@ def test_a_process_that_dies_is_tried_again_and_the_others_are_done(tmp_path, dy
     says("launch.died", out.splitlines()[-1].rpartition(": ")[2])
 
 
-@pytest.mark.parametrize("phase", ["final", "training"])
+@pytest.mark.parametrize("phase", ["measure_trained", "flops_per_token"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_and_after_training_is_an_interruption(
     tmp_path, monkeypatch, capsys, phase, number
 ):
     """While training, tests/launch/test_resume.py."""
-    whole = getattr(Experiment, phase)
+    whole = getattr(run, phase)
 
     def signalled(*arguments):
         os.kill(os.getpid(), number)
         return whole(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Experiment, phase, signalled)
+        patched.setattr(run, phase, signalled)
         assert train(tmp_path) == 130
     says("launch.interrupted.one", capsys.readouterr().out.splitlines()[-1])
     record = only_record(tmp_path)
     assert record.state == "interrupted"
-    step = 9 if phase == "final" else 0
+    step = 9 if phase == "measure_trained" else 0
     assert isinstance(summary := record.attempts[0].summary, InterruptedAttempt)
     assert summary.step == step
     assert train(tmp_path) == 0
     assert len(record.attempts) == 2
+
+
+def test_a_run_does_not_change_which_run_comes_next_in_its_process(tmp_path):
+    """As in a notebook: threads and precision of one run are not those of the next."""
+    words = tuple(word for word in TINY if not word.startswith("trainer.threads="))
+    for more in ((), ("trainer.threads=1", "trainer.matmul_precision=medium"), ()):
+        assert main(["train", *words, *more, f"runs_dir={tmp_path}"]) == 0
+    assert len(find_runs(tmp_path)) == 2
 
 
 def test_final_evaluation_and_evidence_beat_while_they_compute(tmp_path, monkeypatch):
@@ -338,29 +345,29 @@ def test_final_evaluation_and_evidence_beat_while_they_compute(tmp_path, monkeyp
     assert len(beats) == 3
 
     counts = []
-    whole = Experiment.final
+    whole = run.measure_trained
 
-    def final(self, training):
+    def measure(experiment):
         # Every look at the clock is a second later.
         clock = itertools.count(1e9)
         monkeypatch.setattr(attempt, "monotonic", lambda: next(clock))
         before = only_record(tmp_path).attempts[0].beat[0]
-        found = whole(self, training)
+        found = whole(experiment)
         counts.append(only_record(tmp_path).attempts[0].beat[0] - before)
         return found
 
-    monkeypatch.setattr(Experiment, "final", final)
+    monkeypatch.setattr(run, "measure_trained", measure)
     assert train(tmp_path) == 0
     # Of two splits and the evidence, every layer of every pass.
     assert counts[0] > 30
 
 
 def test_a_measure_that_is_no_number_is_left_out_and_the_run_is_kept(tmp_path, monkeypatch, capsys):
-    whole = Experiment.final
+    whole = run.measure_trained
     for name, value in (("pronoun/odd", math.nan), ("pronoun/large", math.inf)):
         with monkeypatch.context() as patched:
             patched.setattr(
-                Experiment, "final", lambda *a, more={name: value}: with_more(whole(*a), more)
+                run, "measure_trained", lambda *a, more={name: value}: with_more(whole(*a), more)
             )
             assert train(tmp_path / name) == 0
         says(f"launch.no_number.{name[8:]}", capsys.readouterr().out.splitlines()[0])
@@ -368,8 +375,8 @@ def test_a_measure_that_is_no_number_is_left_out_and_the_run_is_kept(tmp_path, m
 
 
 def test_a_main_metric_that_is_no_number_fails_the_run(tmp_path, monkeypatch, capsys):
-    whole = Experiment.final
+    whole = run.measure_trained
     nan = {"test/accuracy": math.nan}
-    monkeypatch.setattr(Experiment, "final", lambda *a: with_more(whole(*a), nan))
+    monkeypatch.setattr(run, "measure_trained", lambda *a: with_more(whole(*a), nan))
     assert train(tmp_path) == 1
     says("launch.no_number.headline", capsys.readouterr().out.splitlines()[0])

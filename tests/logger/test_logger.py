@@ -19,8 +19,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from attnlab.assemble import Experiment
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.figures.grid import grid
 from tests.choices import choices
 from tests.prose import refuses

@@ -89,7 +89,7 @@ def test_a_sequences_slice_is_that_of_all_its_labels():
 
 
 def test_slices_by_label_are_left_out_where_an_objective_asks_for_other_labels(composed):
-    from attnlab.assemble import Experiment
+    from attnlab.experiment import Experiment
 
     sizes = [f"dataset.num_{name}=64" for name in ("train", "validation", "test")]
     words = ("dataset=mqar", *sizes, "model.d_model=16", "model.num_layers=1")
@@ -97,18 +97,18 @@ def test_slices_by_label_are_left_out_where_an_objective_asks_for_other_labels(c
         made = Experiment(composed(*words, f"objective={objective}"))
         split = made.dataset.splits["validation"]
         found = evaluate(
-            *(made.subject(), split, {"accuracy": accuracy}),
+            *(made.subject, split, {"accuracy": accuracy}),
             batch_size=100,
             slicer=made.dataset.slices,
         )
         assert ("accuracy@distance=1" in found) == sliced
         assert "accuracy@num_pairs=8" in found
-        whole = evaluate(made.subject(), split, {"accuracy": accuracy}, batch_size=100)
+        whole = evaluate(made.subject, split, {"accuracy": accuracy}, batch_size=100)
         assert found["accuracy"] == whole["accuracy"]
 
 
 def test_a_texts_loss_gives_perplexity_and_bits_per_byte(composed, tmp_path):
-    from attnlab.assemble import Experiment
+    from attnlab.experiment import Experiment
 
     (tmp_path / "text.txt").write_text("äbc" * 400)
     words = ("dataset=text", f"dataset.path={tmp_path}/text.txt", "dataset.length=8")

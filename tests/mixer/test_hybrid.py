@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.errors import ConfigError
+from attnlab.experiment import Experiment
 from attnlab.mixer.additive import Additive
 from attnlab.mixer.base import BothWays
 from attnlab.mixer.hybrid import Hybrid

@@ -7,10 +7,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from attnlab.assemble import Experiment
 from attnlab.attend import Attend
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import PatternRecorder
+from attnlab.experiment import Experiment
 from attnlab.interp.attention import every_head, record_patterns
 from attnlab.interp.attribution import mixing
 from attnlab.interp.head_stats import head_statistics

@@ -65,7 +65,8 @@ def test_the_fused_and_the_explicit_path_agree(causal, num_queries, biased, padd
     if valid is not None and causal:
         valid[:, 0] = True
     fused, explicit = (
-        path(query, key, value, bias, valid) for path in (attend._fused, attend._explicit)
+        path(query, key, value, bias, valid)
+        for path in (attend._attend_fused, attend._attend_explicitly)
     )
     torch.testing.assert_close(fused, explicit, rtol=0, atol=1e-5)
 

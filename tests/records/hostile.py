@@ -228,6 +228,7 @@ RUNNING: dict[str, Harm] = {
     "writes_a_dataset": node("dataset", _target_="attnlab.dataset.export.export", directory="."),
     "writes_a_file": node("objective", _target_="attnlab.run_record.write.new_file", path=MARK),
     "a_function_for_a_class": node("model", _target_="attnlab.model.cost.flops"),
+    "no_dataset": node("dataset", _target_="attnlab.dataset.loader.Loader"),
     "a_method": node("dataset", _target_="attnlab.dataset.pronoun.Pronoun.digest"),
     "imported_there": node("model", _target_="attnlab.model.transformer.nn.Module"),
     "imported_function": identity(

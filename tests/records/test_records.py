@@ -9,9 +9,9 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from attnlab.assemble import Experiment
 from attnlab.cli import main
 from attnlab.config import cells
+from attnlab.experiment import Experiment
 from attnlab.run_record.history import ADDED, MOVED
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.record import Record, find_runs, stem_of_hash

@@ -53,9 +53,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     module("fla.ops")
     for name in NAMES:
         setattr(module(f"fla.ops.{name}"), f"chunk_{name}", stand_in(name))
-    base._installed.cache_clear()
+    base._is_installed.cache_clear()
     yield calls
-    base._installed.cache_clear()
+    base._is_installed.cache_clear()
 
 
 def parts(dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +125,7 @@ def test_a_cpu_never_loads_the_package(monkeypatch):
 
 
 def test_without_the_package_the_plain_form_serves(monkeypatch):
-    monkeypatch.setattr(base, "_installed", lambda: False)
+    monkeypatch.setattr(base, "_is_installed", lambda: False)
     query, key, value = parts()
     outputs, _ = scalar.scan(query, key, value, None)
     wanted, _ = scalar.scan(query.as_subclass(Tensor), key, value, None)

@@ -5,7 +5,7 @@ import pytest
 
 from attnlab.analysis.compare import compare
 from attnlab.figures.base import svg
-from attnlab.report.evidence_curves import _shares, evidence_curves, reach_chart
+from attnlab.report.evidence_curves import _shares_by_distance, evidence_curves, reach_chart
 from attnlab.run_record.patterns import Pattern, Weights
 from attnlab.run_record.record import Record
 from tests.pictured import attention, pictured
@@ -34,7 +34,9 @@ def test_heads_that_look_one_way_have_all_their_share_there():
     first = np.zeros((size, size))
     first[:, 0] = 1
     even = np.tril(np.ones((size, size))) / np.arange(1, size + 1)[:, None]
-    shown = _shares([pattern(np.stack([own, before])), pattern(np.stack([first, even]), 1)])
+    shown = _shares_by_distance(
+        [pattern(np.stack([own, before])), pattern(np.stack([first, even]), 1)]
+    )
     assert shown is not None
     names, distances, shares = shown
     assert names == [f"layer {layer}, head {head}" for layer in (0, 1) for head in (0, 1)]
@@ -46,7 +48,7 @@ def test_heads_that_look_one_way_have_all_their_share_there():
     alone = sum(1 / (query + 1) for query in range(8, 16)) / 8
     assert shares[3, :4] == pytest.approx([alone, alone, alone, 2 * alone])
     assert shares.sum(axis=1) == pytest.approx(np.ones(4))
-    assert _shares([]) is None
+    assert _shares_by_distance([]) is None
 
 
 @pytest.fixture

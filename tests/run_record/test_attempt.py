@@ -277,3 +277,10 @@ def test_a_summary_that_is_no_json_is_refused_and_can_be_corrected(tmp_path):
         attempt.finish(result(metrics={"mean": float("nan")}))
     assert attempt.finish(result(metrics={"mean": np.float64(0.25)}))
     assert Record(tmp_path / "run").result == result(metrics={"mean": 0.25})
+
+
+def test_a_result_that_could_not_be_read_again_is_not_published(tmp_path):
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    with refuses(RecordError, "runs.attempt.unreadable", tmp_path):
+        attempt.finish(result(metrics={"own/two\nlines": 0.5}))
+    assert not list(tmp_path.rglob("run.json"))

@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 
 from attnlab.analysis.compare import compare
-from attnlab.assemble import Experiment
 from attnlab.errors import RequestError
 from attnlab.evidence.context import ContextUse
+from attnlab.experiment import Experiment
 from attnlab.metric.top_k import top_k
 from attnlab.run_record.direction import LOSSES, lower_is_better, stated_names
 from tests import fabricated

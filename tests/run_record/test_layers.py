@@ -116,6 +116,12 @@ def test_where_a_record_of_0_1_kept_some_layers_alone_nobody_knows_their_numbers
     ] == [(0, 4), (1, 4)]
 
 
+def test_a_count_alone_tells_nothing_of_a_record_of_0_1_with_an_encoder():
+    """Two layers of six were recorded, and `num_layers` is 2 as well."""
+    recorded = {"blocks.1.mixer.attend.pattern": 4, "encoder.blocks.0.mixer.attend.pattern": 4}
+    assert [layer.index for layer in inferred_layers({}, recorded, 2).attention] == [-1, -1]
+
+
 def test_the_axes_of_a_record_of_0_1_are_those_of_the_families_parts():
     def axes(*paths: str, crossing: Sequence[str] = ()) -> list[Axes]:
         layers = inferred_layers(dict.fromkeys(paths, 4), {}, len(paths), crossing)

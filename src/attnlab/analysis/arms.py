@@ -1,4 +1,7 @@
-"""What tells the arms of a comparison apart: an arm is all runs that differ in their seed alone."""
+"""The arms of a comparison and the config keys that distinguish them.
+
+An arm is the set of all runs that differ only in their seed.
+"""
 
 import json
 import re
@@ -11,9 +14,9 @@ from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
 FIRST = ("variant", "num_layers")
-"""The keys that a reader looks for first."""
+"""The keys that come first in a label."""
 NAMED = (*FIRST, "dataset", "network_depth")
-"""The keys that are known by a short name."""
+"""The keys that have a short name."""
 
 
 @dataclass(frozen=True)
@@ -29,68 +32,74 @@ class Run:
         return json.dumps(self.config, sort_keys=True)
 
     def at(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Give the config's values at some keys; None where it has no such key."""
+        """Return the config's values at some keys; None for a key that it does not have."""
         return {key: self.config.get(key) for key in keys}
 
 
 def flatten(result: RunResult) -> dict[str, Any]:
-    """Give a result's config as `{dotted key: value}`, without the seed.
+    """Return a result's config as `{dotted key: value}`, without the seed.
 
-    A component stands under its own path as the class that it is, so that `model.mixer` says which
-    mixer. The short names are added: variant, num_layers, dataset, network_depth.
+    The value at a component's own path is its class, so `model.mixer` names the mixer. The short
+    names are added: variant, num_layers, dataset, network_depth.
     """
-    named = {key: getattr(result, key) for key in NAMED}
-    return {**flatten_identity(result.identity), **named}
+    short_names = {key: getattr(result, key) for key in NAMED}
+    return {**flatten_identity(result.identity), **short_names}
 
 
 def flatten_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a run, finished or not, as `flatten` does, but for network_depth."""
-    kept = {key: value for key, value in identity.items() if key != "seed"}
-    if "parent" in kept:
+    """Return the config of a run, finished or not, as `flatten` does, without network_depth."""
+    config = {key: value for key, value in identity.items() if key != "seed"}
+    if "parent" in config:
         # The parent's name holds its seed; what matters is that a shorter run was continued.
-        kept["parent"] = True
-    names = {
-        "variant": kept.get("variant"),
-        "num_layers": (kept.get("model") or {}).get("num_layers"),
-        "dataset": (kept.get("dataset") or {}).get("name"),
+        config["parent"] = True
+    short_names = {
+        "variant": config.get("variant"),
+        "num_layers": (config.get("model") or {}).get("num_layers"),
+        "dataset": (config.get("dataset") or {}).get("name"),
     }
-    return {**_leaves(kept, ""), **names}
+    return {**_flatten_node(config, ""), **short_names}
 
 
 def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Choose the keys whose values tell flattened configs apart, the best known first.
+    """Return the keys whose values distinguish flattened configs, the keys of `FIRST` first.
 
-    A key is left out where its difference follows from another: knobs of components of different
-    classes, components that the variant decides, and keys that move with a chosen key of their
-    own config group. A knob that differs between components of one class is never left out, so
-    arms of unequal learning rates cannot pass for arms of unequal variants.
+    A key is left out where its difference follows from another difference: knobs of components of
+    different classes, components that the variant decides, and keys that change together with an
+    earlier key of the same config group. A knob that differs between components of the same class
+    is never left out, so a difference in learning rate cannot pass for a difference in variant.
     """
-    chosen = [key for key in FIRST if differs_within(arms, [], key)]
+    distinguishing_keys = [key for key in FIRST if differs_within(arms, [], key)]
     for key in dict.fromkeys(key for arm in arms for key in arm):
-        if key in (*NAMED, "model.num_layers") or not differs_within(arms, _enclosing(key), key):
+        if key in (*NAMED, "model.num_layers") or not differs_within(
+            arms, _enclosing_paths(key), key
+        ):
             continue
-        room = key.split(".")[0]
-        implied_by = [other for other in chosen if other.split(".")[0] == room]
-        if room == "model" and any(_is_class(arm.get(key)) for arm in arms):
+        config_group = key.split(".")[0]
+        implied_by = [
+            earlier_key
+            for earlier_key in distinguishing_keys
+            if earlier_key.split(".")[0] == config_group
+        ]
+        if config_group == "model" and any(is_class(arm.get(key)) for arm in arms):
             implied_by.append("variant")
         if not implied_by or differs_within(arms, implied_by, key):
-            chosen.append(key)
-    return chosen
+            distinguishing_keys.append(key)
+    return distinguishing_keys
 
 
 def differs_within(arms: Sequence[Mapping[str, Any]], fixed: Sequence[str], key: str) -> bool:
-    """Whether two arms that agree on `fixed` differ in `key`."""
-    seen: dict[str, str] = {}
+    """Return whether two arms that agree on the keys `fixed` differ in `key`."""
+    first_values: dict[str, str] = {}
     for arm in arms:
-        where = json.dumps([arm.get(other) for other in fixed])
+        fixed_values = json.dumps([arm.get(fixed_key) for fixed_key in fixed])
         value = json.dumps([key in arm, arm.get(key)])
-        if seen.setdefault(where, value) != value:
+        if first_values.setdefault(fixed_values, value) != value:
             return True
     return False
 
 
 def by_value(runs: Sequence[Run], value: Callable[[Run], Hashable]) -> list[list[Run]]:
-    """Part runs by a value, in the order in which the values first occur."""
+    """Return the runs grouped by a value, in the order in which the values first occur."""
     parts: dict[Hashable, list[Run]] = {}
     for run in runs:
         parts.setdefault(value(run), []).append(run)
@@ -98,55 +107,60 @@ def by_value(runs: Sequence[Run], value: Callable[[Run], Hashable]) -> list[list
 
 
 def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Part runs into arms by their labels, in the order of first occurrence and then of seeds."""
+    """Return the arms by their labels, in order of first occurrence; the runs of each by seed."""
     arms = by_value(runs, lambda run: run.arm)
     keys = dict.fromkeys(["dataset", *FIRST, *label_keys([arm[0].config for arm in arms])])
     return {label(arm[0].at(keys)): sorted(arm, key=lambda run: run.result.seed) for arm in arms}
 
 
 def label(keys: Mapping[str, Any]) -> str:
-    """Write key=value pairs with commas between."""
+    """Return key=value pairs joined by commas."""
     return ",".join(f"{key}={shown(value)}" for key, value in keys.items())
 
 
 def shown(value: Any) -> str:
-    """Write a value as in an override; a class by its name alone, nothing as `-`."""
+    """Return a value as an override writes it; a class as its bare name, None as `-`."""
     if value is None:
         return "-"
     if isinstance(value, str):
-        return value.rpartition(".")[2] if _is_class(value) else value
+        return value.rpartition(".")[2] if is_class(value) else value
     return json.dumps(value)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Say which of the names was probably meant; `lr` finds `optimizer.lr`."""
-    known = sorted(names)
-    tails = {one: re.split("[./]", one)[-1] for one in known}
-    close = [one for one in known if tails[one] == name] or get_close_matches(name, known, n=1)
-    if not close:
-        ends = get_close_matches(name, sorted(set(tails.values())), n=1)
-        close = [one for one in known if tails[one] in ends]
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    """Return a hint which of the names was probably meant; `lr` matches `optimizer.lr`."""
+    candidates = sorted(names)
+    last_parts = {full: re.split("[./]", full)[-1] for full in candidates}
+    matches = [full for full in candidates if last_parts[full] == name]
+    matches = matches or get_close_matches(name, candidates, n=1)
+    if not matches:
+        close_parts = get_close_matches(name, sorted(set(last_parts.values())), n=1)
+        matches = [full for full in candidates if last_parts[full] in close_parts]
+    if not matches:
+        return f"there are {', '.join(candidates)}"
+    return f"did you mean {' or '.join(matches)}?"
 
 
-def _leaves(node: Mapping[str, Any], path: str) -> dict[str, Any]:
-    found: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
+def _flatten_node(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return a config node at a dotted path as `{dotted key: value}`."""
+    leaves: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
     if REVISION in node:
-        found[f"{path}.revision"] = node[REVISION]
+        leaves[f"{path}.revision"] = node[REVISION]
     for key, value in node.items():
-        inner = f"{path}.{key}" if path else key
+        child_path = f"{path}.{key}" if path else key
         if isinstance(value, Mapping) and value:
-            found |= _leaves(value, inner)
+            leaves |= _flatten_node(value, child_path)
         elif not key.startswith("_"):
-            found[inner] = value
-    return found
+            leaves[child_path] = value
+    return leaves
 
 
-def _is_class(value: Any) -> bool:
-    """Whether the value is the dotted path of a class, as a component's is."""
+def is_class(value: Any) -> bool:
+    """Return whether the value is the dotted path of a class, as a component's `_target_` is."""
     return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
 
 
-def _enclosing(key: str) -> list[str]:
+def _enclosing_paths(key: str) -> list[str]:
+    """Return the paths of all config nodes that enclose a dotted key, the outermost first."""
     parts = key.split(".")
     return [".".join(parts[:n]) for n in range(1, len(parts))]

@@ -1,4 +1,4 @@
-"""Who looks at whom in a text, and what the model answers when it may not.
+"""Which tokens of a text attend to which, and the model's answer with an attention edge cut.
 
 import attnlab
 from attnlab.analysis.attention_report import attention_report
@@ -9,48 +9,52 @@ print(report.shown.title, report.shown.why)       # the head that is sharpest at
 print(report.cuts[0].answer)                      # the answer without its largest edge
 attention_report(run, "...", query="it", view="rollout").shown.weights  # (query, key)
 
-A map is never shown alone: beside it stands the answer without the edge. Layers have the numbers of
-`model.attention_layers()`, or are named by their path, and the layer `answer` is the influence of
-each token on the answer at each position, by |gradient x input|. Without a head, that is shown
-whose row at the query is sharpest, of least entropy. Without a layer, it is the layer that has the
-sharpest of all heads, also where another head is named; where nothing attends, that with the
-sharpest mixing matrix, and where nothing mixes linearly, the influence on the answers is shown.
+A map is always shown together with the answer without its largest edges. Layers are selected by
+their number in `model.attention_layers()` or by their path; the layer `answer` is the influence of
+each token on the answer at each position, by |gradient x input|. The default head is the one whose
+row at the query is sharpest, that is, has the least entropy. The default layer is the one that has
+the sharpest of all heads, also where another head is selected; in a model without attention, the
+layer with the sharpest mixing matrix; and in a model without linear mixing, the influence on the
+answers.
 
-Views (`AttentionReport.view`) are of the attention within the text: `weights` as they are; `norms`,
-the lengths of what a head reads of each token, as shares (Kobayashi et al. 2020); `rollout`, what
-is in each position after each layer if attention were all that moves it, and `flow`, how much could
-get there through all layers (Abnar & Zuidema 2020), of at most 64 tokens. Layers without attention
-are left out of a rollout and of a flow. The edges that are cut are those with the most attention,
-in every view.
+Views (`AttentionReport.view`) show the attention within the text: `weights`, the attention weights;
+`norms`, the norms of what a head reads of each token, as shares (Kobayashi et al. 2020); `rollout`,
+the share of each input in each position after each layer if attention alone moved information, and
+`flow`, the maximum flow through all layers (Abnar & Zuidema 2020), for at most 64 tokens. A rollout
+and a flow leave out the layers without attention. In every view, the edges that are cut are those
+with the most attention.
 
 JSON has schema, run, step, tokens, query (a position), answer [{"output", "p"}], heads [{"layer",
-"head", "weights"}] (the rows of the query; of a rollout and a flow the head is null, of a flow the
-layer too), influence (a share for each token), cuts [{"key", "answer"}], view, shown {"source",
-"layer", "head" (a number, or "mean"), "row", "title", "measure", "why", "axes" {"queries",
-"keys"}}, and maps [{"source", "layer" (null where nothing attends, and of a flow), "queries",
-"keys", "weights" (head x query x key)}], all of what attends or mixes. Of a model with an encoder,
-the heads are the encoder's; of an answer that is a sequence, the first token is told.
+"head", "weights"}] (the rows of the query; the head is null for a rollout and a flow, the layer is
+null for a flow), influence (a share for each token), cuts [{"key", "answer"}], view, shown
+{"source", "layer", "head" (a number, or "mean"), "row", "title", "measure", "why", "axes"
+{"queries", "keys"}}, and maps [{"source", "layer" (null for a layer without attention and for a
+flow), "queries", "keys", "weights" (head x query x key)}] of all layers that attend or mix. For a
+model with an encoder, the heads are the encoder's; for a sequence-to-sequence model, the answer is
+the first answer token.
+
+A report holds numbers and no model, so it stays as it is where the model is edited afterwards.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.analysis.attention_maps import TEXT, VIEWS, AttentionMap, ShownMap, TextMaps
-from attnlab.analysis.report import IN_PYTHON, Report, plain
+from attnlab.analysis.head_choice import Choice, layer_and_head, number_or_name
+from attnlab.analysis.report import IN_PYTHON, Report
 from attnlab.analysis.token_position import token_position
 from attnlab.errors import RequestError
 from attnlab.interp.interventions import cut
+from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 from attnlab.run_record.patterns import Pattern
 
 CUTS = 3
-"""Edges that are cut: those to the tokens that the query attends to most, over all heads."""
+"""The number of edges that are cut: to the tokens with the most attention, summed over heads."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class HeadRow:
-    """What the query reads in one head."""
+    """The row of the query in one head."""
 
     layer: int | None
-    """None of a view through all layers."""
+    """None in a view through all layers."""
     head: int | None
-    """None of a view of the mean of all heads."""
+    """None in a view of the mean of all heads."""
     weights: Sequence[float]
-    """Of each token."""
+    """The weight of each token."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What is answered where the query does not see a key, in all heads."""
+    """The answer where the query does not see a key, in all heads."""
 
     key: int
     answer: Sequence[Answer]
@@ -83,13 +87,13 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class AttentionReport(Report):
-    """Who looks at whom in a text; `shown` and `maps` are computed when they are first read."""
+    """Which tokens of a text attend to which."""
 
     run: str
     step: int
     tokens: Sequence[str]
     query: int
-    """A position."""
+    """The position of the query."""
     answer: Sequence[Answer]
     """The likeliest outputs."""
     heads: Sequence[HeadRow]
@@ -97,106 +101,100 @@ class AttentionReport(Report):
     """The share of each token in the answer."""
     cuts: Sequence[Cut]
     view: str
+    shown: ShownMap
+    """The map that is shown, and the reason for the choice."""
+    maps: Sequence[AttentionMap]
+    """The maps of the attention layers, then those of the layers that mix, then the influence."""
+    patterns: Sequence[Pattern] = field(metadata=IN_PYTHON, repr=False)
+    """The patterns within the text, in the form of the record, and the influence."""
     begins: bool = field(metadata=IN_PYTHON)
     """Whether the answer is the first token of a sequence."""
     of_encoder: bool = field(metadata=IN_PYTHON)
     """Whether the heads are those of an encoder."""
-    text_maps: TextMaps = field(metadata=IN_PYTHON, repr=False)
-    layer: int | str | None = field(metadata=IN_PYTHON, default=None)
-    head: int | str | None = field(metadata=IN_PYTHON, default=None)
-
-    @cached_property
-    def shown(self) -> ShownMap:
-        """The map that is shown, and why."""
-        return self.text_maps.choose(self.layer, self.head)
-
-    @cached_property
-    def maps(self) -> list[AttentionMap]:
-        """All of what attends or mixes, which costs a pass for each position of the text."""
-        return self.text_maps.all
 
     @property
-    def patterns(self) -> Sequence[Pattern]:
-        """What tokens of the text see of one another, in the form of the record, and influence."""
-        patterns = self.text_maps.patterns
-        return [p for p in patterns if p.layer is None or p.layer.axes == TEXT]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON has it, with all maps."""
-        return {**super().to_json(), "shown": plain(self.shown), "maps": plain(self.maps)}
+    def layer_maps(self) -> list[AttentionMap]:
+        """The maps of the attention layers by layer number; without any, those that mix."""
+        attending_maps = [text_map for text_map in self.maps if text_map.attends]
+        mixing_maps = [text_map for text_map in self.maps if text_map.kind != "answer"]
+        return sorted(attending_maps, key=lambda text_map: text_map.layer or 0) or mixing_maps
 
 
 def attention_report(
     loaded_run: LoadedRun,
     text: str,
-    query: int | str | None = None,
-    layer: int | str | None = None,
-    head: int | str | None = None,
+    query: Choice = None,
+    layer: Choice = None,
+    head: Choice | HeadRef = None,
     view: str = "weights",
+    *,
+    maps: bool = True,
 ) -> AttentionReport:
-    """Return who looks at whom in a text, and the answer without the query's largest edges.
+    """Return which tokens attend to which, and the answer without the query's largest edges.
 
-    `query` is a token (the last, if it stands there twice) or its position; None is where the model
-    answers. `layer` is a number, a path or "answer", `head` a number or "mean"; None chooses the
-    sharpest. Raises RequestError for what is not there, and for a text or a model that a view does
-    not fit.
+    `query` is a token (its last occurrence) or a position; None is the position where the model
+    answers. `layer` is a number, a path or "answer", `head` a number, "mean", or a `HeadRef` in
+    place of both; None chooses the sharpest. The maps of the influence and of layers without
+    attention cost a forward pass for each position of the text: without `maps`, a model that
+    attends has only those of its attention. Raises RequestError for a query, layer or head that
+    does not exist, and for a text or a model that a view does not fit.
     """
     if view not in VIEWS:
         raise RequestError(f"view {view}: expected one of {', '.join(VIEWS)}")
+    layer, head = layer_and_head(layer, head)
     captured, patterns = loaded_run.capture(text)
     tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
     position = query_position(query, tokens, captured.asked_at)
-    maps = TextMaps(loaded_run, text, captured, patterns, position, view)
-    if (layer, head) != (None, None):
-        # What is not there is refused here, and not where the map is first read.
-        maps.choose(layer, head)
+    text_maps = TextMaps(loaded_run, text, captured, patterns, position, view)
+    attending_maps, shown = text_maps.attending, text_maps.choose(layer, head)
     return AttentionReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
         tokens=tokens,
         query=position,
-        answer=_answer(loaded_run, captured.answer),
+        answer=_likeliest_answers(loaded_run, captured.answer),
         heads=[
-            HeadRow(each.layer, head if each.by_head else None, rows[position].tolist())
-            for each in maps.attending
-            if each.axes == TEXT
-            for head, rows in enumerate(each.weights)
+            HeadRow(text_map.layer, head if text_map.by_head else None, rows[position].tolist())
+            for text_map in attending_maps
+            if text_map.axes == TEXT
+            for head, rows in enumerate(text_map.weights)
         ],
         influence=captured.influence.tolist(),
-        cuts=_cuts(maps),
+        cuts=_cut_largest_edges(text_maps),
         view=view,
+        shown=shown,
+        maps=text_maps.all if maps or not attending_maps else attending_maps,
+        patterns=[p for p in patterns if p.layer is None or p.layer.axes == TEXT],
         begins=loaded_run.dataset.answer_length is not None,
         of_encoder=loaded_run.model.arrangement.encoder,
-        text_maps=maps,
-        layer=layer,
-        head=head,
     )
 
 
-def query_position(query: int | str | None, tokens: Sequence[str], asked_at: int) -> int:
-    """Return the position of a query. Raises RequestError for one that the text does not have."""
+def query_position(query: Choice, tokens: Sequence[str], asked_at: int) -> int:
+    """Return the position of a query. Raises RequestError for a query that is not in the text."""
+    if not isinstance(query, str):
+        query = number_or_name("query", query)
     position = asked_at if query is None else token_position(query, tokens)
     if position is None:
         raise RequestError(
-            f"--query {query}: expected one of {' '.join(tokens)}, or a position below "
-            f"{len(tokens)}"
+            f"query {query}: expected one of {' '.join(tokens)}, or a position below {len(tokens)}"
         )
     return position
 
 
-def _cuts(maps: TextMaps) -> list[Cut]:
-    """Answer without each of the edges to which the query attends most in the text."""
+def _cut_largest_edges(maps: TextMaps) -> list[Cut]:
+    """Return the answers without each of the edges to which the query attends most in the text."""
     patterns, run, query = maps.captured.patterns, maps.loaded_run, maps.query
     if not patterns:
         return []
-    total = torch.stack([p[:, query].sum(dim=0) for p in patterns.values()]).sum(dim=0)
+    total = torch.stack([pattern[:, query].sum(dim=0) for pattern in patterns.values()]).sum(dim=0)
     num_visible = int((total > 0).sum())
     layers, cuts = [layer.index for layer in patterns], []
     for key in total.topk(min(CUTS, num_visible if num_visible > 1 else 0)).indices.tolist():
         with cut(run.model, torch.tensor([query]), torch.tensor([key]), layers):
-            cuts.append(Cut(key, _answer(run, run(maps.text))))
+            cuts.append(Cut(key, _likeliest_answers(run, run(maps.text))))
     return cuts
 
 
-def _answer(loaded_run: LoadedRun, logits: Float[Tensor, " output"]) -> list[Answer]:
-    return [Answer(name, p) for name, p in loaded_run.answers(logits)]
+def _likeliest_answers(loaded_run: LoadedRun, logits: Float[Tensor, " output"]) -> list[Answer]:
+    return [Answer(output, p) for output, p in loaded_run.answers(logits)]

@@ -1,16 +1,16 @@
-"""Compare results over seeds, and refuse what would not be a fair comparison.
+"""Compare results over seeds, and refuse an unfair comparison.
 
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select
 
 report = comparison(select(["pronoun-*"], None), by=["variant"], metric="test/loss")
 report.panels[0].groups[0].over_seeds("test/loss")  # mean, low, high
-report.summaries[0].differences[0].p                # what JSON has
+report.summaries[0].differences[0].p                # as in JSON
 
-JSON has schema, panels [PANEL] and left_out [{"run", "state", and of a damaged one "why"}]; what
-the runs cannot say, such as the interval of one seed, is null:
+JSON has schema, panels [PANEL] and left_out [{"run", "state", "why"}]; a value that cannot be
+computed, such as the interval of one seed, is null:
 
-    PANEL       dataset, where (keys that set it apart from the dataset's other panels), metric,
+    PANEL       dataset, where (keys that distinguish it from the dataset's other panels), metric,
                 higher_is_better, baseline (the keys of its group; null where it has none),
                 groups [GROUP], differences [DIFFERENCE], notes [text]
     GROUP       label, its keys (each at the root, and all under `keys`), n (seeds), seeds,
@@ -18,7 +18,7 @@ the runs cannot say, such as the interval of one seed, is null:
                 metrics {name: {"mean", "low", "high"}}
     DIFFERENCE  group (its label), keys, n (pairs), mean, low, high, p (Holm-corrected)
 
-Without `by`, a group's keys are variant, num_layers and what else tells the groups apart.
+Without `by`, a group's keys are variant, num_layers and the other keys that distinguish the groups.
 """
 
 import re
@@ -30,27 +30,30 @@ from typing import TYPE_CHECKING, Any
 from attnlab.analysis import fairness
 from attnlab.analysis.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest, shown
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
-from attnlab.analysis.report import IN_PYTHON, Report
+from attnlab.analysis.left_out import LeftOut
+from attnlab.analysis.report import IN_PYTHON, Report, aligned
 from attnlab.analysis.statistics import Difference, Interval, holm, interval, paired
 from attnlab.errors import RequestError
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.result import RunResult
 
 if TYPE_CHECKING:
-    # Arrow takes a while to load, which judging claims does not need.
+    from pandas import DataFrame
+
+    # Arrow takes a while to load, and judging claims does not need it.
     from attnlab.analysis.select import Selection
 
 ENOUGH_SEEDS = 3
-"""Fewer are no evidence for a claim."""
+"""The number of seeds below which a difference is no evidence for a claim."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone, or in what the reader chose to look past."""
+    """Runs that differ only in their seed, or also in config keys that `by` leaves out."""
 
     label: str
     keys: Mapping[str, Any]
-    runs: Sequence[Run]
+    runs: Sequence[Run] = field(repr=False)
 
     @property
     def seeds(self) -> list[int]:
@@ -58,21 +61,24 @@ class Group:
 
     @property
     def metrics(self) -> list[str]:
-        """What every run has measured."""
+        """The names of the metrics that every run has measured."""
         return sorted(set.intersection(*(set(run.result.metrics) for run in self.runs)))
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """Give the metric at each seed: the mean over the arms, where several are mixed."""
-        at = by_value(self.runs, lambda run: run.result.seed)
-        values = {s[0].result.seed: [run.result.metrics[metric] for run in s] for s in at}
-        return {seed: sum(values[seed]) / len(values[seed]) for seed in self.seeds}
+        """Return the metric at each seed; where arms are mixed, the mean over the arms."""
+        runs_by_seed = by_value(self.runs, lambda run: run.result.seed)
+        values_by_seed = {
+            seed_runs[0].result.seed: [run.result.metrics[metric] for run in seed_runs]
+            for seed_runs in runs_by_seed
+        }
+        return {seed: sum(values_by_seed[seed]) / len(values_by_seed[seed]) for seed in self.seeds}
 
     def over_seeds(self, metric: str) -> Interval:
-        """Give the metric's mean and interval over the seeds."""
+        """Return the metric's mean and interval over the seeds."""
         return interval(list(self.by_seed(metric).values()))
 
     def mean(self, field: str) -> int | float:
-        """Give the mean of a field of the record, such as `seconds`; a count stays whole."""
+        """Return the mean of a field of the results, such as `seconds`; equal values stay as is."""
         values = [getattr(run.result, field) for run in self.runs]
         return values[0] if min(values) == max(values) else sum(values) / len(values)
 
@@ -83,31 +89,68 @@ class Panel:
 
     dataset: str
     where: Mapping[str, Any]
-    """What sets this panel apart from others of its dataset."""
+    """The config values that distinguish this panel from others of its dataset."""
     metric: str
     higher_is_better: bool
     columns: Sequence[str]
-    """The keys that tell its groups apart."""
+    """The keys that distinguish its groups."""
     groups: Sequence[Group]
     baseline: Group | None
     differences: Sequence[tuple[Group, Difference]]
     """Each other group minus the baseline; p is Holm-corrected over the panel."""
     notes: Sequence[str]
-    """What a reader must know before a claim is made."""
+    """What a reader must know before making a claim."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Report):
-    """Runs over seeds: what may be compared with what, and which runs could not be used."""
+    """Runs over seeds: the panels that may be compared, and the runs that could not be used.
+
+    In JSON, `panels` are their summaries (PanelSummary).
+    """
 
     panels: Sequence[Panel] = field(metadata=IN_PYTHON)
-    left_out: Sequence[Mapping[str, str]]
-    """Each run without a result, its state, and why where it is damaged."""
+    left_out: Sequence[LeftOut]
 
     @property
     def summaries(self) -> list[PanelSummary]:
         """The numbers of each panel, without the runs behind them."""
         return [summarize_panel(panel) for panel in self.panels]
+
+    def frame(self) -> "DataFrame":
+        """Return a row for each group and metric: dataset, keys, metric, n, mean, low and high."""
+        from pandas import DataFrame
+
+        return DataFrame(
+            {
+                "dataset": panel.dataset,
+                **panel.where,
+                "group": group.label,
+                **group.keys,
+                "metric": metric,
+                **group.over_seeds(metric)._asdict(),
+            }
+            for panel in self.panels
+            for group in panel.groups
+            for metric in group.metrics
+        )
+
+    def __repr__(self) -> str:
+        """Return a table for each panel, with a line for each group."""
+        lines = []
+        for panel in self.panels:
+            where = f" at {label(panel.where)}" if panel.where else ""
+            lines.append(f"{panel.dataset}{where}: {panel.metric}")
+            intervals = [group.over_seeds(panel.metric) for group in panel.groups]
+            rows = [["group", *Interval._fields]]
+            rows += [
+                [group.label, *("-" if value is None else f"{value:.4g}" for value in over_seeds)]
+                for group, over_seeds in zip(panel.groups, intervals, strict=True)
+            ]
+            lines += aligned(rows)
+        if self.left_out:
+            lines.append(f"left out: {len(self.left_out)} runs")
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it, with the summaries as panels."""
@@ -119,12 +162,12 @@ class Comparison(Report):
 def comparison(
     selection: "Selection",
     *,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     metric: str | None = None,
     baseline: str | None = None,
-    allow: Collection[str] = (),
+    allow: str | Collection[str] = (),
 ) -> Comparison:
-    """Return the comparison of the runs that were selected (`compare`)."""
+    """Return the comparison of the selected runs (`compare`)."""
     panels = compare(selection.results, by=by, metric=metric, baseline=baseline, allow=allow)
     return Comparison(panels, selection.left_out)
 
@@ -132,16 +175,16 @@ def comparison(
 def compare(
     results: Mapping[str, RunResult],
     *,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     metric: str | None = None,
     baseline: str | None = None,
-    allow: Collection[str] = (),
+    allow: str | Collection[str] = (),
 ) -> list[Panel]:
-    """Group results by the names of their runs, and set every group against a baseline.
+    """Group results, given by the names of their runs, and compare every group with a baseline.
 
-    A group holds the runs that differ in their seed alone, or that agree on the keys `by`; groups
+    A group holds the runs that differ only in their seed, or that agree on the keys `by`; groups
     come in the order in which their runs were started. The baseline ("variant=moe,num_layers=1") is
-    the first group unless named. An interval is over seeds: where `allow` has "mixed", runs that
+    by default the first group. An interval is over seeds: where `allow` has "mixed", runs that
     share a seed are averaged first.
 
     Raises RequestError where groups are not comparable, unless `allow` names the reason ("data",
@@ -151,84 +194,100 @@ def compare(
         (Run(name, result, flatten(result)) for name, result in results.items()),
         key=lambda run: (run.result.started, run.name),
     )
-    by = None if by is None else list(dict.fromkeys(by))
-    wanted = None if baseline is None else _pairs(baseline)
-    _require_known([*(by or []), *(wanted or {})], runs)
+    by = None if by is None else list(dict.fromkeys([by] if isinstance(by, str) else by))
+    allow = [allow] if isinstance(allow, str) else list(allow)
+    if unknown := [word for word in allow if word not in fairness.ALLOWANCES]:
+        allowances = ", ".join(fairness.ALLOWANCES)
+        raise RequestError(f"allow {unknown[0]!r}: expected one of {allowances}")
+    baseline_values = None if baseline is None else _parse_baseline(baseline)
+    _require_existing([*(by or []), *(baseline_values or {})], runs)
     panels = [
-        _panel(part, where, by, metric, wanted, allow)
-        for of_dataset in by_value(runs, lambda run: run.result.dataset)
-        for where, part in fairness.apart(of_dataset, by or [])
+        _compare_runs(panel_runs, separating_values, by, metric, baseline_values, allow)
+        for dataset_runs in by_value(runs, lambda run: run.result.dataset)
+        for separating_values, panel_runs in fairness.apart(dataset_runs, by or [])
     ]
-    if wanted is not None and not any(panel.baseline for panel in panels):
-        there = "; ".join(group.label for panel in panels for group in panel.groups)
-        raise RequestError(f"--baseline {baseline} is none of the groups: {there}")
+    if baseline_values is not None and not any(panel.baseline for panel in panels):
+        labels = "; ".join(group.label for panel in panels for group in panel.groups)
+        raise RequestError(f"baseline {baseline} is none of the groups: {labels}")
     return panels
 
 
-def _panel(
+def _compare_runs(
     runs: Sequence[Run],
     where: Mapping[str, Any],
     by: Sequence[str] | None,
     metric: str | None,
-    wanted: Mapping[str, str] | None,
+    baseline_values: Mapping[str, str] | None,
     allow: Collection[str],
 ) -> Panel:
+    """Compare the runs of one dataset and budget."""
     arms = by_value(runs, lambda run: run.arm)
-    telling = label_keys([arm[0].config for arm in arms])
+    distinguishing_keys = label_keys([arm[0].config for arm in arms])
     if by is None:
-        columns, parts = telling or list(FIRST[:1]), arms
+        columns, runs_of_groups = distinguishing_keys or list(FIRST[:1]), arms
         keys = list(dict.fromkeys([*FIRST, *columns]))
     else:
         columns = [key for key in by if key not in where] or list(by)
-        parts = by_value(runs, lambda run: repr(run.at(by)))
+        runs_of_groups = by_value(runs, lambda run: repr(run.at(by)))
         keys = list(by)
-    groups = [Group(label(part[0].at(columns)), part[0].at(keys), part) for part in parts]
-    notes = fairness.check([(group.label, group.runs) for group in groups], keys, telling, allow)
-    chosen = _metric(runs, metric)
-    base = groups[0] if wanted is None else _baseline(groups, wanted)
-    differences: list[tuple[Group, Difference]] = []
-    if base:
-        others = [group for group in groups if group is not base]
-        against = base.by_seed(chosen)
-        raw = [paired(group.by_seed(chosen), against) for group in others]
-        corrected = holm([difference.p for difference in raw])
-        differences = [
-            (group, difference._replace(p=p))
-            for group, difference, p in zip(others, raw, corrected, strict=True)
-        ]
-    else:
+    groups = [
+        Group(label(group_runs[0].at(columns)), group_runs[0].at(keys), group_runs)
+        for group_runs in runs_of_groups
+    ]
+    notes = fairness.check(
+        [(group.label, group.runs) for group in groups], keys, distinguishing_keys, allow
+    )
+    metric_name = _choose_metric(runs, metric)
+    base = groups[0] if baseline_values is None else _select_baseline(groups, baseline_values)
+    if base is None:
         notes.append(f"no group of {runs[0].result.dataset} is the baseline: no differences")
+    differences = [] if base is None else _paired_differences(groups, base, metric_name)
     return Panel(
         dataset=runs[0].result.dataset,
         where=where,
-        metric=chosen,
-        higher_is_better=_higher_is_better(runs, chosen),
+        metric=metric_name,
+        higher_is_better=_higher_is_better(runs, metric_name),
         columns=columns,
         groups=groups,
         baseline=base,
         differences=differences,
-        notes=[*notes, *_notes(runs, groups, differences)],
+        notes=[*notes, *_evidence_notes(runs, groups, differences)],
     )
 
 
-def _metric(runs: Sequence[Run], metric: str | None) -> str:
+def _paired_differences(
+    groups: Sequence[Group], baseline: Group, metric: str
+) -> list[tuple[Group, Difference]]:
+    """Return each other group with its difference to the baseline, p Holm-corrected."""
+    other_groups = [group for group in groups if group is not baseline]
+    baseline_by_seed = baseline.by_seed(metric)
+    differences = [paired(group.by_seed(metric), baseline_by_seed) for group in other_groups]
+    corrected = holm([difference.p for difference in differences])
+    return [
+        (group, difference._replace(p=p))
+        for group, difference, p in zip(other_groups, differences, corrected, strict=True)
+    ]
+
+
+def _choose_metric(runs: Sequence[Run], metric: str | None) -> str:
+    """Return the metric to compare, by default the runs' main one; refuse one that a run lacks."""
     headlines = list(dict.fromkeys(run.result.headline for run in runs))
     if metric is None and len(headlines) > 1:
         raise RequestError(
             f"the runs on {runs[0].result.dataset} have different main metrics "
-            f"({', '.join(headlines)}); choose one with --metric"
+            f"({', '.join(headlines)}); choose a metric"
         )
-    chosen = metric or headlines[0]
+    metric_name = metric or headlines[0]
     for run in runs:
-        measured = run.result.metrics
-        if chosen not in measured:
-            raise RequestError(f"{run.name} has no {chosen!r}; {nearest(chosen, measured)}")
-        if not isfinite(measured[chosen]):
+        values = run.result.metrics
+        if metric_name not in values:
+            raise RequestError(f"{run.name} has no {metric_name!r}; {nearest(metric_name, values)}")
+        if not isfinite(values[metric_name]):
             raise RequestError(
-                f"{chosen} of {run.name} is {measured[chosen]}, which has no place in a mean; "
-                "choose another --metric, or name the runs to compare"
+                f"{metric_name} of {run.name} is {values[metric_name]}, which has no place in a "
+                "mean; choose another metric, or name the runs to compare"
             )
-    return chosen
+    return metric_name
 
 
 def _higher_is_better(runs: Sequence[Run], metric: str) -> bool:
@@ -241,61 +300,73 @@ def _higher_is_better(runs: Sequence[Run], metric: str) -> bool:
     return directions == {False}
 
 
-def _pairs(baseline: str) -> dict[str, str]:
-    # A comma parts two pairs only where a key follows, for a value may hold one.
-    words = [word.partition("=") for word in re.split(r",(?=[\w.]+=)", baseline)]
-    if not all(equals for _, equals, _ in words):
-        raise RequestError(f"--baseline {baseline}: expected KEY=VALUE, or several with commas")
-    return {key: value for key, _, value in words}
+def _parse_baseline(baseline: str) -> dict[str, str]:
+    """Parse "KEY=VALUE,..." into a dict."""
+    # A value may contain a comma, so a comma separates two pairs only where a key follows.
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[\w.]+=)", baseline)]
+    if not all(equals for _, equals, _ in pairs):
+        raise RequestError(f"baseline {baseline}: expected KEY=VALUE, or several with commas")
+    return {key: value for key, _, value in pairs}
 
 
-def _baseline(groups: Sequence[Group], wanted: Mapping[str, str]) -> Group | None:
-    found = [
+def _select_baseline(groups: Sequence[Group], baseline_values: Mapping[str, str]) -> Group | None:
+    """Return the group all of whose runs have the values; None where no group has them."""
+    matching_groups = [
         group
         for group in groups
-        if all(_is(run.config.get(k), text) for run in group.runs for k, text in wanted.items())
+        if all(
+            _matches(run.config.get(k), value_text)
+            for run in group.runs
+            for k, value_text in baseline_values.items()
+        )
     ]
-    if len(found) > 1:
-        asked = ",".join(f"{key}={text}" for key, text in wanted.items())
-        names = "; ".join(group.label for group in found)
-        raise RequestError(f"--baseline {asked} may be {len(found)} groups: {names}; say more")
-    return found[0] if found else None
+    if len(matching_groups) > 1:
+        baseline_text = ",".join(
+            f"{key}={value_text}" for key, value_text in baseline_values.items()
+        )
+        names = "; ".join(group.label for group in matching_groups)
+        raise RequestError(
+            f"baseline {baseline_text} may be {len(matching_groups)} groups: {names}; say more"
+        )
+    return matching_groups[0] if matching_groups else None
 
 
-def _is(value: Any, text: str) -> bool:
-    if text in (shown(value), str(value)):
+def _matches(value: Any, value_text: str) -> bool:
+    """Return whether a config value is the one that the user wrote as a text."""
+    if value_text in (shown(value), str(value)):
         return True
     try:
-        return not isinstance(value, bool) and float(value) == float(text)
+        return not isinstance(value, bool) and float(value) == float(value_text)
     except (TypeError, ValueError):
         return False
 
 
-def _require_known(keys: Iterable[str], runs: Sequence[Run]) -> None:
-    known = {key for run in runs for key in run.config}
+def _require_existing(keys: Iterable[str], runs: Sequence[Run]) -> None:
+    existing_keys = {key for run in runs for key in run.config}
     for key in keys:
         if key == "seed":
             raise RequestError("seed makes no group: the intervals are over the seeds")
-        if key not in known:
-            raise RequestError(f"the runs have no key {key!r}; {nearest(key, known)}")
+        if key not in existing_keys:
+            raise RequestError(f"the runs have no key {key!r}; {nearest(key, existing_keys)}")
 
 
-def _notes(
+def _evidence_notes(
     runs: Sequence[Run],
     groups: Sequence[Group],
     differences: Sequence[tuple[Group, Difference]],
 ) -> list[str]:
+    """Return notes on what weakens the evidence: few or unpaired seeds, runs that stopped early."""
     notes = []
-    if thin := [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]:
-        whose = "" if len(thin) == len(groups) else f" ({fairness.few(thin)})"
-        notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{whose}")
+    if few_seeds := [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]:
+        which = "" if len(few_seeds) == len(groups) else f" ({fairness.few(few_seeds)})"
+        notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{which}")
     if unpaired := [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]:
         notes.append(f"seeds that the baseline shares: {fairness.few(unpaired)}")
     if any(d.p == 0 and d.low == d.high for _, d in differences):
         notes.append("p is 0 where every seed gave the very same difference, which has no spread")
-    if early := [run.name for run in runs if run.result.tokens < run.result.budget_tokens]:
+    if stopped_early := [run.name for run in runs if run.result.tokens < run.result.budget_tokens]:
         notes.append(
-            f"{len(early)} of {len(runs)} runs stopped before their budget was used: "
-            f"{fairness.few(early)}"
+            f"{len(stopped_early)} of {len(runs)} runs stopped before their budget was used: "
+            f"{fairness.few(stopped_early)}"
         )
     return notes

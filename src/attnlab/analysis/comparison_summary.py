@@ -1,4 +1,4 @@
-"""The numbers of a comparison, without the runs behind them: what JSON has of it."""
+"""The numbers of a comparison without the runs behind them, as JSON has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class MetricSummary:
 
     mean: float | None
     low: float | None
-    """None of one seed, as `high`."""
+    """None for a single seed, as `high`."""
     high: float | None
 
 
@@ -28,22 +28,22 @@ class GroupSummary:
     label: str
     keys: Mapping[str, Any]
     n: int
-    """Seeds."""
+    """The number of seeds."""
     seeds: Sequence[int]
     runs: Sequence[str]
-    """Their names."""
+    """The names of the runs."""
     parameters: int | float
     active_parameters: int | float
     flops_per_token: int | float
     seconds: int | float
     metrics: Mapping[str, MetricSummary]
-    """Those that every run has measured."""
+    """The metrics that every run has measured."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by name, with each of the keys beside `keys` too.
+        """Return the fields by name, with each of the keys at the root as well as in `keys`.
 
-        So a reader asks a group for its `variant`, and a program that knows no key finds them all
-        in one place.
+        A reader looks up a group's `variant` at the root; a program that does not know the keys
+        iterates over `keys`.
         """
         label, *fields = plain(self).items()
         return dict([label, *plain(self.keys).items(), *fields])
@@ -54,15 +54,15 @@ class DifferenceSummary:
     """A group minus the baseline, over the seeds that both have."""
 
     group: str
-    """Its label."""
+    """The label of the group."""
     keys: Mapping[str, Any]
     n: int
-    """Pairs."""
+    """The number of pairs."""
     mean: float | None
     low: float | None
     high: float | None
     p: float | None
-    """Of the paired t-test, Holm-corrected over the panel."""
+    """The p value of the paired t-test, Holm-corrected over the panel."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,17 @@ class PanelSummary:
 
     dataset: str
     where: Mapping[str, Any]
-    """What sets the panel apart from others of its dataset."""
+    """The config values that distinguish the panel from others of its dataset."""
     metric: str
     higher_is_better: bool
     baseline: Mapping[str, Any] | None
-    """The keys of the group; None where the panel does not have it."""
+    """The keys of the baseline group; None where the panel does not have that group."""
     groups: Sequence[GroupSummary]
     differences: Sequence[DifferenceSummary]
     notes: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by name, with the groups as they say."""
+        """Return the fields by name, with the groups as their `to_json` returns them."""
         return {**plain(self), "groups": [group.to_json() for group in self.groups]}
 
 
@@ -94,7 +94,9 @@ def summarize_panel(panel: "Panel") -> PanelSummary:
         higher_is_better=panel.higher_is_better,
         baseline=None if panel.baseline is None else panel.baseline.keys,
         groups=[summarize_group(group) for group in panel.groups],
-        differences=[_difference(group, difference) for group, difference in panel.differences],
+        differences=[
+            _summarize_difference(group, difference) for group, difference in panel.differences
+        ],
         notes=panel.notes,
     )
 
@@ -119,5 +121,5 @@ def summarize_group(group: "Group") -> GroupSummary:
     )
 
 
-def _difference(group: "Group", difference: Difference) -> DifferenceSummary:
+def _summarize_difference(group: "Group", difference: Difference) -> DifferenceSummary:
     return DifferenceSummary(group.label, group.keys, *difference)

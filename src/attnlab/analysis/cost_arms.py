@@ -1,4 +1,4 @@
-"""The models whose costs are measured beside each other: an arm for each combination of choices."""
+"""The models whose costs are compared: an arm for each combination of override values."""
 
 import re
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 
 from attnlab.building import Own
-from attnlab.config import Config, cells, compose, search_path
+from attnlab.config import Config, cells, compose_each, search_path
 from attnlab.errors import ConfigError, RequestError
-from attnlab.measure import NUM_TOKENS, Arm, state_size
+from attnlab.measure import NUM_TOKENS, Arm
 from attnlab.model.base import DECODER
 
 SHARED = ("accelerator", "threads", "matmul_precision")
-"""Settings of the trainer that hold for a process, and so for all arms."""
+"""Settings of the trainer that apply to the process, and therefore to all arms."""
 
 
 @dataclass(frozen=True)
 class CostArms:
-    """Models that take turns on a device, and the overrides that made each."""
+    """Models that are measured in turn on one device, and the overrides of each."""
 
     arms: Sequence[Arm]
     overrides: Sequence[Sequence[str]]
@@ -32,28 +32,28 @@ def cost_arms(
 ) -> CostArms:
     """Build a decoder for each combination of the overrides' values, for up to `longest` tokens.
 
-    Of a config, `model`, `init`, `seed` and the trainer's device, threads and precision count;
-    threads and the precision of products are set for the whole process. Raises ConfigError with the
-    faults of all arms, and RequestError for arms that cannot stand beside each other.
+    Only `model`, `init`, `seed` and the trainer's device, threads and precision of a config are
+    used; threads and the precision of matrix products are set for the whole process. Raises
+    ConfigError with the faults of all arms, and RequestError for arms that cannot be compared.
     """
     with search_path(config_dir) as own:
         combinations = cells(overrides)
-        configs = _composed(combinations, own)
+        configs = _compose_all(combinations, own)
     settings = [config.build("trainer") for config in configs]
     for name in SHARED:
         values = list(dict.fromkeys(getattr(setting, name) for setting in settings))
         if len(values) > 1:
             listed = ", ".join(map(str, values))
             raise RequestError(f"trainer.{name}={listed}: all arms share one; bench them apart")
-    _require_unlike(combinations, configs)
+    _require_distinct(combinations, configs)
     arms = []
     names = arm_names(combinations, str(configs[0].choices["variant"]))
     for name, config, setting in zip(names, configs, settings, strict=True):
         torch.manual_seed(config.values["seed"])
         model = config.build("model", NUM_TOKENS, NUM_TOKENS, longest, DECODER)
         config.build("init")(model)
-        if "decode" in modes and state_size(model, longest) is None:
-            raise RequestError(f"{name} cannot run step by step; leave decode out of --modes")
+        if "decode" in modes and model.state_size(longest) is None:
+            raise RequestError(f"{name} cannot run step by step; leave decode out of modes")
         arms.append(Arm(name, model, setting.precision))
     if settings[0].threads is not None:
         torch.set_num_threads(settings[0].threads)
@@ -63,51 +63,67 @@ def cost_arms(
 
 
 def arm_names(combinations: Sequence[Sequence[str]], default: str) -> list[str]:
-    """Name each arm by what sets it apart from the others, or a single one by what it is."""
-    shared = set(combinations[0]).intersection(*combinations[1:])
+    """Return a name for each arm: the overrides that not all arms share.
+
+    A single arm has the name of all its overrides, without those of the trainer.
+    """
+    shared_overrides = set(combinations[0]).intersection(*combinations[1:])
     if len(combinations) == 1:
-        shared = {word for word in shared if word.startswith("trainer.")}
-    apart = [[word for word in words if word not in shared] for words in combinations]
-    if not apart[0]:
+        shared_overrides = {
+            override for override in shared_overrides if override.startswith("trainer.")
+        }
+    own_overrides = [
+        [override for override in arm_overrides if override not in shared_overrides]
+        for arm_overrides in combinations
+    ]
+    if not own_overrides[0]:
         return [default]
-    if len(apart[0]) == 1:
-        return [words[0].partition("=")[2] for words in apart]
-    keys = [re.split("[/.]", word.partition("=")[0])[-1] for word in apart[0]]
-    if len(set(keys)) < len(keys):
-        return [" ".join(words) for words in apart]
-    values = [[word.partition("=")[2] for word in words] for words in apart]
-    return [" ".join(map("=".join, zip(keys, row, strict=True))) for row in values]
+    if len(own_overrides[0]) == 1:
+        return [arm_overrides[0].partition("=")[2] for arm_overrides in own_overrides]
+    short_keys = [re.split("[/.]", override.partition("=")[0])[-1] for override in own_overrides[0]]
+    if len(set(short_keys)) < len(short_keys):
+        return [" ".join(arm_overrides) for arm_overrides in own_overrides]
+    value_lists = [
+        [override.partition("=")[2] for override in arm_overrides]
+        for arm_overrides in own_overrides
+    ]
+    return [
+        " ".join(map("=".join, zip(short_keys, arm_values, strict=True)))
+        for arm_values in value_lists
+    ]
 
 
-def _composed(combinations: Sequence[Sequence[str]], own: Own) -> list[Config]:
-    """Compose all arms; one error lists the faults of all of them, each once."""
-    words = [word.lstrip("+~") for combination in combinations for word in combination]
-    if any(word.startswith("match=") for word in words):
+def _compose_all(combinations: Sequence[Sequence[str]], own: Own) -> list[Config]:
+    """Compose the configs of all arms. Raises one ConfigError with the faults of all, each once."""
+    all_overrides = [
+        override.lstrip("+~") for combination in combinations for override in combination
+    ]
+    if any(override.startswith("match=") for override in all_overrides):
         raise RequestError(
             "match= gives the widths for a training run, of another vocabulary than the models "
             "that are timed; give model.d_model"
         )
-    configs: list[Config] = []
-    faults: dict[str, None] = {}
-    for combination in combinations:
-        try:
-            configs.append(compose(combination, own))
-        except ConfigError as error:
-            faults |= dict.fromkeys(error.faults)
+    configs, faults = compose_each(dict(enumerate(combinations)), own)
     if faults:
         raise ConfigError(list(faults))
-    return configs
+    return list(configs.values())
 
 
-def _require_unlike(combinations: Sequence[Sequence[str]], configs: Sequence[Config]) -> None:
-    """Refuse two arms that are one."""
-    for at, config in enumerate(configs):
-        before = next((n for n in range(at) if _counted(configs[n]) == _counted(config)), None)
-        if before is not None:
-            both = f"{' '.join(combinations[before])!r} and {' '.join(combinations[at])!r}"
-            raise RequestError(f"{both} are the same model and precision; bench it once")
+def _require_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[Config]) -> None:
+    """Raise RequestError where two arms are the same model and precision."""
+    for index, config in enumerate(configs):
+        earlier = next(
+            (i for i in range(index) if _measured_config(configs[i]) == _measured_config(config)),
+            None,
+        )
+        if earlier is not None:
+            equal_overrides = (
+                f"{' '.join(combinations[earlier])!r} and {' '.join(combinations[index])!r}"
+            )
+            raise RequestError(f"{equal_overrides} are the same model and precision; bench it once")
 
 
-def _counted(config: Config) -> Sequence[Any]:
+def _measured_config(config: Config) -> Sequence[Any]:
+    """Return the parts of a config that make an arm: model, initialisation and precision."""
     values = config.values
     return values["model"], values["init"], values["trainer"]["precision"]

@@ -1,4 +1,4 @@
-"""What models cost on this machine by the length of the sequence: time, peak memory and FLOPs.
+"""The cost of models on this machine by sequence length: time, peak memory and FLOPs.
 
 from attnlab.analysis.cost_arms import cost_arms
 from attnlab.analysis.cost_report import cost_report
@@ -8,17 +8,17 @@ report = cost_report(arms, [256, 512, 1024], ["forward"])
 report.arms[0].modes["forward"].exponents.time  # the power of the length, and its standard error
 
 JSON has schema, date, machine {"device", "threads", "torch", "matmul_precision"}, least_seconds
-(that a timing takes), tokens, rounds and arms [ARM]:
+(the least duration of a timing), tokens, rounds and arms [ARM]:
 
     ARM       name, overrides, precision, parameters, active_parameters, modes {MODE: COSTS}
     MODE      forward (in evaluation, no gradients), backward (forward, loss, backward), decode (one
               token of one sequence, the earlier ones cached)
     COSTS     {"exponents": {"time", "memory", "flops"}, "lengths": [LENGTH]}; an exponent is
-              {"value", "error" (standard, null for two lengths)} of one sequence's cost, null for
-              one length and where an arm takes none
+              {"value", "error" (standard error, null for two lengths)} of one sequence's cost;
+              null for a single length and where the cost is 0
     LENGTH    length, batch (sequences of a call), seconds (median of a call), low, high
-              (quartiles), rounds [seconds], tokens_per_second, peak_bytes (a call's, on top of
-              parameters), flops (a call's forward pass), state_size (numbers kept of a sequence
+              (quartiles), rounds [seconds], tokens_per_second, peak_bytes (of a call, on top of
+              parameters), flops (of a call's forward pass), state_size (numbers kept of a sequence
               of that length, null where the model cannot step); where the memory did not suffice,
               all but length, batch and state_size are null, and rounds is empty
 """
@@ -40,7 +40,7 @@ from attnlab.model.base import active_parameters, parameters
 
 @dataclass(frozen=True)
 class Machine:
-    """On what was measured."""
+    """The machine on which the costs were measured."""
 
     device: str | None
     """None where the system does not say."""
@@ -52,30 +52,30 @@ class Machine:
 
 @dataclass(frozen=True)
 class LengthCost:
-    """What a call took at a length; None where the memory did not suffice."""
+    """The cost of a call at one length; None where the memory did not suffice."""
 
     length: int
     batch: int
-    """Sequences of a call."""
+    """The number of sequences of a call."""
     seconds: float | None
     """The median of the rounds."""
     low: float | None
-    """A quartile, as `high`."""
+    """The lower quartile of the rounds; `high` is the upper one."""
     high: float | None
     rounds: Sequence[float]
     """The seconds of a call in each round."""
     tokens_per_second: float | None
     peak_bytes: int | None
-    """On top of parameters and inputs."""
+    """The peak memory of a call, on top of parameters and inputs."""
     flops: int | None
-    """Of the forward pass."""
+    """The FLOPs of the forward pass."""
     state_size: int | None
-    """Numbers that are kept of one sequence; None where the model cannot step."""
+    """How many numbers are kept of one sequence; None where the model cannot step."""
 
 
 @dataclass(frozen=True)
 class ModeCosts:
-    """What an arm takes in a mode, and how that grows."""
+    """The costs of an arm in one mode, and how they grow with the length."""
 
     exponents: Growth
     lengths: Sequence[LengthCost]
@@ -83,7 +83,7 @@ class ModeCosts:
 
 @dataclass(frozen=True)
 class ArmCosts:
-    """What an arm takes in each mode."""
+    """The costs of an arm in each mode."""
 
     name: str
     overrides: Sequence[str]
@@ -95,26 +95,26 @@ class ArmCosts:
 
 @dataclass(frozen=True)
 class CostReport(Report):
-    """What models cost by the length of the sequence."""
+    """The costs of models by sequence length."""
 
     date: str
-    """When, as in 2026-12-01T15:58:53Z."""
+    """The date and time, as in 2026-12-01T15:58:53Z."""
     machine: Machine
     least_seconds: float
-    """Those that a timing takes."""
+    """The least duration of a timing."""
     tokens: int
-    """Of a call, as near as whole sequences come."""
+    """The number of tokens of a call, as near as whole sequences come."""
     rounds: int
     arms: Sequence[ArmCosts]
 
 
 def require_costs(lengths: Sequence[int], tokens: int, rounds: int) -> None:
-    """Refuse what cannot be measured. Raises RequestError."""
+    """Raise RequestError for lengths, tokens or rounds that cannot be measured."""
     if min(lengths) < 2:
-        raise RequestError(f"--lengths {min(lengths)}: a sequence must have at least 2 tokens")
+        raise RequestError(f"lengths {min(lengths)}: a sequence must have at least 2 tokens")
     for name, value in (("tokens", tokens), ("rounds", rounds)):
         if value < 1:
-            raise RequestError(f"--{name} {value} must be at least 1")
+            raise RequestError(f"{name} {value} must be at least 1")
 
 
 def cost_report(
@@ -127,9 +127,9 @@ def cost_report(
     device_name: str | None = None,
     on_cell: Callable[[Cell], None] = lambda _: None,
 ) -> CostReport:
-    """Measure all arms at all lengths, and return what they cost.
+    """Measure all arms at all lengths, and return their costs.
 
-    `on_cell` hears of each measurement when it is done. Raises RequestError for what cannot be.
+    `on_cell` is called with each measurement. Raises RequestError as `require_costs` does.
     """
     require_costs(lengths, tokens, rounds)
     modes = [mode for mode in MODES if mode in modes]
@@ -149,19 +149,19 @@ def cost_report(
         tokens=tokens,
         rounds=rounds,
         arms=[
-            _arm_costs(arm, overrides, modes, [cell for cell in cells if cell.arm == arm.name])
+            _summarize_arm(arm, overrides, modes, [cell for cell in cells if cell.arm == arm.name])
             for arm, overrides in zip(cost_arms.arms, cost_arms.overrides, strict=True)
         ],
     )
 
 
 def length_cost(cell: Cell) -> LengthCost:
-    """Return what a call took: the median of the rounds, and their quartiles."""
-    low, middle, high = _quartiles(cell.seconds)
+    """Return the cost of a call: the median of the rounds, and their quartiles."""
+    low, median, high = _quartiles(cell.seconds)
     return LengthCost(
         length=cell.length,
         batch=cell.batch,
-        seconds=middle,
+        seconds=median,
         low=low,
         high=high,
         rounds=list(cell.seconds),
@@ -172,10 +172,11 @@ def length_cost(cell: Cell) -> LengthCost:
     )
 
 
-def _arm_costs(
+def _summarize_arm(
     arm: Arm, overrides: Sequence[str], modes: Sequence[str], cells: Sequence[Cell]
 ) -> ArmCosts:
-    by_mode = {mode: [cell for cell in cells if cell.mode == mode] for mode in modes}
+    """Return the costs of an arm from its measurements."""
+    cells_by_mode = {mode: [cell for cell in cells if cell.mode == mode] for mode in modes}
     return ArmCosts(
         name=arm.name,
         overrides=list(overrides),
@@ -183,13 +184,14 @@ def _arm_costs(
         parameters=parameters(arm.model),
         active_parameters=active_parameters(arm.model),
         modes={
-            mode: ModeCosts(growth(of_mode), [length_cost(cell) for cell in of_mode])
-            for mode, of_mode in by_mode.items()
+            mode: ModeCosts(growth(mode_cells), [length_cost(cell) for cell in mode_cells])
+            for mode, mode_cells in cells_by_mode.items()
         },
     )
 
 
 def _quartiles(numbers: Sequence[float]) -> Sequence[float | None]:
+    """Return the three quartiles; a single number thrice, and None thrice without numbers."""
     if len(numbers) < 2:
         return [*(numbers or (None,))] * 3
     return quantiles(numbers, n=4, method="inclusive")

@@ -1,4 +1,4 @@
-"""What a dataset is, without a trainer: a report with examples, or files for use elsewhere.
+"""Describe a dataset without training: a report with examples, or files for use elsewhere.
 
 from attnlab.analysis.data_report import data_report, export_data, open_data
 
@@ -7,9 +7,9 @@ print(data_report(mqar, split="test", count=1).examples[0].text)
 export_data(mqar, Path("mqar"))
 
 JSON has schema, name, summary, class, vocabulary (number of tokens), classes (null where a label is
-a token), max_length, splits {SPLIT: examples}, notes (sentences: what was left out, and why),
-data_hash, chance and best (accuracies, null for a corpus), and examples [{split, index, text (what
-is shown to people), and the columns of an export}].
+a token), max_length, splits {SPLIT: number of examples}, notes (sentences on what was left out, and
+why), data_hash, chance and best (accuracies, null for a corpus), and examples [{split, index, text
+(for human readers), and the columns of an export}].
 """
 
 import shlex
@@ -28,20 +28,20 @@ from attnlab.signatures import nearest
 
 @dataclass(frozen=True)
 class OpenData:
-    """A dataset of conf/ and what it was asked by."""
+    """A dataset of conf/, with the name and the overrides by which it was opened."""
 
     name: str
     summary: str
     overrides: Sequence[str]
     knobs: Mapping[str, Any]
-    """A text is named by its SHA-256 among them; where it lay tells nobody anything."""
+    """Its config; the path of a text is replaced by the SHA-256 of its content."""
     dataset: Dataset
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The examples of each split, which are drawn.
+        """The number of examples of each split, which draws them.
 
-        Raises RequestError where the task cannot give so many.
+        Raises RequestError where the task cannot generate so many.
         """
         try:
             return sizes(self.dataset)
@@ -51,16 +51,16 @@ class OpenData:
 
 @dataclass(frozen=True)
 class Example:
-    """An example of a split, as people and as programs read it."""
+    """An example of a split, as a text and as the columns of an export."""
 
     split: str
     index: int
     text: str
     columns: Mapping[str, Any]
-    """Those that an export has."""
+    """The columns of an export."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by name, with the columns beside them, as a row of an export is."""
+        """Return the fields by name and the columns in one dict, like a row of an export."""
         example = plain(self)
         row = example.pop("columns")
         return {**example, **row}
@@ -68,29 +68,29 @@ class Example:
 
 @dataclass(frozen=True)
 class DataReport(Report):
-    """What a dataset is, and some of its examples."""
+    """A description of a dataset, with some of its examples."""
 
     name: str
     summary: str
     class_path: str
-    """JSON has it as `class`."""
+    """The dotted path of the class, in JSON under `class`."""
     vocabulary: int
-    """Number of tokens."""
+    """The number of tokens."""
     classes: Sequence[str] | None
     """None where a label is a token."""
     max_length: int
     splits: Mapping[str, int]
     notes: Sequence[str]
-    """What was left out, and why."""
+    """Sentences on what was left out, and why."""
     data_hash: str
     chance: float | None
-    """An accuracy; None for a corpus, as `best`."""
+    """The accuracy of guessing; None for a corpus, as `best`."""
     best: float | None
     examples: Sequence[Example]
     tokens: Sequence[str] = field(metadata=IN_PYTHON)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON has it, with the examples as they say."""
+        """Return the report as JSON has it, with the examples as their `to_json` returns them."""
         report = {
             "class" if name == "class_path" else name: value
             for name, value in super().to_json().items()
@@ -101,15 +101,21 @@ class DataReport(Report):
 def open_data(
     name: str, overrides: Sequence[str] = (), *, config_dir: Path | None = None
 ) -> OpenData:
-    """Build a dataset of conf/, checked as for training.
+    """Build a dataset of conf/, with its config checked as for training.
 
-    Raises ConfigError with all faults, and RequestError for overrides that change no data.
+    Raises ConfigError with all faults, and RequestError for overrides that do not concern the data.
     """
     with search_path(config_dir) as own:
         config = compose([f"dataset={name}", *overrides], own)
-    others = [w for w in overrides if not w.lstrip("+~").startswith(("dataset.", "dataset/"))]
-    if others:
-        raise RequestError(f"{', '.join(others)}: changes no data; give dataset.KEY=VALUE only")
+    other_overrides = [
+        override
+        for override in overrides
+        if not override.lstrip("+~").startswith(("dataset.", "dataset/"))
+    ]
+    if other_overrides:
+        raise RequestError(
+            f"{', '.join(other_overrides)}: changes no data; give dataset.KEY=VALUE only"
+        )
     dataset = config.build("dataset")
     summary = _summary(name, config_dir, dataset)
     return OpenData(name, summary, list(overrides), _knobs(config, dataset), dataset)
@@ -118,19 +124,19 @@ def open_data(
 def data_report(
     data: OpenData, *, split: str = "train", index: int = 0, count: int = 3
 ) -> DataReport:
-    """Return what a dataset is, and up to `count` examples of a split from `index` on.
+    """Return a description of a dataset, and up to `count` examples of a split from `index` on.
 
-    Raises RequestError where it does not have them.
+    Raises RequestError for a split or an index that the dataset does not have.
     """
     dataset, split_sizes = data.dataset, data.sizes
     if split not in split_sizes:
         hint = nearest(split, split_sizes)
-        raise RequestError(f"--split {split}: the data have no such split{hint}")
+        raise RequestError(f"split {split}: the data have no such split{hint}")
     size = split_sizes[split]
     if not 0 <= index < size:
-        raise RequestError(f"--index {index} must lie in 0..{size - 1} for {split}")
+        raise RequestError(f"index {index} must lie in 0..{size - 1} for {split}")
     if count < 1:
-        raise RequestError(f"--count {count} must be at least 1")
+        raise RequestError(f"count {count} must be at least 1")
     return DataReport(
         name=data.name,
         summary=data.summary,
@@ -143,15 +149,18 @@ def data_report(
         data_hash=dataset.data_hash,
         chance=getattr(dataset, "chance", None),
         best=getattr(dataset, "best", None),
-        examples=[_example(dataset, split, at) for at in range(index, min(index + count, size))],
+        examples=[
+            _read_example(dataset, split, position)
+            for position in range(index, min(index + count, size))
+        ],
         tokens=dataset.tokens,
     )
 
 
 def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
-    """Write a file for each split, and a data card that says which command made them.
+    """Write a file for each split, and a data card that names the command that wrote them.
 
-    Raises RequestError where the directory holds something (`attnlab.dataset.export.export`).
+    Raises RequestError for a directory that is not empty (`attnlab.dataset.export.export`).
     """
     _ = data.sizes
     words = ["attnlab", "data", "export", data.name, *data.overrides]
@@ -159,16 +168,17 @@ def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
     try:
         export(data.dataset, directory, kind, Origin(data.name, data.summary, data.knobs, command))
     except ValueError as error:
-        raise RequestError(f"--output {error}") from error
+        raise RequestError(f"output {error}") from error
 
 
 def _knobs(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Return the dataset's config, with the content's identity in place of a path."""
     values = {**config.values["dataset"], **dataset.located}
     return {knob: value for knob, value in values.items() if not knob.startswith("_")}
 
 
 def _summary(name: str, config_dir: Path | None, dataset: Dataset) -> str:
-    """Return what a dataset is: its YAML's comment, else its class's first line."""
+    """Return a dataset's summary: the first comment of its YAML, else its class's first line."""
     directories = [conf_dir()] if config_dir is None else [config_dir, conf_dir()]
     paths = [directory / f"dataset/{name}.yaml" for directory in directories]
     text = next(path.read_text() for path in paths if path.is_file())
@@ -177,7 +187,7 @@ def _summary(name: str, config_dir: Path | None, dataset: Dataset) -> str:
     return summary or (type(dataset).__doc__ or "").split("\n")[0]
 
 
-def _example(dataset: Dataset, split: str, index: int) -> Example:
+def _read_example(dataset: Dataset, split: str, index: int) -> Example:
     row = columns(dataset, dataset.splits[split][index])
     values = {name: column[0].as_py() for name, column in row.items()}
     return Example(split, index, dataset.show(split, index), values)

@@ -1,18 +1,19 @@
-"""The class of a run's dataset, where it is attnlab's own."""
+"""The class of a run's dataset, where attnlab defines it."""
 
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
+from attnlab.building import NOTHING, find
+from attnlab.dataset.base import Dataset
 
-def dataset_class(identity: Mapping[str, Any]) -> Any:
-    """Return the class of the data of a run; None for what is not attnlab's.
 
-    A record can name any module, and only our own are known to be harmless when imported.
+def dataset_class(identity: Mapping[str, Any]) -> type[Dataset] | None:
+    """Return the class of a run's dataset; None for a class that attnlab does not define.
+
+    A record can name any class, and only attnlab's own are known to be harmless when imported.
     """
-    target = str((identity.get("dataset") or {}).get("_target_", ""))
-    module, _, name = target.rpartition(".")
-    if not module.startswith("attnlab.dataset.") or find_spec(module) is None:
+    try:
+        target = find((identity.get("dataset") or {}).get("_target_"), "dataset", NOTHING)
+    except ValueError:
         return None
-    return getattr(import_module(module), name, None)
+    return target if issubclass(target, Dataset) else None

@@ -1,4 +1,4 @@
-"""The vectors that a trained run reads for its tokens: which are alike, and how they came there.
+"""The token embeddings of a trained run: which are similar, and how they changed in training.
 
 import attnlab
 from attnlab.analysis.embedding_report import embedding_course, embedding_report
@@ -28,18 +28,18 @@ from attnlab.interp.embeddings import Embeddings, course, drift, principal, turn
 from attnlab.run_record.vectors import recorded
 
 if TYPE_CHECKING:
-    # It imports Lightning, for which no help or refusal of a command should wait.
+    # It imports Lightning, which takes seconds, and --help or a refused request must not wait.
     from attnlab.loaded_run import LoadedRun
 
 SEQUENCES = 256
-"""Validation sequences in which tokens are counted, to begin with the most frequent."""
+"""The number of validation sequences in which tokens are counted to order them by frequency."""
 TOKENS, NEAR, NEAR_ONE = 12, 3, 10
-"""Tokens of a report unless one is named; their neighbours, and those of one that is named."""
+"""The number of tokens of a report, of neighbours of each, and of neighbours of a named token."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A token whose vector points nearly the same way as that of another one."""
+    """A token whose vector has nearly the same direction as that of another token."""
 
     token: str
     cosine: float
@@ -47,7 +47,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class TokenNeighbours:
-    """A token with those nearest to it, the nearest first."""
+    """A token with its nearest tokens, the nearest first."""
 
     token: str
     near: Sequence[Neighbour]
@@ -55,7 +55,7 @@ class TokenNeighbours:
 
 @dataclass(frozen=True)
 class EmbeddingReport(Report):
-    """Which tokens a run holds alike."""
+    """The tokens of a run whose embeddings are most similar."""
 
     run: str
     step: int
@@ -69,45 +69,45 @@ class EmbeddingPlane(Report):
     run: str
     step: int
     tokens: Sequence[str]
-    """The most frequent ones first."""
+    """The most frequent tokens first."""
     places: Float[Tensor, "token 2"]
     shares: Float[Tensor, " 2"]
-    """Of the variance, by component."""
+    """The share of the variance, by component."""
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingCourse(Report):
-    """How the vectors that a run recorded became those of its last step."""
+    """How the embeddings that a run recorded approached those of its last step."""
 
     run: str
     tokens: Sequence[str]
-    """The most frequent ones first."""
+    """The most frequent tokens first."""
     steps: Int[np.ndarray, " step"]
     drift: Sequence[float]
-    """By step: 1 - cosine to the last step, once turned to it, mean over tokens."""
+    """By step: 1 - cosine to the last step after rotation onto it, mean over tokens."""
     turnover: Sequence[float]
-    """By step: the share of a token's nearest ones that are others at the last step."""
+    """By step: the share of a token's nearest tokens that are not among them at the last step."""
     count: int
-    """How many nearest tokens that is."""
+    """The number of nearest tokens that the turnover counts."""
     places: Float[Tensor, "step token 2"]
     """On the first two principal components of the last step."""
     shares: Float[Tensor, " 2"]
-    """Of the variance at the last step, by component."""
+    """The share of the variance at the last step, by component."""
 
 
 def embedding_report(
     run: "LoadedRun", word: str | None = None, count: int | None = None
 ) -> EmbeddingReport:
-    """Return the neighbours of a token, or those of the most frequent ones.
+    """Return the neighbours of a token, or those of the most frequent tokens.
 
-    `word` is a token as it is, or as tables show it. Raises RequestError for what is no token.
+    `word` is a token as it is, or as tables show it. Raises RequestError for an unknown token.
     """
     embeddings = run.embeddings
     if word is None:
-        tokens = [embeddings.tokens[at] for at in tokens_by_frequency(run)[:TOKENS]]
+        tokens = [embeddings.tokens[token_id] for token_id in tokens_by_frequency(run)[:TOKENS]]
         count = NEAR if count is None else count
     else:
-        tokens = [_token(word, embeddings.tokens)]
+        tokens = [_match_token(word, embeddings.tokens)]
         count = NEAR_ONE if count is None else count
     neighbours = [
         TokenNeighbours(token, [Neighbour(*near) for near in embeddings.neighbours(token, count)])
@@ -117,22 +117,22 @@ def embedding_report(
 
 
 def embedding_plane(run: "LoadedRun") -> EmbeddingPlane:
-    """Return where all tokens lie. Raises RequestError for vectors that have no plane."""
-    embeddings, order = run.embeddings, tokens_by_frequency(run)
+    """Project all tokens on two principal components. Raises RequestError without a plane."""
+    embeddings, token_ids = run.embeddings, tokens_by_frequency(run)
     try:
-        places, shares = principal(embeddings.vectors)
+        places, variance_shares = principal(embeddings.vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
-    tokens = [embeddings.tokens[at] for at in order]
-    return EmbeddingPlane(run.record.name, run.step, tokens, places[order], shares)
+    tokens = [embeddings.tokens[token_id] for token_id in token_ids]
+    return EmbeddingPlane(run.record.name, run.step, tokens, places[token_ids], variance_shares)
 
 
 def embedding_course(run: "LoadedRun") -> EmbeddingCourse:
-    """Return how the vectors that were recorded moved over training.
+    """Return how the recorded embeddings moved over training.
 
-    Raises RequestError where fewer than two steps were recorded, and for vectors without a plane.
+    Raises RequestError where fewer than two steps were recorded, or where there is no plane.
     """
     steps, vectors = recorded(run.record)
     if len(steps) < 2:
@@ -140,24 +140,26 @@ def embedding_course(run: "LoadedRun") -> EmbeddingCourse:
             f"{run.record.name} recorded the vectors of {len(steps)} steps, and a course needs "
             "two; train with callbacks=default, whose `vectors` keeps them"
         )
-    by_step = [torch.from_numpy(of_step) for of_step in vectors]
-    last = by_step[-1]
+    vectors_by_step = [torch.from_numpy(step_vectors) for step_vectors in vectors]
+    last_vectors = vectors_by_step[-1]
     try:
-        places, (_, shares) = course(by_step), principal(last)
+        places, (_, shares) = course(vectors_by_step), principal(last_vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
-    kept = [at for at in tokens_by_frequency(run) if at < len(last)]
-    count = min(NEAR_ONE, len(last) - 1)
+    token_ids = [token_id for token_id in tokens_by_frequency(run) if token_id < len(last_vectors)]
+    num_nearest = min(NEAR_ONE, len(last_vectors) - 1)
     return EmbeddingCourse(
         run=run.record.name,
-        tokens=[run.embeddings.tokens[at] for at in kept],
+        tokens=[run.embeddings.tokens[token_id] for token_id in token_ids],
         steps=steps,
-        drift=[drift(of_step, last) for of_step in by_step],
-        turnover=[turnover(of_step, last, count) for of_step in by_step],
-        count=count,
-        places=places[:, kept],
+        drift=[drift(step_vectors, last_vectors) for step_vectors in vectors_by_step],
+        turnover=[
+            turnover(step_vectors, last_vectors, num_nearest) for step_vectors in vectors_by_step
+        ],
+        count=num_nearest,
+        places=places[:, token_ids],
         shares=shares,
     )
 
@@ -181,7 +183,7 @@ def embedding_table(embeddings: Embeddings, ending: str) -> bytes:
 
 
 def tokens_by_frequency(run: "LoadedRun") -> list[int]:
-    """Return the numbers of all tokens, the most frequent in validation sequences first."""
+    """Return the ids of all tokens, the most frequent in validation sequences first."""
     split = run.dataset.splits["validation"]
     batch = split.batch(np.arange(min(SEQUENCES, len(split))))
     inputs = batch.inputs if batch.valid is None else batch.inputs[batch.valid]
@@ -190,16 +192,17 @@ def tokens_by_frequency(run: "LoadedRun") -> list[int]:
 
 
 def escaped(token: str) -> str:
-    """Return a token with what has no sign of its own written as Python does."""
+    """Return a token with its unprintable characters as Python escapes."""
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in token
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in token
     )
 
 
-def _token(word: str, tokens: Sequence[str]) -> str:
-    """Find a token by its name, or by what is shown of it."""
+def _match_token(word: str, tokens: Sequence[str]) -> str:
+    """Return the token that a word names, as it is or as tables show it; else the word."""
     if word in tokens:
         return word
-    return {shown: token for token in tokens for shown in (escaped(token), name(token))}.get(
+    return {label: token for token in tokens for label in (escaped(token), name(token))}.get(
         word, word
     )

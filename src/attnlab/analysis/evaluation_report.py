@@ -1,4 +1,4 @@
-"""What a run measures on a split, of the data that it was trained on or of others.
+"""The loss and the metrics of a run on a split of its own data or of changed data.
 
 JSON has schema, run, step, split, examples, overrides [KEY=VALUE] and metrics {name: number}.
 """
@@ -21,19 +21,18 @@ class EvaluationReport(Report):
     step: int
     split: str
     examples: int
-    """How many the split has."""
+    """The number of examples of the split."""
     overrides: Sequence[str]
-    """How the data differ from those of the training."""
+    """The overrides by which the data differ from the training data."""
     metrics: Mapping[str, float]
 
 
 def evaluation_report(
     loaded_run: "LoadedRun", split: str | None = None, overrides: Sequence[str] = ()
 ) -> EvaluationReport:
-    """Return what a run measures on a split, by default the one that its data report.
+    """Evaluate a run on a split, by default the split that its dataset reports on.
 
-    `overrides` are those that the run was loaded with. Raises RequestError where the data have no
-    such split.
+    `overrides` are those that the run was loaded with. Raises RequestError for an unknown split.
     """
     split = split or loaded_run.dataset.reported
     metrics = loaded_run.evaluate(split)

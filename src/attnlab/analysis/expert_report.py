@@ -1,4 +1,4 @@
-"""Which experts of a trained run work on what.
+"""The experts of a trained mixture-of-experts run: their load, and which tokens they process.
 
 import attnlab
 from attnlab.analysis.expert_report import expert_report
@@ -10,34 +10,35 @@ for layer in report.layers:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from jaxtyping import Float
 from torch import Tensor
 
+from attnlab.analysis.head_choice import require_number
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.interp.routing import Routing, routing
 
 if TYPE_CHECKING:
-    # It imports Lightning, for which no help or refusal of a command should wait.
+    # It imports Lightning, which takes seconds, and --help or a refused request must not wait.
     from attnlab.loaded_run import LoadedRun
 
 EXAMPLES = 512
-"""Sequences that are followed."""
+"""The number of sequences whose routing is recorded."""
 TOKENS = 12
-"""Tokens of a layer that a report holds."""
+"""The number of tokens of a layer that a report holds."""
 
 
 @dataclass(frozen=True)
 class TokenExperts:
-    """Which experts work on a token."""
+    """The experts that process a token."""
 
     token: str
     count: int
-    """Its assignments."""
+    """The number of its assignments."""
     shares: Sequence[float]
-    """Of its assignments, by expert."""
+    """The share of its assignments, by expert."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,26 +48,26 @@ class LayerExperts:
     name: str
     """The path of the module."""
     load: Float[Tensor, " expert"]
-    """Share of all assignments."""
+    """The share of all assignments, by expert."""
     dead: Sequence[int]
-    """Experts without any."""
+    """The experts without assignments."""
     drops: float
-    """Share of assignments above capacity; where experts choose, of tokens that none took."""
+    """The share of assignments above capacity; with expert choice, of tokens not taken."""
     balance: float
-    """The entropy of the load over log(experts): 1 where all have as much to do."""
+    """The entropy of the load over log(experts): 1 for an even load."""
     router_entropy: float
-    """The mean entropy of the router's own probability over log(experts)."""
+    """The mean entropy of the router's probabilities over log(experts)."""
     token_information: float
-    """What a token tells of its experts: 0 by chance, 1 where it decides."""
+    """The information that a token has on its experts: 0 by chance, 1 where it determines them."""
     together: Float[Tensor, "expert other"]
-    """Share of tokens that are sent to both."""
+    """The share of tokens that are routed to both experts."""
     tokens: Sequence[TokenExperts]
-    """The most frequent ones first."""
+    """The most frequent tokens first."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExpertReport(Report):
-    """What the experts of each layer have to do."""
+    """The load and the tokens of the experts of each layer."""
 
     run: str
     step: int
@@ -77,50 +78,60 @@ class ExpertReport(Report):
 def expert_report(
     run: "LoadedRun",
     split: str = "validation",
-    layer: int | None = None,
+    layer: SupportsIndex | None = None,
     *,
     num_examples: int = EXAMPLES,
     num_tokens: int = TOKENS,
 ) -> ExpertReport:
-    """Return what the experts of a run do on the first examples of a split; of one layer, if named.
+    """Return which tokens a run routes to which experts on the first examples of a split.
 
-    Layers of experts are counted from 0, apart from others. Raises RequestError for a run without
-    experts, and for a split or layer that is not there.
+    `layer` selects one of the expert layers, which are counted from 0 without the other layers.
+    Raises RequestError for a run without experts, and for an unknown split or layer.
     """
     if split not in run.dataset.split_names:
-        there = ", ".join(run.dataset.split_names)
-        raise RequestError(f"the data have no {split} split; there is {there}")
+        split_names = ", ".join(run.dataset.split_names)
+        raise RequestError(f"the data have no {split} split; there is {split_names}")
     try:
-        routed = routing(run.subject, run.dataset.splits[split], num_examples=num_examples)
+        routing_by_layer = routing(
+            run.subject, run.dataset.splits[split], num_examples=num_examples
+        )
     except LookupError as error:
         raise RequestError(
             f"{run.record.name} has no experts; train one with variant=moe"
         ) from error
-    if layer is not None and not 0 <= layer < len(routed):
+    layer = None if layer is None else require_number("layer", layer)
+    if layer is not None and not 0 <= layer < len(routing_by_layer):
         raise RequestError(
-            f"layer {layer} of experts: the run has {len(routed)} of them, counted from 0"
+            f"layer {layer} of experts: the run has {len(routing_by_layer)} of them, counted from 0"
         )
-    chosen = list(routed.items()) if layer is None else [list(routed.items())[layer]]
-    names = list(run.objective.inputs)
-    layers = [_layer(path, found, names, num_tokens) for path, found in chosen]
+    selected = (
+        list(routing_by_layer.items()) if layer is None else [list(routing_by_layer.items())[layer]]
+    )
+    token_names = list(run.objective.inputs)
+    layers = [
+        _describe_layer(path, layer_routing, token_names, num_tokens)
+        for path, layer_routing in selected
+    ]
     return ExpertReport(run.record.name, run.step, split, layers)
 
 
-def _layer(path: str, found: Routing, names: Sequence[str], num_tokens: int) -> LayerExperts:
-    counts, shares = found.table.sum(dim=1), found.shares
-    order: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
+def _describe_layer(
+    path: str, layer_routing: Routing, token_names: Sequence[str], num_tokens: int
+) -> LayerExperts:
+    counts, shares = layer_routing.table.sum(dim=1), layer_routing.shares
+    most_frequent: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
     return LayerExperts(
         name=path,
-        load=found.load,
-        dead=found.dead,
-        drops=found.drops,
-        balance=found.balance,
-        router_entropy=found.normalised_entropy,
-        token_information=found.token.normalised,
-        together=found.together,
+        load=layer_routing.load,
+        dead=layer_routing.dead,
+        drops=layer_routing.drops,
+        balance=layer_routing.balance,
+        router_entropy=layer_routing.normalised_entropy,
+        token_information=layer_routing.token.normalised,
+        together=layer_routing.together,
         tokens=[
-            TokenExperts(names[token], int(counts[token]), shares[token].tolist())
-            for token in order
-            if counts[token]
+            TokenExperts(token_names[token_id], int(counts[token_id]), shares[token_id].tolist())
+            for token_id in most_frequent
+            if counts[token_id]
         ],
     )

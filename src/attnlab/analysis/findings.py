@@ -1,4 +1,4 @@
-"""What the evidence of a finished run found, whichever version of attnlab recorded it.
+"""The findings of the evidence of a finished run, from records of any version of attnlab.
 
 for name, finding in findings(Record(Path("runs/mqar-...")).result).items():
     print(name, {role: str(named.head) for role, named in finding.heads.items()})
@@ -16,30 +16,33 @@ SECTION = "evidence"
 
 
 def findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Finding]:
-    """Return what each evidence of a run found, by its name; empty before the run is finished.
+    """Return the findings of a run by the name of the evidence; empty before the run is finished.
 
-    A record of attnlab 0.1 has only numbers, of which the classes of attnlab make findings; those
-    of anybody else are not imported, and have none. Raises RecordError, which names the `run`, for
-    numbers that cannot be read.
+    A record of attnlab 0.1 has only numbers, which attnlab's own evidence classes convert to
+    findings; classes from elsewhere are not imported, and their findings are left out. Raises
+    RecordError, which names the `run`, for numbers that cannot be read.
     """
     if result is None:
         return {}
     if result.findings:
         return result.findings
-    parts: Mapping[str, Any] = result.identity.get(SECTION) or {}
+    evidence_configs: Mapping[str, Any] = result.identity.get(SECTION) or {}
     return {
-        name: _from_first_records(run, name, target, result.metrics)
-        for name, part in parts.items()
-        if isinstance(part, Mapping)
-        and is_allowed(target := part.get("_target_"), SECTION, NOTHING)
+        name: _convert_first_record(run, name, class_path, result.metrics)
+        for name, evidence_config in evidence_configs.items()
+        if isinstance(evidence_config, Mapping)
+        and is_allowed(class_path := evidence_config.get("_target_"), SECTION, NOTHING)
     }
 
 
-def _from_first_records(run: str, name: str, target: Any, metrics: Mapping[str, float]) -> Finding:
+def _convert_first_record(
+    run: str, name: str, class_path: Any, metrics: Mapping[str, float]
+) -> Finding:
+    """Return the finding that an evidence class reads from the numbers of attnlab 0.1."""
     prefix = f"{name}/"
     scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
     try:
-        return find(target, SECTION, NOTHING).from_first_records(scalars)
+        return find(class_path, SECTION, NOTHING).from_first_records(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise RecordError(f"{run}: what {name} found cannot be read ({said})") from error
+        fault = f"{type(error).__name__}: {error}"
+        raise RecordError(f"{run}: what {name} found cannot be read ({fault})") from error

@@ -1,4 +1,4 @@
-"""What a run writes after a prompt: texts that are drawn, or the best answers that are searched.
+"""Texts that a run generates for a prompt: samples, or the best answers of a beam search.
 
 import attnlab
 from attnlab.analysis.generation_report import DrawSettings, generation_report
@@ -7,9 +7,9 @@ run = attnlab.load("pydocs-lstm")
 generation_report(run, "The import statement", DrawSettings(tokens=50, top_p=0.9)).samples
 
 JSON has schema, run, step, prompt, settings {tokens, temperature, top_k, top_p, seed} and samples
-[text] (what follows the prompt, or answers it; each has the next seed). Of a search instead:
-settings {beams, length_penalty} and hypotheses [{text, finished, log_probability (nats), score}],
-the best first.
+[text] (the continuation of the prompt or the answer to it; each sample has the next seed). For a
+search it has settings {beams, length_penalty} and hypotheses [{text, finished, log_probability
+(nats), score}], the best first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """How texts are drawn. Raises RequestError for what no model can draw with."""
+    """How texts are sampled. Raises RequestError for settings with which no model can sample."""
 
     tokens: int = 500
-    """How many follow the prompt, at most."""
+    """The largest number of tokens after the prompt."""
     temperature: float = 1.0
     """Divides the logits; 0 takes the likeliest token."""
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
-    """Of the first text; each has the next."""
+    """The seed of the first text; each further text has the next seed."""
     samples: int = field(default=1, metadata=IN_PYTHON)
-    """How many texts."""
+    """The number of texts."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -47,7 +47,7 @@ class DrawSettings:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How answers are searched. Raises RequestError for what no search can be made with."""
+    """How answers are searched. Raises RequestError for settings that no search can have."""
 
     beams: int
     length_penalty: float = 0.0
@@ -59,7 +59,7 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class GenerationReport(Report):
-    """Texts that were drawn."""
+    """Texts that were sampled."""
 
     run: str
     step: int
@@ -75,11 +75,11 @@ class Answer:
 
     text: str
     finished: bool
-    """Whether it ends; if not, it is as long as it may be."""
+    """Whether it ends; otherwise it has the greatest allowed length."""
     log_probability: float
     """In nats."""
     score: float
-    """What it is ranked by."""
+    """The number by which answers are ranked."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ class SearchReport(Report):
 def generation_report(
     loaded_run: "LoadedRun", prompt: str, settings: DrawSettings
 ) -> GenerationReport:
-    """Return texts that continue or answer a prompt. Raises RequestError for what cannot be."""
+    """Return texts that continue or answer a prompt. Raises RequestError as `generate` does."""
     samples = ["".join(pieces) for pieces in draw(loaded_run, prompt, settings)]
     name, step = loaded_run.record.name, loaded_run.step
     return GenerationReport(name, step, prompt, settings, samples)
 
 
 def draw(loaded_run: "LoadedRun", prompt: str, settings: DrawSettings) -> Iterator[Iterator[str]]:
-    """Yield the pieces of each text, which are drawn as they are asked for."""
+    """Yield for each text an iterator of its pieces, which are sampled as it is consumed."""
     for seed in range(settings.seed, settings.seed + settings.samples):
         yield loaded_run.generate(
             prompt,
@@ -119,7 +119,7 @@ def draw(loaded_run: "LoadedRun", prompt: str, settings: DrawSettings) -> Iterat
 def search_report(loaded_run: "LoadedRun", prompt: str, settings: SearchSettings) -> SearchReport:
     """Return the best answers to a prompt.
 
-    Raises RequestError for a run that answers no sequences by sequences.
+    Raises RequestError for a run that is no sequence-to-sequence model.
     """
     hypotheses = loaded_run.search(prompt, settings.beams, length_penalty=settings.length_penalty)
     answers = [

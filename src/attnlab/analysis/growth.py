@@ -1,4 +1,4 @@
-"""How the cost of a sequence grows with its length: as which power of it."""
+"""The growth of a sequence's cost with its length, as a power of the length."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from attnlab.measure import Cell
 
 
 class Exponent(NamedTuple):
-    """The power of the length that something grows with, and its standard error."""
+    """The power of the length with which a cost grows, and its standard error."""
 
     value: float
     error: float | None
-    """None for two lengths, which any power fits."""
+    """None for two lengths, which a power always fits exactly."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """With which power of the length each cost of one sequence grows.
+    """The power of the length with which each cost of one sequence grows.
 
-    None for a single length, and where an arm takes none of it.
+    None for a single length, and where the cost is 0.
     """
 
     time: Exponent | None
@@ -30,30 +30,33 @@ class Growth:
 
 
 def growth(cells: Sequence[Cell]) -> Growth:
-    """Fit time, peak memory and FLOPs of one sequence, over the cells of one arm and mode."""
-    done = [cell for cell in cells if cell.seconds]
-    lengths = [cell.length for cell in done]
+    """Fit time, peak memory and FLOPs of one sequence over the measurements of one arm and mode."""
+    measured_cells = [cell for cell in cells if cell.seconds]
+    lengths = [cell.length for cell in measured_cells]
 
-    def fitted(costs: Sequence[float]) -> Exponent | None:
-        # What an arm does not take at all has no power.
+    def fit_nonzero(costs: Sequence[float]) -> Exponent | None:
+        # A cost of 0 has no logarithm.
         return fit(lengths, costs) if all(costs) else None
 
     return Growth(
-        time=fitted([median(cell.seconds) / cell.batch for cell in done]),
-        memory=fitted([(cell.peak or 0) / cell.batch for cell in done]),
-        flops=fitted([(cell.flops or 0) / cell.batch for cell in done]),
+        time=fit_nonzero([median(cell.seconds) / cell.batch for cell in measured_cells]),
+        memory=fit_nonzero([(cell.peak or 0) / cell.batch for cell in measured_cells]),
+        flops=fit_nonzero([(cell.flops or 0) / cell.batch for cell in measured_cells]),
     )
 
 
 def fit(lengths: Sequence[int], values: Sequence[float]) -> Exponent | None:
-    """Fit a power of the length by least squares of the logarithms; None for fewer than two."""
+    """Fit a power of the length by least squares of the logarithms; None for a single length."""
     if len(lengths) < 2:
         return None
-    x, y = ([math.log(number) for number in numbers] for numbers in (lengths, values))
-    slope, intercept = linear_regression(x, y)
-    if len(x) == 2:
+    log_lengths, log_values = ([math.log(number) for number in axis] for axis in (lengths, values))
+    slope, intercept = linear_regression(log_lengths, log_values)
+    if len(log_lengths) == 2:
         return Exponent(slope, None)
-    middle = sum(x) / len(x)
-    missed = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-    spread = sum((a - middle) ** 2 for a in x)
-    return Exponent(slope, math.sqrt(missed / (len(x) - 2) / spread))
+    mean_log_length = sum(log_lengths) / len(log_lengths)
+    squared_residuals = sum(
+        (log_value - intercept - slope * log_length) ** 2
+        for log_length, log_value in zip(log_lengths, log_values, strict=True)
+    )
+    spread = sum((log_length - mean_log_length) ** 2 for log_length in log_lengths)
+    return Exponent(slope, math.sqrt(squared_residuals / (len(log_lengths) - 2) / spread))

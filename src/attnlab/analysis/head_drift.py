@@ -7,7 +7,7 @@ for layer, course in mean_drifts(run).items():
     print(layer.name, course.steps, course.values)  # since the step before, over all probes
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,82 +36,98 @@ class Drift(NamedTuple):
 def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     """Compare the patterns of one probe at each recorded step with those of the step before.
 
-    By layer, in the order of the record. Weights are read with the record's rounding
-    (`attnlab.run_record.patterns.ERROR`) and each row is made to sum to 1 again; a head that stood
-    still has 0. A run that recorded once has no interval. Raises LookupError for a probe
-    without patterns, ValueError where queries, tokens or heads are not those of the step before.
+    Returned by layer, in the order of the record. Weights have the record's rounding
+    (`attnlab.run_record.patterns.ERROR`), and each row is normalised to sum to 1; an unchanged head
+    has 0. A run that recorded once has no interval. Raises LookupError for a probe without
+    patterns, ValueError where queries, tokens or heads differ from those of the step before.
     """
-    by_layer = _by_layer(recorded(record, probe=probe))
-    if not by_layer:
-        there = ", ".join(probes(record)) or "none"
-        raise LookupError(f"{record.name} has no patterns of a probe {probe!r}; there are {there}")
-    return {layer: _drift(patterns) for layer, patterns in by_layer.items()}
+    patterns_by_layer = _group_by_layer(recorded(record, probe=probe))
+    if not patterns_by_layer:
+        recorded_probes = ", ".join(probes(record)) or "none"
+        raise LookupError(
+            f"{record.name} has no patterns of a probe {probe!r}; there are {recorded_probes}"
+        )
+    return {layer: _compute_drift(patterns) for layer, patterns in patterns_by_layer.items()}
 
 
 def mean_drifts(record: Record) -> dict[AttentionLayer, Course]:
-    """Compute how far each head of attention moved since the recorded step before, over all probes.
+    """Compute how far each attention head moved since the recorded step before, over all probes.
 
-    The mean of `drifts` over the probes that show the head; NaN for a head that none shows. The
-    first step has none. Raises LookupError where attention was not recorded at two steps,
-    ValueError as `drifts` does.
+    The value is the mean of `drifts` over the probes that recorded the head, and NaN for a head
+    that no probe recorded; the first step has no value. Raises LookupError where attention was not
+    recorded at two steps, ValueError as `drifts` does.
     """
-    by_probe: dict[str, list[Pattern]] = {}
+    patterns_by_probe: dict[str, list[Pattern]] = {}
     for pattern in recorded(record):
         if pattern.attention is not None:
-            by_probe.setdefault(pattern.probe, []).append(pattern)
-    moved: dict[AttentionLayer, dict[int, list[Float[np.ndarray, " head"]]]] = {}
-    for patterns in by_probe.values():
-        for layer, of_layer in _by_layer(patterns).items():
+            patterns_by_probe.setdefault(pattern.probe, []).append(pattern)
+    drifts_by_layer: dict[AttentionLayer, dict[int, list[Float[np.ndarray, " head"]]]] = {}
+    for patterns in patterns_by_probe.values():
+        for layer, layer_patterns in _group_by_layer(patterns).items():
             assert isinstance(layer, AttentionLayer)
-            found, numbers = _drift(of_layer), list(of_layer[0].numbers)
-            if max(numbers, default=0) >= layer.num_heads:
-                raise ValueError(
-                    f"{record.name} recorded patterns of head {max(numbers)} of {layer.path}, "
-                    f"which has {layer.num_heads} heads"
-                )
-            for step, row in zip(found.steps[1:], found.values.numpy(), strict=True):
-                heads = np.full(layer.num_heads, np.nan)
-                heads[numbers] = row
-                moved.setdefault(layer, {}).setdefault(step, []).append(heads)
-    if not moved:
+            for step, head_drifts in _drifts_of_all_heads(layer, layer_patterns, record.name):
+                drifts_by_layer.setdefault(layer, {}).setdefault(step, []).append(head_drifts)
+    if not drifts_by_layer:
         raise LookupError(
             f"{record.name} recorded no patterns of attention at two steps, and a drift is from "
             "one to the next; train with callbacks=default, whose `recorder` keeps them"
         )
-    return {layer: _over_probes(by_step) for layer, by_step in moved.items()}
+    return {layer: _average_over_probes(by_step) for layer, by_step in drifts_by_layer.items()}
 
 
-def _over_probes(by_step: dict[int, list[Float[np.ndarray, " head"]]]) -> Course:
-    steps = sorted(by_step)
+def _drifts_of_all_heads(
+    layer: AttentionLayer, patterns: list[Pattern], run: str
+) -> Iterator[tuple[int, Float[np.ndarray, " head"]]]:
+    """Yield each step with the drift of all heads of a layer; NaN for heads without patterns.
+
+    `patterns` are those of one probe. Raises ValueError for a head that the layer does not have.
+    """
+    head_numbers = list(patterns[0].numbers)
+    steps, values = _compute_drift(patterns)
+    if max(head_numbers, default=0) >= layer.num_heads:
+        raise ValueError(
+            f"{run} recorded patterns of head {max(head_numbers)} of {layer.path}, "
+            f"which has {layer.num_heads} heads"
+        )
+    for step, recorded_heads in zip(steps[1:], values.numpy(), strict=True):
+        all_heads = np.full(layer.num_heads, np.nan)
+        all_heads[head_numbers] = recorded_heads
+        yield step, all_heads
+
+
+def _average_over_probes(drifts_by_step: dict[int, list[Float[np.ndarray, " head"]]]) -> Course:
+    steps = sorted(drifts_by_step)
     means = []
     for step in steps:
-        rows = np.stack(by_step[step])
-        counts = np.isfinite(rows).sum(axis=0)
-        means.append(np.where(counts, np.nansum(rows, axis=0) / np.maximum(counts, 1), np.nan))
+        probe_drifts = np.stack(drifts_by_step[step])
+        counts = np.isfinite(probe_drifts).sum(axis=0)
+        sums = np.nansum(probe_drifts, axis=0)
+        means.append(np.where(counts, sums / np.maximum(counts, 1), np.nan))
     return Course(np.array(steps), np.stack(means))
 
 
-def _by_layer(patterns: Iterable[Pattern]) -> dict[Layer, list[Pattern]]:
-    by_layer: dict[Layer, list[Pattern]] = {}
+def _group_by_layer(patterns: Iterable[Pattern]) -> dict[Layer, list[Pattern]]:
+    patterns_by_layer: dict[Layer, list[Pattern]] = {}
     for pattern in patterns:
         if pattern.layer is not None:
-            by_layer.setdefault(pattern.layer, []).append(pattern)
-    return by_layer
+            patterns_by_layer.setdefault(pattern.layer, []).append(pattern)
+    return patterns_by_layer
 
 
-def _drift(patterns: list[Pattern]) -> Drift:
+def _compute_drift(patterns: list[Pattern]) -> Drift:
+    """Compare one layer's patterns of one probe, step to step, by Jensen-Shannon distance."""
     first = patterns[0]
     for pattern in patterns:
-        for of in ("tokens", "query_at", "numbers"):
-            if list(getattr(pattern, of)) != list(getattr(first, of)):
+        for field in ("tokens", "query_at", "numbers"):
+            if list(getattr(pattern, field)) != list(getattr(first, field)):
                 raise ValueError(
-                    f"{pattern.source}: `{of}` of the probe {pattern.probe!r} at step "
+                    f"{pattern.source}: `{field}` of the probe {pattern.probe!r} at step "
                     f"{pattern.step} is not that at step {first.step}; they cannot be compared"
                 )
     weights = torch.stack([torch.tensor(pattern.weights) for pattern in patterns])
-    total = reduce(weights, "step head query key -> step head query", "sum")
-    # A row of padding has no weight at all, and stays so.
-    weights = weights / rearrange(total.where(total > 0, 1), "s h q -> s h q 1")
-    apart = drift(weights[:-1], weights[1:])
-    means = reduce(apart, "interval head query -> interval head", "mean")
-    return Drift([pattern.step for pattern in patterns], means)
+    row_sums = reduce(weights, "step head query key -> step head query", "sum")
+    # A row of padding sums to 0, and must not become NaN.
+    weights = weights / rearrange(row_sums.where(row_sums > 0, 1), "s h q -> s h q 1")
+    js_distances = drift(weights[:-1], weights[1:])
+    mean_distances = reduce(js_distances, "interval head query -> interval head", "mean")
+    return Drift([pattern.step for pattern in patterns], mean_distances)

@@ -1,4 +1,4 @@
-"""What is measured of every head: of single runs, and of several seeds once heads are matched.
+"""The measures of every head: for single runs, and over several seeds after matching their heads.
 
 from pathlib import Path
 from attnlab.analysis.head_report import head_report
@@ -10,7 +10,7 @@ for layer in report.groups[0].layers:
         print(layer.name, head.head, head.measures["previous"].mean, [r.role for r in head.roles])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -20,8 +20,9 @@ from attnlab.analysis.findings import findings
 from attnlab.analysis.head_drift import mean_drifts
 from attnlab.analysis.head_matching import MatchedLayer, matched
 from attnlab.analysis.head_roles import Role, roles, since
+from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import Report
-from attnlab.analysis.select import Selection, of_one, of_records
+from attnlab.analysis.select import Selection, find_records, of_one, of_records
 from attnlab.analysis.statistics import Interval
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer
@@ -29,21 +30,22 @@ from attnlab.run_record.finding import NamedHead
 from attnlab.run_record.head_scores import Course, Scores, head_scores
 from attnlab.run_record.patterns import TABLE
 from attnlab.run_record.record import Record
+from attnlab.run_record.run_ref import RunRef
 
 DRIFT = "drift"
-"""A measure that is made of the recorded patterns: how far a head moved since the step before."""
+"""A measure computed from the recorded patterns: how far a head moved since the step before."""
 
 
 @dataclass(frozen=True)
 class NamedRole:
-    """A name that a head has by a score above a threshold (`attnlab.analysis.head_roles`)."""
+    """The name of a head with a score above a threshold (`attnlab.analysis.head_roles`)."""
 
     role: str
     measure: str
     threshold: float
     source: str
     since: int | None = None
-    """The first measured step from which on the score stays above it; None of a mean over seeds."""
+    """The first measured step from which on the score stays above it; None for a mean of seeds."""
 
 
 @dataclass(frozen=True)
@@ -53,41 +55,41 @@ class HeadScores:
     head: int
     """From 0, in its layer."""
     scores: Mapping[str, float | None]
-    """By measure (`attnlab.interp.pattern_stats.measure`); None where no query could have it."""
+    """By measure (`attnlab.interp.pattern_stats.measure`); None where no query allows a score."""
     roles: Sequence[NamedRole]
-    """The one of the highest score first."""
+    """The role with the highest score first."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerHeads:
     """A layer of a run."""
 
-    layer: int
-    """From 0, among the attention layers."""
+    layer: int | None
+    """From 0, among the attention layers; None where a record of 0.1 does not number them."""
     name: str
     """The path of the module."""
     heads: Sequence[HeadScores]
     course: Course | None = None
-    """The measure that was asked for, at each step; None where none was, or the layer lacks it."""
+    """The requested measure at each step; None without a request, or where the layer lacks it."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunHeads:
-    """A run by itself."""
+    """The heads of a single run."""
 
     run: str
     step: int
-    """The last that was measured."""
+    """The last measured step."""
     measure: str | None
-    """The measure of the courses, if one was asked for."""
+    """The measure of the courses, where one was requested."""
     layers: Sequence[LayerHeads]
     findings: Mapping[str, Mapping[str, NamedHead]]
-    """The heads that each evidence named, by what it calls them; none before the run is done."""
+    """The heads that each evidence named, by its names; empty before the run is finished."""
 
 
 @dataclass(frozen=True)
 class MatchedHead:
-    """A head of several seeds."""
+    """A head that was matched over several seeds."""
 
     head: int
     """Its number in the reference."""
@@ -96,54 +98,46 @@ class MatchedHead:
     apart: float
     """The distance of its patterns to the reference's, mean over the other runs."""
     measures: Mapping[str, Interval]
-    """Over seeds."""
+    """By measure, an interval over seeds."""
     roles: Sequence[NamedRole]
-    """By the means."""
+    """The roles of its mean scores."""
 
 
 @dataclass(frozen=True)
 class MatchedLayerHeads:
-    """A layer of several seeds."""
+    """A layer whose heads were matched over several seeds."""
 
-    layer: int
+    layer: int | None
     name: str
     apart: float
-    """Mean over the heads."""
+    """The mean over the heads of their distance to the reference's."""
     chance: float
-    """Mean over all pairs, which a random matching has on average."""
+    """The mean distance of all pairs of heads, which a random matching has on average."""
     heads: Sequence[MatchedHead]
 
 
 @dataclass(frozen=True)
 class MatchedRuns:
-    """Runs that differ in their seed alone, whose heads were matched before anything was averaged.
+    """Runs that differ only in their seed, with heads matched before anything was averaged.
 
-    `attnlab.analysis.head_matching` says how.
+    `attnlab.analysis.head_matching` describes the matching.
     """
 
     label: str
     runs: Sequence[str]
     seeds: Sequence[int]
     reference: str
-    """The run whose heads give the numbers."""
+    """The run whose numbering of heads is used."""
     step: int
-    """Of the patterns by which heads were matched."""
+    """The step of the patterns by which heads were matched."""
     measured: int
     """The step of the measures."""
     layers: Sequence[MatchedLayerHeads]
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A run that was asked for, and is not shown."""
-
-    run: str
-    why: str
-
-
 @dataclass(frozen=True, eq=False)
 class HeadReport(Report):
-    """The heads of runs: each run by itself, and those that differ in their seed alone, matched."""
+    """The heads of single runs, and the matched heads of runs that differ only in their seed."""
 
     runs: Sequence[RunHeads]
     groups: Sequence[MatchedRuns]
@@ -152,86 +146,114 @@ class HeadReport(Report):
 
 @dataclass(frozen=True, eq=False)
 class HeadCourses:
-    """What was measured of the heads of one run, over its steps."""
+    """The measures of the heads of one run over its steps."""
 
     run: str
     step: int
-    """The last that was measured."""
+    """The last measured step."""
     layers: Scores
 
 
-def head_report(runs: Selection | Sequence[Record], measure: str | None = None) -> HeadReport:
-    """Return what is measured of the heads of some runs; with `measure`, its course in one run.
+def head_report(
+    runs: Selection | RunRef | Iterable[RunRef], measure: str | None = None
+) -> HeadReport:
+    """Return the measures of the heads of some runs; with `measure`, its course in one run.
 
-    Runs that differ in their seed alone become a group, as in `attnlab.analysis.compare`. A
-    measure is one of `attnlab.interp.pattern_stats.measure` that was recorded, or "drift". Raises
-    RequestError where no run has anything to show, where a group has a run twice or unequal data,
-    and for a course of several runs or of what was not measured.
+    `runs` is a selection, or anything that names runs (`attnlab.analysis.select.find_records`).
+    Runs that differ only in their seed become a group, as in `attnlab.analysis.compare`. A measure
+    is one of `attnlab.interp.pattern_stats.measure` that was recorded, or "drift". Raises
+    RequestError where no run has measures, where a group has a run twice or unequal data, and for a
+    course of several runs or of a measure that was not recorded.
     """
-    arms, left_out = _arms(runs, measure)
+    arms, left_out = _measured_arms(runs, measure)
     if measure is not None:
-        _only(arms, f"the course of {measure}")
-    shown, groups, wrong = [], [], []
+        _require_single(arms, f"the course of {measure}")
+    run_reports, group_reports, faults = [], [], []
     for label, records in arms.items():
         try:
             if len(records) == 1:
-                shown.append(_run(records[0], measure))
+                run_reports.append(_report_run(records[0], measure))
             else:
-                groups.append(_group(label, records))
+                group_reports.append(_report_group(label, records))
         except ValueError as error:
             if len(arms) == len(records) == 1:
                 raise
-            wrong.append(f"{label}: {error}")
-            left_out += [LeftOut(record.name, str(error)) for record in records]
-    if not shown and not groups:
-        raise RequestError("\n  ".join(wrong))
-    return HeadReport(shown, groups, left_out)
+            faults.append(f"{label}: {error}")
+            left_out += [LeftOut(record.name, record.state, str(error)) for record in records]
+    if not run_reports and not group_reports:
+        raise RequestError("\n  ".join(faults))
+    return HeadReport(run_reports, group_reports, left_out)
 
 
-def head_courses(runs: Selection | Sequence[Record], measure: str | None = None) -> HeadCourses:
-    """Return all that was recorded of the heads of one run over its steps, "drift" if asked for.
+def head_courses(
+    runs: Selection | RunRef | Iterable[RunRef], measure: str | None = None
+) -> HeadCourses:
+    """Return all recorded measures of one run over its steps, with `measure` "drift" the drift too.
 
     Raises RequestError as `head_report` does.
     """
-    arms, _ = _arms(runs, measure)
-    record = _only(arms, "a picture of heads over training")
-    scores = _courses(record, measure)
-    return HeadCourses(record.name, _last_step(scores), scores)
+    arms, _ = _measured_arms(runs, measure)
+    record = _require_single(arms, "a picture of heads over training")
+    courses = _load_courses(record, measure)
+    return HeadCourses(record.name, _last_step(courses), courses)
 
 
-def _arms(
-    runs: Selection | Sequence[Record], measure: str | None
+def _measured_arms(
+    runs: Selection | RunRef | Iterable[RunRef], measure: str | None
 ) -> tuple[dict[str, list[Record]], list[LeftOut]]:
-    """Part records by all but their seed, without those that have nothing to show."""
+    """Return the records by arm, and the runs left out because they have no measures of heads.
+
+    Raises RequestError where no run has measures, or where an arm has a run twice or unequal data.
+    """
     if not isinstance(runs, Selection):
-        runs = of_one(runs[0]) if len(runs) == 1 else of_records(runs)
-    lacking = {name: _lack(record, measure) for name, record in runs.records.items()}
-    left_out = [LeftOut(left["run"], left["state"]) for left in runs.left_out]
-    unmeasured = {name: why for name, why in lacking.items() if why is not None}
-    if len(unmeasured) == len(lacking):
-        raise RequestError("\n  ".join(f"{name} {why}" for name, why in unmeasured.items()))
-    left_out += [LeftOut(name, why) for name, why in unmeasured.items()]
-    measured = {name: record for name, record in runs.records.items() if name not in unmeasured}
+        records = find_records(runs)
+        runs = of_one(records[0]) if len(records) == 1 else of_records(records)
+    reason_by_name = {
+        name: _reason_unmeasured(record, measure) for name, record in runs.records.items()
+    }
+    unmeasured_reasons = {
+        name: reason for name, reason in reason_by_name.items() if reason is not None
+    }
+    if len(unmeasured_reasons) == len(reason_by_name):
+        raise RequestError(
+            "\n  ".join(f"{name} {reason}" for name, reason in unmeasured_reasons.items())
+        )
+    left_out = [
+        *runs.left_out,
+        *(
+            LeftOut(name, runs.records[name].state, reason)
+            for name, reason in unmeasured_reasons.items()
+        ),
+    ]
+    measured_records = {
+        name: record for name, record in runs.records.items() if name not in unmeasured_reasons
+    }
     if not runs.results:
-        return {name: [record] for name, record in measured.items()}, left_out
-    finished = [Run(n, r, flatten(r)) for n, r in runs.results.items() if n in measured]
-    arms = by_arm(finished)
+        return {name: [record] for name, record in measured_records.items()}, left_out
+    finished_runs = [
+        Run(name, result, flatten(result))
+        for name, result in runs.results.items()
+        if name in measured_records
+    ]
+    arms = by_arm(finished_runs)
     for label, arm in arms.items():
         require_once(label, arm)
         require_same_data(label, arm)
-    return {label: [measured[run.name] for run in arm] for label, arm in arms.items()}, left_out
+    return {
+        label: [measured_records[run.name] for run in arm] for label, arm in arms.items()
+    }, left_out
 
 
-def _lack(record: Record, measure: str | None) -> str | None:
-    """Say why a run has nothing measured of its heads, if it has nothing."""
+def _reason_unmeasured(record: Record, measure: str | None) -> str | None:
+    """Return the reason why a run has no measures of its heads; None where it has some."""
     attends = bool(record.layers.attention)
     if record.rows("heads").num_rows or (measure == DRIFT and attends):
         return None
     callbacks = record.identity.get("callbacks") or {}
-    every = (callbacks.get("clock") or {}).get("statistics_every")
-    measuring = every is not None and callbacks.get("statistics") is not None
-    recorded = record.rows(TABLE).num_rows > 0
-    if not attends and (recorded or (measuring and record.result is not None)):
+    statistics_every = (callbacks.get("clock") or {}).get("statistics_every")
+    measures_heads = statistics_every is not None and callbacks.get("statistics") is not None
+    has_patterns = record.rows(TABLE).num_rows > 0
+    if not attends and (has_patterns or (measures_heads and record.result is not None)):
         return "has no attention heads"
     return (
         "recorded no measures of its heads; train with callbacks.clock.statistics_every=100 to "
@@ -239,93 +261,121 @@ def _lack(record: Record, measure: str | None) -> str | None:
     )
 
 
-def _only(arms: Mapping[str, Sequence[Record]], what: str) -> Record:
-    """Return the one run that there is. Raises RequestError where there are more."""
+def _require_single(arms: Mapping[str, Sequence[Record]], subject: str) -> Record:
+    """Return the only run. Raises RequestError where there are several."""
     records = [record for arm in arms.values() for record in arm]
     if len(records) > 1:
-        raise RequestError(f"{what} is of one run, and {len(records)} were named; name one of them")
+        raise RequestError(
+            f"{subject} is of one run, and {len(records)} were named; name one of them"
+        )
     return records[0]
 
 
-def _courses(record: Record, measure: str | None) -> Scores:
+def _load_courses(record: Record, measure: str | None) -> Scores:
+    """Return the measures of a run over its steps, with the drift where it is requested.
+
+    Raises RequestError for a measure that was not recorded.
+    """
     scores = head_scores(record)
     if measure == DRIFT:
         try:
-            moved = mean_drifts(record)
+            drift_courses = mean_drifts(record)
         except RequestError:
             raise
         except (LookupError, ValueError) as error:
             raise RequestError(str(error)) from error
-        layers = dict.fromkeys([*scores, *moved])
-        drifts = {layer: {DRIFT: moved[layer]} if layer in moved else {} for layer in layers}
-        return {layer: {**scores.get(layer, {}), **drifts[layer]} for layer in layers}
-    known = list(dict.fromkeys(name for measures in scores.values() for name in measures))
-    if measure is not None and measure not in known:
-        raise RequestError(f"there is no measure {measure!r}; {nearest(measure, [*known, DRIFT])}")
+        all_layers = dict.fromkeys([*scores, *drift_courses])
+        drift_by_layer = {
+            layer: {DRIFT: drift_courses[layer]} if layer in drift_courses else {}
+            for layer in all_layers
+        }
+        return {layer: {**scores.get(layer, {}), **drift_by_layer[layer]} for layer in all_layers}
+    measure_names = list(dict.fromkeys(name for measures in scores.values() for name in measures))
+    if measure is not None and measure not in measure_names:
+        raise RequestError(
+            f"there is no measure {measure!r}; {nearest(measure, [*measure_names, DRIFT])}"
+        )
     return scores
 
 
-def _run(record: Record, measure: str | None) -> RunHeads:
-    courses = _courses(record, measure)
-    named = {
+def _report_run(record: Record, measure: str | None) -> RunHeads:
+    courses = _load_courses(record, measure)
+    heads_by_evidence = {
         evidence: finding.heads
         for evidence, finding in findings(record.result, record.name).items()
     }
-    layers = [_layer(layer, of_layer, measure) for layer, of_layer in courses.items()]
-    return RunHeads(record.name, _last_step(courses), measure, layers, named)
+    layers = [
+        _report_layer(layer, layer_courses, measure) for layer, layer_courses in courses.items()
+    ]
+    return RunHeads(record.name, _last_step(courses), measure, layers, heads_by_evidence)
 
 
-def _layer(layer: AttentionLayer, courses: Mapping[str, Course], measure: str | None) -> LayerHeads:
+def _report_layer(
+    layer: AttentionLayer, courses: Mapping[str, Course], measure: str | None
+) -> LayerHeads:
     num_heads = next(iter(courses.values())).values.shape[1]
-    measures = _measured(courses)
-    last = {name: course.values[-1].tolist() for name, course in measures.items()}
+    measures = _without_drift(courses)
+    last_values = {name: course.values[-1].tolist() for name, course in measures.items()}
     heads = []
     for head in range(num_heads):
-        scores = {name: _finite(values[head]) for name, values in last.items()}
-        names = [_named(role, since(role, measures[role.measure], head)) for role in roles(scores)]
-        heads.append(HeadScores(head, scores, names))
-    return LayerHeads(layer.index, layer.path, heads, courses.get(measure) if measure else None)
+        scores = {name: _finite_or_none(values[head]) for name, values in last_values.items()}
+        named_roles = [
+            _named_role(role, since(role, measures[role.measure], head)) for role in roles(scores)
+        ]
+        heads.append(HeadScores(head, scores, named_roles))
+    return LayerHeads(layer.number, layer.path, heads, courses.get(measure) if measure else None)
 
 
-def _measured(courses: Mapping[str, Course]) -> dict[str, Course]:
-    """Leave out what was not measured, but made of patterns."""
+def _without_drift(courses: Mapping[str, Course]) -> dict[str, Course]:
+    """Return the measured courses, without the drift that is computed from patterns."""
     return {name: course for name, course in courses.items() if name != DRIFT}
 
 
 def _last_step(scores: Scores) -> int:
-    measured = [course for of_layer in scores.values() for course in _measured(of_layer).values()]
-    every = [course for of_layer in scores.values() for course in of_layer.values()]
-    return max(int(course.steps[-1]) for course in measured or every)
+    """Return the last measured step; where only the drift is known, its last step."""
+    measured_courses = [
+        course
+        for layer_courses in scores.values()
+        for course in _without_drift(layer_courses).values()
+    ]
+    all_courses = [course for layer_courses in scores.values() for course in layer_courses.values()]
+    return max(int(course.steps[-1]) for course in measured_courses or all_courses)
 
 
-def _group(label: str, records: Sequence[Record]) -> MatchedRuns:
-    """Match the heads of seeds. Raises ValueError where they cannot be."""
-    found = matched(records)
+def _report_group(label: str, records: Sequence[Record]) -> MatchedRuns:
+    """Match the heads of runs of several seeds. Raises ValueError where they cannot be matched."""
+    matched_runs = matched(records)
     return MatchedRuns(
         label,
         [record.name for record in records],
         [record.identity["seed"] for record in records],
-        records[found.reference].name,
-        found.step,
-        found.measured,
-        [_matched_layer(layer) for layer in found.layers],
+        records[matched_runs.reference].name,
+        matched_runs.step,
+        matched_runs.measured,
+        [_report_matched_layer(layer) for layer in matched_runs.layers],
     )
 
 
-def _matched_layer(found: MatchedLayer) -> MatchedLayerHeads:
+def _report_matched_layer(matched_layer: MatchedLayer) -> MatchedLayerHeads:
     heads = []
-    for head, apart in enumerate(found.apart.tolist()):
-        over_seeds = {name: intervals[head] for name, intervals in found.measures.items()}
-        means = {name: interval.mean for name, interval in over_seeds.items()}
-        names = [_named(role) for role in roles(means)]
-        heads.append(MatchedHead(head, found.heads[:, head].tolist(), apart, over_seeds, names))
-    apart = float(found.apart.mean())
-    return MatchedLayerHeads(found.layer.index, found.layer.path, apart, found.chance, heads)
+    for head, distance in enumerate(matched_layer.apart.tolist()):
+        over_seeds = {name: intervals[head] for name, intervals in matched_layer.measures.items()}
+        mean_scores = {name: interval.mean for name, interval in over_seeds.items()}
+        named_roles = [_named_role(role) for role in roles(mean_scores)]
+        heads.append(
+            MatchedHead(
+                head, matched_layer.heads[:, head].tolist(), distance, over_seeds, named_roles
+            )
+        )
+    distance = float(matched_layer.apart.mean())
+    return MatchedLayerHeads(
+        matched_layer.layer.number, matched_layer.layer.path, distance, matched_layer.chance, heads
+    )
 
 
-def _named(role: Role, since: int | None = None) -> NamedRole:
+def _named_role(role: Role, since: int | None = None) -> NamedRole:
     return NamedRole(role.name, role.measure, role.threshold, role.source, since)
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if isfinite(value) else None

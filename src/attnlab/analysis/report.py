@@ -1,35 +1,43 @@
-"""What every answer of the analysis is: a frozen dataclass, whose JSON is made from its fields.
+"""The base class of reports: a frozen dataclass whose JSON is made from its fields.
 
-A command prints it, a page draws it and a notebook reads it, so that none of them answers
-differently. `docs/json.md` describes the fields.
+Commands, pages and notebooks all read the same reports. `docs/json.md` describes the fields.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 SCHEMA = 2
-"""The version of what all reports hold. It grows where a field changes its meaning or goes."""
+"""The version of the reports' fields. It grows where a field changes its meaning or is removed."""
 IN_PYTHON = {"json": False}
 """The metadata of a field that JSON leaves out: `field(metadata=IN_PYTHON)`."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """An answer to a question about runs."""
+    """The answer to a question about runs."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it: its fields by name, and the schema's version.
 
-        A number that is none (NaN, infinity) is null.
+        NaN and infinity become null.
         """
         return {"schema": SCHEMA, **plain(self)}
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows of a table as lines, each column as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
 def plain(value: Any) -> Any:
-    """Turn dataclasses, named tuples, arrays and tensors into what JSON has."""
+    """Return a value with dataclasses, named tuples, arrays and tensors as dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         names = [field.name for field in fields if field.metadata.get("json", True)]
@@ -38,7 +46,7 @@ def plain(value: Any) -> Any:
         return plain(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
-    # Arrays and tensors; torch is not imported for the reports that hold none.
+    # Arrays and tensors have `tolist`; to check the types would import torch for every report.
     to_list = getattr(value, "tolist", None)
     if callable(to_list):
         return plain(to_list())

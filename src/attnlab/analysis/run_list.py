@@ -1,4 +1,4 @@
-"""Runs as a list that can be narrowed down, tabulated and drawn: what a notebook begins with.
+"""Runs as a list that can be filtered, joined, tabulated and plotted, for notebooks.
 
 runs = attnlab.runs("runs", where="dataset=mqar num_layers>=2")
 runs.frame()                         # a row for each run: what distinguishes them, and metrics
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 import pyarrow as pa
 
 from attnlab.analysis.arms import flatten_identity, label_keys, nearest, shown
-from attnlab.analysis.report import plain
+from attnlab.analysis.left_out import LeftOut
+from attnlab.analysis.report import aligned, plain
 from attnlab.analysis.select import Selection
 from attnlab.analysis.where import conditions
 from attnlab.errors import RecordError, RequestError
@@ -24,30 +25,35 @@ from attnlab.run_record.result import RunResult
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+
 MEASURED = ("parameters", "active_parameters", "flops_per_token", "tokens", "seconds")
-"""What a table shows of a result beside its metrics."""
+"""The fields of a result that a table shows beside the metrics."""
+MOST_METRICS, MOST_LINES, MOST_KEYS = 3, 17, 4
+"""The number of metrics, runs and distinguishing keys that a short text shows."""
+STATES = ("new", "running", "interrupted", "killed", "failed", "finished", "damaged")
+"""The states of a run: those of its record, or damaged where that cannot be read."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListedRun:
     """A run of the record, finished or not."""
 
     record: Record
     state: str
-    """New, running, interrupted, killed, failed, finished, or damaged."""
+    """One of `STATES`."""
     result: RunResult | None = None
-    """What it measured, once it is finished."""
-    fault: str = ""
-    """What is wrong with its record, where it is damaged."""
+    """The result, once the run is finished."""
+    fault: str | None = None
+    """The fault of its record, where it is damaged."""
 
     @property
     def name(self) -> str:
-        """The name of its directory."""
+        """The name of the run's directory."""
         return self.record.name
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """The run's directory."""
         return self.record.path
 
     @cached_property
@@ -60,30 +66,35 @@ class ListedRun:
         identity = self.record.identity
         return {"seed": identity.get("seed"), **flatten_identity(identity)}
 
+    def __repr__(self) -> str:
+        parts = [f"{name} {value:.4g}" for name, value in self.metrics.items()][:MOST_METRICS]
+        more = ["..."] if len(self.metrics) > MOST_METRICS else []
+        return f"<run {self.name}: {', '.join([self.state, *parts, *more])}>"
+
     @property
     def metrics(self) -> dict[str, float]:
-        """What it measured, by the names of the metrics; empty before it is finished."""
+        """The metrics by name; empty before the run is finished."""
         return {} if self.result is None else dict(self.result.metrics)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that a condition can ask for."""
+        """All values that a condition can test, by key."""
         result = self.result
-        measured = {} if result is None else {key: getattr(result, key) for key in MEASURED}
+        result_fields = {} if result is None else {key: getattr(result, key) for key in MEASURED}
         return {
-            "name": self.name,
+            "run": self.name,
             "state": self.state,
             **self.config,
-            **measured,
+            **result_fields,
             **self.metrics,
         }
 
 
 class RunList(Sequence[ListedRun]):
-    """Runs in the order of their names."""
+    """Runs in their order, each of them once."""
 
     def __init__(self, runs: Iterable[ListedRun]) -> None:
-        self._runs = list(runs)
+        self._runs = list({run.path.resolve(): run for run in runs}.values())
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -95,28 +106,47 @@ class RunList(Sequence[ListedRun]):
     def __getitem__(self, index: int | slice) -> "ListedRun | RunList":
         return RunList(self._runs[index]) if isinstance(index, slice) else self._runs[index]
 
+    def __add__(self, runs: Iterable[ListedRun]) -> "RunList":
+        """Return the runs of both; one that is in both is there once."""
+        return RunList([*self, *runs])
+
     def __repr__(self) -> str:
+        """Return the number of runs by state, and a line for each of the first runs."""
         states = [run.state for run in self]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        return f"<{len(self)} runs: {counts or 'none'}>"
+        lines = [f"{len(self)} runs: {counts or 'none'}"]
+        readable_runs = [run for run in self if run.state != "damaged"]
+        keys = ["seed", *self._distinguishing_keys(readable_runs)[:MOST_KEYS]]
+        shown_runs = self._runs[:MOST_LINES]
+        rows = [["run", "state", *keys, "metric"]]
+        for run in shown_runs:
+            values = [shown(run.config.get(key)) for key in keys]
+            rows.append([run.name, run.state, *values, _main_metric(run)])
+        if shown_runs:
+            lines += aligned(rows)
+        if len(self) > MOST_LINES:
+            lines.append(f"... and {len(self) - MOST_LINES} more; .frame() has all")
+        return "\n".join(lines)
 
     def where(self, text: str) -> "RunList":
-        """Return the runs of which all conditions hold (`attnlab.analysis.where`).
+        """Return the runs for which all conditions hold (`attnlab.analysis.where`).
 
-        Raises RequestError for what is no condition, and for a key that no run has.
+        Raises RequestError for an invalid condition, and for a key or a value that no run has.
         """
-        wanted = conditions(text)
-        facts = [run.facts for run in self]
-        known = {key for of_run in facts for key in of_run}
-        for condition in wanted:
-            if self._runs and condition.key not in known:
-                raise RequestError(
-                    f"where {condition.key!r}: no run has it; {nearest(condition.key, known)}"
-                )
+        required = conditions(text)
+        facts_by_run = [run.facts for run in self]
+        existing_keys = {key for run_facts in facts_by_run for key in run_facts}
+        for condition in required if self._runs else ():
+            if condition.key not in existing_keys:
+                hint = nearest(condition.key, existing_keys)
+                raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
+            facts = [facts[condition.key] for facts in facts_by_run if condition.key in facts]
+            # That no run failed is an answer, and no mistake.
+            condition.require_possible([*facts, *(STATES if condition.key == "state" else ())])
         return RunList(
             run
-            for run, of_run in zip(self, facts, strict=True)
-            if all(condition.holds(of_run) for condition in wanted)
+            for run, run_facts in zip(self, facts_by_run, strict=True)
+            if all(condition.holds(run_facts) for condition in required)
         )
 
     @property
@@ -126,15 +156,11 @@ class RunList(Sequence[ListedRun]):
 
     @property
     def selection(self) -> Selection:
-        """The finished runs as comparisons take them, and why the others are left out.
+        """The finished runs as comparisons take them, and the reasons why others are left out.
 
         Raises RequestError where none is finished.
         """
-        left_out = [
-            {"run": r.name, "state": r.state, **({"why": r.fault} if r.fault else {})}
-            for r in self
-            if r.result is None
-        ]
+        left_out = [LeftOut(r.name, r.state, r.fault) for r in self if r.result is None]
         records, results = {}, {}
         for run in self.finished:
             assert run.result is not None
@@ -145,20 +171,22 @@ class RunList(Sequence[ListedRun]):
         return Selection(records, results, left_out)
 
     def table(self) -> pa.Table:
-        """Return a row for each run: name, state, seed, what distinguishes them, and metrics.
+        """Return a row for each run: run, state, seed, distinguishing keys and metrics.
 
-        What distinguishes runs are the short names and all keys of their configs that differ.
+        The distinguishing keys are the short names and all config keys in which the runs differ.
         """
-        sound = [run for run in self if run.state != "damaged"]
+        readable_runs = [run for run in self if run.state != "damaged"]
         keys = list(
-            dict.fromkeys(["dataset", "variant", "num_layers", *self._distinguishing(sound)])
+            dict.fromkeys(
+                ["dataset", "variant", "num_layers", *self._distinguishing_keys(readable_runs)]
+            )
         )
         metrics = list(dict.fromkeys(name for run in self for name in run.metrics))
         columns: dict[str, list[Any]] = {
-            "name": [run.name for run in self],
+            "run": [run.name for run in self],
             "state": [run.state for run in self],
             "seed": [run.config.get("seed") for run in self],
-            **{key: _alike([run.config.get(key) for run in self]) for key in keys},
+            **{key: _unify_type([run.config.get(key) for run in self]) for key in keys},
             **{
                 key: [None if run.result is None else getattr(run.result, key) for run in self]
                 for key in MEASURED
@@ -168,75 +196,95 @@ class RunList(Sequence[ListedRun]):
         return pa.table(columns)
 
     def frame(self) -> "DataFrame":
-        """Return `table` as a pandas frame."""
-        return self.table().to_pandas()
+        """Return `table` as a pandas frame; integers stay integers where some are missing."""
+        return to_frame(self.table())
 
     def curve_table(self, metric: str, split: str = "validation") -> pa.Table:
-        """Return a row for each run and step: name, seed, what distinguishes them, step, value.
+        """Return a row for each run and step: run, seed, distinguishing keys, step and value.
 
-        `metric` is a column of what was measured on a split while the runs trained, such as "loss";
-        the split may be "train" too. Runs that did not measure it, and damaged ones, have no rows.
-        Raises RequestError where no run did.
+        The keys have the same types as in `table`.
+        `metric` is a quantity measured on a split during training, such as "loss"; the split may be
+        "train" too. Runs that did not measure it, and damaged runs, have no rows. Raises
+        RequestError where no run measured it.
         """
-        sound = [run for run in self if run.state != "damaged"]
-        keys = [key for key in self._distinguishing(sound) if key != "seed"]
-        parts, known = [], set()
-        for run in sound:
+        readable_runs = [run for run in self if run.state != "damaged"]
+        keys = ["seed", *self._distinguishing_keys(readable_runs)]
+        unified = {
+            key: pa.array(_unify_type([run.config.get(key) for run in readable_runs]))
+            for key in keys
+        }
+        tables, columns = [], set()
+        for place, run in enumerate(readable_runs):
             try:
                 rows = run.record.rows(split)
             except RecordError:
                 continue
-            known |= set(rows.column_names) - {"step"}
+            columns |= set(rows.column_names) - {"step"}
             if metric not in rows.column_names:
                 continue
-            size = rows.num_rows
-            facts = {"run": run.name, "seed": run.config.get("seed")}
-            facts |= {key: shown(run.config.get(key)) for key in keys}
-            parts.append(
+            num_rows = rows.num_rows
+            tables.append(
                 pa.table(
                     {
-                        **{key: [value] * size for key, value in facts.items()},
+                        "run": [run.name] * num_rows,
+                        **{key: pa.repeat(unified[key][place], num_rows) for key in keys},
                         "step": rows["step"],
                         "value": rows[metric].cast(pa.float64()),
                     }
                 )
             )
-        if not parts:
+        if not tables:
             raise RequestError(
-                f"no run has rows of {metric!r} on {split}; {nearest(metric, known)}"
+                f"no run has rows of {metric!r} on {split}; {nearest(metric, columns)}"
             )
-        return pa.concat_tables(parts, promote_options="default")
+        return pa.concat_tables(tables, promote_options="default")
 
     def curves(self, metric: str, split: str = "validation") -> "DataFrame":
-        """Return `curve_table` as a pandas frame."""
-        return self.curve_table(metric, split).to_pandas()
+        """Return `curve_table` as a pandas frame; it can be merged with `frame` on "run"."""
+        return to_frame(self.curve_table(metric, split))
 
     @staticmethod
-    def _distinguishing(runs: Sequence[ListedRun]) -> list[str]:
+    def _distinguishing_keys(runs: Sequence[ListedRun]) -> list[str]:
         configs = [{k: v for k, v in run.config.items() if k != "seed"} for run in runs]
         return label_keys(configs) if configs else []
 
 
 def list_runs(records: Iterable[Record]) -> RunList:
-    """List the runs of some records; a damaged one is listed with its fault."""
-    return RunList(map(_listed, records))
+    """Return the runs of some records; a damaged run comes with its fault."""
+    return RunList(map(_open_run, records))
 
 
-def _listed(record: Record) -> ListedRun:
+def _open_run(record: Record) -> ListedRun:
+    """Return the run of a record, with its fault where the record cannot be read."""
     try:
         run = ListedRun(record, record.state, record.result)
-        # The config is read now, so that its damage is told here.
+        # The config is read now, so that its damage is reported here.
         _ = run.config
     except RecordError as error:
         return ListedRun(record, "damaged", fault=str(error))
     return run
 
 
-def _alike(values: Sequence[Any]) -> list[Any]:
-    """Return values of one type: as they are, or written as in an override."""
-    kinds = {type(value) for value in values if value is not None}
-    if len(kinds) <= 1 and kinds <= {int, float, bool}:
+def _main_metric(run: ListedRun) -> str:
+    """Return the main metric of a finished run as text."""
+    result = run.result
+    if result is None or result.headline not in result.metrics:
+        return ""
+    return f"{result.headline} {result.metrics[result.headline]:.4g}"
+
+
+def to_frame(table: pa.Table) -> "DataFrame":
+    """Return a table as a pandas frame whose integers stay integers where some are missing."""
+    from pandas import Int64Dtype
+
+    return table.to_pandas(types_mapper={pa.int64(): Int64Dtype()}.get)
+
+
+def _unify_type(values: Sequence[Any]) -> list[Any]:
+    """Return the values as one type: numbers as they are, others as an override writes them."""
+    types = {type(value) for value in values if value is not None}
+    if len(types) <= 1 and types <= {int, float, bool}:
         return list(values)
-    if kinds <= {int, float}:
+    if types <= {int, float}:
         return [value if value is None else float(value) for value in values]
     return [None if value is None else shown(plain(value)) for value in values]

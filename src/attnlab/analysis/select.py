@@ -1,80 +1,106 @@
-"""Find the runs that a command names, and set those with a result apart from the others."""
+"""Find the runs that a command names, and separate those with a result from the others."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from attnlab.analysis.findings import findings
+from attnlab.analysis.left_out import LeftOut, by_state
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RequestError
-from attnlab.printable import one_line
 from attnlab.run_record import patterns
 from attnlab.run_record.head_scores import head_scores
-from attnlab.run_record.record import Record, Snapshot, find_runs, resolve
+from attnlab.run_record.record import (
+    Record,
+    Snapshot,
+    find_runs,
+    is_directory,
+    resolve,
+    with_prefix,
+)
 from attnlab.run_record.result import RunResult
+from attnlab.run_record.run_ref import RunRef, find_record
 
 
 class Selection(NamedTuple):
-    """The records that were named."""
+    """The records that a user named."""
 
     records: dict[str, Record]
-    """Those of finished runs, by a name that is theirs alone."""
+    """The records of finished runs, by a unique name."""
     results: dict[str, RunResult]
-    left_out: list[dict[str, str]]
-    """Each run without a result that can be used: its state, and why where it is damaged."""
+    left_out: list[LeftOut]
+    """The runs without a usable result."""
+
+
+def find_records(
+    names: RunRef | Iterable[RunRef] | None, runs_dir: str | Path | None = None
+) -> list[Record]:
+    """Return the records that names match, each once; None matches all of `runs_dir`.
+
+    A name is the directory of a run or of runs, a unique prefix of a run's name or hash, a pattern
+    of names ("pronoun-*"), or an object that has a record. Names and patterns are searched in
+    `runs_dir` (default: $ATTNLAB_RUNS or "runs"). Raises RequestError for a missing directory and
+    for a name that matches no run.
+    """
+    directory = Path(runs_dir or default_runs_dir())
+    if names is None:
+        return find_runs(directory)
+    references = [names] if isinstance(names, RunRef) else list(names)
+    records = [r for reference in references for r in _matching_records(reference, directory)]
+    return list({record.path.resolve(): record for record in records}.values())
 
 
 def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
-    """Read the runs that directories, prefixes or patterns of names mean; all, if there is none.
+    """Select the runs that words name (`find_records`); without words, all.
 
-    Without `runs_dir`, $ATTNLAB_RUNS or `runs` is searched. Raises RequestError for a word that
-    means no run, and where no run is finished.
+    Raises RequestError for a word that matches no run, and where no run is finished.
     """
-    return of_records(_named(words, runs_dir or default_runs_dir()))
+    return of_records(_require_runs(words, runs_dir))
 
 
-def select_any(words: Sequence[str], runs_dir: Path | None) -> Selection:
-    """Read the runs that are meant, without damage; one that is named by itself may be unfinished.
+def select_any(names: RunRef | Iterable[RunRef], runs_dir: str | Path | None = None) -> Selection:
+    """Select the named runs without the damaged ones; a single named run may be unfinished.
 
     Raises RequestError as `select` does.
     """
-    if len(words) == 1 and (Path(words[0]).exists() or not set(words[0]) & set("*?[")):
-        return of_one(resolve(words[0], runs_dir or default_runs_dir()))
-    return without_damage(select(words, runs_dir))
+    references = [names] if isinstance(names, RunRef) else list(names)
+    records = _require_runs(references, runs_dir)
+    if len(references) == len(records) == 1:
+        return of_one(records[0])
+    return without_damage(of_records(records))
 
 
 def of_one(record: Record) -> Selection:
-    """Select a run by itself, finished or not; its result is left to whoever needs it."""
+    """Select a single run, finished or not, without reading its result."""
     return Selection({record.name: record}, {}, [])
 
 
 def of_records(records: Sequence[Record]) -> Selection:
-    """Set the finished runs apart from the others. Raises RequestError where there are none."""
+    """Separate the finished runs from the others. Raises RequestError where none is finished."""
     selection = Selection({}, {}, [])
     for record in records:
         try:
             result = record.result
             if result is None:
-                selection.left_out.append({"run": record.name, "state": record.state})
+                selection.left_out.append(LeftOut(record.name, record.state))
                 continue
         except RecordError as error:
-            left = {"run": record.name, "state": "damaged", "why": str(error)}
-            selection.left_out.append(left)
+            selection.left_out.append(LeftOut(record.name, "damaged", str(error)))
             continue
         name = str(record.path) if record.name in selection.results else record.name
         selection.records[name], selection.results[name] = record, result
     if not selection.results:
-        said = said_of(selection.left_out)
-        if all(left["state"] == "damaged" for left in selection.left_out):
-            raise RequestError(f"no run can be used: {said}")
-        raise RequestError(f"no run is finished: {said}; train them to the end")
+        states = by_state(selection.left_out)
+        if all(run.state == "damaged" for run in selection.left_out):
+            raise RequestError(f"no run can be used: {states}")
+        raise RequestError(f"no run is finished: {states}; train them to the end")
     return selection
 
 
 def without_damage(selection: Selection) -> Selection:
-    """Leave out the runs whose rows are damaged too; of the others, each table is read once.
+    """Leave out the runs with damaged rows too, and read each table of the other runs only once.
 
     Raises RequestError where no run is left.
     """
@@ -89,35 +115,37 @@ def without_damage(selection: Selection) -> Selection:
             head_scores(record)
             findings(selection.results[name], name)
         except RecordError as error:
-            left_out.append({"run": name, "state": "damaged", "why": str(error)})
-    damaged = {entry["run"] for entry in left_out}
-    sound = {name: record for name, record in records.items() if name not in damaged}
-    if not sound:
-        raise RequestError(f"no run can be used: {said_of(left_out)}")
-    return Selection(sound, {name: selection.results[name] for name in sound}, left_out)
+            left_out.append(LeftOut(name, "damaged", str(error)))
+    damaged = {run.run for run in left_out}
+    undamaged = {name: record for name, record in records.items() if name not in damaged}
+    if not undamaged:
+        raise RequestError(f"no run can be used: {by_state(left_out)}")
+    return Selection(undamaged, {name: selection.results[name] for name in undamaged}, left_out)
 
 
-def said_of(left_out: Sequence[Mapping[str, str]]) -> str:
-    """Count and list the runs without a result."""
-    failed = [entry["run"] for entry in left_out if entry["state"] == "failed"]
-    damaged = [f"{e['run']} ({one_line(e['why'])})" for e in left_out if e["state"] == "damaged"]
-    others = [
-        f"{e['run']} ({e['state']})" for e in left_out if e["state"] not in ("failed", "damaged")
-    ]
-    parts = [(others, "not finished"), (failed, "failed"), (damaged, "damaged")]
-    return "; ".join(f"{len(runs)} {what}: {', '.join(runs)}" for runs, what in parts if runs)
+def _matching_records(reference: RunRef, runs_dir: Path) -> list[Record]:
+    """Return the records that one name matches; none for a directory without runs."""
+    if not isinstance(reference, (str, Path)):
+        return [find_record(reference)]
+    name, path = str(reference), Path(reference)
+    if is_directory(path) and not (path / "config.yaml").exists():
+        records = find_runs(path)
+        # A directory of the working directory may have the name that runs begin with.
+        is_prefix = not records and runs_dir.is_dir() and with_prefix(find_runs(runs_dir), name)
+        return [resolve(name, runs_dir)] if is_prefix else records
+    if is_directory(path) or not re.search(r"[*?[]", name):
+        return [resolve(name, runs_dir)]
+    directory = path.parent if path.name != name else runs_dir
+    if matching_records := [r for r in find_runs(directory) if fnmatchcase(r.name, path.name)]:
+        return matching_records
+    raise RequestError(f"no run in {directory} has a name like {path.name!r}")
 
 
-def _named(words: Sequence[str], runs_dir: Path) -> list[Record]:
-    records = [] if words else find_runs(runs_dir)
-    for word in words:
-        named = [] if Path(word).exists() else re.findall(r"[*?[]", word)
-        found = [r for r in find_runs(runs_dir) if fnmatchcase(r.name, word)] if named else []
-        if named and not found:
-            raise RequestError(f"no run in {runs_dir} has a name like {word!r}")
-        records += found or [resolve(word, runs_dir)]
-    if not records:
-        raise RequestError(
-            f"{runs_dir} holds no runs; `attnlab train` makes some, --runs-dir looks elsewhere"
-        )
-    return list({record.path.resolve(): record for record in records}.values())
+def _require_runs(names: Sequence[RunRef], runs_dir: str | Path | None) -> list[Record]:
+    """Return the records that names match, without names all. Raises RequestError for none."""
+    if records := find_records(names or None, runs_dir):
+        return records
+    place = ", ".join(map(str, names)) or runs_dir or default_runs_dir()
+    raise RequestError(
+        f"{place} holds no runs; `attnlab train` makes some, another runs_dir may hold some"
+    )

@@ -1,4 +1,4 @@
-"""Intervals and tests over seeds, for values that are few and nearly normal."""
+"""Intervals and tests over seeds, for few and nearly normal values."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
-"""How often an interval is to hold the true mean."""
+"""The share of intervals that contain the true mean."""
 
 
 class Interval(NamedTuple):
-    """A mean over n values and the interval around it; None where the values do not say."""
+    """A mean over n values and the interval around it; None where it cannot be computed."""
 
     n: int
     mean: float | None
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Give the mean with Student's t-interval (Student 1908); a single value has no interval.
+    """Return the mean with Student's t-interval (Student 1908); a single value has no interval.
 
     Equal values have an interval of zero width; values that are not finite have no mean.
     """
@@ -39,47 +39,50 @@ def interval(values: Sequence[float]) -> Interval:
     mean, error = _mean_and_error(values)
     if error is None:
         return Interval(1, mean, None, None)
-    reach = error * float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2))
-    return Interval(len(values), mean, mean - reach, mean + reach)
+    half_width = error * float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2))
+    return Interval(len(values), mean, mean - half_width, mean + half_width)
 
 
-def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
-    """Compare two groups on the seeds that both have: ours minus theirs, seed by seed.
+def paired(group_values: Mapping[int, float], baseline_values: Mapping[int, float]) -> Difference:
+    """Compare a group with a baseline on their common seeds: group minus baseline, seed by seed.
 
-    Differences that are all the same leave no spread to test against: p is 1 where they are 0, and
-    0 elsewhere.
+    Equal differences have no spread to test against: p is then 1 where they are 0, and 0 elsewhere.
     """
-    seeds = sorted(ours.keys() & theirs.keys())
-    differences = [ours[seed] - theirs[seed] for seed in seeds]
-    operands = [abs(values[seed]) for values in (ours, theirs) for seed in seeds]
+    seeds = sorted(group_values.keys() & baseline_values.keys())
+    differences = [group_values[seed] - baseline_values[seed] for seed in seeds]
+    operands = [
+        abs(side_values[seed]) for side_values in (group_values, baseline_values) for seed in seeds
+    ]
     # .997 - .994 and .998 - .995 differ by rounding alone, which is no spread.
     if np.ptp(differences or [0]) <= 4 * np.finfo(float).eps * max(operands, default=0):
         differences = differences[:1] * len(differences)
-    whole = interval(differences)
-    if whole.mean is None or whole.low is None:
-        return Difference(*whole, p=None)
+    mean_difference = interval(differences)
+    if mean_difference.mean is None or mean_difference.low is None:
+        return Difference(*mean_difference, p=None)
     mean, error = _mean_and_error(differences)
     if not error:
-        return Difference(*whole, p=0.0 if mean else 1.0)
-    return Difference(*whole, p=2 * float(stdtr(len(differences) - 1, -abs(mean) / error)))
+        return Difference(*mean_difference, p=0.0 if mean else 1.0)
+    return Difference(
+        *mean_difference, p=2 * float(stdtr(len(differences) - 1, -abs(mean) / error))
+    )
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values that are read together, so that any false alarm has their odds (Holm 1979).
+    """Correct p values for multiple testing, so that they bound the family-wise error (Holm 1979).
 
-    None, where nothing was tested, stays and does not count.
+    None stands for no test; it stays None and does not count.
     """
-    ascending = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
+    ascending = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected = list(p_values)
     highest = 0.0
-    for rank, (p, at) in enumerate(ascending):
+    for rank, (p, index) in enumerate(ascending):
         highest = max(highest, min(1.0, p * (len(ascending) - rank)))
-        corrected[at] = highest
+        corrected[index] = highest
     return corrected
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; exact where all values are equal, so that 0 means 0."""
+    """Return the mean and its standard error; exactly 0 for equal values, None for one value."""
     if len(values) == 1:
         return float(values[0]), None
     if min(values) == max(values):

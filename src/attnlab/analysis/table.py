@@ -1,4 +1,4 @@
-"""A panel as the cells of a table, for the terminal and the page alike."""
+"""A panel of a comparison as the cells of a table, for the terminal and the page."""
 
 import re
 from collections.abc import Sequence
@@ -11,109 +11,111 @@ from attnlab.analysis.statistics import Difference, Interval
 
 
 class Cell(NamedTuple):
-    """What a cell says, and the interval around it."""
+    """The text of a cell, and the interval that follows it."""
 
     text: str
     interval: str = ""
 
     def joined(self, between: str = " ") -> str:
-        """Write both, with something between."""
+        """Return the text and the interval, with a separator between."""
         return between.join(filter(None, self))
 
 
 class Column(NamedTuple):
-    """A column, a cell for each group."""
+    """A column with a cell for each group."""
 
     header: str
     cells: Sequence[Cell]
     is_key: bool = False
-    """Whether it says what the groups are, and measures nothing."""
+    """Whether it shows a config key of the groups, and no measurement."""
     is_count: bool = False
-    """Whether its numbers are to stand flush right."""
+    """Whether its numbers are aligned to the right."""
 
 
 def columns(panel: Panel) -> list[Column]:
-    """Write a panel as columns; a key that is the same in every row is left to the title."""
+    """Return a panel as columns; a key with the same value in every row is left to the title."""
     differences = {id(group): difference for group, difference in panel.differences}
-    made = [
+    table_columns = [
         Column(key, [Cell(shown(group.keys[key])) for group in panel.groups], is_key=True)
-        for key in _keys(panel)
+        for key in _varying_keys(panel)
     ]
-    made.append(Column("n", [Cell(str(len(g.seeds))) for g in panel.groups], is_count=True))
-    measured = [with_interval(group.over_seeds(panel.metric)) for group in panel.groups]
-    made.append(Column(panel.metric.rpartition("/")[2], measured))
+    table_columns.append(
+        Column("n", [Cell(str(len(g.seeds))) for g in panel.groups], is_count=True)
+    )
+    metric_cells = [with_interval(group.over_seeds(panel.metric)) for group in panel.groups]
+    table_columns.append(Column(panel.metric.rpartition("/")[2], metric_cells))
     if differences:
-        at_base = {id(panel.baseline): Cell("baseline")}
-        of_groups = [differences.get(id(group)) for group in panel.groups]
-        made.append(
+        baseline_cell = {id(panel.baseline): Cell("baseline")}
+        group_differences = [differences.get(id(group)) for group in panel.groups]
+        table_columns.append(
             Column(
                 "difference",
                 [
-                    with_interval(d, "+") if d else at_base.get(id(g), Cell("-"))
-                    for g, d in zip(panel.groups, of_groups, strict=True)
+                    with_interval(d, "+") if d else baseline_cell.get(id(g), Cell("-"))
+                    for g, d in zip(panel.groups, group_differences, strict=True)
                 ],
             )
         )
-        p_values = [Cell(_p_value(d.p) if d else "") for d in of_groups]
-        made.append(Column("p", p_values, is_count=True))
-    sizes = [Cell(count(group.mean("parameters"))) for group in panel.groups]
-    return [*made, Column("size", sizes, is_count=True)]
+        p_values = [Cell(_format_p(d.p) if d else "") for d in group_differences]
+        table_columns.append(Column("p", p_values, is_count=True))
+    size_cells = [Cell(count(group.mean("parameters"))) for group in panel.groups]
+    return [*table_columns, Column("size", size_cells, is_count=True)]
 
 
 def title(panel: Panel) -> str:
-    """Say what a panel shows, with what is the same in all of its rows."""
-    best = "higher is better" if panel.higher_is_better else "lower is better"
-    keys = _keys(panel)
-    same = {key: panel.groups[0].keys[key] for key in panel.columns if key not in keys}
-    where = label({**panel.where, **same})
-    return f"{panel.dataset}{where and ' at '}{where}: {panel.metric} ({best})"
+    """Return the title of a panel, with the keys that have the same value in all of its rows."""
+    direction = "higher is better" if panel.higher_is_better else "lower is better"
+    keys = _varying_keys(panel)
+    common_values = {key: panel.groups[0].keys[key] for key in panel.columns if key not in keys}
+    where = label({**panel.where, **common_values})
+    return f"{panel.dataset}{where and ' at '}{where}: {panel.metric} ({direction})"
 
 
 def legend(panel: Panel) -> str:
-    """Say what the numbers are."""
-    said = ["mean over n seeds [95 % t-interval]"]
+    """Return a sentence on the meaning of the numbers."""
+    sentences = ["mean over n seeds [95 % t-interval]"]
     if panel.differences:
-        said.append("difference to the baseline, paired by seed")
+        sentences.append("difference to the baseline, paired by seed")
     if tested := sum(difference.p is not None for _, difference in panel.differences):
-        said.append(f"p of the paired t-test, Holm-corrected for {tested} of them")
-    return "; ".join(said)
+        sentences.append(f"p of the paired t-test, Holm-corrected for {tested} of them")
+    return "; ".join(sentences)
 
 
 def with_interval(value: Interval | Difference, sign: str = "") -> Cell:
-    """Write `.998 [.995, 1.000]`, with two digits of the interval's width.
+    """Return `.998 [.995, 1.000]`, with two significant digits of the interval's width.
 
-    Of an interval without a width, four; none where the number is whole.
+    An interval without a width has four decimals, or none where the mean is whole.
     """
     if value.mean is None:
         return Cell("no shared seed")
     if value.low is None or value.high is None:
         return Cell(number(value.mean, 4, sign))
     width = value.high - value.low
-    without = 0 if value.mean == round(value.mean) else 4
-    decimals = min(5, max(0, 1 - floor(log10(width)))) if width else without
+    decimals_without_width = 0 if value.mean == round(value.mean) else 4
+    decimals = min(5, max(0, 1 - floor(log10(width)))) if width else decimals_without_width
     low, high = number(value.low, decimals), number(value.high, decimals)
     return Cell(number(value.mean, decimals, sign), f"[{low}, {high}]")
 
 
 def number(value: float, decimals: int, sign: str = "") -> str:
-    """Write a number without the zero before its point."""
+    """Return a number without the zero before its decimal point."""
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{decimals}f}")
 
 
 def count(amount: int | float) -> str:
-    """Write a large number with three digits and a unit."""
+    """Return a large number with three digits and a unit."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if amount >= size:
             return f"{amount / size:.3g}{unit}"
     return f"{amount:.0f}"
 
 
-def _keys(panel: Panel) -> list[str]:
+def _varying_keys(panel: Panel) -> list[str]:
     keys = [key for key in panel.columns if len({shown(g.keys[key]) for g in panel.groups}) > 1]
     return keys or list(panel.columns)
 
 
-def _p_value(p: float | None) -> str:
+def _format_p(p: float | None) -> str:
     if p is None:
         return "-"
     return "0" if p == 0 else "<.001" if p < 0.001 else number(p, 3)

@@ -1,12 +1,13 @@
-"""Which token of a text is meant: by its name, or by its position."""
+"""Find a token of a text by its name or its position."""
 
 from collections.abc import Sequence
 
 
 def token_position(word: str | int, tokens: Sequence[str]) -> int | None:
-    """Return the position of a token (the last, if it stands there twice), or a position itself.
+    """Return the position of a token's last occurrence, or `word` itself where it is a position.
 
-    A text of digits is a position only where no token has that name. None where neither is there.
+    A text of digits is a position only where no token has that name. None for a token or a position
+    that the text does not have.
     """
     if isinstance(word, str) and word in tokens:
         return len(tokens) - 1 - list(tokens)[::-1].index(word)

@@ -1,13 +1,14 @@
-"""Conditions on runs, as a person writes them: `variant=moe num_layers>=2 optimizer.lr<1e-2`."""
+"""Conditions on runs, as a person writes them: `variant=moe,lstm num_layers>=2 seed!=0`."""
 
 import operator
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import shown
+from attnlab.analysis.arms import is_class, nearest, shown
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -20,42 +21,89 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+ORDERS = ("<=", ">=", "<", ">")
+MOST_VALUES = 8
+"""The number of values that a message names."""
+
+
 @dataclass(frozen=True)
 class Condition:
-    """One condition: a key of a run's config or result, an operator, and a value as it is written.
+    """A condition: a key of a run's config or result, an operator, and a value as text.
 
-    Numbers are compared as numbers. A part of a config is its class, by its name alone: it is
-    `model.mixer=MultiHead`. `-` and `null` are nothing.
+    Numbers are compared as numbers. The value of a config component is the bare name of its class,
+    as in `model.mixer=MultiHead`, or the choice's, as in `model.mixer=multihead`. `-` and `null`
+    stand for None. For `=` and `!=`, commas separate alternatives: `variant=moe,vanilla`.
     """
 
     key: str
     operator: str
     value: str
 
+    @property
+    def alternatives(self) -> list[str]:
+        """The values of which one is enough; only `=` and `!=` have several."""
+        return [self.value] if self.operator in ORDERS else self.value.split(",")
+
     def holds(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether it holds of a run; without the key, `!=` alone does."""
+        """Return whether it holds for a run; where the run lacks the key, only `!=` holds."""
         if self.key not in facts:
             return self.operator == "!="
-        fact, compare = facts[self.key], OPERATORS[self.operator]
-        ours, theirs = _number(fact), _number(self.value)
-        if ours is not None and theirs is not None:
-            return compare(ours, theirs)
-        if self.operator in ("=", "!="):
-            written = {shown(fact), str(fact), *(["null"] if fact is None else [])}
-            return (self.value in written) == (self.operator == "=")
-        return False
+        fact = facts[self.key]
+        if self.operator in ORDERS:
+            fact_number = _number_or_none(fact)
+            return fact_number is not None and OPERATORS[self.operator](
+                fact_number, float(self.value)
+            )
+        is_equal = any(is_value(fact, text) for text in [self.value, *self.alternatives])
+        return is_equal == (self.operator == "=")
+
+    def require_possible(self, facts: Sequence[Any]) -> None:
+        """Check it against what the runs have at its key.
+
+        Raises RequestError for an order of what is no number, and for `=` with a value that no run
+        has.
+        """
+        if self.operator in ORDERS:
+            known_facts = [fact for fact in facts if fact is not None]
+            if _number_or_none(self.value) is None:
+                raise RequestError(f"where {self}: expected a number after {self.operator}")
+            if known_facts and all(_number_or_none(fact) is None for fact in known_facts):
+                raise RequestError(
+                    f"where {self}: {self.operator} compares numbers, and a run has "
+                    f"{self.key}={shown(known_facts[0])}; compare texts with = or !="
+                )
+        elif self.operator == "=" and not any(is_value(fact, self.value) for fact in facts):
+            for text in self.alternatives:
+                if not any(is_value(fact, text) for fact in facts):
+                    hint = _hint(text, dict.fromkeys(map(shown, facts)))
+                    raise RequestError(f"where {self}: no run has {text!r}; {hint}")
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.operator}{self.value}"
+
+
+def is_value(fact: Any, text: str) -> bool:
+    """Return whether a value is the one that a person wrote as a text."""
+    fact_number, number = _number_or_none(fact), _number_or_none(text)
+    if fact_number is not None and number is not None:
+        return fact_number == number
+    names = {shown(fact), str(fact), *(["null"] if fact is None else [])}
+    if isinstance(fact, str) and is_class(fact):
+        # A choice and the module of its class have the same name.
+        names.add(fact.split(".")[-2])
+    return text in names
 
 
 def conditions(where: str) -> list[Condition]:
-    """Parse conditions with spaces between, all of which are to hold.
+    """Parse conditions separated by spaces, all of which must hold.
 
-    Raises RequestError for what is none.
+    Raises RequestError for a word that is no condition.
     """
     try:
         words = shlex.split(where)
     except ValueError as error:
         raise RequestError(f"where {where!r}: {error}") from error
-    parsed = []
+    parsed_conditions = []
     for word in words:
         match = re.fullmatch(r"([\w./@-]+?)\s*(<=|>=|!=|=|<|>)\s*(.*)", word)
         if match is None:
@@ -63,14 +111,22 @@ def conditions(where: str) -> list[Condition]:
                 f"where {word!r}: expected KEY=VALUE, or !=, <, <=, > or >= between them; several "
                 "have spaces between"
             )
-        parsed.append(Condition(*match.groups()))
-    return parsed
+        parsed_conditions.append(Condition(*match.groups()))
+    return parsed_conditions
 
 
-def _number(value: Any) -> float | None:
+def _number_or_none(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     try:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _hint(text: str, values: Iterable[str]) -> str:
+    """Return the nearest values, or the first of all."""
+    names = list(values)
+    if len(names) > MOST_VALUES and not get_close_matches(text, names, n=1):
+        return f"there are {', '.join(names[:MOST_VALUES])}, ..."
+    return nearest(text, names)

@@ -1,4 +1,4 @@
-"""What keeps something of the model while it trains."""
+"""The interface of recorders, which record measurements of the model while it trains."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -10,25 +10,25 @@ Row = dict[str, Any]
 
 
 class Recorder(ABC):
-    """Looks at the model at some steps, and returns rows for one table of the record.
+    """Measures the model at some steps, and returns rows for one table of the record.
 
-    Wiring: the `subject`, the model that trains and what it is asked. A recorder of your own is a
-    class and an entry of `callbacks`, with `_partial_: true`; whoever reads the record finds its
-    rows as `Record.rows(table)`. Training is bit-equal with and without it.
+    Wiring: the `subject`, the model in training and its inputs. Your own recorder is a class and an
+    entry of `callbacks`, with `_partial_: true`; its rows are read from the record as
+    `Record.rows(table)`. Training is bit-equal with and without it.
     """
 
     table: ClassVar[str]
-    """The table of the record that it alone writes, beside a column `step`."""
+    """The table of the record that only this recorder writes; it has a column `step`."""
     in_identity: ClassVar[bool] = False
-    """Whether a run with it is another run than one without: it changes nothing that is trained."""
+    """Whether a run with it has another identity than one without: no, as training is the same."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
 
     @abstractmethod
     def due(self, clock: Clock, step: int) -> bool:
-        """Return whether it looks after this step (0: before the first)."""
+        """Return whether to record after this step (0: before the first)."""
 
     @abstractmethod
     def rows(self, step: int) -> list[Row]:
-        """Look now. Raises Diverged where what is seen is no number."""
+        """Return the rows of this step. Raises Diverged if a measured value is not finite."""

@@ -1,7 +1,7 @@
-"""When things happen."""
+"""The steps at which a run validates, writes rows, records, saves and tests."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from attnlab.ranges import Count, CountOrZero, FewCount, ranged
@@ -11,8 +11,9 @@ from attnlab.ranges import Count, CountOrZero, FewCount, ranged
 class Clock:
     """Says what is due after an optimizer step; the only place that decides it.
 
-    Validation comes first, then the rows and patterns are written, and the checkpoint last: what a
-    checkpoint covers is on the disk before it, so that a kill between the two loses nothing. Steps
+    Rows come first, so that a broken model is neither validated nor saved; then validation and
+    patterns; the checkpoint last: what it covers is on the disk before it, so that a kill between
+    the two loses nothing. Steps
     count from 1; the last step does everything. `patterns_per_decade` steps, evenly spaced by their
     logarithm, record patterns between 1 and 10, 10 and 100, ...; step 0 does so too. In their place
     a list `patterns_at` names the steps. `statistics_every` steps, the heads are measured on a
@@ -21,7 +22,7 @@ class Clock:
     """
 
     not_in_identity: ClassVar = ("patterns_per_decade", "patterns_at", "statistics_every")
-    """The knobs that say when somebody looks, which changes nothing that is trained."""
+    """Knobs that set when the model is measured, which does not change training."""
 
     def __init__(
         self,
@@ -38,13 +39,18 @@ class Clock:
         self.max_steps, self.test_every = max_steps, test_every
         self.statistics_every = statistics_every
         if patterns_at is None:
-            spaced = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
-            logs = (round(10 ** (i / patterns_per_decade)) for i in spaced)
-            self.recorded = {0, max_steps, *logs}
+            exponents = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
+            spaced_steps = (round(10 ** (i / patterns_per_decade)) for i in exponents)
+            self.recorded = {0, max_steps, *spaced_steps}
         else:
-            self.recorded = _listed(patterns_at, max_steps)
+            self.recorded = _checked_steps(patterns_at, max_steps)
         self.validate_every, self.log_every = val_check_interval, log_every
         self.checkpoint_every = checkpoint_every or val_check_interval
+
+    def require_splits(self, names: Collection[str]) -> None:
+        """Raise ValueError where it would evaluate a split that the data do not have."""
+        if self.test_every and "test" not in names:
+            raise ValueError("test_every: the dataset has no test split; use null")
 
     def logs(self, step: int) -> bool:
         """Whether a row of training values belongs to this step."""
@@ -56,8 +62,8 @@ class Clock:
 
     def tests(self, step: int) -> bool:
         """Whether the curve of the test split has a point after this step."""
-        every = self.test_every
-        return every is not None and (step % every == 0 or step == self.max_steps)
+        interval = self.test_every
+        return interval is not None and (step % interval == 0 or step == self.max_steps)
 
     def records(self, step: int) -> bool:
         """Whether patterns are recorded after this step (0: before the first)."""
@@ -65,8 +71,8 @@ class Clock:
 
     def measures(self, step: int) -> bool:
         """Whether the heads are measured on a whole batch after this step (0: before the first)."""
-        every = self.statistics_every
-        return every is not None and (step % every == 0 or step == self.max_steps)
+        interval = self.statistics_every
+        return interval is not None and (step % interval == 0 or step == self.max_steps)
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step."""
@@ -74,15 +80,15 @@ class Clock:
 
     def writes(self, step: int) -> bool:
         """Whether the rows so far go to the record: every tenth row, and before all else."""
-        others = (self.validates, self.tests, self.records, self.measures, self.saves)
-        return step % (10 * self.log_every) == 0 or any(due(step) for due in others)
+        other_events = (self.validates, self.tests, self.records, self.measures, self.saves)
+        return step % (10 * self.log_every) == 0 or any(is_due(step) for is_due in other_events)
 
 
-def _listed(steps: Sequence[int], max_steps: int) -> set[int]:
-    wrong = [step for step in steps if not 0 <= step <= max_steps]
-    if wrong:
+def _checked_steps(steps: Sequence[int], max_steps: int) -> set[int]:
+    outside = [step for step in steps if not 0 <= step <= max_steps]
+    if outside:
         raise ValueError(
             f"patterns_at={list(steps)}: steps go from 0 to max_steps={max_steps}, and "
-            f"{', '.join(map(str, wrong))} does not lie there"
+            f"{', '.join(map(str, outside))} does not lie there"
         )
     return set(steps)

@@ -1,4 +1,4 @@
-"""Stop when more training no longer helps."""
+"""Early stopping, when more training no longer helps."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class EarlyStop:
         self.best, self.waited = float("-inf"), 0
 
     def should_stop(self, validation: dict[str, float]) -> bool:
-        """Take the newest validation and say whether to stop."""
+        """Return whether to stop, after the newest `validation` has been compared with the best."""
         if self.metric not in validation:
             raise ValueError(
                 f"callbacks.early_stop.metric={self.metric!r} is not measured; "
@@ -44,9 +44,9 @@ class EarlyStop:
         return reached or (self.patience is not None and self.waited >= self.patience)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """Return the state that a resumed run needs."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.best, self.waited = state["best"], state["waited"]

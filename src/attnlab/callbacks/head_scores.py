@@ -1,4 +1,4 @@
-"""What is measured of every head on a whole batch."""
+"""The recorder of measures of every head on whole batches."""
 
 from attnlab.callbacks.base import Recorder, Row
 from attnlab.callbacks.clock import Clock

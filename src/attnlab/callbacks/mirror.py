@@ -1,4 +1,4 @@
-"""Tells loggers what the record is told."""
+"""Passes the rows of the record on to the loggers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,20 +25,20 @@ from attnlab.run_record.record import Record
 TABLES = ("train", "validation", "test")
 MIRRORED = (*TABLES, PATTERNS, HEADS)
 GRID, PAGE = "patterns/grid", "patterns/page"
-"""What the pictures and the page go by. A probe can be a text, which is no name of a file."""
+"""The names of pictures and page in a logger; a probe's name may be no valid file name."""
 
 
 class LoggerFailed(RuntimeError):
-    """A mirror cannot begin; the run itself is as good as before."""
+    """A logger cannot start; the run itself is not affected."""
 
 
 class Mirror(Watcher):
-    """Passes on every row, what heads are in each layer (`by_layer`), and pictures.
+    """Passes rows, the mean measures of each layer's heads (`by_layer`), and pictures to loggers.
 
-    At each recorded step that is one picture of the first probe's maps; at the end `page` makes a
-    page of the last of them, and the tables of patterns and heads follow as files. `layers` are
-    those of the model. A logger that fails at the end does not fail the run: `warn` is told, and
-    run.log says where.
+    At each recorded step it logs one picture of the first probe's patterns; at the end, a page that
+    `page` builds from the last of them, and the tables of patterns and heads as files. `layers` are
+    those of the model. A logger that fails at the end does not fail the run: `warn` gets a message,
+    and run.log the traceback.
     """
 
     def __init__(
@@ -56,96 +56,96 @@ class Mirror(Watcher):
     def following(
         self, attempt: Attempt, record: Record, config: Mapping[str, Any]
     ) -> Iterator[None]:
-        """Start the loggers, with what earlier attempts left to this one, and end them."""
-        started: list[Logger] = []
-        status, resumed = "failed", False
+        """Start the loggers, log the rows of earlier attempts of the run, and end the loggers."""
+        started_loggers: list[Logger] = []
+        status, has_earlier_rows = "failed", False
         try:
             for logger in self.loggers:
                 try:
                     logger.start(attempt.path, record.name, config)
                 except Exception as error:
-                    said = f"{type(logger).__name__} cannot start: {error}"
-                    raise LoggerFailed(said) from error
-                started.append(logger)
-            if started:
-                resumed = self._catch_up(record)
+                    message = f"{type(logger).__name__} cannot start: {error}"
+                    raise LoggerFailed(message) from error
+                started_loggers.append(logger)
+            if started_loggers:
+                has_earlier_rows = self._log_earlier_rows(record)
             yield
             status = "finished"
         except (Interrupted, KeyboardInterrupt):
             status = "interrupted"
             raise
         finally:
-            for logger in started:
+            for logger in started_loggers:
                 if status != "failed":
-                    with self._forgiving(logger, attempt):
-                        self._conclude(logger, attempt, record if resumed else None)
-                with self._forgiving(logger, attempt):
+                    with self._warn_on_error(logger, attempt):
+                        self._log_end(logger, attempt, record if has_earlier_rows else None)
+                with self._warn_on_error(logger, attempt):
                     logger.end(status)
 
     def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not self.loggers or table not in MIRRORED:
             return
-        for step, some in _by_step(rows).items():
+        for step, step_rows in _group_by_step(rows).items():
             if table == HEADS:
-                self.scalars(step, by_layer(some, self.layers))
+                self.scalars(step, by_layer(step_rows, self.layers))
             elif table == PATTERNS:
-                self._draw(step, some)
-            for row in some if table in TABLES else ():
+                self._log_picture(step, step_rows)
+            for row in step_rows if table in TABLES else ():
                 self.scalars(step, {f"{table}/{k}": v for k, v in row.items() if k != "step"})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass on what was measured at a step."""
+        """Pass values measured at a step to all loggers."""
         self._step = step
         for logger in self.loggers:
             logger.scalars(step, values)
 
-    def _draw(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show the first probe's attention."""
+    def _log_picture(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log a picture of the first probe's patterns."""
         self._step = step
-        first = rows[0]["probe"]
-        self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first]
+        first_probe = rows[0]["probe"]
+        self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe]
         maps = [pattern.weights for pattern in self._last if pattern.layer is not None]
         if maps:
             pixels = grid(maps)
             for logger in self.loggers:
                 logger.picture(step, GRID, pixels)
 
-    def _catch_up(self, record: Record) -> bool:
-        """Tell all that the checkpoint covers, in order of steps; False where that is nothing."""
-        tables = {name: _by_step(record.rows(name).to_pylist()) for name in MIRRORED}
+    def _log_earlier_rows(self, record: Record) -> bool:
+        """Log all rows before the checkpoint in order of steps; return whether there are any."""
+        tables = {name: _group_by_step(record.rows(name).to_pylist()) for name in MIRRORED}
         steps = sorted({step for rows in tables.values() for step in rows})
         for step in steps:
             for table, rows in tables.items():
-                # An attempt by other code may lack a column.
-                known = [
+                # A column that an attempt by other code lacks is null here.
+                stated_rows = [
                     {k: v for k, v in row.items() if v is not None} for row in rows.get(step, ())
                 ]
-                self.read(table, known)
+                self.read(table, stated_rows)
         return bool(steps)
 
-    def _conclude(self, logger: Logger, attempt: Attempt, resumed: Record | None) -> None:
+    def _log_end(self, logger: Logger, attempt: Attempt, resumed: Record | None) -> None:
         if self._last:
             logger.page(self._step, PAGE, lambda: self.page(self._last))
-        logger.files(lambda: _packed(attempt, resumed))
+        logger.files(lambda: _table_files(attempt, resumed))
 
     @contextmanager
-    def _forgiving(self, logger: Logger, attempt: Attempt) -> Iterator[None]:
-        """Let a logger fail: what it shows is in the record, which is not finished yet."""
+    def _warn_on_error(self, logger: Logger, attempt: Attempt) -> Iterator[None]:
+        """Turn an error of a logger into a warning, since the record has the same data."""
         try:
             yield
         except Exception as error:
-            # A full disk has no room for the word of it.
+            # On a full disk, the traceback cannot be written.
             with suppress(OSError):
                 attempt.log_exception(error)
-            line = f"{type(error).__name__}: {error}".split("\n")[0]
-            self.warn(f"{type(logger).__name__} does not show how the run ended: {line}")
+            first_line = f"{type(error).__name__}: {error}".split("\n")[0]
+            self.warn(f"{type(logger).__name__} does not show how the run ended: {first_line}")
 
 
 def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, float]:
     """Average each measure over the heads of a layer: "heads/0/entropy", and so on.
 
-    Of what heads are named by, the largest is there too, "heads/0/induction_max": a mean over many
-    hides one. What no query could have is left out.
+    For measures that define a head's role, the largest is added, "heads/0/induction_max": a mean
+    over many heads hides a single one. A measure that is NaN for a head is left out.
     """
     scalars = {}
     for row in rows:
@@ -159,31 +159,31 @@ def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, flo
     return scalars
 
 
-def _packed(attempt: Attempt, resumed: Record | None) -> dict[str, Path]:
-    """Give the files of patterns and heads; of an attempt that resumed, with what was before."""
-    found = {}
+def _table_files(attempt: Attempt, resumed: Record | None) -> dict[str, Path]:
+    """Return the files of patterns and heads by name; after a resume, with the earlier rows."""
+    paths_by_name = {}
     for table in (PATTERNS, HEADS):
         path = attempt.path / f"{table}.arrow"
         if resumed is not None:
             path = attempt.path / "whole" / path.name
             write.make_directory(path.parent)
-            # Every logger asks for them.
+            # Each logger calls this; the file is written once.
             if not path.exists():
-                write.new_file(path, _stream(resumed.rows(table)))
+                write.new_file(path, _arrow_stream(resumed.rows(table)))
         if path.exists():
-            found[path.name] = path
-    return found
+            paths_by_name[path.name] = path
+    return paths_by_name
 
 
-def _stream(table: pa.Table) -> bytes:
+def _arrow_stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
-def _by_step(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
-    found: dict[int, list[Mapping[str, Any]]] = {}
+def _group_by_step(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    rows_by_step: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["step"], []).append(row)
-    return found
+        rows_by_step.setdefault(row["step"], []).append(row)
+    return rows_by_step

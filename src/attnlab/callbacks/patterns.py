@@ -1,4 +1,4 @@
-"""What is recorded of who looks at whom."""
+"""The recorder of attention patterns and influences on fixed probes."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -54,14 +54,14 @@ class PatternRecorder(Recorder):
             subject.dataset.require_twins()
         self.layers, self.heads = layers, heads
         attention = subject.model.attention_layers()
-        _require("layers", layers, len(attention))
+        _require_numbers("layers", layers, len(attention))
         for layer in attention:
             if layers is None or layer.index in layers:
-                _require("heads", heads, layer.num_heads, f" in {layer.name}")
+                _require_numbers("heads", heads, layer.num_heads, f" in {layer.name}")
 
     @cached_property
     def probes(self) -> dict[str, Batch]:
-        """The sequences that are looked at, by name."""
+        """The probes, by name."""
         subject, dataset = self.subject, self.subject.dataset
         probes = {**self.read, **dataset.probes(self.num_probes)}
         for number in range(self.num_repeated):
@@ -76,7 +76,7 @@ class PatternRecorder(Recorder):
         return clock.records(step)
 
     def patterns(self, step: int) -> list[Pattern]:
-        """Look at every probe now."""
+        """Return the patterns of every probe now."""
         return [
             pattern
             for name, probe in self.probes.items()
@@ -102,22 +102,24 @@ class PatternRecorder(Recorder):
 def patterns(
     captured: ActivationCapture, objective: Objective, step: int, probe: str
 ) -> list[Pattern]:
-    """Put what a pass showed into the form of the record: each layer's heads, then influence."""
+    """Return what a pass captured as patterns of the record: of each layer, then the influence."""
 
     def tokens(sequence: SequenceName, size: int) -> list[str]:
-        numbers = {"inputs": captured.inputs, "prefix": captured.prefix, "latents": None}[sequence]
-        if numbers is None:
+        token_ids = {"inputs": captured.inputs, "prefix": captured.prefix, "latents": None}[
+            sequence
+        ]
+        if token_ids is None:
             return [LATENT.format(number) for number in range(size)]
-        return [objective.inputs[int(number)] for number in numbers]
+        return [objective.inputs[int(number)] for number in token_ids]
 
-    made = []
+    probe_patterns = []
     for layer, weights in captured.weights.items():
         num_queries, num_keys = weights.shape[1:]
         axes = layer.axes
-        # Where an encoder reads the inputs, the answer is that of the prefix's last position.
+        # With an encoder, the model answers at the last position of the prefix.
         asked_at = captured.asked_at if axes.queries == "inputs" else num_queries - 1
         keys = tokens(axes.keys, num_keys)
-        made.append(
+        probe_patterns.append(
             Pattern(
                 *(step, probe, layer, keys, list(range(num_queries)), asked_at),
                 data=Weights(weights.cpu().numpy()),
@@ -126,68 +128,78 @@ def patterns(
             )
         )
     keys, asked_at = tokens("inputs", len(captured.inputs)), captured.asked_at
-    shares = Weights(captured.influence[None, None].cpu().numpy())
+    influence = Weights(captured.influence[None, None].cpu().numpy())
     roles = objective.dataset.token_roles(keys)
-    return [*made, Pattern(step, probe, None, keys, [asked_at], asked_at, shares, roles=roles)]
+    return [
+        *probe_patterns,
+        Pattern(step, probe, None, keys, [asked_at], asked_at, influence, roles=roles),
+    ]
 
 
 def repeated(objective: Objective, number: int, max_tokens: int) -> Batch:
-    """Draw tokens of the data at random, and say them twice; what stands there hangs on `number`.
+    """Draw random tokens of the vocabulary, seeded by `number`, and repeat them once.
 
-    Of 64 tokens, or fewer where the data or `max_tokens` have fewer. Raises ValueError for data
-    with room for less than two.
+    The sequence has 64 tokens, or fewer if the data or `max_tokens` allow fewer. Raises ValueError
+    if they allow less than two.
     """
     dataset = objective.dataset
-    half = min(64, dataset.max_length, max_tokens) // 2
-    if half < 1:
+    half_length = min(64, dataset.max_length, max_tokens) // 2
+    if half_length < 1:
         raise ValueError("repeated sequences need room for two tokens")
-    draw = np.random.Generator(np.random.Philox(key=number))
-    tokens = _drawn(draw, len(dataset.tokens), half)
+    generator = np.random.Generator(np.random.Philox(key=number))
+    tokens = _draw_tokens(generator, len(dataset.tokens), half_length)
     inputs = torch.from_numpy(np.concatenate([tokens, tokens]))[None]
     if dataset.answer_length is None and dataset.splits["validation"][0].at is None:
         return Batch(inputs, torch.full_like(inputs, IGNORE))
-    nothing = torch.full((1, 1), IGNORE)
+    no_target = torch.full((1, 1), IGNORE)
     if dataset.answer_length is not None:
-        return Batch(inputs, nothing)
-    return Batch(inputs, nothing, torch.full((1, 1), inputs.shape[1] - 1))
+        return Batch(inputs, no_target)
+    return Batch(inputs, no_target, torch.full((1, 1), inputs.shape[1] - 1))
 
 
 def unpadded(probe: Batch) -> Batch:
-    """Leave the padding of a batch of one out, and the labels that are not asked."""
-    inputs, targets, at, valid = probe[:4]
+    """Return a batch of one sequence without its padding."""
+    inputs, targets, label_positions, valid = probe[:4]
     if valid is None:
         return probe
-    return Batch(inputs[:, : int(valid.sum())], targets, at)
+    return Batch(inputs[:, : int(valid.sum())], targets, label_positions)
 
 
 def first(probe: Batch, count: int) -> Batch:
-    """Keep the first tokens of a batch of one, and the labels among them, if there are any."""
-    inputs, targets, at, valid = probe[:4]
+    """Return the first `count` tokens of a batch of one sequence, with the labels among them."""
+    inputs, targets, label_positions, valid = probe[:4]
     if inputs.shape[1] <= count:
         return probe
-    if at is None:
+    if label_positions is None:
         targets = targets[:, :count]
     else:
-        kept = at[0] < count
-        targets, at = targets[:, kept], at[:, kept]
-        if not kept.any():
+        is_within = label_positions[0] < count
+        targets, label_positions = targets[:, is_within], label_positions[:, is_within]
+        if not is_within.any():
             targets = torch.full_like(probe.targets[:, :1], IGNORE)
-            at = torch.full_like(targets, count - 1)
-    return Batch(inputs[:, :count], targets, at, None if valid is None else valid[:, :count])
+            label_positions = torch.full_like(targets, count - 1)
+    valid = None if valid is None else valid[:, :count]
+    return Batch(inputs[:, :count], targets, label_positions, valid)
 
 
-def _drawn(draw: np.random.Generator, size: int, count: int) -> Int[np.ndarray, " token"]:
-    """Draw tokens, each at most once where there are enough."""
-    return draw.permutation(size)[:count] if size >= count else draw.integers(size, size=count)
+def _draw_tokens(
+    generator: np.random.Generator, size: int, count: int
+) -> Int[np.ndarray, " token"]:
+    """Draw `count` token ids below `size`, without repetition if there are enough."""
+    if size >= count:
+        return generator.permutation(size)[:count]
+    return generator.integers(size, size=count)
 
 
-def _require(knob: str, numbers: Sequence[int] | None, count: int, of: str = "") -> None:
-    """Raise ValueError for a number of a layer or head that is not there."""
+def _require_numbers(knob: str, numbers: Sequence[int] | None, count: int, owner: str = "") -> None:
+    """Raise ValueError for a number of a layer or head that the model does not have."""
     if numbers is None:
         return
     if not numbers:
         raise ValueError(f"{knob}=[] names none; null keeps all, and callbacks.recorder=null none")
     for number in numbers:
         if not 0 <= number < count:
-            counted = f"{count} attention {knob}{of}" if count else f"no attention {knob}{of}"
-            raise ValueError(f"{knob}={list(numbers)}: the model has {counted}, counted from 0")
+            available = (
+                f"{count} attention {knob}{owner}" if count else f"no attention {knob}{owner}"
+            )
+            raise ValueError(f"{knob}={list(numbers)}: the model has {available}, counted from 0")

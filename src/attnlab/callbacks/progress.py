@@ -1,4 +1,4 @@
-"""What somebody who waits for a run sees."""
+"""The progress bar of a run on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,8 +37,8 @@ class ProgressBar(Watcher, pl.Callback):
     def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         last = rows[-1] if rows else {}
         self.values |= {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
-        shown = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())
-        self.bar.update(self.task, values=shown)
+        value_text = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())
+        self.bar.update(self.task, values=value_text)
 
     def on_train_batch_end(
         self,

@@ -1,4 +1,4 @@
-"""What is kept of the embedding vectors while they are trained."""
+"""The recorder of embedding vectors during training."""
 
 from attnlab.callbacks.base import Recorder, Row
 from attnlab.callbacks.clock import Clock

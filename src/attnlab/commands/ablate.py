@@ -1,7 +1,7 @@
-"""`attnlab ablate`: what a run loses without heads, without an edge, with the looks of a twin.
+"""`attnlab ablate`: a run without heads, without an attention edge, or with a twin's patterns.
 
-Every mode takes `--layers 0,1` and `--heads 2,3`: then only these are meant. `--format json` prints
-what the mode's function in `attnlab.analysis.ablations` returns.
+Every mode takes `--layers 0,1` and `--heads 2,3`, which restrict it to these layers and heads.
+`--format json` prints what the mode's function in `attnlab.analysis.ablations` returns.
 """
 
 import json
@@ -24,7 +24,7 @@ from attnlab.run_record import write
 
 PICTURES = (".html", ".pdf", ".png", ".svg")
 MODES = ("edge", "importance", "prune", "twins")
-"""What is done instead of measuring without the heads, one at a time (None)."""
+"""The modes beside the default (None), which measures the model without each head in turn."""
 MODES_OF: dict[str, tuple[str | None, ...]] = {
     "split": (None, "importance", "prune"),
     "metric": (None, "prune"),
@@ -67,9 +67,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print what the chosen intervention does."""
-    mode, places = _mode(arguments), (arguments.runs_dir, arguments.config_dir)
-    report = _report(arguments, mode, load_run(arguments.run, *places))
+    """Run the requested ablation, and print or draw its report."""
+    mode, directories = _parse_mode(arguments), (arguments.runs_dir, arguments.config_dir)
+    report = _run_ablation(arguments, mode, load_run(arguments.run, *directories))
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
     elif arguments.output is not None and isinstance(report, PruningReport):
@@ -80,16 +80,16 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _mode(arguments: Namespace) -> str | None:
-    """Return which mode is meant, and refuse options that are not for it."""
+def _parse_mode(arguments: Namespace) -> str | None:
+    """Return the requested mode, and raise RequestError for options of other modes."""
     modes = [name for name in MODES if getattr(arguments, name) not in (None, False)]
     if len(modes) > 1:
         raise RequestError(f"--{modes[0]} and --{modes[1]} are two questions; ask one at a time")
     mode = modes[0] if modes else None
-    for option, its_modes in MODES_OF.items():
-        if getattr(arguments, option) is not None and mode not in its_modes:
-            alone = f"needs --{its_modes[0]}" if len(its_modes) == 1 else ""
-            raise RequestError(f"--{option} {alone or f'has no meaning with --{mode}'}")
+    for option, allowed_modes in MODES_OF.items():
+        if getattr(arguments, option) is not None and mode not in allowed_modes:
+            reason = f"needs --{allowed_modes[0]}" if len(allowed_modes) == 1 else ""
+            raise RequestError(f"--{option} {reason or f'has no meaning with --{mode}'}")
     if mode == "edge" and arguments.text is None:
         raise RequestError('--edge needs a sentence to cut it in: --text "..."')
     if arguments.random is not None and arguments.random < 1:
@@ -99,52 +99,52 @@ def _mode(arguments: Namespace) -> str | None:
     return mode
 
 
-def _report(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> AblationReport:
-    """Ask the analysis what the mode asks."""
+def _run_ablation(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> AblationReport:
+    """Return the report of the mode's analysis."""
     require_heads(loaded)
     layers = loaded.model.attention_layers()
     if mode == "edge" and arguments.layers is None:
-        # Of a model with an encoder, --heads means those of the layers that read the text.
+        # In a model with an encoder, --heads selects among the layers that read the text.
         layers = [layer for layer in layers if layer.axes == Axes("inputs", "inputs")]
-    heads = _heads(layers, arguments.layers, arguments.heads)
+    heads = _select_heads(layers, arguments.layers, arguments.heads)
     split, metric = arguments.split or "validation", arguments.metric
     method, order = arguments.method or "zero", arguments.order or "gradient"
-    how: dict[str, Any] = {"split": split, "metric": metric, "method": method, "heads": heads}
+    options: dict[str, Any] = {"split": split, "metric": metric, "method": method, "heads": heads}
     if mode == "edge":
         return ablations.edge_cut(loaded, arguments.text, arguments.edge, heads=heads)
     if mode == "importance":
         return ablations.importance_report(loaded, split=split, heads=heads)
     if mode == "prune":
-        return ablations.pruning_report(loaded, **how, order=order, num_random=arguments.random)
+        return ablations.pruning_report(loaded, **options, order=order, num_random=arguments.random)
     if mode == "twins":
         return ablations.twin_report(loaded, query=arguments.query, heads=heads)
-    return ablations.heads_without(loaded, **how)
+    return ablations.heads_without(loaded, **options)
 
 
-def _heads(
+def _select_heads(
     layers: Sequence[AttentionLayer], named_layers: str | None, named_heads: str | None
 ) -> list[HeadRef] | None:
-    """Return the heads that --layers and --heads leave; None where neither is given."""
+    """Return the heads that --layers and --heads select; None without both options."""
     if named_layers is None and named_heads is None:
         return None
-    numbers, heads = _numbers("layers", named_layers), _numbers("heads", named_heads)
-    for layer in numbers or ():
+    layer_ids, head_ids = _parse_ids("layers", named_layers), _parse_ids("heads", named_heads)
+    for layer in layer_ids or ():
         if layer >= len(layers):
             count = f"{len(layers)} attention layer{'s' * (len(layers) > 1)}"
             raise RequestError(f"--layers {layer}: the model has {count}")
-    chosen = [layer for layer in layers if numbers is None or layer.index in numbers]
-    for head in heads or ():
-        for layer in chosen:
+    selected = [layer for layer in layers if layer_ids is None or layer.index in layer_ids]
+    for head in head_ids or ():
+        for layer in selected:
             if head >= layer.num_heads:
                 count = f"{layer.num_heads} head{'s' * (layer.num_heads > 1)}"
                 raise RequestError(f"--heads {head}: {layer.name} has {count}")
-    return [head for layer in chosen for head in layer.heads if heads is None or head.head in heads]
+    return [h for layer in selected for h in layer.heads if head_ids is None or h.head in head_ids]
 
 
-def _numbers(option: str, given: str | None) -> list[int] | None:
-    if given is None:
+def _parse_ids(option: str, text: str | None) -> list[int] | None:
+    """Parse the numbers that --layers or --heads lists."""
+    if text is None:
         return None
-    parts = given.split(",")
-    if not all(part.isdecimal() for part in parts):
-        raise RequestError(f"--{option} {given}: expected numbers from 0, as in --{option} 0,2")
-    return sorted({int(part) for part in parts})
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise RequestError(f"--{option} {text}: expected numbers from 0, as in --{option} 0,2")
+    return sorted({int(part) for part in text.split(",")})

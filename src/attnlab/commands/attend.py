@@ -1,14 +1,14 @@
-"""`attnlab attend`: who looks at whom in a text, and what happens when it may not.
+"""`attnlab attend`: which tokens of a text attend to which, and the answer with an edge cut.
 
-What is shown, and what `--format json` prints, is that of `attnlab.analysis.attention_report`.
+The terminal and `--format json` show the report of `attnlab.analysis.attention_report`.
 
-`-o FILE` writes instead of printing, by the ending of its name:
+`-o FILE` writes a file instead; the ending of its name decides the kind:
 - .html: a page in which query and head can be chosen, and which opens at the same head;
-- .png, .svg, .pdf: heat maps for print, of the layer and head, or of all of them if none is chosen;
+- .png, .svg, .pdf: heat maps for print, of the layer and head, or of all of them by default;
 - .npz: all maps as arrays, SOURCE (head, query, key), SOURCE.tokens (the keys) and SOURCE.queries;
-- .json: what `--format` says.
+- .json: the same as `--format json`.
 
-`--format bertviz` and `circuitsvis` give what these take (`attnlab.commands.render.programs`).
+`--format bertviz` and `circuitsvis` print these programs' arguments (`commands.render.programs`).
 """
 
 import json
@@ -76,8 +76,8 @@ def run(arguments: Namespace) -> int:
     """Print a heat map, the row of the query in every head, and the answer without its edges."""
     if arguments.text is None:
         raise RequestError(f'expected a run and a text: attnlab attend RUN "TEXT"; {HOW}')
-    _require_sense(arguments)
-    content = _content(arguments)
+    _require_compatible_options(arguments)
+    content = _build_output(arguments)
     if arguments.output is not None:
         write.replace(arguments.output, content)
         say(arguments.output)
@@ -86,8 +86,8 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _require_sense(arguments: Namespace) -> None:
-    """Refuse options that do not go together, before the run is loaded."""
+def _require_compatible_options(arguments: Namespace) -> None:
+    """Raise RequestError for incompatible options, before the run is loaded."""
     output, form = arguments.output, arguments.format
     ending = None if output is None else output.suffix
     if output is not None:
@@ -109,8 +109,8 @@ def _require_sense(arguments: Namespace) -> None:
         )
 
 
-def _content(arguments: Namespace) -> bytes:
-    """Return what is to be written; a table is printed at once."""
+def _build_output(arguments: Namespace) -> bytes:
+    """Return the output as bytes; a table is printed directly, and nothing is returned."""
     loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
     text = arguments.text
     ending = None if arguments.output is None else arguments.output.suffix
@@ -120,29 +120,28 @@ def _content(arguments: Namespace) -> bytes:
         if ending == ".npz":
             return to_npz([*(p for p in patterns if p.attention is not None), *loaded.mixing(text)])
         return for_program(arguments.format, patterns, loaded.record.name)
-    layer, head = _number(arguments.layer), _number(arguments.head)
-    report = attention_report(loaded, text, arguments.query, layer, head, arguments.view)
-    if ending == ".json" or arguments.format == "json":
+    layer, head, view = arguments.layer, arguments.head, arguments.view
+    as_json = ending == ".json" or arguments.format == "json"
+    report = attention_report(loaded, text, arguments.query, layer, head, view, maps=as_json)
+    if as_json:
         return json.dumps(report.to_json(), indent=2).encode() + b"\n"
     if ending == ".html":
-        return _page(report)
+        return _build_page(report)
     if ending is not None:
         return attention.picture(report, ending, every_head=(layer, head) == (None, None))
     attention.print_attention(report, Console(), query=arguments.query, map_alone=arguments.map)
     return b""
 
 
-def _page(report: AttentionReport) -> bytes:
-    """Return the page, which opens at the head that the terminal shows."""
+def _build_page(report: AttentionReport) -> bytes:
+    """Return the HTML page, which opens at the head that the terminal shows."""
     from attnlab.report.page import attend_page
 
-    patterns, opens = report.patterns, None
+    patterns, opening_head = report.patterns, None
     for pattern in patterns:
         if pattern.attention is not None and pattern.source == report.shown.source:
-            opens = (pattern.layer, report.shown.head)
+            opening_head = (pattern.layer, report.shown.head)
     caption = " ".join(attention.caption(report))
-    return attend_page(patterns, caption, report.run, query=report.query, opens=opens).encode()
-
-
-def _number(word: str | None) -> int | str | None:
-    return int(word) if word is not None and word.isdecimal() else word
+    return attend_page(
+        patterns, caption, report.run, query=report.query, opens=opening_head
+    ).encode()

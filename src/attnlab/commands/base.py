@@ -1,4 +1,4 @@
-"""What several commands share: which runs they are about, and what they are asked."""
+"""Options, loading and checks that several commands share."""
 
 import sys
 import warnings
@@ -22,7 +22,7 @@ HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks else
 
 
 def add_selection(parser: ArgumentParser) -> None:
-    """Declare which runs are compared, and how."""
+    """Declare the options that select runs and compare them."""
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="directories, prefixes or patterns of names"
     )
@@ -43,7 +43,7 @@ def add_selection(parser: ArgumentParser) -> None:
 
 
 def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
-    """Declare one run that is loaded; without `required`, the command says what to do for none."""
+    """Declare the run to load; without `required`, the command itself refuses a missing run."""
     parser.add_argument(
         "run",
         metavar="RUN",
@@ -63,32 +63,32 @@ def load_run(
     *,
     overrides: Sequence[str] = (),
 ) -> "LoadedRun":
-    """Load a run (`attnlab.loaded_run.load`), and say on standard error what it warns of."""
-    # torch takes seconds to import, which comparing runs does not need.
+    """Load a run (`attnlab.loaded_run.load`), and print its warnings on standard error."""
+    # torch takes seconds to import, and comparing runs does not need it.
     from attnlab.loaded_run import load
 
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught_warnings:
             warnings.simplefilter("always", RecordWarning)
-            loaded = load(name, runs_dir=runs_dir, config_dir=config_dir, overrides=overrides)
+            loaded_run = load(name, runs_dir=runs_dir, config_dir=config_dir, overrides=overrides)
     except RecordError as error:
         directory = Path(runs_dir or default_runs_dir())
-        # Where there is no directory, the error says what makes one.
+        # Where the directory does not exist, the error already says what makes one.
         if not directory.is_dir() or find_runs(directory):
             raise
         raise RequestError(f"{error}; {HOW}") from error
-    for warning in caught:
+    for warning in caught_warnings:
         if issubclass(warning.category, RecordWarning):
             say(f"warning: {warning.message}", file=sys.stderr)
         else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return loaded
+    return loaded_run
 
 
 def require_file(output: Path, option: str = "--output") -> None:
-    """Refuse a file that could not be written, before the work for it begins."""
+    """Raise RequestError for a file that cannot be written, before the work for it begins."""
     if output.is_dir():
         raise RequestError(f"{option} {output} is a directory; name a file in it")
     if not output.parent.is_dir():
@@ -99,10 +99,10 @@ def require_file(output: Path, option: str = "--output") -> None:
 def require_picture(
     output: Path, endings: Sequence[str], form: str = "table", option: str = "--output"
 ) -> None:
-    """Refuse a file of another kind, one beside `form` json on the screen, or one not writable."""
+    """Raise RequestError for a file of another kind, beside --format json, or not writable."""
     if output.suffix not in endings:
-        said = ", ".join(endings)
-        raise RequestError(f"{option} {output}: the name must end in one of {said}")
+        listed_endings = ", ".join(endings)
+        raise RequestError(f"{option} {output}: the name must end in one of {listed_endings}")
     if form == "json":
         raise RequestError(f"{option} writes a file and --format json prints; choose one")
     require_file(output, option)

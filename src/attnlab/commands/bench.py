@@ -1,9 +1,9 @@
-"""`attnlab bench`: time, memory and FLOPs of models by the length of the sequence.
+"""`attnlab bench`: time, memory and FLOPs of models by sequence length.
 
-Overrides with commas make arms, as `train -m` makes runs. The data are random tokens, the model a
-decoder; of a config, `model`, `init`, `seed` and the device, threads and precision of `trainer`
-count. All arms take turns at each length. `-o DIR` writes bench.json, bench.svg and bench.png.
-What bench.json holds, and `--format json` prints, is that of `attnlab.analysis.cost_report`.
+Overrides with commas make arms, as `train -m` makes runs. The data are random tokens, the model is
+a decoder; only `model`, `init`, `seed` and the device, threads and precision of `trainer` are used
+of a config. All arms take turns at each length. `-o DIR` writes bench.json, bench.svg and
+bench.png. bench.json and `--format json` hold the report of `attnlab.analysis.cost_report`.
 """
 
 import json
@@ -71,11 +71,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Measure all arms, then print and write what came out."""
-    report = _measured(arguments)
+    """Measure all arms, then print and write the report."""
+    report = _measure_costs(arguments)
     content = json.dumps(report.to_json(), indent=2)
     if arguments.output is not None:
-        _write(arguments.output, report, content)
+        _write_files(arguments.output, report, content)
     if arguments.format == "json":
         say(content)
         return 0
@@ -85,8 +85,9 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _measured(arguments: Namespace) -> "CostReport":
-    # torch takes seconds to import, which --help does not need.
+def _measure_costs(arguments: Namespace) -> "CostReport":
+    """Measure the costs of all arms, and show the progress on standard error."""
+    # torch takes seconds to import, and --help does not need it.
     from attnlab.analysis.cost_arms import cost_arms
     from attnlab.analysis.cost_report import cost_report, require_costs
     from attnlab.launch.machine import device_name
@@ -114,8 +115,8 @@ def _measured(arguments: Namespace) -> "CostReport":
         )
 
 
-def _write(directory: Path, report: "CostReport", content: str) -> None:
-    """Write the numbers, then the figure; each takes its name when whole."""
+def _write_files(directory: Path, report: "CostReport", content: str) -> None:
+    """Write the numbers, then the figure; each file gets its name when it is complete."""
     from attnlab.figures.base import png, svg
 
     write.make_directory(directory)

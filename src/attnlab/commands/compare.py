@@ -1,6 +1,6 @@
 """`attnlab compare`: runs over seeds, with intervals and paired differences.
 
-What is shown, and what `--format json` prints, is that of `attnlab.analysis.compare`.
+The terminal and `--format json` show the report of `attnlab.analysis.compare`.
 """
 
 import json

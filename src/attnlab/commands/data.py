@@ -1,9 +1,9 @@
-"""`attnlab data`: a dataset without the trainer, to read by eye or to use elsewhere.
+"""`attnlab data`: show a dataset, or export it for use elsewhere, without training.
 
-    attnlab data show NAME [KEY=VALUE ...]           # what it is, and examples
+    attnlab data show NAME [KEY=VALUE ...]           # a description and examples
     attnlab data export NAME -o DIR [KEY=VALUE ...]  # a file for each split, with a data card
 
-What `show --format json` prints is that of `attnlab.analysis.data_report`.
+`show --format json` prints the report of `attnlab.analysis.data_report`.
 """
 
 import json
@@ -16,7 +16,7 @@ from attnlab.errors import RequestError
 from attnlab.printable import say
 
 SHOWING = ("split", "index", "count")
-"""What is shown; an export has none of it."""
+"""The options of `show`, which an export does not take."""
 FORMATS = {"show": ("text", "json"), "export": ("parquet", "jsonl")}
 EPILOG = """\
 examples:
@@ -49,14 +49,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Show a dataset, or export it."""
-    kind = _require_sense(arguments)
-    # torch takes seconds to import, which --help does not need.
+    """Show or export a dataset."""
+    kind = _parse_format(arguments)
+    # torch takes seconds to import, and --help does not need it.
     from attnlab.analysis.data_report import data_report, export_data, open_data
 
     data = open_data(arguments.name, arguments.overrides, config_dir=arguments.config_dir)
     if arguments.action == "show":
-        report = data_report(data, **_showing(arguments))
+        report = data_report(data, **_show_options(arguments))
         say(json.dumps(report.to_json(), indent=2) if kind == "json" else data_text(report))
         return 0
     export_data(data, arguments.output, kind)
@@ -68,13 +68,13 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _showing(arguments: Namespace) -> dict[str, Any]:
-    """Return what was said of the examples."""
+def _show_options(arguments: Namespace) -> dict[str, Any]:
+    """Return the given options that select examples, by name."""
     return {name: value for name in SHOWING if (value := getattr(arguments, name)) is not None}
 
 
-def _require_sense(arguments: Namespace) -> str:
-    """Refuse options of the other action, and a place that cannot be written; return the format."""
+def _parse_format(arguments: Namespace) -> str:
+    """Return the format. Raises RequestError for wrong options and a directory in use."""
     action = arguments.action
     kinds = FORMATS[action]
     kind = arguments.format or kinds[0]
@@ -84,8 +84,8 @@ def _require_sense(arguments: Namespace) -> str:
         if arguments.output is not None:
             raise RequestError("--output is not for show, which prints; use attnlab data export")
         return kind
-    if showing := [f"--{name}" for name in _showing(arguments)]:
-        raise RequestError(f"export writes all; leave out {', '.join(showing)}")
+    if given_options := [f"--{name}" for name in _show_options(arguments)]:
+        raise RequestError(f"export writes all; leave out {', '.join(given_options)}")
     if arguments.output is None:
         raise RequestError("export needs -o DIR, a new or empty directory")
     from attnlab.dataset.export import require_free

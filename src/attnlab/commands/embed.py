@@ -1,4 +1,4 @@
-r"""`attnlab embed`: the vectors that a trained run reads for its tokens, and which are alike.
+r"""`attnlab embed`: the token embeddings of a trained run, and which of them are similar.
 
 `--format json` prints one object, whose fields are those of
 `attnlab.analysis.embedding_report.EmbeddingReport`: schema, run, step, neighbours [{"token",
@@ -65,11 +65,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print neighbours, or write what was asked for; the paths are the last lines."""
+    """Print neighbours, or write the requested files, whose paths are the last lines."""
     word, count, console = arguments.neighbours, arguments.k, Console()
     project, course, export = arguments.project, arguments.course, arguments.export
-    files = {"project": PICTURES, "course": PICTURES, "export": TABLES}
-    for name, endings in files.items():
+    endings_by_option = {"project": PICTURES, "course": PICTURES, "export": TABLES}
+    for name, endings in endings_by_option.items():
         path = getattr(arguments, name)
         if path is not None:
             require_picture(path, endings, arguments.format, f"--{name}")
@@ -87,9 +87,9 @@ def run(arguments: Namespace) -> int:
         write.replace(project, plane_picture(embedding_plane(loaded), project.suffix))
         say(project)
     if course is not None:
-        moved = embedding_course(loaded)
-        show_course(console, moved)
-        write.replace(course, course_picture(moved, course.suffix))
+        course_report = embedding_course(loaded)
+        show_course(console, course_report)
+        write.replace(course, course_picture(course_report, course.suffix))
         say(course)
     if export is not None:
         write.replace(export, embedding_table(loaded.embeddings, export.suffix))

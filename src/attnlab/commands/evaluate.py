@@ -1,6 +1,6 @@
-"""`attnlab evaluate`: a trained run on another split, or on other data.
+"""`attnlab evaluate`: evaluate a trained run on another split, or on other data.
 
-What `--format json` prints is that of `attnlab.analysis.evaluation_report`.
+`--format json` prints the report of `attnlab.analysis.evaluation_report`.
 """
 
 import json
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print loss (nats) and metrics."""
+    """Evaluate a run, and print the loss (nats) and the metrics."""
     loaded = load_run(
         arguments.run,
         runs_dir=arguments.runs_dir,
@@ -36,11 +36,11 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
     else:
-        _print(report, Console())
+        _print_report(report, Console())
     return 0
 
 
-def _print(report: EvaluationReport, console: Console) -> None:
+def _print_report(report: EvaluationReport, console: Console) -> None:
     changes = f" with {' '.join(report.overrides)}" if report.overrides else ""
     console.print(f"{report.run}, step {report.step}", style="bold")
     console.print(f"{report.split} split, {report.examples} examples{changes}")

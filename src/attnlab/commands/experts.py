@@ -1,11 +1,12 @@
-"""`attnlab experts`: which experts of a trained run work on what.
+"""`attnlab experts`: which experts of a trained run process which tokens.
 
 `--format json` prints one object, whose fields are those of
 `attnlab.analysis.expert_report.ExpertReport`: schema, run, step, split, layers [{"name", "load"
-(share of assignments, by expert), "dead" (experts without any), "drops", "balance" (entropy of the
-load over log(experts)), "router_entropy" (the router's own, over log(experts)), "token_information"
-(what the token tells of its experts, 0 to 1 after chance), "together" (share of tokens sent to
-both), "tokens" [{"token", "count", "shares" (by expert)}], the most frequent first}].
+(share of assignments, by expert), "dead" (experts without assignments), "drops", "balance" (entropy
+of the load over log(experts)), "router_entropy" (of the router's probabilities, over log(experts)),
+"token_information" (information that the token has on its experts, 0 by chance to 1), "together"
+(share of tokens routed to both experts), "tokens" [{"token", "count", "shares" (by expert)}], the
+most frequent first}].
 """
 
 import json
@@ -21,7 +22,7 @@ from attnlab.run_record import write
 
 PICTURES = (".pdf", ".png", ".svg")
 DRAWN = 24
-"""Tokens that a picture has."""
+"""The number of tokens in a picture."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print what each layer's experts have to do, or draw it; the path is the last line."""
+    """Print or draw the load and the tokens of each layer's experts; a path is the last line."""
     output, layer = arguments.output, arguments.layer
     if output is not None:
         require_picture(output, PICTURES, arguments.format)

@@ -1,7 +1,7 @@
-"""`attnlab generate`: a prompt, continued or answered by what a trained run expects.
+"""`attnlab generate`: let a trained run continue or answer a prompt.
 
-Text is printed as it comes. What `--format json` prints at the end, and for a search with
-`--beams`, is that of `attnlab.analysis.generation_report`.
+Text is printed while it is generated. `--format json` prints the report of
+`attnlab.analysis.generation_report` at the end, also for a search with `--beams`.
 """
 
 import json
@@ -73,12 +73,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the prompt and what follows it, once for each sample; or the answers of a search."""
-    settings = _settings(arguments)
-    prompt = _standard_input() if arguments.prompt == "-" else arguments.prompt
+    """Print the prompt and each sample, or the answers of a search."""
+    settings = _parse_settings(arguments)
+    prompt = _read_standard_input() if arguments.prompt == "-" else arguments.prompt
     loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
     if isinstance(settings, DrawSettings) and arguments.format == "text":
-        # An answer is a text of its own.
+        # An answer does not continue the prompt, so the prompt is not printed before it.
         opening = "" if isinstance(loaded.objective, Seq2Seq) else prompt
         _print_samples(opening, draw(loaded, prompt, settings))
         return 0
@@ -94,22 +94,22 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _settings(arguments: Namespace) -> DrawSettings | SearchSettings:
-    """Return what decides the draw or the search, and refuse what does not go together."""
+def _parse_settings(arguments: Namespace) -> DrawSettings | SearchSettings:
+    """Return the settings of the sampling or search. Raises RequestError where options mix them."""
     names = [field.name for field in fields(DrawSettings)]
-    drawing = {n: value for n in names if (value := getattr(arguments, n)) is not None}
+    sampling_options = {n: value for n in names if (value := getattr(arguments, n)) is not None}
     if arguments.beams is None:
         if arguments.length_penalty is not None:
             raise RequestError("--length-penalty ranks what --beams finds; give --beams too")
-        return DrawSettings(**drawing)
-    if drawing:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in drawing)
+        return DrawSettings(**sampling_options)
+    if sampling_options:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sampling_options)
         raise RequestError(f"--beams searches and draws nothing; leave out {options}")
     return SearchSettings(arguments.beams, arguments.length_penalty or 0.0)
 
 
 def _print_samples(opening: str, samples: Iterable[Iterator[str]]) -> None:
-    """Print each text as it comes, parted by lines, as long as somebody reads."""
+    """Print each text while it is generated, with a line between texts, until nobody reads."""
     for number, pieces in enumerate(samples):
         if number:
             say("---")
@@ -120,11 +120,12 @@ def _print_samples(opening: str, samples: Iterable[Iterator[str]]) -> None:
                 if not is_heard():
                     return
         finally:
-            # Also when interrupted, so that what the terminal says next begins a line.
+            # Also when interrupted, so that the terminal's next output begins a line.
             say()
 
 
-def _standard_input() -> str:
+def _read_standard_input() -> str:
+    """Return the text on standard input. Raises RequestError for bytes that are no text."""
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:

@@ -1,23 +1,24 @@
-"""`attnlab heads`: what is measured of every head, over training and over seeds.
+"""`attnlab heads`: the measures of every head, over training and over seeds.
 
-One RUN is shown by itself, finished or not. Of several, those that differ in their seed alone are a
-group, as in `attnlab compare`: their heads are matched (`attnlab.analysis.head_matching`) before
-any number is averaged. `--format json` prints one object, whose fields are those of
-`attnlab.analysis.head_report.HeadReport`; what was not measured, or not asked for, is null:
+A single RUN is shown by itself, finished or not. Of several runs, those that differ only in their
+seed are a group, as in `attnlab compare`: their heads are matched
+(`attnlab.analysis.head_matching`) before any number is averaged. `--format json` prints one object
+with the fields of `attnlab.analysis.head_report.HeadReport`; a value that was not measured or not
+requested is null:
 
-    {"schema": 2, "runs": [RUN], "groups": [GROUP], "left_out": [{"run", "why"}]}
-    RUN     run, step (the last measured), measure (of the course), layers [{"layer" (from 0),
-            "name", "heads": [{"head", "scores": {measure: number}, "roles": [ROLE]}], "course":
-            {"steps", "values" (a list for each step, a number for each head)}}], findings
-            {evidence: {name: {"head": {"layer", "head"}, "role", "weight", "without": {what was
-            taken away: what is left of the answers}}}}
-    GROUP   label, runs, seeds, reference (the run whose heads give the numbers), step (of the
+    {"schema": 2, "runs": [RUN], "groups": [GROUP], "left_out": [{"run", "state", "why"}]}
+    RUN     run, step (the last measured), measure (of the course), layers [{"layer" (from 0,
+            null: unknown), "name", "heads": [{"head", "scores": {measure: number}, "roles":
+            [ROLE]}], "course": {"steps", "values" (for each step, for each head)}}], findings
+            {evidence: {name: {"head": {"layer", "head"}, "role", "weight", "without": {removed
+            part: share of right answers without it}}}}
+    GROUP   label, runs, seeds, reference (the run whose numbering of heads is used), step (of the
             patterns that were matched), measured (the step of the measures), layers [{"layer",
             "name", "apart" (mean of the heads), "chance" (mean of all pairs), "heads": [{"head",
             "of" (its number in each run), "apart", "measures": {measure: {"n", "mean", "low",
             "high"}}, "roles": [ROLE] (of the means)}]}]
     ROLE    role, measure, threshold, source; since: the first measured step from which on the score
-            stays above the threshold (null of means)
+            stays above the threshold (null for means)
 """
 
 import json

@@ -1,7 +1,7 @@
-"""`attnlab list`: what can be chosen.
+"""`attnlab list`: the config groups and their choices.
 
-With `--format json`, a group gives a list of objects with `name`, `summary` and `knobs` (name to
-default); without a group, an object of group to names.
+With `--format json`, a group is printed as a list of objects with `name`, `summary` and `knobs`
+(name to default); without a group, an object of groups to names is printed.
 """
 
 import ast
@@ -25,7 +25,7 @@ from attnlab.printable import say
 
 @dataclass(frozen=True)
 class Choice:
-    """A file of a group: what it is, and its knobs at their defaults."""
+    """A file of a config group: its summary, and its knobs at their defaults."""
 
     name: str
     summary: str
@@ -41,63 +41,73 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the groups, or the choices of one."""
-    choices = _choices(arguments.config_dir)
+    choices = _find_choices(arguments.config_dir)
     if arguments.group is None:
-        shown: Any = {group: sorted(names) for group, names in sorted(choices.items())}
-        wide = max(map(len, shown))
-        text = "\n".join(f"{group:<{wide}} {' '.join(names)}" for group, names in shown.items())
+        answer: Any = {group: sorted(names) for group, names in sorted(choices.items())}
+        name_width = max(map(len, answer))
+        text = "\n".join(
+            f"{group:<{name_width}} {' '.join(names)}" for group, names in answer.items()
+        )
     elif arguments.group not in choices:
-        near = get_close_matches(arguments.group, choices, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(choices))}"
+        close_groups = get_close_matches(arguments.group, choices, n=1)
+        hint = (
+            f"did you mean {close_groups[0]}?"
+            if close_groups
+            else f"there are {', '.join(sorted(choices))}"
+        )
         raise RequestError(f"there is no group {arguments.group!r}; {hint}")
     else:
-        shown = [_describe(n, path) for n, path in sorted(choices[arguments.group].items())]
-        wide = max(len(choice.name) for choice in shown)
-        text = "\n".join(_paragraph(choice, wide) for choice in shown)
-    say(json.dumps(plain(shown), indent=2) if arguments.format == "json" else text)
+        answer = [_describe_choice(n, path) for n, path in sorted(choices[arguments.group].items())]
+        name_width = max(len(choice.name) for choice in answer)
+        text = "\n".join(_format_choice(choice, name_width) for choice in answer)
+    say(json.dumps(plain(answer), indent=2) if arguments.format == "json" else text)
     return 0
 
 
-def _choices(config_dir: Path | None) -> dict[str, dict[str, Path]]:
-    """Map each group to its files; the user's come before ours of the same name."""
+def _find_choices(config_dir: Path | None) -> dict[str, dict[str, Path]]:
+    """Return the files of each group by name; the user's replace attnlab's of the same name."""
     directories = [conf_dir()]
     if config_dir is not None:
         if not config_dir.is_dir():
             raise RequestError(f"--config-dir {config_dir} is not a directory")
         directories.append(config_dir)
-    found: dict[str, dict[str, Path]] = {}
+    paths_by_group: dict[str, dict[str, Path]] = {}
     for directory in directories:
         for path in directory.rglob("*.yaml"):
             group = path.parent.relative_to(directory).as_posix()
             if group != ".":
-                found.setdefault(group, {})[path.stem] = path
-    return found
+                paths_by_group.setdefault(group, {})[path.stem] = path
+    return paths_by_group
 
 
-def _describe(name: str, path: Path) -> Choice:
-    text = path.read_text()
-    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
-    sentences = [line for line in comments if not line.startswith("@package")]
-    content = yaml.safe_load(text) or {}
-    nodes = list(_targets(content))
-    # A choice that changes another one states its group alone.
-    knobs = nodes[0] if nodes else content.get(path.parent.name) or content
-    summary = sentences[0] if sentences else _docstring(nodes[0]["_target_"]) if nodes else ""
-    stated = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
-    return Choice(name, summary, stated)
+def _describe_choice(name: str, path: Path) -> Choice:
+    """Read a choice from its YAML: the first comment, else its class's docstring, and the knobs."""
+    yaml_text = path.read_text()
+    comments = [line[1:].strip() for line in yaml_text.splitlines() if line.startswith("#")]
+    summaries = [line for line in comments if not line.startswith("@package")]
+    config = yaml.safe_load(yaml_text) or {}
+    nodes = list(_find_targets(config))
+    # A choice that changes another one has no class: its knobs stand under the group's name.
+    knobs = nodes[0] if nodes else config.get(path.parent.name) or config
+    summary = (
+        summaries[0] if summaries else _first_docstring_line(nodes[0]["_target_"]) if nodes else ""
+    )
+    own_knobs = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
+    return Choice(name, summary, own_knobs)
 
 
-def _targets(node: Any) -> Iterator[dict[str, Any]]:
+def _find_targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield the outermost nodes of a config that have a `_target_`."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield node
         else:
             for child in node.values():
-                yield from _targets(child)
+                yield from _find_targets(child)
 
 
-def _docstring(target: str) -> str:
-    """Read a class's first line from its source: importing it would load torch."""
+def _first_docstring_line(target: str) -> str:
+    """Return the first docstring line of a class from its source; importing it would load torch."""
     module, name = target.rsplit(".", 1)
     spec = find_spec(module)
     if spec is None or spec.origin is None:
@@ -108,7 +118,8 @@ def _docstring(target: str) -> str:
     return ""
 
 
-def _paragraph(choice: Choice, wide: int) -> str:
+def _format_choice(choice: Choice, name_width: int) -> str:
+    """Return a choice as text: its name and summary, then its knobs on a second line."""
     knobs = "  ".join(f"{name}={json.dumps(value)}" for name, value in choice.knobs.items())
-    second_line = f"\n{'':<{wide}} {knobs}" if knobs else ""
-    return f"{choice.name:<{wide}} {choice.summary}{second_line}"
+    second_line = f"\n{'':<{name_width}} {knobs}" if knobs else ""
+    return f"{choice.name:<{name_width}} {choice.summary}{second_line}"

@@ -1,4 +1,4 @@
-"""Options that many commands have; nothing heavy is imported for them."""
+"""Options that many commands share; this module imports nothing that is slow to load."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
@@ -8,7 +8,7 @@ from attnlab.errors import RequestError
 
 
 def path_option(text: str) -> Path:
-    """Return the path that an option gives, for argparse."""
+    """Parse a path for argparse. Raises ArgumentTypeError for an invalid one."""
     try:
         return given_path(text)
     except RequestError as error:
@@ -16,14 +16,14 @@ def path_option(text: str) -> Path:
 
 
 def add_config_dir(parser: ArgumentParser) -> None:
-    """Declare where the user's own configs are."""
+    """Declare the option for the directory of the user's own configs."""
     parser.add_argument(
         "--config-dir", type=path_option, metavar="DIR", help="your own configs, first"
     )
 
 
 def add_runs_dir(parser: ArgumentParser) -> None:
-    """Declare where runs are looked for."""
+    """Declare the option for the directory in which runs are searched."""
     parser.add_argument(
         "--runs-dir", type=path_option, metavar="DIR", help="default: $ATTNLAB_RUNS, else runs"
     )

@@ -1,4 +1,4 @@
-"""`attnlab report`: the comparison of runs, and what they look at, as one HTML file."""
+"""`attnlab report`: the comparison of runs and their attention as one HTML file."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -29,16 +29,19 @@ def run(arguments: Namespace) -> int:
     output: Path = arguments.output
     require_picture(output, (".html", ".htm"))
     selection = without_damage(select(arguments.runs, arguments.runs_dir))
-    compared = comparison(
+    comparison_report = comparison(
         selection,
         by=arguments.by,
         metric=arguments.metric,
         baseline=arguments.baseline,
         allow=arguments.allow,
     )
-    # The figures take a while to load, so a wrong request is refused before that.
+    # The figures take a while to load, so a wrong request is refused before they are imported.
     from attnlab.report.page import page
 
-    write.replace(output, page(compared.panels, selection.records, compared.left_out).encode())
+    write.replace(
+        output,
+        page(comparison_report.panels, selection.records, comparison_report.left_out).encode(),
+    )
     say(output)
     return 0

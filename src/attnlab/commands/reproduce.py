@@ -52,15 +52,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """List what is known of every claim, or run and judge one paper."""
+    """Print the verdicts on all claims, or train and judge one paper."""
     experiments = arguments.experiments or experiments_dir()
     as_json = arguments.format == "json"
     if arguments.paper is None:
         _require_paper(arguments, papers(experiments))
-        judged = judge_every_paper(experiments, arguments.scale)
-        _print(judged, as_json=as_json)
+        judged_recipes = judge_every_paper(experiments, arguments.scale)
+        _print_verdicts_or_json(judged_recipes, as_json=as_json)
         if not as_json:
-            print_overview(judged, Console())
+            print_overview(judged_recipes, Console())
         return 0
     plan = plan_paper(
         experiments,
@@ -82,22 +82,29 @@ def run(arguments: Namespace) -> int:
         except Interrupted:
             console.print("interrupted; the same command goes on from there")
             return 130
-    judged = judge_paper(plan)
-    _print(judged, as_json=as_json)
+    judged_recipes = judge_paper(plan)
+    _print_verdicts_or_json(judged_recipes, as_json=as_json)
     if not as_json:
         say(plan.readme)
-    return 1 if any(each.failed for each in judged) else 0
+    return 1 if any(judged_recipe.failed for judged_recipe in judged_recipes) else 0
 
 
-def _require_paper(arguments: Namespace, known: Sequence[str]) -> None:
-    """Refuse options that need a paper."""
+def _require_paper(arguments: Namespace, paper_names: Sequence[str]) -> None:
+    """Raise RequestError for options that need a paper."""
     options = {"--seeds": "seeds", "--jobs": "jobs", "--judge": "judge", "--output": "output"}
-    if lonely := [word for word, name in options.items() if getattr(arguments, name)]:
-        raise RequestError(f"{', '.join(lonely)} needs a PAPER: {', '.join(known)}")
+    if given_options := [word for word, name in options.items() if getattr(arguments, name)]:
+        raise RequestError(f"{', '.join(given_options)} needs a PAPER: {', '.join(paper_names)}")
 
 
-def _print(judged: Sequence[JudgedRecipe], *, as_json: bool) -> None:
+def _print_verdicts_or_json(judged_recipes: Sequence[JudgedRecipe], *, as_json: bool) -> None:
     if as_json:
-        say(json.dumps(plain([claim for each in judged for claim in each.claims]), indent=2))
+        say(
+            json.dumps(
+                plain(
+                    [claim for judged_recipe in judged_recipes for claim in judged_recipe.claims]
+                ),
+                indent=2,
+            )
+        )
     else:
-        print_verdicts(judged, Console())
+        print_verdicts(judged_recipes, Console())

@@ -1,5 +1,6 @@
 """`attnlab train`: one run, or a sweep."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ import yaml
 
 from attnlab.building import Own
 from attnlab.commands.options import add_config_dir
-from attnlab.config import Config, cells, compose, search_path
+from attnlab.config import Config, cells, compose_each, search_path, threads_each
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
 from attnlab.interruption import Interrupted
@@ -47,8 +48,12 @@ def run(arguments: Namespace) -> int:
     with search_path(arguments.config_dir) as own:
         overrides = list(arguments.overrides)
         if jobs > 1:
-            overrides += _threads(overrides, jobs)
-        configs = _check(cells(overrides) if arguments.multirun else [overrides], own)
+            import torch
+
+            overrides += threads_each(overrides, jobs, torch.get_num_threads())
+        configs = _compose(cells(overrides) if arguments.multirun else [overrides], own)
+    for note in (note for config in configs for note in config.notes):
+        say(note, file=sys.stderr)
     if arguments.cfg:
         for config in configs:
             say(yaml.safe_dump(config.values, sort_keys=False))
@@ -80,12 +85,12 @@ def _one(config: Config, console: Console) -> int:
 def _sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
     from attnlab.launch import show
-    from attnlab.launch.many import many
+    from attnlab.launch.many import launcher_for, many
 
     outcomes, total = [], len(configs)
-    for place, outcome in many(configs, console, jobs):
+    for index, outcome in many(configs, console, launcher_for(jobs)):
         outcomes.append(outcome)
-        console.print(f"[{place + 1:>{len(str(total))}}/{total}] {show.line(outcome)}")
+        console.print(f"[{index + 1:>{len(str(total))}}/{total}] {show.line(outcome)}")
     console.print(f"{total} runs: {show.counts(outcomes)}")
     for outcome in outcomes:
         if not outcome.ok:
@@ -93,31 +98,17 @@ def _sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-def _threads(overrides: Sequence[str], jobs: int) -> list[str]:
-    """Share the cores among runs at once, unless the user says how."""
-    import torch
-
-    told = any(word.startswith("trainer.threads=") for word in overrides)
-    return [] if told else [f"trainer.threads={max(1, torch.get_num_threads() // jobs)}"]
-
-
-def _check(jobs: Sequence[Sequence[str]], own: Own) -> list[Config]:
+def _compose(cells: Sequence[Sequence[str]], own: Own) -> list[Config]:
     """Compose all cells; one error lists the faults of all of them, each once."""
-    configs: list[Config] = []
-    faults: dict[str, list[str]] = {}
-    for job in jobs:
-        try:
-            configs.append(compose(job, own))
-        except ConfigError as error:
-            for fault in error.faults:
-                faults.setdefault(fault, []).append(" ".join(job))
+    configs, faults = compose_each(dict(enumerate(cells)), own)
     if faults:
         raise ConfigError(
             [
                 fault
-                if len(where) == len(jobs)
-                else f"{fault}\n    in {len(where)} of {len(jobs)} runs, the first: {where[0]}"
-                for fault, where in faults.items()
+                if len(indices) == len(cells)
+                else f"{fault}\n    in {len(indices)} of {len(cells)} runs, the first: "
+                + " ".join(cells[indices[0]])
+                for fault, indices in faults.items()
             ]
         )
-    return configs
+    return list(configs.values())

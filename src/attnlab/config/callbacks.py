@@ -1,5 +1,6 @@
 """What the entries of `callbacks` are: attnlab's own, recorders, and Lightning's callbacks."""
 
+import re
 from collections.abc import Iterator, Mapping
 from inspect import isclass
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 from attnlab.building import Own, find
 from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.clock import Clock
+from attnlab.config.config import Config
+from attnlab.interp.subject import Subject
 
 CLOCK, EARLY_STOP = "clock", "early_stop"
 """The entries that attnlab itself asks."""
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
+WRITTEN_IN_TRAINING = ("train", "validation", "test")
+"""The tables that no recorder writes."""
 REPLACED = {
     "BatchSizeFinder": "batch_size is part of what is compared",
     "Checkpoint": "callbacks.clock.checkpoint_every says when the run is saved",
@@ -31,6 +36,12 @@ def recorders(callbacks: Mapping[str, Any], own: Own) -> list[str]:
     return [name for name in _entries(callbacks) if _is_recorder(callbacks[name], own)]
 
 
+def build_recorders(config: Config, subject: Subject) -> list[Recorder]:
+    """Build what records something of a subject, in the order of the config."""
+    names = recorders(config.values["callbacks"], config.own)
+    return [config.build(f"callbacks.{name}")(subject) for name in names]
+
+
 def lightning_callbacks(callbacks: Mapping[str, Any], own: Own) -> list[str]:
     """Return the names of the entries that Lightning is given, in the order of the config."""
     return [name for name in _entries(callbacks) if not _is_recorder(callbacks[name], own)]
@@ -45,6 +56,13 @@ def recorder_faults(callbacks: Mapping[str, Any], own: Own) -> Iterator[str]:
         table = getattr(_target(callbacks[name], own), "table", None)
         if table is None:
             yield f"callbacks.{name}: its class must name the `table` that it writes"
+        elif not isinstance(table, str) or not re.fullmatch(r"[a-z]\w*", table):
+            yield (
+                f"callbacks.{name}: its table {table!r} is no name; expected lower-case letters, "
+                "digits and _"
+            )
+        elif table in WRITTEN_IN_TRAINING:
+            yield f"callbacks.{name}: training itself writes the table {table}; name another"
         elif table in by_table:
             yield f"callbacks.{name}: callbacks.{by_table[table]} records {table} already"
         else:

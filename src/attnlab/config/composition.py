@@ -91,9 +91,11 @@ def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfi
     """
     good, faults = parsed(overrides)
     for text, override in list(good.items()):
-        if said := hints.no_name_of_a_choice(override):
-            faults.append(f"{text}: {said}")
+        if hint := hints.no_name_of_a_choice(override):
+            faults.append(f"{text}: {hint}")
             del good[text]
+    # Hydra stops at its first fault. So the override at fault is left out and the others are
+    # composed again; without that, a command line with three faults would take three calls to mend.
     bad: list[tuple[str, Override, Exception]] = []
     while True:
         try:
@@ -135,22 +137,23 @@ def _no_value(override: Override) -> str:
 def _culprit(overrides: Mapping[str, Override], error: Exception) -> str:
     """Find the override that an error is about."""
     missing = getattr(error, "missing_cfg_file", None) or ""
-    named = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
-    wanted = {missing.rpartition("/")[0], *(named.groups() if named else ())}
+    match = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
+    names_in_error = {missing.rpartition("/")[0], *(match.groups() if match else ())}
     # Two may choose from one group: a mixer, and one of its own (`model/mixer@model.mixer.a`).
     for text, override in overrides.items():
         if missing == f"{override.key_or_group}/{override.value()}":
             return text
     for text, override in overrides.items():
-        if wanted & {text, override.key_or_group}:
+        if names_in_error & {text, override.key_or_group}:
             return text
-    # The error does not say: it is the first without which something changes.
+    # The error does not say which it is: it is the first without which composing succeeds, or fails
+    # otherwise. Another one would be blamed although it is good, and the error would come again.
     for text in overrides:
         try:
-            _hydra_compose([other for other in overrides if other != text])
+            _hydra_compose([remaining for remaining in overrides if remaining != text])
             return text
-        except COMPOSITION_ERRORS as other:
-            if str(other) != str(error):
+        except COMPOSITION_ERRORS as error_without:
+            if str(error_without) != str(error):
                 return text
     raise error
 

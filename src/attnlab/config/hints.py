@@ -63,8 +63,8 @@ def unreadable(text: str, parser: OverridesParser) -> str:
         return (
             f"{text}: it ends in a comma; leave that out, and a sweep's values are 1,2 (no spaces)"
         )
-    if value[:1] not in ("[", "{") and _is_readable(whole := _quoted(key, value), parser):
-        return f"{text}: a text with such characters stands in quotes: {shlex.quote(whole)}"
+    if value[:1] not in ("[", "{") and _is_readable(quoted := _quoted(key, value), parser):
+        return f"{text}: a text with such characters stands in quotes: {shlex.quote(quoted)}"
     example = f"""'{key}=["one, two","three"]'"""
     return (
         f"{text}: cannot be read as KEY=VALUE; a text with one of ,:'()[]{{}} or a space around it "
@@ -105,11 +105,11 @@ def no_name_of_a_choice(override: Override) -> str | None:
 
 def no_choice(override: Override, options: Sequence[str]) -> str:
     """Say which choice was probably meant."""
-    named = sorted(option for option in options if option)
-    if not named:
+    choices = sorted(option for option in options if option)
+    if not choices:
         group = override.key_or_group
         return f"no such choice; {group}/NAME.yaml below your --config-dir would make one"
-    return f"no such choice{nearest(str(override.value()), named)}"
+    return f"no such choice{nearest(str(override.value()), choices)}"
 
 
 def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]) -> str | None:
@@ -156,15 +156,15 @@ def _meant(
             return f"; did you mean `{group}={choice}`?"
     last = OTHER_NAMES.get(last, last)
     # `steps` is meant for `max_steps`, and `layers` for `num_layers` rather than one far away.
-    same = [other for other in keys if last in (name := other.split(".")[-1], *name.split("_")[1:])]
-    if not same:
-        names = {other.split(".")[-1] for other in keys}
+    same_name = [key for key in keys if last in (name := key.split(".")[-1], *name.split("_")[1:])]
+    if not same_name:
+        names = {key.split(".")[-1] for key in keys}
         here = max((_likeness(part, name) for name in siblings), default=0.0)
         similar = get_close_matches(last, names, n=1, cutoff=LIKE_ENOUGH)
         if similar and _likeness(last, similar[0]) > here:
-            same = [other for other in keys if other.split(".")[-1] == similar[0]]
-    if same:
-        best = max(same, key=lambda other: _likeness(key, other))
+            same_name = [key for key in keys if key.split(".")[-1] == similar[0]]
+    if same_name:
+        best = max(same_name, key=lambda dotted: _likeness(override.key_or_group, dotted))
         return f"; did you mean `{best}`?"
     return ""
 
@@ -173,8 +173,8 @@ def _options(group: str) -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(group)
 
 
-def _likeness(one: str, other: str) -> float:
-    return SequenceMatcher(None, one, other).ratio()
+def _likeness(first_name: str, second_name: str) -> float:
+    return SequenceMatcher(None, first_name, second_name).ratio()
 
 
 def _sets(path: Sequence[str], groups: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""A file as the bytes of a text: unpacked, without byte order mark; other formats are refused."""
+"""A file read as text bytes: unpacked, without byte order mark; other formats are refused."""
 
 import bz2
 import codecs
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 PIECE = 1 << 22
-"""Bytes that are read at once."""
+"""The number of bytes that are read at once."""
 HEAD = 512
-"""Bytes at the beginning that tell a format."""
+"""The number of bytes at the beginning from which a format is recognised."""
 ICONV = "convert it to UTF-8, as `iconv -f UTF-16 -t UTF-8` does"
 
 FORMATS: tuple[tuple[int, bytes, str], ...] = (
@@ -41,7 +41,7 @@ FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (0, codecs.BOM_UTF16_BE, f"UTF-16, as its first bytes say; {ICONV}"),
     (0, codecs.BOM_UTF32_BE, "UTF-32, as its first bytes say; convert it to UTF-8"),
 )
-"""How formats that hold no plain text begin: where, with what, and what to do about them."""
+"""Formats without plain text: the offset and bytes of their signature, and what to do."""
 UNREADABLE: dict[str, str] = {
     **dict.fromkeys((".zip", ".7z", ".tar"), "an archive; unpack it"),
     **dict.fromkeys((".tgz", ".tbz", ".tbz2", ".txz", ".tzst"), "an archive; unpack it"),
@@ -52,11 +52,11 @@ UNREADABLE: dict[str, str] = {
     **dict.fromkeys((".npy", ".npz", ".pkl", ".pickle"), "no text; save its text"),
     **dict.fromkeys((".h5", ".hdf5", ".sqlite", ".sqlite3"), "no text; save its text"),
 }
-"""Endings of names that hold no plain text, and what to do about them; none is a language's."""
+"""Name endings of files without plain text, and what to do; no language code is among them."""
 
 
 def pieces(path: Path) -> Iterator[bytes]:
-    """Yield the text of a file. Raises ValueError where it is of another format, or damaged."""
+    """Yield the text of a file. Raises ValueError if it has another format or is damaged."""
     with opened(path) as file:
         while piece := file.read(PIECE):
             yield piece
@@ -64,43 +64,43 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file at the beginning of its text, unpacked where its name says that it is packed.
+    """Open a file at the beginning of its text, unpacked if its name says that it is packed.
 
-    Raises ValueError where it is of a format that is no text, or cannot be read.
+    Raises ValueError if its format is not text, or if it cannot be read.
     """
     inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
     for name in (path, inner):
-        if told := UNREADABLE.get(name.suffix.lower()):
-            raise ValueError(f"path={path} is {told}")
+        if advice := UNREADABLE.get(name.suffix.lower()):
+            raise ValueError(f"path={path} is {advice}")
     try:
-        opener = PACKED.get(path.suffix.lower(), _plain)
+        opener = PACKED.get(path.suffix.lower(), _open_plain)
         with opener(path) as raw, io.BufferedReader(raw, PIECE) as file:
             head = file.peek(HEAD)
-            for place, beginning, told in FORMATS:
-                if head[place : place + len(beginning)] == beginning:
-                    inside = ", unpacked," if inner != path else ""
-                    raise ValueError(f"path={path}{inside} is {told}")
+            for offset, signature, advice in FORMATS:
+                if head[offset : offset + len(signature)] == signature:
+                    if_packed = ", unpacked," if inner != path else ""
+                    raise ValueError(f"path={path}{if_packed} is {advice}")
             if head.startswith(codecs.BOM_UTF8):
                 file.read(len(codecs.BOM_UTF8))
             yield file
     except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"path={path} cannot be unpacked: {error}") from error
     except OSError as error:
-        what = "unpacked" if error.errno is None else "read"
-        raise ValueError(f"path={path} cannot be {what}: {error.strerror or error}") from error
+        action = "unpacked" if error.errno is None else "read"
+        raise ValueError(f"path={path} cannot be {action}: {error.strerror or error}") from error
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name in small letters, without the ending that says how it is packed."""
+    """Return a file's name in lower case, without the ending of its compression."""
     path = Path(name.lower())
     return path.stem if path.suffix in PACKED else path.name
 
 
-def _plain(path: Path) -> Any:
+def _open_plain(path: Path) -> Any:
     return path.open("rb", buffering=0)
 
 
-def _zstd(path: Path) -> Any:
+def _open_zstd(path: Path) -> Any:
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
@@ -110,6 +110,6 @@ PACKED: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
-    ".zst": _zstd,
+    ".zst": _open_zstd,
 }
-"""How a file is opened whose name has such an ending."""
+"""The function that opens a packed file, by the ending of its name."""

@@ -1,4 +1,4 @@
-"""Small published sets of examples: rows of texts, read from files or from the hub."""
+"""Small published datasets: rows of texts, read from files or from the hub."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from attnlab.ranges import Share
 Row = list[str]
 T = TypeVar("T")
 Files = Mapping[str, str | Share]
-"""The file of each split, inside the directory; a number is a share of train."""
+"""The file of each split, inside the directory; a number is a share of the training rows."""
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -32,41 +32,43 @@ def load(
     columns: Sequence[Sequence[str]] = (),
     numbers: Sequence[int] = (),
 ) -> tuple[str, dict[str, list[Row]]]:
-    """Give the SHA-256 of the rows of all splits that have files, and the rows.
+    """Load the rows of all splits that have files; return their SHA-256 and the rows.
 
-    `read(directory, name)` reads a file. Of `hub:NAME` the `columns` are read instead, by one of
-    their names each, from the splits that are named as in `files`; those at the places `numbers`
-    may hold numbers, the others hold texts, and a missing text is an empty one. The SHA-256 is that
-    of what was read, a line of JSON for each split, so it does not depend on where it lies; where
-    it is given, nothing else is taken, and what was read before needs no path.
+    `read(directory, name)` reads a file. For `hub:NAME`, the `columns` are read instead, each by
+    one of its names, from the splits that have the names in `files`. Columns whose index is in
+    `numbers` may hold numbers; the others hold texts, and a missing text is read as an empty one.
+    The SHA-256 is over the rows, one line of JSON for each split, so it does not depend on the
+    path. With a `sha256`, other rows are refused, and rows that are in the cache need no path.
     """
     require_files(files)
-    how = f"; obtain {obtain}, and give dataset.path=DIRECTORY" if obtain else ""
+    instruction = f"; obtain {obtain}, and give dataset.path=DIRECTORY" if obtain else ""
     if path is None:
-        kept = store.recall(sha256) if sha256 else None
-        if kept is None:
-            what = f"the rows with sha256={sha256} are not kept here" if sha256 else "it needs data"
-            raise ValueError(f"{what}{how or '; give dataset.path=DIRECTORY'}")
-        return sha256 or "", kept
+        cached_rows = store.recall(sha256) if sha256 else None
+        if cached_rows is None:
+            fault = (
+                f"the rows with sha256={sha256} are not kept here" if sha256 else "it needs data"
+            )
+            raise ValueError(f"{fault}{instruction or '; give dataset.path=DIRECTORY'}")
+        return sha256 or "", cached_rows
     try:
-        rows = dict(_all(path, files, read, columns, numbers))
+        rows = dict(_read_splits(path, files, read, columns, numbers))
     except ValueError as error:
-        raise ValueError(f"{error}{how}") from error
+        raise ValueError(f"{error}{instruction}") from error
     sha = hashlib.sha256()
     for split in sorted(rows):
         sha.update(json.dumps([split, rows[split]], ensure_ascii=False).encode() + b"\n")
-    found = sha.hexdigest()
-    if sha256 not in (None, found):
+    rows_sha256 = sha.hexdigest()
+    if sha256 not in (None, rows_sha256):
         raise ValueError(
-            f"path={path} has sha256 {found}, expected {sha256}{how}; dataset.sha256=null takes "
-            "other data"
+            f"path={path} has sha256 {rows_sha256}, expected {sha256}{instruction}; "
+            "dataset.sha256=null takes other data"
         )
-    store.keep(found, rows)
-    return found, rows
+    store.keep(rows_sha256, rows)
+    return rows_sha256, rows
 
 
 def require_files(files: Files) -> None:
-    """Refuse splits without a name that is known, and shares that leave nothing for training."""
+    """Refuse unknown split names, and shares that leave no rows for training. Raises ValueError."""
     for split in files:
         if split not in ("train", "validation", "test") and not split.startswith("test_"):
             raise ValueError(f"files: {split} must be train, validation, test or test_N")
@@ -84,56 +86,61 @@ def require_files(files: Files) -> None:
 def deal(
     rows: list[T], shares: Mapping[str, float], seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
-    """Part rows at random by shares; rows of one group stay together, and the rest is train."""
+    """Split rows at random by shares; rows of one group stay together, and the rest is train."""
     groups = list(dict.fromkeys(map(group, rows)))
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(groups))
-    where: dict[object, str] = {}
+    split_of_group: dict[object, str] = {}
     start = 0
     for split, share in shares.items():
         stop = start + max(1, round(share * len(groups)))
-        where.update((groups[at], split) for at in order[start:stop].tolist())
+        split_of_group.update((groups[index], split) for index in order[start:stop].tolist())
         start = stop
-    parts: dict[str, list[T]] = {split: [] for split in ("train", *shares)}
+    rows_by_split: dict[str, list[T]] = {split: [] for split in ("train", *shares)}
     for row in rows:
-        parts[where.get(group(row), "train")].append(row)
-    return parts
+        rows_by_split[split_of_group.get(group(row), "train")].append(row)
+    return rows_by_split
 
 
 def parted(
     rows: Mapping[str, list[T]], files: Files, seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
-    """Give all splits, those that are shares of train among them: test, others, train."""
+    """Return the rows of all splits, also of those cut from train; tests first, train last."""
     shares = {split: share for split, share in files.items() if not isinstance(share, str)}
-    parts = {**rows, **deal(rows["train"], shares, seed, group)} if shares else {**rows}
-    return {split: parts[split] for split in sorted(files, key=_rank)}
+    rows_by_split = {**rows, **deal(rows["train"], shares, seed, group)} if shares else {**rows}
+    return {split: rows_by_split[split] for split in sorted(files, key=_split_order)}
 
 
 def unheld(
     parts: Mapping[str, list[T]], what: Callable[[T], object]
 ) -> tuple[dict[str, list[T]], dict[str, int]]:
-    """Leave out of each split what an earlier one holds; gives the splits, and how many went."""
-    seen: set[object] = set()
-    kept: dict[str, list[T]] = {}
+    """Remove from each split the rows whose `what` an earlier split holds.
+
+    Returns the remaining rows, and the number of removed ones, by split.
+    """
+    earlier: set[object] = set()
+    remaining: dict[str, list[T]] = {}
     for split, rows in parts.items():
-        kept[split] = [row for row in rows if what(row) not in seen]
-        seen |= {what(row) for row in kept[split]}
-    return kept, {split: len(parts[split]) - len(rows) for split, rows in kept.items()}
+        remaining[split] = [row for row in rows if what(row) not in earlier]
+        earlier |= {what(row) for row in remaining[split]}
+    return remaining, {split: len(parts[split]) - len(rows) for split, rows in remaining.items()}
 
 
 def left_out_notes(
     what: str, sizes: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]
 ) -> list[str]:
-    """Return a sentence for each split of which something is left out: how many, and why.
+    """Return a sentence for each split with examples left out: how many, and for what reasons.
 
-    `sizes` counts what each split had before; `reasons` has the counts of each reason by split.
+    `sizes` are the splits' sizes with these examples; `reasons` has the counts by reason and split.
     """
     notes = []
     for split, size in sizes.items():
-        counts = {why: by_split[split] for why, by_split in reasons.items() if by_split[split]}
+        counts = {
+            reason: by_split[split] for reason, by_split in reasons.items() if by_split[split]
+        }
         if counts:
-            told = "; ".join(f"{why}: {count:,}" for why, count in counts.items())
-            count = sum(counts.values())
-            notes.append(f"{split}: {count:,} of {size:,} {what} are left out ({told})")
+            counts_by_reason = "; ".join(f"{reason}: {n:,}" for reason, n in counts.items())
+            total = sum(counts.values())
+            notes.append(f"{split}: {total:,} of {size:,} {what} are left out ({counts_by_reason})")
     return notes
 
 
@@ -143,24 +150,24 @@ def require_left(
     reasons: Mapping[str, Mapping[str, int]],
     parts: Mapping[str, Sequence[object]],
 ) -> None:
-    """Refuse a split of which nothing is left, in the words of its reasons. Raises ValueError."""
-    for split, part in parts.items():
-        if not part:
+    """Refuse a split without remaining examples, and name the reasons. Raises ValueError."""
+    for split, examples in parts.items():
+        if not examples:
             notes = left_out_notes(what, {split: sizes[split]}, reasons)
-            why = notes[0] if notes else f"{split}: there are no {what}"
-            raise ValueError(f"{why}; give other files or shares")
+            fault = notes[0] if notes else f"{split}: there are no {what}"
+            raise ValueError(f"{fault}; give other files or shares")
 
 
 def require_classes(labels: Iterable[object]) -> None:
-    """Refuse training examples of which all have the same class. Raises ValueError."""
+    """Refuse training examples that all have the same class. Raises ValueError."""
     classes = set(labels)
     if len(classes) < 2:
-        told = ", ".join(map(str, classes))
-        raise ValueError(f"all of train is of one class ({told}); there is nothing to learn")
+        class_names = ", ".join(map(str, classes))
+        raise ValueError(f"all of train is of one class ({class_names}); there is nothing to learn")
 
 
 def require_encoding(encoding: str, path: str | None) -> None:
-    """Refuse an encoding that is not known, or that cannot apply. Raises ValueError."""
+    """Refuse an unknown encoding, and one for data that have none. Raises ValueError."""
     try:
         b"a".decode(encoding)
     except LookupError as error:
@@ -176,7 +183,7 @@ def require_encoding(encoding: str, path: str | None) -> None:
 
 
 def found_file(directory: Path, name: str) -> Path:
-    """Return the path of a file, or of the packed one with .gz or the like behind its name."""
+    """Return the path of a file, packed (NAME.gz and the like) or not. Raises ValueError."""
     for ending in ("", *text_files.PACKED):
         if (file := directory / f"{name}{ending}").is_file():
             return file
@@ -184,7 +191,7 @@ def found_file(directory: Path, name: str) -> Path:
 
 
 def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
-    """Read the lines of a file, or of the packed one with .gz or the like behind its name."""
+    """Read the lines of a file, packed (NAME.gz and the like) or not. Raises ValueError."""
     file = found_file(directory, name)
     content = b"".join(source.File(file).pieces())
     if not content.strip():
@@ -210,7 +217,7 @@ def table(
 ) -> list[tuple[str, Row]]:
     """Read columns of a table in a file, as `tables.rows` does, with the place of each row.
 
-    At the places `numbers` a column may hold numbers; a missing text is an empty one.
+    Columns whose index is in `numbers` may hold numbers; a missing text is read as an empty one.
     """
     file = found_file(directory, name)
     return [
@@ -222,15 +229,15 @@ def table(
 def texts_of(
     place: str, cells: Sequence[object], columns: Sequence[Sequence[str]], numbers: Sequence[int]
 ) -> Row:
-    """Return the cells of a row as texts; a missing text is an empty one.
+    """Return the cells of a row as texts; a missing text is returned as an empty one.
 
-    Raises ValueError for what is no text, and for what is missing where a number may stand.
+    Raises ValueError for a cell that is no text, and for a missing cell of a column in `numbers`.
     """
     texts = []
-    for at, (cell, names) in enumerate(zip(cells, columns, strict=True)):
-        if at in numbers and cell is None:
+    for index, (cell, names) in enumerate(zip(cells, columns, strict=True)):
+        if index in numbers and cell is None:
             raise ValueError(f"{place}: column={names[0]!r} is missing; leave the row out")
-        if at in numbers and not isinstance(cell, str):
+        if index in numbers and not isinstance(cell, str):
             if not isinstance(cell, int):
                 kind = tables.type_of(cell)
                 raise ValueError(f"{place}: column={names[0]!r} holds {kind}, not a whole number")
@@ -243,60 +250,66 @@ def texts_of(
 def vocabulary(
     sentences: Iterable[Sequence[str]], special: Sequence[str], min_count: int
 ) -> list[str]:
-    """List the words of the training sentences, the most frequent first, after special tokens."""
+    """Return special tokens, then the words of the training sentences, the most frequent first."""
     counts = Counter(chain.from_iterable(sentences))
-    often = sorted((-count, word) for word, count in counts.items() if count >= min_count)
-    if not often:
-        most = max(counts.values(), default=0)
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+    if not frequent:
+        max_count = max(counts.values(), default=0)
         raise ValueError(
-            f"min_count={min_count} leaves no word of train, which has none more than {most:,} "
-            "times; there is nothing to learn"
+            f"min_count={min_count} leaves no word of train, which has none more than "
+            f"{max_count:,} times; there is nothing to learn"
         )
-    return list(dict.fromkeys([*special, *(word for _, word in often)]))
+    return list(dict.fromkeys([*special, *(word for _, word in frequent)]))
 
 
 def padded(
     sentences: Sequence[Sequence[str]], tokens: Sequence[str], filler: int, width: int
 ) -> np.ndarray:
-    """Number the words of sentences, one in a row; `filler` stands behind them."""
-    # A word that is written as padding is none.
-    number = {token: at for at, token in enumerate(tokens) if token != PAD}
-    unknown = number[UNKNOWN]
-    counts = np.array([len(sentence) for sentence in sentences])
-    words = (number.get(word, unknown) for sentence in sentences for word in sentence)
-    rows = np.full((len(counts), width), filler, dtype=np.int32)
-    rows[np.arange(width) < counts[:, None]] = np.fromiter(words, np.int32, counts.sum())
-    return rows
+    """Return the token ids of sentences, one in a row, with `filler` after each sentence."""
+    # A word of the data that is spelled like padding is an unknown word.
+    id_of = {token: token_id for token_id, token in enumerate(tokens) if token != PAD}
+    unknown_id = id_of[UNKNOWN]
+    lengths = np.array([len(sentence) for sentence in sentences])
+    ids = (id_of.get(word, unknown_id) for sentence in sentences for word in sentence)
+    padded_ids = np.full((len(lengths), width), filler, dtype=np.int32)
+    padded_ids[np.arange(width) < lengths[:, None]] = np.fromiter(ids, np.int32, lengths.sum())
+    return padded_ids
 
 
-def _all(
+def _read_splits(
     path: str,
     files: Files,
     read: Callable[[Path, str], list[Row]],
     columns: Sequence[Sequence[str]],
     numbers: Sequence[int],
 ) -> Iterator[tuple[str, list[Row]]]:
-    named = {split: file for split, file in files.items() if isinstance(file, str)}
+    """Yield each split that has a file, or a table of that name on the hub, with its rows."""
+    file_names = {split: file for split, file in files.items() if isinstance(file, str)}
     if path.startswith(source.HUB):
         if not columns:
             raise ValueError(f"path={path} is on the hub, and this data is read from files alone")
-        there = source.hub(path, columns)
-        for split in named:
-            if split not in there:
-                raise ValueError(f"path={path} has no {split}; there is {', '.join(there)}")
-            names = there[split].column_names
-            taken = [source.require_column(choice, names, path) for choice in columns]
-            read_rows = source.cells(f"{path}, {split}", there[split], taken)
-            texts = (texts_of(*row, [[name] for name in taken], numbers) for row in read_rows)
+        hub_tables = source.hub(path, columns)
+        for split in file_names:
+            if split not in hub_tables:
+                raise ValueError(f"path={path} has no {split}; there is {', '.join(hub_tables)}")
+            hub_table = hub_tables[split]
+            names = [
+                source.require_column(choice, hub_table.column_names, path) for choice in columns
+            ]
+            cells = source.cells(f"{path}, {split}", hub_table, names)
+            texts = (texts_of(*row, [[name] for name in names], numbers) for row in cells)
             yield split, [[text.strip() for text in row] for row in texts]
         return
     directory = given_path(path)
     if not directory.is_dir():
-        what = "is one file" if directory.exists() else "does not exist"
-        raise ValueError(f"path={path} {what}; give the directory of {', '.join(named.values())}")
-    for split, file in named.items():
+        fault = "is one file" if directory.exists() else "does not exist"
+        raise ValueError(
+            f"path={path} {fault}; give the directory of {', '.join(file_names.values())}"
+        )
+    for split, file in file_names.items():
         yield split, read(directory, file)
 
 
-def _rank(split: str) -> tuple[int, str]:
+def _split_order(split: str) -> tuple[int, str]:
+    """Return a sort key: tests first, then validation, then train."""
     return ({"validation": 1, "train": 2}.get(split, 0), split)

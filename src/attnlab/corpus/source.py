@@ -1,4 +1,4 @@
-"""Where a corpus lies: a text file, a column of a table, or a dataset on the hub."""
+"""Sources of a corpus: a text file, a column of a table, or a dataset on the hub."""
 
 import hashlib
 import os
@@ -19,26 +19,26 @@ from attnlab.environment import given_path, variable
 HUB = "hub:"
 PROBE_SECONDS = 1.0
 BATCH = 1000
-"""Rows that are converted at once."""
+"""The number of rows that are converted at once."""
 NAMES = {
     "train": {"train", "training"},
     "validation": {"valid", "validation", "val", "dev", "development"},
     "test": {"test"},
 }
-"""How files of a split are named; other parts of their names do not count."""
+"""The words in a file's name that mark its split; other words of the name do not count."""
 NEAR = 1 << 16
-"""Bytes within which the end of a line is looked for where a text is cut."""
+"""The number of bytes within which a cut looks for the end of a line."""
 
 
 class Source(ABC):
-    """A text as bytes, which can be read again and again."""
+    """A text as bytes, which can be read repeatedly."""
 
     @abstractmethod
     def pieces(self) -> Iterator[bytes]:
-        """Read the text from its beginning."""
+        """Yield the text from its beginning."""
 
     def sha256(self) -> str:
-        """SHA-256 of the text."""
+        """Return the SHA-256 of the text."""
         sha = hashlib.sha256()
         for piece in self.pieces():
             sha.update(piece)
@@ -46,7 +46,7 @@ class Source(ABC):
 
 
 class File(Source):
-    """A file of text, byte for byte but for a byte order mark; unpacked where its name says so."""
+    """The bytes of a text file without a byte order mark; unpacked if its name says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,12 +55,12 @@ class File(Source):
         yield from files.pieces(self.path)
 
     def sha256(self) -> str:
-        at = self.path.stat()
-        return _file_sha256(self.path, at.st_ino, at.st_size, at.st_mtime_ns)
+        status = self.path.stat()
+        return _file_sha256(self.path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Counts(NamedTuple):
-    """What a pass over rows has found."""
+    """The result of a pass over all rows: their hash, and how many there are."""
 
     sha256: str
     rows: int
@@ -71,51 +71,56 @@ class Counts(NamedTuple):
 class Rows(Source):
     """A column of tables, each row ending in a newline unless it is the only one of its table.
 
-    Rows that have no text (null) are left out; an empty text is an empty line. What is no text is
-    refused, with its row.
+    Rows without a text (null) are left out; an empty text is an empty line. A cell that is no text
+    raises ValueError, which names its row.
     """
 
     def __init__(
         self, path: str, column: str, read: Sequence[Callable[[], Iterator[tables.Row]]]
     ) -> None:
         self.path, self.column, self.read = path, column, read
-        self._seen = self._missing = self._blank = 0
+        self._num_rows = self._num_missing = self._num_blank = 0
         self._counts: Counts | None = None
 
     def pieces(self) -> Iterator[bytes]:
         for read in self.read:
-            texts = self._texts(read)
-            first = [*islice(texts, 2)]
-            if len(first) == 1:
-                yield first[0].encode()
+            texts = self._read_texts(read)
+            first_two = [*islice(texts, 2)]
+            if len(first_two) == 1:
+                yield first_two[0].encode()
                 continue
-            there = chain(first, texts)
-            while batch := [*islice(there, BATCH)]:
-                yield "".join(r if r.endswith("\n") else f"{r}\n" for r in batch).encode()
+            all_texts = chain(first_two, texts)
+            while batch := [*islice(all_texts, BATCH)]:
+                yield "".join(t if t.endswith("\n") else f"{t}\n" for t in batch).encode()
 
     def sha256(self) -> str:
         return self.counts().sha256
 
     def counts(self) -> Counts:
-        """Count the rows, once. Raises ValueError where none has a text."""
+        """Count the rows, at the first call alone. Raises ValueError if none has a text."""
         if self._counts is not None:
             return self._counts
-        self._seen = self._missing = self._blank = 0
+        self._num_rows = self._num_missing = self._num_blank = 0
         sha = super().sha256()
-        if self._blank == self._seen:
-            what = f"none of the {self._seen:,} rows has a text" if self._seen else "it has no rows"
-            raise ValueError(
-                f"path={self.path}: {what} in column={self.column!r}; there is nothing to learn"
+        if self._num_blank == self._num_rows:
+            fault = (
+                f"none of the {self._num_rows:,} rows has a text"
+                if self._num_rows
+                else "it has no rows"
             )
-        self._counts = Counts(sha, self._seen, self._missing)
+            raise ValueError(
+                f"path={self.path}: {fault} in column={self.column!r}; there is nothing to learn"
+            )
+        self._counts = Counts(sha, self._num_rows, self._num_missing)
         return self._counts
 
-    def _texts(self, read: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
+    def _read_texts(self, read: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
+        """Yield the texts of one table, and count its rows, missing cells and blank texts."""
         for place, (cell,) in read():
-            self._seen += 1
+            self._num_rows += 1
             text = "" if cell is None else tables.text_of(cell, self.column, place)
-            self._missing += cell is None
-            self._blank += not text.strip()
+            self._num_missing += cell is None
+            self._num_blank += not text.strip()
             if cell is not None:
                 yield text
 
@@ -128,114 +133,120 @@ class Table(Rows):
         self.file = file
 
     def counts(self) -> Counts:
-        at = self.file.stat()
-        told = (at.st_ino, at.st_size, at.st_mtime_ns)
-        return _table_counts(self.file, self.path, self.column, *told)
+        status = self.file.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return _table_counts(self.file, self.path, self.column, *version)
 
 
 class Slice(Source):
-    """A stretch of a text, in bytes."""
+    """The bytes `start` to `stop` - 1 of a text."""
 
-    def __init__(self, whole: Source, start: int, stop: int) -> None:
-        self.whole, self.start, self.stop = whole, start, stop
+    def __init__(self, text: Source, start: int, stop: int) -> None:
+        self.whole, self.start, self.stop = text, start, stop
 
     def pieces(self) -> Iterator[bytes]:
-        at = 0
+        offset = 0
         for piece in self.whole.pieces():
-            if part := piece[max(self.start - at, 0) : max(self.stop - at, 0)]:
-                yield part
-            at += len(piece)
-            if at >= self.stop:
+            if overlap := piece[max(self.start - offset, 0) : max(self.stop - offset, 0)]:
+                yield overlap
+            offset += len(piece)
+            if offset >= self.stop:
                 return
 
 
-def cut(whole: Source, shares: Mapping[str, float]) -> dict[str, Source]:
-    """Part a text: first train, then a part for each share of its bytes, in their order.
+def cut(text: Source, shares: Mapping[str, float]) -> dict[str, Source]:
+    """Split a text into train, then a part for each share of its bytes, in their order.
 
-    Each part but the last ends with a line; where none ends near, with a word, or a character.
+    Each part but the last ends at the end of a line; if none is near, at that of a word, or else of
+    a character.
     """
-    size, left = sum(map(len, whole.pieces())), round(1 - sum(shares.values()), 12)
+    size, train_share = sum(map(len, text.pieces())), round(1 - sum(shares.values()), 12)
     bounds = [0]
-    for share in (left, *shares.values()):
+    for share in (train_share, *shares.values()):
         bounds.append(min(size, bounds[-1] + int(size * share)))
-    ends = [_after(whole, bound) for bound in bounds[1:-1]]
-    ends = [0, *ends, size]
+    cuts = [0, *(_find_cut(text, bound) for bound in bounds[1:-1]), size]
     names = ("train", *shares)
-    return {name: Slice(whole, *ends[at : at + 2]) for at, name in enumerate(names)}
+    return {name: Slice(text, *cuts[part : part + 2]) for part, name in enumerate(names)}
 
 
-def _after(whole: Source, at: int) -> int:
-    """Find the first place from `at` on where a text may be cut."""
-    before, near = max(at - 1, 0), b"".join(Slice(whole, max(at - 1, 0), at + NEAR).pieces())
-    for end in (b"\n", b" "):
-        if (found := near.find(end)) >= 0:
-            return before + found + 1
-    rest = near[at - before :]
-    return at + next((n for n, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
+def _find_cut(text: Source, bound: int) -> int:
+    """Return the first offset, from `bound` on, at which a text may be cut."""
+    # The byte before the bound is read too: if it ends a line, the bound itself is such an offset.
+    start = max(bound - 1, 0)
+    nearby = b"".join(Slice(text, start, bound + NEAR).pieces())
+    for separator in (b"\n", b" "):
+        if (index := nearby.find(separator)) >= 0:
+            return start + index + 1
+    rest = nearby[bound - start :]
+    # A byte 0b10xxxxxx continues a character of UTF-8.
+    return bound + next((n for n, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
 
 
 def find(path: str, column: str) -> Source:
-    """Find a corpus by a file's path, or by `hub:NAME[:CONFIG][@REVISION]`.
+    """Return the source of a corpus at a file's path, or at `hub:NAME[:CONFIG][@REVISION]`.
 
-    Of a table (`tables.KINDS`) and of the hub the `column` is read, all splits one after the other:
-    train, validation, test, others. Raises ValueError where there is none such.
+    From a table (`tables.KINDS`) or the hub, the `column` is read, all splits one after the other:
+    train, validation, test, others. Raises ValueError if there is no such corpus.
     """
     if path.startswith(HUB):
-        there = [partial(cells, path, table, [column]) for table in hub(path, [[column]]).values()]
-        return Rows(path, column, there)
-    return _found(given_path(path), path, column)
+        readers = [
+            partial(cells, path, table, [column]) for table in hub(path, [[column]]).values()
+        ]
+        return Rows(path, column, readers)
+    return _file_source(given_path(path), path, column)
 
 
 def splits(path: str, column: str) -> dict[str, Source]:
-    """Find the splits that a corpus brings, by a directory or `hub:NAME[:CONFIG][@REVISION]`.
+    """Return the corpus's own splits, from a directory or `hub:NAME[:CONFIG][@REVISION]`.
 
     A directory holds a text or table for each, with train, valid (validation, val, dev) or test in
-    its name. Raises ValueError where there are none, or several files for one.
+    its name. Raises ValueError if `path` is no directory, or holds several files for one split.
     """
     if path.startswith(HUB):
-        there = hub(path, [[column]])
         return {
-            name: Rows(path, column, [partial(cells, path, table, [column])])
-            for name, table in there.items()
+            split: Rows(path, column, [partial(cells, path, table, [column])])
+            for split, table in hub(path, [[column]]).items()
         }
     directory = given_path(path)
     if not directory.is_dir():
-        what = "is one file" if directory.is_file() else "does not exist"
+        fault = "is one file" if directory.is_file() else "does not exist"
         raise ValueError(
-            f"path={path} {what}; give a directory with files for train, validation and test, or "
+            f"path={path} {fault}; give a directory with files for train, validation and test, or "
             "dataset.validation and dataset.test as shares"
         )
-    found: dict[str, list[Path]] = {name: [] for name in NAMES}
+    files_by_split: dict[str, list[Path]] = {split: [] for split in NAMES}
     for file in sorted(directory.iterdir()):
         words = set(re.split(r"[^a-z]+", file.name.lower()))
-        for name, known in NAMES.items():
-            if words & known and file.is_file():
-                found[name].append(file)
-    for name, named in found.items():
-        if len(named) > 1:
-            said = ", ".join(file.name for file in named)
-            raise ValueError(f"path={path} has several files for {name}: {said}; leave one")
+        for split, split_words in NAMES.items():
+            if words & split_words and file.is_file():
+                files_by_split[split].append(file)
+    for split, split_files in files_by_split.items():
+        if len(split_files) > 1:
+            file_names = ", ".join(file.name for file in split_files)
+            raise ValueError(f"path={path} has several files for {split}: {file_names}; leave one")
     return {
-        name: _found(file, str(file), column)
-        for name, (file, *_) in ((n, named) for n, named in found.items() if named)
+        split: _file_source(split_files[0], str(split_files[0]), column)
+        for split, split_files in files_by_split.items()
+        if split_files
     }
 
 
 def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Give the tables of `hub:NAME[:CONFIG][@REVISION]`: train, validation, test, others.
+    """Load the tables of `hub:NAME[:CONFIG][@REVISION]`, by split: train, validation, test, others.
 
-    Of each of `columns` they must have one of its names.
+    Each entry of `columns` lists names for one column, of which a table must have one.
     """
-    return _from_hub(path.removeprefix(HUB), columns)
+    return _load_from_hub(path.removeprefix(HUB), columns)
 
 
-def _found(file: Path, path: str, column: str) -> Source:
+def _file_source(file: Path, path: str, column: str) -> Source:
+    """Return the source of a text file or table. Raises ValueError if it is missing or empty."""
     if not file.is_file():
-        what = "does not exist"
+        fault = "does not exist"
         if file.exists():
-            what = "is a directory" if file.is_dir() else "is no plain file"
+            fault = "is a directory" if file.is_dir() else "is no plain file"
         raise ValueError(
-            f"path={path} {what}; give a text file, or a table with its column. "
+            f"path={path} {fault}; give a text file, or a table with its column. "
             "dataset.validation=null reads the splits of a directory"
         )
     if not file.stat().st_size:
@@ -249,19 +260,27 @@ def _found(file: Path, path: str, column: str) -> Source:
 
 def cells(path: str, table: Any, columns: Sequence[str]) -> Iterator[tables.Row]:
     """Yield the cells of a table of the hub; NAME.KEY is an entry of a column of objects."""
-    there, number = table.column_names, 0
-    ways = [(name, "") if name in there else (*name.split(".", 1), "")[:2] for name in columns]
-    heads = list(dict.fromkeys(head for head, _ in ways))
-    for batch in table.select_columns(heads).iter(batch_size=BATCH):
-        for at in range(len(batch[heads[0]])):
-            place = f"path={path}, row {number}"
+    column_keys = [
+        (name, "") if name in table.column_names else (*name.split(".", 1), "")[:2]
+        for name in columns
+    ]
+    table_columns = list(dict.fromkeys(column for column, _ in column_keys))
+    row_number = 0
+    for batch in table.select_columns(table_columns).iter(batch_size=BATCH):
+        for index in range(len(batch[table_columns[0]])):
+            place = f"path={path}, row {row_number}"
             yield tables.Row(
-                place, [_entry(batch[head][at], head, key, place) for head, key in ways]
+                place,
+                [
+                    _entry_of_cell(batch[column][index], column, key, place)
+                    for column, key in column_keys
+                ],
             )
-            number += 1
+            row_number += 1
 
 
-def _entry(cell: Any, column: str, key: str, place: str) -> Any:
+def _entry_of_cell(cell: Any, column: str, key: str, place: str) -> Any:
+    """Return the entry `key` of a cell that is an object; the cell itself without a key."""
     if not key or cell is None:
         return cell
     if not isinstance(cell, Mapping):
@@ -270,60 +289,63 @@ def _entry(cell: Any, column: str, key: str, place: str) -> Any:
     return cell.get(key)
 
 
-def _from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
-    parts = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
-    if parts is None:
+def _load_from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
+    match = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
+    if match is None:
         raise ValueError(f"path=hub:{name} is no hub:NAME[:CONFIG][@REVISION]")
-    where, config, revision = parts.groups()
-    if not _reachable():
-        # Without this word the library asks for 20 seconds before it gives up.
+    repository, config, revision = match.groups()
+    if not _hub_answers():
+        # Without these variables the library retries for 20 seconds before it gives up.
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
-        if not _downloaded(where):
+        if not _is_downloaded(repository):
             raise ValueError(f"path=hub:{name} is not here, and {_endpoint()} does not answer")
-    return _tables(where, columns, f"hub:{name}", name=config, revision=revision)
+    return _load_tables(repository, columns, f"hub:{name}", name=config, revision=revision)
 
 
-def _tables(
+def _load_tables(
     builder: str, columns: Sequence[Sequence[str]], path: str, **options: Any
 ) -> dict[str, Any]:
+    """Load the tables of a hub dataset by split, and check that each has all columns."""
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(builder, **options)
-    except Exception as error:  # The library raises whatever its readers and servers do.
-        # What it raises says that something failed; what failed is the cause, and that one's.
+        dataset = datasets.load_dataset(builder, **options)
+    except Exception as error:  # The library raises any exception of its readers and servers.
+        # The exception says only that loading failed; its chain of causes says what failed.
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__) is not None:
             causes.append(cause)
-        told = ": ".join(f"{type(e).__name__}: {str(e).strip().split(chr(10))[0]}" for e in causes)
-        raise ValueError(f"path={path} cannot be read: {told}") from error
-    assert isinstance(found, datasets.DatasetDict)
-    order = [s for s in ("train", "validation", "test") if s in found]
-    by_split = {str(name): found[str(name)] for name in dict.fromkeys([*order, *found])}
+        chain_text = ": ".join(
+            f"{type(e).__name__}: {str(e).strip().split(chr(10))[0]}" for e in causes
+        )
+        raise ValueError(f"path={path} cannot be read: {chain_text}") from error
+    assert isinstance(dataset, datasets.DatasetDict)
+    known_splits = [split for split in ("train", "validation", "test") if split in dataset]
+    by_split = {str(name): dataset[str(name)] for name in dict.fromkeys([*known_splits, *dataset])}
     for table in by_split.values():
         for names in columns:
             require_column(names, table.column_names, path)
     return by_split
 
 
-def require_column(names: Sequence[str], there: Sequence[str], path: str) -> str:
+def require_column(names: Sequence[str], table_columns: Sequence[str], path: str) -> str:
     """Return the first of the names that a table has; NAME.KEY is an entry of its column NAME.
 
-    Raises ValueError where it has none.
+    Raises ValueError if it has none of them.
     """
     for name in names:
-        if name not in there and name.partition(".")[0] in there:
+        if name not in table_columns and name.partition(".")[0] in table_columns:
             return name
-    return tables.column_of(names, there, path)
+    return tables.column_of(names, table_columns, path)
 
 
 def _endpoint() -> str:
     return variable("HF_ENDPOINT") or "https://huggingface.co"
 
 
-def _reachable() -> bool:
-    """Ask for a connection, to the proxy where there is one."""
+def _hub_answers() -> bool:
+    """Return whether the hub, or the proxy before it, accepts a connection."""
     if (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     server = urlsplit(_endpoint())
@@ -338,8 +360,8 @@ def _reachable() -> bool:
         return False
 
 
-def _downloaded(name: str) -> bool:
-    """Whether the library has kept an earlier download; asked without importing it."""
+def _is_downloaded(name: str) -> bool:
+    """Return whether the library's cache has an earlier download, without importing the library."""
     home = given_path(variable("HF_HOME") or "~/.cache/huggingface")
     cache = given_path(variable("HF_DATASETS_CACHE") or home / "datasets")
     return (cache / name.replace("/", "___").lower()).is_dir()

@@ -1,12 +1,12 @@
-"""Tokenised corpora, kept by the SHA-256 of their text and read where they lie.
+"""The cache of tokenised corpora, by the SHA-256 of their text; tokens are memory-mapped.
 
     $ATTNLAB_CACHE/corpora/SHA256-TOKENIZER[-PARTS]/  # default: ~/.cache/attnlab
       tokens.npy         # a token's number each, memory-mapped
       vocabulary.json    # the tokens by their number
-      parts.json         # of a corpus in parts: their tokens, and what its tokenizer has learnt
+      parts.json         # for a corpus in parts: their token counts, and the tokenizer's state
 
-An entry is born complete by a rename, so that two processes may make it at once and a killed one
-leaves nothing that is read. To delete the directory costs time alone.
+A complete entry appears by a rename, so that two processes may write it at once and a killed one
+leaves nothing that is read. Deleting the directory costs only the time to tokenise again.
 """
 
 import json
@@ -33,41 +33,42 @@ DAY = 24 * 3600
 
 
 WHOLE = ""
-"""The name of the only part of a corpus that is not parted."""
+"""The name of the only part of a corpus that is not split into parts."""
 
 
 class Tokenised(NamedTuple):
-    """A text as numbers of tokens."""
+    """A text as token ids."""
 
     tokens: np.ndarray
     vocabulary: list[str]
     parts: dict[str, np.ndarray]
-    """The tokens of each part of a corpus that is parted."""
+    """The token ids of each part, for a corpus that is split into parts."""
 
 
 def directory() -> Path:
-    """Give where tokenised corpora are kept."""
+    """Return the directory of the cache."""
     return cache_dir() / "corpora"
 
 
 def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised | None:
-    """Open what an earlier process has made; None where there is nothing.
+    """Load a tokenised corpus from the cache; None if it is not there.
 
-    `parting` says how the corpus is parted. The tokenizer recalls what it has learnt.
+    `parting` names how the corpus is split into parts. A tokenizer that learns gets its state back.
+    Raises ValueError if the entry is damaged.
     """
-    entry = _entry(sha256, tokenizer, parting)
+    entry = _entry_path(sha256, tokenizer, parting)
     try:
-        vocabulary = _read(entry / "vocabulary.json", list, "vocabulary is no list")
+        vocabulary = _read_json(entry / "vocabulary.json", list, "vocabulary is no list")
         tokens = np.load(entry / "tokens.npy", mmap_mode="r")
-        told = _read(entry / "parts.json", dict, "parts are no names") if parting else {}
+        metadata = _read_json(entry / "parts.json", dict, "parts are no names") if parting else {}
         parts, start = {}, 0
-        for name, count in told.get("tokens", {}).items():
+        for name, count in metadata.get("tokens", {}).items():
             parts[name] = tokens[start : start + count]
             start += count
         if parting and start != len(tokens):
             raise ValueError(f"its parts have {start} of {len(tokens)} tokens")
         if tokenizer.learns:
-            tokenizer.recall(told["learnt"])
+            tokenizer.recall(metadata["learnt"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError) as error:
@@ -78,32 +79,33 @@ def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised |
 def make(
     parts: Mapping[str, Source], sha256: str, tokenizer: Tokenizer, parting: str = WHOLE
 ) -> Tokenised:
-    """Tokenise a text, unless that was done before. Raises ValueError where it cannot be read.
+    """Load a tokenised text, or tokenise it. Raises ValueError if it cannot be read.
 
-    Its parts are tokenised each for itself. A tokenizer that learns sees that named train alone.
+    Each part is tokenised on its own. A tokenizer that learns reads the part named train alone.
     """
-    if there := load(sha256, tokenizer, parting):
-        return there
-    entry = _entry(sha256, tokenizer, parting)
-    with _born(entry) as born:
-        seen = [parts["train"]] if tokenizer.learns else parts.values()
-        vocabulary = tokenizer.vocabulary(chain.from_iterable(part.pieces() for part in seen))
-        counts = _write(born / "tokens.npy", parts, tokenizer, vocabulary)
-        _keep(born / "vocabulary.json", vocabulary)
+    if cached := load(sha256, tokenizer, parting):
+        return cached
+    entry = _entry_path(sha256, tokenizer, parting)
+    with _new_entry(entry) as temporary:
+        vocabulary_parts = [parts["train"]] if tokenizer.learns else parts.values()
+        pieces = chain.from_iterable(part.pieces() for part in vocabulary_parts)
+        vocabulary = tokenizer.vocabulary(pieces)
+        counts = _write_tokens(temporary / "tokens.npy", parts, tokenizer, vocabulary)
+        _write_json(temporary / "vocabulary.json", vocabulary)
         if parting:
-            _keep(born / "parts.json", {"tokens": counts, "learnt": tokenizer.learnt})
-    made = load(sha256, tokenizer, parting)
-    if made is None:
+            _write_json(temporary / "parts.json", {"tokens": counts, "learnt": tokenizer.learnt})
+    tokenised = load(sha256, tokenizer, parting)
+    if tokenised is None:
         raise ValueError(f"{entry} cannot be made; free its place")
-    return made
+    return tokenised
 
 
 def recall(sha256: str) -> Any | None:
-    """Open what was kept under this name; None where there is nothing."""
+    """Load the small data with this SHA-256 from the cache; None if they are not there."""
     _require_sha256(sha256)
     entry = directory() / f"{sha256}-rows"
     try:
-        return _read(entry / "rows.json", dict, "rows have no splits")
+        return _read_json(entry / "rows.json", dict, "rows have no splits")
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -111,80 +113,84 @@ def recall(sha256: str) -> Any | None:
 
 
 def keep(sha256: str, rows: Mapping[str, Any]) -> None:
-    """Keep small data that need no tokenizer, so that they are found without their files."""
+    """Write small data that need no tokenizer to the cache, so that they load without a path."""
     entry = directory() / f"{sha256}-rows"
     if not entry.exists():
-        with _born(entry) as born:
-            _keep(born / "rows.json", rows)
+        with _new_entry(entry) as temporary:
+            _write_json(temporary / "rows.json", rows)
 
 
-def _entry(sha256: str, tokenizer: Tokenizer, parting: str) -> Path:
+def _entry_path(sha256: str, tokenizer: Tokenizer, parting: str) -> Path:
     _require_sha256(sha256)
     return directory() / "-".join(filter(None, (sha256, tokenizer.key, parting)))
 
 
 def _require_sha256(text: str) -> None:
-    """Refuse what would name another place than one of ours. Raises ValueError."""
+    """Refuse a text that is no SHA-256, so that it names no path outside the cache."""
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise ValueError(f"sha256={text!r} is no SHA-256: 64 hexadecimal digits are expected")
 
 
 @contextmanager
-def _born(entry: Path) -> Iterator[Path]:
-    """Give a directory to fill; it becomes the entry when it is whole."""
+def _new_entry(entry: Path) -> Iterator[Path]:
+    """Create a directory to fill, which becomes the entry at the end of the context."""
     require_writable(entry.parent, "ATTNLAB_CACHE")
     entry.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(entry.parent)
-    born = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
     try:
-        yield born
-        # Fails where another process was first; then its entry is taken.
+        yield temporary
+        # Fails if another process was first; then its entry is used.
         with suppress(OSError):
-            born.rename(entry)
+            temporary.rename(entry)
     finally:
-        shutil.rmtree(born, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _keep(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any) -> None:
     with path.open("w") as file:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read(path: Path, kind: type, said: str) -> Any:
+def _read_json(path: Path, kind: type, fault: str) -> Any:
+    """Load JSON of a type. Raises ValueError with the `fault` for a value of another type."""
     value = json.loads(path.read_text())
     if not isinstance(value, kind):
-        raise ValueError(f"its {said}")
+        raise ValueError(f"its {fault}")
     return value
 
 
-def _write(
+def _write_tokens(
     path: Path, parts: Mapping[str, Source], tokenizer: Tokenizer, vocabulary: list[str]
 ) -> dict[str, int]:
-    """Write numbers as they come, and count each part's; the header says how many at the end."""
-    kind, counts = np.dtype(number_type(len(vocabulary))), dict.fromkeys(parts, 0)
+    """Write the token ids of all parts, piece by piece, and return the number of each part.
+
+    The header has the total number, so it is written again at the end.
+    """
+    dtype, counts = np.dtype(number_type(len(vocabulary))), dict.fromkeys(parts, 0)
     with path.open("wb") as file:
-        file.write(_header(kind, 0))
+        file.write(_npy_header(dtype, 0))
         for name, part in parts.items():
-            for numbers in tokenizer.encode(part.pieces(), vocabulary):
-                file.write(np.ascontiguousarray(numbers, dtype=kind).data)
-                counts[name] += len(numbers)
+            for ids in tokenizer.encode(part.pieces(), vocabulary):
+                file.write(np.ascontiguousarray(ids, dtype=dtype).data)
+                counts[name] += len(ids)
         file.seek(0)
-        file.write(_header(kind, sum(counts.values())))
+        file.write(_npy_header(dtype, sum(counts.values())))
         file.flush()
         os.fsync(file.fileno())
     return counts
 
 
-def _header(kind: np.dtype, count: int) -> bytes:
-    """Give numpy's header of a row of numbers; its length does not depend on their count."""
-    said = f"{{'descr': {kind.str!r}, 'fortran_order': False, 'shape': ({count},), }}"
-    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + f"{said:<117}\n".encode()
+def _npy_header(dtype: np.dtype, count: int) -> bytes:
+    """Return the .npy header of a vector; the header's length does not depend on `count`."""
+    fields = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': ({count},), }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + f"{fields:<117}\n".encode()
 
 
 def _clear_leftovers(parent: Path) -> None:
-    """Remove what killed processes left a day ago or earlier."""
+    """Remove temporary directories that killed processes left at least a day ago."""
     for leftover in parent.glob(f"{TEMPORARY}*"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > DAY:

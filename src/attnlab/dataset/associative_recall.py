@@ -54,14 +54,14 @@ class AssociativeRecall(Task):
             generator.random((n, self.half), dtype=np.float32).argsort(axis=1)[:, : self.num_pairs]
             for _ in range(2)
         )
-        asked = generator.integers(self.num_pairs, size=(n, 1))
+        query_pair = generator.integers(self.num_pairs, size=(n, 1))
         inputs = np.empty((n, self.max_length), dtype=np.int32)
         inputs[:, 0:-1:2], inputs[:, 1::2] = keys, values + self.half
-        inputs[:, -1:] = np.take_along_axis(keys, asked, axis=1)
-        targets = (np.take_along_axis(values, asked, axis=1) + self.half).astype(np.int32)
+        inputs[:, -1:] = np.take_along_axis(keys, query_pair, axis=1)
+        targets = (np.take_along_axis(values, query_pair, axis=1) + self.half).astype(np.int32)
         return Rows(inputs, targets, np.full((n, 1), 2 * self.num_pairs, dtype=np.int32))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by how many tokens after its number the letter is asked."""
-        told, asked = batch.inputs[:, :-1:2], batch.inputs[:, -1:]
-        return {"distance": 2 * self.num_pairs - 1 - 2 * (told == asked).int().argmax(dim=1)}
+        """Return the distance of each query: how many tokens after its number the letter comes."""
+        keys, query = batch.inputs[:, :-1:2], batch.inputs[:, -1:]
+        return {"distance": 2 * self.num_pairs - 1 - 2 * (keys == query).int().argmax(dim=1)}

@@ -1,8 +1,8 @@
-"""What every dataset is: splits of examples that are the same bytes for every arm, on every device.
+"""The interface of datasets: splits of examples, the same bytes for every arm, on every device.
 
 Generated examples come in blocks of 1,024 from numpy's counter-based Philox generator, keyed by
 (data seed, split, block), so an example depends on nothing else: not on the model, the device, the
-global random state, or how many examples are asked for.
+global random state, or the number of examples.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
 from attnlab.tokenizer.base import Tokenizer
 
 BLOCK = 1024
-"""Examples drawn from one key."""
+"""The number of examples drawn from one key."""
 
 PIECE = 1 << 24
-"""Tokens of a text that are counted at once."""
+"""The number of tokens of a text that are counted at once."""
 
-# Earlier splits are drawn first, and later ones redraw what an earlier one holds: so the test split
-# does not depend on how much one trains.
+# Splits are drawn in this order, and each redraws the examples that an earlier one holds: so the
+# test split does not depend on the number of training examples.
 SPLITS = ("test", "validation", "train")
 
 
@@ -39,57 +39,57 @@ class Dataset(ABC):
     """
 
     tokens: list[str]
-    """The vocabulary; a token's place in it is its number."""
+    """The vocabulary; a token's index in it is its id."""
     max_length: int
-    """Positions in the longest example."""
+    """The number of positions in the longest example."""
     classes: list[str] | None = None
-    """What a label names where it is no token (None: labels are tokens)."""
+    """The names of the classes, if labels are classes (None: labels are tokens)."""
     answer_length: int | None = None
-    """Tokens of the longest answer, where labels are a sequence of their own that ends with `end`
-    (None: labels belong to positions of the inputs)."""
+    """The number of tokens of the longest answer, if answers are sequences of their own that end
+    with `end` (None: labels belong to positions of the inputs)."""
     end: str | None = None
-    """The token that closes such an answer."""
+    """The last token of such an answer."""
 
     headline: str = "accuracy"
     """The metric that a comparison shows first."""
     split_names: tuple[str, ...] = SPLITS
-    """The splits that there are."""
+    """The names of all splits."""
 
     @property
     def reported(self) -> str:
-        """The split that results are told of."""
+        """The split that results are reported for."""
         return "test" if "test" in self.split_names else "validation"
 
     @property
     def located(self) -> dict[str, Any]:
-        """What stands in a run's identity in place of the knobs that say where its data lie."""
+        """What replaces the knobs that locate the data, such as paths, in a run's identity."""
         return {}
 
     @property
     def learnt(self) -> str | None:
-        """What was learnt of the training part before a model is trained; kept beside its run."""
+        """The state learnt from the training part before training, as text saved with the run."""
         return None
 
     @property
     def notes(self) -> list[str]:
-        """Return what whoever reads a result must know of the data: a line for each thing.
+        """What a reader of a result must know about the data, a line for each fact.
 
-        What was left out of a split stands here, how much of how much and why, so that no example
-        vanishes unsaid. `attnlab data` prints these lines, and a data card has them.
+        The lines say how many examples of a split were left out, of how many, and why.
+        `attnlab data` prints these lines, and a data card has them.
         """
         return []
 
     @abstractmethod
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
-        """Make a split of `SPLITS`, sharing no example with the `earlier` ones."""
+        """Draw or load a split of `split_names` that shares no example with the `earlier` ones."""
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """All splits, made once."""
-        made: dict[str, Split] = {}
+        """All splits, drawn once."""
+        splits: dict[str, Split] = {}
         for name in self.split_names:
-            made[name] = self.draw(name, made)
-        return made
+            splits[name] = self.draw(name, splits)
+        return splits
 
     @cached_property
     def data_hash(self) -> str:
@@ -100,79 +100,82 @@ class Dataset(ABC):
         return sha.hexdigest()
 
     def words(self, text: str) -> list[str]:
-        """Part a text into tokens, known or not: at its spaces, unless the task says otherwise."""
+        """Split a text into tokens, in the vocabulary or not: at its spaces, unless overridden."""
         return text.split()
 
     def write(self, numbers: Sequence[int]) -> str:
-        """Put tokens together to a text: the inverse of `words`."""
+        """Return the text of token ids: the inverse of `numbers`."""
         return " ".join(self.tokens[number] for number in numbers)
 
     def asked_at(self, words: Sequence[str]) -> list[int] | None:
-        """The positions that a text asks about; None for every one. Raises ValueError if none."""
+        """Return the label positions of a text; None for all. Raises ValueError if it has none."""
         return None
 
     def numbers(self, text: str) -> list[int]:
-        """Part a text into the numbers of its tokens, however many.
+        """Return the token ids of a text of any length.
 
-        Raises ValueError naming the words that are no tokens, and near ones.
+        Raises ValueError with the words that are no tokens, and the tokens that resemble them.
         """
         words = self.words(text)
-        number = {token: at for at, token in enumerate(self.tokens)}
-        unknown = [word for word in dict.fromkeys(words) if word not in number]
+        id_of = {token: token_id for token_id, token in enumerate(self.tokens)}
+        unknown = [word for word in dict.fromkeys(words) if word not in id_of]
         if unknown:
-            near = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
-            said = "; ".join(f"{w!r} (near: {', '.join(n) or 'none'})" for w, n in near.items())
-            raise ValueError(f"{type(self).__name__} has no token {said}")
-        return [number[word] for word in words]
+            close_matches = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
+            suggestions = "; ".join(
+                f"{word!r} (near: {', '.join(tokens) or 'none'})"
+                for word, tokens in close_matches.items()
+            )
+            raise ValueError(f"{type(self).__name__} has no token {suggestions}")
+        return [id_of[word] for word in words]
 
     def read(self, text: str) -> Batch:
-        """Make a batch of one sequence from a text; its answers are not known.
+        """Return a batch of one sequence from a text, without targets.
 
-        Raises ValueError for words that are no tokens, and for too many or none.
+        Raises ValueError for words that are no tokens, for too many words, and for none.
         """
         numbers, words = self.numbers(text), self.words(text)
         if not 0 < len(words) <= self.max_length:
             raise ValueError(
                 f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
             )
-        at = self.asked_at(words)
-        labels = len(words) if at is None else len(at)
+        label_positions = self.asked_at(words)
+        num_labels = len(words) if label_positions is None else len(label_positions)
         return Batch(
             torch.tensor([numbers]),
-            torch.full((1, labels), IGNORE),
-            None if at is None else torch.tensor([at]),
+            torch.full((1, num_labels), IGNORE),
+            None if label_positions is None else torch.tensor([label_positions]),
         )
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Name what results are told by: a whole number for each example, or for each label."""
+        """Return integers by which results are sliced, by name: one for each example or label."""
         return {}
 
     def probes(self, count: int) -> dict[str, Batch]:
-        """Name sequences whose patterns are worth a look: the first ones of validation."""
+        """Return the sequences, by name, whose patterns are recorded: validation's first ones."""
         split = self.splits["validation"]
         probes = {}
         for index in range(min(count, len(split))):
-            inputs, targets, at, valid = split[index][:4]
+            inputs, targets, label_positions, valid = split[index][:4]
             if valid is not None:
                 inputs = inputs[:, : int(valid.sum())]
-            if at is not None:
-                asked = targets[0] != IGNORE
-                targets, at = targets[:, asked], at[:, asked]
+            if label_positions is not None:
+                is_counted = targets[0] != IGNORE
+                targets, label_positions = targets[:, is_counted], label_positions[:, is_counted]
             elif self.answer_length is None:
                 targets = targets[:, : inputs.shape[1]]
-            probes[f"validation-{index}"] = Batch(inputs, targets, at)
+            probes[f"validation-{index}"] = Batch(inputs, targets, label_positions)
         return probes
 
     @classmethod
     def token_roles(cls, tokens: Sequence[str]) -> list[str]:
-        """Return what each token of a sequence is to the question, "" if nothing.
+        """Return the role of each token of a sequence in the question, "" for none.
 
-        A picture colours tokens by their roles; empty where the data give none.
+        A figure colours tokens by their roles; the list is empty for data without roles.
         """
         return []
 
     def twins(self) -> tuple[Split, Split]:
-        """Give pairs of test sequences that differ in one word, and in the answer."""
+        """Return pairs of test sequences that differ in one word, and in the answer."""
         raise ValueError(
             f"{type(self).__name__} has no twins: pairs of sequences that differ in one word and "
             "in the answer; `pronoun` has them"
@@ -184,32 +187,32 @@ class Dataset(ABC):
             self.twins()
 
     def show(self, split: str = "train", index: int = 0) -> str:
-        """One example, so that a reader can check it by eye: tokens, then what is asked where."""
+        """Return one example to check by eye: its tokens, then its targets and their positions."""
         batch = self.splits[split][index]
-        names = self.classes or self.tokens
-        whole = batch.inputs if batch.valid is None else batch.inputs[batch.valid][None]
-        words = [self.tokens[t] for t in whole[0].tolist()]
-        at = range(batch.inputs.shape[1]) if batch.at is None else batch.at[0].tolist()
-        asked = [
-            f"at {p} ({words[p]!r}): {names[t]}"
-            for p, t in zip(at, batch.targets[0].tolist(), strict=True)
-            if t != IGNORE
+        label_names = self.classes or self.tokens
+        inputs = batch.inputs if batch.valid is None else batch.inputs[batch.valid][None]
+        words = [self.tokens[token] for token in inputs[0].tolist()]
+        positions = range(batch.inputs.shape[1]) if batch.at is None else batch.at[0].tolist()
+        answers = [
+            f"at {position} ({words[position]!r}): {label_names[target]}"
+            for position, target in zip(positions, batch.targets[0].tolist(), strict=True)
+            if target != IGNORE
         ]
-        return " ".join(words) + "\n" + "\n".join(asked)
+        return " ".join(words) + "\n" + "\n".join(answers)
 
 
 @ranged
 class Task(Dataset):
-    """A dataset that is drawn: an example hangs on (seed, split, its number) alone.
+    """A dataset that is drawn: an example depends on (seed, split, its number) alone.
 
-    Where lengths vary, those of training, validation and test are uniform in `lengths`. Each N of
-    `test_lengths` makes a split `test_N` as large as test, of lengths beyond all of those, to N.
+    If lengths vary, those of training, validation and test are uniform in `lengths`. Each N of
+    `test_lengths` adds a split `test_N` as large as test, with longer lengths, up to N.
     """
 
     chance: float
-    """The accuracy of whoever knows the task, but has not found what is asked."""
+    """The accuracy of a model that knows the task, but not how to find the answer."""
     best: float = 1.0
-    """The accuracy of whoever makes no mistake."""
+    """The best possible accuracy."""
 
     def __init__(
         self,
@@ -236,7 +239,7 @@ class Task(Dataset):
         self.split_names = tuple(self._lengths)
 
     def lengths(self, split: str) -> tuple[int, int]:
-        """Give the shortest and the longest length of a split."""
+        """Return the shortest and the longest length of a split."""
         return self._lengths[split]
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
@@ -259,13 +262,13 @@ class Corpus(Dataset):
         return self.tokenizer.learnt or None
 
     def bytes_per_token(self, split: str) -> float:
-        """Give how many bytes of UTF-8 a token of a split stands for, on average."""
+        """Return the mean number of bytes (UTF-8) of a split's tokens."""
         windows = self.splits[split]
         assert isinstance(windows, Windows)
         counts = np.zeros(len(self.tokens), dtype=np.int64)
         for start in range(0, len(windows.tokens), PIECE):
-            part = windows.tokens[start : start + PIECE]
-            counts += np.bincount(part, minlength=len(counts))
+            piece = windows.tokens[start : start + PIECE]
+            counts += np.bincount(piece, minlength=len(counts))
         sizes = np.array([self.tokenizer.num_bytes(token) for token in self.tokens])
         return float(counts @ sizes / counts.sum())
 
@@ -278,28 +281,30 @@ class Corpus(Dataset):
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         text, last = self.write(batch.inputs[0].tolist()), int(batch.targets[0, -1])
-        place = batch.inputs.shape[1] - 1
+        last_position = batch.inputs.shape[1] - 1
         return (
-            f"{text}\neach position: the token after it; at {place} "
+            f"{text}\neach position: the token after it; at {last_position} "
             f"({self.tokens[int(batch.inputs[0, -1])]!r}): {self.tokens[last]!r}"
         )
 
 
 def stream(seed: int, split: str, block: int) -> np.random.Generator:
-    """Return the generator of one block of one split; no other block shares a number with it."""
-    number = SPLITS.index(split) if split in SPLITS else 2 + int(split.removeprefix("test_"))
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, number]))
+    """Return the random generator of one block of one split; all blocks' streams are disjoint."""
+    # The splits have the numbers 0 to 2, so test_1 has 3 and test_100 has 102. With one number for
+    # two splits, their examples would be the same.
+    split_number = SPLITS.index(split) if split in SPLITS else 2 + int(split.removeprefix("test_"))
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, split_number]))
 
 
 def row_hash(rows: np.ndarray) -> np.ndarray:
-    """Map each row of small integers to 64 bits; a collision costs one needless redraw, no more."""
+    """Compute a 64-bit hash of each row of small integers; a collision costs a needless redraw."""
     width = rows.shape[1]
-    odd = np.random.Generator(np.random.Philox(key=width)).integers(
+    factors = np.random.Generator(np.random.Philox(key=width)).integers(
         2**63, size=width, dtype=np.uint64
     )
-    mixed = (rows.astype(np.uint64) + np.uint64(1)) * (odd * np.uint64(2) + np.uint64(1))
+    mixed = (rows.astype(np.uint64) + np.uint64(1)) * (factors * np.uint64(2) + np.uint64(1))
     mixed ^= mixed >> np.uint64(29)
-    return (mixed * odd[::-1] * np.uint64(2) + mixed).sum(axis=1, dtype=np.uint64)
+    return (mixed * factors[::-1] * np.uint64(2) + mixed).sum(axis=1, dtype=np.uint64)
 
 
 def draw_distinct(
@@ -311,29 +316,32 @@ def draw_distinct(
 ) -> Examples:
     """Draw `size` examples in blocks, redrawing those whose inputs an earlier split holds.
 
-    `draw(generator, n)` gives n of them. Raises ValueError when fresh examples cannot be found.
+    `draw(generator, n)` returns n examples. Raises ValueError if 1000 redraws are not enough.
     """
-    seen = [row_hash(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
-    taken_hashes = np.concatenate([np.empty(0, np.uint64), *seen])
+    hashes = [row_hash(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
+    earlier_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
     blocks: list[Rows] = []
     for block in range(-(-size // BLOCK)):
         generator = stream(seed, split, block)
+        # Every block is drawn whole, the last one too, and cut at the end: drawn to size, its
+        # examples would be others for another number of them.
         arrays = draw(generator, BLOCK)
         for _ in range(1000):
-            taken = np.flatnonzero(np.isin(row_hash(arrays.inputs), taken_hashes))
-            if not len(taken):
+            repeated = np.flatnonzero(np.isin(row_hash(arrays.inputs), earlier_hashes))
+            if not len(repeated):
                 break
-            for array, fresh in zip(arrays, draw(generator, len(taken)), strict=True):
+            for array, fresh in zip(arrays, draw(generator, len(repeated)), strict=True):
                 if array is not None:
-                    array[taken] = fresh
+                    array[repeated] = fresh
         else:
             raise ValueError(
                 f"the task has too few different examples for a {split} split of {size} beside "
-                f"the {len(taken_hashes)} examples of the earlier splits; ask for fewer"
+                f"the {len(earlier_hashes)} examples of the earlier splits; ask for fewer"
             )
         blocks.append(arrays)
-    return Examples(*(_joined(column, size) for column in zip(*blocks, strict=True)))
+    return Examples(*(_concatenate(column, size) for column in zip(*blocks, strict=True)))
 
 
-def _joined(parts: Sequence[Any], size: int) -> Any:
-    return None if parts[0] is None else np.concatenate(parts)[:size]
+def _concatenate(arrays: Sequence[Any], size: int) -> Any:
+    """Return the first `size` rows of all arrays together; None if the arrays are None."""
+    return None if arrays[0] is None else np.concatenate(arrays)[:size]

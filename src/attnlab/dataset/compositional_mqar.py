@@ -64,8 +64,8 @@ class CompositionalMQAR(Task):
         self.random_filler, self.chance, self.third = random_filler, 1 / num_pairs, third
         firsts, seconds = range(1, third), range(third, 2 * third)
         values = range(2 * third, vocab_size)
-        parts = {"x": firsts, "y": seconds, "v": values}
-        self.tokens = ["_", *(f"{kind}{i}" for kind, part in parts.items() for i in part)]
+        ids_by_kind = {"x": firsts, "y": seconds, "v": values}
+        self.tokens = ["_", *(f"{letter}{i}" for letter, ids in ids_by_kind.items() for i in ids)]
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         third, pairs = self.third, self.num_pairs
@@ -75,20 +75,21 @@ class CompositionalMQAR(Task):
         cells = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         first = np.take_along_axis(first, cells // self.side, axis=1)
         second = np.take_along_axis(second, cells % self.side, axis=1)
-        at = 3 * pairs + 3 * slots(generator, n, pairs, (self.max_length - 3 * pairs) // 3)
+        query_slots = slots(generator, n, pairs, (self.max_length - 3 * pairs) // 3)
+        query_positions = 3 * pairs + 3 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
-        for place, part in enumerate((first, second, values)):
-            inputs[:, place : 3 * pairs : 3] = part
-        np.put_along_axis(inputs, at, first, axis=1)
-        np.put_along_axis(inputs, at + 1, second, axis=1)
+        for offset, triple_tokens in enumerate((first, second, values)):
+            inputs[:, offset : 3 * pairs : 3] = triple_tokens
+        np.put_along_axis(inputs, query_positions, first, axis=1)
+        np.put_along_axis(inputs, query_positions + 1, second, axis=1)
         if self.random_filler:
             filler = generator.integers(self.vocab_size, size=inputs.shape, dtype=np.int32)
             inputs = np.where(inputs == 0, filler, inputs)
-        return Rows(inputs, values, at + 1)
+        return Rows(inputs, values, query_positions + 1)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of pairs, and by how many tokens after its value it is asked."""
+        """Return the number of pairs, and how many tokens after its value each query comes."""
         assert batch.at is not None
         pairs = torch.full(batch.at.shape[:1], self.num_pairs)
-        told = torch.arange(2, 3 * self.num_pairs, 3)
-        return {"num_pairs": pairs, "distance": batch.at - told}
+        value_positions = torch.arange(2, 3 * self.num_pairs, 3)
+        return {"num_pairs": pairs, "distance": batch.at - value_positions}

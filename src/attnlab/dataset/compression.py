@@ -59,5 +59,5 @@ class Compression(Task):
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
-        said = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(batch.inputs[0].tolist())}\nanswer: {self.write(said)}"
+        answer = batch.targets[batch.targets != IGNORE].tolist()
+        return f"{self.write(batch.inputs[0].tolist())}\nanswer: {self.write(answer)}"

@@ -52,11 +52,11 @@ class CycleNavigation(Task):
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         moves = generator.integers(3, size=(n, high + 1), dtype=np.uint8)
-        at = np.arange(high + 1)
-        inside = at < length
-        inputs = np.where(inside, moves, np.where(at == length, np.uint8(3), np.uint8(4)))
+        positions = np.arange(high + 1)
+        inside = positions < length
+        inputs = np.where(inside, moves, np.where(positions == length, np.uint8(3), np.uint8(4)))
         steps = (moves * inside).sum(axis=1, keepdims=True, dtype=np.int32) - length
-        return Rows(inputs, steps % self.num_places, length, at <= length)
+        return Rows(inputs, steps % self.num_places, length, positions <= length)
 
     def asked_at(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
@@ -64,6 +64,6 @@ class CycleNavigation(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of moves."""
+        """Return the number of moves of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1) - 1}

@@ -53,9 +53,9 @@ class Dyck(Task):
         self.chance = 1 / num_kinds
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
-        opens = self._opens(generator, n)
+        opens = self._draw_opens(generator, n)
         kinds = generator.integers(self.num_kinds, size=opens.shape, dtype=np.int16)
-        opening, closing = _pairs(opens)
+        opening, closing = _pair_positions(opens)
         bracket = 2 * np.take_along_axis(kinds, opening, axis=1)
         inputs = np.empty_like(kinds)
         np.put_along_axis(inputs, opening, bracket, axis=1)
@@ -64,34 +64,34 @@ class Dyck(Task):
         return Rows(inputs, np.take_along_axis(inputs, closing, axis=1), closing - 1)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by how many brackets back the one stands that is closed."""
-        opening, closing = _pairs((batch.inputs % 2 == 0).numpy())
-        in_order = closing.argsort(axis=1)
-        distance = np.take_along_axis(closing - opening, in_order, axis=1)
+        """Return the distance of each closing bracket from the one that it closes."""
+        opening, closing = _pair_positions((batch.inputs % 2 == 0).numpy())
+        order = closing.argsort(axis=1)
+        distance = np.take_along_axis(closing - opening, order, axis=1)
         return {"distance": torch.from_numpy(distance.astype(np.int64))}
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
-        read, said = batch.inputs[0].tolist(), batch.targets[0].tolist()
-        return f"{self.write(read)}\nclosing brackets asked, in order: {self.write(said)}"
+        brackets, answers = batch.inputs[0].tolist(), batch.targets[0].tolist()
+        return f"{self.write(brackets)}\nclosing brackets asked, in order: {self.write(answers)}"
 
-    def _opens(self, generator: np.random.Generator, n: int) -> np.ndarray:
-        """Draw where a bracket opens; the others close."""
-        heads = generator.integers(2, size=(self.max_length, n), dtype=np.int8).astype(bool)
+    def _draw_opens(self, generator: np.random.Generator, n: int) -> np.ndarray:
+        """Draw the positions at which a bracket opens; at the others, one closes."""
+        opens = generator.integers(2, size=(self.max_length, n), dtype=np.int8).astype(bool)
         depth = np.zeros(n, dtype=np.int16)
-        for place, may in enumerate(heads):
-            # In place: a draw counts where a bracket can open and one can close.
-            may |= depth == 0
-            may &= depth < min(self.max_depth, self.max_length - place)
-            depth += 2 * may.astype(np.int16) - 1
-        return np.ascontiguousarray(heads.T)
+        for position, opens_here in enumerate(opens):
+            # Changed in place: a draw stands only if a bracket can open and one can close.
+            opens_here |= depth == 0
+            opens_here &= depth < min(self.max_depth, self.max_length - position)
+            depth += 2 * opens_here.astype(np.int16) - 1
+        return np.ascontiguousarray(opens.T)
 
 
-def _pairs(opens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the places of opening brackets and of those that close them, in the same order.
+def _pair_positions(opens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of opening brackets, and of the brackets that close them, in one order.
 
-    On one level, opening and closing brackets take turns: in the order of levels, then places,
-    each bracket that opens stands before the one that closes it.
+    On one level, opening and closing brackets alternate: sorted by level, then by position, each
+    bracket that opens is directly before the one that closes it.
     """
     length = opens.shape[1]
     level = (2 * opens.astype(np.int32) - 1).cumsum(axis=1, dtype=np.int32) + ~opens

@@ -51,12 +51,12 @@ class EvenPairs(Task):
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         letters = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
-        at = np.arange(high + 1)
-        tail = np.where(at == length, np.uint8(2), np.uint8(3))
-        inputs = np.where(at < length, letters, tail)
-        change = (letters[:, 1:] != letters[:, :-1]) & (at[1:] < length)
+        positions = np.arange(high + 1)
+        tail = np.where(positions == length, np.uint8(2), np.uint8(3))
+        inputs = np.where(positions < length, letters, tail)
+        change = (letters[:, 1:] != letters[:, :-1]) & (positions[1:] < length)
         targets = (change.sum(axis=1, keepdims=True) & 1).astype(np.int16)
-        return Rows(inputs, targets, length, at <= length)
+        return Rows(inputs, targets, length, positions <= length)
 
     def asked_at(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
@@ -64,6 +64,6 @@ class EvenPairs(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of letters."""
+        """Return the number of letters of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1) - 1}

@@ -1,9 +1,9 @@
 """A dataset for use elsewhere: as a `datasets.Dataset`, or as files with a data card.
 
-The columns are the same in both. `inputs` are the numbers of tokens, without padding. Beside them:
-    labels at positions | `targets`, as long as `inputs`, -100 where nothing is asked
+The columns are the same in both. `inputs` are token ids, without padding. The other columns:
+    labels at positions | `targets`, as long as `inputs`, -100 where there is no label
     answers that are sequences | `targets`, of their own length, the end included
-    classes | `label` and the position `at` that it belongs to; lists where there are several
+    classes | `label` and the position `at` that it belongs to; lists if there are several
 """
 
 import inspect
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PIECE = 1 << 20
-"""Tokens that are converted at once."""
+"""The number of tokens that are converted at once."""
 VOCABULARY = "vocabulary.json"
 MEANING = {
     "inputs": "the numbers of the tokens",
@@ -39,7 +39,7 @@ MEANING = {
 
 
 class Origin(NamedTuple):
-    """What a data card tells of where its data come from."""
+    """The origin of the data, as a data card states it."""
 
     name: str
     summary: str
@@ -48,19 +48,21 @@ class Origin(NamedTuple):
 
 
 def table(dataset: Dataset, split: str) -> "datasets.Dataset":
-    """Give a split as a `datasets.Dataset`, held in memory."""
+    """Return a split as a `datasets.Dataset`, held in memory."""
     import datasets
     import pyarrow as pa
 
-    whole = pa.Table.from_batches(_batches(dataset, split), features(dataset).arrow_schema)
-    told = dataset.splits[split].digest().hex()[:16]
-    return datasets.Dataset(whole, split=datasets.NamedSplit(split), fingerprint=told)
+    schema = features(dataset).arrow_schema
+    arrow_table = pa.Table.from_batches(_record_batches(dataset, split), schema)
+    fingerprint = dataset.splits[split].digest().hex()[:16]
+    return datasets.Dataset(arrow_table, split=datasets.NamedSplit(split), fingerprint=fingerprint)
 
 
 def sizes(dataset: Dataset) -> dict[str, int]:
     """Count the examples of each split: training first, and tests of other lengths last."""
-    known = [name for name in ("train", "validation", "test") if name in dataset.split_names]
-    return {name: len(dataset.splits[name]) for name in dict.fromkeys([*known, *dataset.splits])}
+    standard = [name for name in ("train", "validation", "test") if name in dataset.split_names]
+    names = dict.fromkeys([*standard, *dataset.splits])
+    return {name: len(dataset.splits[name]) for name in names}
 
 
 def export(
@@ -71,83 +73,85 @@ def export(
 ) -> None:
     """Write a file for each split, the vocabulary, and a data card, into a new directory.
 
-    `kind` is parquet or jsonl. It appears whole or not at all. Raises ValueError where the
-    directory holds something.
+    `kind` is parquet or jsonl. The directory appears with all files, or not at all. Raises
+    ValueError if it exists and is not empty.
     """
     if kind not in WRITERS:
         raise ValueError(f"kind={kind} must be one of {', '.join(WRITERS)}")
     directory = directory.resolve()
     require_free(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    born = directory.with_name(f".tmp-{uuid.uuid4().hex}")
+    temporary = directory.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        born.mkdir()
+        temporary.mkdir()
         for split in sizes(dataset):
-            with _kept(born / f"{split}.{kind}") as file:
+            with _open_synced(temporary / f"{split}.{kind}") as file:
                 WRITERS[kind](dataset, split, file)
         names = {"tokens": dataset.tokens, "classes": dataset.classes}
-        with _kept(born / VOCABULARY) as file:
+        with _open_synced(temporary / VOCABULARY) as file:
             file.write(json.dumps(names, ensure_ascii=False).encode())
-        with _kept(born / "README.md") as file:
+        with _open_synced(temporary / "README.md") as file:
             file.write(card(dataset, kind, origin).encode())
-        # It may have been filled since it was found free.
+        # Another process may have filled it since the first check.
         require_free(directory)
-        born.rename(directory)
+        temporary.rename(directory)
     finally:
-        shutil.rmtree(born, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_free(directory: Path) -> None:
-    """Refuse a place that holds something, or cannot hold anything. Raises ValueError."""
+    """Refuse a directory that is not empty, or cannot be written. Raises ValueError."""
     if directory.is_dir() and any(directory.iterdir()):
         raise ValueError(f"{directory} is not empty; delete it, or name another directory")
     require_writable(directory)
 
 
 def features(dataset: Dataset) -> "datasets.Features":
-    """Type the columns."""
+    """Return the types of the columns."""
     import datasets
 
-    row = datasets.List(datasets.Value("int32"))
+    ids = datasets.List(datasets.Value("int32"))
     if dataset.classes is None:
-        return datasets.Features({"inputs": row, "targets": row})
-    label, at = datasets.ClassLabel(names=dataset.classes), datasets.Value("int32")
-    if _several(dataset, dataset.splits[dataset.reported][:1]):
-        label, at = datasets.List(label), datasets.List(at)
-    return datasets.Features({"inputs": row, "label": label, "at": at})
+        return datasets.Features({"inputs": ids, "targets": ids})
+    label, position = datasets.ClassLabel(names=dataset.classes), datasets.Value("int32")
+    if _has_several_classes(dataset, dataset.splits[dataset.reported][:1]):
+        label, position = datasets.List(label), datasets.List(position)
+    return datasets.Features({"inputs": ids, "label": label, "at": position})
 
 
 def columns(dataset: Dataset, batch: Batch) -> "dict[str, pa.Array]":
-    """Turn examples into columns."""
+    """Return examples as columns, by name."""
     import pyarrow as pa
 
     inputs, targets = batch.inputs.numpy(), batch.targets.numpy()
-    there = np.ones(inputs.shape, dtype=bool) if batch.valid is None else batch.valid.numpy()
-    asked = targets != IGNORE
-    at = np.broadcast_to(np.arange(targets.shape[1]), targets.shape)
-    at = at if batch.at is None else batch.at.numpy()
-    found = {"inputs": _ragged(inputs, there, pa.int32())}
-    if dataset.answer_length is not None:
-        until_last = np.flip(np.logical_or.accumulate(np.flip(asked, axis=1), axis=1), axis=1)
-        found["targets"] = _ragged(targets, until_last, pa.int32())
-    elif dataset.classes is None:
-        everywhere = np.full(inputs.shape, IGNORE)
-        row, place = np.nonzero(asked)
-        everywhere[row, at[row, place]] = targets[row, place]
-        found["targets"] = _ragged(everywhere, there, pa.int32())
-    elif _several(dataset, batch):
-        found["label"] = _ragged(targets, asked, pa.int64())
-        found["at"] = _ragged(at, asked, pa.int32())
+    valid = np.ones(inputs.shape, dtype=bool) if batch.valid is None else batch.valid.numpy()
+    is_counted = targets != IGNORE
+    if batch.at is None:
+        positions = np.broadcast_to(np.arange(targets.shape[1]), targets.shape)
     else:
-        found["label"] = pa.array(targets[:, 0], pa.int64(), mask=~asked[:, 0])
-        found["at"] = pa.array(at[:, 0], pa.int32())
-    return found
+        positions = batch.at.numpy()
+    arrays = {"inputs": _list_array(inputs, valid, pa.int32())}
+    if dataset.answer_length is not None:
+        until_last = np.flip(np.logical_or.accumulate(np.flip(is_counted, axis=1), axis=1), axis=1)
+        arrays["targets"] = _list_array(targets, until_last, pa.int32())
+    elif dataset.classes is None:
+        target_of_position = np.full(inputs.shape, IGNORE)
+        row, label = np.nonzero(is_counted)
+        target_of_position[row, positions[row, label]] = targets[row, label]
+        arrays["targets"] = _list_array(target_of_position, valid, pa.int32())
+    elif _has_several_classes(dataset, batch):
+        arrays["label"] = _list_array(targets, is_counted, pa.int64())
+        arrays["at"] = _list_array(positions, is_counted, pa.int32())
+    else:
+        arrays["label"] = pa.array(targets[:, 0], pa.int64(), mask=~is_counted[:, 0])
+        arrays["at"] = pa.array(positions[:, 0], pa.int32())
+    return arrays
 
 
 def card(dataset: Dataset, kind: str = "parquet", origin: Origin | None = None) -> str:
-    """Write the data card: a header that `datasets` reads, and what a person wants to know."""
+    """Return the text of the data card: a header for the `datasets` library, then the facts."""
     name = origin.name if origin else type(dataset).__name__
-    lines = ["---", _header(dataset, kind), "---", "", f"# {name}", ""]
+    lines = ["---", _yaml_header(dataset, kind), "---", "", f"# {name}", ""]
     lines += [origin.summary, ""] if origin else []
     lines += ["```text", inspect.getdoc(type(dataset)) or name, "```", ""]
     if (chance := getattr(dataset, "chance", None)) is not None:
@@ -159,11 +163,11 @@ def card(dataset: Dataset, kind: str = "parquet", origin: Origin | None = None) 
     lines += ["", f"`data_hash`: `{dataset.data_hash}` (SHA-256 over the contents of all splits)"]
     lines += ["", "## Columns", "", "| column | type | what it is |", "|---|---|---|"]
     for field in features(dataset).arrow_schema:
-        own = field.name == "targets" and dataset.answer_length is not None
-        meaning = "the answer, a sequence of its own" if own else MEANING[field.name]
-        lines.append(f"| `{field.name}` | `{_typed(field.type)}` | {meaning} |")
-    lines += ["", "## Vocabulary", "", _counted("tokens", dataset.tokens)]
-    lines += ["", _counted("classes", dataset.classes)] if dataset.classes else []
+        is_answer = field.name == "targets" and dataset.answer_length is not None
+        meaning = "the answer, a sequence of its own" if is_answer else MEANING[field.name]
+        lines.append(f"| `{field.name}` | `{_type_name(field.type)}` | {meaning} |")
+    lines += ["", "## Vocabulary", "", _describe_names("tokens", dataset.tokens)]
+    lines += ["", _describe_names("classes", dataset.classes)] if dataset.classes else []
     lines += ["", f"The number of each is its place in `{VOCABULARY}`."]
     if origin:
         lines += ["", "## Knobs", "", "| knob | value |", "|---|---|"]
@@ -175,71 +179,72 @@ def card(dataset: Dataset, kind: str = "parquet", origin: Origin | None = None) 
     return "\n".join(lines)
 
 
-def _typed(kind: "pa.DataType") -> str:
+def _type_name(kind: "pa.DataType") -> str:
     return str(kind).replace("element: ", "").replace("item: ", "")
 
 
-def _counted(what: str, names: list[str]) -> str:
-    shown = " ".join(f"`{json.dumps(name, ensure_ascii=False)}`" for name in names[:16])
-    return f"{len(names):,} {what}: {shown}{' ...' if len(names) > 16 else ''}"
+def _describe_names(what: str, names: list[str]) -> str:
+    """Return the number of names, and the first 16 of them."""
+    first_names = " ".join(f"`{json.dumps(name, ensure_ascii=False)}`" for name in names[:16])
+    return f"{len(names):,} {what}: {first_names}{' ...' if len(names) > 16 else ''}"
 
 
-def _header(dataset: Dataset, kind: str) -> str:
+def _yaml_header(dataset: Dataset, kind: str) -> str:
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
     files = [{"split": split, "path": f"{split}.{kind}"} for split in sizes(dataset)]
-    told = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
+    card_data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
     infos = DatasetInfosDict({"default": DatasetInfo(features=features(dataset))})
-    infos.to_dataset_card_data(told)
-    return str(told)
+    infos.to_dataset_card_data(card_data)
+    return str(card_data)
 
 
-def _several(dataset: Dataset, batch: Batch) -> bool:
-    """Whether an example has several classes."""
+def _has_several_classes(dataset: Dataset, batch: Batch) -> bool:
+    """Return whether an example has several classes."""
     return dataset.classes is not None and batch.targets.shape[1] != 1
 
 
-def _ragged(values: np.ndarray, kept: np.ndarray, kind: "pa.DataType") -> "pa.Array":
-    """Make lists of what is kept of each row."""
+def _list_array(values: np.ndarray, mask: np.ndarray, kind: "pa.DataType") -> "pa.Array":
+    """Return an array of lists: of each row, the values at which the mask is True."""
     import pyarrow as pa
 
-    ends = np.concatenate([[0], kept.sum(axis=1).cumsum()])
-    flat = pa.array(values[kept].astype(kind.to_pandas_dtype()))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
+    offsets = np.concatenate([[0], mask.sum(axis=1).cumsum()])
+    flat = pa.array(values[mask].astype(kind.to_pandas_dtype()))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
-def _batches(dataset: Dataset, split: str) -> "Iterator[pa.RecordBatch]":
+def _record_batches(dataset: Dataset, split: str) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
     schema = features(dataset).arrow_schema
     for batch in dataset.splits[split].batches(max(1, PIECE // dataset.max_length)):
-        found = columns(dataset, batch)
-        yield pa.record_batch([found[name] for name in schema.names], schema=schema)
+        arrays = columns(dataset, batch)
+        yield pa.record_batch([arrays[name] for name in schema.names], schema=schema)
 
 
-def _parquet(dataset: Dataset, split: str, file: IO[bytes]) -> None:
+def _write_parquet(dataset: Dataset, split: str, file: IO[bytes]) -> None:
     from pyarrow.parquet import ParquetWriter
 
     schema = features(dataset).arrow_schema
     with ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(dataset, split):
+        for batch in _record_batches(dataset, split):
             writer.write_batch(batch)
 
 
-def _jsonl(dataset: Dataset, split: str, file: IO[bytes]) -> None:
-    for batch in _batches(dataset, split):
+def _write_jsonl(dataset: Dataset, split: str, file: IO[bytes]) -> None:
+    for batch in _record_batches(dataset, split):
         for row in batch.to_pylist():
             file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 
 
-WRITERS = {"parquet": _parquet, "jsonl": _jsonl}
+WRITERS = {"parquet": _write_parquet, "jsonl": _write_jsonl}
 
 
 @contextmanager
-def _kept(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file, which is on the disk at the end."""
+def _open_synced(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file to write, and sync it to the disk at the end."""
     with path.open("xb") as file:
         yield file
         file.flush()

@@ -66,31 +66,34 @@ class ForgettingMQAR(Task):
         self.tokens = ["_", *(f"k{i}" for i in keys), *(f"v{i}" for i in values)]
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
-        half, pairs, told = self.vocab_size // 2, self.num_pairs, self.num_pairs + self.num_updates
+        half, pairs = self.vocab_size // 2, self.num_pairs
+        num_statements = pairs + self.num_updates
         keys = distinct(generator, n, pairs, 1, half)
-        given = distinct(generator, n, told, half, self.vocab_size)
+        stated_values = distinct(generator, n, num_statements, half, self.vocab_size)
         order = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         updated = order[:, : self.num_updates]
-        at = 2 * told + 2 * slots(generator, n, pairs, self.max_length // 2 - told)
+        query_slots = slots(generator, n, pairs, self.max_length // 2 - num_statements)
+        query_positions = 2 * num_statements + 2 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
-        inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * told : 2] = keys, given
-        inputs[:, 2 * pairs : 2 * told : 2] = np.take_along_axis(keys, updated, axis=1)
-        np.put_along_axis(inputs, at, keys, axis=1)
-        values = given[:, :pairs].copy()
-        np.put_along_axis(values, updated, given[:, pairs:], axis=1)
-        return Rows(inputs, values, at)
+        inputs[:, 0 : 2 * pairs : 2] = keys
+        inputs[:, 1 : 2 * num_statements : 2] = stated_values
+        inputs[:, 2 * pairs : 2 * num_statements : 2] = np.take_along_axis(keys, updated, axis=1)
+        np.put_along_axis(inputs, query_positions, keys, axis=1)
+        values = stated_values[:, :pairs].copy()
+        np.put_along_axis(values, updated, stated_values[:, pairs:], axis=1)
+        return Rows(inputs, values, query_positions)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of pairs, by whether the key got a new value, and by the distance.
+        """Return the number of pairs, whether each query's key got a new value, and its distance.
 
-        The distance is how many tokens after its last value a key is asked.
+        The distance is how many tokens after the key's last value the query comes.
         """
         assert batch.at is not None
-        told = batch.inputs[:, : 2 * (self.num_pairs + self.num_updates) : 2]
-        same = batch.inputs.gather(1, batch.at)[:, :, None] == told[:, None]
-        place = torch.arange(1, 2 * told.shape[1], 2)
+        stated_keys = batch.inputs[:, : 2 * (self.num_pairs + self.num_updates) : 2]
+        is_same_key = batch.inputs.gather(1, batch.at)[:, :, None] == stated_keys[:, None]
+        value_positions = torch.arange(1, 2 * stated_keys.shape[1], 2)
         return {
             "num_pairs": torch.full(batch.at.shape[:1], self.num_pairs),
-            "updated": same.sum(dim=-1) - 1,
-            "distance": batch.at - (same * place).amax(dim=-1),
+            "updated": is_same_key.sum(dim=-1) - 1,
+            "distance": batch.at - (is_same_key * value_positions).amax(dim=-1),
         }

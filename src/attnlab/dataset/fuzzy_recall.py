@@ -69,96 +69,110 @@ class FuzzyRecall(Task):
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         motif, width = self.motif, self.max_length + 1
-        slots = width // 2 - motif
-        shortest = motif if self.compat and split != "train" else 1
-        sizes = (n, slots, 1)
-        key_size = generator.integers(shortest, motif, size=sizes, dtype=np.int32, endpoint=True)
-        value_size = generator.integers(1, motif, size=sizes, dtype=np.int32, endpoint=True)
-        keys = self._motifs(generator, (n, slots), self.num_keys)
-        values = self._motifs(generator, (n, slots), self.num_values) + self.num_keys
-        first = _first(self._code(keys, key_size))[:, :, None]
-        value_size = np.take_along_axis(value_size, first, axis=1)
+        max_pairs = width // 2 - motif
+        min_key_size = motif if self.compat and split != "train" else 1
+        shape = (n, max_pairs, 1)
+        key_size = generator.integers(
+            min_key_size, motif, size=shape, dtype=np.int32, endpoint=True
+        )
+        value_size = generator.integers(1, motif, size=shape, dtype=np.int32, endpoint=True)
+        keys = self._draw_motifs(generator, (n, max_pairs), self.num_keys)
+        values = self._draw_motifs(generator, (n, max_pairs), self.num_values) + self.num_keys
+        # A repeated key has the value of the pair in which it occurs first.
+        value_pair = _first_occurrences(self._motif_codes(keys, key_size))[:, :, None]
+        value_size = np.take_along_axis(value_size, value_pair, axis=1)
         end = np.cumsum(key_size + value_size, axis=1)
-        # As many pairs as leave room for the longest question, which then takes the next place.
-        shown = (end <= width - 2 * motif).sum(axis=1, keepdims=True)
-        pair = np.arange(slots + 1)[:, None]
-        slot = np.where(pair == shown, generator.integers(shown), pair.clip(max=slots - 1))
-        key_size, value_size, first = (
-            np.take_along_axis(part, slot, axis=1) for part in (key_size, value_size, first)
+        # The context has as many pairs as leave room for the longest query; the query is the pair
+        # after them, a copy of one of them.
+        num_context_pairs = (end <= width - 2 * motif).sum(axis=1, keepdims=True)
+        pair = np.arange(max_pairs + 1)[:, None]
+        query_source = generator.integers(num_context_pairs)
+        source = np.where(pair == num_context_pairs, query_source, pair.clip(max=max_pairs - 1))
+        key_size, value_size, value_pair = (
+            np.take_along_axis(drawn, source, axis=1)
+            for drawn in (key_size, value_size, value_pair)
         )
-        tokens = np.concatenate(
-            [np.take_along_axis(keys, slot, axis=1), np.take_along_axis(values, first, axis=1)],
-            axis=2,
+        motifs = (
+            np.take_along_axis(keys, source, axis=1),
+            np.take_along_axis(values, value_pair, axis=1),
         )
-        place = np.arange(motif)
-        used = np.concatenate([place < key_size, place < value_size], axis=2) & (pair <= shown)
-        known = (first < pair) & (np.arange(2 * motif) >= motif)
-        # A mask takes tokens, and fills places, in the order of the rows.
+        tokens = np.concatenate(motifs, axis=2)
+        motif_position = np.arange(motif)
+        in_motif = (motif_position < key_size, motif_position < value_size)
+        used = np.concatenate(in_motif, axis=2) & (pair <= num_context_pairs)
+        is_answer = (value_pair < pair) & (np.arange(2 * motif) >= motif)
+        # Indexing by a mask reads tokens, and fills positions, in the order of the rows.
         length = used.sum(axis=(1, 2))[:, None]
-        at = np.arange(width) - (width - length if self.compat else 0)
-        valid = (at >= 0) & (at < length)
-        whole = np.full((n, width), self.vocab_size - 1, dtype=np.int32)
-        whole[valid] = tokens[used]
-        asked = np.zeros((n, width), dtype=bool)
-        asked[valid] = known[used]
+        positions = np.arange(width) - (width - length if self.compat else 0)
+        valid = (positions >= 0) & (positions < length)
+        sequence = np.full((n, width), self.vocab_size - 1, dtype=np.int32)
+        sequence[valid] = tokens[used]
+        is_target = np.zeros((n, width), dtype=bool)
+        is_target[valid] = is_answer[used]
         if self.compat and split == "train":
-            asked[:] = True
-        targets = np.where(asked, whole, IGNORE)[:, 1:].astype(np.int32)
+            is_target[:] = True
+        targets = np.where(is_target, sequence, IGNORE)[:, 1:].astype(np.int32)
         if self.compat:
-            return Rows(whole[:, :-1].copy(), targets)
+            return Rows(sequence[:, :-1].copy(), targets)
         # The last token of the last value is a label alone.
-        read = valid[:, 1:]
-        return Rows(np.where(read, whole[:, :-1], self.vocab_size - 1), targets, None, read.copy())
+        is_input = valid[:, 1:]
+        inputs = np.where(is_input, sequence[:, :-1], self.vocab_size - 1)
+        return Rows(inputs, targets, None, is_input.copy())
 
-    def _motifs(
+    def _draw_motifs(
         self, generator: np.random.Generator, shape: tuple[int, int], count: int
     ) -> np.ndarray:
-        """Draw `motif` different tokens of `count`, each as the k-th of those that are left."""
+        """Draw `motif` different tokens of `count`, each as the k-th of those not drawn yet."""
         drawn: list[np.ndarray] = []
-        ordered: list[np.ndarray] = []
-        for place in range(self.motif):
-            token = generator.integers(count - place, size=shape, dtype=np.int32)
-            for earlier in ordered:
+        ascending: list[np.ndarray] = []
+        for position in range(self.motif):
+            token = generator.integers(count - position, size=shape, dtype=np.int32)
+            for earlier in ascending:
                 token += token >= earlier
             drawn.append(token)
-            for rank, earlier in enumerate(ordered):
-                ordered[rank], token = np.minimum(earlier, token), np.maximum(earlier, token)
-            ordered.append(token)
+            for rank, earlier in enumerate(ascending):
+                ascending[rank], token = np.minimum(earlier, token), np.maximum(earlier, token)
+            ascending.append(token)
         return np.stack(drawn, axis=2)
 
-    def _code(self, motifs: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Give each motif a number of its own."""
+    def _motif_codes(self, motifs: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Return a number for each motif; equal motifs alone have equal numbers."""
         code = np.zeros(size.shape[:2], dtype=np.int64)
-        for place in range(self.motif):
+        for position in range(self.motif):
             code *= self.num_keys + 1
-            code += (motifs[:, :, place] + 1) * (place < size[:, :, 0])
+            code += (motifs[:, :, position] + 1) * (position < size[:, :, 0])
         return code
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by how many tokens the key has whose value is asked."""
-        run, size = torch.zeros_like(batch.inputs[:, 0]), torch.zeros_like(batch.inputs)
-        key = batch.inputs < self.num_keys
-        for at in range(key.shape[1]):
-            begins = key[:, at] & ~key[:, at - 1] if at else key[:, at]
-            run = torch.where(begins, 1, run + key[:, at])
-            size[:, at] = run
-        return {"key_size": size}
+        """Return, for each position, how many tokens its key has up to there."""
+        key_size, sizes = torch.zeros_like(batch.inputs[:, 0]), torch.zeros_like(batch.inputs)
+        is_key = batch.inputs < self.num_keys
+        for position in range(is_key.shape[1]):
+            begins = is_key[:, position]
+            if position:
+                begins = begins & ~is_key[:, position - 1]
+            key_size = torch.where(begins, 1, key_size + is_key[:, position])
+            sizes[:, position] = key_size
+        return {"key_size": sizes}
 
     def show(self, split: str = "train", index: int = 0) -> str:
-        """One example: what is read, and under it what is asked."""
+        """Return one example: the inputs, and the targets on the line under them."""
         batch = self.splits[split][index]
         inputs, targets = batch.inputs[0], batch.targets[0]
         if batch.valid is not None:
             inputs, targets = inputs[batch.valid[0]], targets[batch.valid[0]]
-        read = [self.tokens[token] for token in inputs.tolist()]
-        asked = [self.tokens[t] if t != IGNORE else "." for t in targets.tolist()]
-        wide = max(map(len, read))
-        lines = (" ".join(f"{word:<{wide}}" for word in line).rstrip() for line in (read, asked))
+        input_words = [self.tokens[token] for token in inputs.tolist()]
+        target_words = [self.tokens[t] if t != IGNORE else "." for t in targets.tolist()]
+        width = max(map(len, input_words))
+        lines = (
+            " ".join(f"{word:<{width}}" for word in words).rstrip()
+            for words in (input_words, target_words)
+        )
         return "\n".join(lines)
 
 
-def _first(codes: np.ndarray) -> np.ndarray:
-    """Give, for each place of a row, the first place that holds the same number."""
+def _first_occurrences(codes: np.ndarray) -> np.ndarray:
+    """Return, for each column of a row, the first column with the same number."""
     order = codes.argsort(axis=1, kind="stable")
     ordered = np.take_along_axis(codes, order, axis=1)
     begins = np.ones(codes.shape, dtype=bool)

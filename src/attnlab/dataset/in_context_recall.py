@@ -53,17 +53,23 @@ class InContextRecall(Task):
         seed: Seed = 0,
     ) -> None:
         super().__init__(num_train, num_validation, num_test, seed)
-        kinds = NOISE if noise_share else 0
-        if vocab_size % 2 or vocab_size < kinds + 4:
-            said = f": {kinds} kinds of noise, and two keys and two values or more" if kinds else ""
-            raise ValueError(f"vocab_size={vocab_size} must be even and at least {kinds + 4}{said}")
+        num_noise_kinds = NOISE if noise_share else 0
+        if vocab_size % 2 or vocab_size < num_noise_kinds + 4:
+            reason = (
+                f": {num_noise_kinds} kinds of noise, and two keys and two values or more"
+                if num_noise_kinds
+                else ""
+            )
+            raise ValueError(
+                f"vocab_size={vocab_size} must be even and at least {num_noise_kinds + 4}{reason}"
+            )
         if length % 2 or length < 4:
             raise ValueError(f"length={length} must be even and at least 4, two pairs")
-        self.num_keys, self.max_length = (vocab_size - kinds) // 2, length - 1
+        self.num_keys, self.max_length = (vocab_size - num_noise_kinds) // 2, length - 1
         self.noise_share, self.compat = noise_share, compat
         self.chance = commonest(self.num_keys)
         pairs = [f"{kind}{i}" for kind in "kv" for i in range(self.num_keys)]
-        self.tokens = [*pairs, *(f"n{i}" for i in range(kinds))]
+        self.tokens = [*pairs, *(f"n{i}" for i in range(num_noise_kinds))]
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         num_keys, pairs = self.num_keys, (self.max_length + 1) // 2
@@ -74,61 +80,70 @@ class InContextRecall(Task):
             noisy = generator.random((n, pairs), dtype=np.float32) < self.noise_share
             noisy[example, generator.integers(pairs - 1, size=n)] = False
             noisy[:, -1] = False
-        again, seen = np.zeros((n, pairs), dtype=bool), np.zeros((n, num_keys), dtype=bool)
+        repeats_key = np.zeros((n, pairs), dtype=bool)
+        key_occurred = np.zeros((n, num_keys), dtype=bool)
         for pair in range(pairs - 1):
-            key, told = keys[:, pair], ~noisy[:, pair]
-            again[:, pair] = seen[example, key] & told
-            seen[example, key] |= told
-        keys[:, -1] = (generator.random(seen.shape, dtype=np.float32) + seen).argmax(axis=1)
-        again[:, -1] = True
-        whole = np.empty((n, 2 * pairs), dtype=np.int32)
-        whole[:, 0::2], whole[:, 1::2] = keys, np.take_along_axis(values, keys, axis=1)
+            key, has_key = keys[:, pair], ~noisy[:, pair]
+            repeats_key[:, pair] = key_occurred[example, key] & has_key
+            key_occurred[example, key] |= has_key
+        # Only keys that occurred have scores of at least 1, so the last key is one of them.
+        key_scores = generator.random(key_occurred.shape, dtype=np.float32) + key_occurred
+        keys[:, -1] = key_scores.argmax(axis=1)
+        repeats_key[:, -1] = True
+        sequence = np.empty((n, 2 * pairs), dtype=np.int32)
+        sequence[:, 0::2], sequence[:, 1::2] = keys, np.take_along_axis(values, keys, axis=1)
         if self.noise_share:
-            noise = generator.integers(NOISE, size=whole.shape, dtype=np.int32) + 2 * num_keys
-            whole = np.where(np.repeat(noisy, 2, axis=1), noise, whole)
-        targets = whole[:, 1:].copy()
+            noise = generator.integers(NOISE, size=sequence.shape, dtype=np.int32) + 2 * num_keys
+            sequence = np.where(np.repeat(noisy, 2, axis=1), noise, sequence)
+        targets = sequence[:, 1:].copy()
         if not (self.compat and split == "train"):
             targets[:, 1::2] = IGNORE
-            targets[:, 0::2][~again] = IGNORE
-        return Rows(whole[:, :-1].copy(), targets)
+            targets[:, 0::2][~repeats_key] = IGNORE
+        return Rows(sequence[:, :-1].copy(), targets)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by how many tokens after its last value a key is asked; 0 where none is."""
+        """Return how many tokens after its last value each key comes; 0 for new keys and values."""
         keys = batch.inputs[:, 0::2]
-        distance, last = torch.zeros_like(batch.targets), torch.zeros_like(keys[:, :1])
-        last = last.repeat(1, len(self.tokens))
+        distance = torch.zeros_like(batch.targets)
+        last_value_positions = torch.zeros_like(keys[:, :1]).repeat(1, len(self.tokens))
         for pair in range(keys.shape[1]):
-            key, at = keys[:, pair : pair + 1], 2 * pair
-            value_at = last.gather(1, key)
-            told = (value_at > 0) & (key < self.num_keys)
-            distance[:, at : at + 1] = torch.where(told, at - value_at, 0)
-            last.scatter_(1, key, at + 1)
+            key, position = keys[:, pair : pair + 1], 2 * pair
+            value_position = last_value_positions.gather(1, key)
+            has_value = (value_position > 0) & (key < self.num_keys)
+            key_distance = torch.where(has_value, position - value_position, 0)
+            distance[:, position : position + 1] = key_distance
+            last_value_positions.scatter_(1, key, position + 1)
         return {"distance": distance}
 
     def show(self, split: str = "train", index: int = 0) -> str:
-        """One example: what is read, and under it what is asked."""
+        """Return one example: the inputs, and the targets on the line under them."""
         batch = self.splits[split][index]
-        read = [self.tokens[token] for token in batch.inputs[0].tolist()]
-        asked = [self.tokens[t] if t != IGNORE else "." for t in batch.targets[0].tolist()]
-        wide = max(map(len, self.tokens))
-        lines = (" ".join(f"{word:<{wide}}" for word in line).rstrip() for line in (read, asked))
+        input_words = [self.tokens[token] for token in batch.inputs[0].tolist()]
+        target_words = [self.tokens[t] if t != IGNORE else "." for t in batch.targets[0].tolist()]
+        width = max(map(len, self.tokens))
+        lines = (
+            " ".join(f"{word:<{width}}" for word in words).rstrip()
+            for words in (input_words, target_words)
+        )
         return "\n".join(lines)
 
 
 def commonest(count: int) -> float:
-    """Give the mean share of `count` keys that the commonest of as many values has.
+    """Return the mean share of `count` keys that have the commonest of `count` values.
 
-    How many keys a value has are Poisson variables of mean 1, on condition that they sum to
-    `count`; so the chance that no value has more than `most` is a ratio of two densities at it.
+    The numbers of keys that each value has are Poisson variables of mean 1, given that they sum to
+    `count`. So the probability that no value has more than `limit` keys is the density of the sum
+    of `count` truncated variables at `count`, over that of the sum of full ones.
     """
-    load = np.arange(count + 1)
-    density = np.exp(-1 - np.cumsum(np.log(load.clip(min=1))))
-    total = np.exp(count * np.log(count) - count - np.log(load[1:]).sum())
-    mean, beyond, most = 0.0, 1.0, 0
-    while beyond > 1e-9 and most < count:
-        mean, most = mean + beyond, most + 1
-        power = few = density * (load <= most)
+    num_keys = np.arange(count + 1)
+    density = np.exp(-1 - np.cumsum(np.log(num_keys.clip(min=1))))
+    sum_density = np.exp(count * np.log(count) - count - np.log(num_keys[1:]).sum())
+    # The mean of the largest number is the sum over limits of the probability to exceed them.
+    mean, exceeds_limit, limit = 0.0, 1.0, 0
+    while exceeds_limit > 1e-9 and limit < count:
+        mean, limit = mean + exceeds_limit, limit + 1
+        convolved = truncated = density * (num_keys <= limit)
         for _ in range(count - 1):
-            power = np.convolve(power, few)[: count + 1]
-        beyond = 1 - power[count] / total
+            convolved = np.convolve(convolved, truncated)[: count + 1]
+        exceeds_limit = 1 - convolved[count] / sum_density
     return float(mean / count)

@@ -60,21 +60,21 @@ class Induction(Task):
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
-        segment = self._distinct(generator, n, high)
-        at = np.arange(2 * high, dtype=np.int16)
-        again = np.where(at < length, at, at - length).clip(max=high - 1)
-        valid = at < 2 * length
-        inputs = np.take_along_axis(segment, again, axis=1)
+        segment = self._draw_distinct(generator, n, high)
+        positions = np.arange(2 * high, dtype=np.int16)
+        segment_positions = np.where(positions < length, positions, positions - length)
+        valid = positions < 2 * length
+        inputs = np.take_along_axis(segment, segment_positions.clip(max=high - 1), axis=1)
         inputs[~valid] = self.vocab_size
-        # The second half ends where a third would begin.
-        place = at[:high]
-        follows = np.where(place + 1 < length, place + 1, 0)
-        targets = np.take_along_axis(segment, follows, axis=1)
-        targets[place >= length] = IGNORE
-        return Rows(inputs, targets, length + place, valid)
+        # The last token of the second half is followed by the first of the segment.
+        label_index = positions[:high]
+        next_position = np.where(label_index + 1 < length, label_index + 1, 0)
+        targets = np.take_along_axis(segment, next_position, axis=1)
+        targets[label_index >= length] = IGNORE
+        return Rows(inputs, targets, length + label_index, valid)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the length of the segment, and by how much of it has come again."""
+        """Return the length of each segment, and each label's position in it."""
         assert batch.at is not None
         assert batch.valid is not None
         length = batch.valid.sum(dim=1) // 2
@@ -83,23 +83,24 @@ class Induction(Task):
     def show(self, split: str = "train", index: int = 0) -> str:
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
-        said = targets[targets != IGNORE].tolist()
-        return f"{self.write(inputs[valid].tolist())}\nsecond half asked: {self.write(said)}"
+        answers = targets[targets != IGNORE].tolist()
+        return f"{self.write(inputs[valid].tolist())}\nsecond half asked: {self.write(answers)}"
 
-    def _distinct(self, generator: np.random.Generator, n: int, count: int) -> np.ndarray:
+    def _draw_distinct(self, generator: np.random.Generator, n: int, count: int) -> np.ndarray:
         """Draw n rows of `count` different tokens, in random order."""
         if count * count > 4 * self.vocab_size:
-            # Rows without a repeat are rare here, so order all tokens by numbers whose low bits
-            # carry them along.
+            # Rows without a repeat are rare here, so sort all tokens by random numbers, whose low
+            # bits hold the tokens.
             tokens = np.arange(self.vocab_size, dtype=np.uint64)
-            race = generator.integers(2**40, size=(n, self.vocab_size), dtype=np.uint64)
-            race = race << np.uint64(16) | tokens
-            race.sort(axis=1)
-            return (race[:, :count] & np.uint64(2**16 - 1)).astype(np.int32)
+            sort_keys = generator.integers(2**40, size=(n, self.vocab_size), dtype=np.uint64)
+            packed = sort_keys << np.uint64(16) | tokens
+            packed.sort(axis=1)
+            return (packed[:, :count] & np.uint64(2**16 - 1)).astype(np.int32)
         rows = generator.integers(self.vocab_size, size=(n, count), dtype=np.int32)
-        again = np.arange(n)
-        while len(again):
-            ordered = np.sort(rows[again], axis=1)
-            again = again[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
-            rows[again] = generator.integers(self.vocab_size, size=(len(again), count))
+        unchecked = np.arange(n)
+        while len(unchecked):
+            ordered = np.sort(rows[unchecked], axis=1)
+            repeating = unchecked[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
+            rows[repeating] = generator.integers(self.vocab_size, size=(len(repeating), count))
+            unchecked = repeating
         return rows

@@ -53,18 +53,18 @@ class InductionHead(Task):
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         low, high = self.lengths(split)
         last = generator.integers(low - 1, high, size=(n, 1))
-        place = generator.integers(last - 2)
+        first = generator.integers(last - 2)
         inputs = generator.integers(self.num_letters, size=(n, high), dtype=np.int32)
-        targets = np.take_along_axis(inputs, place + 1, axis=1)
-        for special in (place, last):
-            np.put_along_axis(inputs, special, np.int32(self.num_letters), axis=1)
+        targets = np.take_along_axis(inputs, first + 1, axis=1)
+        for special_position in (first, last):
+            np.put_along_axis(inputs, special_position, np.int32(self.num_letters), axis=1)
         valid = np.arange(high) <= last
         inputs[~valid] = self.num_letters + 1
         return Rows(inputs, targets, last.astype(np.int32), valid if low < high else None)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the length, and by how many tokens after the answer it is asked."""
+        """Return each example's length, and how many tokens after the answer its query comes."""
         assert batch.at is not None
         last = batch.at[:, 0]
-        place = (batch.inputs == self.num_letters).int().argmax(dim=1)
-        return {"length": last + 1, "distance": last - place - 1}
+        first = (batch.inputs == self.num_letters).int().argmax(dim=1)
+        return {"length": last + 1, "distance": last - first - 1}

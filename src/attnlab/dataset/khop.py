@@ -62,36 +62,38 @@ class KHop(Task):
         steps = generator.integers(1, 4, size=(n, self.max_length - 1), dtype=np.int16)
         steps[:, 0] = generator.integers(4, size=n)
         letters = steps.cumsum(axis=1, dtype=np.int16) % 4
-        first = self.max_hops + 1
-        # One column more: who is nowhere stays there.
-        hop, reached = self._hop(letters), np.tile(np.arange(self.max_length), (n, 1))
+        first_letter_id = self.max_hops + 1
+        # An extra last column is "nowhere", which hops to itself.
+        hop_targets = self._hop_targets(letters)
+        reached = np.tile(np.arange(self.max_length), (n, 1))
         for k in range(self.max_hops):
-            reached = np.where(k < hops, np.take_along_axis(hop, reached, axis=1), reached)
-        said = np.append(letters, np.full((n, 1), 4, np.int16), axis=1)
-        targets = first + np.take_along_axis(said, reached[:, :-1], axis=1)
-        at = np.arange(1, self.max_length, dtype=np.int16)
-        inputs = np.append(hops, first + letters, axis=1)
-        return Rows(inputs, targets, np.tile(at, (n, 1)))
+            reached = np.where(k < hops, np.take_along_axis(hop_targets, reached, axis=1), reached)
+        answers = np.append(letters, np.full((n, 1), 4, np.int16), axis=1)
+        targets = first_letter_id + np.take_along_axis(answers, reached[:, :-1], axis=1)
+        label_positions = np.arange(1, self.max_length, dtype=np.int16)
+        inputs = np.append(hops, first_letter_id + letters, axis=1)
+        return Rows(inputs, targets, np.tile(label_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell letters (1) from "~" (0), and letters by k."""
+        """Return whether each target is a letter (1) or "~" (0), and k for the letters."""
         is_letter = batch.targets < self.max_hops + 1 + len(LETTERS)
         hops = torch.where(is_letter, batch.inputs[:, :1], self.max_hops + 1)
         return {"letter": is_letter.long(), "k": hops}
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
-        said = [BLANK, *(self.tokens[target] for target in batch.targets[0].tolist())]
-        return f"{self.write(batch.inputs[0].tolist())}\nanswers: {' '.join(said)}"
+        answers = [BLANK, *(self.tokens[target] for target in batch.targets[0].tolist())]
+        return f"{self.write(batch.inputs[0].tolist())}\nanswers: {' '.join(answers)}"
 
-    def _hop(self, letters: np.ndarray) -> np.ndarray:
-        """Give the place that each place hops to; the place after the last one is nowhere."""
+    def _hop_targets(self, letters: np.ndarray) -> np.ndarray:
+        """Return the position that each position hops to; that after the last one is nowhere."""
         n, nowhere = letters.shape
-        places = np.arange(nowhere)
-        hop = np.full((n, nowhere + 1), nowhere)
+        positions = np.arange(nowhere)
+        hop_targets = np.full((n, nowhere + 1), nowhere)
         for letter in range(len(LETTERS)):
-            here = letters == letter
-            latest = np.maximum.accumulate(np.where(here, places, -1), axis=1)
-            before = np.append(np.full((n, 1), -1), latest[:, :-1], axis=1)
-            hop[:, :-1][here] = np.where(before < 0, nowhere, before + 1)[here]
-        return hop
+            is_letter = letters == letter
+            latest = np.maximum.accumulate(np.where(is_letter, positions, -1), axis=1)
+            previous = np.append(np.full((n, 1), -1), latest[:, :-1], axis=1)
+            next_position = np.where(previous < 0, nowhere, previous + 1)
+            hop_targets[:, :-1][is_letter] = next_position[is_letter]
+        return hop_targets

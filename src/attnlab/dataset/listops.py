@@ -70,13 +70,13 @@ class ListOps(Task):
         return float(np.bincount(labels.ravel()).max() / labels.size)
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
-        found, missing = [], n
+        draws, missing = [], n
         while missing > 0:
-            inputs, values, lengths = self._drawn(generator, missing + missing // 4 + 8)
-            whole = np.flatnonzero(lengths <= self.max_length)[:missing]
-            found.append((inputs[whole], values[whole], lengths[whole]))
-            missing -= len(whole)
-        inputs, values, lengths = map(np.concatenate, zip(*found, strict=True))
+            inputs, values, lengths = self._draw_strings(generator, missing + missing // 4 + 8)
+            complete = np.flatnonzero(lengths <= self.max_length)[:missing]
+            draws.append((inputs[complete], values[complete], lengths[complete]))
+            missing -= len(complete)
+        inputs, values, lengths = map(np.concatenate, zip(*draws, strict=True))
         valid = np.arange(self.max_length) < lengths[:, None]
         return Rows(inputs, values[:, None], lengths[:, None] - 1, valid)
 
@@ -86,20 +86,20 @@ class ListOps(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of tokens, and by how many operations stand in one another."""
+        """Return the number of tokens of each example, and the depth of its nested operations."""
         assert batch.valid is not None
         opens = (batch.inputs >= 10) & (batch.inputs < 10 + len(OPERATORS))
         closes = batch.inputs == self.tokens.index(CLOSE)
         depth = (opens.long() - closes.long()).cumsum(dim=1)
         return {"length": batch.valid.sum(dim=1), "depth": torch.amax(depth, dim=1)}
 
-    def _drawn(
+    def _draw_strings(
         self, generator: np.random.Generator, n: int
     ) -> tuple[Int[np.ndarray, "n length"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """Draw n strings token by token, with their values and lengths (if whole, else too long).
+        """Draw n strings token by token; return them, their values, and their lengths.
 
-        Of each open operation we keep how many arguments are still to come, and how often it has
-        been given each digit.
+        The length of an incomplete string is max_length + 1. The state of an open operation is how
+        many arguments are still to come, and how often each digit has been an argument.
         """
         shape = (self.max_length, n)
         nests = generator.random(shape, dtype=np.float32) < self.nested
@@ -111,46 +111,50 @@ class ListOps(Task):
         to_come = np.zeros((n, self.max_depth + 1), dtype=np.int16)
         to_come[:, 0] = 1
         operator = np.zeros((n, self.max_depth + 1), dtype=np.int16)
-        given = np.zeros((n, self.max_depth + 1, 10), dtype=np.int16)
+        digit_counts = np.zeros((n, self.max_depth + 1, 10), dtype=np.int16)
         inputs = np.full(shape, len(self.tokens) - 1, dtype=np.int8)
         lengths = np.full(n, self.max_length + 1, dtype=np.int16)
-        for place in range(self.max_length):
-            takes = to_come[rows, depth] > 0
-            opens = rows[takes & nests[place] & (depth < self.max_depth)]
-            says = rows[takes & ~(nests[place] & (depth < self.max_depth))]
-            closes = rows[~takes & (depth > 0)]
-            to_come[rows[takes], depth[takes]] -= 1
+        for position in range(self.max_length):
+            takes_argument = to_come[rows, depth] > 0
+            may_open = nests[position] & (depth < self.max_depth)
+            opens = rows[takes_argument & may_open]
+            takes_digit = rows[takes_argument & ~may_open]
+            closes = rows[~takes_argument & (depth > 0)]
+            to_come[rows[takes_argument], depth[takes_argument]] -= 1
 
-            inputs[place, says] = digits[place, says]
-            given[says, depth[says], digits[place, says]] += 1
+            digit = digits[position, takes_digit]
+            inputs[position, takes_digit] = digit
+            digit_counts[takes_digit, depth[takes_digit], digit] += 1
 
-            inputs[place, closes] = self.tokens.index(CLOSE)
-            value = _values(operator[closes, depth[closes]], given[closes, depth[closes]])
+            inputs[position, closes] = self.tokens.index(CLOSE)
+            value = _evaluate(operator[closes, depth[closes]], digit_counts[closes, depth[closes]])
             depth[closes] -= 1
-            given[closes, depth[closes], value] += 1
-            lengths[closes[depth[closes] == 0]] = place + 1
+            digit_counts[closes, depth[closes], value] += 1
+            lengths[closes[depth[closes] == 0]] = position + 1
 
-            inputs[place, opens] = 10 + operators[place, opens]
+            inputs[position, opens] = 10 + operators[position, opens]
             depth[opens] += 1
-            to_come[opens, depth[opens]] = counts[place, opens]
-            operator[opens, depth[opens]] = operators[place, opens]
-            given[opens, depth[opens]] = 0
-        return inputs.T.copy(), given[:, 0].argmax(axis=1).astype(np.int16), lengths
+            to_come[opens, depth[opens]] = counts[position, opens]
+            operator[opens, depth[opens]] = operators[position, opens]
+            digit_counts[opens, depth[opens]] = 0
+        return inputs.T.copy(), digit_counts[:, 0].argmax(axis=1).astype(np.int16), lengths
 
 
-def _values(
-    operator: Int[np.ndarray, " n"], given: Int[np.ndarray, "n digit"]
+def _evaluate(
+    operator: Int[np.ndarray, " n"], digit_counts: Int[np.ndarray, "n digit"]
 ) -> Int[np.ndarray, " n"]:
-    """Work out n operations on the digits that are given so often."""
-    until = given.cumsum(axis=1)
-    count = until[:, -1:]
-    lower, upper = ((until > middle).argmax(axis=1) for middle in ((count - 1) // 2, count // 2))
+    """Return the values of n operations, from how often each digit is an argument."""
+    cumulated = digit_counts.cumsum(axis=1)
+    count = cumulated[:, -1:]
+    lower, upper = (
+        (cumulated > middle).argmax(axis=1) for middle in ((count - 1) // 2, count // 2)
+    )
     return np.choose(
         operator,
         [
-            (given > 0).argmax(axis=1),
-            9 - (given[:, ::-1] > 0).argmax(axis=1),
+            (digit_counts > 0).argmax(axis=1),
+            9 - (digit_counts[:, ::-1] > 0).argmax(axis=1),
             (lower + upper) // 2,
-            given @ np.arange(10) % 10,
+            digit_counts @ np.arange(10) % 10,
         ],
     )

@@ -1,6 +1,7 @@
 """The order in which a run sees its training data."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Iterator
 
 import torch
 
@@ -13,10 +14,9 @@ GOLDEN = 0x9E3779B97F4A7C15
 class Loader:
     """Endless training batches, each a pure function of (data, seed, number).
 
-    Which examples a batch has is the split's word (`Split.choose`): a permutation for every epoch,
-    unless it says otherwise. Only the number counts, so a resumed run starts at `first()`, and
-    nothing is saved or skipped. Of `ranks` processes that train together, each takes its share of
-    every batch, and all of them the whole of it.
+    `Split.choose` selects the examples of a batch: a permutation for every epoch, unless the split
+    overrides it. A batch depends on its number alone, so a resumed run starts at batch `first`, and
+    nothing is saved or skipped. `ranks` processes that train together divide every batch equally.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Loader:
         split: Split,
         batch_size: int,
         seed: int,
-        first: Callable[[], int] = lambda: 0,
+        first: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -35,17 +35,23 @@ class Loader:
         self.split, self.batch_size, self.seed, self.first = split, batch_size, seed, first
         self.rank, self.ranks = rank, ranks
 
+    def starting_at(self, first: int) -> "Loader":
+        """Return the same batches from a number on."""
+        loader = copy.copy(self)
+        loader.first = first
+        return loader
+
     def __iter__(self) -> Iterator[Batch]:
-        number = self.first()
+        number = self.first
         while True:
             yield self.batch(number)
             number += 1
 
     def batch(self, number: int) -> Batch:
-        """Fetch the batch of this number, counted from 0."""
-        chosen = self.split.choose(self.seed, number, self.batch_size)
-        # Beyond every number of an example, which are the keys of evaluation, and far from the keys
-        # of other seeds.
-        first = 2**62 + (self.seed * GOLDEN + number * self.batch_size) % 2**62
+        """Return this process's share of the batch of a number, counted from 0."""
+        indices = self.split.choose(self.seed, number, self.batch_size)
+        # Noise keys are larger than every example's index, which is its key in evaluation, and far
+        # from the keys of other seeds.
+        first_key = 2**62 + (self.seed * GOLDEN + number * self.batch_size) % 2**62
         rows = torch.arange(self.rank, self.batch_size, self.ranks)
-        return self.split.batch(chosen[self.rank :: self.ranks])._replace(key=first + rows)
+        return self.split.batch(indices[self.rank :: self.ranks])._replace(key=first_key + rows)

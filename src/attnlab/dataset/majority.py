@@ -50,23 +50,29 @@ class Majority(Task):
         self.max_length = max(length, *test_lengths) if test_lengths else length
         self.max_length += int(not cumulative)
         lengths = range(min_length, length + 1)
-        asked = [t for n in lengths for t in (range(1, n + 1) if cumulative else [n])]
-        self.chance = sum(_share_of_0(bits) for bits in asked) / len(asked)
+        num_bits = [
+            bits
+            for length_bits in lengths
+            for bits in (range(1, length_bits + 1) if cumulative else [length_bits])
+        ]
+        self.chance = sum(_share_of_0(bits) for bits in num_bits) / len(num_bits)
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         bits = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
-        at = np.arange(high + 1)
-        inside = at < length
-        inputs = np.where(inside, bits, np.where(at == length, np.uint8(2), np.uint8(3)))
+        positions = np.arange(high + 1)
+        inside = positions < length
+        inputs = np.where(inside, bits, np.where(positions == length, np.uint8(2), np.uint8(3)))
         if self.cumulative:
             ones = bits.cumsum(axis=1, dtype=np.int16)
-            inputs[at[None] == length] = 3
-            targets = np.where(inside, (2 * ones > at + 1).astype(np.int16), np.int16(IGNORE))
+            inputs[positions[None] == length] = 3
+            targets = np.where(
+                inside, (2 * ones > positions + 1).astype(np.int16), np.int16(IGNORE)
+            )
             return Rows(inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy())
         ones = (bits * inside).sum(axis=1, keepdims=True)
-        return Rows(inputs, (2 * ones > length).astype(np.int16), length, at <= length)
+        return Rows(inputs, (2 * ones > length).astype(np.int16), length, positions <= length)
 
     def asked_at(self, words: Sequence[str]) -> list[int] | None:
         if self.cumulative:
@@ -76,7 +82,7 @@ class Majority(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of bits."""
+        """Return the number of bits of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1) - int(not self.cumulative)}
 
@@ -85,10 +91,10 @@ class Majority(Task):
             return super().show(split, index)
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
-        said = self.write(targets[valid].tolist())
-        return f"{self.write(inputs[valid].tolist())}\nanswers: {said}"
+        answers = self.write(targets[valid].tolist())
+        return f"{self.write(inputs[valid].tolist())}\nanswers: {answers}"
 
 
 def _share_of_0(bits: int) -> float:
-    """Give the share of the strings without more ones than zeros: half, and half of the ties."""
+    """Return the share of strings without more ones than zeros: half, and half of the ties."""
     return (1 + (bits % 2 == 0) * math.comb(bits, bits // 2) / 2**bits) / 2

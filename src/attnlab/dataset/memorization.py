@@ -56,5 +56,5 @@ class Memorization(Task):
         keys = generator.integers(self.num_keys, size=(n, self.max_length // 2), dtype=np.int32)
         inputs = np.full((n, self.max_length), len(self.tokens) - 1, dtype=np.int32)
         inputs[:, 0::2] = keys
-        at = np.tile(np.arange(1, self.max_length, 2, dtype=np.int32), (n, 1))
-        return Rows(inputs, self.facts[keys], at)
+        query_positions = np.tile(np.arange(1, self.max_length, 2, dtype=np.int32), (n, 1))
+        return Rows(inputs, self.facts[keys], query_positions)

@@ -62,13 +62,13 @@ class Modular(Task):
         self.chance = (2 * prime - 1) / prime**2 if is_product else 1 / prime
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
-        inputs, targets, at, _ = self._examples(self._parts[split])
-        return Examples(inputs, targets, at)
+        inputs, targets, label_positions, _ = self._build_examples(self._pairs_by_split[split])
+        return Examples(inputs, targets, label_positions)
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         """Draw n examples of a split, with repeats."""
-        pairs = self._parts[split]
-        return self._examples(pairs[generator.integers(len(pairs), size=n)])
+        pairs = self._pairs_by_split[split]
+        return self._build_examples(pairs[generator.integers(len(pairs), size=n)])
 
     def asked_at(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
@@ -76,8 +76,8 @@ class Modular(Task):
         return [len(words) - 1]
 
     @cached_property
-    def _parts(self) -> dict[str, np.ndarray]:
-        """Part the numbers of all pairs, a * prime + b, in the order of the data seed."""
+    def _pairs_by_split(self) -> dict[str, np.ndarray]:
+        """The pairs of each split, as a * prime + b, in the random order of the data seed."""
         b = np.arange(int(self.divides), self.prime)
         pairs = (np.arange(self.prime)[:, None] * self.prime + b).ravel()
         generator = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, 2**32]))
@@ -85,7 +85,8 @@ class Modular(Task):
         ends = np.cumsum([self.sizes[name] for name in names])[:-1]
         return dict(zip(names, np.split(generator.permutation(pairs), ends), strict=True))
 
-    def _examples(self, pairs: np.ndarray) -> Rows:
+    def _build_examples(self, pairs: np.ndarray) -> Rows:
+        """Build the examples "a sign b =" of pairs a * prime + b."""
         a, b = np.divmod(pairs, self.prime)
         values = {
             "addition": lambda: a + b,
@@ -100,5 +101,5 @@ class Modular(Task):
 
     @cached_property
     def _inverses(self) -> np.ndarray:
-        """List the inverse of each number; 0 has none, and is given 0."""
+        """The inverse of each number modulo the prime; 0, which has none, has 0 here."""
         return np.array([0, *(pow(b, -1, self.prime) for b in range(1, self.prime))])

@@ -56,37 +56,37 @@ class ModularArithmetic(Task):
         self.classes = [str(number) for number in range(modulus)]
         self.tokens = [*self.classes, *OPERATORS, END, "<pad>"]
         # An even longest length is that of the expression with its "=".
-        self.max_length = _numbers(max([length, *test_lengths])) * 2
+        self.max_length = _max_numbers(max([length, *test_lengths])) * 2
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         low, high = self.lengths(split)
-        fewest, most = _numbers(low + 1), _numbers(high)
+        fewest, most = _max_numbers(low + 1), _max_numbers(high)
         count = generator.integers(fewest, most, size=(n, 1), dtype=np.int16, endpoint=True)
         digits = generator.integers(self.modulus, size=(n, most), dtype=np.int16)
         operators = generator.integers(3, size=(n, most), dtype=np.int16)
         inputs = np.empty((n, 2 * most), dtype=np.int16)
         inputs[:, ::2], inputs[:, 1::2] = digits, operators + self.modulus
-        at, end = np.arange(2 * most), 2 * count - 1
-        inputs[at == end] = self.tokens.index(END)
-        inputs[at > end] = len(self.tokens) - 1
-        targets = self._values(digits, operators, count[:, 0])[:, None]
-        return Rows(inputs, targets, end, at <= end)
+        positions, end = np.arange(2 * most), 2 * count - 1
+        inputs[positions == end] = self.tokens.index(END)
+        inputs[positions > end] = len(self.tokens) - 1
+        targets = self._evaluate(digits, operators, count[:, 0])[:, None]
+        return Rows(inputs, targets, end, positions <= end)
 
-    def _values(
+    def _evaluate(
         self,
         digits: Int[np.ndarray, "n number"],
         operators: Int[np.ndarray, "n number"],
         count: Int[np.ndarray, " n"],
     ) -> Int[np.ndarray, " n"]:
-        """Work out n expressions: a running product, and the sum of those before it."""
+        """Return the values of n expressions, from a running product and the sum before it."""
         total, product = np.zeros_like(digits[:, 0]), digits[:, 0]
-        for place in range(1, digits.shape[1]):
-            operator, digit = operators[:, place - 1], digits[:, place]
-            is_there, times = place < count, operator == 2
-            total = np.where(is_there & ~times, total + product, total) % self.modulus
+        for position in range(1, digits.shape[1]):
+            operator, digit = operators[:, position - 1], digits[:, position]
+            inside, multiplies = position < count, operator == 2
+            total = np.where(inside & ~multiplies, total + product, total) % self.modulus
             # After a minus the product is that of the negative digit.
             signed = np.where(operator == 1, -digit, digit)
-            product = np.where(is_there, np.where(times, product * digit, signed), product)
+            product = np.where(inside, np.where(multiplies, product * digit, signed), product)
             product %= self.modulus
         return (total + product) % self.modulus
 
@@ -96,11 +96,11 @@ class ModularArithmetic(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of tokens before "="."""
+        """Return the number of tokens before "=" of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1) - 1}
 
 
-def _numbers(length: int) -> int:
-    """Count the numbers of the longest expression of at most `length` tokens."""
+def _max_numbers(length: int) -> int:
+    """Return how many numbers the longest expression of at most `length` tokens has."""
     return (length + 1) // 2

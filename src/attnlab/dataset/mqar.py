@@ -59,18 +59,19 @@ class MQAR(Task):
         half, pairs = self.vocab_size // 2, self.num_pairs
         keys = distinct(generator, n, pairs, 1, half)
         values = distinct(generator, n, pairs, half, self.vocab_size)
-        at = 2 * pairs + 2 * slots(generator, n, pairs, (self.max_length - 2 * pairs) // 2)
+        query_slots = slots(generator, n, pairs, (self.max_length - 2 * pairs) // 2)
+        query_positions = 2 * pairs + 2 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
-        np.put_along_axis(inputs, at, keys, axis=1)
+        np.put_along_axis(inputs, query_positions, keys, axis=1)
         if self.random_filler:
             filler = generator.integers(self.vocab_size, size=inputs.shape, dtype=np.int32)
             inputs = np.where(inputs == 0, filler, inputs)
-        return Rows(inputs, values, at)
+        return Rows(inputs, values, query_positions)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of pairs, and by how many tokens after its value a key is asked."""
+        """Return the number of pairs, and how many tokens after its value each query comes."""
         assert batch.at is not None
         pairs = torch.full(batch.at.shape[:1], self.num_pairs)
-        told = torch.arange(1, 2 * self.num_pairs, 2)
-        return {"num_pairs": pairs, "distance": batch.at - told}
+        value_positions = torch.arange(1, 2 * self.num_pairs, 2)
+        return {"num_pairs": pairs, "distance": batch.at - value_positions}

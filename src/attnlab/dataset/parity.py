@@ -55,16 +55,16 @@ class Parity(Task):
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         bits = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
-        at = np.arange(high + 1)
-        inside = at < length
-        inputs = np.where(inside, bits, np.where(at == length, np.uint8(2), np.uint8(3)))
+        positions = np.arange(high + 1)
+        inside = positions < length
+        inputs = np.where(inside, bits, np.where(positions == length, np.uint8(2), np.uint8(3)))
         if self.cumulative:
             odd = (bits.cumsum(axis=1, dtype=np.uint8) & 1).astype(np.int16)
-            inputs[at[None] == length] = 3
+            inputs[positions[None] == length] = 3
             targets = np.where(inside, odd, np.int16(IGNORE))
             return Rows(inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy())
         targets = ((bits * inside).sum(axis=1, keepdims=True) & 1).astype(np.int16)
-        return Rows(inputs, targets, length, at <= length)
+        return Rows(inputs, targets, length, positions <= length)
 
     def asked_at(self, words: Sequence[str]) -> list[int] | None:
         if self.cumulative:
@@ -74,7 +74,7 @@ class Parity(Task):
         return [len(words) - 1]
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of bits."""
+        """Return the number of bits of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1) - int(not self.cumulative)}
 
@@ -83,5 +83,5 @@ class Parity(Task):
             return super().show(split, index)
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
-        said = self.write(targets[valid].tolist())
-        return f"{self.write(inputs[valid].tolist())}\nanswers: {said}"
+        answers = self.write(targets[valid].tolist())
+        return f"{self.write(inputs[valid].tolist())}\nanswers: {answers}"

@@ -40,7 +40,7 @@ PAD = "<pad>"
 LENGTH = 20
 KNOWN = "The animal didn't cross the street because it was too"
 TWINS = (("animal", "tired"), ("animal", "wide"), ("street", "tired"), ("street", "wide"))
-"""The cells of the sentence that everybody knows; they are always held out."""
+"""The cells of Uszkoreit's well-known sentence; they are always held out."""
 MEANT, OTHER = "the noun that is meant", "the other noun"
 """The roles of the two nouns."""
 
@@ -76,25 +76,25 @@ class Pronoun(Task):
         if not 0 < held <= 0.5:
             raise ValueError(f"held={held} must be a share above 0 and at most 0.5")
         self.held = held
-        self.nouns, self.noun_class = _numbered(NOUNS)
-        self.adjectives, self.adjective_class = _numbered(ADJECTIVES)
+        self.nouns, self.noun_class = _list_words(NOUNS)
+        self.adjectives, self.adjective_class = _list_words(ADJECTIVES)
         others = " ".join((FUNCTION_WORDS, VERBS, ADVERBIALS, MODIFIERS)).split()
         self.tokens = [PAD, *self.nouns, *self.adjectives, *others]
         self.classes = self.nouns
         self.number = {token: number for number, token in enumerate(self.tokens)}
 
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
-        """Draw sentences uniformly over the admissible (right, wrong, adjective) triples."""
+        """Draw sentences uniformly over the admissible triples: right and wrong noun, adjective."""
         triples = self._triples["held out" if split == "test" else "seen"]
         right, wrong, adjective = triples[generator.integers(len(triples), size=n)].T
-        return self._sentences(generator, right, wrong, adjective)
+        return self._build_sentences(generator, right, wrong, adjective)
 
     @cached_property
     def _triples(self) -> dict[str, Int[np.ndarray, "triple 3"]]:
         return {"held out": self.triples(True), "seen": self.triples(False)}
 
     def held_cells(self) -> Bool[np.ndarray, "noun adjective"]:
-        """Say which cells are kept from training; each noun keeps two adjectives of its class."""
+        """Return which cells are held out of training; two per noun of its own class never are."""
         generator = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, 2**32]))
         cells = generator.random((len(self.nouns), len(self.adjectives))) < self.held
         forced = np.zeros_like(cells)
@@ -103,52 +103,60 @@ class Pronoun(Task):
         cells |= forced
         fitting = self.noun_class[:, None] == self.adjective_class
         for noun in range(len(cells)):
-            seen = fitting[noun] & ~cells[noun]
-            spare = np.flatnonzero(fitting[noun] & cells[noun] & ~forced[noun])
-            cells[noun, spare[: max(0, 2 - int(seen.sum()))]] = False
+            num_training_cells = int((fitting[noun] & ~cells[noun]).sum())
+            releasable = np.flatnonzero(fitting[noun] & cells[noun] & ~forced[noun])
+            cells[noun, releasable[: max(0, 2 - num_training_cells)]] = False
         return cells
 
     def triples(self, held_out: bool) -> Int[np.ndarray, "triple 3"]:
-        """List (right noun, wrong noun, adjective) with both cells held out, or neither."""
+        """Return all (right noun, wrong noun, adjective) with both cells held out, or neither."""
         cells = self.held_cells()
         right, wrong, adjective = np.indices((len(cells), *cells.shape)).reshape(3, -1)
         fits = (self.noun_class[right] == self.adjective_class[adjective]) & (
             self.noun_class[wrong] != self.adjective_class[adjective]
         )
-        one, other = cells[right, adjective], cells[wrong, adjective]
-        keep = fits & ((one & other) if held_out else ~(one | other))
-        return np.stack([right, wrong, adjective], axis=1)[keep]
+        right_is_held, wrong_is_held = cells[right, adjective], cells[wrong, adjective]
+        neither_is_held = ~(right_is_held | wrong_is_held)
+        admissible = fits & ((right_is_held & wrong_is_held) if held_out else neither_is_held)
+        return np.stack([right, wrong, adjective], axis=1)[admissible]
 
     def twins(self) -> tuple[Examples, Examples]:
-        """Pair test sentences with themselves under an adjective that means the other noun.
+        """Return test sentences, and the same with an adjective that decides for the other noun.
 
-        The other adjective's cells are held out too. A sentence without such a twin is left out.
+        The cells of the new adjective are held out too. Sentences without one are left out.
         """
         test = self.splits["test"]
         assert isinstance(test, Examples)
-        inputs, targets, at, valid = test.arrays
-        assert at is not None
-        first, last = 1 + len(self.nouns), 1 + len(self.nouns) + len(self.adjectives)
-        place = ((inputs >= first) & (inputs < last)).argmax(axis=1)
-        nouns = np.sort(np.where((inputs > 0) & (inputs < first), inputs, first), axis=1)[:, :2] - 1
+        inputs, targets, label_positions, valid = test.arrays
+        assert label_positions is not None
+        # Token ids: padding is 0, then come the nouns, the adjectives, and the other words.
+        first_adjective = 1 + len(self.nouns)
+        is_adjective = (inputs >= first_adjective) & (
+            inputs < first_adjective + len(self.adjectives)
+        )
+        adjective_position = is_adjective.argmax(axis=1)
+        is_noun = (inputs > 0) & (inputs < first_adjective)
+        noun_ids = np.sort(np.where(is_noun, inputs, first_adjective), axis=1)[:, :2]
         right = targets[:, 0]
-        wrong = nouns.sum(axis=1) - right
+        wrong = (noun_ids - 1).sum(axis=1) - right
         cells = self.held_cells()
         admissible = (
             (self.adjective_class == self.noun_class[wrong][:, None]) & cells[right] & cells[wrong]
         )
-        race = stream(self.seed, "test", 2**32).random(admissible.shape) * admissible
-        keep = np.flatnonzero(admissible.any(axis=1))
-        swapped = inputs[keep].copy()
-        swapped[np.arange(len(keep)), place[keep]] = first + race[keep].argmax(axis=1)
+        random_scores = stream(self.seed, "test", 2**32).random(admissible.shape) * admissible
+        paired = np.flatnonzero(admissible.any(axis=1))
+        new_adjective = first_adjective + random_scores[paired].argmax(axis=1)
+        swapped = inputs[paired].copy()
+        swapped[np.arange(len(paired)), adjective_position[paired]] = new_adjective
         assert valid is not None
+        positions = label_positions[paired]
         return (
-            Examples(inputs[keep], targets[keep], at[keep], valid[keep]),
-            Examples(swapped, wrong[keep, None], at[keep], valid[keep]),
+            Examples(inputs[paired], targets[paired], positions, valid[paired]),
+            Examples(swapped, wrong[paired, None], positions, valid[paired]),
         )
 
     def words(self, text: str) -> list[str]:
-        """Part a sentence into its words; the last is always "."."""
+        """Split a sentence into its words; the last is always "."."""
         plain = text.lower().replace("\u2019", "'").replace("didn't", "did not")
         words = re.findall(r"[a-z']+|[^a-z'\s]", plain)
         return words if words[-1:] == ["."] else [*words, "."]
@@ -162,9 +170,9 @@ class Pronoun(Task):
 
     @classmethod
     def token_roles(cls, tokens: Sequence[str]) -> list[str]:
-        """Return which noun is meant and which is the other; the adjective of the sentence decides.
+        """Return the role of each noun: meant, or the other one, as the adjective decides.
 
-        Where adjectives of both classes stand there, as in no sentence of the data, both are meant.
+        With adjectives of both classes, which no sentence of the data has, both nouns are meant.
         """
         nouns, adjectives = (
             {word: kind for kind, text in words.items() for word in text.split()}
@@ -177,59 +185,62 @@ class Pronoun(Task):
         ]
 
     def probes(self, count: int) -> dict[str, Batch]:
-        """Name the sentence that everybody knows, in both senses, then validation's first ones."""
-        known = {adjective: self.read(f"{KNOWN} {adjective}.") for adjective in ("tired", "wide")}
-        return dict([*known.items(), *super().probes(count).items()][:count])
+        """Return Uszkoreit's sentence with either adjective, then validation's first sentences."""
+        famous = {adjective: self.read(f"{KNOWN} {adjective}.") for adjective in ("tired", "wide")}
+        return dict([*famous.items(), *super().probes(count).items()][:count])
 
-    def _sentences(
+    def _build_sentences(
         self,
         generator: np.random.Generator,
         right: Int[np.ndarray, " n"],
         wrong: Int[np.ndarray, " n"],
         adjective: Int[np.ndarray, " n"],
     ) -> Rows:
-        """Write a sentence for each triple: inputs, the noun, the place of "it", what is valid.
+        """Build a sentence for each triple; the target is its right noun, at the position of "it".
 
-        A word that is left out is -1 until the rest closes up.
+        An absent optional word is -1 until the words after it move up.
         """
         n = len(right)
 
-        def word(text: str) -> np.ndarray:
+        def fixed_word(text: str) -> np.ndarray:
             return np.full(n, self.number[text])
 
-        def some(words: str, share: float = 1.0) -> np.ndarray:
-            numbers = np.array([self.number[w] for w in words.split()])
-            drawn = numbers[generator.integers(len(numbers), size=n)]
+        def random_word(words: str, share: float = 1.0) -> np.ndarray:
+            """Draw a word for each sentence; it is absent with probability 1 - `share`."""
+            ids = np.array([self.number[word] for word in words.split()])
+            drawn = ids[generator.integers(len(ids), size=n)]
             return np.where(generator.random(n) < share, drawn, -1)
 
         is_first = generator.random(n) < 0.5
-        opening = some(ADVERBIALS, 0.5)
+        opening = random_word(ADVERBIALS, 0.5)
         comma = np.where(opening < 0, -1, self.number[","])
-        before = [opening, comma, word("the"), some(MODIFIERS, 0.4)]
-        before += [1 + np.where(is_first, right, wrong), word("did"), word("not"), some(VERBS)]
-        before += [word("the"), some(MODIFIERS, 0.4), 1 + np.where(is_first, wrong, right)]
-        before += [some(ADVERBIALS, 0.3), word("because")]
-        after = [word("it"), word("was"), word("too"), 1 + len(self.nouns) + adjective, word(".")]
-        padding = [np.full(n, -1)] * (LENGTH - len(before) - len(after))
-        words = np.stack([*before, *after, *padding], axis=1)
+        first_noun, second_noun = np.where(is_first, right, wrong), np.where(is_first, wrong, right)
+        before_it = [opening, comma, fixed_word("the"), random_word(MODIFIERS, 0.4)]
+        before_it += [1 + first_noun, fixed_word("did"), fixed_word("not"), random_word(VERBS)]
+        before_it += [fixed_word("the"), random_word(MODIFIERS, 0.4), 1 + second_noun]
+        before_it += [random_word(ADVERBIALS, 0.3), fixed_word("because")]
+        from_it = [fixed_word(word) for word in ("it", "was", "too")]
+        from_it += [1 + len(self.nouns) + adjective, fixed_word(".")]
+        padding = [np.full(n, -1)] * (LENGTH - len(before_it) - len(from_it))
+        words = np.stack([*before_it, *from_it, *padding], axis=1)
         absent = words < 0
         closed = np.take_along_axis(words, absent.argsort(axis=1, kind="stable"), axis=1)
-        at = (np.stack(before, axis=1) >= 0).sum(axis=1)
+        it_position = (np.stack(before_it, axis=1) >= 0).sum(axis=1)
         inputs = np.maximum(closed, 0).astype(np.int32)
-        return Rows(inputs, right[:, None].copy(), at[:, None], closed >= 0)
+        return Rows(inputs, right[:, None].copy(), it_position[:, None], closed >= 0)
 
 
 def noun_places(
     inputs: Int[Tensor, "sentence seq"], targets: Int[Tensor, " sentence"]
 ) -> tuple[Int[Tensor, " sentence"], Int[Tensor, " sentence"]]:
-    """Find where the noun that is meant stands in each sentence, and where the other one does."""
-    noun = (inputs > 0) & (inputs <= sum(len(words.split()) for words in NOUNS.values()))
-    right = inputs == 1 + targets[:, None]
-    return right.int().argmax(dim=1), (noun & ~right).int().argmax(dim=1)
+    """Return the positions of the noun that is meant in each sentence, and of the other noun."""
+    is_noun = (inputs > 0) & (inputs <= sum(len(words.split()) for words in NOUNS.values()))
+    is_meant = inputs == 1 + targets[:, None]
+    return is_meant.int().argmax(dim=1), (is_noun & ~is_meant).int().argmax(dim=1)
 
 
-def _numbered(words: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:
-    """List the words of all classes, and the class of each."""
-    listed = [word for text in words.values() for word in text.split()]
-    kinds = [kind for kind, text in enumerate(words.values()) for _ in text.split()]
-    return listed, np.array(kinds)
+def _list_words(words: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:
+    """Return the words of all classes, and the class of each."""
+    all_words = [word for text in words.values() for word in text.split()]
+    word_classes = [number for number, text in enumerate(words.values()) for _ in text.split()]
+    return all_words, np.array(word_classes)

@@ -21,7 +21,7 @@ PLAIN = str.maketrans(
         "\u2026": "...",
     }
 )
-"""Typographic quotes, dashes and dots, as one types them."""
+"""Typographic quotes, dashes and dots, and their plain equivalents."""
 
 
 @ranged
@@ -40,7 +40,7 @@ class PyDocs(Corpus):
 
     def __init__(self, *, length: Tokens = 128, seed: Seed = 0) -> None:
         self.max_length, self.seed = length, seed
-        self.documents = _documents()
+        self.documents = _load_documents()
         self.tokens = sorted(set("".join(self.documents)))
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
@@ -49,47 +49,47 @@ class PyDocs(Corpus):
             raise ValueError(
                 f"length={self.max_length} is too long: the {split} text has {len(text)} characters"
             )
-        number = {character: at for at, character in enumerate(self.tokens)}
-        tokens = np.array([number[character] for character in text], dtype=np.uint8)
+        id_of = {character: token_id for token_id, character in enumerate(self.tokens)}
+        tokens = np.array([id_of[character] for character in text], dtype=np.uint8)
         stride = 1 if split == "train" else self.max_length
         return Windows(tokens, self.max_length, stride)
 
 
 def parted(documents: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Deal the documents out in random order: a tenth of the characters for test, then validation.
+    """Split the documents, in random order: a tenth of the characters for test and validation each.
 
-    A document goes to the first of the two that still has room for it, or to training.
+    A document goes to the first of the two that still has room for it, or else to training.
     """
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(documents))
     room = dict.fromkeys(("test", "validation"), sum(map(len, documents)) // 10)
-    parts: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
-    for document in (documents[int(at)] for at in order):
+    documents_by_split: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
+    for document in (documents[int(index)] for index in order):
         split = next((name for name in room if room[name] >= len(document)), "train")
         if split in room:
             room[split] -= len(document)
-        parts[split].append(document)
-    return parts
+        documents_by_split[split].append(document)
+    return documents_by_split
 
 
 def unrepeated(documents: Sequence[str]) -> list[str]:
-    """Keep each paragraph in the first document that has it; documents left empty go.
+    """Return the documents, each paragraph only in the first that has it; empty ones are left out.
 
-    Indentation and line breaks make no paragraph new.
+    Paragraphs that differ in indentation and line breaks alone count as equal.
     """
-    seen: set[str] = set()
-    kept = []
+    earlier_paragraphs: set[str] = set()
+    shortened = []
     for document in documents:
-        paragraphs = []
-        for paragraph in (part.strip("\n") for part in document.split("\n\n")):
+        new_paragraphs = []
+        for paragraph in (piece.strip("\n") for piece in document.split("\n\n")):
             words = " ".join(paragraph.split())
-            if words and words not in seen:
-                seen.add(words)
-                paragraphs.append(paragraph)
-        kept.append("\n\n".join(paragraphs))
-    return [document for document in kept if document]
+            if words and words not in earlier_paragraphs:
+                earlier_paragraphs.add(words)
+                new_paragraphs.append(paragraph)
+        shortened.append("\n\n".join(new_paragraphs))
+    return [document for document in shortened if document]
 
 
-def _documents() -> list[str]:
+def _load_documents() -> list[str]:
     try:
         topics: Mapping[str, str] = import_module("pydoc_data.topics").topics
     except ModuleNotFoundError as error:
@@ -97,5 +97,5 @@ def _documents() -> list[str]:
             "this Python comes without its documentation (pydoc_data.topics); install the full "
             "standard library, or use another dataset"
         ) from error
-    plain = (topics[name].translate(PLAIN) for name in sorted(topics))
-    return unrepeated([text.encode("ascii", "replace").decode() for text in plain])
+    plain_texts = (topics[name].translate(PLAIN) for name in sorted(topics))
+    return unrepeated([text.encode("ascii", "replace").decode() for text in plain_texts])

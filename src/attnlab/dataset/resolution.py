@@ -58,26 +58,38 @@ class Resolution(Dataset):
         obtain: str | None = None,
     ) -> None:
         self.classes = ["A", "B"]
-        self.sha256, found = rows.load(path, files, sha256, obtain, questions)
-        parts = rows.parted(found, files, seed, lambda row: (row[A].lower(), row[B].lower()))
-        told = {name: [r for r in part if r[ANSWER] != NEITHER] for name, part in parts.items()}
-        fit = {n: [r for r in part if len(sentence(r)) <= length] for n, part in told.items()}
-        self.rows, held = rows.unheld(fit, lambda row: (*sentence(row), row[ANSWER]))
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, questions)
+        loaded = rows.parted(file_rows, files, seed, lambda row: (row[A].lower(), row[B].lower()))
+        answered = {
+            split: [row for row in split_rows if row[ANSWER] != NEITHER]
+            for split, split_rows in loaded.items()
+        }
+        short = {
+            split: [row for row in split_rows if len(sentence(row)) <= length]
+            for split, split_rows in answered.items()
+        }
+        self.rows, held = rows.unheld(short, lambda row: (*sentence(row), row[ANSWER]))
         reasons = {
             "in an earlier split": held,
-            "of neither candidate": {n: len(parts[n]) - len(told[n]) for n in parts},
-            f"longer than length={length}": {n: len(told[n]) - len(fit[n]) for n in parts},
+            "of neither candidate": {
+                split: len(loaded[split]) - len(answered[split]) for split in loaded
+            },
+            f"longer than length={length}": {
+                split: len(answered[split]) - len(short[split]) for split in loaded
+            },
         }
-        self.left_out = {name: sum(why[name] for why in reasons.values()) for name in parts}
-        sizes = {name: len(part) for name, part in parts.items()}
+        self.left_out = {
+            split: sum(counts[split] for counts in reasons.values()) for split in loaded
+        }
+        sizes = {split: len(split_rows) for split, split_rows in loaded.items()}
         self._notes = rows.left_out_notes("questions", sizes, reasons)
         rows.require_left("questions", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
         rows.require_classes(row[ANSWER] for row in self.rows["train"])
         self.tokens = rows.vocabulary(map(sentence, self.rows["train"]), SPECIAL, min_count)
-        self._known = set(self.tokens)
-        every = [row for part in self.rows.values() for row in part]
-        self.max_length = max(len(sentence(row)) for row in every)
+        self._vocabulary = set(self.tokens)
+        all_rows = [row for split_rows in self.rows.values() for row in split_rows]
+        self.max_length = max(len(sentence(row)) for row in all_rows)
 
     @property
     def located(self) -> dict[str, str | None]:
@@ -88,20 +100,20 @@ class Resolution(Dataset):
         return self._notes
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
-        read = [sentence(row) for row in self.rows[split]]
-        inputs = rows.padded(read, self.tokens, 0, self.max_length)
-        names = self.classes or []
-        targets = [[names.index(row[ANSWER])] for row in self.rows[split]]
-        at = [[words.index(PRONOUN)] for words in read]
-        return Examples(
-            inputs, np.array(targets, dtype=np.int16), np.array(at, dtype=np.int32), inputs != 0
+        sentences = [sentence(row) for row in self.rows[split]]
+        inputs = rows.padded(sentences, self.tokens, 0, self.max_length)
+        classes = self.classes or []
+        targets = np.array(
+            [[classes.index(row[ANSWER])] for row in self.rows[split]], dtype=np.int16
         )
+        positions = np.array([[words.index(PRONOUN)] for words in sentences], dtype=np.int32)
+        return Examples(inputs, targets, positions, inputs != 0)
 
     def words(self, text: str) -> list[str]:
-        """Part a text of that form; words that training does not have are `<unk>`."""
+        """Split a text in the form of the inputs; words that training lacks are `<unk>`."""
         return [
-            word if word in self._known else rows.UNKNOWN
-            for word in _words(text, "<a>|<b>|<text>|<pronoun>|")
+            word if word in self._vocabulary else rows.UNKNOWN
+            for word in _split_words(text, "<a>|<b>|<text>|<pronoun>|")
         ]
 
     def asked_at(self, words: Sequence[str]) -> list[int]:
@@ -113,68 +125,72 @@ class Resolution(Dataset):
         batch = self.splits[split][index]
         assert batch.valid is not None
         assert self.classes is not None
-        said = self.classes[int(batch.targets[0, 0])]
-        return f"{self.write(batch.inputs[batch.valid].tolist())}\n{PRONOUN} is {said}"
+        answer = self.classes[int(batch.targets[0, 0])]
+        return f"{self.write(batch.inputs[batch.valid].tolist())}\n{PRONOUN} is {answer}"
 
 
 def sentence(row: rows.Row) -> list[str]:
-    """Write a question in words."""
-    before, after, a, b = (_words(row[part]) for part in (BEFORE, AFTER, A, B))
+    """Return a question as the words of the input: both candidates, then the text."""
+    before, after, a, b = (_split_words(row[column]) for column in (BEFORE, AFTER, A, B))
     return [FIRST, *a, SECOND, *b, BEGIN, *before, PRONOUN, *after]
 
 
 def questions(directory: Path, name: str) -> list[rows.Row]:
-    """Read a file: what stands before the pronoun and after it, both candidates, the answer."""
+    """Load questions: the text before and after the pronoun, both candidates, the answer."""
     if tables.kind(name):
         numbers = [COLUMNS.index([column]) for column in ("Pronoun-offset", *COREFERENT)]
         table = rows.table(directory, name, COLUMNS, numbers=numbers)
-        return [_gap(row, place) for place, row in table]
-    found, block = [], []
+        return [_parse_gap_row(row, place) for place, row in table]
+    parsed, block = [], []
     for number, line in enumerate([*rows.lines(directory, name), ""], start=1):
         if line.strip():
             block.append(line.strip())
         elif block:
             try:
-                found.append(_schema(block))
+                parsed.append(_parse_schema(block))
             except ValueError as error:
-                first = number - len(block)
-                raise ValueError(f"{directory / name}, line {first}: {error}") from error
+                first_line = number - len(block)
+                raise ValueError(f"{directory / name}, line {first_line}: {error}") from error
             block = []
-    return found
+    return parsed
 
 
-def _schema(block: list[str]) -> rows.Row:
+def _parse_schema(block: list[str]) -> rows.Row:
+    """Return the question of four lines. Raises ValueError if they are not of that form."""
     if len(block) != 4:
         raise ValueError(
             f"a question has 4 lines (sentence, pronoun, A,B, answer), not {len(block)}"
         )
-    text, pronoun, both, answer = block
-    candidates = [" ".join(part.split()) for part in both.split(",")]
+    text, pronoun, candidate_line, answer_line = block
+    candidates = [" ".join(name.split()) for name in candidate_line.split(",")]
     if len(candidates) != 2:
-        raise ValueError(f"{both!r} must be two candidates with a comma between")
-    meant = " ".join(answer.split()).lower()
-    if meant not in (part.lower() for part in candidates):
-        raise ValueError(f"the answer {answer!r} is none of {both!r}")
+        raise ValueError(f"{candidate_line!r} must be two candidates with a comma between")
+    answer = " ".join(answer_line.split()).lower()
+    if answer not in (name.lower() for name in candidates):
+        raise ValueError(f"the answer {answer_line!r} is none of {candidate_line!r}")
     pattern = re.escape(pronoun) if pronoun == HIDDEN else rf"\b{re.escape(pronoun)}\b"
-    # Some files set the right one first, which a model would read; so who comes first is A.
-    candidates.sort(key=lambda part: (_mention(part, text), part.lower()))
-    known = [part.lower() for part in candidates]
-    place = re.search(pattern, text, re.IGNORECASE)
-    if place is None:
+    # Some files write the right candidate first, which a model could exploit; so A is the candidate
+    # that the text mentions first.
+    candidates.sort(key=lambda name: (_mention_offset(name, text), name.lower()))
+    answer_index = [name.lower() for name in candidates].index(answer)
+    match = re.search(pattern, text, re.IGNORECASE)
+    if match is None:
         raise ValueError(f"the pronoun {pronoun!r} does not stand in {text!r}")
-    return [text[: place.start()], text[place.end() :], *candidates, "AB"[known.index(meant)]]
+    return [text[: match.start()], text[match.end() :], *candidates, "AB"[answer_index]]
 
 
-def _mention(candidate: str, text: str) -> int:
-    """Find where a text speaks of a candidate, or of the last word of it; the end if nowhere."""
-    found = (text.lower().find(said) for said in (candidate.lower(), candidate.lower().split()[-1]))
-    return next((at for at in found if at >= 0), len(text))
+def _mention_offset(candidate: str, text: str) -> int:
+    """Return the offset in a text of a candidate, or else of its last word, or else the end."""
+    mentions = candidate.lower(), candidate.lower().split()[-1]
+    offsets = (text.lower().find(mention) for mention in mentions)
+    return next((offset for offset in offsets if offset >= 0), len(text))
 
 
-def _gap(row: rows.Row, place: str) -> rows.Row:
+def _parse_gap_row(row: rows.Row, place: str) -> rows.Row:
+    """Return the question of a row of GAP. Raises ValueError if its cells contradict each other."""
     text, pronoun, offset, a, is_a, b, is_b = row
-    at = int(offset) if offset.isdecimal() else -1
-    if text[at : at + len(pronoun)] != pronoun:
+    start = int(offset) if offset.isdecimal() else -1
+    if text[start : start + len(pronoun)] != pronoun:
         raise ValueError(f"{place}: {pronoun!r} does not stand at {offset} of {text!r}")
     for column, value in zip(COREFERENT, (is_a, is_b), strict=True):
         if value.upper() not in ("TRUE", "FALSE"):
@@ -182,8 +198,9 @@ def _gap(row: rows.Row, place: str) -> rows.Row:
     if is_a.upper() == is_b.upper() == "TRUE":
         raise ValueError(f"{place}: {' and '.join(COREFERENT)} are both TRUE; one may be")
     answer = "A" if is_a.upper() == "TRUE" else "B" if is_b.upper() == "TRUE" else NEITHER
-    return [text[:at], text[at + len(pronoun) :], a, b, answer]
+    return [text[:start], text[start + len(pronoun) :], a, b, answer]
 
 
-def _words(text: str, special: str = "") -> list[str]:
+def _split_words(text: str, special: str = "") -> list[str]:
+    """Return the lower-case words and marks of a text; `special` is a pattern of further words."""
     return re.findall(rf"{special}\w+(?:['\u2019-]\w+)*|[^\w\s]", text.lower())

@@ -42,15 +42,19 @@ class Reversal(Task):
     def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
         length = generator.integers(*self.lengths(split), size=(n, 1), endpoint=True)
         letters = generator.integers(self.vocab_size, size=(n, self.max_length), dtype=np.int16)
-        at, end = np.arange(self.max_length + 1), self.vocab_size
-        inputs = np.where(at[:-1] < length, letters, np.int16(end))
-        back = np.take_along_axis(inputs, (length - 1 - at).clip(min=0), axis=1)
-        targets = np.select([at < length, at == length], [back, np.int16(end)], np.int16(IGNORE))
+        positions, end = np.arange(self.max_length + 1), self.vocab_size
+        inputs = np.where(positions[:-1] < length, letters, np.int16(end))
+        reversed_letters = np.take_along_axis(inputs, (length - 1 - positions).clip(min=0), axis=1)
+        targets = np.select(
+            [positions < length, positions == length],
+            [reversed_letters, np.int16(end)],
+            np.int16(IGNORE),
+        )
         return Rows(inputs, targets, None, inputs != end)
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         assert batch.valid is not None
-        read = batch.inputs[batch.valid].tolist()
-        said = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(read)}\nanswer: {self.write(said)}"
+        letters = batch.inputs[batch.valid].tolist()
+        answer = batch.targets[batch.targets != IGNORE].tolist()
+        return f"{self.write(letters)}\nanswer: {self.write(answer)}"

@@ -58,21 +58,22 @@ class SelectiveCopying(Task):
         targets = generator.integers(blank, size=(n, count), dtype=np.int32)
         if self.compat:
             blanks = generator.multinomial(space - count, np.full(count, 1 / count), size=n)
-            places = blanks.cumsum(axis=1) + np.arange(count)
+            token_positions = blanks.cumsum(axis=1) + np.arange(count)
         else:
-            race = generator.random((n, space), dtype=np.float32)
-            places = np.sort(race.argpartition(count, axis=1)[:, :count], axis=1)
+            sort_keys = generator.random((n, space), dtype=np.float32)
+            token_positions = np.sort(sort_keys.argpartition(count, axis=1)[:, :count], axis=1)
         inputs = np.full((n, self.max_length), blank, dtype=np.int32)
-        np.put_along_axis(inputs, places, targets, axis=1)
+        np.put_along_axis(inputs, token_positions, targets, axis=1)
         inputs[:, space] = copy
-        at = np.tile(np.arange(space + 1, self.max_length, dtype=np.int32), (n, 1))
-        return Rows(inputs, targets, at)
+        label_positions = np.arange(space + 1, self.max_length, dtype=np.int32)
+        return Rows(inputs, targets, np.tile(label_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by which token is said, from 0, and how many tokens before its copy it stood."""
+        """Return each copied token's index, from 0, and its distance to its copy in tokens."""
         assert batch.at is not None
-        place = (batch.inputs < self.vocab_size - 2).nonzero()[:, 1].reshape(batch.at.shape)
+        is_token = batch.inputs < self.vocab_size - 2
+        token_positions = is_token.nonzero()[:, 1].reshape(batch.at.shape)
         return {
             "place": torch.arange(self.num_tokens).expand_as(batch.at),
-            "distance": batch.at - place,
+            "distance": batch.at - token_positions,
         }

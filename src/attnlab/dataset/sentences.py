@@ -52,23 +52,28 @@ class Sentences(Dataset):
             raise ValueError(f"classes={list(classes)} must be two or more different names")
         rows.require_encoding(encoding, path)
         self.classes, self.encoding = list(classes), encoding
-        self.sha256, found = rows.load(path, files, sha256, obtain, self._rows, COLUMNS, [LABEL])
-        read = {split: self._read(split, part) for split, part in found.items()}
-        parts = rows.parted(read, files, seed, WORDS)
-        full = {split: [row for row in part if row[0]] for split, part in parts.items()}
-        self.rows, held = rows.unheld(full, WORDS)
-        empty = {name: len(parts[name]) - len(full[name]) for name in parts}
-        self.left_out = {name: held[name] + empty[name] for name in parts}
-        reasons = {"in an earlier split": held, "without words": empty}
-        sizes = {name: len(part) for name, part in parts.items()}
+        self.sha256, file_rows = rows.load(
+            path, files, sha256, obtain, self._load_rows, COLUMNS, [LABEL]
+        )
+        parsed = {split: self._parse_rows(split, texts) for split, texts in file_rows.items()}
+        loaded = rows.parted(parsed, files, seed, WORDS)
+        nonempty = {
+            split: [row for row in split_rows if row[0]] for split, split_rows in loaded.items()
+        }
+        self.rows, held = rows.unheld(nonempty, WORDS)
+        num_empty = {split: len(loaded[split]) - len(nonempty[split]) for split in loaded}
+        self.left_out = {split: held[split] + num_empty[split] for split in loaded}
+        reasons = {"in an earlier split": held, "without words": num_empty}
+        sizes = {split: len(split_rows) for split, split_rows in loaded.items()}
         self._notes = rows.left_out_notes("sentences", sizes, reasons)
         rows.require_left("sentences", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
         rows.require_classes(self.classes[label] for _, label in self.rows["train"])
         words = map(WORDS, self.rows["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
-        self._known = set(self.tokens)
-        self.max_length = 1 + max(len(row[0]) for part in self.rows.values() for row in part)
+        self._vocabulary = set(self.tokens)
+        all_rows = [row for split_rows in self.rows.values() for row in split_rows]
+        self.max_length = 1 + max(len(words) for words, _ in all_rows)
 
     @property
     def located(self) -> dict[str, str | None]:
@@ -79,16 +84,16 @@ class Sentences(Dataset):
         return self._notes
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
-        read = [(*words, ASKED) for words, _ in self.rows[split]]
-        inputs = rows.padded(read, self.tokens, 0, self.max_length)
+        sentences = [(*words, ASKED) for words, _ in self.rows[split]]
+        inputs = rows.padded(sentences, self.tokens, 0, self.max_length)
         targets = np.array([[label] for _, label in self.rows[split]], dtype=np.int16)
-        at = np.array([[len(words)] for words, _ in self.rows[split]], dtype=np.int32)
-        return Examples(inputs, targets, at, inputs != 0)
+        positions = np.array([[len(words)] for words, _ in self.rows[split]], dtype=np.int32)
+        return Examples(inputs, targets, positions, inputs != 0)
 
     def words(self, text: str) -> list[str]:
-        """Part a sentence; words that training does not have are `<unk>`, as they are there."""
+        """Split a sentence into words; those that training lacks are `<unk>`, as in the splits."""
         words = text.lower().removesuffix(ASKED).split()
-        return [*(word if word in self._known else rows.UNKNOWN for word in words), ASKED]
+        return [*(word if word in self._vocabulary else rows.UNKNOWN for word in words), ASKED]
 
     def asked_at(self, words: Sequence[str]) -> list[int]:
         return [len(words) - 1]
@@ -97,24 +102,27 @@ class Sentences(Dataset):
         batch = self.splits[split][index]
         assert batch.valid is not None
         assert self.classes is not None
-        said = self.classes[int(batch.targets[0, 0])]
-        return f"{self.write(batch.inputs[batch.valid].tolist())}\nclass: {said}"
+        class_name = self.classes[int(batch.targets[0, 0])]
+        return f"{self.write(batch.inputs[batch.valid].tolist())}\nclass: {class_name}"
 
-    def _rows(self, directory: Path, name: str) -> list[rows.Row]:
+    def _load_rows(self, directory: Path, name: str) -> list[rows.Row]:
+        """Load the sentences of a file, each with its label, as texts."""
         if tables.kind(name):
             table = rows.table(directory, name, COLUMNS, self.encoding, [LABEL])
             return [[cell.strip() for cell in row] for _, row in table]
-        parts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
-        return [[text.strip(), label] for label, _, text in parts]
+        label_texts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
+        return [[text.strip(), label] for label, _, text in label_texts]
 
-    def _read(self, split: str, part: list[rows.Row]) -> list[tuple[tuple[str, ...], int]]:
-        """Part sentences into words, and number their labels."""
+    def _parse_rows(
+        self, split: str, file_rows: list[rows.Row]
+    ) -> list[tuple[tuple[str, ...], int]]:
+        """Return the words of each sentence with the number of its class. Raises ValueError."""
         assert self.classes is not None
-        known = {str(number): number for number in range(len(self.classes))}
-        for number, (_, label) in enumerate(part):
-            if label not in known:
+        class_numbers = {str(number): number for number in range(len(self.classes))}
+        for row_number, (_, label) in enumerate(file_rows):
+            if label not in class_numbers:
                 raise ValueError(
-                    f"row {number} of {split} has the label {label!r}, which is no number of a "
-                    f"class in 0..{len(known) - 1} ({', '.join(self.classes)})"
+                    f"row {row_number} of {split} has the label {label!r}, which is no number of a "
+                    f"class in 0..{len(class_numbers) - 1} ({', '.join(self.classes)})"
                 )
-        return [(tuple(text.lower().split()), known[label]) for text, label in part]
+        return [(tuple(text.lower().split()), class_numbers[label]) for text, label in file_rows]

@@ -52,20 +52,20 @@ class Sorting(Task):
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), endpoint=True)
         letters = generator.integers(self.vocab_size, size=(n, high + 1), dtype=np.int16)
-        at, end = np.arange(high + 1), np.int16(self.vocab_size)
-        padded = np.where(at < length, letters, end)
-        # The end has the highest number, so it stays behind the letters.
-        targets = np.where(at <= length, np.sort(padded, axis=1), np.int16(IGNORE))
-        return Rows(padded[:, :-1].copy(), targets, None, at[:-1] < length)
+        positions, end = np.arange(high + 1), np.int16(self.vocab_size)
+        padded = np.where(positions < length, letters, end)
+        # The end has the highest id, so it is sorted behind the letters.
+        targets = np.where(positions <= length, np.sort(padded, axis=1), np.int16(IGNORE))
+        return Rows(padded[:, :-1].copy(), targets, None, positions[:-1] < length)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of letters."""
+        """Return the number of letters of each example."""
         assert batch.valid is not None
         return {"length": batch.valid.sum(dim=1)}
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         assert batch.valid is not None
-        read = batch.inputs[batch.valid].tolist()
-        said = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(read)}\nanswer: {self.write(said)}"
+        letters = batch.inputs[batch.valid].tolist()
+        answer = batch.targets[batch.targets != IGNORE].tolist()
+        return f"{self.write(letters)}\nanswer: {self.write(answer)}"

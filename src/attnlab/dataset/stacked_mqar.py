@@ -61,20 +61,22 @@ class StackedMQAR(Task):
         )
         order = np.tile(np.arange(self.num_pairs), (n, self.num_passes + 1, 1))
         order = generator.permuted(order, axis=2).reshape(n, self.max_length)
-        keys, values = (np.take_along_axis(part, order, axis=1) for part in (keys, values))
-        shown, bare = self.num_passes * self.num_pairs, self.num_keys * self.num_values
+        keys, values = (np.take_along_axis(drawn, order, axis=1) for drawn in (keys, values))
+        first_query = self.num_passes * self.num_pairs
+        first_query_id = self.num_keys * self.num_values
         inputs = (keys * self.num_values + values).astype(np.int32)
-        inputs[:, shown:] = bare + keys[:, shown:]
-        targets = (bare + self.num_keys + values[:, shown:]).astype(np.int32)
-        at = np.tile(np.arange(shown, self.max_length, dtype=np.int32), (n, 1))
-        return Rows(inputs, targets, at)
+        inputs[:, first_query:] = first_query_id + keys[:, first_query:]
+        first_value_id = first_query_id + self.num_keys
+        targets = (first_value_id + values[:, first_query:]).astype(np.int32)
+        query_positions = np.arange(first_query, self.max_length, dtype=np.int32)
+        return Rows(inputs, targets, np.tile(query_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the number of pairs, and by how many tokens after its last pair it is asked."""
+        """Return the number of pairs, and how many tokens after its last pair each query comes."""
         assert batch.at is not None
-        shown = batch.inputs[:, : self.num_passes * self.num_pairs] // self.num_values
-        asked = batch.inputs.gather(1, batch.at) - self.num_keys * self.num_values
-        same = asked[:, :, None] == shown[:, None]
-        last = (same * torch.arange(shown.shape[1])).amax(dim=-1)
+        pair_keys = batch.inputs[:, : self.num_passes * self.num_pairs] // self.num_values
+        query_keys = batch.inputs.gather(1, batch.at) - self.num_keys * self.num_values
+        is_same_key = query_keys[:, :, None] == pair_keys[:, None]
+        last_position = (is_same_key * torch.arange(pair_keys.shape[1])).amax(dim=-1)
         pairs = torch.full(batch.at.shape[:1], self.num_pairs)
-        return {"num_pairs": pairs, "distance": batch.at - last}
+        return {"num_pairs": pairs, "distance": batch.at - last_position}

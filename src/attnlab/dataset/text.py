@@ -16,7 +16,7 @@ from attnlab.tokenizer.words import UNKNOWN
 OWN = "own"
 COLUMN = "text"
 NEAR = 1 << 16
-"""Tokens that are looked at at once, to see whether there are different ones."""
+"""The number of tokens that are checked at once for different ones."""
 
 
 @ranged
@@ -51,8 +51,8 @@ class Text(Corpus):
         validation: ShareBelowOne | None = 0.05,
         test: ShareBelowOne | None = 0.05,
     ) -> None:
-        held = (validation or 0) + (test or 0)
-        if validation == 0 or held >= 1:
+        held_share = (validation or 0) + (test or 0)
+        if validation == 0 or held_share >= 1:
             raise ValueError(
                 f"validation={validation} and test={test} must be shares that leave some text for "
                 "training; only test may be 0, and null takes the corpus's own split"
@@ -63,15 +63,15 @@ class Text(Corpus):
         if test == 0:
             del self.shares["test"]
             self.split_names = ("validation", "train")
-        self.sha256, text = self._tokenised(path, column, sha256, obtain)
-        self.whole, self.tokens, self._parts = text.tokens, text.vocabulary, text.parts
+        self.sha256, text = self._load_tokens(path, column, sha256, obtain)
+        self.whole, self.tokens, self._tokens_by_split = text.tokens, text.vocabulary, text.parts
         for split in self.split_names:
-            if (size := len(self._part(split))) <= length:
+            if (size := len(self._split_tokens(split))) <= length:
                 raise ValueError(
                     f"length={length} is too long: the {split} text has {size:,} tokens"
                 )
         for split in reversed(self.split_names):
-            self._require_something(split)
+            self._require_different_tokens(split)
 
     @property
     def located(self) -> dict[str, str | None]:
@@ -83,124 +83,132 @@ class Text(Corpus):
 
     @cached_property
     def data_hash(self) -> str:
-        """SHA-256 over the contents of all splits, and over a vocabulary that was learnt."""
-        tokens = super().data_hash
+        """SHA-256 over the contents of all splits, and over a learnt vocabulary."""
+        tokens_hash = super().data_hash
         if not self.tokenizer.learns:
-            return tokens
-        learnt = "\n".join([tokens, *self.tokens, self.tokenizer.learnt])
-        return hashlib.sha256(learnt.encode()).hexdigest()
+            return tokens_hash
+        hashed_text = "\n".join([tokens_hash, *self.tokens, self.tokenizer.learnt])
+        return hashlib.sha256(hashed_text.encode()).hexdigest()
 
     def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         stride = 1 if split == "train" else self.max_length
-        return Windows(self._part(split), self.max_length, stride)
+        return Windows(self._split_tokens(split), self.max_length, stride)
 
-    def _part(self, split: str) -> np.ndarray:
-        if self._parts:
-            return self._parts[split]
+    def _split_tokens(self, split: str) -> np.ndarray:
+        """Return the token ids of a split."""
+        if self._tokens_by_split:
+            return self._tokens_by_split[split]
         count, shares = len(self.whole), {name: share or 0 for name, share in self.shares.items()}
-        held = sum(shares.values())
+        held_share = sum(shares.values())
         # Rounded, since 1 - .05 - .05 is not quite .9.
-        train = int(count * round(1 - held, 12))
-        test = train + int((count - train) * shares["validation"] / held)
-        bounds = {"train": (0, train), "validation": (train, test), "test": (test, count)}
+        train_end = int(count * round(1 - held_share, 12))
+        validation_end = train_end + int((count - train_end) * shares["validation"] / held_share)
+        bounds = {
+            "train": (0, train_end),
+            "validation": (train_end, validation_end),
+            "test": (validation_end, count),
+        }
         return self.whole[slice(*bounds[split])]
 
-    def _require_something(self, split: str) -> None:
+    def _require_different_tokens(self, split: str) -> None:
         """Refuse a text of white space alone; for training, one of one token or unknown words."""
-        part, seen = self._part(split), set[int]()
-        nothing, enough = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
-        for start in range(0, len(part), NEAR):
-            seen.update(np.unique(part[start : start + NEAR]).tolist())
-            if len(seen) >= enough and any(self.write([n]).strip() not in nothing for n in seen):
+        tokens, distinct_ids = self._split_tokens(split), set[int]()
+        empty_texts, min_distinct = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
+        for start in range(0, len(tokens), NEAR):
+            distinct_ids.update(np.unique(tokens[start : start + NEAR]).tolist())
+            texts = (self.write([token_id]).strip() for token_id in distinct_ids)
+            if len(distinct_ids) >= min_distinct and any(text not in empty_texts for text in texts):
                 return
-        told = ", ".join(repr(self.tokens[number]) for number in sorted(seen))
+        token_names = ", ".join(repr(self.tokens[token_id]) for token_id in sorted(distinct_ids))
         raise ValueError(
-            f"the {split} text has no other token than {told}, {len(part):,} tokens in all; there "
-            "is nothing to learn"
+            f"the {split} text has no other token than {token_names}, {len(tokens):,} tokens in "
+            "all; there is nothing to learn"
         )
 
-    def _parting(self) -> str:
-        """Say how the text is parted before it is tokenised."""
+    def _parting_name(self) -> str:
+        """Return a name for how the text is split before it is tokenised, for the cache."""
         if self.tokenizer.learns or None in self.shares.values():
-            told = (OWN if share is None else str(share) for share in self.shares.values())
-            return "-".join(told)
+            return "-".join(OWN if share is None else str(share) for share in self.shares.values())
         return store.WHOLE
 
-    def _tokenised(
+    def _load_tokens(
         self, path: str | None, column: str, sha256: str | None, obtain: str | None
     ) -> tuple[str, store.Tokenised]:
-        """Give the SHA-256 of the text, and its tokens."""
-        how = f"; obtain {obtain}, and give dataset.path=FILE" if obtain else ""
-        local = path is not None and not path.startswith(source.HUB)
-        parting = self._parting()
-        if sha256 and not local and (kept := store.load(sha256, self.tokenizer, parting)):
-            return sha256, kept
+        """Load or tokenise the text; return its SHA-256 and its tokens."""
+        instruction = f"; obtain {obtain}, and give dataset.path=FILE" if obtain else ""
+        is_local = path is not None and not path.startswith(source.HUB)
+        parting = self._parting_name()
+        if sha256 and not is_local and (cached := store.load(sha256, self.tokenizer, parting)):
+            return sha256, cached
         if path is None:
             raise ValueError(
                 f"the text with sha256={sha256} is not kept in {store.directory()}; give its file "
-                f"once with dataset.path=FILE{how}"
+                f"once with dataset.path=FILE{instruction}"
                 if sha256
                 else "it needs dataset.path=FILE, a text or a table with its dataset.column, or "
-                f"dataset.path=hub:NAME{how}"
+                f"dataset.path=hub:NAME{instruction}"
             )
         try:
-            found, parts = self._found(path, column)
+            text_sha256, parts = self._find_sources(path, column)
         except ValueError as error:
-            raise ValueError(f"{error}{'' if local else how}") from error
-        if sha256 not in (None, found):
+            raise ValueError(f"{error}{'' if is_local else instruction}") from error
+        if sha256 not in (None, text_sha256):
             raise ValueError(
-                f"path={path} has sha256 {found}, expected {sha256}{how}; dataset.sha256=null "
-                "takes another text"
+                f"path={path} has sha256 {text_sha256}, expected {sha256}{instruction}; "
+                "dataset.sha256=null takes another text"
             )
         if self.tokenizer.learns and store.WHOLE in parts:
-            parts = source.cut(parts[store.WHOLE], self._cuts)
-        return found, store.make(parts, found, self.tokenizer, parting)
+            parts = source.cut(parts[store.WHOLE], self._cut_shares)
+        return text_sha256, store.make(parts, text_sha256, self.tokenizer, parting)
 
     @property
-    def _cuts(self) -> dict[str, float]:
+    def _cut_shares(self) -> dict[str, float]:
+        """The shares that are cut from the text, by split."""
         return {name: share for name, share in self.shares.items() if share is not None}
 
-    def _found(self, path: str, column: str) -> tuple[str, dict[str, source.Source]]:
-        """Give the SHA-256 of the text that is used, and its parts."""
-        own = [name for name, share in self.shares.items() if share is None]
-        if not own:
+    def _find_sources(self, path: str, column: str) -> tuple[str, dict[str, source.Source]]:
+        """Return the SHA-256 of the text that is read, and its parts."""
+        own_splits = [name for name, share in self.shares.items() if share is None]
+        if not own_splits:
             text = source.find(path, column)
             self._require_column_applies(path, column, [text])
             sha256 = text.sha256()
-            self._tell_missing({store.WHOLE: text})
+            self._note_missing_rows({store.WHOLE: text})
             return sha256, {store.WHOLE: text}
-        there = source.splits(path, column)
-        for name in ("train", *own):
-            if name not in there:
+        sources = source.splits(path, column)
+        for name in ("train", *own_splits):
+            if name not in sources:
                 raise ValueError(
                     f"path={path} has no split named {name}; there is "
-                    f"{', '.join(there) or 'none'}"
+                    f"{', '.join(sources) or 'none'}"
                     + (f"; give dataset.{name} as a share" if name != "train" else "")
                 )
-        used = {name: there[name] for name in ("train", *own)}
-        self._require_column_applies(path, column, list(used.values()))
+        parts = {name: sources[name] for name in ("train", *own_splits)}
+        self._require_column_applies(path, column, list(parts.values()))
         sha = hashlib.sha256()
-        for name, part in used.items():
+        for name, part in parts.items():
             sha.update(f"{part.sha256()}  {name}\n".encode())
-        self._tell_missing(used)
-        if self._cuts:
-            used |= source.cut(used["train"], self._cuts)
-        return sha.hexdigest(), used
+        self._note_missing_rows(parts)
+        if self._cut_shares:
+            parts |= source.cut(parts["train"], self._cut_shares)
+        return sha.hexdigest(), parts
 
     def _require_column_applies(
         self, path: str, column: str, sources: Sequence[source.Source]
     ) -> None:
-        """Refuse a column that was chosen where no table is read."""
+        """Refuse a column that was set although no table is read. Raises ValueError."""
         if column != COLUMN and not any(isinstance(part, source.Rows) for part in sources):
             raise ValueError(
                 f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
                 f"or name a table (.csv, .tsv, .jsonl, .parquet)"
             )
 
-    def _tell_missing(self, parts: Mapping[str, source.Source]) -> None:
+    def _note_missing_rows(self, parts: Mapping[str, source.Source]) -> None:
+        """Add a note for each part that has rows without a text."""
         for name, part in parts.items():
             if isinstance(part, source.Rows) and (missing := part.counts().missing):
-                of = f"{name}: " if name else ""
+                prefix = f"{name}: " if name else ""
                 self._notes.append(
-                    f"{of}{missing:,} of {part.counts().rows:,} rows are left out (without a text)"
+                    f"{prefix}{missing:,} of {part.counts().rows:,} rows are left out (without a "
+                    "text)"
                 )

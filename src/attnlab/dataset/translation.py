@@ -17,14 +17,14 @@ from attnlab.split import IGNORE, Batch, Examples, Split
 
 END = "<end>"
 JOINED = "@@ "
-"""What follows the pieces of a word but its last, where files bring their own byte-pair encoding
+"""The mark after each piece of a word but its last, in files with a byte-pair encoding of their own
 (Sennrich et al. 2016)."""
 FILES = {"train": "train", "validation": "validation", "test": "test"}
 SOURCE, TARGET = 0, 1
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
 DECADE = 10
 WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
-"""Words, with what apostrophes and hyphens join, and marks."""
+"""Matches a word, with the parts that apostrophes and hyphens join, or a mark."""
 
 
 @ranged
@@ -63,32 +63,35 @@ class Translation(Dataset):
             raise ValueError(f"languages={list(languages)} must be two different ones")
         self.languages, self.segmented, self.length = list(languages), segmented, length
         columns = [[language, f"translation.{language}"] for language in languages]
-        self.sha256, found = rows.load(path, files, sha256, obtain, self._pairs, columns)
-        read = {split: self._read(pairs) for split, pairs in found.items()}
-        dealt = rows.parted(read, files, 0, itemgetter(SOURCE))
-        parts, held = rows.unheld(dealt, itemgetter(SOURCE))
-        full = {split: [p for p in pairs if p[0] and p[1]] for split, pairs in parts.items()}
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, self._load_pairs, columns)
+        file_pairs = {split: self._split_pairs(texts) for split, texts in file_rows.items()}
+        loaded = rows.parted(file_pairs, files, 0, itemgetter(SOURCE))
+        new, held = rows.unheld(loaded, itemgetter(SOURCE))
+        nonempty = {
+            split: [pair for pair in pairs if pair[SOURCE] and pair[TARGET]]
+            for split, pairs in new.items()
+        }
         self.pairs = {
             split: [pair for pair in pairs if max(map(len, pair)) <= length]
-            for split, pairs in full.items()
+            for split, pairs in nonempty.items()
         }
         reasons = {
             "in an earlier split": held,
-            "with an empty side": {split: len(parts[split]) - len(full[split]) for split in parts},
+            "with an empty side": {split: len(new[split]) - len(nonempty[split]) for split in new},
             f"longer than length={length}": {
-                split: len(full[split]) - len(self.pairs[split]) for split in parts
+                split: len(nonempty[split]) - len(self.pairs[split]) for split in new
             },
         }
-        self.left_out = {split: sum(why[split] for why in reasons.values()) for split in parts}
-        sizes = {split: len(pairs) for split, pairs in dealt.items()}
+        self.left_out = {split: sum(counts[split] for counts in reasons.values()) for split in new}
+        sizes = {split: len(pairs) for split, pairs in loaded.items()}
         self._notes = rows.left_out_notes("pairs", sizes, reasons)
         rows.require_left("pairs", sizes, reasons, self.pairs)
         self.split_names = tuple(self.pairs)
         words = chain.from_iterable(self.pairs["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, END], min_count)
-        every = [pair for pairs in self.pairs.values() for pair in pairs]
-        self.max_length = max(len(pair[SOURCE]) for pair in every)
-        self.answer_length = 1 + max(len(pair[TARGET]) for pair in every)
+        all_pairs = [pair for pairs in self.pairs.values() for pair in pairs]
+        self.max_length = max(len(pair[SOURCE]) for pair in all_pairs)
+        self.answer_length = 1 + max(len(pair[TARGET]) for pair in all_pairs)
 
     @property
     def located(self) -> dict[str, str | None]:
@@ -106,10 +109,10 @@ class Translation(Dataset):
         return Examples(inputs, targets, None, inputs != 0)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
-        """Tell by the length of what is read, in tens."""
+        """Return the length of each source sentence in tokens, rounded down to tens."""
         assert batch.valid is not None
-        count = batch.valid.sum(dim=1)
-        return {"length": torch.div(count, DECADE, rounding_mode="floor") * DECADE}
+        length = batch.valid.sum(dim=1)
+        return {"length": torch.div(length, DECADE, rounding_mode="floor") * DECADE}
 
     def words(self, text: str) -> list[str]:
         if self.segmented:
@@ -117,17 +120,18 @@ class Translation(Dataset):
         return WORDS.findall(text.lower())
 
     def write(self, numbers: Sequence[int]) -> str:
-        """Put tokens together, and the pieces of a word too."""
+        """Return the text of token ids, with the pieces of each word joined."""
         return " ".join(self.tokens[number] for number in numbers).replace(JOINED, "")
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         assert batch.valid is not None
-        read = batch.inputs[batch.valid].tolist()
-        said = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(read)}\nanswer: {self.write(said)}"
+        source = batch.inputs[batch.valid].tolist()
+        answer = batch.targets[batch.targets != IGNORE].tolist()
+        return f"{self.write(source)}\nanswer: {self.write(answer)}"
 
-    def _pairs(self, directory: Path, name: str) -> list[rows.Row]:
+    def _load_pairs(self, directory: Path, name: str) -> list[rows.Row]:
+        """Load the sentence pairs of two files. Raises ValueError if they are not as many."""
         sides = [rows.lines(directory, f"{name}.{language}") for language in self.languages]
         if len(sides[SOURCE]) != len(sides[TARGET]):
             counts = " and ".join(f"{len(side):,}" for side in sides)
@@ -137,5 +141,6 @@ class Translation(Dataset):
             )
         return [[line.strip() for line in pair] for pair in zip(*sides, strict=True)]
 
-    def _read(self, pairs: list[rows.Row]) -> list[Pair]:
-        return [(tuple(self.words(one)), tuple(self.words(other))) for one, other in pairs]
+    def _split_pairs(self, pairs: list[rows.Row]) -> list[Pair]:
+        """Return the words of both sentences of each pair."""
+        return [(tuple(self.words(source)), tuple(self.words(target))) for source, target in pairs]

@@ -1,4 +1,4 @@
-"""How good a model is on a split, without moving anything that training depends on."""
+"""Evaluate a model on a split, without changing anything that training depends on."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ def evaluate(
     batch_size: int | None = None,
     slicer: Slicer | None = None,
 ) -> dict[str, float]:
-    """Mean loss (nats) and metrics over all labels of a split, and the model's own gauges.
+    """Compute mean loss (nats) and metrics over all labels of a split, and the model's gauges.
 
-    No number depends on `batch_size`, but for what a batch shares by nature: the room of an expert
-    with a capacity, and so its `drops`.
+    No number depends on `batch_size`, except what the tokens of a batch share: the capacity of an
+    expert, and so its `drops`.
 
-    With a `slicer` (a dataset's `slices`), metrics of one number stand beside them slice by slice;
-    by label only where the objective asks for the labels of the dataset.
+    With a `slicer` (a dataset's `slices`), scalar metrics are also returned for each slice; slices
+    by label need an objective whose labels are those of the dataset.
 
     Runs the eager model without gradients, in evaluation mode, under a forked random state: a
     training run is bit-equal with and without it.
@@ -42,20 +42,20 @@ def evaluate(
     counts: dict[str, Tensor] = defaultdict(totals.default_factory)
     slices = Slices()
     with undisturbed(model), torch.no_grad():
-        for examples, asked in subject.questions(split, batch_size=batch_size):
+        for examples, batch in subject.questions(split, batch_size=batch_size):
             # Losses and metrics are computed in a precision of their own.
             with subject.precision(), record_gauges(model) as readings:
-                logits, _ = model(*asked.given)
-            totals["loss"] += objective.loss(logits, asked.targets, "sum").double()
-            counts["loss"] += (asked.targets != IGNORE).sum()
+                logits, _ = model(*batch.given)
+            totals["loss"] += objective.loss(logits, batch.targets, "sum").double()
+            counts["loss"] += (batch.targets != IGNORE).sum()
             for name, metric in metrics.items():
-                sums, count = tally(metric, logits, asked.targets)
+                sums, count = tally(metric, logits, batch.targets)
                 totals[name] = totals[name] + sums.double()
                 counts[name] += count
             if slicer is not None:
-                _slice(slices, slicer, examples, asked.targets, metrics, logits)
+                _add_slices(slices, slicer, examples, batch.targets, metrics, logits)
             for name, (values, count) in readings.items():
-                for key, value in _spread(name, values):
+                for key, value in _name_scalars(name, values):
                     totals[key] += value.double() * count
                     counts[key] += count
     means = {
@@ -66,7 +66,16 @@ def evaluate(
     return dict(zip(means, numbers, strict=True)) | slices.means()
 
 
-def _slice(
+def evaluate_in_full(
+    subject: Subject, split: str, metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Return the numbers of `evaluate` on a split, with slices and the objective's derived ones."""
+    dataset, objective = subject.dataset, subject.objective
+    values = evaluate(subject, dataset.splits[split], metrics, slicer=dataset.slices)
+    return values | objective.derived(split, values["loss"])
+
+
+def _add_slices(
     slices: Slices,
     slicer: Slicer,
     examples: Batch,
@@ -74,19 +83,23 @@ def _slice(
     metrics: Mapping[str, Metric],
     logits: Tensor,
 ) -> None:
-    """Keep a batch's metrics by slice: by label where the labels are those of the dataset."""
+    """Add a batch's metrics to slices; slices by label need the labels of the dataset."""
     examples = moved(examples, torch.device("cpu"))
-    same = torch.equal(examples.targets, targets.cpu())
-    by = {name: where for name, where in slicer(examples).items() if same or where.ndim == 1}
+    same_labels = torch.equal(examples.targets, targets.cpu())
+    slice_keys = {
+        name: keys for name, keys in slicer(examples).items() if same_labels or keys.ndim == 1
+    }
     for name, metric in metrics.items():
         values = metric(logits, targets).cpu()
         counted = targets.cpu() != IGNORE
         if values.ndim <= 2:
-            slices.add(by, name, values, counted if values.ndim == 2 else counted.any(dim=1))
+            slices.add(
+                slice_keys, name, values, counted if values.ndim == 2 else counted.any(dim=1)
+            )
 
 
-def _spread(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
-    """Give each number of a gauge a name of its own."""
+def _name_scalars(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
+    """Return each number of a gauge with a name of its own."""
     if values.ndim == 0:
         return [(name, values)]
-    return [(f"{name}.{i}", value) for i, value in enumerate(values.flatten())]
+    return [(f"{name}.{index}", value) for index, value in enumerate(values.flatten())]

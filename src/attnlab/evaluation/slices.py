@@ -1,4 +1,4 @@
-"""Metrics by what distinguishes the examples of a split: a length, a distance, a count."""
+"""Metrics by a property of the examples of a split: a length, a distance, a count."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MOST = 12
-"""More different values than this are put into bins, each twice as wide as the one before."""
+"""The most distinct values with a slice each; more are put into bins of doubling width."""
 
 
 class Slices:
-    """Collects the values of metrics with the slice of each, and gives the mean of every slice."""
+    """Collects the values of metrics with their slices, and returns the mean of each slice."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        self._parts: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
 
     def add(
         self,
@@ -24,22 +24,24 @@ class Slices:
         values: Float[Tensor, "batch ..."],
         counted: Bool[Tensor, "batch ..."],
     ) -> None:
-        """Keep what counts of the values (one for each label, or for each sequence)."""
-        for name, where in slices.items():
-            if where.ndim > values.ndim:
+        """Add the counted values (one for each label, or for each sequence)."""
+        for slicing, keys in slices.items():
+            if keys.ndim > values.ndim:
                 continue
-            where = where.reshape(*where.shape, *[1] * (values.ndim - where.ndim))
-            chosen = where.expand_as(values)[counted], values[counted]
-            self._found[metric, name].append((chosen[0].numpy(), chosen[1].double().numpy()))
+            keys = keys.reshape(*keys.shape, *[1] * (values.ndim - keys.ndim))
+            counted_keys, counted_values = keys.expand_as(values)[counted], values[counted]
+            part = (counted_keys.numpy(), counted_values.double().numpy())
+            self._parts[metric, slicing].append(part)
 
     def means(self) -> dict[str, float]:
-        """Name and average the slices: `accuracy@distance=8-15`."""
+        """Return the mean of each slice by its name, as in `accuracy@distance=8-15`."""
         means = {}
-        for (metric, name), parts in self._found.items():
-            where, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-            binned = len(np.unique(where)) > MOST
-            keys = (1 << np.frexp(where)[1] >> 1) if binned else where
-            for key in np.unique(keys):
-                said = f"{key}-{2 * key - 1}" if binned and key > 1 else f"{key}"
-                means[f"{metric}@{name}={said}"] = float(values[keys == key].mean())
+        for (metric, slicing), parts in self._parts.items():
+            keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+            is_binned = len(np.unique(keys)) > MOST
+            bins = (1 << np.frexp(keys)[1] >> 1) if is_binned else keys
+            for bin_start in np.unique(bins):
+                is_range = is_binned and bin_start > 1
+                bin_label = f"{bin_start}-{2 * bin_start - 1}" if is_range else f"{bin_start}"
+                means[f"{metric}@{slicing}={bin_label}"] = float(values[bins == bin_start].mean())
         return means

@@ -1,4 +1,4 @@
-"""Whether the answers that a model gives by itself are the right ones, word for word or nearly."""
+"""BLEU and exact match of the answers that a model generates."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -30,10 +30,11 @@ except ModuleNotFoundError as error:
 class AnswerBLEU(Evidence):
     """Measures `bleu` (0 to 100) and `exact_match` (a share) of the answers to the reported split.
 
-    No right token helps: each is the likeliest after the model's own, or what a search of so many
-    `beams` finds. Both sides are put to text by `dataset.write`, then compared by sacrebleu (Post
-    2018) as one corpus, smoothed as it does by default; `tokenize` is what parts the text there,
-    and "none" takes its spaces. `length_ratio` is the answers' words over the references'.
+    There is no teacher forcing: each token is the likeliest after the model's own, or the answer
+    is that of a search with `beams` beams. `dataset.write` turns answers and references into text,
+    and sacrebleu (Post 2018) compares them as one corpus with its default smoothing; `tokenize` is
+    its tokenizer, and "none" splits at spaces. `length_ratio` is the number of words of the answers
+    over that of the references.
     """
 
     objective_type = Seq2Seq
@@ -60,21 +61,25 @@ class AnswerBLEU(Evidence):
         answers, references = [], []
         with subject.observed():
             for examples, _ in subject.questions(split, batch_size=self.batch_size):
-                found = search(
+                best_answers = search(
                     *(subject.model, examples.inputs, examples.valid),
                     *(begin, end, dataset.answer_length),
                     beams=self.beams,
                     length_penalty=self.length_penalty,
                 )
-                answers += [dataset.write(_until(end, answer)) for answer in found.tolist()]
+                answers += [
+                    dataset.write(_cut_at_end(end, answer)) for answer in best_answers.tolist()
+                ]
                 targets = examples.targets.tolist()
-                references += [dataset.write(_until(end, target)) for target in targets]
+                references += [dataset.write(_cut_at_end(end, target)) for target in targets]
         score = BLEU(tokenize=self.tokenize, force=True).corpus_score(answers, [references])
-        exact = [answer == right for answer, right in zip(answers, references, strict=True)]
+        is_exact = [
+            answer == reference for answer, reference in zip(answers, references, strict=True)
+        ]
         return self.finding(
             {
                 "bleu": float(score.score),
-                "exact_match": sum(exact) / len(exact),
+                "exact_match": sum(is_exact) / len(is_exact),
                 "length_ratio": float(score.ratio),
             }
         )
@@ -91,61 +96,66 @@ def search(
     beams: int,
     length_penalty: float,
 ) -> Int[Tensor, "batch longest"]:
-    """Find the best answer to each sequence by beam search; with one beam, the likeliest tokens.
+    """Return the best answer to each sequence by beam search; with one beam, the likeliest tokens.
 
-    What `attnlab.generate.search` finds first for each alone. Behind an answer stands the end.
+    It is the first result of `attnlab.generate.search` for each sequence. An answer is padded with
+    the end token.
     """
 
     def penalty(length: int) -> float:
         return ((5 + length) / 6) ** length_penalty
 
-    rows = len(inputs)
-    each = torch.arange(rows, device=inputs.device)
-    best = torch.full((rows, longest), end, device=inputs.device)
-    scores = torch.full((rows,), -torch.inf, dtype=torch.float64, device=inputs.device)
-    # A beam of -inf is none: at first there is one, later those that have ended are none.
-    totals = torch.full((rows, beams), -torch.inf, dtype=torch.float64, device=inputs.device)
+    batch = len(inputs)
+    sequence = torch.arange(batch, device=inputs.device)
+    best = torch.full((batch, longest), end, device=inputs.device)
+    scores = torch.full((batch,), -torch.inf, dtype=torch.float64, device=inputs.device)
+    # A total of -inf marks an unused beam: all but one at first, later those that have ended.
+    totals = torch.full((batch, beams), -torch.inf, dtype=torch.float64, device=inputs.device)
     totals[:, 0] = 0.0
-    texts = torch.full((rows, beams, longest), end, device=inputs.device)
-    last = torch.full((rows * beams, 1), begin, device=inputs.device)
-    state = _reordered(model.start(inputs, valid), repeat(each, "b -> (b k)", k=beams))
-    for at in range(longest):
-        logits, state = model.step(last, at, state)
-        totals, parents, tokens = _continued(logits[:, -1], totals, begin)
-        texts = texts.gather(1, repeat(parents, "b k -> b k l", l=longest))
-        texts[:, :, at] = tokens
-        over = (tokens == end) | (at + 1 == longest)
-        found, which = totals.masked_fill(~over, -torch.inf).max(dim=1)
-        better = found / penalty(at + 1) > scores
-        scores = torch.where(better, found / penalty(at + 1), scores)
-        best = torch.where(better[:, None], texts[each, which], best)
-        totals = totals.masked_fill(over, -torch.inf)
+    answers = torch.full((batch, beams, longest), end, device=inputs.device)
+    last = torch.full((batch * beams, 1), begin, device=inputs.device)
+    state = _select_rows(model.start(inputs, valid), repeat(sequence, "b -> (b k)", k=beams))
+    for position in range(longest):
+        logits, state = model.step(last, position, state)
+        totals, parents, tokens = _best_continuations(logits[:, -1], totals, begin)
+        answers = answers.gather(1, repeat(parents, "b k -> b k l", l=longest))
+        answers[:, :, position] = tokens
+        is_finished = (tokens == end) | (position + 1 == longest)
+        best_finished, finished_beam = totals.masked_fill(~is_finished, -torch.inf).max(dim=1)
+        finished_scores = best_finished / penalty(position + 1)
+        is_better = finished_scores > scores
+        scores = torch.where(is_better, finished_scores, scores)
+        best = torch.where(is_better[:, None], answers[sequence, finished_beam], best)
+        totals = totals.masked_fill(is_finished, -torch.inf)
         # A log-probability only falls, and the longest answer has the largest penalty.
         if bool((totals.amax(dim=1) / penalty(longest) <= scores).all()):
             break
         last = rearrange(tokens, "b k -> (b k) 1")
         if beams > 1:
-            state = _reordered(state, rearrange(each[:, None] * beams + parents, "b k -> (b k)"))
+            state = _select_rows(
+                state, rearrange(sequence[:, None] * beams + parents, "b k -> (b k)")
+            )
     return best
 
 
-def _continued(
+def _best_continuations(
     logits: Float[Tensor, "row token"], totals: Float[Tensor, "batch beam"], begin: int
 ) -> tuple[Float[Tensor, "batch beam"], Int[Tensor, "batch beam"], Int[Tensor, "batch beam"]]:
-    """Give the likeliest continuations: their totals, the beams that they come from, and tokens."""
+    """Return the likeliest continuations: their totals, parent beams and tokens."""
     beams = totals.shape[1]
-    step = logits.double().log_softmax(dim=-1)
-    # What opens an answer stands nowhere in it.
-    step[:, begin] = -torch.inf
-    ways = totals[..., None] + rearrange(step, "(b k) t -> b k t", k=beams)
-    best, at = rearrange(ways, "b k t -> b (k t)").topk(beams, dim=1)
-    return best, at // step.shape[1], at % step.shape[1]
+    log_probabilities = logits.double().log_softmax(dim=-1)
+    # The token that opens an answer does not occur in it.
+    log_probabilities[:, begin] = -torch.inf
+    candidates = totals[..., None] + rearrange(log_probabilities, "(b k) t -> b k t", k=beams)
+    best, flat_index = rearrange(candidates, "b k t -> b (k t)").topk(beams, dim=1)
+    return best, flat_index // log_probabilities.shape[1], flat_index % log_probabilities.shape[1]
 
 
-def _reordered(state: object, rows: Int[Tensor, " row"]) -> object:
+def _select_rows(state: object, rows: Int[Tensor, " row"]) -> object:
     return tree_map_only(Tensor, partial(torch.index_select, dim=0, index=rows), state)
 
 
-def _until(end: int, answer: Sequence[int]) -> Sequence[int]:
-    """Cut an answer off at its end, and where nothing is asked."""
-    return answer[: next((at for at, t in enumerate(answer) if t in (end, IGNORE)), None)]
+def _cut_at_end(end: int, answer: Sequence[int]) -> Sequence[int]:
+    """Return an answer up to its end token or the first ignored target."""
+    stops = (position for position, token in enumerate(answer) if token in (end, IGNORE))
+    return answer[: next(stops, None)]

@@ -1,4 +1,4 @@
-"""How much of the text before it a model uses, and what is left where it sees less."""
+"""The loss by length of context, and with attention limited to a shorter context."""
 
 import torch
 from einops import rearrange
@@ -16,14 +16,14 @@ from attnlab.split import IGNORE
 class ContextUse(Evidence):
     """Measures the loss (nats) by the tokens seen, on the reported split.
 
-    `loss_N` is the mean where a window has shown N tokens, or down to N / 2 + 1: `loss_1` after one
+    `loss_N` is the mean over positions with N / 2 + 1 to N tokens of context: `loss_1` after one
     token, `loss_2` after two, `loss_4` after three or four, and so on (Kaplan et al. 2020, fig. 7,
-    for one number a position). It is the same measure for every kind of model.
+    with one number per position). The measure is the same for every kind of model.
 
-    A model with attention has more: `within_N` is the mean over the last of these bands where no
-    layer and no head sees further back than the last N tokens, its own place included. So
-    `within_1` leaves each token alone, and the band's own loss is that without a bound. Layers
-    stack, so two of them still reach 2 N - 1 tokens.
+    A model with attention also has `within_N`: the mean over the last of these bands if no head of
+    any layer sees further back than the last N tokens, its own position included. So at `within_1`
+    each token sees only itself, and the band's own loss is that without a bound. Layers stack, so
+    two of them still reach 2 N - 1 tokens.
     """
 
     objective_type, dataset_type = Autoregressive, Corpus
@@ -44,7 +44,7 @@ class ContextUse(Evidence):
     lower_is_better = ("loss_*", "within_*")
 
     def measure(self) -> Finding:
-        losses = self._losses()
+        losses = self._position_losses()
         edges = doublings(losses.shape[-1])
         scalars = {
             f"loss_{high}": float(losses[:, low:high].nanmean())
@@ -52,25 +52,25 @@ class ContextUse(Evidence):
         }
         model = self.subject.model
         if model.attention_layers() and len(edges) > 1:
-            last = slice(edges[-2], edges[-1])
+            last_band = slice(edges[-2], edges[-1])
             for bound in edges[:-1]:
                 with blind(model, bound):
-                    bounded = self._losses()
-                scalars[f"within_{bound}"] = float(bounded[:, last].nanmean())
+                    bounded_losses = self._position_losses()
+                scalars[f"within_{bound}"] = float(bounded_losses[:, last_band].nanmean())
         return self.finding(scalars)
 
-    def _losses(self) -> Float[Tensor, "window seq"]:
-        """Return the loss at each position of each window; NaN where it is asked in another one."""
+    def _position_losses(self) -> Float[Tensor, "window seq"]:
+        """Return the loss at each position of each window; NaN where another window counts it."""
         subject, losses = self.subject, []
         with subject.observed():
-            for asked in subject.ask(subject.dataset.splits[subject.dataset.reported]):
-                logits, _ = subject.model(*asked.given)
-                flat = subject.objective.loss(logits, asked.targets, "none")
-                by_window = rearrange(flat, "(b s) -> b s", b=len(asked.inputs)).double()
-                losses.append(by_window.masked_fill(asked.targets == IGNORE, torch.nan).cpu())
+            for batch in subject.ask(subject.dataset.splits[subject.dataset.reported]):
+                logits, _ = subject.model(*batch.given)
+                label_losses = subject.objective.loss(logits, batch.targets, "none")
+                by_window = rearrange(label_losses, "(b s) -> b s", b=len(batch.inputs)).double()
+                losses.append(by_window.masked_fill(batch.targets == IGNORE, torch.nan).cpu())
         return torch.cat(losses)
 
 
 def doublings(length: int) -> list[int]:
-    """Count 1, 2, 4, ... up to a length, which is the last."""
+    """Return [1, 2, 4, ..., length]: the powers of two below a length, and the length."""
     return [*(2**n for n in range(length.bit_length()) if 2**n < length), length]

@@ -1,4 +1,4 @@
-"""What the gates of each LSTM do on the reported split."""
+"""Statistics of the gates of each LSTM on the reported split."""
 
 from attnlab.evidence.base import Evidence
 from attnlab.interp.lstm_gates import gate_statistics, lstm_layers
@@ -13,8 +13,8 @@ class LSTMGates(Evidence):
 
     `layerN/forget` is the mean forget gate, `layerN/time` the median over units of their
     characteristic time in tokens, `layerN/GATE_left` and `GATE_right` the shares of saturated gates
-    (`gate_statistics` defines all). Layers are those with an LSTM, in the order of a pass; what
-    reads backwards stands under `layerN_backwards`. A model without an LSTM has none of it.
+    (`gate_statistics` defines them). N counts the layers with an LSTM, in the order of the pass; a
+    backward direction is `layerN_backwards`. A model without an LSTM has no numbers.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class LSTMGates(Evidence):
         )
         numbers: dict[str, int] = {}
         scalars = {}
-        for path, units in statistics.items():
+        for path, by_statistic in statistics.items():
             # The two directions of a layer share its number.
             number = numbers.setdefault(layers[path].layer, len(numbers))
             name = f"layer{number}{'_backwards' if layers[path].is_reversed else ''}"
-            for statistic, values in units.items():
-                one = values.median() if statistic == "time" else values.mean()
-                scalars[f"{name}/{statistic}"] = float(one)
+            for statistic, values in by_statistic.items():
+                summary = values.median() if statistic == "time" else values.mean()
+                scalars[f"{name}/{statistic}"] = float(summary)
         return self.finding(scalars)

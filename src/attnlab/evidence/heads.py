@@ -1,4 +1,4 @@
-"""Which head looks most at the token before, at duplicates, at what followed them, at the first."""
+"""The strongest previous-token, duplicate-token, induction and sink heads of a model."""
 
 from collections.abc import Mapping
 
@@ -14,9 +14,9 @@ from attnlab.run_record.finding import Finding, NamedHead
 class StrongestHeads(Evidence):
     """Names the head with most of each kind, on the first examples of the reported split.
 
-    For every one of SCORES (`attnlab.interp.pattern_stats.measure` defines them): its largest mean
-    of all heads, 0 to 1, and the head that has it. A score that no query could have is left out. A
-    model without attention has none.
+    For each of SCORES (`attnlab.interp.pattern_stats.measure` defines them): the largest mean over
+    queries of all heads, 0 to 1, and its head. A score without any counted query is left out. A
+    model without attention has no scores.
     """
 
     def __init__(
@@ -44,19 +44,21 @@ class StrongestHeads(Evidence):
                 if not score.isnan()
             ]
             if scores:
-                scalars[name], best = max(scores, key=lambda scored: scored[0])
+                scalars[name], best = max(scores, key=lambda scored_head: scored_head[0])
                 heads[name] = NamedHead(best, name.replace("_", " "), scalars[name])
         return self.finding(scalars, heads)
 
     @classmethod
     def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
         heads = {
-            name: NamedHead(_head(scalars, name), name.replace("_", " "), scalars[name])
+            name: NamedHead(
+                _head_from_scalars(scalars, name), name.replace("_", " "), scalars[name]
+            )
             for name in SCORES
             if f"{name}_layer" in scalars
         }
         return cls.finding({name: scalars[name] for name in heads}, heads)
 
 
-def _head(scalars: Mapping[str, float], name: str) -> HeadRef:
+def _head_from_scalars(scalars: Mapping[str, float], name: str) -> HeadRef:
     return HeadRef(int(scalars[f"{name}_layer"]), int(scalars[f"{name}_head"]))

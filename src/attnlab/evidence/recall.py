@@ -1,7 +1,7 @@
-"""Whether a model recalls by two heads in a row: one gathers what stood before, one finds it.
+"""The two-head recall circuit of a model: one head gathers the preceding token, one reads it.
 
-The induction circuit (Elhage et al. 2021; Olsson et al. 2022 see it in text), by which attention
-can recall: a token learns what stands before it, and a later one that asks for that finds it.
+This is the induction circuit (Elhage et al. 2021; Olsson et al. 2022 find it in text): a head
+copies the preceding token to a position, and a later query that matches the copy reads from there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.evidence.base import Evidence
+from attnlab.evidence.base import MOST_WEIGHT, Evidence
 from attnlab.interp.attention import every_head, record_patterns
 from attnlab.interp.interventions import Means, mean_patterns, prune
 from attnlab.interp.pattern_stats import mass, share_at, successors
@@ -24,29 +24,27 @@ from attnlab.split import IGNORE, Batch
 
 BATCH = 64
 REACH = 3
-"""How far behind the earlier occurrence a place is looked for."""
-MOST = 0.5
-"""More weight than on all other keys together, by which a head gets the name of its role."""
+"""The largest offset from the earlier occurrence to the place that is read (tokens)."""
 
 
 @ranged
 class RecallCircuit(Evidence):
     """Finds the two heads on validation; measures them, and what is lost without, where reported.
 
-    An asked query is at a token that stood there before, with the answer behind it: its *pair*. One
-    head, `read`, reads a place `read_behind` tokens after the earlier occurrence (1 is the answer
-    itself): that head and place in 0..REACH which have most of the asked queries' weight, `read` on
-    average. Of the heads in layers below, `gather` has the largest mean weight from that place to
-    the pair, its own place apart, and `previous` is what it pays there to the one token before.
-    Where a query has several pairs, what it pays to their places is added up, and what these pay is
-    averaged. Weights are from 0 to 1.
+    A counted query is at a token with an earlier occurrence that the answer follows; these two
+    tokens are its *pair*. The head `read` reads a place `read_behind` tokens after the earlier
+    occurrence (1 is the answer itself): the head and the place in 0..REACH with the largest mean
+    weight of the counted queries, which is `read`. Of the heads in layers below, `gather` has the
+    largest mean weight from that place to the pair, without the place itself, and `previous` is its
+    weight from there to the token before. If a query has several pairs, its weights on their places
+    are summed, and the weights from these places are averaged. Weights are from 0 to 1.
 
-    Then the accuracy at the asked queries: `whole`, and `without_read` and `without_gather` where
-    that head passes nothing on; with `_mean`, where it has its mean pattern on validation, so that
-    it still looks where heads look by position alone. `without_others` leaves these two alone.
+    Then the accuracy at the counted queries: `whole`; `without_read` and `without_gather` with that
+    head ablated; with `_mean`, the head has its mean pattern on validation instead, so it still
+    attends by position. `without_others` ablates all heads but these two.
 
-    A model without attention within one sequence has none of it; one whose lowest layer reads has
-    no `gather`. Raises ValueError for data in which no answer can be read.
+    A model without attention within one sequence has no numbers; if the `read` head is in the
+    lowest layer, there is no `gather`. Raises ValueError for data in which no answer can be read.
     """
 
     presentation = Presentation(
@@ -71,32 +69,33 @@ class RecallCircuit(Evidence):
         layers = subject.model.attention_layers()
         if not layers or any(layer.axes.crosses for layer in layers):
             return self.finding({})
-        on_validation = self._weights("validation")
-        reported = self._weights(dataset.reported)
+        validation_weights = self._sum_weights("validation")
+        split_weights = self._sum_weights(dataset.reported)
         heads = every_head(subject.model)
-        behind, read = max(
-            ((place, head) for place in range(REACH + 1) for head in heads),
-            key=lambda pair: on_validation.mean(f"read {pair[0]}", pair[1]),
+        # Counted from the earlier occurrence of the asked token: 1 is the answer itself.
+        read_offset, reading_head = max(
+            ((offset, head) for offset in range(REACH + 1) for head in heads),
+            key=lambda candidate: validation_weights.mean(f"read {candidate[0]}", candidate[1]),
         )
-        circuit = {"read": read}
-        below = [head for head in heads if head.layer < read.layer]
-        if below:
+        circuit = {"read": reading_head}
+        heads_below = [head for head in heads if head.layer < reading_head.layer]
+        if heads_below:
             circuit["gather"] = max(
-                below, key=lambda head: on_validation.mean(f"gather {behind}", head)
+                heads_below, key=lambda head: validation_weights.mean(f"gather {read_offset}", head)
             )
         means = mean_patterns(subject, dataset.splits["validation"])
-        scalars = {"whole": self._accuracy(()), "read_behind": float(behind)}
+        scalars = {"whole": self._accuracy(()), "read_behind": float(read_offset)}
         for name, head in circuit.items():
             scalars |= {
-                name: reported.mean(f"{name} {behind}", head),
+                name: split_weights.mean(f"{name} {read_offset}", head),
                 f"without_{name}": self._accuracy([head]),
                 f"without_{name}_mean": self._accuracy([head], means),
             }
-        if below:
-            scalars["previous"] = reported.mean(f"previous {behind}", circuit["gather"])
+        if heads_below:
+            scalars["previous"] = split_weights.mean(f"previous {read_offset}", circuit["gather"])
         others = [head for head in heads if head not in circuit.values()]
         scalars["without_others"] = self._accuracy(others)
-        return self.finding(scalars, _named(circuit, scalars))
+        return self.finding(scalars, _describe_circuit(circuit, scalars))
 
     @classmethod
     def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
@@ -105,22 +104,24 @@ class RecallCircuit(Evidence):
             for name in ("read", "gather")
             if name in scalars
         }
-        numbers = {k: v for k, v in scalars.items() if not k.endswith(("_layer", "_head"))}
-        return cls.finding(numbers, _named(circuit, scalars))
+        numbers = {
+            key: value for key, value in scalars.items() if not key.endswith(("_layer", "_head"))
+        }
+        return cls.finding(numbers, _describe_circuit(circuit, scalars))
 
-    def _weights(self, split: str) -> "Weights":
-        """Add up what each head pays to the places where an answer can be read, and from there."""
+    def _sum_weights(self, split: str) -> "Weights":
+        """Return the sums of each head's weights on the places of an answer, and from them."""
         subject, dataset = self.subject, self.subject.dataset
         if dataset.classes is not None:
             raise ValueError(f"{type(dataset).__name__} is no recall: its answers are no tokens")
         weights, batches = Weights(), dataset.splits[split]
         with subject.observed():
-            for asked in subject.ask(batches, batch_size=BATCH, num_examples=self.num_examples):
+            for batch in subject.ask(batches, batch_size=BATCH, num_examples=self.num_examples):
                 with record_patterns(subject.model) as patterns:
-                    subject.model(*asked.given)
-                read, counted = places(asked)
+                    subject.model(*batch.given)
+                is_readable, counted = places(batch)
                 for layer, pattern in patterns.items():
-                    _add(weights, layer, pattern.float(), read, counted)
+                    _add_layer(weights, layer, pattern.float(), is_readable, counted)
         if not weights.counts["read 1"]:
             raise ValueError(
                 f"in these data no answer stands behind an earlier occurrence of what is asked, so "
@@ -128,32 +129,33 @@ class RecallCircuit(Evidence):
             )
         return weights
 
-    def _accuracy(self, without: Sequence[HeadRef], means: Means | None = None) -> float:
-        """Return the share of queries that can read their answer, and do, without some heads."""
+    def _accuracy(self, removed_heads: Sequence[HeadRef], means: Means | None = None) -> float:
+        """Return the accuracy at the queries that can read their answer, with heads ablated."""
         subject, dataset = self.subject, self.subject.dataset
-        right, count = 0, 0
-        with subject.observed(), prune(subject.model, without, means):
-            for asked in subject.ask(
+        num_right, num_counted = 0, 0
+        with subject.observed(), prune(subject.model, removed_heads, means):
+            for batch in subject.ask(
                 dataset.splits[dataset.reported], batch_size=BATCH, num_examples=self.num_examples
             ):
-                logits, _ = subject.model(*asked.given)
-                _, counted = places(asked)
-                if asked.at is not None:
-                    counted = counted.gather(1, asked.at)
-                hit = logits.argmax(dim=-1) == asked.targets
-                right, count = right + int((hit & counted).sum()), count + int(counted.sum())
-        return right / count
+                logits, _ = subject.model(*batch.given)
+                _, counted = places(batch)
+                if batch.at is not None:
+                    counted = counted.gather(1, batch.at)
+                is_right = logits.argmax(dim=-1) == batch.targets
+                num_right += int((is_right & counted).sum())
+                num_counted += int(counted.sum())
+        return num_right / num_counted
 
 
 @dataclass
 class Weights:
-    """Sums of what each head pays, layer by layer, and how many places were counted."""
+    """Sums of the weights of each head, by name and layer, and the number of counted queries."""
 
     sums: dict[tuple[str, int], Float[Tensor, " head"]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def mean(self, name: str, head: HeadRef) -> float:
-        """Return what a head pays on average, 0 to 1."""
+        """Return the mean weight of a head, 0 to 1."""
         return float(self.sums[name, head.layer][head.head]) / max(self.counts[name], 1)
 
     def add(
@@ -163,66 +165,70 @@ class Weights:
         values: Float[Tensor, "batch head query"],
         counted: Bool[Tensor, "batch query"],
     ) -> None:
-        """Count what the heads of a layer pay, at some queries."""
-        kept = values.where(rearrange(counted, "b q -> b 1 q"), 0)
-        total = reduce(kept.double(), "b h q -> h", "sum").cpu()
+        """Add the weights of a layer's heads at the counted queries."""
+        counted_values = values.where(rearrange(counted, "b q -> b 1 q"), 0)
+        total = reduce(counted_values.double(), "b h q -> h", "sum").cpu()
         self.sums[name, layer] = self.sums.get((name, layer), 0) + total
         if layer == 0:
             self.counts[name] = self.counts.get(name, 0) + int(counted.sum())
 
 
-def places(asked: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, "batch query"]]:
-    """Say where the answer to each query can be read, and which queries can read theirs.
+def places(batch: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, "batch query"]]:
+    """Return the keys from which each query can read its answer, and the queries that have one.
 
-    That is behind an earlier occurrence of the query's token, where the token is the answer.
+    Such a key directly follows an earlier occurrence of the query's token, and holds the answer.
     """
-    tokens = asked.inputs
-    at = torch.arange(tokens.shape[1], device=tokens.device)
-    nothing = torch.full_like(tokens, IGNORE)
-    answers = asked.targets if asked.at is None else nothing.scatter(1, asked.at, asked.targets)
-    told = rearrange(tokens, "b k -> b 1 k") == rearrange(answers, "b q -> b q 1")
-    read = successors(tokens, at) & told
-    return read, read.any(dim=-1)
+    tokens = batch.inputs
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
+    no_answers = torch.full_like(tokens, IGNORE)
+    answers = batch.targets if batch.at is None else no_answers.scatter(1, batch.at, batch.targets)
+    is_answer = rearrange(tokens, "b k -> b 1 k") == rearrange(answers, "b q -> b q 1")
+    is_readable = successors(tokens, positions) & is_answer
+    return is_readable, is_readable.any(dim=-1)
 
 
-def _add(
+def _add_layer(
     weights: Weights,
     layer: AttentionLayer,
     pattern: Float[Tensor, "batch head query key"],
-    read: Bool[Tensor, "batch query key"],
+    is_readable: Bool[Tensor, "batch query key"],
     counted: Bool[Tensor, "batch query"],
 ) -> None:
-    """Count what a layer pays to each place behind an earlier occurrence, and from there."""
-    length = read.shape[-1]
-    at = torch.arange(length, device=read.device)
-    before = {step: share_at(pattern, at, -step) for step in range(-1, REACH + 1)}
-    for behind in range(REACH + 1):
-        place = read.roll(behind - 1, dims=2)
-        # What was shifted over the end is no place.
-        place[:, :, : max(behind - 1, 0)] = False
-        place[:, :, length + min(behind - 1, 0) :] = False
-        has_place = counted & place.any(dim=-1)
-        weights.add(f"read {behind}", layer.index, mass(pattern, place), has_place)
-        share = place / place.sum(dim=-1, keepdim=True).clamp(min=1)
-        # Of the pair, the place itself may be one.
-        both = [before[step] for step in (behind, behind - 1) if step]
-        pair = torch.stack(both).sum(dim=0)
-        for name, values in (("gather", pair), ("previous", before[1])):
-            paid = einsum(share, values, "b q k, b h k -> b h q")
-            weights.add(f"{name} {behind}", layer.index, paid, has_place)
+    """Add a layer's weights on each place behind an earlier occurrence, and from that place."""
+    length = is_readable.shape[-1]
+    positions = torch.arange(length, device=is_readable.device)
+    weight_behind_by_step = {
+        step: share_at(pattern, positions, -step) for step in range(-1, REACH + 1)
+    }
+    for offset in range(REACH + 1):
+        is_place = is_readable.roll(offset - 1, dims=2)
+        # `roll` wraps around; a position that was shifted over the end is no place.
+        is_place[:, :, : max(offset - 1, 0)] = False
+        is_place[:, :, length + min(offset - 1, 0) :] = False
+        has_place = counted & is_place.any(dim=-1)
+        weights.add(f"read {offset}", layer.index, mass(pattern, is_place), has_place)
+        place_shares = is_place / is_place.sum(dim=-1, keepdim=True).clamp(min=1)
+        # The place itself (step 0) may be one token of the pair; it is left out.
+        pair_weights = [weight_behind_by_step[step] for step in (offset, offset - 1) if step]
+        on_pair = torch.stack(pair_weights).sum(dim=0)
+        for name, values in (("gather", on_pair), ("previous", weight_behind_by_step[1])):
+            from_place = einsum(place_shares, values, "b q k, b h k -> b h q")
+            weights.add(f"{name} {offset}", layer.index, from_place, has_place)
 
 
-def _named(circuit: Mapping[str, HeadRef], scalars: Mapping[str, float]) -> dict[str, NamedHead]:
-    """Name the two heads by their weights at the places that matter.
+def _describe_circuit(
+    circuit: Mapping[str, HeadRef], scalars: Mapping[str, float]
+) -> dict[str, NamedHead]:
+    """Return the two heads with roles by their weights at the places of the circuit.
 
-    Mean scores name neither where most queries ask nothing. `previous token` tells its place what
-    stood before by looking there most of all; a head that `gathers` looks at several tokens.
+    Mean scores over all queries would name neither, where few queries are counted. `previous token`
+    has most of its weight on the token before; a head that `gathers` attends to several tokens.
     """
     if not circuit:
         return {}
     roles = {
-        "read": "match and read" if scalars["read"] > MOST else "reads",
-        "gather": "previous token" if scalars.get("previous", 0) > MOST else "gathers",
+        "read": "match and read" if scalars["read"] > MOST_WEIGHT else "reads",
+        "gather": "previous token" if scalars.get("previous", 0) > MOST_WEIGHT else "gathers",
     }
     return {
         name: NamedHead(

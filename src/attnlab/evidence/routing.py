@@ -1,4 +1,4 @@
-"""How the experts of each layer share the tokens of the reported split."""
+"""Expert load and routing of each layer of experts on the reported split."""
 
 from attnlab.evidence.base import Evidence
 from attnlab.interp.routing import expert_layers, routing
@@ -14,8 +14,8 @@ class ExpertRouting(Evidence):
     `layerN/load_max` and `load_min` are the largest and smallest share of assignments, `dead`
     counts experts without any, `drops` is what the layer's tap of that name says, `balance` the
     entropy of the load and `router_entropy` that of the router's probability, both over
-    log(experts); `token_information` is `Information.normalised`. Layers are those with experts,
-    in the order of a pass. A model without experts has none of it.
+    log(experts); `token_information` is `Information.normalised`. N counts the layers with
+    experts, in the order of the pass. A model without experts has no numbers.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class ExpertRouting(Evidence):
             batch_size=self.batch_size,
         )
         scalars = {}
-        for number, layer in enumerate(by_layer.values()):
-            measured = {
+        for index, layer in enumerate(by_layer.values()):
+            measurements = {
                 "load_max": float(layer.load.max()),
                 "load_min": float(layer.load.min()),
                 "dead": float(len(layer.dead)),
@@ -44,5 +44,5 @@ class ExpertRouting(Evidence):
                 "router_entropy": layer.normalised_entropy,
                 "token_information": layer.token.normalised,
             }
-            scalars |= {f"layer{number}/{name}": value for name, value in measured.items()}
+            scalars |= {f"layer{index}/{name}": value for name, value in measurements.items()}
         return self.finding(scalars)

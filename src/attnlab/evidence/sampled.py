@@ -1,4 +1,4 @@
-"""The loss as papers estimate it: on a few batches at random places."""
+"""The loss as many papers estimate it: on a few batches of random windows."""
 
 from collections.abc import Iterator
 
@@ -18,8 +18,8 @@ from attnlab.split import Batch, Windows
 class SampledLoss(Evidence):
     """Measures `loss` (nats): the mean over batches of windows that begin anywhere in validation.
 
-    nanoGPT's estimate (its `estimate_loss`), with places of our own. The loss of the whole split is
-    what it estimates; `sampled` is there to be held beside numbers that were published so.
+    nanoGPT's estimate (its `estimate_loss`), with random positions of our own. It estimates the
+    loss of the whole split; `sampled` is for comparison with numbers that were published as such.
     """
 
     objective_type, dataset_type = Autoregressive, Corpus
@@ -33,15 +33,17 @@ class SampledLoss(Evidence):
     def measure(self) -> Finding:
         subject, losses = self.subject, []
         with subject.observed():
-            for asked in subject.ask(self._windows()):
-                logits, _ = subject.model(*asked.given)
-                losses.append(subject.objective.loss(logits, asked.targets).double())
+            for batch in subject.ask(self._sample_batches()):
+                logits, _ = subject.model(*batch.given)
+                losses.append(subject.objective.loss(logits, batch.targets).double())
         return self.finding({"loss": float(torch.stack(losses).mean())})
 
-    def _windows(self) -> Iterator[Batch]:
+    def _sample_batches(self) -> Iterator[Batch]:
         split = self.subject.dataset.splits["validation"]
         assert isinstance(split, Windows)
-        anywhere = Windows(split.tokens, split.length, 1)
-        draw = np.random.Generator(np.random.Philox(key=self.seed))
+        overlapping_windows = Windows(split.tokens, split.length, 1)
+        generator = np.random.Generator(np.random.Philox(key=self.seed))
         for _ in range(self.batches):
-            yield anywhere.batch(draw.integers(len(anywhere), size=self.batch_size))
+            yield overlapping_windows.batch(
+                generator.integers(len(overlapping_windows), size=self.batch_size)
+            )

@@ -1,4 +1,4 @@
-"""What every feed-forward network is."""
+"""The interface of every feed-forward network."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,7 +11,7 @@ Losses = dict[str, Tensor]
 
 
 class FFN(nn.Module, ABC):
-    """A layer that works on each position alone, but where tokens share room (`competes`).
+    """A layer that works on each position alone, except where tokens compete (`competes`).
 
     Initialisation (experts as nn.Linear, the library's default):
         * | U(1/sqrt(fan_in))
@@ -28,4 +28,4 @@ class FFN(nn.Module, ABC):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
-        """Give the new positions and the losses of their own that training must heed."""
+        """Return the output at each position, and the losses that training must add."""

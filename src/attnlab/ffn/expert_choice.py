@@ -55,8 +55,8 @@ class ExpertChoice(FFN):
             )
         self.num_experts, self.capacity = num_experts, capacity
         self.router = nn.Linear(d_model, num_experts, bias=False)
-        self.expand = _weights(num_experts, d_model, d_ffn)
-        self.contract = _weights(num_experts, d_ffn, d_model)
+        self.expand = _expert_weights(num_experts, d_model, d_ffn)
+        self.contract = _expert_weights(num_experts, d_ffn, d_model)
         self.dropout = nn.Dropout(dropout)
         self.probability, self.chosen = Tap(), Tap()
         self.load, self.drops = Gauge(), Gauge()
@@ -76,31 +76,35 @@ class ExpertChoice(FFN):
         probability = self._route(x)
         if valid is None:
             valid = torch.ones(batch, seq, dtype=torch.bool, device=x.device)
-        wanted = probability.masked_fill(~rearrange(valid, "b s -> b s 1"), -1.0)
-        weight, at = wanted.topk(math.ceil(share * seq), dim=1)
-        # In float64, as in Python: rounding must not change how many tokens a sequence gives.
-        room = (reduce(valid, "b s -> b 1", "sum").double() * share).ceil()
-        taken = torch.arange(weight.shape[1], device=x.device) < room
-        weight = weight * rearrange(taken, "b c -> b c 1")
+        priority = probability.masked_fill(~rearrange(valid, "b s -> b s 1"), -1.0)
+        weight, positions = priority.topk(math.ceil(share * seq), dim=1)
+        # In float64, as in Python: rounding must not change how many tokens an expert takes.
+        capacity = (reduce(valid, "b s -> b 1", "sum").double() * share).ceil()
+        within_capacity = torch.arange(weight.shape[1], device=x.device) < capacity
+        weight = weight * rearrange(within_capacity, "b c -> b c 1")
         if self.chosen.heard:
-            took = rearrange(taken, "b c -> b c 1").expand_as(at)
-            self.chosen(torch.zeros_like(wanted, dtype=torch.bool).scatter(1, at, took))
+            is_taken = rearrange(within_capacity, "b c -> b c 1").expand_as(positions)
+            self.chosen(
+                torch.zeros_like(priority, dtype=torch.bool).scatter(1, positions, is_taken)
+            )
 
-        first = rearrange(seq * torch.arange(batch, device=x.device), "b -> b 1 1")
-        at = rearrange(at + first, "b c e -> (e b c)")
+        sequence_start = rearrange(seq * torch.arange(batch, device=x.device), "b -> b 1 1")
+        positions = rearrange(positions + sequence_start, "b c e -> (e b c)")
         tokens = rearrange(x, "b s d -> (b s) d")
-        runs = rearrange(tokens.index_select(0, at), "(e n) d -> e n d", e=self.num_experts)
-        out = self.dropout(F.gelu(runs @ self.expand)) @ self.contract
-        out = rearrange(out, "e n d -> (e n) d") * rearrange(weight, "b c e -> (e b c) 1")
-        mixed = torch.zeros_like(tokens).index_add(0, at, out.to(tokens))
+        expert_inputs = rearrange(
+            tokens.index_select(0, positions), "(e n) d -> e n d", e=self.num_experts
+        )
+        outputs = self.dropout(F.gelu(expert_inputs @ self.expand)) @ self.contract
+        outputs = rearrange(outputs, "e n d -> (e n) d") * rearrange(weight, "b c e -> (e b c) 1")
+        mixed = torch.zeros_like(tokens).index_add(0, positions, outputs.to(tokens))
 
-        counted = valid.sum()
-        self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts), counted)
+        num_valid = valid.sum()
+        self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts), num_valid)
         if self.drops.heard:
-            meets = repeat(taken.long(), "b c -> (e b c)", e=self.num_experts)
-            met = at.new_zeros(batch * seq).index_add(0, at, meets)
-            missed = valid & rearrange(met == 0, "(b s) -> b s", b=batch)
-            self.drops(missed.sum() / counted, counted)
+            choices = repeat(within_capacity.long(), "b c -> (e b c)", e=self.num_experts)
+            times_taken = positions.new_zeros(batch * seq).index_add(0, positions, choices)
+            untaken = valid & rearrange(times_taken == 0, "(b s) -> b s", b=batch)
+            self.drops(untaken.sum() / num_valid, num_valid)
         return rearrange(mixed, "(b s) d -> b s d", b=batch), {}
 
     def _route(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq expert"]:
@@ -111,7 +115,7 @@ class ExpertChoice(FFN):
         return self.probability(scores.softmax(dim=-1))
 
 
-def _weights(*shape: int) -> nn.Parameter:
-    """Start each expert as nn.Linear starts."""
+def _expert_weights(*shape: int) -> nn.Parameter:
+    """Build the stacked matrices of all experts, each initialised like an nn.Linear."""
     bound = shape[-2] ** -0.5
     return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))

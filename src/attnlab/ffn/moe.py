@@ -73,10 +73,10 @@ class MoE(FFN):
         self.num_experts, self.top_k = num_experts, top_k
         self.balance, self.capacity = balance, capacity
         self.router = nn.Linear(d_model, num_experts, bias=False)
-        self.expand = _weights(num_experts, d_model, d_ffn)
-        self.contract = _weights(num_experts, d_ffn, d_model)
-        self.gate = _weights(num_experts, d_model, d_ffn) if gated else None
-        # Experts that see every token are one wide expert.
+        self.expand = _expert_weights(num_experts, d_model, d_ffn)
+        self.contract = _expert_weights(num_experts, d_ffn, d_model)
+        self.gate = _expert_weights(num_experts, d_model, d_ffn) if gated else None
+        # Shared experts see every token, so they are computed as one wide expert.
         self.shared = nn.ModuleDict()
         if shared:
             self.shared["expand"] = nn.Linear(d_model, shared * d_ffn, bias=False)
@@ -88,7 +88,7 @@ class MoE(FFN):
 
     @property
     def idle_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return (self.num_experts - self.top_k) * sum(w[0].numel() for w in self._stacks())
+        return (self.num_experts - self.top_k) * sum(w[0].numel() for w in self._expert_stacks())
 
     def forward(
         self,
@@ -96,40 +96,46 @@ class MoE(FFN):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
         tokens = rearrange(x, "b s d -> (b s) d")
-        counted = None if valid is None else rearrange(valid, "b s -> (b s)")
+        token_valid = None if valid is None else rearrange(valid, "b s -> (b s)")
         probability = self._route(tokens)
         weight, expert = probability.topk(self.top_k, dim=-1)
         if self.top_k > 1:
             weight = weight / reduce(weight, "t k -> t 1", "sum")
 
-        # Each expert's run holds first choices before second ones, and padding at its end.
-        padded = 0 if counted is None else rearrange(~counted, "t -> t 1")
-        ranked, order = rearrange(2 * expert + padded, "t k -> (k t)").sort(stable=True)
-        edges = torch.arange(2 * self.num_experts + 1, device=x.device)
-        edges = torch.searchsorted(ranked, edges)
-        starts, asked = edges[:-1:2], edges[1::2] - edges[:-1:2]
-        load = asked / asked.sum()
-        self.load(load, asked.sum())
+        # Sort assignments by expert; a run has first choices before second, and padding at its end.
+        is_padding = 0 if token_valid is None else rearrange(~token_valid, "t -> t 1")
+        sorted_keys, order = rearrange(2 * expert + is_padding, "t k -> (k t)").sort(stable=True)
+        run_edges = torch.arange(2 * self.num_experts + 1, device=x.device)
+        run_edges = torch.searchsorted(sorted_keys, run_edges)
+        starts, assignments = run_edges[:-1:2], run_edges[1::2] - run_edges[:-1:2]
+        load = assignments / assignments.sum()
+        self.load(load, assignments.sum())
         weight = rearrange(weight, "t k -> (k t)").index_select(0, order)
         if self.capacity is None:
-            self.drops(torch.zeros_like(load[0]), asked.sum())
+            self.drops(torch.zeros_like(load[0]), assignments.sum())
         else:
-            room = (self.capacity * asked.sum() / self.num_experts).ceil()
-            self.drops((asked - room).clamp(min=0).sum() / asked.sum(), asked.sum())
+            capacity = (self.capacity * assignments.sum() / self.num_experts).ceil()
+            self.drops(
+                (assignments - capacity).clamp(min=0).sum() / assignments.sum(), assignments.sum()
+            )
             if self.training:
-                rank = torch.arange(len(ranked), device=x.device) - starts[ranked // 2]
-                weight = weight * (rank < room)
+                rank = torch.arange(len(sorted_keys), device=x.device) - starts[sorted_keys // 2]
+                weight = weight * (rank < capacity)
 
-        mixed = self._experts(tokens, order % len(tokens), weight, ranked // 2, edges[::2])
+        mixed = self._mix_experts(
+            tokens, order % len(tokens), weight, sorted_keys // 2, run_edges[::2]
+        )
         if self.shared:
-            weights = (rearrange(_low(w), "o i -> i o") for w in self.shared.parameters())
-            mixed = mixed + self._expert(_low(tokens), *weights)
-        if counted is None:
-            mean = probability.mean(dim=0)
+            weights = (
+                rearrange(_cast_as_autocast(w), "o i -> i o") for w in self.shared.parameters()
+            )
+            mixed = mixed + self._apply_expert(_cast_as_autocast(tokens), *weights)
+        if token_valid is None:
+            mean_probability = probability.mean(dim=0)
         else:
-            mean = (probability * counted[:, None]).sum(dim=0) / counted.sum()
+            mean_probability = (probability * token_valid[:, None]).sum(dim=0) / token_valid.sum()
         # Fedus et al., eq. 4; 1 for an even load, before the weight.
-        balance = self.balance * self.num_experts * (load * mean).sum()
+        balance = self.balance * self.num_experts * (load * mean_probability).sum()
         return rearrange(mixed, "(b s) d -> b s d", b=len(x)), {"balance": balance}
 
     def _route(self, tokens: Float[Tensor, "token d_model"]) -> Float[Tensor, "token expert"]:
@@ -137,10 +143,10 @@ class MoE(FFN):
         with torch.autocast(tokens.device.type, enabled=False):
             exact = torch.promote_types(tokens.dtype, torch.float32)
             scores = self.router.weight.to(exact) @ rearrange(tokens.to(exact), "t d -> d t")
-        # Over the first axis: a CPU is slow over a last one of so few experts.
+        # Over the first axis: on a CPU, a softmax over a last axis of few experts is slow.
         return self.probability(rearrange(scores.softmax(dim=0), "e t -> t e"))
 
-    def _experts(
+    def _mix_experts(
         self,
         tokens: Float[Tensor, "token d_model"],
         source: Int[Tensor, " assignment"],
@@ -148,85 +154,97 @@ class MoE(FFN):
         expert: Int[Tensor, " assignment"],
         edges: Int[Tensor, " edge"],
     ) -> Float[Tensor, "token d_model"]:
-        """Add up what the experts make of their runs, whose first tokens stand at `edges`."""
-        rows, stacks = _low(tokens), [_low(weights) for weights in self._stacks()]
+        """Return the weighted sum of the experts' outputs for each token.
+
+        Assignments are sorted by expert; expert i has the run from `edges[i]` to `edges[i + 1]`.
+        """
+        low_tokens, stacks = (
+            _cast_as_autocast(tokens),
+            [_cast_as_autocast(weights) for weights in self._expert_stacks()],
+        )
         mixed = torch.zeros_like(tokens)
         # On a CPU the library's grouped product is a loop too, and one expert's numbers stay in
         # the cache from one operation to the next. It knows no float64.
-        if tokens.device.type != "cpu" and rows.dtype is not torch.float64:
-            out = self._expert(rows.index_select(0, source), *stacks, ends=edges[1:].int())
-            return mixed.index_add(0, source, (out * rearrange(weight, "a -> a 1")).to(mixed))
-        if rows.dtype in (torch.bfloat16, torch.float16):
+        if tokens.device.type != "cpu" and low_tokens.dtype is not torch.float64:
+            outputs = self._apply_expert(
+                low_tokens.index_select(0, source), *stacks, ends=edges[1:].int()
+            )
+            return mixed.index_add(0, source, (outputs * rearrange(weight, "a -> a 1")).to(mixed))
+        if low_tokens.dtype in (torch.bfloat16, torch.float16):
             num_assignments = len(source)
-            source, weight, edges = _in_blocks(source, weight, expert, edges)
+            source, weight, edges = _pad_runs_to_blocks(source, weight, expert, edges)
             matrices = sum(weights[0].numel() for weights in stacks)
             add_padding(2 * (len(source) - num_assignments) * matrices)
         sizes = edges.diff().tolist()
         runs = zip(
-            rows.index_select(0, source).split(sizes),
+            low_tokens.index_select(0, source).split(sizes),
             source.split(sizes),
             rearrange(weight, "a -> a 1").split(sizes),
             *(weights.unbind() for weights in stacks),
             strict=True,
         )
-        for run, where, share, *weights in runs:
-            if len(run):
-                mixed.index_add_(0, where, (self._expert(run, *weights) * share).to(mixed))
+        for run_tokens, token_indices, run_weight, *weights in runs:
+            if len(run_tokens):
+                mixed.index_add_(
+                    0,
+                    token_indices,
+                    (self._apply_expert(run_tokens, *weights) * run_weight).to(mixed),
+                )
         return mixed
 
-    def _stacks(self) -> list[nn.Parameter]:
+    def _expert_stacks(self) -> list[nn.Parameter]:
         return [self.expand, self.contract] + ([] if self.gate is None else [self.gate])
 
-    def _expert(
+    def _apply_expert(
         self,
-        run: Float[Tensor, "token d_model"],
+        tokens: Float[Tensor, "token d_model"],
         expand: Tensor,
         contract: Tensor,
         gate: Tensor | None = None,
         *,
         ends: Int[Tensor, " expert"] | None = None,
     ) -> Float[Tensor, "token d_model"]:
-        """Work on a run of tokens with one expert, or on runs up to `ends` with as many."""
+        """Apply an expert to a run of tokens; with `ends`, one expert to each run up to an end."""
 
-        def times(x: Tensor, weights: Tensor) -> Tensor:
+        def multiply(x: Tensor, weights: Tensor) -> Tensor:
             return x @ weights if ends is None else F.grouped_mm(x, weights, offs=ends)
 
-        hidden = times(run, expand)
-        hidden = F.gelu(hidden) if gate is None else F.silu(times(run, gate)) * hidden
-        return times(self.dropout(hidden), contract)
+        hidden = multiply(tokens, expand)
+        hidden = F.gelu(hidden) if gate is None else F.silu(multiply(tokens, gate)) * hidden
+        return multiply(self.dropout(hidden), contract)
 
 
-def _in_blocks(
+def _pad_runs_to_blocks(
     source: Int[Tensor, " assignment"],
     weight: Float[Tensor, " assignment"],
     expert: Int[Tensor, " assignment"],
     edges: Int[Tensor, " edge"],
 ) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Int[Tensor, " edge"]]:
-    """Lengthen each run to whole blocks, by a token of weight 0.
+    """Pad each expert's run to a multiple of a block size, with token 0 at weight 0.
 
-    For a product in low precision, a CPU first makes a kernel for its very shape, and without this
-    the shapes of every step would be new. Blocks of a sixteenth of the mean run add 3 % of rows.
+    For a product in low precision, a CPU first compiles a kernel for its exact shape, and without
+    padding each step has new shapes. Blocks of a sixteenth of the mean run add 3 % of rows.
     """
     block = max(1, len(source) // (16 * (len(edges) - 1)))
     sizes = -(-edges.diff() // block) * block
-    wider = F.pad(sizes.cumsum(0), (1, 0))
-    place = torch.arange(len(source), device=source.device) + (wider - edges)[expert]
-    rows = int(wider[-1])
+    block_edges = F.pad(sizes.cumsum(0), (1, 0))
+    destination = torch.arange(len(source), device=source.device) + (block_edges - edges)[expert]
+    num_rows = int(block_edges[-1])
     return (
-        source.new_zeros(rows).scatter(0, place, source),
-        weight.new_zeros(rows).scatter(0, place, weight),
-        wider,
+        source.new_zeros(num_rows).scatter(0, destination, source),
+        weight.new_zeros(num_rows).scatter(0, destination, weight),
+        block_edges,
     )
 
 
-def _low(part: Tensor) -> Tensor:
-    """Cast as autocast would: it does not know the grouped product."""
+def _cast_as_autocast(part: Tensor) -> Tensor:
+    """Return `part` in the precision of autocast, which does not cast a grouped product itself."""
     if not torch.is_autocast_enabled(part.device.type):
         return part
     return part.to(torch.get_autocast_dtype(part.device.type))
 
 
-def _weights(*shape: int) -> nn.Parameter:
-    """Start each expert as nn.Linear starts."""
+def _expert_weights(*shape: int) -> nn.Parameter:
+    """Build the stacked matrices of all experts, each initialised like an nn.Linear."""
     bound = shape[-2] ** -0.5
     return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))

@@ -1,7 +1,7 @@
-"""Who looks at whom: a sentence beside itself, and lines as dark as the weights (Uszkoreit 2017).
+"""Attention between two copies of a sentence, as lines of the weights' opacity (Uszkoreit 2017).
 
-A line's opacity is its weight, from 0 to 1 and without any other scale, so panels of different
-models can be compared by eye.
+A line's opacity is its weight, from 0 to 1 without rescaling, so panels of different models can be
+compared by eye.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from jaxtyping import Float
 from attnlab.figures.base import INK, ROLES, themed, visible
 
 ROW = 17
-"""Pixels from a token to the next."""
+"""Pixels from a token to the next one."""
 GAP, NUMBER = 54, 26
-"""Pixels that the lines cross, and that a weight in digits takes."""
+"""Pixels between the two copies, and the width of a weight in digits."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """How one query of one head weighs the tokens of a sentence."""
+    """The weights of one query of one head on the tokens of a sentence."""
 
     title: str
     tokens: Sequence[str]
@@ -35,7 +35,7 @@ class View:
 
 @dataclass(frozen=True)
 class Arm:
-    """A model's row: its name, what else is known of it, its views."""
+    """The views of a model, with its name and a caption."""
 
     title: str
     caption: Sequence[str]
@@ -43,8 +43,8 @@ class Arm:
 
 
 def panel(view: View) -> Any:
-    """Draw one view; the data set `weights` has a row for each token, to be replaced by others."""
-    return themed(_panel(view, "weights", legend=None))
+    """Draw one view; a page may replace the data set `weights`, which has a row for each token."""
+    return themed(_draw_view(view, "weights", legend=None))
 
 
 def rows(arms: Sequence[Arm], columns: int = 2) -> Any:
@@ -53,10 +53,10 @@ def rows(arms: Sequence[Arm], columns: int = 2) -> Any:
     legend = alt.Legend(
         title=None, orient="top", values=list(roles), symbolType="square", symbolSize=110
     )
-    names = (f"weights-{number}" for number in count())
-    pairs = [
+    data_names = (f"weights-{number}" for number in count())
+    arm_charts = [
         alt.hconcat(
-            *(_panel(view, next(names), legend if roles else None) for view in arm.views),
+            *(_draw_view(view, next(data_names), legend if roles else None) for view in arm.views),
             spacing=12,
         ).properties(
             title=alt.TitleParams(
@@ -65,12 +65,12 @@ def rows(arms: Sequence[Arm], columns: int = 2) -> Any:
         )
         for arm in arms
     ]
-    whole = alt.concat(*pairs, columns=columns, spacing={"row": 30, "column": 44})
-    return themed(whole)
+    chart = alt.concat(*arm_charts, columns=columns, spacing={"row": 30, "column": 44})
+    return themed(chart)
 
 
 def records(view: View) -> list[dict[str, Any]]:
-    """Write a view as the rows that `panel` draws."""
+    """Return the rows of data that `panel` draws."""
     return [
         {
             "key": key,
@@ -84,35 +84,39 @@ def records(view: View) -> list[dict[str, Any]]:
 
 
 def role_colours(views: Iterable[View]) -> dict[str, str]:
-    """Return the colour of each role that a token has in some views; in alphabetical order."""
+    """Return the colour of each role in some views, in alphabetical order of the roles."""
     roles = sorted({role for view in views for role in view.roles.values()})
     return dict(zip(roles, cycle(ROLES), strict=False))
 
 
-def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
-    data = records(view)
-    # Seven pixels are an average character of a wide system font at the size below.
-    column = 10 + 7.0 * max(len(row["token"]) for row in data)
-    right = column + GAP
+def _draw_view(view: View, name: str, legend: alt.Legend | None) -> Any:
+    records_of_view = records(view)
+    # An average character of a wide system font has seven pixels at the font size below.
+    column_width = 10 + 7.0 * max(len(row["token"]) for row in records_of_view)
+    right_edge = column_width + GAP
     is_query = "datum.key === datum.query"
     has_role = "datum.role !== ''"
     roles = role_colours([view])
-    # Every mark has the same scale, in which a token is one unit high.
-    scale = alt.Scale(domain=[-0.5, len(data) - 0.5], reverse=True, nice=False, zero=False)
+    # All marks share one scale, in which a token is one unit high.
+    scale = alt.Scale(
+        domain=[-0.5, len(records_of_view) - 0.5], reverse=True, nice=False, zero=False
+    )
 
-    def at(field: str) -> alt.Y:
+    def encode_y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", scale=scale, axis=None)
 
-    def tinted(channel: type, others: str, legend: alt.Legend | None = None) -> Any:
-        scale = alt.Scale(domain=[*roles, ""], range=[*roles.values(), others])
+    def encode_role(
+        channel: type, colour_without_role: str, legend: alt.Legend | None = None
+    ) -> Any:
+        scale = alt.Scale(domain=[*roles, ""], range=[*roles.values(), colour_without_role])
         return channel("role:N", scale=scale, legend=legend)
 
-    def shaded(channel: type, darkest: float) -> Any:
+    def encode_weight(channel: type, darkest: float) -> Any:
         scale = alt.Scale(domain=[0, 1], range=[0, darkest], clamp=True)
         return channel("weight:Q", scale=scale, legend=None)
 
     base = (
-        alt.Chart(alt.InlineData(values=data, name=name))
+        alt.Chart(alt.InlineData(values=records_of_view, name=name))
         .transform_calculate(
             top="datum.key - 0.42",
             bottom="datum.key + 0.42",
@@ -121,45 +125,52 @@ def _panel(view: View, name: str, legend: alt.Legend | None) -> Any:
         .encode(tooltip=["token:N", alt.Tooltip("weight:Q", format=".3f")])
     )
     shades = base.mark_rect(cornerRadius=3, strokeWidth=1.5).encode(
-        x=alt.value(right),
-        x2=alt.value(right + column),
-        y=at("top"),
+        x=alt.value(right_edge),
+        x2=alt.value(right_edge + column_width),
+        y=encode_y("top"),
         y2="bottom:Q",
-        fill=tinted(alt.Fill, INK, legend),
-        fillOpacity=shaded(alt.FillOpacity, 0.6),
-        stroke=tinted(alt.Stroke, "transparent", legend),
+        fill=encode_role(alt.Fill, INK, legend),
+        fillOpacity=encode_weight(alt.FillOpacity, 0.6),
+        stroke=encode_role(alt.Stroke, "transparent", legend),
     )
     lines = base.mark_rule(strokeWidth=3, strokeCap="round").encode(
-        x=alt.value(column),
-        x2=alt.value(right - 4),
-        y=at("query"),
+        x=alt.value(column_width),
+        x2=alt.value(right_edge - 4),
+        y=encode_y("query"),
         y2="key:Q",
-        color=tinted(alt.Color, INK),
-        strokeOpacity=shaded(alt.StrokeOpacity, 1.0),
+        color=encode_role(alt.Color, INK),
+        strokeOpacity=encode_weight(alt.StrokeOpacity, 1.0),
     )
 
-    def words(where: float, align: str, test: str, text: str = "token", **style: Any) -> alt.Chart:
+    def draw_tokens(
+        x: float, align: str, condition: str, text: str = "token", **style: Any
+    ) -> alt.Chart:
         return (
-            base.transform_filter(test)
+            base.transform_filter(condition)
             .mark_text(align=align, baseline="middle", fontSize=12, **style)  # pyright: ignore[reportArgumentType]
-            .encode(x=alt.value(where), y=at("key"), text=f"{text}:N")
+            .encode(x=alt.value(x), y=encode_y("key"), text=f"{text}:N")
         )
 
-    # Wider than its words, so that a finger can choose a query.
-    reach = base.mark_rect(opacity=0, cursor="pointer").encode(
-        x=alt.value(0), x2=alt.value(column), y=at("top"), y2="bottom:Q"
+    # Wider than the tokens, so that a finger can select a query.
+    click_area = base.mark_rect(opacity=0, cursor="pointer").encode(
+        x=alt.value(0), x2=alt.value(column_width), y=encode_y("top"), y2="bottom:Q"
     )
     return (
         alt.layer(
             shades,
             lines,
-            words(column - 5, "right", is_query, fontWeight=700),
-            words(column - 5, "right", f"!({is_query})", opacity=0.6),
-            words(right + 5, "left", has_role, fontWeight=700),
-            words(right + 5, "left", f"!({has_role})", opacity=0.8),
-            words(right + column + 4, "left", f"{has_role} || datum.weight >= 0.1", "number"),
-            reach.properties(name="reach"),
+            draw_tokens(column_width - 5, "right", is_query, fontWeight=700),
+            draw_tokens(column_width - 5, "right", f"!({is_query})", opacity=0.6),
+            draw_tokens(right_edge + 5, "left", has_role, fontWeight=700),
+            draw_tokens(right_edge + 5, "left", f"!({has_role})", opacity=0.8),
+            draw_tokens(
+                right_edge + column_width + 4,
+                "left",
+                f"{has_role} || datum.weight >= 0.1",
+                "number",
+            ),
+            click_area.properties(name="reach"),
         )
-        .properties(width=right + column + NUMBER, height=ROW * len(data))
+        .properties(width=right_edge + column_width + NUMBER, height=ROW * len(records_of_view))
         .properties(title=alt.TitleParams(view.title, fontSize=12, fontWeight="normal", offset=6))
     )

@@ -1,4 +1,4 @@
-"""What all figures share: colours, type, and the way to a file."""
+"""The shared parts of all figures: colours, fonts, theme, and file formats."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "currentColor"
-"""Black on paper, and on a page whatever its text is."""
+"""Black on paper, and the text colour of the page in HTML."""
 
 # Okabe and Ito (2008) in two parts, so that a variant never has the colour of a role.
 ROLES = ("#009E73", "#D55E00")
@@ -19,25 +19,25 @@ VARIANTS = (
 )
 
 LONGEST = 14
-"""Characters of a token that are shown."""
+"""The most characters of a token that are shown."""
 INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
 
 
 def colours(variants: Sequence[str]) -> dict[str, str]:
-    """Give each variant its colour; figures that show the same ones agree."""
-    listed = list(dict.fromkeys(variants))
-    return {variant: VARIANTS[at % len(VARIANTS)] for at, variant in enumerate(listed)}
+    """Return a colour for each variant; figures of the same variants agree."""
+    distinct = list(dict.fromkeys(variants))
+    return {variant: VARIANTS[index % len(VARIANTS)] for index, variant in enumerate(distinct)}
 
 
 def themed(chart: Any) -> Any:
-    """Give a finished chart the look of all: quiet axes, one ink, no background of its own."""
-    quiet = {"labelColor": INK, "titleColor": INK, "labelOpacity": 0.75, "titleOpacity": 0.9}
+    """Return a chart with the theme of all figures: faint axes, one ink, no background."""
+    axis_style = {"labelColor": INK, "titleColor": INK, "labelOpacity": 0.75, "titleOpacity": 0.9}
     return chart.configure(
         background="transparent",
         font=FONT,
         view=alt.ViewConfig(stroke=None),
         axis=alt.AxisConfig(
-            **quiet,
+            **axis_style,
             grid=True,
             gridColor=INK,
             gridOpacity=0.1,
@@ -46,9 +46,9 @@ def themed(chart: Any) -> Any:
             labelPadding=6,
             titleFontWeight="normal",
         ),
-        legend=alt.LegendConfig(**quiet, titleFontWeight=600, symbolStrokeWidth=2.5),
+        legend=alt.LegendConfig(**axis_style, titleFontWeight=600, symbolStrokeWidth=2.5),
         title=alt.TitleConfig(color=INK, subtitleColor=INK, fontWeight=600, anchor="start"),
-        # A figure is described as a whole; a label for each of its marks would say nothing.
+        # A figure has one description; a label for each of its marks would be of no use.
         mark=alt.MarkConfig(aria=False),
         text=alt.MarkConfig(color=INK),
         rule=alt.MarkConfig(color=INK),
@@ -56,21 +56,21 @@ def themed(chart: Any) -> Any:
 
 
 def svg(chart: Any) -> str:
-    """Draw a themed chart on white, without a browser or a network."""
+    """Draw a themed chart on white as SVG, without a browser or a network."""
     file = io.StringIO()
     chart.properties(background="white").save(file, format="svg")
     return file.getvalue()
 
 
 def png(chart: Any, scale: int | float = 2) -> bytes:
-    """Draw a themed chart on white as pixels, `scale` for each of its units, in 256 colours."""
+    """Draw a themed chart on white as PNG: `scale` pixels for each of its units, 256 colours."""
     file = io.BytesIO()
     chart.properties(background="white").save(file, format="png", scale_factor=scale)
-    return _small(file)
+    return _quantize_png(file)
 
 
 def pdf(chart: Any) -> bytes:
-    """Draw a themed chart on white as one page of its own size, whose text can be searched."""
+    """Draw a themed chart on white as a PDF page of its own size, with searchable text."""
     file = io.BytesIO()
     chart.properties(background="white").save(file, format="pdf")
     return file.getvalue()
@@ -81,19 +81,19 @@ def drawn(chart: Any, ending: str) -> bytes:
     return svg(chart).encode() if ending == ".svg" else {".png": png, ".pdf": pdf}[ending](chart)
 
 
-def _small(file: io.BytesIO) -> bytes:
-    """Write a drawing with a palette, at a fraction of its size."""
-    small = io.BytesIO()
+def _quantize_png(file: io.BytesIO) -> bytes:
+    """Return an image as PNG with a palette of 256 colours, at a fraction of its size."""
+    compressed = io.BytesIO()
     with Image.open(file) as image:
-        # A palette by frequency (median cut) moves the colours of cells that are rare.
-        few = image.convert("RGB").quantize(
+        # A palette by frequency (median cut) changes the colours of rare cells.
+        quantized = image.convert("RGB").quantize(
             256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
-        few.save(small, "png", optimize=True)
-    return small.getvalue()
+        quantized.save(compressed, "png", optimize=True)
+    return compressed.getvalue()
 
 
 def visible(token: str) -> str:
-    """Write a token so that it is seen: white space as a sign, and a long one cut."""
-    shown = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    """Return a token with visible white space, cut if it is long."""
+    printable = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
+    return printable if len(printable) <= LONGEST else printable[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""Curves over steps, or over a length: the mean over seeds of every arm, and how sure it is."""
+"""Curves over steps or over a length: the mean over seeds of every arm, and its interval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +13,13 @@ DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2], [10, 4], [3, 1])
 
 @dataclass(frozen=True)
 class Point:
-    """An arm at one step or length: the mean of n seeds and its interval (for one, the mean)."""
+    """An arm at one step or length: the mean of n seeds and its interval (n = 1: the mean)."""
 
     arm: str
     name: str
-    """What gives it its colour: a variant, or the arm where that says too little."""
+    """It determines the colour: a variant, or the arm if the variant is ambiguous."""
     depth: str
-    """What gives it its dashes."""
+    """It determines the dashes."""
     n: int
     step: int
     mean: float
@@ -34,29 +34,34 @@ def curves(
     width: int | str = 420,
     doubling: str | None = None,
 ) -> Any:
-    """Draw mean lines and interval bands over steps, at each step by itself and unsmoothed.
+    """Draw mean lines and interval bands over steps, for each step separately and unsmoothed.
 
-    With `doubling`, which names it, the axis is no step but a length that doubles.
+    With `doubling`, the title of the axis, x is a length that doubles instead of a step.
 
-    A name keeps its colour (that of the palette, if there is one) and a depth its dashes. Bands end
-    at the frame, which is drawn around the means.
+    A name has one colour (that of the palette, if given) and a depth one kind of dashes. Bands are
+    clipped at the frame, which fits the means.
     """
     palette = palette or colours([point.name for point in points])
     arms, names, depths = (
-        list(dict.fromkeys(getattr(point, of) for point in points))
-        for of in ("arm", "name", "depth")
+        list(dict.fromkeys(getattr(point, field) for point in points))
+        for field in ("arm", "name", "depth")
     )
-    lowest, highest = min(p.mean for p in points), max(p.mean for p in points)
-    room = 0.04 * (highest - lowest) or 0.04
-    frame = alt.Scale(domain=[lowest - room, highest + room], nice=False, zero=False)
+    lowest, highest = min(point.mean for point in points), max(point.mean for point in points)
+    margin = 0.04 * (highest - lowest) or 0.04
+    y_scale = alt.Scale(domain=[lowest - margin, highest + margin], nice=False, zero=False)
     data = [
-        {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in asdict(p).items()}
-        for p in points
+        {
+            key: float(f"{value:.6g}") if isinstance(value, float) else value
+            for key, value in asdict(point).items()
+        }
+        for point in points
     ]
-    seeds = sorted({point.n for point in points})
-    said = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    seed_counts = sorted({point.n for point in points})
+    seed_range = (
+        f"{seed_counts[0]}" if len(seed_counts) == 1 else f"{seed_counts[0]} to {seed_counts[-1]}"
+    )
     base = alt.Chart(alt.InlineData(values=data, name="curves")).encode(
-        x=_axis(doubling, [point.step for point in points]),
+        x=_encode_x(doubling, [point.step for point in points]),
         color=alt.Color(
             "name:N",
             scale=alt.Scale(domain=names, range=[palette[name] for name in names]),
@@ -64,22 +69,22 @@ def curves(
         ),
         detail="arm:N",
     )
-    y = alt.Y("mean:Q", title=None, scale=frame)
+    y = alt.Y("mean:Q", title=None, scale=y_scale)
     legend = alt.Legend(title=None, symbolType="stroke", symbolSize=320)
     dash = alt.StrokeDash(
         "depth:N",
         scale=alt.Scale(
-            domain=depths, range=[DASHES[at % len(DASHES)] for at in range(len(depths))]
+            domain=depths, range=[DASHES[index % len(DASHES)] for index in range(len(depths))]
         ),
         legend=legend if len(depths) > 1 else None,
     )
     band = base.mark_area(opacity=0.16, clip=True).encode(
-        y=alt.Y("low:Q", title=None, scale=frame), y2="high:Q"
+        y=alt.Y("low:Q", title=None, scale=y_scale), y2="high:Q"
     )
     lines = base.mark_line(strokeWidth=2, clip=True).encode(y=y, strokeDash=dash)
-    # A line needs two points, and a few lengths are no curve: they are shown by themselves.
-    alone = len({point.step for point in points}) == 1 or doubling is not None
-    dots = base.mark_point(size=50, filled=True, opacity=float(alone), clip=True).encode(
+    # A line needs two points, and a few lengths are no curve: they are drawn as dots.
+    has_dots = len({point.step for point in points}) == 1 or doubling is not None
+    dots = base.mark_point(size=50, filled=True, opacity=float(has_dots), clip=True).encode(
         y=y,
         tooltip=[
             alt.Tooltip("arm:N"),
@@ -90,7 +95,9 @@ def curves(
             alt.Tooltip("n:Q", title="seeds"),
         ],
     )
-    subtitle = f"mean and 95 % t-interval at each {'length' if doubling else 'step'}, n = {said}"
+    subtitle = (
+        f"mean and 95 % t-interval at each {'length' if doubling else 'step'}, n = {seed_range}"
+    )
     return themed(
         alt.layer(band, lines, dots).properties(
             width=width,
@@ -102,7 +109,7 @@ def curves(
     )
 
 
-def _axis(doubling: str | None, steps: Sequence[int]) -> Any:
+def _encode_x(doubling: str | None, steps: Sequence[int]) -> Any:
     if doubling is None:
         return alt.X("step:Q", title="step", axis=alt.Axis(grid=False, format="~s", tickCount=6))
     axis = alt.Axis(grid=False, values=sorted(set(steps)), format="d")

@@ -1,4 +1,4 @@
-"""The vectors of a vocabulary in two dimensions, at one step or over training."""
+"""The token vectors of a vocabulary in two dimensions, at one step or over training."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from attnlab.figures.base import VARIANTS, themed
 
 FRAME = np.array([720.0, 600.0])
-"""Pixels of the frame, to the right and down."""
+"""Pixels of the frame: width and height."""
 MARGIN = 24
 """Pixels between the outermost points and the frame."""
 LETTERS, WIDTH, HEIGHT = 10, 5.6, 11.0
-"""The size of a name's letters, and the pixels that a letter and a line take on average."""
+"""The font size of names, and the average pixels of a letter's width and a line's height."""
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><script>{library}</script></head>
@@ -32,28 +32,28 @@ def plane(
     shares: Sequence[float],
     title: str,
 ) -> Any:
-    """Draw each token as a point; `shares` is what each axis shows of the variance.
+    """Draw each token as a point; `shares` are the shares of variance along each axis.
 
-    Both axes have one scale, so that distances can be compared. Names stand where they hide neither
-    a point nor a name, those of earlier tokens first; a page names what is pointed at.
+    Both axes have one scale, so that distances can be compared. Names are placed where they hide
+    neither a point nor a name, those of earlier tokens first; on a page, a tooltip has the token.
     """
-    corner, down = _frame(places)
-    names = dict(_names(tokens, (places - corner) / down))
+    corner, pixel = _fit_frame(places)
+    names = dict(_place_names(tokens, (places - corner) / pixel))
     data = [
         {"token": token, "x": x, "y": y}
         for token, (x, y) in zip(tokens, places.round(6).tolist(), strict=True)
     ]
-    for at, (align, anchor) in names.items():
-        x, y = (corner + anchor * down).round(6).tolist()
-        data[at] |= {"align": align, "name_x": x, "name_y": y}
-    x, y = _axes(corner, down, shares)
+    for index, (align, anchor) in names.items():
+        x, y = (corner + anchor * pixel).round(6).tolist()
+        data[index] |= {"align": align, "name_x": x, "name_y": y}
+    x, y = _build_encoders(corner, pixel, shares)
     base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(tooltip=["token:N"])
     points = base.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(x("x"), y("y"))
-    return _finished(
-        alt.layer(points, *_texts(base, x, y)),
+    return _finish(
+        alt.layer(points, *_draw_names(base, x, y)),
         title,
         f"{len(tokens)} token vectors on their first two principal components",
-        _left_out(names, tokens),
+        _count_named(names, tokens),
     )
 
 
@@ -64,19 +64,19 @@ def paths(
     shares: Sequence[float],
     title: str,
 ) -> Any:
-    """Draw the way of each token over training, darker with time, from a ring to a point.
+    """Draw the path of each token over training, darker with time, from a ring to a point.
 
-    `shares` is what each axis shows of the variance at the last step. Names are those of `plane`,
-    at the points. Raises ValueError where steps and places differ in number.
+    `shares` are the shares of variance along each axis at the last step. Names are those of
+    `plane`, at the points. Raises ValueError where steps and places differ in number.
     """
-    corner, down = _frame(places)
-    data, names = _moving(tokens, steps, places, corner, down)
-    x, y = _axes(corner, down, shares, "of the variance at the last step")
-    final = f"datum.at === {len(steps) - 1}"
+    corner, pixel = _fit_frame(places)
+    data, names = _rows_over_steps(tokens, steps, places, corner, pixel)
+    x, y = _build_encoders(corner, pixel, shares, "of the variance at the last step")
+    is_last_step = f"datum.at === {len(steps) - 1}"
     base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(
         tooltip=["token:N", "step:Q"]
     )
-    # A line of one opacity for each stretch: a path itself has only one.
+    # Each segment is a line of its own, since a path has only one opacity.
     stretches = (
         base.transform_filter("isValid(datum.next_x)")
         .mark_rule(strokeWidth=1.2, strokeCap="round", color=VARIANTS[0])
@@ -90,21 +90,21 @@ def paths(
         )
     )
     starts = (
-        base.transform_filter(f"datum.at === 0 && !({final})")
+        base.transform_filter(f"datum.at === 0 && !({is_last_step})")
         .mark_point(size=14, strokeWidth=1, opacity=0.4, color=VARIANTS[0])
         .encode(x("x"), y("y"))
     )
     ends = (
-        base.transform_filter(final)
+        base.transform_filter(is_last_step)
         .mark_circle(size=24, opacity=0.9, color=VARIANTS[0])
         .encode(x("x"), y("y"))
     )
-    return _finished(
-        alt.layer(stretches, starts, ends, *_texts(base.transform_filter(final), x, y)),
+    return _finish(
+        alt.layer(stretches, starts, ends, *_draw_names(base.transform_filter(is_last_step), x, y)),
         title,
         f"{len(tokens)} token vectors over training, on two principal components of the last step",
         f"from step {steps[0]} (rings) to step {steps[-1]} (points)",
-        _left_out(names, tokens),
+        _count_named(names, tokens),
     )
 
 
@@ -117,109 +117,112 @@ def film(
 ) -> Any:
     """Draw each token as a point that a slider moves through training, for `page`.
 
-    The slider counts recorded steps, however far apart they are; the step itself stands above. It
-    begins at the last one, on which names are placed. Raises ValueError as `paths` does.
+    The slider counts recorded steps, whatever their distance; the figure shows the step itself. It
+    begins at the last one, for which names are placed. Raises ValueError as `paths` does.
     """
-    corner, down = _frame(places)
-    data, names = _moving(tokens, steps, places, corner, down)
-    x, y = _axes(corner, down, shares, "of the variance at the last step")
+    corner, pixel = _fit_frame(places)
+    data, names = _rows_over_steps(tokens, steps, places, corner, pixel)
+    x, y = _build_encoders(corner, pixel, shares, "of the variance at the last step")
     last = len(steps) - 1
     slider = alt.binding_range(min=0, max=last, step=1, name="recorded step ")
-    at = alt.param(name="at", value=last, bind=slider)
+    step_index = alt.param(name="at", value=last, bind=slider)
     base = alt.Chart(alt.InlineData(values=data, name="tokens")).encode(tooltip=["token:N"])
-    moving = base.transform_filter("datum.at === at")
-    points = moving.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(
+    at_step = base.transform_filter("datum.at === at")
+    points = at_step.mark_circle(size=24, opacity=0.9, color=VARIANTS[0]).encode(
         x("x"), y("y"), key="token:N"
     )
-    shown = (
-        alt.Chart(alt.InlineData(values=[{"at": n, "step": f"step {s}"} for n, s in _count(steps)]))
+    labels = [{"at": index, "step": f"step {step}"} for index, step in _enumerate_steps(steps)]
+    step_label = (
+        alt.Chart(alt.InlineData(values=labels))
         .transform_filter("datum.at === at")
         .mark_text(align="right", baseline="top", fontSize=13, fontWeight=600)
         .encode(x=alt.value(FRAME[0] - 4), y=alt.value(4), text="step:N")
     )
-    return _finished(
-        alt.layer(points, *_texts(moving, x, y), shown).add_params(at),
+    return _finish(
+        alt.layer(points, *_draw_names(at_step, x, y), step_label).add_params(step_index),
         title,
         f"{len(tokens)} token vectors over training, on two principal components of the last step",
-        _left_out(names, tokens),
+        _count_named(names, tokens),
     )
 
 
 def page(figure: Any, title: str) -> str:
-    """Write a figure as an HTML file that needs nothing else."""
+    """Return a figure as a self-contained HTML page."""
     from vl_convert import javascript_bundle
 
     return PAGE.format(
         title=title,
         # Its stub asks for an argument that has a default.
         library=javascript_bundle(),  # pyright: ignore[reportCallIssue]
-        # No token may end the script that it stands in.
+        # No token may close the script element around it.
         figure=json.dumps(figure.to_dict()).replace("<", "\\u003c"),
     )
 
 
-def _frame(
+def _fit_frame(
     places: Float[np.ndarray, "*step token 2"],
 ) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
-    """Give the place of the upper left corner, and what a pixel to the right and down is."""
+    """Return the upper left corner of the frame, and a pixel (right, down) in data units."""
     flat = rearrange(places, "... xy -> (...) xy")
     low, high = flat.min(axis=0), flat.max(axis=0)
-    unit = float(((high - low) / (FRAME - 2 * MARGIN)).max()) or 1.0
-    down = np.array([unit, -unit])
-    return (low + high - FRAME * down) / 2, down
+    pixel_size = float(((high - low) / (FRAME - 2 * MARGIN)).max()) or 1.0
+    pixel = np.array([pixel_size, -pixel_size])
+    return (low + high - FRAME * pixel) / 2, pixel
 
 
-def _axes(
+def _build_encoders(
     corner: Float[np.ndarray, "2"],
-    down: Float[np.ndarray, "2"],
+    pixel: Float[np.ndarray, "2"],
     shares: Sequence[float],
-    whole: str = "of the variance",
+    share_of: str = "of the variance",
 ) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
-    """Give what encodes a field to the right, and one upwards."""
-    frame = np.sort([corner, corner + FRAME * down], axis=0)
+    """Return the functions that encode a field as x and as y."""
+    frame = np.sort([corner, corner + FRAME * pixel], axis=0)
 
-    def axis(channel: type, which: int) -> Callable[[str], Any]:
-        said = f"{('first', 'second')[which]} component ({shares[which]:.0%} {whole})"
-        scale = alt.Scale(domain=frame[:, which].tolist(), nice=False, zero=False)
+    def build_encoder(channel: type, component: int) -> Callable[[str], Any]:
+        axis_title = (
+            f"{('first', 'second')[component]} component ({shares[component]:.0%} {share_of})"
+        )
+        scale = alt.Scale(domain=frame[:, component].tolist(), nice=False, zero=False)
         return lambda field: channel(
-            f"{field}:Q", title=said, scale=scale, axis=alt.Axis(tickCount=6)
+            f"{field}:Q", title=axis_title, scale=scale, axis=alt.Axis(tickCount=6)
         )
 
-    return axis(alt.X, 0), axis(alt.Y, 1)
+    return build_encoder(alt.X, 0), build_encoder(alt.Y, 1)
 
 
-def _moving(
+def _rows_over_steps(
     tokens: Sequence[str],
     steps: Sequence[int],
     places: Float[np.ndarray, "step token 2"],
     corner: Float[np.ndarray, "2"],
-    down: Float[np.ndarray, "2"],
+    pixel: Float[np.ndarray, "2"],
 ) -> tuple[list[dict[str, Any]], Mapping[int, Any]]:
-    """Write a row for each token at each step, and say which have a name."""
+    """Return a row for each token at each step, and the placed names by token index."""
     if len(steps) != len(places) or not len(steps):
         raise ValueError(f"{len(places)} places over training need as many steps, at least one")
-    names = dict(_names(tokens, (places[-1] - corner) / down))
+    names = dict(_place_names(tokens, (places[-1] - corner) / pixel))
     data = []
-    for at, step in _count(steps):
-        for number, token in enumerate(tokens):
-            x, y = places[at, number].round(6).tolist()
-            row = {"token": token, "step": step, "at": at, "x": x, "y": y}
-            if at + 1 < len(steps):
-                row["next_x"], row["next_y"] = places[at + 1, number].round(6).tolist()
-            if number in names:
-                align, anchor = names[number]
-                beside = corner + anchor * down - places[-1, number]
-                name_x, name_y = (places[at, number] + beside).round(6).tolist()
+    for step_index, step in _enumerate_steps(steps):
+        for token_index, token in enumerate(tokens):
+            x, y = places[step_index, token_index].round(6).tolist()
+            row = {"token": token, "step": step, "at": step_index, "x": x, "y": y}
+            if step_index + 1 < len(steps):
+                row["next_x"], row["next_y"] = places[step_index + 1, token_index].round(6).tolist()
+            if token_index in names:
+                align, anchor = names[token_index]
+                name_offset = corner + anchor * pixel - places[-1, token_index]
+                name_x, name_y = (places[step_index, token_index] + name_offset).round(6).tolist()
                 row |= {"align": align, "name_x": name_x, "name_y": name_y}
             data.append(row)
     return data, names
 
 
-def _count(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _enumerate_steps(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
     return enumerate(map(int, steps))
 
 
-def _texts(base: Any, x: Callable[[str], Any], y: Callable[[str], Any]) -> list[Any]:
+def _draw_names(base: Any, x: Callable[[str], Any], y: Callable[[str], Any]) -> list[Any]:
     return [
         base.transform_filter(f"datum.align === '{align}'")
         .mark_text(align=align, baseline="middle", fontSize=LETTERS)
@@ -228,42 +231,42 @@ def _texts(base: Any, x: Callable[[str], Any], y: Callable[[str], Any]) -> list[
     ]
 
 
-def _left_out(names: Mapping[int, Any], tokens: Sequence[str]) -> str:
+def _count_named(names: Mapping[int, Any], tokens: Sequence[str]) -> str:
     if len(names) == len(tokens):
         return ""
     return f"{len(names)} of {len(tokens)} tokens have room for their name"
 
 
-def _finished(chart: Any, title: str, description: str, *below: str) -> Any:
+def _finish(chart: Any, title: str, description: str, *notes: str) -> Any:
     width, height = FRAME.tolist()
-    subtitle = "; ".join(filter(None, below))
+    subtitle = "; ".join(filter(None, notes))
     heading = alt.TitleParams(title, subtitle=subtitle, fontSize=13, offset=10)
     return themed(
         chart.properties(width=width, height=height, title=heading, description=description)
     )
 
 
-def _names(
+def _place_names(
     tokens: Sequence[str], pixels: Float[np.ndarray, "token 2"]
 ) -> Iterator[tuple[int, tuple[str, Float[np.ndarray, "2"]]]]:
-    """Give alignment and anchor of each name that has room beside, above or below its point."""
-    taken = np.concatenate([pixels - 2.5, pixels + 2.5], axis=1)
-    for at, (token, point) in enumerate(zip(tokens, pixels, strict=True)):
+    """Yield alignment and anchor of each name that has room beside, above or below its point."""
+    occupied = np.concatenate([pixels - 2.5, pixels + 2.5], axis=1)
+    for index, (token, point) in enumerate(zip(tokens, pixels, strict=True)):
         width = WIDTH * len(token) + 2
         sides = [("left", 5, 0, 0), ("right", -5, 0, width)]
         sides += [("center", 0, shift, width / 2) for shift in (-9, 9)]
-        for align, right, lower, before in sides:
-            anchor = point + np.array([right, lower])
-            corner = anchor - np.array([before, HEIGHT / 2])
+        for align, shift_right, shift_down, width_before in sides:
+            anchor = point + np.array([shift_right, shift_down])
+            corner = anchor - np.array([width_before, HEIGHT / 2])
             box = np.concatenate([corner, corner + np.array([width, HEIGHT])])
-            within = (box[:2] >= 0).all() and (box[2:] <= FRAME).all()
-            if within and not _overlap(box, taken).any():
-                taken = np.concatenate([taken, box[None]])
-                yield at, (align, anchor)
+            is_inside = (box[:2] >= 0).all() and (box[2:] <= FRAME).all()
+            if is_inside and not _overlaps(box, occupied).any():
+                occupied = np.concatenate([occupied, box[None]])
+                yield index, (align, anchor)
                 break
 
 
-def _overlap(
+def _overlaps(
     box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "box 4"]
 ) -> Bool[np.ndarray, " box"]:
     start, end = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])

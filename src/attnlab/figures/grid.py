@@ -1,4 +1,4 @@
-"""All attention maps of a model in one picture."""
+"""All attention maps of a model in one image."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 SIDE = 96
-"""Pixels that the shorter side of a map has at least, unless the longer one had too many."""
+"""The least pixels of the shorter side of a map, unless the longer side exceeds `LONGEST`."""
 LONGEST = 384
-"""Pixels that the longer side is enlarged to at most."""
+"""The most pixels of the longer side after enlargement."""
 LINE = 2
 """Pixels between two maps."""
 GREY = 64
-"""Brightness of all that is not a map."""
+"""Brightness of the background."""
 
 
 def grid(
@@ -20,11 +20,11 @@ def grid(
 ) -> UInt8[np.ndarray, "height width"]:
     """Draw each layer as a row and each head as a column; a weight of 0 is black, of 1 white.
 
-    Raises ValueError for weights outside of [0, 1], and where there is no map.
+    Raises ValueError for weights outside [0, 1], and for no map.
     """
     if not any(layer.size for layer in patterns):
         raise ValueError("there is no attention map to draw")
-    rows = [[_enlarged(weights) for weights in layer] for layer in patterns]
+    rows = [[_enlarge(weights) for weights in layer] for layer in patterns]
     maps = [pixels for row in rows for pixels in row]
     height = max(pixels.shape[0] for pixels in maps) + LINE
     width = max(pixels.shape[1] for pixels in maps) + LINE
@@ -37,11 +37,11 @@ def grid(
     return picture
 
 
-def _enlarged(weights: Float[np.ndarray, "query key"]) -> UInt8[np.ndarray, "height width"]:
+def _enlarge(weights: Float[np.ndarray, "query key"]) -> UInt8[np.ndarray, "height width"]:
     if not ((weights >= 0) & (weights <= 1)).all():
         raise ValueError(
             f"attention weights lie in [0, 1]; these from {weights.min()} to {weights.max()}"
         )
     pixels = np.rint(np.multiply(weights, 255, dtype=np.float64)).astype(np.uint8)
-    times = max(1, min(-(-SIDE // min(pixels.shape)), LONGEST // max(pixels.shape)))
-    return pixels.repeat(times, axis=0).repeat(times, axis=1)
+    factor = max(1, min(-(-SIDE // min(pixels.shape)), LONGEST // max(pixels.shape)))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)

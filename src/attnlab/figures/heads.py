@@ -1,4 +1,4 @@
-"""What is measured of each head over the steps of a run: a row a measure, a column a layer."""
+"""Measures of each head over the steps of a run, with a row per measure and a column per layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from attnlab.figures.base import VARIANTS, themed
 
 DASHES = ([1, 0], [5, 3], [1, 2.5])
-"""After the last colour, heads begin with the first again, in other dashes."""
+"""When the colours are used up, further heads repeat them with the next dashes."""
 WIDTH, HEIGHT = 190, 110
 SHARES = {
     *("previous", "current", "next", "first", "sink", "confidence", "normalised_entropy"),
     *("duplicate_token", "induction", "prefix_matching"),
 }
-"""Measures from 0 to 1; they have that axis, so that any two of them can be compared by eye."""
+"""Measures from 0 to 1; their axis has that range, so any two can be compared by eye."""
 
 Course = tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]
 
@@ -29,38 +29,40 @@ def heads(
 ) -> Any:
     """Draw measures of every head at each measured step, unsmoothed: {layer: {measure: course}}.
 
-    A head has its colour in all layers, which says nothing of heads of other layers. A dotted line
-    marks a threshold, where one is given. Raises ValueError for a measure that no layer has.
+    Heads of the same index have one colour in all layers, which does not relate them. A dotted line
+    marks a given threshold. Raises ValueError for a measure that no layer has.
     """
     for measure in measures:
-        if not any(measure in of_layer for of_layer in layers.values()):
+        if not any(measure in courses for courses in layers.values()):
             raise ValueError(f"no layer has the measure {measure!r}, so there is nothing to draw")
-    widest = max(values.shape[1] for of_layer in layers.values() for _, values in of_layer.values())
-    numbers = list(map(str, range(widest)))
-    marked = thresholds is not None and not thresholds.keys().isdisjoint(measures)
-    said = "dotted: above it, a score names its head" if marked else ""
+    most_heads = max(
+        values.shape[1] for courses in layers.values() for _, values in courses.values()
+    )
+    head_names = list(map(str, range(most_heads)))
+    has_threshold = thresholds is not None and not thresholds.keys().isdisjoint(measures)
+    subtitle = "dotted: above it, a score names its head" if has_threshold else ""
     rows = []
     for measure in measures:
-        frame = _frame(
-            [of_layer[measure][1] for of_layer in layers.values() if measure in of_layer]
+        value_range = _value_range(
+            [courses[measure][1] for courses in layers.values() if measure in courses]
         )
-        domain = [0.0, 1.0] if measure in SHARES else frame
+        domain = [0.0, 1.0] if measure in SHARES else value_range
         panels = [
             _panel(
-                of_layer.get(measure),
+                courses.get(measure),
                 layer if measure == measures[0] else "",
-                measure.replace("_", " ") if at == 0 else None,
+                measure.replace("_", " ") if layer_index == 0 else None,
                 domain,
-                numbers,
+                head_names,
                 (thresholds or {}).get(measure),
                 measure == measures[-1],
             )
-            for at, (layer, of_layer) in enumerate(layers.items())
+            for layer_index, (layer, courses) in enumerate(layers.items())
         ]
         rows.append(alt.hconcat(*panels, spacing=22))
     return themed(
         alt.vconcat(*rows, spacing=14).properties(
-            title=alt.TitleParams(title, subtitle=said, fontSize=13, offset=12),
+            title=alt.TitleParams(title, subtitle=subtitle, fontSize=13, offset=12),
             description=f"{', '.join(measures)} of every head of {len(layers)} layers over steps",
         )
     )
@@ -71,9 +73,9 @@ def _panel(
     heading: str,
     title: str | None,
     domain: Sequence[float],
-    numbers: Sequence[str],
+    head_names: Sequence[str],
     threshold: float | None,
-    last: bool,
+    is_last_row: bool,
 ) -> Any:
     steps, values = course or (np.zeros(0, dtype=int), np.zeros((0, 0)))
     data = [
@@ -90,27 +92,27 @@ def _panel(
     )
     x = alt.X(
         "step:Q",
-        title="step" if last else None,
-        axis=alt.Axis(grid=False, format=",d", tickCount=4, labels=last),
+        title="step" if is_last_row else None,
+        axis=alt.Axis(grid=False, format=",d", tickCount=4, labels=is_last_row),
     )
     legend = alt.Legend(title="head", symbolType="stroke", symbolSize=320, symbolOpacity=1)
-    dashes = [DASHES[at // len(VARIANTS) % len(DASHES)] for at in range(len(numbers))]
+    dashes = [DASHES[index // len(VARIANTS) % len(DASHES)] for index in range(len(head_names))]
     base = alt.Chart(alt.InlineData(values=data)).encode(
         x=x,
         y=y,
         color=alt.Color(
             "head:N",
             scale=alt.Scale(
-                domain=list(numbers),
-                range=[VARIANTS[at % len(VARIANTS)] for at in range(len(numbers))],
+                domain=list(head_names),
+                range=[VARIANTS[index % len(VARIANTS)] for index in range(len(head_names))],
             ),
             legend=legend,
         ),
         strokeDash=alt.StrokeDash(
-            "head:N", scale=alt.Scale(domain=list(numbers), range=dashes), legend=legend
+            "head:N", scale=alt.Scale(domain=list(head_names), range=dashes), legend=legend
         ),
     )
-    # One step alone is no line.
+    # A single step makes no line.
     dots = base.mark_point(size=22, filled=True, opacity=float(len(steps) < 12)).encode(
         tooltip=["head:N", "step:Q", alt.Tooltip("value:Q", format=".4f")]
     )
@@ -123,8 +125,8 @@ def _panel(
     )
 
 
-def _frame(parts: Sequence[Float[np.ndarray, "step head"]]) -> list[float]:
-    """Give an axis from 0, or from the lowest value below it, to the highest."""
+def _value_range(parts: Sequence[Float[np.ndarray, "step head"]]) -> list[float]:
+    """Return the range from 0, or the lowest value if negative, to slightly above the highest."""
     values = np.concatenate([part.ravel() for part in parts])
     values = values[np.isfinite(values)]
     low, high = float(values.min(initial=0)), float(values.max(initial=0))

@@ -17,17 +17,17 @@ from jaxtyping import Float
 from attnlab.figures.base import INK, themed, visible
 
 COLOURS = ("#f7fbff", "#6baed6", "#08306b")
-"""Of 0, one half and 1: one hue, which a grey print keeps in order."""
+"""The colours of 0, one half and 1: one hue, whose order survives a grey print."""
 LARGE, SMALL = 460, 150
-"""Pixels of the longer side of one map, and of each of many."""
+"""Pixels of the longer side of a single map, and of each small multiple."""
 CELL = 26
-"""Pixels of a cell at most."""
+"""The most pixels of a cell."""
 DIGITS = 20
-"""Cells have their weight in digits up to this many queries and keys."""
+"""The most queries and keys with which cells show their weight in digits."""
 READABLE = 7.0
-"""Pixels below which a cell has no room for the name of its token."""
+"""The least pixels of a cell that has room for the name of its token."""
 LETTER = 5.6
-"""Pixels of a character of the caption on average; a line has 56 characters or more."""
+"""The average pixels of a character of the caption; a line has 56 characters or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,50 +39,78 @@ class Map:
     keys: Sequence[str]
     weights: Float[np.ndarray, "query key"]
     at: int | None = None
-    """The query that is set in bold."""
+    """The index of the query in bold."""
 
 
-def heat_map(one: Map, title: str, caption: Sequence[str], of: tuple[str, str]) -> Any:
-    """Draw one map; `of` says what the queries and what the keys are, `caption` stands below."""
-    side = min(CELL * max(one.weights.shape), LARGE)
-    width = side * one.weights.shape[1] / max(one.weights.shape)
-    return _whole([[_panel(one, side, of, "weights", digits=True)]], title, caption, width)
+def heat_map(
+    attention_map: Map, title: str, caption: Sequence[str], axis_titles: tuple[str, str]
+) -> Any:
+    """Draw one map above its caption; `axis_titles` are those of the queries and the keys."""
+    longer_side = min(CELL * max(attention_map.weights.shape), LARGE)
+    width = longer_side * attention_map.weights.shape[1] / max(attention_map.weights.shape)
+    return _with_caption(
+        [[_draw_map(attention_map, longer_side, axis_titles, "weights", digits=True)]],
+        title,
+        caption,
+        width,
+    )
 
 
 def multiples(
-    rows: Sequence[Sequence[Map]], title: str, caption: Sequence[str], of: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[Map]],
+    title: str,
+    caption: Sequence[str],
+    axis_titles: Sequence[tuple[str, str]],
 ) -> Any:
-    """Draw a row of maps for each layer; `of` says of each row what its queries and keys are.
+    """Draw a row of maps for each layer; `axis_titles` has those of each row's queries and keys.
 
-    Raises ValueError where there is none.
+    Raises ValueError for no map.
     """
     if not any(rows):
         raise ValueError("there is no map to draw")
-    names = (f"weights-{number}" for number in count())
-    last = len(rows) - 1
-    drawn = []
-    for at, row in enumerate(rows):
-        # What stands in the column above and below has the same keys, so they are named once.
-        same = at < last and [*rows[at + 1][0].keys] == [*row[0].keys] and of[at + 1] == of[at]
-        across = {"named_keys": not same}
-        drawn.append(
+    data_names = (f"weights-{number}" for number in count())
+    last_row = len(rows) - 1
+    panels = []
+    for row_index, row in enumerate(rows):
+        # If the next row has the same keys, only the lowest of these rows names them.
+        same_keys_below = (
+            row_index < last_row
+            and [*rows[row_index + 1][0].keys] == [*row[0].keys]
+            and axis_titles[row_index + 1] == axis_titles[row_index]
+        )
+        panels.append(
             [
-                _panel(one, SMALL, of[at], next(names), named_queries=first == 0, **across)
-                for first, one in enumerate(row)
+                _draw_map(
+                    attention_map,
+                    SMALL,
+                    axis_titles[row_index],
+                    next(data_names),
+                    named_queries=column_index == 0,
+                    named_keys=not same_keys_below,
+                )
+                for column_index, attention_map in enumerate(row)
             ]
         )
     width = max(
-        sum(14 + SMALL * one.weights.shape[1] / max(one.weights.shape) for one in row)
+        sum(
+            14 + SMALL * attention_map.weights.shape[1] / max(attention_map.weights.shape)
+            for attention_map in row
+        )
         for row in rows
     )
-    return _whole(drawn, title, caption, width)
+    return _with_caption(panels, title, caption, width)
 
 
-def _whole(rows: Sequence[Sequence[Any]], title: str, caption: Sequence[str], width: float) -> Any:
+def _with_caption(
+    rows: Sequence[Sequence[Any]], title: str, caption: Sequence[str], width: float
+) -> Any:
     maps = alt.vconcat(*(alt.hconcat(*row, spacing=14) for row in rows), spacing=16)
-    lines = [line for said in caption for line in wrap(said, max(56, int(width / LETTER)))]
-    below = (
-        alt.Chart(alt.InlineData(values=[{"line": at, "said": s} for at, s in enumerate(lines)]))
+    lines = [
+        line for paragraph in caption for line in wrap(paragraph, max(56, int(width / LETTER)))
+    ]
+    text_rows = [{"line": index, "said": line} for index, line in enumerate(lines)]
+    text = (
+        alt.Chart(alt.InlineData(values=text_rows))
         .mark_text(align="left", baseline="middle", fontSize=11, opacity=0.85)
         .encode(
             x=alt.value(0),
@@ -91,48 +119,49 @@ def _whole(rows: Sequence[Sequence[Any]], title: str, caption: Sequence[str], wi
         )
         .properties(height=16 * len(lines), width=width)
     )
-    head = alt.TitleParams(title, fontSize=14, offset=12)
-    return themed(alt.vconcat(maps, below, spacing=16).properties(title=head))
+    heading = alt.TitleParams(title, fontSize=14, offset=12)
+    return themed(alt.vconcat(maps, text, spacing=16).properties(title=heading))
 
 
-def _panel(
-    one: Map,
-    side: int | float,
-    of: tuple[str, str],
+def _draw_map(
+    attention_map: Map,
+    longer_side: int | float,
+    axis_titles: tuple[str, str],
     name: str,
     *,
     digits: bool = False,
     named_queries: bool = True,
     named_keys: bool = True,
 ) -> Any:
-    num_queries, num_keys = one.weights.shape
-    cell = side / max(one.weights.shape)
+    num_queries, num_keys = attention_map.weights.shape
+    cell = longer_side / max(attention_map.weights.shape)
     data = [
         {
             "query": query,
             "key": key,
             "weight": round(float(weight), 4),
-            "from": visible(one.queries[query]),
-            "to": visible(one.keys[key]),
+            "from": visible(attention_map.queries[query]),
+            "to": visible(attention_map.keys[key]),
         }
-        for query, row in enumerate(one.weights)
+        for query, row in enumerate(attention_map.weights)
         for key, weight in enumerate(row)
     ]
     scale = alt.Scale(domain=[0, 1], range=list(COLOURS), interpolate="rgb", clamp=True)
     legend = alt.Legend(title="weight", gradientLength=min(120, max(60, cell * num_queries)))
-    # Altair copies a list, however long, each time that a chart becomes part of another.
-    given = alt.InlineData(
+    # Altair copies a list each time a chart becomes part of another, so the rows are a JSON string.
+    inline_data = alt.InlineData(
         values=json.dumps(data), format=alt.JsonDataFormat(type="json"), name=name
     )
-    base = alt.Chart(given).encode(
-        x=alt.X("key:O", axis=_axis(one.keys, of[1], cell, -90, None) if named_keys else None),
-        y=alt.Y(
-            "query:O", axis=_axis(one.queries, of[0], cell, 0, one.at) if named_queries else None
-        ),
+    query_title, key_title = axis_titles
+    query_axis = _token_axis(attention_map.queries, query_title, cell, 0, attention_map.at)
+    key_axis = _token_axis(attention_map.keys, key_title, cell, -90, None)
+    base = alt.Chart(inline_data).encode(
+        x=alt.X("key:O", axis=key_axis if named_keys else None),
+        y=alt.Y("query:O", axis=query_axis if named_queries else None),
         tooltip=["from:N", "to:N", alt.Tooltip("weight:Q", format=".3f")],
     )
     layers = [base.mark_rect().encode(color=alt.Color("weight:Q", scale=scale, legend=legend))]
-    if digits and max(one.weights.shape) <= DIGITS:
+    if digits and max(attention_map.weights.shape) <= DIGITS:
         numbers = base.transform_filter("datum.weight >= 0.005").mark_text(
             fontSize=min(10, cell * 0.38)
         )
@@ -144,39 +173,45 @@ def _panel(
                 color=alt.condition("datum.weight > 0.45", alt.value("white"), alt.value("black")),
             )
         )
-    # The frame of the view lies beneath the cells.
+    # Altair's own frame of a view would be beneath the cells.
     frame = alt.Chart(alt.InlineData(values=[{}])).mark_rect(
         filled=False, stroke=INK, strokeOpacity=0.35
     )
-    ends = {"x": alt.value(0), "x2": alt.value(cell * num_keys), "y": alt.value(0)}
-    layers.append(frame.encode(**ends, y2=alt.value(cell * num_queries)))
-    if one.title:
-        # A title of the panel stands above all of it, also above a vertical one of its axis.
+    corners = {"x": alt.value(0), "x2": alt.value(cell * num_keys), "y": alt.value(0)}
+    layers.append(frame.encode(**corners, y2=alt.value(cell * num_queries)))
+    if attention_map.title:
+        # Altair's own title would be placed above the whole panel, its axis titles included.
         title = alt.Chart(alt.InlineData(values=[{}])).mark_text(
-            text=one.title, fontSize=11, baseline="bottom"
+            text=attention_map.title, fontSize=11, baseline="bottom"
         )
         layers.append(title.encode(x=alt.value(cell * num_keys / 2), y=alt.value(-5)))
     return alt.layer(*layers).properties(width=cell * num_keys, height=cell * num_queries)
 
 
-def _axis(
+def _token_axis(
     tokens: Sequence[str], title: str, cell: int | float, angle: int, bold: int | None
 ) -> Any:
-    """Name the tokens where there is room, and some positions and the bold one where is none."""
-    weight: Any = "normal"
+    """Return an axis of tokens if cells have room for them, else of some positions and `bold`."""
+    font_weight: Any = "normal"
     if bold is not None:
-        weight = {"condition": {"test": f"datum.value == {bold}", "value": "bold"}, "value": weight}
-    look: dict[str, Any] = {"title": title, "grid": False, "titleFontSize": 11}
-    look |= {"labelFontWeight": weight, "labelOverlap": False}
+        font_weight = {
+            "condition": {"test": f"datum.value == {bold}", "value": "bold"},
+            "value": font_weight,
+        }
+    style: dict[str, Any] = {"title": title, "grid": False, "titleFontSize": 11}
+    style |= {"labelFontWeight": font_weight, "labelOverlap": False}
     if cell < READABLE:
         step = max(1, len(tokens) // 5)
-        places = list(range(0, len(tokens), step))
+        labelled_positions = list(range(0, len(tokens), step))
         if bold is not None:
-            # What is next to it would stand in its way.
-            places = [bold, *(place for place in places if 2 * abs(place - bold) >= step)]
-        return alt.Axis(**look, values=sorted(places), labelFontSize=9, labelAngle=0)
+            # Labels next to the bold one would overlap it.
+            labelled_positions = [
+                bold,
+                *(position for position in labelled_positions if 2 * abs(position - bold) >= step),
+            ]
+        return alt.Axis(**style, values=sorted(labelled_positions), labelFontSize=9, labelAngle=0)
     return alt.Axis(
-        **look,
+        **style,
         labelExpr=f"{json.dumps([visible(token) for token in tokens])}[datum.value]",
         labelFontSize=min(11, max(7, cell - 2)),
         labelAngle=angle,

@@ -1,4 +1,4 @@
-"""Who moves whom in one layer: a square of shares, one row for each position."""
+"""The mixing of one layer: a square of shares, one row for each position."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ SIDE = 300
 
 
 def mixing(shares: Float[np.ndarray, "query key"], description: str) -> Any:
-    """Draw rows of shares, each from white at 0 to blue at its own largest.
+    """Draw rows of shares, each from white at 0 to blue at the row's maximum.
 
-    Long rows have small shares, so each is measured by its own: the picture shows where a position
-    looks, not how sharply.
+    Long rows have small shares, so each row has a scale of its own: the figure shows from where a
+    position reads, not how sharply.
     """
     relative = shares / shares.max(axis=1, keepdims=True).clip(min=np.finfo(np.float64).tiny)
     data = [

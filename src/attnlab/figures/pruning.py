@@ -1,4 +1,4 @@
-"""What is left of a metric as heads are removed one by one (Michel et al. 2019, fig. 3)."""
+"""A metric as heads are removed one by one (Michel et al. 2019, fig. 3)."""
 
 import json
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import altair as alt
 from attnlab.figures.base import VARIANTS, themed
 
 COLOURS = (VARIANTS[0], VARIANTS[4])
-"""Of the order that is meant, and of chance."""
+"""The colours of the given order and of random orders."""
 NAMED = 16
-"""Heads that have room for their names below the axis."""
+"""The most heads that have room for their names below the axis."""
 
 
 def pruning(
@@ -23,10 +23,10 @@ def pruning(
     random: Sequence[Sequence[float]] = (),
     width: int | str = 460,
 ) -> Any:
-    """Draw a metric of the whole model and after each head that is removed, named in `heads`.
+    """Draw a metric of the whole model and after the removal of each head in `heads`.
 
-    `random` has the same curve for orders by chance: a band from the lowest to the highest of them
-    at each number of heads, and their mean. Raises ValueError for curves of unequal length.
+    `random` has the same curve for random orders: they are drawn as a band from the lowest to the
+    highest at each number of heads, and their mean. Raises ValueError for curves of unequal length.
     """
     for curve in (values, *random):
         if len(curve) != len(heads) + 1:
@@ -34,31 +34,35 @@ def pruning(
                 f"a curve of {len(curve)} values does not fit {len(heads)} heads; give the whole "
                 "model's, then one for each head"
             )
-    chance = f"random order, mean of {len(random)}" if random else ""
-    named = ["", *heads]
+    random_label = f"random order, mean of {len(random)}" if random else ""
+    head_names = ["", *heads]
     data: list[dict[str, Any]] = [
-        {"order": order, "removed": removed, "value": value, "head": named[removed]}
-        for removed, value in enumerate(values)
+        {"order": order, "removed": num_removed, "value": value, "head": head_names[num_removed]}
+        for num_removed, value in enumerate(values)
     ]
-    # All curves begin and end alike, so chance has something to say only between.
-    for removed, drawn in enumerate(zip(*random, strict=True)):
-        found = {"value": sum(drawn) / len(drawn), "low": min(drawn), "high": max(drawn)}
-        data.append({"order": chance, "removed": removed, **found})
-    x = alt.X("removed:Q", title="heads removed", axis=_axis(named))
+    # All orders agree at both ends, so random orders have a spread only between.
+    for num_removed, random_values in enumerate(zip(*random, strict=True)):
+        summary = {
+            "value": sum(random_values) / len(random_values),
+            "low": min(random_values),
+            "high": max(random_values),
+        }
+        data.append({"order": random_label, "removed": num_removed, **summary})
+    x = alt.X("removed:Q", title="heads removed", axis=_removal_axis(head_names))
     y = alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False))
     legend = alt.Legend(
         title=None, orient="bottom", symbolType="stroke", symbolSize=320, symbolOpacity=1
     )
     colour = alt.Color(
         "order:N",
-        scale=alt.Scale(domain=[order, *([chance] if random else [])], range=COLOURS),
+        scale=alt.Scale(domain=[order, *([random_label] if random else [])], range=COLOURS),
         legend=legend if random else None,
     )
     base = alt.Chart(alt.InlineData(values=data, name="pruning")).encode(x=x, color=colour)
-    of_order = base.transform_filter(alt.datum.order == order)
+    order_chart = base.transform_filter(alt.datum.order == order)
     layers = [
-        of_order.mark_line(strokeWidth=2).encode(y=y),
-        of_order.mark_point(size=40, filled=True, opacity=1).encode(
+        order_chart.mark_line(strokeWidth=2).encode(y=y),
+        order_chart.mark_point(size=40, filled=True, opacity=1).encode(
             y=y,
             tooltip=[
                 alt.Tooltip("removed:Q", title="heads removed"),
@@ -68,9 +72,15 @@ def pruning(
         ),
     ]
     if random:
-        drawn = base.transform_filter(alt.datum.order == chance)
-        band = drawn.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title=metric), y2="high:Q")
-        layers = [band, drawn.mark_line(strokeWidth=1.5, strokeDash=[5, 3]).encode(y=y), *layers]
+        random_chart = base.transform_filter(alt.datum.order == random_label)
+        band = random_chart.mark_area(opacity=0.2).encode(
+            y=alt.Y("low:Q", title=metric), y2="high:Q"
+        )
+        layers = [
+            band,
+            random_chart.mark_line(strokeWidth=1.5, strokeDash=[5, 3]).encode(y=y),
+            *layers,
+        ]
     return themed(
         alt.layer(*layers).properties(
             width=width,
@@ -84,12 +94,16 @@ def pruning(
     )
 
 
-def _axis(named: Sequence[str]) -> Any:
-    """Count the heads, and name each where there is room."""
-    if len(named) - 1 > NAMED:
+def _removal_axis(head_names: Sequence[str]) -> Any:
+    """Return an axis of the number of removed heads, with their names if there is room."""
+    if len(head_names) - 1 > NAMED:
         return alt.Axis(grid=False, format="d", tickMinStep=1)
-    # Where labels are tight, a name stands below its number.
-    labels = f"[datum.label, {json.dumps(list(named))}[datum.value]]"
+    # A name is on a second line below its number, since the labels are dense.
+    labels = f"[datum.label, {json.dumps(list(head_names))}[datum.value]]"
     return alt.Axis(
-        grid=False, format="d", values=list(range(len(named))), labelExpr=labels, labelFontSize=9
+        grid=False,
+        format="d",
+        values=list(range(len(head_names))),
+        labelExpr=labels,
+        labelFontSize=9,
     )

@@ -1,4 +1,4 @@
-"""How far back each head looks: the share of its attention at each distance."""
+"""The reach of each head: the share of its attention at each distance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from attnlab.figures.base import themed
 
 CELL = (46, 20)
-"""Pixels of a number with its place."""
+"""Pixels of a cell: width and height."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Heads:
     caption: Sequence[str]
     names: Sequence[str]
     distances: Sequence[str]
-    """What each column is, from the token itself to the one furthest back."""
+    """The labels of the columns, from the token itself to the furthest distance back."""
     shares: Float[np.ndarray, "head distance"]
     """Attention at each distance; a row sums to 1."""
 
@@ -30,13 +30,15 @@ class Heads:
 def reach(models: Sequence[Heads], columns: int = 2) -> Any:
     """Draw a row of numbers for each head, from white at 0 to blue at 1 in every model."""
     return themed(
-        alt.concat(*(_heads(model) for model in models), columns=columns, spacing=34).properties(
+        alt.concat(
+            *(_draw_heads(model) for model in models), columns=columns, spacing=34
+        ).properties(
             description=f"Attention by distance: {', '.join(model.title for model in models)}"
         )
     )
 
 
-def _heads(model: Heads) -> Any:
+def _draw_heads(model: Heads) -> Any:
     data = [
         {"head": name, "distance": distance, "share": round(float(share), 4)}
         for name, row in zip(model.names, model.shares, strict=True)

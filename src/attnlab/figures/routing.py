@@ -1,7 +1,7 @@
-"""Which expert works on what: shares of each token's assignments, and what each expert has to do.
+"""Expert routing: the shares of each token's assignments, and the load of each expert.
 
-A cell's darkness is a share, from 0 to 1 and without any other scale, so layers and models can be
-compared by eye.
+A cell's darkness is a share, from 0 to 1 without rescaling, so layers and models can be compared
+by eye.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from jaxtyping import Float, Int
 from attnlab.figures.base import INK, VARIANTS, themed, visible
 
 CELL, ROW = 30, 17
-"""Pixels of a cell to the right, and from a token to the next."""
+"""Pixels of a cell: its width, and the height of a row."""
 DIGITS = 0.1
-"""Shares from here on are written in their cells."""
+"""The least share whose digits are written in its cell."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What the experts of a layer have to do."""
+    """The loads of the experts of a layer."""
 
     title: str
     load: Float[np.ndarray, " expert"]
@@ -39,62 +39,64 @@ def table(
 ) -> Any:
     """Draw P(expert | token) of the tokens with most assignments, the most frequent first.
 
-    The number of assignments stands at the right. Raises ValueError where there are none.
+    The number of assignments is at the right. Raises ValueError for no assignment.
     """
     totals = counts.sum(axis=1)
-    order = [int(at) for at in np.argsort(-totals, kind="stable")[:count] if totals[at]]
-    if not order:
+    most_frequent = [
+        int(token_id) for token_id in np.argsort(-totals, kind="stable")[:count] if totals[token_id]
+    ]
+    if not most_frequent:
         raise ValueError("no token went to an expert, so there is nothing to draw")
     width = counts.shape[1]
     data = [
         {
             "row": row,
-            "token": visible(tokens[at]),
+            "token": visible(tokens[token_id]),
             "expert": expert,
-            "share": round(float(counts[at, expert] / totals[at]), 6),
-            "count": int(totals[at]),
+            "share": round(float(counts[token_id, expert] / totals[token_id]), 6),
+            "count": int(totals[token_id]),
         }
-        for row, at in enumerate(order)
+        for row, token_id in enumerate(most_frequent)
         for expert in range(width)
     ]
     base = alt.Chart(alt.InlineData(values=data, name="shares"))
     labels = base.transform_filter("datum.expert === 0")
-    y = _band("row:O", alt.Y, axis=None)
-    named = labels.mark_text(align="right", baseline="middle", fontSize=12, opacity=0.85).encode(
-        y=y, x=alt.value(-6), text="token:N"
-    )
-    often = labels.mark_text(align="left", baseline="middle", fontSize=10, opacity=0.6).encode(
-        y=y, x=alt.value(CELL * width + 6), text=alt.Text("count:Q", format=",")
-    )
+    y = _cell_position("row:O", alt.Y, axis=None)
+    token_names = labels.mark_text(
+        align="right", baseline="middle", fontSize=12, opacity=0.85
+    ).encode(y=y, x=alt.value(-6), text="token:N")
+    frequencies = labels.mark_text(
+        align="left", baseline="middle", fontSize=10, opacity=0.6
+    ).encode(y=y, x=alt.value(CELL * width + 6), text=alt.Text("count:Q", format=","))
     heading = alt.TitleParams(
         title,
         subtitle="share of a token's assignments that each expert has; at the right, how many",
         fontSize=13,
         offset=10,
     )
-    cells = _cells(base, _band("expert:O", alt.X, axis=_top("expert")), y)
+    cells = _draw_cells(base, _cell_position("expert:O", alt.X, axis=_top_axis("expert")), y)
     return themed(
-        alt.layer(*cells, named, often).properties(
+        alt.layer(*cells, token_names, frequencies).properties(
             width=CELL * width,
-            height=ROW * len(order),
+            height=ROW * len(most_frequent),
             title=heading,
-            description=f"Share of each expert in {len(order)} tokens: {title}",
+            description=f"Share of each expert in {len(most_frequent)} tokens: {title}",
         )
     )
 
 
 def loads(layers: Sequence[Layer]) -> Any:
-    """Draw for each layer the load of its experts, and beside it which share tokens.
+    """Draw for each layer the load of its experts, and the tokens shared by each two of them.
 
     A line marks an equal share. All bars have one scale. Raises ValueError for no layers.
     """
     if not layers:
         raise ValueError("no layers were given, so there is no load to draw")
-    most = max(float(layer.load.max()) for layer in layers)
+    largest_load = max(float(layer.load.max()) for layer in layers)
     rows = [
-        alt.hconcat(_bars(layer, most), _together(layer), spacing=36).properties(
-            title=alt.TitleParams(layer.title, fontSize=13, offset=8)
-        )
+        alt.hconcat(
+            _draw_loads(layer, largest_load), _draw_shared_tokens(layer), spacing=36
+        ).properties(title=alt.TitleParams(layer.title, fontSize=13, offset=8))
         for layer in layers
     ]
     return themed(
@@ -104,45 +106,50 @@ def loads(layers: Sequence[Layer]) -> Any:
     )
 
 
-def _bars(layer: Layer, most: float) -> Any:
-    size = len(layer.load)
-    data = [{"expert": n, "load": round(float(share), 6)} for n, share in enumerate(layer.load)]
+def _draw_loads(layer: Layer, largest_load: float) -> Any:
+    num_experts = len(layer.load)
+    data = [
+        {"expert": expert, "load": round(float(share), 6)}
+        for expert, share in enumerate(layer.load)
+    ]
     axis = alt.Axis(format="%", tickCount=4, orient="top")
-    x = alt.X("load:Q", title=None, scale=alt.Scale(domain=[0, most]), axis=axis)
+    x = alt.X("load:Q", title=None, scale=alt.Scale(domain=[0, largest_load]), axis=axis)
     base = alt.Chart(alt.InlineData(values=data))
-    y = _band("expert:O", alt.Y, axis=_side("expert"))
+    y = _cell_position("expert:O", alt.Y, axis=_left_axis("expert"))
     bars = base.mark_bar(color=VARIANTS[0], height=alt.RelativeBandSize(0.7)).encode(
         x=x, y=y, tooltip=["expert:O", alt.Tooltip("load:Q", format=".1%")]
     )
-    none = base.transform_filter("datum.load === 0").mark_text(
+    unused_label = base.transform_filter("datum.load === 0").mark_text(
         align="left", text="none", fontSize=10, opacity=0.6, baseline="middle"
     )
-    equal = (
-        alt.Chart(alt.InlineData(values=[{"load": 1 / size}]))
+    equal_share = (
+        alt.Chart(alt.InlineData(values=[{"load": 1 / num_experts}]))
         .mark_rule(strokeDash=[3, 3], strokeWidth=1.2, opacity=0.6)
         .encode(x=x)
     )
-    drawn = alt.layer(bars, none.encode(x=alt.value(4), y=y), equal)
-    heading = _small("share of all assignments; the line is an equal one")
-    return drawn.properties(width=240, height=ROW * size, title=heading)
+    chart = alt.layer(bars, unused_label.encode(x=alt.value(4), y=y), equal_share)
+    heading = _small_heading("share of all assignments; the line is an equal one")
+    return chart.properties(width=240, height=ROW * num_experts, title=heading)
 
 
-def _together(layer: Layer) -> Any:
+def _draw_shared_tokens(layer: Layer) -> Any:
     data = [
-        {"row": one, "expert": other, "share": round(float(share), 6)}
-        for one, shares in enumerate(layer.together)
-        for other, share in enumerate(shares)
+        {"row": expert, "expert": other_expert, "share": round(float(share), 6)}
+        for expert, shares in enumerate(layer.together)
+        for other_expert, share in enumerate(shares)
     ]
     base = alt.Chart(alt.InlineData(values=data))
-    size = len(layer.together)
-    x = _band("expert:O", alt.X, axis=_top(None))
-    cells = _cells(base, x, _band("row:O", alt.Y, axis=_side(None)))
-    heading = _small("share of tokens sent to both; on the diagonal, to one")
-    return alt.layer(*cells).properties(width=CELL * size, height=ROW * size, title=heading)
+    num_experts = len(layer.together)
+    x = _cell_position("expert:O", alt.X, axis=_top_axis(None))
+    cells = _draw_cells(base, x, _cell_position("row:O", alt.Y, axis=_left_axis(None)))
+    heading = _small_heading("share of tokens sent to both; on the diagonal, to one")
+    return alt.layer(*cells).properties(
+        width=CELL * num_experts, height=ROW * num_experts, title=heading
+    )
 
 
-def _cells(base: Any, x: Any, y: Any) -> list[Any]:
-    """Draw shares as cells, with digits in those that are not small."""
+def _draw_cells(base: Any, x: Any, y: Any) -> list[Any]:
+    """Draw shares as cells, with digits in those of at least `DIGITS`."""
     digits = base.transform_calculate(said="replace(format(datum.share, '.2f'), '0.', '.')")
     opacity = alt.FillOpacity(
         "share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.6]), legend=None
@@ -157,17 +164,17 @@ def _cells(base: Any, x: Any, y: Any) -> list[Any]:
     ]
 
 
-def _band(field: str, channel: type, axis: Any) -> Any:
+def _cell_position(field: str, channel: type, axis: Any) -> Any:
     return channel(field, axis=axis, scale=alt.Scale(paddingInner=0, paddingOuter=0))
 
 
-def _small(text: str) -> Any:
+def _small_heading(text: str) -> Any:
     return alt.TitleParams(text, fontSize=11, fontWeight="normal", offset=6)
 
 
-def _top(title: str | None) -> Any:
+def _top_axis(title: str | None) -> Any:
     return alt.Axis(orient="top", title=title, grid=False, labelAngle=0)
 
 
-def _side(title: str | None) -> Any:
+def _left_axis(title: str | None) -> Any:
     return alt.Axis(title=title, grid=False)

@@ -1,4 +1,4 @@
-"""What models cost by length, on logarithmic axes, where a power of the length is a line."""
+"""The cost of models by length, on logarithmic axes, where a power of the length is a line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,17 @@ import altair as alt
 from attnlab.figures.base import VARIANTS, colours, themed
 
 DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
-"""For each time that the colours are used up."""
+"""The dashes of the first lines, and after each time the colours are used up."""
 MOST_TICKS = 8
 LEAST_RANGE = 4
-"""Highest over lowest value of an axis, so that noise on a flat line stays small."""
+"""The least ratio of highest to lowest value of an axis, so that noise on a flat line is small."""
 LADDERS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
 """Ticks within a power of ten, from dense to sparse."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A quantity at one length, and the range that half of its measurements fell in."""
+    """A quantity at one length, and the interquartile range of its measurements."""
 
     length: int
     value: float
@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """An arm; `power` is that of the length, as the legend has it before the name."""
+    """An arm; `power` is the exponent of the length, which the legend has before the name."""
 
     arm: str
     power: str
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """A quantity of all arms; each has its line, and may have no points."""
+    """A quantity of all arms; each arm has a line, which may have no points."""
 
     title: str
     subtitle: str
@@ -47,30 +47,32 @@ class Panel:
 
 
 def scaling(panels: Sequence[Panel], columns: int = 2) -> Any:
-    """Draw a panel for each quantity; its legend has the arms in the order of their last points.
+    """Draw a panel for each quantity; its legend has the arms by the value at their last points.
 
     An arm has one colour in all panels, and dashes once the colours are used up.
     """
     arms = list(dict.fromkeys(line.arm for panel in panels for line in panel.lines))
     palette = colours(arms)
-    dashes = {arm: DASHES[at // len(VARIANTS) % len(DASHES)] for at, arm in enumerate(arms)}
-    drawn = [_panel(panel, palette, dashes) for panel in panels]
+    dashes = {arm: DASHES[index // len(VARIANTS) % len(DASHES)] for index, arm in enumerate(arms)}
+    panel_charts = [_draw_panel(panel, palette, dashes) for panel in panels]
     return themed(
-        alt.concat(*drawn, columns=columns, spacing=40)
+        alt.concat(*panel_charts, columns=columns, spacing=40)
         .resolve_scale(color="independent", strokeDash="independent")
         .properties(description=f"Cost by length of {', '.join(arms)}")
     )
 
 
-def _panel(panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]) -> Any:
+def _draw_panel(
+    panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]
+) -> Any:
     lines = sorted(
         (line for line in panel.lines if line.points),
         key=lambda line: -max(line.points, key=lambda point: point.length).value,
     )
-    named = {line.arm: f"{line.power}\N{EN SPACE}{line.arm}".strip() for line in lines}
+    legend_labels = {line.arm: f"{line.power}\N{EN SPACE}{line.arm}".strip() for line in lines}
     data = [
         {
-            "arm": named[line.arm],
+            "arm": legend_labels[line.arm],
             "length": point.length,
             **{name: float(f"{getattr(point, name):.6g}") for name in ("value", "low", "high")},
         }
@@ -78,7 +80,7 @@ def _panel(panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequen
         for point in line.points
     ]
     lengths = sorted({row["length"] for row in data})
-    lowest, highest = _frame([row[name] for row in data for name in ("low", "high")])
+    lowest, highest = _axis_ends([row[name] for row in data for name in ("low", "high")])
     legend = alt.Legend(
         title="length to the power" if any(line.power for line in lines) else None,
         symbolType="stroke",
@@ -92,21 +94,25 @@ def _panel(panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequen
             "length:Q",
             title="tokens in the sequence",
             scale=alt.Scale(type="log", base=2, padding=10, nice=False),
-            axis=alt.Axis(grid=False, values=_some(lengths), format="d"),
+            axis=alt.Axis(grid=False, values=_thin_out(lengths), format="d"),
         ),
         color=alt.Color(
             "arm:N",
-            scale=alt.Scale(domain=list(named.values()), range=[palette[a] for a in named]),
+            scale=alt.Scale(
+                domain=list(legend_labels.values()), range=[palette[arm] for arm in legend_labels]
+            ),
             legend=legend,
         ),
         strokeDash=alt.StrokeDash(
             "arm:N",
-            scale=alt.Scale(domain=list(named.values()), range=[dashes[a] for a in named]),
+            scale=alt.Scale(
+                domain=list(legend_labels.values()), range=[dashes[arm] for arm in legend_labels]
+            ),
             legend=legend,
         ),
     )
     scale = alt.Scale(type="log", domain=[lowest, highest], nice=False)
-    # Equally wide labels, so that the panels stand in line.
+    # Labels of one width, so that the panels are aligned.
     axis = alt.Axis(format="~g", values=_ticks(lowest, highest), minExtent=36)
     y = alt.Y("value:Q", title=None, scale=scale, axis=axis)
     ranges = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
@@ -130,21 +136,21 @@ def _panel(panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequen
     )
 
 
-def _some(lengths: Sequence[int]) -> Sequence[int]:
-    """Leave out ticks that would stand too close, from the longest down."""
-    every = -(-len(lengths) // MOST_TICKS)
-    return lengths[::-1][::every]
+def _thin_out(lengths: Sequence[int]) -> Sequence[int]:
+    """Return every n-th length from the longest down, at most MOST_TICKS of them."""
+    stride = -(-len(lengths) // MOST_TICKS)
+    return lengths[::-1][::stride]
 
 
-def _frame(values: Sequence[float]) -> tuple[float, float]:
-    """Give the ends of an axis: a little beyond the values, and LEAST_RANGE apart."""
+def _axis_ends(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis: beyond the values, and with a ratio of at least LEAST_RANGE."""
     lowest, highest = min(values), max(values)
-    short = math.sqrt(max(1.0, LEAST_RANGE * lowest / highest)) * 1.2
-    return lowest / short, highest * short
+    padding = math.sqrt(max(1.0, LEAST_RANGE * lowest / highest)) * 1.2
+    return lowest / padding, highest * padding
 
 
 def _ticks(lowest: float, highest: float) -> Sequence[float]:
-    """Choose round numbers between two, at most MOST_TICKS of them if a ladder has so few."""
+    """Return round numbers in a range, at most MOST_TICKS of them if a ladder has so few."""
     decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
     ladders = [
         [

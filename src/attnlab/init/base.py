@@ -1,4 +1,4 @@
-"""How a model starts: what an initialisation does to a model that was just built."""
+"""The interface of initialisations: what is done to a model that was just built."""
 
 from torch import nn
 

@@ -8,7 +8,7 @@ from attnlab.init.base import Init
 from attnlab.ranges import Positive, ranged
 
 RESIDUAL = ("output", "contract")
-"""What mixers and feed-forward networks call the projection into the residual stream."""
+"""Names of the projection into the residual stream in mixers and feed-forward networks."""
 
 
 @ranged
@@ -36,14 +36,14 @@ class GPT2(Init):
                 f"gpt2 is for blocks with a residual stream, and {type(model).__name__} has none; "
                 "use init=default"
             )
-        small = self.std * (2 * len(blocks)) ** -0.5
+        residual_std = self.std * (2 * len(blocks)) ** -0.5
         owners = {id(p): m for m in model.modules() for p in m.parameters(recurse=False)}
         with torch.no_grad():
             for name, weights in model.named_parameters():
                 owner = owners[id(weights)]
-                drawn = isinstance(owner, (nn.Linear, nn.Embedding, nn.LSTM, FFN))
-                if drawn and weights.ndim > 1:
-                    residual = "blocks." in name and set(name.split(".")) & {*RESIDUAL}
-                    weights.normal_(std=small if residual else self.std)
+                has_matrices = isinstance(owner, (nn.Linear, nn.Embedding, nn.LSTM, FFN))
+                if has_matrices and weights.ndim > 1:
+                    is_residual = "blocks." in name and set(name.split(".")) & {*RESIDUAL}
+                    weights.normal_(std=residual_std if is_residual else self.std)
                 elif isinstance(owner, (nn.Linear, nn.LSTM)):
                     weights.zero_()

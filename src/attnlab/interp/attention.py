@@ -1,4 +1,4 @@
-"""What passes the attention layers of a model: read, or replaced, by layer.
+"""Record or replace the scores and patterns of a model's attention layers, layer by layer.
 
 with record_patterns(run.model) as patterns:
     run("The animal didn't cross the street because it was too tired.")
@@ -23,26 +23,28 @@ Place = Literal["scores", "pattern", "rows"]
 
 
 def every_head(model: Model) -> list[HeadRef]:
-    """List all heads of a model, from its first attention layer on."""
+    """Return all heads of a model, in the order of its attention layers."""
     return [head for layer in model.attention_layers() for head in layer.heads]
 
 
 def chosen_layers(model: Model, layers: Iterable[int] | None = None) -> list[AttentionLayer]:
-    """Return the attention layers of some numbers (None: all).
+    """Return the attention layers with these indices (None: all).
 
-    Raises LookupError for one that is not there, and for a model without any.
+    Raises LookupError for an index out of range, and for a model without attention layers.
     """
-    existing = model.attention_layers()
-    wanted = range(len(existing)) if layers is None else list(layers)
-    if not existing or any(not 0 <= layer < len(existing) for layer in wanted):
-        raise LookupError(f"layers {list(wanted)}: the model has {len(existing)} attention layers")
-    return [existing[layer] for layer in wanted]
+    layers_of_model = model.attention_layers()
+    indices = range(len(layers_of_model)) if layers is None else list(layers)
+    if not layers_of_model or any(not 0 <= index < len(layers_of_model) for index in indices):
+        raise LookupError(
+            f"layers {list(indices)}: the model has {len(layers_of_model)} attention layers"
+        )
+    return [layers_of_model[index] for index in indices]
 
 
 def require_heads(
     values: Float[Tensor, "batch head query key"], heads: Sequence[int] | None
 ) -> list[int]:
-    """Return the heads that are meant (None: all). Raises IndexError for one not there."""
+    """Return `heads` as a list (None: all). Raises IndexError for a head that the layer lacks."""
     num_heads = values.shape[1]
     if heads is not None and any(not 0 <= head < num_heads for head in heads):
         raise IndexError(f"heads {list(heads)}: the layer has {num_heads} heads")
@@ -51,17 +53,17 @@ def require_heads(
 
 @contextmanager
 def record_patterns(model: Model) -> Iterator[dict[AttentionLayer, Tensor]]:
-    """Collect the pattern of each attention layer, in the order of a pass.
+    """Record the pattern of each attention layer, in the order of the forward pass.
 
-    Raises RuntimeError if nothing was heard: a compiled model does not see hooks added after its
-    compilation, so record on the eager module.
+    Raises RuntimeError if no layer passed a pattern: a compiled model does not see hooks added
+    after its compilation, so record on the eager module.
     """
     patterns: dict[AttentionLayer, Tensor] = {}
 
-    def keep(layer: AttentionLayer, pattern: Tensor) -> None:
+    def record(layer: AttentionLayer, pattern: Tensor) -> None:
         patterns[layer] = pattern.detach()
 
-    with edit_attention(model, "pattern", chosen_layers(model), keep):
+    with edit_attention(model, "pattern", chosen_layers(model), record):
         yield patterns
     if not patterns:
         raise RuntimeError("the attention layers heard nothing; run the eager model inside this")
@@ -74,13 +76,13 @@ def edit_attention(
     layers: Iterable[AttentionLayer],
     change: Callable[[AttentionLayer, Tensor], Tensor | None],
 ) -> Iterator[None]:
-    """Let `change(layer, value)` replace what passes a place of some layers; None leaves it."""
+    """Replace the values at a tap of `layers` by `change(layer, value)`; None leaves a value."""
     with edit_each({layer: _tap(model, layer, place) for layer in layers}, change):
         yield
 
 
 def attend_of(model: Model, layer: AttentionLayer) -> Attend:
-    """Return the module of a layer that attends."""
+    """Return the `Attend` module of a layer."""
     attend = model.get_submodule(layer.path)
     assert isinstance(attend, Attend)
     return attend

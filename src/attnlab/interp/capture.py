@@ -1,4 +1,4 @@
-"""Who looks at whom, on one sequence: attention where there is some, influence everywhere."""
+"""Capture one forward pass: attention patterns where a model has them, and token influence."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ Layer = AttentionLayer | MixingLayer
 
 @dataclass(frozen=True, eq=False)
 class ActivationCapture:
-    """What one pass over a sequence shows."""
+    """The activations of one forward pass over one sequence."""
 
     inputs: Tensor
-    """The tokens that the model was given: (seq,)."""
+    """The tokens of the model's input: (seq,)."""
     prefix: Tensor | None
-    """The tokens that the answering stack has before it, where an encoder reads the inputs."""
+    """The tokens of the decoder's prefix, if an encoder reads the inputs."""
     asked_at: int
-    """The position that it answers from; the last, where it answers at several."""
+    """The position of the answer; the last one, if the model answers at several."""
     answer: Float[Tensor, " output"]
-    """The logits there."""
+    """The logits at that position."""
     weights: dict[Layer, Float[Tensor, "head query key"]]
-    """Who reads whom: attention in the order of a pass, then of mixers that are linear in their
-    values the shares of what they mix."""
+    """The attention patterns in the order of the pass, then for each mixer that is linear in its
+    values the shares of its mixing matrix."""
     influence: Float[Tensor, " key"]
     """The share of each token in the answer."""
 
     @property
     def patterns(self) -> dict[AttentionLayer, Float[Tensor, "head query key"]]:
-        """The attention in which tokens of the inputs read one another."""
+        """The patterns of self-attention over the inputs."""
         return {
             layer: weights
             for layer, weights in self.weights.items()
@@ -45,18 +45,23 @@ class ActivationCapture:
 
 
 def capture(subject: Subject, probe: Batch) -> ActivationCapture:
-    """Pass a batch of one through a model, and return its patterns and each token's influence.
+    """Return the patterns and each token's influence on a batch of one sequence.
 
     Training is bit-equal with and without it.
     """
     model = subject.model
-    asked = moved(subject.objective.probe(probe), subject.device)
+    batch = moved(subject.objective.probe(probe), subject.device)
     attends = bool(model.attention_layers())
     with undisturbed(model), subject.precision():
         with record_patterns(model) if attends else nullcontext({}) as patterns:
-            logits, (of_each,) = influence(model, asked)
-        weights: dict[Layer, Tensor] = {layer: p[0].float() for layer, p in patterns.items()}
-        weights |= {layer: shares(m) for layer, m in mixing(model, asked, traced=False).items()}
-    prefix = None if asked.prefix is None else asked.prefix[0]
-    last = asked.inputs.shape[1] - 1 if asked.at is None else int(asked.at[0, -1])
-    return ActivationCapture(asked.inputs[0], prefix, last, logits[0, -1], weights, of_each)
+            logits, (token_shares,) = influence(model, batch)
+        weights: dict[Layer, Tensor] = {
+            layer: pattern[0].float() for layer, pattern in patterns.items()
+        }
+        matrices = mixing(model, batch, traced=False)
+        weights |= {layer: shares(matrix) for layer, matrix in matrices.items()}
+    prefix = None if batch.prefix is None else batch.prefix[0]
+    answer_position = batch.inputs.shape[1] - 1 if batch.at is None else int(batch.at[0, -1])
+    return ActivationCapture(
+        batch.inputs[0], prefix, answer_position, logits[0, -1], weights, token_shares
+    )

@@ -1,4 +1,4 @@
-"""What heads do together: over layers, over weights, over steps."""
+"""Heads in combination: effective rank, attention rollout, OV weights, and emergence over steps."""
 
 from collections.abc import Sequence
 
@@ -13,48 +13,48 @@ from attnlab.mixer.base import Heads
 def gram(
     pattern: Float[Tensor, "batch head query key"], counted: Bool[Tensor, "batch query"]
 ) -> Float[Tensor, "batch head key other"]:
-    """Give A^T A (float64) of the counted rows of each pattern A; it adds up over parts of them."""
+    """Return A^T A (float64) of the counted rows of each pattern A; parts of the rows add up."""
     rows = pattern.double() * rearrange(counted, "b q -> b 1 q 1")
     return einsum(rows, rows, "b h q k, b h q other -> b h k other")
 
 
 def effective_rank(gram: Float[Tensor, "batch head key other"]) -> Float[Tensor, "batch head"]:
-    """Give exp of the entropy of the singular values over their sum (Roy & Vetterli 2007, def. 2).
+    """Compute exp of the entropy of the normalised singular values (Roy & Vetterli 2007, def. 2).
 
-    From 1 (all rows are multiples of one) to the number of rows, which the identity has. Singular
-    values are the roots of the eigenvalues of `gram`; what is but rounding counts as 0.
+    From 1 (all rows are multiples of one) to the number of rows, as for the identity. Singular
+    values are the roots of the eigenvalues of `gram`; those within rounding error count as 0.
     """
     eigenvalues = torch.linalg.eigvalsh(gram.double())
-    rounding = torch.finfo(eigenvalues.dtype).eps * gram.shape[-1]
-    kept = eigenvalues > rounding * eigenvalues.amax(dim=-1, keepdim=True)
-    singular = eigenvalues.where(kept, 0).sqrt()
-    shares = singular / singular.sum(dim=-1, keepdim=True).clamp(min=rounding)
+    precision = torch.finfo(eigenvalues.dtype).eps * gram.shape[-1]
+    is_nonzero = eigenvalues > precision * eigenvalues.amax(dim=-1, keepdim=True)
+    singular = eigenvalues.where(is_nonzero, 0).sqrt()
+    shares = singular / singular.sum(dim=-1, keepdim=True).clamp(min=precision)
     return torch.special.entr(shares).sum(dim=-1).exp().float()
 
 
 def rollout(
     patterns: Sequence[Float[Tensor, "batch _ seq seq"]],
 ) -> Float[Tensor, "batch layer seq seq"]:
-    """Give how much of each input is in each position after every layer, if all were attention.
+    """Compute the attention rollout: the share of each input in each position after every layer.
 
     (A + I) / 2 of the heads' mean A, multiplied from the lowest layer up (Abnar & Zuidema 2020,
-    sec. 3). A row sums to 1. It leaves out values, projections and feed-forward networks.
+    sec. 3). A row sums to 1. It ignores values, projections and feed-forward networks.
     """
-    reached, layers = None, []
+    contributions, rollouts = None, []
     for pattern in patterns:
         mean = reduce(pattern.float(), "b h q k -> b q k", "mean")
-        through = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
-        reached = through if reached is None else through @ reached
-        layers.append(reached)
-    if not layers:
+        with_residual = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
+        contributions = with_residual if contributions is None else with_residual @ contributions
+        rollouts.append(contributions)
+    if not rollouts:
         raise ValueError("no patterns were given; a rollout needs those of at least one layer")
-    return torch.stack(layers, dim=1)
+    return torch.stack(rollouts, dim=1)
 
 
 def values_and_outputs(
     mixer: Heads,
 ) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, "head d_model d_head"]]:
-    """Part the weights of values and output by head; a value that heads share stands for each."""
+    """Return the value and output weights by head; a value that heads share is repeated."""
     value = mixer.query_key_value.weight.detach()[-mixer.widths[2] :]
     value = rearrange(value, "(h d) m -> h d m", d=mixer.d_head)
     value = value.repeat_interleave(mixer.num_heads // len(value), dim=0)
@@ -63,15 +63,15 @@ def values_and_outputs(
 
 
 def emergence(steps: Sequence[int], scores: Sequence[float], threshold: float) -> int | None:
-    """Give the first recorded step from which on a score stays above the threshold; None if none.
+    """Return the first recorded step from which on a score stays above the threshold, or None.
 
     A score that falls back later has not emerged before. Steps ascend.
     """
     if len(steps) != len(scores) or list(steps) != sorted(steps):
         raise ValueError(f"{len(scores)} scores need as many steps, in order; got {list(steps)}")
-    found = None
+    first_step = None
     for step, score in zip(reversed(steps), reversed(scores), strict=True):
         if not score > threshold:
             break
-        found = step
-    return found
+        first_step = step
+    return first_step

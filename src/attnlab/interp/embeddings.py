@@ -1,4 +1,4 @@
-"""Which tokens a model holds alike, and how that comes about: the vectors of its vocabulary."""
+"""Token embeddings: nearest neighbours, principal components, and their drift in training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from attnlab.errors import RequestError
 
 PART = 1024
-"""Tokens whose cosines with all others are held at once."""
+"""Tokens whose cosines with all others are in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,82 +24,88 @@ class Embeddings:
     vectors: Float[Tensor, "token d_model"]
 
     def neighbours(self, token: str, count: int = 10) -> list[tuple[str, float]]:
-        """Name the tokens whose vectors point most nearly the same way, with the cosines.
+        """Return the `count` tokens of highest cosine similarity, with their cosines.
 
-        Raises RequestError for what is no token, with near ones.
+        Raises RequestError for an unknown token, naming tokens that are spelled alike.
         """
         if token not in self.tokens:
             near = ", ".join(get_close_matches(token, self.tokens, n=3)) or "none"
             raise RequestError(f"there is no token {token!r} (near: {near})")
         if count < 1:
             raise RequestError(f"count={count} must be at least 1")
-        names, at = list(self.tokens), self.tokens.index(token)
-        cosines = F.cosine_similarity(self.vectors, self.vectors[at], dim=1)
-        others = [n for n in cosines.argsort(descending=True, stable=True).tolist() if n != at]
-        return [(names[n], float(cosines[n])) for n in others[:count]]
+        names, index = list(self.tokens), self.tokens.index(token)
+        cosines = F.cosine_similarity(self.vectors, self.vectors[index], dim=1)
+        order = cosines.argsort(descending=True, stable=True).tolist()
+        nearest = [neighbour for neighbour in order if neighbour != index][:count]
+        return [(names[neighbour], float(cosines[neighbour])) for neighbour in nearest]
 
 
 def principal(
     vectors: Float[Tensor, "token d_model"], count: int = 2
 ) -> tuple[Float[Tensor, "token component"], Float[Tensor, " component"]]:
-    """Give the first principal components of each vector (Pearson 1901), and their shares.
+    """Return the first principal components of each vector (Pearson 1901), and their shares.
 
-    A share is that of the variance of all vectors about their mean. Each component points where its
-    largest weight is positive. Raises ValueError for fewer vectors or dimensions than components.
+    A share is the part of the variance about the mean along a component. The sign of a component is
+    such that its largest weight is positive. Raises ValueError for fewer vectors or dimensions than
+    components.
     """
     centred = vectors.double() - vectors.double().mean(dim=0)
-    directions, shares = _directions(centred, count)
+    directions, shares = _principal_directions(centred, count)
     return centred @ directions, shares
 
 
 def align(
     vectors: Float[Tensor, "_token _d_model"], reference: Float[Tensor, "_token _d_model"]
 ) -> tuple[Float[Tensor, "_token _d_model"], float]:
-    """Turn or mirror vectors about their mean until they are nearest to the reference's.
+    """Return vectors rotated or reflected about their mean to fit the reference, and the disparity.
 
-    The orthogonal Procrustes problem (Schönemann 1966), without scaling. Gives them in float64
-    about the reference's mean, and the disparity: the squared distance that is left, over the
-    squared lengths of both about their means, from 0 (a turned copy) to 1 (nothing in common).
-    Raises ValueError for other shapes.
+    The orthogonal Procrustes problem (Schönemann 1966), without scaling. The vectors are float64
+    and about the reference's mean. The disparity is the squared distance that remains, over the
+    squared lengths of both about their means, from 0 (a rotated copy) to 1 (nothing in common).
+    Raises ValueError for unequal shapes.
     """
     if vectors.shape != reference.shape:
         raise ValueError(
             f"vectors of shape {tuple(vectors.shape)} cannot be aligned to "
             f"{tuple(reference.shape)}; give the same tokens in the same order"
         )
-    turned, middle = _turned(vectors, reference)
-    fixed = reference.double() - middle
-    lengths = turned.square().sum() + fixed.square().sum()
-    left = (turned - fixed).square().sum() / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
-    return turned + middle, float(left)
+    rotated, reference_mean = _rotate_to_reference(vectors, reference)
+    centred_reference = reference.double() - reference_mean
+    squared_lengths = rotated.square().sum() + centred_reference.square().sum()
+    disparity = (rotated - centred_reference).square().sum() / squared_lengths.clamp(
+        min=torch.finfo(squared_lengths.dtype).tiny
+    )
+    return rotated + reference_mean, float(disparity)
 
 
 def course(steps: Sequence[Float[Tensor, "_token _d_model"]]) -> Float[Tensor, "step token 2"]:
-    """Place each token at each step in one plane, so that its path over training can be drawn.
+    """Compute the coordinates of each token at each step in one plane: its path over training.
 
-    Every step is aligned to the last one, and shown on the first two principal components of that
-    one (`principal`, whose shares are those of the axes). Raises ValueError for no steps, and for
-    steps with other tokens.
+    Every step is aligned to the last one and projected on the first two principal components of the
+    last one (`principal` returns the shares of these axes). Raises ValueError for no steps, and for
+    steps with unequal tokens.
     """
     if not steps:
         raise ValueError("no steps were given; a course needs the vectors of at least one")
-    last = steps[-1].double()
-    directions, _ = _directions(last - last.mean(dim=0), 2)
-    aligned = (align(vectors, last)[0] - last.mean(dim=0) for vectors in steps[:-1])
-    return torch.stack([*aligned, last - last.mean(dim=0)]) @ directions
+    last_vectors = steps[-1].double()
+    directions, _ = _principal_directions(last_vectors - last_vectors.mean(dim=0), 2)
+    aligned = (align(vectors, last_vectors)[0] - last_vectors.mean(dim=0) for vectors in steps[:-1])
+    return torch.stack([*aligned, last_vectors - last_vectors.mean(dim=0)]) @ directions
 
 
 def drift(
     vectors: Float[Tensor, "_token _d_model"], reference: Float[Tensor, "_token _d_model"]
 ) -> float:
-    """Give the mean over tokens of 1 - cosine to the reference about its mean, once aligned.
+    """Return the mean over tokens of 1 - cosine to the reference, after `align`, about its mean.
 
-    Hamilton et al. (2016, sec. 3.2) measure so how words change; from 0 (nothing but a turn, a
-    shift or lengths) to 2. Raises ValueError for other shapes (`align`).
+    As Hamilton et al. (2016, sec. 3.2) measure how words change; from 0 (only a rotation, a shift
+    or other lengths) to 2. Raises ValueError for unequal shapes (`align`).
     """
     aligned, _ = align(vectors, reference)
-    middle = reference.double().mean(dim=0)
-    cosines = F.cosine_similarity(aligned - middle, reference.double() - middle, dim=1)
+    reference_mean = reference.double().mean(dim=0)
+    cosines = F.cosine_similarity(
+        aligned - reference_mean, reference.double() - reference_mean, dim=1
+    )
     return float(1 - cosines.mean())
 
 
@@ -108,52 +114,55 @@ def turnover(
     reference: Float[Tensor, "_token _d_model"],
     count: int = 10,
 ) -> float:
-    """Give the share of neighbours that a token does not keep, 0 to 1, as a mean over tokens.
+    """Return the share of neighbours that a token does not keep, 0 to 1, as a mean over tokens.
 
-    1 less the Jaccard index of its `count` nearest tokens by cosine before and after, as stability
-    is measured by Antoniak & Mimno (2018); Wendlandt et al. (2018) take the overlap. No alignment
-    is needed, since a turn moves no cosine. Raises ValueError for other shapes or too few tokens.
+    1 minus the Jaccard index of its `count` nearest tokens by cosine before and after, the measure
+    of stability of Antoniak & Mimno (2018); Wendlandt et al. (2018) take the overlap. No alignment
+    is needed, since a rotation changes no cosine. Raises ValueError for unequal numbers of tokens
+    or too few tokens.
     """
     if len(vectors) != len(reference):
         raise ValueError(f"{len(vectors)} tokens are not the {len(reference)} of the reference")
     if not 1 <= count < len(vectors):
         raise ValueError(f"count={count} must be at least 1 and below the {len(vectors)} tokens")
-    kept = torch.cat(
+    num_shared = torch.cat(
         [
-            (rearrange(one, "t n -> t n 1") == rearrange(other, "t n -> t 1 n")).sum(dim=(1, 2))
-            for one, other in zip(_nearest(vectors, count), _nearest(reference, count), strict=True)
+            (rearrange(before, "t n -> t n 1") == rearrange(after, "t n -> t 1 n")).sum(dim=(1, 2))
+            for before, after in zip(
+                _nearest_in_parts(vectors, count), _nearest_in_parts(reference, count), strict=True
+            )
         ]
     ).double()
-    return float(1 - (kept / (2 * count - kept)).mean())
+    return float(1 - (num_shared / (2 * count - num_shared)).mean())
 
 
-def _directions(
+def _principal_directions(
     centred: Float[Tensor, "token d_model"], count: int
 ) -> tuple[Float[Tensor, "d_model component"], Float[Tensor, " component"]]:
     if min(centred.shape) < count:
         raise ValueError(f"{count} components need as many vectors and dimensions")
-    _, singular, right = torch.linalg.svd(centred, full_matrices=False)
-    largest = right.gather(1, right.abs().argmax(dim=1, keepdim=True))
+    _, singular, right_vectors = torch.linalg.svd(centred, full_matrices=False)
+    largest = right_vectors.gather(1, right_vectors.abs().argmax(dim=1, keepdim=True))
     shares = singular.square() / singular.square().sum().clamp(min=torch.finfo(singular.dtype).tiny)
-    return rearrange(right * largest.sign(), "c d -> d c")[:, :count], shares[:count]
+    return rearrange(right_vectors * largest.sign(), "c d -> d c")[:, :count], shares[:count]
 
 
-def _turned(
+def _rotate_to_reference(
     vectors: Float[Tensor, "token d_model"], reference: Float[Tensor, "token d_model"]
 ) -> tuple[Float[Tensor, "token d_model"], Float[Tensor, " d_model"]]:
-    """Give vectors about their mean, turned to the reference, and the mean of that one."""
-    middle = reference.double().mean(dim=0)
+    """Return the centred vectors, rotated to fit the reference, and the mean of the reference."""
+    reference_mean = reference.double().mean(dim=0)
     centred = vectors.double() - vectors.double().mean(dim=0)
-    left, _, right = torch.linalg.svd(centred.T @ (reference.double() - middle))
-    return centred @ (left @ right), middle
+    left, _, right = torch.linalg.svd(centred.T @ (reference.double() - reference_mean))
+    return centred @ (left @ right), reference_mean
 
 
-def _nearest(
+def _nearest_in_parts(
     vectors: Float[Tensor, "token d_model"], count: int
 ) -> Iterator[Int[Tensor, "part neighbour"]]:
-    """Name the tokens nearest to each one, so many tokens at once."""
+    """Yield the `count` nearest tokens of each token, for `PART` tokens at a time."""
     unit = F.normalize(vectors.double(), dim=1)
-    for at in torch.arange(len(unit), device=unit.device).split(PART):
-        cosines = unit[at] @ unit.T
-        cosines.scatter_(1, rearrange(at, "t -> t 1"), -torch.inf)
+    for tokens in torch.arange(len(unit), device=unit.device).split(PART):
+        cosines = unit[tokens] @ unit.T
+        cosines.scatter_(1, rearrange(tokens, "t -> t 1"), -torch.inf)
         yield cosines.topk(count, dim=1).indices

@@ -1,4 +1,4 @@
-"""The heads of a model over many sequences, each layer's patterns forgotten once they are read."""
+"""Statistics of heads over many sequences; no pattern is kept after it is summarised."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,14 +18,14 @@ from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 
 SCORES = ("previous", "duplicate_token", "induction", "prefix_matching", "sink")
-"""What heads are named by."""
+"""The statistics whose largest value names a head."""
 
 
 class Tally:
-    """Adds up what is measured of one layer, part by part, and gives the mean of each head.
+    """Sums the measures of one layer, part by part, and returns the mean of each head.
 
-    The same numbers, to rounding, however queries and sequences were parted. `pairs` compares each
-    two heads of the layer.
+    The numbers are the same, to rounding, however queries and sequences are split. `pairs` compares
+    each two heads of the layer.
     """
 
     def __init__(self, *, pairs: bool = True) -> None:
@@ -34,28 +34,28 @@ class Tally:
         self.counts: dict[str, Tensor] = {}
 
     def add(self, rows: Rows) -> None:
-        """Count rows, none of which was counted before."""
+        """Add rows, each of which is added once."""
         rows = replace(rows, pattern=rows.pattern.float())
         for name, (values, counted) in measure(rows).items():
-            chosen = values.where(rearrange(counted, "b q -> b 1 q"), 0)
-            self._add(name, reduce(chosen.double(), "b h q -> h", "sum"), counted.sum())
+            counted_values = values.where(rearrange(counted, "b q -> b 1 q"), 0)
+            self._add(name, reduce(counted_values.double(), "b h q -> h", "sum"), counted.sum())
         if self.pairs and rows.pattern.shape[1] > 1:
-            apart = between_heads(rows.pattern)
-            apart = apart.where(rearrange(rows.counted, "b q -> b 1 1 q"), 0)
-            apart = reduce(apart.double(), "b h other q -> h other", "sum")
-            self._add("between", apart, rows.counted.sum())
+            divergence = between_heads(rows.pattern)
+            divergence = divergence.where(rearrange(rows.counted, "b q -> b 1 1 q"), 0)
+            divergence = reduce(divergence.double(), "b h other q -> h other", "sum")
+            self._add("between", divergence, rows.counted.sum())
 
-    def add_rank(self, products: Float[Tensor, "batch head key other"]) -> None:
-        """Count the `gram` of whole patterns for `effective_rank`, a mean over sequences."""
-        ranks = effective_rank(products)
-        number = torch.tensor(len(ranks), device=ranks.device)
-        self._add("effective_rank", reduce(ranks.double(), "b h -> h", "sum"), number)
+    def add_rank(self, grams: Float[Tensor, "batch head key other"]) -> None:
+        """Add the effective rank of whole patterns, from their `gram`; the mean is by sequence."""
+        ranks = effective_rank(grams)
+        num_sequences = torch.tensor(len(ranks), device=ranks.device)
+        self._add("effective_rank", reduce(ranks.double(), "b h -> h", "sum"), num_sequences)
 
     def means(self) -> dict[str, Float[Tensor, " head"]]:
-        """Give the mean of each head, on the CPU; of what was never counted, NaN.
+        """Return the mean of each measure for each head, on the CPU; NaN where no query counted.
 
         `other_heads` is the mean divergence (nats) from the other heads of the layer, and
-        `nearest_head` that from the nearest. One head alone has neither.
+        `nearest_head` that from the nearest. A layer with one head has neither.
         """
         means = {name: (total / self.counts[name]).cpu() for name, total in self.sums.items()}
         between = means.pop("between", None)
@@ -70,7 +70,10 @@ class Tally:
 
 
 def summarise(parts: Iterable[Rows], *, pairs: bool = True) -> dict[str, Float[Tensor, " head"]]:
-    """Give the mean of every measure over all counted queries of a layer, for each head."""
+    """Return the mean of every measure over all counted queries of a layer, for each head.
+
+    With `pairs`, each two heads are compared too.
+    """
     tally = Tally(pairs=pairs)
     for rows in parts:
         tally.add(rows)
@@ -87,48 +90,48 @@ def head_statistics(
     pairs: bool = True,
     rank: bool = False,
 ) -> dict[AttentionLayer, dict[str, Float[Tensor, " head"]]]:
-    """Summarise each head over a split, or over batches of a dataset: {layer: {measure: (head,)}}.
+    """Compute the mean measures of each head over a split or batches: {layer: {measure: (head,)}}.
 
-    All layers, or those of these numbers, in the order of their numbers. Means are over queries
-    that are no padding, so `batch_size` does not move them. A pattern is read a few queries at a
-    time and never held whole. `num_examples` takes so many of a split, its first ones. `pairs`
-    compares each two heads of a layer; `rank` adds the effective rank, which holds a square for
-    each head and whose cost grows with the third power of the length. Training is bit-equal with
-    and without it. Raises LookupError for a model without such layers, ValueError for no batches,
-    RuntimeError if nothing was heard.
+    For all layers, or those with the indices `layers`, in that order. Means are over queries that
+    are no padding, so `batch_size` does not change them. A pattern is read a few queries at a time
+    and never held whole. `num_examples` takes the first examples of a split. `pairs` compares each
+    two heads of a layer; `rank` adds the effective rank, which holds a square matrix for each head
+    and whose cost grows with the third power of the length. Training is bit-equal with and without
+    this. Raises LookupError for a model without such layers, ValueError for no batches, and
+    RuntimeError if no layer passed a pattern.
     """
     model = subject.model
-    chosen = chosen_layers(model, layers)
-    tallies = {layer: Tally(pairs=pairs) for layer in chosen}
-    asked_any = heard_any = False
+    selected_layers = chosen_layers(model, layers)
+    tallies = {layer: Tally(pairs=pairs) for layer in selected_layers}
+    has_batch = has_pattern = False
     with subject.observed():
-        for asked in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
-            asked_any = True
+        for batch in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
+            has_batch = True
             first_query: dict[AttentionLayer, int] = {}
             grams: dict[AttentionLayer, Tensor] = {}
 
             def tally(
                 layer: AttentionLayer,
                 pattern: Tensor,
-                asked: Batch = asked,
+                batch: Batch = batch,
                 first_query: dict[AttentionLayer, int] = first_query,
                 grams: dict[AttentionLayer, Tensor] = grams,
             ) -> None:
                 start = first_query.get(layer, 0)
                 first_query[layer] = start + pattern.shape[2]
-                rows = rows_of(model, layer, pattern, asked, start)
+                rows = rows_of(model, layer, pattern, batch, start)
                 tallies[layer].add(rows)
                 if rank:
                     grams[layer] = grams.get(layer, 0) + gram(rows.pattern, rows.counted)
 
-            with edit_attention(model, "rows", chosen, tally):
-                model(*asked.given)
-            heard_any = heard_any or bool(first_query)
-            for layer, products in grams.items():
-                tallies[layer].add_rank(products)
-    if not asked_any:
+            with edit_attention(model, "rows", selected_layers, tally):
+                model(*batch.given)
+            has_pattern = has_pattern or bool(first_query)
+            for layer, layer_grams in grams.items():
+                tallies[layer].add_rank(layer_grams)
+    if not has_batch:
         raise ValueError("no batches were given, so there is nothing to summarise")
-    if not heard_any:
+    if not has_pattern:
         raise RuntimeError("the attention layers passed nothing on; give the eager model")
     return {layer: tally.means() for layer, tally in tallies.items()}
 
@@ -137,16 +140,16 @@ def rows_of(
     model: Model,
     layer: AttentionLayer,
     pattern: Float[Tensor, "batch head query key"],
-    asked: Batch,
+    batch: Batch,
     start: int = 0,
 ) -> Rows:
-    """Say of a layer's pattern which tokens its queries and keys are; the first is at `start`."""
+    """Build the `Rows` of a layer's pattern, whose first query is at position `start`."""
     attend, axes = attend_of(model, layer), layer.axes
     end = start + pattern.shape[2]
-    counted = valid_of(axes.queries, asked, end)[:, start:end]
-    valid = valid_of(axes.keys, asked, pattern.shape[3])
+    counted = valid_of(axes.queries, batch, end)[:, start:end]
+    valid = valid_of(axes.keys, batch, pattern.shape[3])
     if axes.crosses:
         return Rows(pattern, counted, valid)
-    at = torch.arange(start, end, device=pattern.device)
-    tokens = tokens_of(axes.keys, asked)
-    return Rows(pattern, counted, valid, at, tokens, attend.causal, attend.window)
+    query_positions = torch.arange(start, end, device=pattern.device)
+    tokens = tokens_of(axes.keys, batch)
+    return Rows(pattern, counted, valid, query_positions, tokens, attend.causal, attend.window)

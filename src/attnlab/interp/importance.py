@@ -1,9 +1,9 @@
-"""Which heads a model needs: the gradient of a gate, and what pruning in that order costs.
+"""Importance of heads: the gradient of a gate, and the cost of pruning in that order.
 
 run = attnlab.load("pronoun-multihead")
-found = importance(run.subject, run.dataset.splits["validation"])
-order = sorted(found.heads, key=found.heads.__getitem__)             # least important first
-pruning(run.model, order, lambda: run.evaluate("test")["accuracy"])  # the whole, then after each
+by_head = importance(run.subject, run.dataset.splits["validation"]).heads
+order = sorted(by_head, key=by_head.__getitem__)                     # least important first
+pruning(run.model, order, lambda: run.evaluate("test")["accuracy"])  # before and after each removal
 """
 
 import random
@@ -28,10 +28,10 @@ Measured = TypeVar("Measured")
 
 
 class Importance(NamedTuple):
-    """What a small change of each head's gate does to the loss."""
+    """The effect of a small change of each head's gate on the loss."""
 
     loss: float
-    """Of the whole model: nats, mean over the labels."""
+    """The loss of the unchanged model: nats, mean over the labels."""
     heads: dict[HeadRef, float]
     """The mean over examples of |d loss / d gate|, in nats (Michel et al. 2019, eq. 2)."""
     slopes: dict[HeadRef, float]
@@ -39,9 +39,9 @@ class Importance(NamedTuple):
 
     @property
     def normalised(self) -> dict[HeadRef, float]:
-        """The importance as a share of its layer's l2 norm (Michel et al. 2019, sec. 4.1).
+        """The importance over the l2 norm of its layer (Michel et al. 2019, sec. 4.1).
 
-        They prune by it. It forgets that one layer matters more than another: with two layers on
+        They prune by it. It hides that one layer matters more than another: with two layers on
         `pronoun` and three seeds, its rank correlation with the loss without each head was -.1 to
         .5, and that of the importance itself .6 to 1.
         """
@@ -55,38 +55,39 @@ class Importance(NamedTuple):
 
 
 def importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance:
-    """Derive the loss by a gate on each head, at gate 1 (Michel et al. 2019, eq. 2).
+    """Compute the derivative of the loss by a gate on each head, at gate 1 (Michel et al., eq. 2).
 
-    A gate multiplies a head's pattern, and so its output, theirs; each example has gates of its
-    own, so that the mean is of absolute values. An example's loss is the sum over its labels, and
-    the mean is by label, as everywhere here; with one label each it is theirs. It is first order:
-    of a head whose help another one would give it says too much, and where the loss is flat at 1
-    but not on the way to 0, too little. Training is bit-equal with and without it.
+    A gate multiplies a head's pattern, and so its output, as in Michel et al. (2019); each example
+    has gates of its own, so the mean is of absolute values. An example's loss is the sum over its
+    labels, and the mean is over labels, as everywhere here; with one label per example it is that
+    of the paper. The derivative is first order: it overstates a head that another head would
+    replace, and understates one where the loss is flat at gate 1 but not on the way to 0. Training
+    is bit-equal with and without it.
     """
     layers = subject.model.attention_layers()
     if not layers:
         raise LookupError("the model has no attention heads: there is none to gate")
     absolute: dict[AttentionLayer, Tensor] = {}
     signed: dict[AttentionLayer, Tensor] = {}
-    loss, labels = 0.0, 0
-    for asked in subject.ask(batches):
-        summed, gradients = _derived(subject, asked, layers)
-        loss += summed
-        labels += int((asked.targets != IGNORE).sum())
+    loss, num_labels = 0.0, 0
+    for batch in subject.ask(batches):
+        batch_loss, gradients = _differentiate_gates(subject, batch, layers)
+        loss += batch_loss
+        num_labels += int((batch.targets != IGNORE).sum())
         for layer, gradient in gradients.items():
             absolute[layer] = absolute.get(layer, 0) + gradient.abs().sum(dim=0)
             signed[layer] = signed.get(layer, 0) + gradient.sum(dim=0)
-    if not labels:
+    if not num_labels:
         raise ValueError("no label was asked for; an importance needs at least one")
 
     def by_head(sums: dict[AttentionLayer, Tensor]) -> dict[HeadRef, float]:
         return {
-            head: value / labels
+            head: value / num_labels
             for layer in layers
             for head, value in zip(layer.heads, sums[layer].tolist(), strict=True)
         }
 
-    return Importance(loss / labels, by_head(absolute), by_head(signed))
+    return Importance(loss / num_labels, by_head(absolute), by_head(signed))
 
 
 def pruning(
@@ -95,12 +96,12 @@ def pruning(
     measure: Callable[[], Measured],
     means: Means | None = None,
 ) -> list[Measured]:
-    """Measure the whole model, then after each removal of one more head (Michel et al., fig. 3)."""
-    measured = []
-    for removed in range(len(order) + 1):
-        with prune(model, order[:removed], means):
-            measured.append(measure())
-    return measured
+    """Return the measure of the model, then after each further removal (Michel et al., fig. 3)."""
+    measurements = []
+    for num_removed in range(len(order) + 1):
+        with prune(model, order[:num_removed], means):
+            measurements.append(measure())
+    return measurements
 
 
 def alone(
@@ -109,7 +110,7 @@ def alone(
     loss: Callable[[], float],
     means: Means | None = None,
 ) -> dict[HeadRef, float]:
-    """Measure the loss without each head by itself."""
+    """Return the loss without each single head."""
     losses = {}
     for head in candidates:
         with prune(model, [head], means):
@@ -118,7 +119,7 @@ def alone(
 
 
 def shuffled(candidates: Collection[HeadRef], seed: int) -> list[HeadRef]:
-    """Order heads by chance, the same for the same seed: what any other order is held against."""
+    """Return heads in a random order of the seed, the baseline for any other order."""
     return random.Random(seed).sample(list(candidates), len(candidates))
 
 
@@ -128,36 +129,36 @@ def greedy(
     loss: Callable[[], float],
     means: Means | None = None,
 ) -> list[HeadRef]:
-    """Order heads by what the loss can spare most, given those that are gone already.
+    """Return heads in greedy order: next is the head whose removal leaves the lowest loss.
 
     Takes n (n + 1) / 2 measurements of n heads.
     """
     order: list[HeadRef] = []
-    while left := [head for head in candidates if head not in order]:
+    while remaining := [head for head in candidates if head not in order]:
         losses = []
-        for head in left:
+        for head in remaining:
             with prune(model, [*order, head], means):
                 losses.append(loss())
-        order.append(left[losses.index(min(losses))])
+        order.append(remaining[losses.index(min(losses))])
     return order
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Say how alike two orders are, from -1 to 1 (Spearman 1904); None if one has no order."""
-    ranks = torch.from_numpy(rankdata([one, other], axis=1))
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation (1904), -1 to 1; None if all values of one are equal."""
+    ranks = torch.from_numpy(rankdata([first, second], axis=1))
     ranks = ranks - ranks.mean(dim=1, keepdim=True)
     norms = ranks.norm(dim=1)
     return None if (norms == 0).any() else float(ranks[0] @ ranks[1] / norms.prod())
 
 
-def _derived(
-    subject: Subject, asked: Batch, layers: Sequence[AttentionLayer]
+def _differentiate_gates(
+    subject: Subject, batch: Batch, layers: Sequence[AttentionLayer]
 ) -> tuple[float, dict[AttentionLayer, Float[Tensor, "batch head"]]]:
-    """Give the summed loss of a batch, and its derivative by each gate of each example."""
+    """Return the summed loss of a batch, and its derivative by each gate of each example."""
     model = subject.model
     gates: dict[AttentionLayer, Tensor] = {}
 
-    def gated(layer: AttentionLayer, pattern: Tensor) -> Tensor:
+    def apply_gate(layer: AttentionLayer, pattern: Tensor) -> Tensor:
         if layer not in gates:
             dtype = torch.promote_types(pattern.dtype, torch.float32)
             gates[layer] = pattern.new_ones(pattern.shape[:2], dtype=dtype).requires_grad_()
@@ -166,11 +167,13 @@ def _derived(
     # cuDNN's LSTM has no backward pass in evaluation mode.
     flags = torch.backends.cudnn.flags(enabled=False)
     with undisturbed(model), torch.enable_grad(), flags, subject.precision():
-        with edit_attention(model, "pattern", layers, gated):
-            logits, _ = model(*asked.given)
-        if missing := [layer.path for layer in layers if layer not in gates]:
-            raise RuntimeError(f"{', '.join(missing)} heard nothing; run the eager model")
-        loss = subject.objective.loss(logits, asked.targets, "sum")
+        with edit_attention(model, "pattern", layers, apply_gate):
+            logits, _ = model(*batch.given)
+        if silent_layers := [layer.path for layer in layers if layer not in gates]:
+            raise RuntimeError(f"{', '.join(silent_layers)} heard nothing; run the eager model")
+        loss = subject.objective.loss(logits, batch.targets, "sum")
         gradients = torch.autograd.grad(loss, [gates[layer] for layer in layers])
-    by_layer = {layer: g.double() for layer, g in zip(layers, gradients, strict=True)}
-    return float(loss.detach()), by_layer
+    gradients_by_layer = {
+        layer: gradient.double() for layer, gradient in zip(layers, gradients, strict=True)
+    }
+    return float(loss.detach()), gradients_by_layer

@@ -1,4 +1,4 @@
-"""Looking at a model without moving anything that its training depends on."""
+"""Observe a model without changing anything that its training depends on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from attnlab.split import Batch
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode under a forked random state, and all back at the end."""
+    """Set evaluation mode under a forked random state, and restore both at the end."""
     device, was_training = device_of(model), model.training
     model.eval()
     try:
@@ -22,10 +22,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where a model's weights are."""
+    """Return the device of a model's weights."""
     return next(model.parameters()).device
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on a device."""
-    return Batch._make(part if part is None else part.to(device) for part in batch)
+    return Batch._make(tensor if tensor is None else tensor.to(device) for tensor in batch)

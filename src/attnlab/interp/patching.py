@@ -1,4 +1,4 @@
-"""Whether an answer hangs on where heads look: the looks of one input, set into its twin.
+"""Activation patching of attention: the patterns of one input, set into its twin.
 
 run = attnlab.load("pronoun-multihead")
 twins = run.dataset.twins()             # of `pronoun`: A, and B with the other noun's adjective
@@ -27,118 +27,133 @@ from attnlab.split import IGNORE, Batch, Split
 
 
 class Patched(NamedTuple):
-    """Logit differences of twins: the logit of A's answer less that of B's, label by label."""
+    """Logit differences of twins: the logit of A's answer minus that of B's, for each label."""
 
     one: Float[Tensor, " label"]
     """With input A."""
     other: Float[Tensor, " label"]
     """With input B."""
     patched: Float[Tensor, " label"]
-    """With input A, where the chosen heads look as with B."""
+    """With input A, where the patched heads have their patterns on B."""
 
     @property
     def effect(self) -> float:
-        """How far the mean difference went from that of A (0) to that of B (1).
+        """How far the mean difference moved from that of A (0) to that of B (1).
 
-        It may lie outside. The ratio is of means, for one pair that is answered nearly alike could
-        make a mean of ratios anything. Raises ValueError where the mean difference of both is the
-        same, so that there is no way to go.
+        It may lie outside. It is a ratio of means, since a single pair with nearly equal answers
+        could dominate a mean of ratios. Raises ValueError where A and B have the same mean
+        difference, so that the ratio is undefined.
         """
-        way = (self.other - self.one).mean()
-        if way == 0:
+        total_change = (self.other - self.one).mean()
+        if total_change == 0:
             raise ValueError("the model answers both twins alike; there is no effect to share out")
-        return float((self.patched - self.one).mean() / way)
+        return float((self.patched - self.one).mean() / total_change)
 
 
 def patch(
     subject: Subject,
     twins: tuple[Split, Split],
-    chosen: Iterable[HeadRef],
+    patched_heads: Iterable[HeadRef],
     *,
     query_at: Callable[[Batch], Int[Tensor, " batch"]] | None = None,
 ) -> Patched:
-    """Run each A with the patterns that chosen heads have on its twin B.
+    """Run each A with the patterns that some heads have on its twin B.
 
-    Attention is the mediator that is swapped, as by Vig et al. (2020); what is told is the logit
-    difference of Wang et al. (2022). Values are read of A, and the other heads are free to answer
-    what the swap changes below them. Swapped scores would do the same: patterns are their
-    softmax.
+    Attention is the mediator that is swapped, as by Vig et al. (2020); the outcome is the logit
+    difference of Wang et al. (2022). Values are those of A, and the other heads are free to react
+    to what the swap changes below them. Swapping scores would have the same effect, since patterns
+    are their softmax.
 
-    Twins must have the same length, be asked at the same places, and differ in an answer; labels
-    that do not differ are left out. With `query_at`, only the row of one query of each sequence is
-    swapped: `lambda batch: batch.at[:, 0]` is "it" in `pronoun`. Raises ValueError for what are no
-    twins, LookupError for a layer, IndexError for a head that is not there.
+    Twins must have the same length and label positions, and differ in an answer; labels that do not
+    differ are left out. With `query_at`, only the row of one query of each sequence is swapped:
+    `lambda batch: batch.at[:, 0]` is "it" in `pronoun`. Raises ValueError for inputs that are no
+    twins, LookupError for a layer that the model lacks, IndexError for a head that it lacks.
     """
-    model, heads, parts = subject.model, list(chosen), []
+    model, heads, differences = subject.model, list(patched_heads), []
     if len(twins[0]) != len(twins[1]):
         raise ValueError(f"{len(twins[0])} and {len(twins[1])} sequences cannot be pairs")
     with subject.observed():
-        for (examples, one), (_, other) in zip(*map(subject.questions, twins), strict=True):
-            _require_twins(one, other)
-            rows = None if query_at is None else query_at(examples)
-            before = _difference(model, one, one, other)
-            with record_patterns(model) as source:
-                after = _difference(model, other, one, other)
-            with looking(model, heads, source, rows):
-                changed = _difference(model, one, one, other)
-            parts.append(torch.stack([before, after, changed]).cpu())
-    found = torch.cat(parts, dim=1) if parts else torch.empty(3, 0)
-    if not found.shape[1]:
+        for (examples, batch), (_, twin_batch) in zip(*map(subject.questions, twins), strict=True):
+            _require_twins(batch, twin_batch)
+            query_positions = None if query_at is None else query_at(examples)
+            original = _logit_difference(model, batch, batch, twin_batch)
+            with record_patterns(model) as twin_patterns:
+                twin = _logit_difference(model, twin_batch, batch, twin_batch)
+            with looking(model, heads, twin_patterns, query_positions):
+                patched = _logit_difference(model, batch, batch, twin_batch)
+            differences.append(torch.stack([original, twin, patched]).cpu())
+    by_label = torch.cat(differences, dim=1) if differences else torch.empty(3, 0)
+    if not by_label.shape[1]:
         raise ValueError("these twins have no answer in which they differ")
-    return Patched(*found)
+    return Patched(*by_label)
 
 
 @contextmanager
 def looking(
     model: Model,
-    chosen: Iterable[HeadRef],
+    patched_heads: Iterable[HeadRef],
     source: Mapping[AttentionLayer, Tensor],
     query_at: Int[Tensor, " batch"] | None = None,
 ) -> Iterator[None]:
-    """Give chosen heads the patterns of another run, as `record_patterns` heard them.
+    """Replace the patterns of some heads by those of another pass, from `record_patterns`.
 
     With `query_at`, only the row of one query of each sequence.
     """
-    by_layer: dict[int, list[int]] = {}
-    for head in chosen:
-        by_layer.setdefault(head.layer, []).append(head.head)
-    if not by_layer:
+    heads_by_layer: dict[int, list[int]] = {}
+    for head in patched_heads:
+        heads_by_layer.setdefault(head.layer, []).append(head.head)
+    if not heads_by_layer:
         yield
         return
 
-    def change(layer: AttentionLayer, pattern: Tensor) -> Tensor | None:
-        heads, theirs, changed = by_layer[layer.index], source[layer], pattern.clone()
-        if theirs.shape != pattern.shape:
+    def replace_pattern(layer: AttentionLayer, pattern: Tensor) -> Tensor | None:
+        heads, source_pattern, changed = heads_by_layer[layer.index], source[layer], pattern.clone()
+        if source_pattern.shape != pattern.shape:
             raise ValueError(
-                f"{layer.name}: a pattern of {tuple(theirs.shape)} has no place in one of "
+                f"{layer.name}: a pattern of {tuple(source_pattern.shape)} has no place in one of "
                 f"{tuple(pattern.shape)}"
             )
         require_heads(pattern, heads)
         if query_at is None:
-            changed[:, heads] = theirs[:, heads].to(pattern)
+            changed[:, heads] = source_pattern[:, heads].to(pattern)
             return changed
         batch = torch.arange(len(pattern), device=pattern.device)[:, None]
-        at = (batch, torch.tensor(heads, device=pattern.device), query_at.to(batch)[:, None])
-        changed[at] = theirs[at].to(pattern)
+        head = torch.tensor(heads, device=pattern.device)
+        edited_rows = (batch, head, query_at.to(batch)[:, None])
+        changed[edited_rows] = source_pattern[edited_rows].to(pattern)
         return changed
 
-    with edit_attention(model, "pattern", chosen_layers(model, by_layer), change):
+    with edit_attention(model, "pattern", chosen_layers(model, heads_by_layer), replace_pattern):
         yield
 
 
-def _require_twins(one: Batch, other: Batch) -> None:
+def _require_twins(batch: Batch, twin_batch: Batch) -> None:
     for name in ("at", "valid", "prefix_valid"):
-        a, b = getattr(one, name), getattr(other, name)
-        if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
+        field, twin_field = getattr(batch, name), getattr(twin_batch, name)
+        if (field is None) != (twin_field is None) or (
+            field is not None and not torch.equal(field, twin_field)
+        ):
             raise ValueError(f"these sequences are no twins: they differ in `{name}`")
-    if one.inputs.shape != other.inputs.shape or one.targets.shape != other.targets.shape:
+    if (
+        batch.inputs.shape != twin_batch.inputs.shape
+        or batch.targets.shape != twin_batch.targets.shape
+    ):
         raise ValueError("these sequences are no twins: they differ in length or in their labels")
 
 
-def _difference(model: Model, asked: Batch, one: Batch, other: Batch) -> Float[Tensor, " label"]:
-    """Take the logit of one twin's answer less that of the other's, where these differ."""
-    logits, _ = model(*asked.given)
-    differ = (one.targets != other.targets) & (one.targets != IGNORE) & (other.targets != IGNORE)
-    theirs = logits[differ].double()
-    right, wrong = (theirs.gather(1, side.targets[differ][:, None])[:, 0] for side in (one, other))
-    return right - wrong
+def _logit_difference(
+    model: Model, shown_batch: Batch, batch: Batch, twin_batch: Batch
+) -> Float[Tensor, " label"]:
+    """Return the logit of the batch's answer minus that of the twin's, where the two differ."""
+    logits, _ = model(*shown_batch.given)
+    differs = (
+        (batch.targets != twin_batch.targets)
+        & (batch.targets != IGNORE)
+        & (twin_batch.targets != IGNORE)
+    )
+    differing_logits = logits[differs].double()
+    answer_logits, twin_answer_logits = (
+        differing_logits.gather(1, side.targets[differs][:, None])[:, 0]
+        for side in (batch, twin_batch)
+    )
+    return answer_logits - twin_answer_logits

@@ -1,9 +1,9 @@
-"""Which experts tokens are sent to, over many sequences, and what decides it.
+"""Expert routing over many sequences: load, drops, and what the token tells of its experts.
 
 run = attnlab.load("text-moe")
-found = routing(run.subject, run.dataset.splits["validation"], num_examples=256)
-for layer, seen in found.items():
-    print(layer, seen.load.tolist(), seen.token.normalised)
+by_layer = routing(run.subject, run.dataset.splits["validation"], num_examples=256)
+for path, layer in by_layer.items():
+    print(path, layer.load.tolist(), layer.token.normalised)
 """
 
 import math
@@ -26,19 +26,19 @@ from attnlab.split import Batch, Split
 from attnlab.tap import edit
 
 SHUFFLES = 10
-"""Permutations whose mean is what chance tells."""
+"""The number of permutations whose mean is the information by chance."""
 
 
 @dataclass(frozen=True)
 class Information:
-    """What a token tells of the experts that it is sent to, in nats."""
+    """The mutual information between a token and the experts that it is sent to, in nats."""
 
     nats: float
-    """I(token; expert) of the counts, each assignment being one sample. It is biased upward."""
+    """I(token; expert) of the counts, with each assignment as a sample. It is biased upward."""
     chance: float
-    """Its mean where the tokens are shuffled, while every position keeps its experts."""
+    """Its mean over shuffles of the tokens, while every position keeps its experts."""
     bound: float
-    """The most that it could be: the smaller of H(token) and H(expert) - H(expert | position).
+    """Its upper bound: the smaller of H(token) and H(expert) - H(expert | position).
 
     The latter is 0 where a position has one expert, and log k where it has k of them.
     """
@@ -47,8 +47,8 @@ class Information:
     def normalised(self) -> float:
         """(nats - chance) / (bound - chance), as Vinh et al. (2010) adjust for chance.
 
-        0 where the router does not heed the token, 1 where the token decides; 0 too where chance
-        alone reaches the bound, so that nothing can be told.
+        0 if the router ignores the token, 1 if the token decides; also 0 if chance alone reaches
+        the bound, so that nothing can be concluded.
         """
         room = self.bound - self.chance
         return (self.nats - self.chance) / room if room > 1e-9 else 0.0
@@ -56,30 +56,30 @@ class Information:
 
 @dataclass(frozen=True, eq=False)
 class Routing:
-    """Where the tokens of many sequences went in one layer, without padding."""
+    """The routing of the tokens of many sequences in one layer, without padding."""
 
     load: Float[Tensor, " expert"]
     """Share of all assignments that each expert has (f of Fedus et al. 2022, eq. 5)."""
     importance: Float[Tensor, " expert"]
-    """Mean probability that the router gives it (P of Fedus et al., eq. 6)."""
+    """Mean router probability of each expert (P of Fedus et al., eq. 6)."""
     drops: float
-    """Share of assignments above capacity in a batch; where experts choose, of tokens untaken."""
+    """Share of assignments above capacity in a batch; if experts choose, of tokens not chosen."""
     entropy: float
-    """Mean entropy of the router's own probability, in nats; log(experts) is indifference."""
+    """Mean entropy of the router's probabilities, in nats; log(experts) if they are uniform."""
     met: Float[Tensor, " number"]
-    """Share of tokens that 0, 1, 2, ... experts work on."""
+    """Share of tokens that are processed by 0, 1, 2, ... experts."""
     together: Float[Tensor, "expert other"]
-    """Share of tokens sent to both experts; of an expert with itself, that of all it has."""
+    """Share of tokens sent to both experts; on the diagonal, share of tokens sent to the expert."""
     table: Int[Tensor, "token expert"]
     """How often each token of the vocabulary went to each expert."""
     token: Information
-    """What the token tells of its experts (Jiang et al. 2024, sec. 5, look for it by eye)."""
+    """Information of the token on its experts (Jiang et al. 2024, sec. 5, look for it by eye)."""
     kind: Information | None
-    """What the class of the token tells of them; None where no classes were given."""
+    """Information of the token's class on its experts; None without classes."""
 
     @property
     def dead(self) -> list[int]:
-        """Name the experts that nothing was sent to."""
+        """The experts without any assignment."""
         return (self.load == 0).nonzero()[:, 0].tolist()
 
     @property
@@ -89,12 +89,12 @@ class Routing:
 
     @property
     def balance(self) -> float:
-        """The entropy of the load over log(experts): 1 where all experts have as much to do."""
+        """The entropy of the load over log(experts): 1 if the load is uniform."""
         return _entropy(self.load) / math.log(len(self.load)) if len(self.load) > 1 else 1.0
 
     @property
     def shares(self) -> Float[Tensor, "token expert"]:
-        """P(expert | token) over the token's assignments; NaN for a token that has none."""
+        """P(expert | token) over the token's assignments; NaN for a token without assignments."""
         return self.table / reduce(self.table, "t e -> t 1", "sum")
 
 
@@ -108,14 +108,14 @@ def routing(
     classes: Sequence[int] | None = None,
     shuffles: int = SHUFFLES,
 ) -> dict[str, Routing]:
-    """Follow the tokens of a split, or of batches, through every layer of experts: {path: Routing}.
+    """Compute the routing of a split, or of batches, in every layer of experts: {path: Routing}.
 
     `capacity` is the factor above which `drops` counts (Fedus et al. 2022, sec. 2.2; Zoph et al.
-    2022); None takes each layer's own, and a layer without one drops nothing. It alone
-    hangs on `batch_size`, since a batch shares the room. `classes` gives the class of each token of
-    the vocabulary, counted from 0. Assignments are kept until the end, a byte for each position
-    and expert. Raises LookupError for a model without experts, ValueError for no batches or for
-    classes of another vocabulary.
+    2022); None takes each layer's own, and a layer without one drops nothing. Only `drops` depends
+    on `batch_size`, since a batch shares the capacity. `classes` has the class of each token of the
+    vocabulary, from 0. Assignments are kept until the end, a byte for each position and expert.
+    Raises LookupError for a model without experts, ValueError for no batches or for classes of
+    another vocabulary.
     """
     model, layers = subject.model, expert_layers(subject.model)
     if not layers:
@@ -125,60 +125,66 @@ def routing(
         raise ValueError(
             f"{len(classes)} classes were given for {vocabulary} tokens; give one for each token"
         )
-    kinds = None if classes is None else torch.tensor(list(classes))
+    class_of_token = None if classes is None else torch.tensor(list(classes))
     tallies = {path: _Tally(layer, capacity) for path, layer in layers.items()}
-    heard: dict[str, _Tally] = {}
+    called_tallies: dict[str, _Tally] = {}
     with subject.observed():
-        for asked in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
+        for batch in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
 
-            def hear(path: str, name: str, value: Tensor, asked: Batch = asked) -> None:
-                # In the order of a pass, in which an encoder stands before what reads it.
-                tally = heard.setdefault(path, tallies[path])
-                tally.hear(name, value, *worked_on(model, path, asked))
+            def tally_tap(path: str, name: str, value: Tensor, batch: Batch = batch) -> None:
+                # The keys are in the order of the pass, in which an encoder precedes its decoder.
+                tally = called_tallies.setdefault(path, tallies[path])
+                tally.add(name, value, *worked_on(model, path, batch))
 
-            with ExitStack() as listening:
+            with ExitStack() as hooks:
                 for path, layer in layers.items():
-                    for tap in _taps(layer):
-                        listening.enter_context(edit(layer, tap, partial(hear, path)))
-                model(*asked.given)
-    if not heard:
+                    for tap in _tap_names(layer):
+                        hooks.enter_context(edit(layer, tap, partial(tally_tap, path)))
+                model(*batch.given)
+    if not called_tallies:
         raise ValueError("no batches were given, so there is no routing to follow")
-    return {path: tally.finish(vocabulary, kinds, shuffles) for path, tally in heard.items()}
+    return {
+        path: tally.summarise(vocabulary, class_of_token, shuffles)
+        for path, tally in called_tallies.items()
+    }
 
 
 def information(
     tokens: Int[Tensor, " position"],
-    chosen: Bool[Tensor, "position expert"],
-    size: int,
+    assignments: Bool[Tensor, "position expert"],
+    num_values: int,
     *,
     shuffles: int = SHUFFLES,
 ) -> Information:
-    """Measure what tokens (below `size`) tell of the experts that their positions are sent to.
+    """Estimate the information of tokens (below `num_values`) on the experts of their positions.
 
-    Counts make independent things look dependent, the more so the rarer they are (Miller 1955;
-    Paninski 2003), and by more than a formula says where a position has several experts. So
-    chance is measured: tokens are shuffled over positions, always in the same ways. Positions near
-    each other are not independent, which no shuffling of single ones takes into account.
+    Finite counts make independent variables look dependent, the more so the rarer the values are
+    (Miller 1955; Paninski 2003), and by more than the formula if a position has several experts. So
+    the bias is measured: tokens are shuffled over positions, always in the same permutations.
+    Positions near each other are not independent, which shuffling single positions ignores.
     """
-    several = chosen.sum(dim=1)
-    load = chosen.sum(dim=0)
-    draw = torch.Generator().manual_seed(0)
+    experts_per_position = assignments.sum(dim=1)
+    load = assignments.sum(dim=0)
+    generator = torch.Generator().manual_seed(0)
     shuffled = [
-        _mutual(_table(tokens[torch.randperm(len(tokens), generator=draw)], chosen, size))
-        for _ in range(shuffles)
+        _mutual_information(_count_assignments(tokens[order], assignments, num_values))
+        for order in (torch.randperm(len(tokens), generator=generator) for _ in range(shuffles))
     ]
-    table = _table(tokens, chosen, size)
-    # The position decides the token, so it tells at least as much (Cover & Thomas 2006, sec. 2.8).
-    of_position = _entropy(load) - float(torch.xlogy(several, several).double().sum() / load.sum())
+    table = _count_assignments(tokens, assignments, num_values)
+    # The position determines the token, so it has at least its information on the expert (Cover &
+    # Thomas 2006, sec. 2.8).
+    position_bound = _entropy(load) - float(
+        torch.xlogy(experts_per_position, experts_per_position).double().sum() / load.sum()
+    )
     return Information(
-        _mutual(table),
+        _mutual_information(table),
         sum(shuffled) / max(1, shuffles),
-        max(0.0, min(_entropy(table.sum(dim=1)), of_position)),
+        max(0.0, min(_entropy(table.sum(dim=1)), position_bound)),
     )
 
 
 class _Tally:
-    """Adds up what is heard of one layer."""
+    """Sums the tap values of one layer of experts."""
 
     def __init__(self, layer: MoE | ExpertChoice, capacity: float | None) -> None:
         self.layer = layer
@@ -187,81 +193,90 @@ class _Tally:
         self.capacity = capacity
         self.entropy = self.importance = self.dropped = torch.zeros((), dtype=torch.float64)
         self.tokens: list[Tensor] = []
-        self.chosen: list[Tensor] = []
+        self.assignments: list[Tensor] = []
 
-    def hear(
+    def add(
         self,
-        name: str,
+        tap: str,
         value: Tensor,
         tokens: Int[Tensor, "batch seq"],
         valid: Bool[Tensor, "batch seq"],
     ) -> None:
-        """Count what a tap says of a batch: (batch, seq, expert), or with both before one axis."""
+        """Add the values of a tap on a batch: (batch, seq, expert) or (batch * seq, expert)."""
         if value.ndim == 2:
             value = rearrange(value, "(b s) e -> b s e", b=len(valid))
-        if name == "probability":
+        if tap == "probability":
             probability = value[valid].double()
             self.entropy = self.entropy + torch.special.entr(probability).sum().cpu()
             self.importance = self.importance + reduce(probability, "t e -> e", "sum").cpu()
-        if name != _taps(self.layer)[-1]:
+        if tap != _tap_names(self.layer)[-1]:
             return
         if isinstance(self.layer, MoE):
-            best = value.topk(self.layer.top_k, dim=-1).indices
-            value = torch.zeros_like(value, dtype=torch.bool).scatter(-1, best, True)
-        chosen = value[valid].cpu()
+            top_experts = value.topk(self.layer.top_k, dim=-1).indices
+            value = torch.zeros_like(value, dtype=torch.bool).scatter(-1, top_experts, True)
+        assignments = value[valid].cpu()
         if isinstance(self.layer, MoE) and self.capacity is not None:
-            asked = chosen.sum(dim=0)
-            room = (self.capacity * asked.sum() / len(asked)).ceil()
-            self.dropped = self.dropped + (asked - room).clamp(min=0).sum()
-        self.chosen.append(chosen)
+            assigned = assignments.sum(dim=0)
+            expert_capacity = (self.capacity * assigned.sum() / len(assigned)).ceil()
+            self.dropped = self.dropped + (assigned - expert_capacity).clamp(min=0).sum()
+        self.assignments.append(assignments)
         self.tokens.append(tokens[valid].cpu())
 
-    def finish(self, size: int, kinds: Int[Tensor, " token"] | None, shuffles: int) -> Routing:
-        """Give what was heard, of a vocabulary of such a size."""
-        tokens, chosen = torch.cat(self.tokens), torch.cat(self.chosen)
-        positions, several = len(tokens), chosen.sum(dim=1)
-        met = torch.bincount(several, minlength=chosen.shape[1] + 1).double() / positions
-        counts = chosen.double()
-        kind = None
-        if kinds is not None:
-            number = int(kinds.max()) + 1
-            kind = information(kinds[tokens], chosen, number, shuffles=shuffles)
-        choosing = isinstance(self.layer, ExpertChoice)
+    def summarise(
+        self, vocabulary: int, class_of_token: Int[Tensor, " token"] | None, shuffles: int
+    ) -> Routing:
+        """Return the routing of all batches."""
+        tokens, assignments = torch.cat(self.tokens), torch.cat(self.assignments)
+        num_positions, experts_per_position = len(tokens), assignments.sum(dim=1)
+        counts_by_number = torch.bincount(experts_per_position, minlength=assignments.shape[1] + 1)
+        share_by_number = counts_by_number.double() / num_positions
+        counts = assignments.double()
+        class_information = None
+        if class_of_token is not None:
+            num_classes = int(class_of_token.max()) + 1
+            class_information = information(
+                class_of_token[tokens], assignments, num_classes, shuffles=shuffles
+            )
+        experts_choose = isinstance(self.layer, ExpertChoice)
         return Routing(
             load=counts.sum(dim=0) / counts.sum(),
-            importance=self.importance / positions,
-            drops=float(met[0] if choosing else self.dropped / counts.sum()),
-            entropy=float(self.entropy / positions),
-            met=met,
-            together=rearrange(counts, "t e -> e t") @ counts / positions,
-            table=_table(tokens, chosen, size),
-            token=information(tokens, chosen, size, shuffles=shuffles),
-            kind=kind,
+            importance=self.importance / num_positions,
+            drops=float(share_by_number[0] if experts_choose else self.dropped / counts.sum()),
+            entropy=float(self.entropy / num_positions),
+            met=share_by_number,
+            together=rearrange(counts, "t e -> e t") @ counts / num_positions,
+            table=_count_assignments(tokens, assignments, vocabulary),
+            token=information(tokens, assignments, vocabulary, shuffles=shuffles),
+            kind=class_information,
         )
 
 
 def expert_layers(model: Model) -> dict[str, MoE | ExpertChoice]:
     """Return the layers of experts by their paths, in the order of the model's modules."""
-    return {p: m for p, m in model.named_modules() if isinstance(m, MoE | ExpertChoice)}
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, MoE | ExpertChoice)
+    }
 
 
-def _taps(layer: MoE | ExpertChoice) -> tuple[str, ...]:
-    """Name what is heard of a layer; the last one says where tokens went."""
+def _tap_names(layer: MoE | ExpertChoice) -> tuple[str, ...]:
+    """Return the taps of a layer; the last one determines the assignments."""
     return ("probability",) if isinstance(layer, MoE) else ("probability", "chosen")
 
 
-def _table(
-    tokens: Int[Tensor, " position"], chosen: Bool[Tensor, "position expert"], size: int
+def _count_assignments(
+    tokens: Int[Tensor, " position"], assignments: Bool[Tensor, "position expert"], num_values: int
 ) -> Int[Tensor, "token expert"]:
-    counts = torch.zeros(size, chosen.shape[1], dtype=torch.int64)
-    return counts.index_add(0, tokens, chosen.long())
+    counts = torch.zeros(num_values, assignments.shape[1], dtype=torch.int64)
+    return counts.index_add(0, tokens, assignments.long())
 
 
-def _mutual(table: Int[Tensor, "token expert"]) -> float:
-    rows, columns = reduce(table, "t e -> t", "sum"), reduce(table, "t e -> e", "sum")
-    return _entropy(rows) + _entropy(columns) - _entropy(table)
+def _mutual_information(table: Int[Tensor, "token expert"]) -> float:
+    token_counts, expert_counts = reduce(table, "t e -> t", "sum"), reduce(table, "t e -> e", "sum")
+    return _entropy(token_counts) + _entropy(expert_counts) - _entropy(table)
 
 
 def _entropy(counts: Tensor) -> float:
-    """Give the entropy (nats) of counts or shares, whatever their sum."""
+    """Return the entropy (nats) of counts or shares of any sum."""
     return float(torch.special.entr(counts.double() / counts.sum()).sum())

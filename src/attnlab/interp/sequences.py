@@ -1,4 +1,4 @@
-"""Which tokens a layer works on."""
+"""The tokens and the padding of the sequence that a layer processes."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -9,24 +9,24 @@ from attnlab.model.base import Model
 from attnlab.split import Batch
 
 
-def tokens_of(sequence: SequenceName, asked: Batch) -> Tensor | None:
+def tokens_of(sequence: SequenceName, batch: Batch) -> Tensor | None:
     """Return the tokens of a sequence, (batch, position); latents have none."""
-    return {"inputs": asked.inputs, "prefix": asked.prefix, "latents": None}[sequence]
+    return {"inputs": batch.inputs, "prefix": batch.prefix, "latents": None}[sequence]
 
 
-def valid_of(sequence: SequenceName, asked: Batch, size: int) -> Bool[Tensor, "batch position"]:
-    """Return which of `size` positions of a sequence are no padding."""
-    valid = {"inputs": asked.valid, "prefix": asked.prefix_valid, "latents": None}[sequence]
+def valid_of(sequence: SequenceName, batch: Batch, size: int) -> Bool[Tensor, "batch position"]:
+    """Return which of the `size` positions of a sequence are no padding."""
+    valid = {"inputs": batch.valid, "prefix": batch.prefix_valid, "latents": None}[sequence]
     if valid is not None:
         return valid
-    return torch.ones(len(asked.inputs), size, dtype=torch.bool, device=asked.inputs.device)
+    return torch.ones(len(batch.inputs), size, dtype=torch.bool, device=batch.inputs.device)
 
 
 def worked_on(
-    model: Model, path: str, asked: Batch
+    model: Model, path: str, batch: Batch
 ) -> tuple[Int[Tensor, "batch position"], Bool[Tensor, "batch position"]]:
-    """Return the tokens that the module at a path works on one by one, and which are no padding."""
+    """Return the tokens of the sequence that the module at a path processes, and their validity."""
     sequence = model.axes_at(path).queries
-    tokens = tokens_of(sequence, asked)
+    tokens = tokens_of(sequence, batch)
     assert tokens is not None
-    return tokens, valid_of(sequence, asked, tokens.shape[1])
+    return tokens, valid_of(sequence, batch, tokens.shape[1])

@@ -1,8 +1,8 @@
-"""What every look into a model needs: the model, what it is asked, and how it computes.
+"""The subject of an analysis: a model, its objective, and its precision.
 
 run = attnlab.load("pronoun-multihead")
-for asked in run.subject.ask(run.dataset.splits["validation"], num_examples=512):
-    logits, _ = run.model(*asked.given)
+for batch in run.subject.ask(run.dataset.splits["validation"], num_examples=512):
+    logits, _ = run.model(*batch.given)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,44 +20,44 @@ from attnlab.objective.base import Objective
 from attnlab.split import Batch, Split
 
 LEAST_AT_ONCE = 256
-"""Sequences of a split that are asked at once, where training has smaller batches."""
+"""The least number of sequences in a batch of a split, if training has smaller batches."""
 
 
 class Question(NamedTuple):
-    """Some examples, and what the model is asked about them."""
+    """A batch of examples, and the batch that the objective makes of it for the model."""
 
     examples: Batch
-    """As the data have them."""
+    """As in the dataset."""
     asked: Batch
-    """As the objective puts them to the model."""
+    """As the objective presents them to the model."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and what it is asked."""
+    """A model, and the objective that it is evaluated with."""
 
     model: Model
     objective: Objective
     precision: Callable[[], AbstractContextManager] = nullcontext
-    """The context of a forward pass, as in training."""
+    """The context manager of a forward pass, as in training."""
     batch_size: int = 64
-    """Sequences in a batch of training."""
+    """Sequences in a training batch."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """The device of the model's weights."""
         return device_of(self.model)
 
     @property
     def dataset(self) -> Dataset:
-        """The data that the objective asks about."""
+        """The dataset of the objective."""
         return self.objective.dataset
 
     @contextmanager
     def observed(self) -> Iterator[None]:
-        """Look without a trace: in evaluation mode, without gradients, in the model's precision.
+        """Set evaluation mode, no gradients and the model's precision, for passes without a trace.
 
-        Random states and modes are those of before at the end, so training is bit-equal with it.
+        Random states and modes are restored at the end, so training is bit-equal with it.
         """
         with undisturbed(self.model), torch.no_grad(), self.precision():
             yield
@@ -69,9 +69,9 @@ class Subject:
         batch_size: int | None = None,
         num_examples: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield what the model is asked about a split, or about batches of the data.
+        """Yield the model's batches for a split, or for batches of the dataset.
 
-        `num_examples` takes so many of a split, its first ones (None: all).
+        `num_examples` takes the first examples of a split (None: all).
         """
         for question in self.questions(batches, batch_size=batch_size, num_examples=num_examples):
             yield question.asked
@@ -83,21 +83,21 @@ class Subject:
         batch_size: int | None = None,
         num_examples: int | None = None,
     ) -> Iterator[Question]:
-        """Yield what `ask` does, beside the examples as the data have them; on the model's device.
+        """Yield the batches of `ask`, each with its examples of the dataset, on the model's device.
 
-        An objective that draws noise draws it by the number of the example in its split, so that
-        every look at an example sees the same.
+        An objective that draws noise draws it by the example's index in its split, so that every
+        pass over an example has the same noise.
         """
         if isinstance(batches, Split):
             size = batch_size or max(self.batch_size, LEAST_AT_ONCE)
-            batches = _numbered(batches, size, num_examples)
+            batches = _batches_with_keys(batches, size, num_examples)
         for examples in batches:
             examples = moved(examples, self.device)
             yield Question(examples, self.objective.ask(examples))
 
 
-def _numbered(split: Split, size: int, num_examples: int | None) -> Iterator[Batch]:
-    most = len(split) if num_examples is None else min(num_examples, len(split))
-    for start in range(0, most, size):
-        index = np.arange(start, min(start + size, most))
+def _batches_with_keys(split: Split, size: int, num_examples: int | None) -> Iterator[Batch]:
+    num_taken = len(split) if num_examples is None else min(num_examples, len(split))
+    for start in range(0, num_taken, size):
+        index = np.arange(start, min(start + size, num_taken))
         yield split.batch(index)._replace(key=torch.from_numpy(index))

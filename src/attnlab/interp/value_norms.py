@@ -1,8 +1,8 @@
-"""What a head moves: the weight times the length of what it carries, and not the weight alone.
+"""Norm-based attention analysis: the weight times the norm of the transformed value.
 
 run = attnlab.load("pronoun-multihead")
-asked = run.objective.ask(run.dataset.splits["validation"][:64])
-for layer, norms in weighted_norms(run.subject, asked).items():
+batch = run.objective.ask(run.dataset.splits["validation"][:64])
+for layer, norms in weighted_norms(run.subject, batch).items():
     print(layer.name, norms.raw.shape, norms.agreement)  # (batch, head, query, key), (head,)
 """
 
@@ -28,7 +28,7 @@ from attnlab.split import Batch
 
 
 class Norms(NamedTuple):
-    """The lengths of what each query gets from each key, and how they stand to the weights."""
+    """The norms of the vectors from each key to each query, and the attention weights."""
 
     raw: Float[Tensor, "batch head query key"]
     """|a_qk f(x_k)|, in the units of the residual stream."""
@@ -37,29 +37,29 @@ class Norms(NamedTuple):
 
     @property
     def shares(self) -> Float[Tensor, "batch head query key"]:
-        """The lengths over their sum in each row, which is then 1 as that of the weights is."""
+        """The norms over the sum of their row, so that a row sums to 1 as that of the weights."""
         total = self.raw.sum(dim=-1, keepdim=True)
         return self.raw / total.clamp(min=torch.finfo(total.dtype).tiny)
 
     @property
     def agreement(self) -> Float[Tensor, " head"]:
-        """The mean over queries of Spearman's correlation of lengths and weights, -1 to 1.
+        """The mean over queries of Spearman's correlation of norms and weights, -1 to 1.
 
-        Over the keys that a query sees, which are those with a weight; a query that orders none
-        (it sees one, or all alike) is left out, and so is all padding. NaN where none is left.
+        Over the keys that a query sees, which are those with a weight. A query without an order of
+        keys (it sees one, or all are equal) is left out, and so is padding. NaN if none remains.
         """
-        return _agreement(self.pattern, self.raw)
+        return _correlate_ranks(self.pattern, self.raw)
 
 
-def weighted_norms(subject: Subject, asked: Batch) -> dict[AttentionLayer, Norms]:
-    """Measure |a_qk f(x_k)| in every layer whose mixer has `Heads` (Kobayashi et al. 2020, eq. 5).
+def weighted_norms(subject: Subject, batch: Batch) -> dict[AttentionLayer, Norms]:
+    """Compute |a_qk f(x_k)| in every layer whose mixer has `Heads` (Kobayashi et al. 2020, eq. 5).
 
-    Our f(x_k) = v_k W_O^h is what head h makes of a key, value bias included, so that the sum over
+    Our f(x_k) = v_k W_O^h is the output of head h for a key, value bias included, so the sum over
     heads and keys is the mixer's output without its bias. Rows of queries that are padding are 0.
-    In float32. Raises LookupError for a model without such a layer.
+    All in float32. Raises LookupError for a model without such a layer.
     """
     model = subject.model
-    mixers = {m.attend: m for m in model.modules() if isinstance(m, Heads)}
+    mixers = {module.attend: module for module in model.modules() if isinstance(module, Heads)}
     by_layer = {
         layer: mixers[attend]
         for layer in model.attention_layers()
@@ -67,15 +67,15 @@ def weighted_norms(subject: Subject, asked: Batch) -> dict[AttentionLayer, Norms
     }
     if not by_layer:
         raise LookupError("no mixer of the model has `Heads`: no head has values of its own width")
-    with subject.observed(), _values(by_layer) as values, record_patterns(model) as patterns:
-        model(*asked.given)
+    with subject.observed(), _record_values(by_layer) as values, record_patterns(model) as patterns:
+        model(*batch.given)
     norms = {}
     for layer, mixer in by_layer.items():
         pattern = patterns[layer].float()
-        real = valid_of(layer.axes.queries, asked, pattern.shape[2])
-        pattern = pattern * rearrange(real, "b q -> b 1 q 1")
-        carried = transformed(values[layer].float(), values_and_outputs(mixer)[1].float())
-        lengths = carried.norm(dim=-1)
+        is_token = valid_of(layer.axes.queries, batch, pattern.shape[2])
+        pattern = pattern * rearrange(is_token, "b q -> b 1 q 1")
+        head_outputs = transformed(values[layer].float(), values_and_outputs(mixer)[1].float())
+        lengths = head_outputs.norm(dim=-1)
         norms[layer] = Norms(einsum(pattern, lengths, "b h q k, b h k -> b h q k"), pattern)
     return norms
 
@@ -84,20 +84,22 @@ def transformed(
     value: Float[Tensor, "batch value_head key d_head"],
     output: Float[Tensor, "head d_model d_head"],
 ) -> Float[Tensor, "batch head key d_model"]:
-    """Give f(x_k) = v_k W_O^h; a value that several heads share is read by each."""
+    """Return f(x_k) = v_k W_O^h; a value that several heads share is repeated for each."""
     value = repeat(value, "b h k d -> b (h shared) k d", shared=len(output) // value.shape[1])
     return einsum(value, output, "b h k d, h m d -> b h k m")
 
 
 @contextmanager
-def _values(mixers: dict[AttentionLayer, Heads]) -> Iterator[dict[AttentionLayer, Tensor]]:
-    """Collect the values that each layer is given."""
+def _record_values(mixers: dict[AttentionLayer, Heads]) -> Iterator[dict[AttentionLayer, Tensor]]:
+    """Record the values that each layer attends to."""
     values: dict[AttentionLayer, Tensor] = {}
 
     def hook(layer: AttentionLayer) -> Callable[[Attend, tuple[Tensor, ...]], None]:
-        return lambda _attend, given: values.__setitem__(layer, given[2].detach())
+        return lambda _attend, inputs: values.__setitem__(layer, inputs[2].detach())
 
-    handles = [m.attend.register_forward_pre_hook(hook(layer)) for layer, m in mixers.items()]
+    handles = [
+        mixer.attend.register_forward_pre_hook(hook(layer)) for layer, mixer in mixers.items()
+    ]
     try:
         yield values
     finally:
@@ -105,21 +107,23 @@ def _values(mixers: dict[AttentionLayer, Heads]) -> Iterator[dict[AttentionLayer
             handle.remove()
 
 
-def _agreement(
+def _correlate_ranks(
     weights: Float[Tensor, "batch head query key"], lengths: Float[Tensor, "batch head query key"]
 ) -> Float[Tensor, " head"]:
-    """Correlate the ranks of each row, in float64; equal values share a rank."""
-    seen = (weights > 0).cpu().numpy()
+    """Return the mean rank correlation of rows, in float64; equal values share a rank."""
+    is_visible = (weights > 0).cpu().numpy()
     ranks = []
     for values in (weights, lengths):
-        among = np.where(seen, values.cpu().numpy(), np.nan)
-        ranked = np.nan_to_num(rankdata(among, axis=-1, nan_policy="omit"))
-        count = np.maximum(seen.sum(axis=-1, keepdims=True), 1)
-        ranks.append(np.where(seen, ranked - ranked.sum(axis=-1, keepdims=True) / count, 0))
-    both = (ranks[0] * ranks[1]).sum(axis=-1)
-    sizes = np.sqrt((ranks[0] ** 2).sum(axis=-1) * (ranks[1] ** 2).sum(axis=-1))
-    ordered = sizes > 0
-    total = np.where(ordered, both / np.where(ordered, sizes, 1), 0).sum(axis=(0, 2))
-    number = ordered.sum(axis=(0, 2))
-    mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+        visible_values = np.where(is_visible, values.cpu().numpy(), np.nan)
+        row_ranks = np.nan_to_num(rankdata(visible_values, axis=-1, nan_policy="omit"))
+        num_visible = np.maximum(is_visible.sum(axis=-1, keepdims=True), 1)
+        ranks.append(
+            np.where(is_visible, row_ranks - row_ranks.sum(axis=-1, keepdims=True) / num_visible, 0)
+        )
+    covariance = (ranks[0] * ranks[1]).sum(axis=-1)
+    scale = np.sqrt((ranks[0] ** 2).sum(axis=-1) * (ranks[1] ** 2).sum(axis=-1))
+    is_defined = scale > 0
+    total = np.where(is_defined, covariance / np.where(is_defined, scale, 1), 0).sum(axis=(0, 2))
+    num_queries = is_defined.sum(axis=(0, 2))
+    mean = np.where(num_queries > 0, total / np.maximum(num_queries, 1), np.nan)
     return torch.from_numpy(mean).float().to(weights.device)

@@ -96,10 +96,10 @@ def _device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     kind = f"{platform.machine()} cpu"
     try:
-        said = re.search(r"^model name\s*:(.+)$", CPUINFO.read_text(), re.MULTILINE)
+        model_name = re.search(r"^model name\s*:(.+)$", CPUINFO.read_text(), re.MULTILINE)
     except (OSError, UnicodeDecodeError):
-        said = None
-    name = " ".join(said[1].split()) if said else platform.processor()
+        model_name = None
+    name = " ".join(model_name[1].split()) if model_name else platform.processor()
     return f"{name} ({kind})" if name not in ("", platform.machine()) else kind
 
 

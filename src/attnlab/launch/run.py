@@ -5,28 +5,35 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from math import isfinite
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from attnlab.assemble import Experiment
 from attnlab.callbacks.mirror import LoggerFailed, Mirror
 from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.timekeeper import Watcher, beating
 from attnlab.config import Config
 from attnlab.console import Console
 from attnlab.errors import Diverged, RecordError, RequestError
+from attnlab.experiment import Experiment
+from attnlab.fit import fit
 from attnlab.interruption import Interrupted, patient, stoppable
 from attnlab.launch import machine
-from attnlab.model.base import active_parameters, parameters
+from attnlab.launch.result import (
+    code_hashes,
+    flops_per_token,
+    measure_trained,
+    notes,
+    require_finite,
+    run_result,
+    who,
+)
+from attnlab.process_state import unchanged_process
 from attnlab.run_record import write
 from attnlab.run_record.attempt import AlreadyClaimed, Attempt
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint, newest_checkpoint
-from attnlab.run_record.direction import lower_is_better
-from attnlab.run_record.finding import Finding
 from attnlab.run_record.history import earlier_revisions
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import FILE as LAYERS
@@ -86,7 +93,7 @@ def run(
     with stoppable():
         experiment = Experiment(config)
         outcome = _run(experiment, console, postpones, known_notes)
-        outcome.notes = experiment.notes
+        outcome.notes = notes(experiment)
         return outcome
 
 
@@ -101,7 +108,8 @@ def _run(
         identity = {**identity, "parent": parent.name}
     name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
-    step, known = plan(record), max(attempt_numbers(record.path), default=0)
+    step = plan(record)
+    last_attempt = max(attempt_numbers(record.path), default=0)
     if postpones and step.action in ("held", "retry"):
         status = "held" if step.action == "held" else "dead"
         return Outcome(record.path, status, note=step.why)
@@ -128,11 +136,11 @@ def _run(
     for sentence in damaged:
         console.print(f"warning: {sentence}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
-    who = _who(experiment)
+    description = who(experiment)
     with patient():
         try:
             attempt = Attempt.claim(
-                record.path, identity, _resumed_from(checkpoint, origin), after=known
+                record.path, identity, _resumed_from(checkpoint, origin), after=last_attempt
             )
         except AlreadyClaimed:
             return Outcome(record.path, "held", note="another process has just begun it")
@@ -141,11 +149,13 @@ def _run(
                 raise RequestError(
                     f"runs_dir {runs_dir} cannot be written ({error.strerror}); name another"
                 ) from error
-            return Outcome(record.path, "failed", note=f"cannot begin: {_said(error, False)}")
-        for note in experiment.notes:
+            return Outcome(
+                record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
+            )
+        for note in notes(experiment):
             if note not in known_notes:
                 console.print(note)
-        return _attempt(experiment, attempt, who, checkpoint, console)
+        return _attempt(experiment, attempt, description, checkpoint, console)
 
 
 class Progress(Watcher):
@@ -161,51 +171,41 @@ class Progress(Watcher):
 def _attempt(
     experiment: Experiment,
     attempt: Attempt,
-    who: Mapping[str, Any],
+    description: Mapping[str, Any],
     checkpoint: Checkpoint | None,
     console: Console,
 ) -> Outcome:
     """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
-    directory = attempt.path.parents[1]
+    run_dir = attempt.path.parents[1]
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    known = AttemptSummary(attempt=attempt.number, started=started, **who)
-    begun, progress = time.perf_counter(), Progress(checkpoint.step if checkpoint else 0)
+    summary = AttemptSummary(attempt=attempt.number, started=started, **description)
+    progress = Progress(checkpoint.step if checkpoint else 0)
     try:
-        with _failures_recorded(attempt, known, progress):
-            with stoppable():
-                trained = _train(experiment, attempt, checkpoint, console, progress)
-                result = _result(experiment, known, trained, time.perf_counter() - begun)
+        with _failures_recorded(attempt, summary, progress):
+            with stoppable(), unchanged_process():
+                result = _train(experiment, attempt, summary, checkpoint, console, progress)
             if attempt.finish(result):
-                return Outcome(directory, "finished", result)
-            return Outcome(directory, "skipped", result, "another attempt finished first")
+                return Outcome(run_dir, "finished", result)
+            return Outcome(run_dir, "skipped", result, "another attempt finished first")
     # Some part may even try to end the program.
     except (Exception, SystemExit) as error:
         if _cause(error) == "error":
             # Where the log cannot be written, the error is told all the same.
             with suppress(OSError):
                 attempt.log_exception(error)
-        return Outcome(directory, "failed", note=_said(error))
-
-
-class Trained(NamedTuple):
-    """What only the training of a run can tell of it."""
-
-    steps: int
-    stopped_early: bool
-    metrics: Mapping[str, float]
-    findings: Mapping[str, Finding]
-    flops_per_token: float
-    device: str | None
-    peak_memory_bytes: int | None
+        return Outcome(run_dir, "failed", note=_describe_error(error))
 
 
 def _train(
     experiment: Experiment,
     attempt: Attempt,
+    summary: AttemptSummary,
     checkpoint: Checkpoint | None,
     console: Console,
     progress: Progress,
-) -> Trained:
+) -> RunResult:
+    """Train, measure what came out, and return the result; beats wherever a model computes."""
+    began = time.perf_counter()
     machine.reset_peak_memory()
 
     def beat() -> None:
@@ -213,11 +213,10 @@ def _train(
 
     beat()
     with beating(beat):
-        cost = experiment.flops_per_token
+        cost = flops_per_token(experiment)
     model, dataset = experiment.model, experiment.dataset
     if dataset.learnt:
         write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
-    training = experiment.training()
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
     layers = Layers(model.attention_layers(), model.mixing_layers())
     write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
@@ -225,84 +224,20 @@ def _train(
         list(experiment.config.parts("logger").values()),
         layers,
         _page(attempt.path.parents[1].name),
-        lambda said: console.print(f"warning: {said}"),
+        lambda warning: console.print(f"warning: {warning}"),
     )
-    timekeeper = experiment.timekeeper(training, attempt, [progress, bar, mirror])
     with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
         # The first request to stop is left to the timekeeper, which saves after the step.
         with bar, patient(1):
-            trainer = experiment.fit(training, timekeeper, checkpoint, [bar])
-        if trainer.global_step < experiment.settings.max_steps and not timekeeper.stopped_early:
-            raise RuntimeError("training was ended by a callback in the middle of a step")
-        progress.step = trainer.global_step
-        training.to(trainer.strategy.root_device)
+            fitted = fit(experiment, attempt, checkpoint, [progress, bar, mirror], [bar])
+        progress.step = fitted.steps
         with beating(beat):
-            measured, findings = experiment.final(training)
-            final = _numbers(measured, progress.step, experiment, console)
-        mirror.scalars(trainer.global_step, final)
-    return Trained(
-        steps=trainer.global_step,
-        stopped_early=timekeeper.stopped_early,
-        metrics=final,
-        findings=_finite(findings),
-        flops_per_token=cost,
-        device=machine.device_name(trainer.strategy.root_device),
-        peak_memory_bytes=machine.peak_memory(trainer.strategy.root_device),
-    )
-
-
-def _result(
-    experiment: Experiment, known: AttemptSummary, trained: Trained, seconds: float
-) -> RunResult:
-    """Put together what is kept of a finished run."""
-    model, dataset = experiment.model, experiment.dataset
-    per_step = experiment.tokens_per_step
-    return RunResult(
-        **vars(known),
-        **trained._asdict(),
-        seconds=seconds,
-        network_depth=model.network_depth,
-        data_hash=dataset.data_hash,
-        tokens=trained.steps * per_step,
-        budget_tokens=experiment.settings.max_steps * per_step,
-        parameters=parameters(model),
-        active_parameters=active_parameters(model),
-        state_size=model.state_size(experiment.example.inputs.shape[1]),
-        headline=experiment.headline,
-        lower_is_better=tuple(experiment.lower_is_better),
-        higher_is_better=not lower_is_better(dataset.headline, experiment.lower_is_better),
-    )
-
-
-def _numbers(
-    final: Mapping[str, float], step: int, experiment: Experiment, console: Console
-) -> dict[str, float]:
-    """Return the final metrics that are numbers, and say which are none.
-
-    Raises Diverged where the main one is none: there is nothing to compare such a run by.
-    """
-    numbers = {name: value for name, value in final.items() if isfinite(value)}
-    headline = experiment.headline
-    if headline in final and headline not in numbers:
-        raise Diverged(step, f"after the last step, {headline} is {final[headline]}")
-    if left_out := [f"{name} ({final[name]})" for name in final if name not in numbers]:
-        console.print(f"warning: left out, since no finite number: {', '.join(left_out)}")
-    return numbers
-
-
-def _finite(findings: Mapping[str, Finding]) -> dict[str, Finding]:
-    """Return findings without the heads whose weight is no finite number, and such numbers."""
-    return {
-        name: replace(
-            finding,
-            heads={
-                key: replace(named, without={k: v for k, v in named.without.items() if isfinite(v)})
-                for key, named in finding.heads.items()
-                if isfinite(named.weight)
-            },
-        )
-        for name, finding in findings.items()
-    }
+            numbers = measure_trained(experiment)
+            final, warning = require_finite(numbers, experiment.headline, fitted.steps)
+            if warning:
+                console.print(f"warning: {warning}")
+        mirror.scalars(fitted.steps, final.metrics)
+    return run_result(experiment, summary, fitted, final, cost, time.perf_counter() - began)
 
 
 def _page(name: str) -> Callable[[Sequence[Pattern]], str]:
@@ -317,25 +252,9 @@ def _page(name: str) -> Callable[[Sequence[Pattern]], str]:
     return page
 
 
-def _who(experiment: Experiment) -> dict[str, Any]:
-    """Say what is run, and by which code."""
-    identity = experiment.identity
-    return {
-        "identity": identity,
-        "variant": identity["variant"],
-        "dataset": identity["dataset"]["name"],
-        "num_layers": identity["model"]["num_layers"],
-        "seed": experiment.seed,
-        "code": experiment.code_hash,
-        "config_dir": experiment.config.own.config_dir,
-        "git": machine.git(),
-        "versions": machine.versions(),
-    }
-
-
 @contextmanager
 def _failures_recorded(
-    attempt: Attempt, known: AttemptSummary, progress: Progress
+    attempt: Attempt, summary: AttemptSummary, progress: Progress
 ) -> Iterator[None]:
     """Leave a summary in the attempt however it ends; the error goes on."""
     try:
@@ -343,7 +262,7 @@ def _failures_recorded(
     except Interrupted as interrupted:
         step = progress.step if interrupted.step is None else interrupted.step
         with suppress(OSError):
-            attempt.end(InterruptedAttempt(**vars(known), step=step))
+            attempt.end(InterruptedAttempt(**vars(summary), step=step))
         raise
     except (Exception, SystemExit) as error:
         stated = AttemptError(
@@ -354,7 +273,7 @@ def _failures_recorded(
         )
         # A full disk has no room for the word of it; the state is then computed from the claim.
         with suppress(OSError):
-            attempt.end(FailedAttempt(**vars(known), error=stated))
+            attempt.end(FailedAttempt(**vars(summary), error=stated))
         raise
 
 
@@ -370,7 +289,7 @@ def _cause(error: BaseException) -> str:
     return "disk" if isinstance(error, OSError) and error.errno in full else "error"
 
 
-def _said(error: BaseException, is_logged: bool = True) -> str:
+def _describe_error(error: BaseException, is_logged: bool = True) -> str:
     """Put an error into one line that says what can be done."""
     line = f"{type(error).__name__}: {error}".split("\n")[0]
     hints = {
@@ -434,7 +353,7 @@ def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str
 
 
 def _changes(experiment: Experiment, result: RunResult) -> str:
-    before, now = result.code, experiment.code_hash
+    before, now = result.code, code_hashes(experiment)
     changed = sorted(name for name in now if before.get(name) != now[name])
     loggers = ", ".join(experiment.config.values.get("logger") or {})
     faults = [

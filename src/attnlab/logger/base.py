@@ -1,4 +1,4 @@
-"""A mirror of a run in somebody else's format. The run record stays the truth."""
+"""The interface of loggers, which copy a run to another tool; the run record stays the truth."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,37 +11,37 @@ from jaxtyping import UInt8
 
 
 class Logger(ABC):
-    """Is told what a run's attempt records, and shows it elsewhere; nothing is read back from it.
+    """Receives what an attempt of a run records, and shows it elsewhere; nothing is read back.
 
-    Writes below the attempt's directory only, and moves no random state.
+    Writes below the attempt's directory only, and does not change the random state.
     """
 
     @abstractmethod
     def start(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
-        """Begin to mirror the attempt in `directory` of the run called `name`."""
+        """Start to log the attempt in `directory` of the run called `name`."""
 
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
-        """Take some of what was measured at a step; no later call is for an earlier step."""
+        """Log values measured at a step; no later call is for an earlier step."""
 
     @abstractmethod
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
-        """Take a grey picture, from 0 (black) to 255."""
+        """Log a grey picture, from 0 (black) to 255."""
 
     @abstractmethod
     def page(self, step: int, name: str, html: Callable[[], str]) -> None:
-        """Take a page that needs no network; it is made where it is asked for."""
+        """Log an HTML page that needs no network; `html` builds it, and need not be called."""
 
     @abstractmethod
     def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
-        """Take the tables of patterns and heads by the names of their files, once, near the end."""
+        """Log the tables of patterns and heads by their file names; called once, near the end."""
 
     @abstractmethod
     def end(self, status: str) -> None:
-        """Write what is left; the attempt is finished, failed or interrupted."""
+        """Write what is buffered; `status` of the attempt is finished, failed or interrupted."""
 
 
 def require(package: str, install: str) -> None:
-    """Raise ValueError where the package that a logger needs is not there."""
+    """Raise ValueError if the package that a logger needs is not installed."""
     if find_spec(package) is None:
         raise ValueError(f"logger={package} needs the package {package}: pip install {install}")

@@ -1,4 +1,4 @@
-"""A mirror in one CSV file."""
+"""A logger that writes one CSV file."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ class CSV(Logger):
     def start(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
         from pytorch_lightning.loggers import CSVLogger
 
-        # By default it writes at steps that end in 99, which a row every 10 steps never is.
+        # By default it writes at steps that end in 99, which rows of every tenth step never reach.
         self._logger = CSVLogger(directory, "csv", version="", flush_logs_every_n_steps=1)
         self._logger.log_hyperparams(dict(config))
 
@@ -27,13 +27,13 @@ class CSV(Logger):
         self._logger.log_metrics(dict(values), step)
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
-        """Do nothing: a table has no place for it."""
+        """Do nothing: a CSV file has no place for it."""
 
     def page(self, step: int, name: str, html: Callable[[], str]) -> None:
-        """Do nothing: a table has no place for it."""
+        """Do nothing: a CSV file has no place for it."""
 
     def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
-        """Do nothing: they lie beside it."""
+        """Do nothing: the tables lie in the attempt's directory already."""
 
     def end(self, status: str) -> None:
         self._logger.finalize(status)

@@ -1,4 +1,4 @@
-"""A mirror that TensorBoard shows."""
+"""A logger that writes an event file for TensorBoard."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,9 +24,9 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
-        # Lightning's logger and `add_hparams` would add a metric that nobody measured, or a run.
+        # Lightning's logger and `add_hparams` would add a metric that was not measured, or a run.
         assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(hparams_pb(dict(_flat(config)), trial_id=name))
+        self._writer.file_writer.add_summary(hparams_pb(dict(_flatten(config)), trial_id=name))
 
     def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         for name, value in values.items():
@@ -36,19 +36,20 @@ class TensorBoard(Logger):
         self._writer.add_image(name, pixels, step, dataformats="HW")
 
     def page(self, step: int, name: str, html: Callable[[], str]) -> None:
-        """Do nothing: TensorBoard shows no page of others."""
+        """Do nothing: TensorBoard cannot show an HTML page."""
 
     def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
-        """Do nothing: they lie beside its own."""
+        """Do nothing: the tables lie in the attempt's directory already."""
 
     def end(self, status: str) -> None:
         self._writer.close()
 
 
-def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and value of each leaf of a config; what TensorBoard cannot hold, as text."""
     for key, value in config.items():
-        path = f"{above}{key}"
+        path = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}.")
+            yield from _flatten(value, f"{path}.")
         else:
             yield path, value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,4 +1,4 @@
-"""A mirror in Weights & Biases."""
+"""A logger for Weights & Biases."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,14 +43,14 @@ class Wandb(Logger):
             x_disable_machine_info=True,
             x_disable_stats=True,
             x_save_requirements=False,
-            # Seconds that a kill can cost, and that a lost network can hold up the end of a run.
+            # Seconds of log that a kill can lose, and for which a lost network can delay the end.
             x_transaction_log_flush_interval=1.0,
             finish_timeout=60.0,
         )
-        # `init` alone would ask for an account in a terminal; silent from the start, it raises.
+        # `init` alone would prompt for an account in a terminal; set up silently, it raises.
         wandb.setup(settings)
-        # Lightning's logger would share a run that the process already has, count calls in place
-        # of steps, and never finish.
+        # Lightning's logger would reuse a run of this process, count calls instead of steps, and
+        # never finish.
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -69,7 +69,7 @@ class Wandb(Logger):
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         import wandb
 
-        # Of a float map in [0, 1] it would keep an all-black picture.
+        # It would store a float map in [0, 1] as an all-black picture.
         self._log(step, {name: wandb.Image(pixels)})
 
     def page(self, step: int, name: str, html: Callable[[], str]) -> None:
@@ -81,12 +81,12 @@ class Wandb(Logger):
     def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
         import wandb
 
-        found = packed() if self.artifact else {}
-        if not found:
+        paths = packed() if self.artifact else {}
+        if not paths:
             return
         artifact = wandb.Artifact(f"{self._run.name}-patterns", type="patterns")
-        for name, path in found.items():
-            # The record is never rewritten, so no copy is taken.
+        for name, path in paths.items():
+            # The record is never rewritten, so the artifact needs no copy.
             artifact.add_file(str(path.absolute()), name, skip_cache=True, policy="immutable")
         self._run.log_artifact(artifact)
 
@@ -94,7 +94,7 @@ class Wandb(Logger):
         self._run.finish(exit_code=0 if status == "finished" else 1)
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
-        # wandb drops without a word what comes for a step before its last.
+        # wandb silently drops values for a step before its last.
         assert step >= self._step, f"step {step} comes after step {self._step}"
         self._step = step
         self._run.log(dict(values), step=step)

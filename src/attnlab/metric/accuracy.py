@@ -9,5 +9,5 @@ from attnlab.metric.base import likeliest
 def accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, "batch label"]:
-    """Give 1 where the likeliest output is the target, else 0 (the mean is over labels)."""
+    """Return 1 where the likeliest output is the target, else 0 (the mean is over labels)."""
     return (likeliest(logits) == targets).float()

@@ -1,4 +1,4 @@
-"""What a metric is, and how its numbers are put together."""
+"""The interface of metrics, and how their numbers are summed and averaged."""
 
 from collections.abc import Callable
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from attnlab.split import IGNORE
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""Judges logits (batch, label, output) by targets (batch, label).
+"""Compares logits (batch, label, output) with targets (batch, label).
 
-Gives a number for each label or for each sequence, whose mean is reported; or several numbers for
-each label, whose sums a method `finish` makes one number of. More is better, unless it has an
-attribute `lower_is_better` that is true.
+Returns a number for each label or for each sequence, whose mean is reported; or several numbers for
+each label, from whose sums a method `finish` computes one number. Higher is better, unless the
+metric has an attribute `lower_is_better` that is true.
 """
 
 
 def likeliest(logits: Float[Tensor, "*label output"]) -> Int[Tensor, "*label"]:
-    """Return the likeliest output of each label; -1, which is no target, where one is no number."""
-    # The maximum is no number where any output is none.
-    best, output = logits.max(dim=-1)
-    return output.masked_fill(best.isnan(), -1)
+    """Return the likeliest output of each label; -1, which is no target, where a logit is nan."""
+    # The maximum is nan where any logit is nan.
+    max_logits, outputs = logits.max(dim=-1)
+    return outputs.masked_fill(max_logits.isnan(), -1)
 
 
 def tally(
@@ -28,7 +28,7 @@ def tally(
     logits: Float[Tensor, "batch label output"],
     targets: Int[Tensor, "batch label"],
 ) -> tuple[Float[Tensor, "..."], Int[Tensor, ""]]:
-    """Sum a metric over what counts of a batch, and say how many labels or sequences that is."""
+    """Return a metric's sum over the labels, or sequences, that count, and the number of these."""
     values = metric(logits, targets)
     counted = targets != IGNORE
     if values.ndim == 1:
@@ -38,6 +38,6 @@ def tally(
 
 
 def total(metric: Metric, sums: Float[Tensor, "..."], count: Tensor) -> Float[Tensor, ""]:
-    """Give the metric of all that was summed."""
+    """Return the metric over all batches, from its sums and the number of labels or sequences."""
     finish = getattr(metric, "finish", None)
     return finish(sums) if finish else sums / count

@@ -17,15 +17,15 @@ class F1:
     def __call__(
         self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
     ) -> Float[Tensor, "batch label 3 output"]:
-        """Mark for each label its class as hit, as answered, and as asked."""
+        """Return three one-hot rows for each label: its hit, its predicted class, its target."""
         classes = logits.shape[-1]
-        # One more class than there are holds the answers that are no numbers.
-        answered = F.one_hot(likeliest(logits) % (classes + 1), classes + 1)[..., :classes]
-        asked = F.one_hot(targets.clamp(min=0), classes)
-        return torch.stack((answered * asked, answered, asked), dim=-2).float()
+        # An extra class, which is cut off again, holds the predictions of logits that are nan.
+        predicted = F.one_hot(likeliest(logits) % (classes + 1), classes + 1)[..., :classes]
+        targeted = F.one_hot(targets.clamp(min=0), classes)
+        return torch.stack((predicted * targeted, predicted, targeted), dim=-2).float()
 
     def finish(self, sums: Float[Tensor, "3 output"]) -> Float[Tensor, ""]:
-        """Average over the classes that occur."""
-        hit, answered, asked = sums
-        occurs = (answered + asked) > 0
-        return (2 * hit / (answered + asked).clamp(min=1))[occurs].mean()
+        """Return the mean F1 of the classes that occur."""
+        hits, predicted, targeted = sums
+        occurs = (predicted + targeted) > 0
+        return (2 * hits / (predicted + targeted).clamp(min=1))[occurs].mean()

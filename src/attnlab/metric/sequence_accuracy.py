@@ -10,6 +10,6 @@ from attnlab.split import IGNORE
 def sequence_accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, " batch"]:
-    """Give 1 where every label of a sequence is right, else 0 (the mean is over sequences)."""
+    """Return 1 where every label of a sequence is right, else 0 (the mean is over sequences)."""
     right = (likeliest(logits) == targets) | (targets == IGNORE)
     return right.all(dim=1).float()

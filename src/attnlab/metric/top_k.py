@@ -15,9 +15,10 @@ def top_k(
 ) -> Float[Tensor, "batch label"]:
     """Return 1 where fewer than k other outputs are as likely as the target or likelier, else 0.
 
-    So a tie is no hit, as for a model that says nothing, and neither is a target that is no number.
+    So a tie, as between a model's equal logits for all outputs, is no hit; nor is a target whose
+    logit is nan.
     """
-    score = logits.gather(-1, targets.clamp(min=0).unsqueeze(-1))
-    # The target is one of those that are not less likely, unless it is no number.
-    rank = (~(logits < score)).sum(dim=-1)
-    return ((rank <= k) & ~score.squeeze(-1).isnan()).float()
+    target_logit = logits.gather(-1, targets.clamp(min=0).unsqueeze(-1))
+    # The target itself is one of the outputs that are not less likely, unless its logit is nan.
+    rank = (~(logits < target_logit)).sum(dim=-1)
+    return ((rank <= k) & ~target_logit.squeeze(-1).isnan()).float()

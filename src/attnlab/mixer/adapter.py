@@ -1,4 +1,4 @@
-"""A mixer made of somebody else's module."""
+"""A mixer that wraps a module from elsewhere."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -12,9 +12,9 @@ from attnlab.mixer.base import Mixer, State
 from attnlab.position.base import Position
 
 PROBED = 8
-"""Tokens of the sequences on which a claim is tried."""
+"""Tokens of the sequences on which `sees` is checked."""
 LEAK = 1e-4
-"""Share of the largest output that a change may move: rounding in float32 moves some 1e-6."""
+"""Change of an output, as a share of the largest, that counts as none; float32 rounds at 1e-6."""
 
 
 class Adapter(Mixer):
@@ -51,9 +51,9 @@ class Adapter(Mixer):
                 "choose a bidirectional objective or another mixer"
             )
         self.one_way = sees == "past"  # pyright: ignore[reportAttributeAccessIssue]
-        known = {"layer_idx": layer} if "layer_idx" in signature(module).parameters else {}
-        _try(lambda: module(d_model, **known), d_model, sees)
-        self.module = module(d_model, **known)
+        layer_argument = {"layer_idx": layer} if "layer_idx" in signature(module).parameters else {}
+        _check_sees(lambda: module(d_model, **layer_argument), d_model, sees)
+        self.module = module(d_model, **layer_argument)
 
     def forward(
         self,
@@ -64,9 +64,9 @@ class Adapter(Mixer):
             return self.module(x)
         out, lengths = torch.zeros_like(x), valid.sum(dim=1)
         for length in lengths.unique().tolist():
-            alike = (lengths == length).nonzero()[:, 0]
+            same_length = (lengths == length).nonzero()[:, 0]
             if length:
-                out[alike, :length] = self.module(x[alike, :length]).to(out.dtype)
+                out[same_length, :length] = self.module(x[same_length, :length]).to(out.dtype)
         return out
 
     def step(
@@ -74,54 +74,58 @@ class Adapter(Mixer):
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         if not self.one_way:
             return super().step(x, at, state)
-        seen = x if state is None else torch.cat((state, x), dim=1)
-        return self.module(seen)[:, -1:], seen
+        inputs = x if state is None else torch.cat((state, x), dim=1)
+        return self.module(inputs)[:, -1:], inputs
 
     def state_size(self, length: int) -> int:
-        own = getattr(self.module, "state_size", None)
-        if callable(own) and "sequence_length" in signature(own).parameters:
-            return cast(int, own(sequence_length=length))
+        count_numbers = getattr(self.module, "state_size", None)
+        if callable(count_numbers) and "sequence_length" in signature(count_numbers).parameters:
+            return cast(int, count_numbers(sequence_length=length))
         return length * self.d_model
 
 
-def _try(make: Callable[[], nn.Module], d_model: int, sees: str) -> None:
-    """Hold a claim against what a copy of the module does.
+def _check_sees(build: Callable[[], nn.Module], d_model: int, sees: str) -> None:
+    """Check that a module's outputs depend on the tokens that `sees` names, on a copy of it.
 
-    Raises ValueError if it is wrong, or if the module cannot mix a sequence at all.
+    Raises ValueError if they do not, or if the module cannot mix a sequence at all.
     """
     # The config check builds on the meta device, which computes nothing; the copy computes.
     device = torch.get_default_device()
     if device.type == "meta":
         # Some modules have kernels for a GPU alone.
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # The trial leaves the random state to what is built after it.
+    # The check leaves the random state as it was for what is built after it.
     forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with forked, torch.no_grad(), device:
         x = torch.randn(1, PROBED, d_model).expand(PROBED, -1, -1).contiguous()
-        later = torch.arange(PROBED) >= torch.arange(PROBED)[:, None]
+        is_changed = torch.arange(PROBED) >= torch.arange(PROBED)[:, None]
         # Sequence i has other tokens from position i on.
-        changed = torch.where(later[..., None], torch.randn(1, PROBED, d_model), x)
+        changed = torch.where(is_changed[..., None], torch.randn(1, PROBED, d_model), x)
         try:
-            module = make().eval()
+            module = build().eval()
             # Projections that start at 0 would hide what reaches the output.
             for weights in filter(torch.is_floating_point, module.parameters()):
                 weights.add_(torch.randn_like(weights), alpha=0.02)
-            before, after = module(x), module(changed)
+            output, changed_output = module(x), module(changed)
         except Exception as error:  # Somebody's module can fail in any way.
             raise ValueError(
                 f"the module cannot mix a tensor of shape {tuple(x.shape)} on the "
                 f"{device.type}: {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(before, Tensor) or before.shape != x.shape:
-            gave = tuple(before.shape) if isinstance(before, Tensor) else type(before).__name__
-            raise ValueError(
-                f"the module gives {gave} for a tensor of shape {tuple(x.shape)}; expected a "
-                "tensor of the same shape, so wrap it"
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            output_kind = (
+                tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             )
-        if not before.isfinite().all() or not after.isfinite().all():
+            raise ValueError(
+                f"the module gives {output_kind} for a tensor of shape {tuple(x.shape)}; "
+                "expected a tensor of the same shape, so wrap it"
+            )
+        if not output.isfinite().all() or not changed_output.isfinite().all():
             raise ValueError("the module gives numbers that are not finite for normal ones")
-        moved = (after - before).abs().amax(dim=-1).masked_fill(later, 0.0).max()
-        found = "past" if moved <= LEAK * before.abs().max() else "all"
-    if found != sees:
-        said = "later tokens change" if found == "all" else "no later token changes"
-        raise ValueError(f"sees={sees!r}, but {said} what the module gives; use sees={found!r}")
+        leak = (changed_output - output).abs().amax(dim=-1).masked_fill(is_changed, 0.0).max()
+        observed_sees = "past" if leak <= LEAK * output.abs().max() else "all"
+    if observed_sees != sees:
+        effect = "later tokens change" if observed_sees == "all" else "no later token changes"
+        raise ValueError(
+            f"sees={sees!r}, but {effect} what the module gives; use sees={observed_sees!r}"
+        )

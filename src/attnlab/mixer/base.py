@@ -14,18 +14,19 @@ from attnlab.attend import Attend
 from attnlab.position.base import Position
 
 State = Any
-"""What a mixer remembers of tokens that it has seen: tensors, batch first, made by `step`."""
+"""What `step` keeps of the earlier tokens: tensors, batch first."""
 
 
 class Mixer(nn.Module, ABC):
     """A layer that moves information between positions: (batch, seq, d_model) to the same shape.
 
-    Wiring: `causal` is the objective's word on who may see whom, `layer` counts from 0, the lowest.
+    Wiring: the objective sets `causal` (a position sees itself and earlier ones only); `layer` is
+    the index of the layer, 0 for the lowest.
 
-    How evidence finds who reads whom in it: a mixer that attends mixes with an `Attend`
-    (`attnlab.attend`); one that is linear in its values shows its matrix to a `Mixing`
-    (`attnlab.tap`), as `attnlab.recurrence.base.mix` does. Both state their number of heads, and
-    may have any name. Any other mixer is traced by the gradients of its outputs.
+    How evidence finds which position reads which: an attention mixer holds an `Attend`
+    (`attnlab.attend`); a mixer that is linear in its values passes its matrix through a `Mixing`
+    tap (`attnlab.tap`), as `attnlab.recurrence.base.mix` does. Both state their number of heads,
+    and may have any attribute name. Any other mixer is traced by the gradients of its outputs.
 
     Initialisation, where a class has no row of its own (nn.Linear is the library's default):
         *norm.weight | 1
@@ -34,11 +35,11 @@ class Mixer(nn.Module, ABC):
     """
 
     one_way: ClassVar[bool] = False
-    """Reads from left to right, whatever `causal` says; `arranged` sets a second one beside it."""
+    """Reads from left to right only, whatever `causal` says; `arranged` adds one backwards."""
     heeds: ClassVar[frozenset[str]] = frozenset()
-    """Which marks of a position scheme it asks for: "rotate", "bias"."""
+    """The signals of a position scheme that it uses: "rotate", "bias"."""
     min_layers: int = 1
-    """Fewer layers leave a part of what it was given unused."""
+    """The least number of layers at which every mixer that it was given is used."""
 
     def __init__(self, d_model: int, position: Position, causal: bool) -> None:
         super().__init__()
@@ -56,20 +57,23 @@ class Mixer(nn.Module, ABC):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Mix the whole sequence; positions that are not `valid` are padding and reach nobody."""
+        """Mix the whole sequence; no position reads those that are not `valid` (padding)."""
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        """Mix the token at position `at` with those before it, held in `state` (None at the start).
+        """Mix the token at position `at` with the earlier ones, held in `state` (None at first).
 
-        In evaluation mode a causal mixer's steps give what its `forward` gives.
+        In evaluation mode the steps of a causal mixer return what its `forward` returns.
         """
         raise ValueError(f"{type(self).__name__} cannot run step by step")
 
-    def state_size(self, length: int) -> int:
-        """Count the numbers that `step` keeps for one sequence after `length` tokens."""
-        raise ValueError(f"{type(self).__name__} cannot run step by step")
+    def state_size(self, length: int) -> int | None:
+        """Count the numbers that `step` keeps for one sequence after `length` tokens.
+
+        None for a mixer that cannot run step by step.
+        """
+        return None
 
     def read(
         self,
@@ -80,12 +84,12 @@ class Mixer(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
         """Let each position read another sequence (cross-attention), whose padding is not `valid`.
 
-        The state holds what was made of `memory`, so that a decoder makes it once.
+        The returned state holds keys and values of `memory`, so that a decoder computes them once.
         """
         raise ValueError(f"{type(self).__name__} mixes one sequence and cannot read another")
 
     def require_read(self, knob: str) -> None:
-        """Refuse to stand where another sequence is read, if it cannot."""
+        """Raise ValueError, naming the config's `knob`, if the mixer cannot read a sequence."""
         if type(self).read is Mixer.read:
             raise ValueError(
                 f"{knob}={type(self).__name__} mixes one sequence and cannot read another; use "
@@ -96,8 +100,9 @@ class Mixer(nn.Module, ABC):
 class BothWays(Mixer):
     """Two one-way mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
 
-    Their outputs are added. A padded sequence is read backwards from its own last token, and what
-    passes the taps of `backwards` is in that order, which `mirrored` gives and undoes.
+    Their outputs are added. A padded sequence is read backwards from its own last token. The taps
+    of `backwards` pass tensors in that reversed order; `mirrored` returns it, and taking it twice
+    restores the first order.
     """
 
     def __init__(self, forwards: Mixer, backwards: Mixer) -> None:
@@ -117,37 +122,37 @@ class BothWays(Mixer):
 def arranged(
     mixer: Callable[..., Mixer], d_model: int, position: Position, causal: bool, layer: int
 ) -> Mixer:
-    """Build a mixer; one that reads one way is built twice where a position may see all."""
-    made = mixer(d_model, position, causal, layer)
-    if causal or not made.one_way:
-        return made
-    return BothWays(made, mixer(d_model, position, causal, layer))
+    """Build a layer's mixer; where a position may see all, a one-way mixer gets one backwards."""
+    forwards = mixer(d_model, position, causal, layer)
+    if causal or not forwards.one_way:
+        return forwards
+    return BothWays(forwards, mixer(d_model, position, causal, layer))
 
 
 def mirrored(
     x: Float[Tensor, "batch seq width"], valid: Bool[Tensor, "batch seq"] | None
 ) -> Int[Tensor, "batch seq"]:
-    """Index each sequence backwards from its last valid token; padding stays where it is."""
-    at = torch.arange(x.shape[1], device=x.device)
+    """Return the indices that reverse each sequence, from its last valid token; padding stays."""
+    positions = torch.arange(x.shape[1], device=x.device)
     if valid is None:
-        return repeat(at.flip(0), "s -> b s", b=len(x))
-    return torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - at, at)
+        return repeat(positions.flip(0), "s -> b s", b=len(x))
+    return torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - positions, positions)
 
 
 def take(
     x: Float[Tensor, "batch seq width"], index: Int[Tensor, "batch place"]
 ) -> Float[Tensor, "batch place width"]:
-    """Take positions of each sequence, in an order of its own."""
+    """Take positions of each sequence, in the order of its own row of `index`."""
     return x.gather(1, repeat(index, "b s -> b s w", w=x.shape[-1]))
 
 
 class Attention(Mixer):
-    """What the attention mixers share: how projected heads become one output or one step."""
+    """The parent of the attention mixers: projects, mixes in heads, merges, steps and reads."""
 
     heeds = frozenset({"rotate", "bias"})
     output: nn.Linear
     patterns_per_head: ClassVar[int] = 1
-    """How many patterns a head has in the taps."""
+    """Number of patterns that a head has in the taps."""
 
     def __init__(
         self,
@@ -165,29 +170,29 @@ class Attention(Mixer):
 
     @abstractmethod
     def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
-        """Give the queries, (batch, head, seq, d_head), before any rotation."""
+        """Return the queries, (batch, head, seq, d_head), before any rotation."""
 
     @abstractmethod
     def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
-        """Give keys and values, each (batch, head, seq, d_head), before any rotation."""
+        """Return keys and values, each (batch, head, seq, d_head), before any rotation."""
 
     def merge(
         self, heads: Float[Tensor, "batch head seq d_head"]
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Put the heads together and project them back."""
+        """Concatenate the heads and project them to d_model."""
         return self.output(rearrange(heads, "b h s d -> b s (h d)"))
 
     def project(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give query, key and value of one sequence, rotated to their positions."""
+        """Return query, key and value of one sequence, query and key rotated to their positions."""
         query, (key, value) = self.ask(x), self.tell(x)
         return self.position.rotate(query, at), self.position.rotate(key, at), value
 
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
     ) -> Tensor:
-        """Mix the values of each head."""
+        """Return the mixed values of each head, before `merge`."""
         return self.attend(query, key, value, bias, valid)
 
     def forward(
@@ -195,11 +200,11 @@ class Attention(Mixer):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        at = torch.arange(x.shape[1], device=x.device)
-        # Padding comes last, where no earlier query sees it: unless somebody looks at the patterns,
-        # a causal kernel needs no mask for it. What padding itself reads becomes 0 either way.
-        shown = None if self.causal and not self.attend.heard else valid
-        mixed = self.merge(self._mix(*self.project(x, at), at, shown))
+        positions = torch.arange(x.shape[1], device=x.device)
+        # Padding comes last, where no earlier query sees it: unless the patterns are recorded, a
+        # causal kernel needs no mask for it. The outputs at padding become 0 either way.
+        key_valid = None if self.causal and not self.attend.heard else valid
+        mixed = self.merge(self._mix(*self.project(x, positions), positions, key_valid))
         return mixed if valid is None else mixed.masked_fill(~rearrange(valid, "b s -> b s 1"), 0)
 
     def step(
@@ -210,8 +215,8 @@ class Attention(Mixer):
         query, key, value = self.project(x, torch.arange(at, at + 1, device=x.device))
         if state is not None:
             key, value = (torch.cat(pair, dim=-2) for pair in zip(state, (key, value), strict=True))
-        seen = torch.arange(at + 1 - key.shape[-2], at + 1, device=x.device)
-        return self.merge(self._mix(query, key, value, seen, None)), (key, value)
+        key_positions = torch.arange(at + 1 - key.shape[-2], at + 1, device=x.device)
+        return self.merge(self._mix(query, key, value, key_positions, None)), (key, value)
 
     def state_size(self, length: int) -> int:
         return 2 * length * self.d_model
@@ -227,10 +232,12 @@ class Attention(Mixer):
         return self.merge(self.mix(self.ask(x), key, value, None, valid)), (key, value)
 
     def _mix(
-        self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, valid: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
     ) -> Tensor:
-        """Mix keys at the positions `at`, the last of which are those of the queries."""
-        bias = self.position.bias(self.num_heads, at[-query.shape[-2] :], at, self.causal)
+        """Mix with keys at `positions`, the last of which are also those of the queries."""
+        bias = self.position.bias(
+            self.num_heads, positions[-query.shape[-2] :], positions, self.causal
+        )
         return self.mix(query, key, value, bias, valid)
 
 
@@ -267,26 +274,29 @@ class Heads(Attention):
     def project(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Parted before the heads are: the gradients then meet in one copy instead of two.
-        query, key, value = map(self._part, self.query_key_value(x).split(self.widths, dim=-1))
+        # Split before the heads are: the gradients are then added up in one copy instead of two.
+        query, key, value = map(
+            self._split_heads, self.query_key_value(x).split(self.widths, dim=-1)
+        )
         query, key = self.query_norm(query), self.key_norm(key)
         return self.position.rotate(query, at), self.position.rotate(key, at), value
 
     def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
-        return self.query_norm(self._part(self._some(x, slice(self.d_model))))
+        return self.query_norm(self._split_heads(self._project_rows(x, slice(self.d_model))))
 
     def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
-        key, value = self._some(x, slice(self.d_model, None)).chunk(2, dim=-1)
-        return self.key_norm(self._part(key)), self._part(value)
+        key, value = self._project_rows(x, slice(self.d_model, None)).chunk(2, dim=-1)
+        return self.key_norm(self._split_heads(key)), self._split_heads(value)
 
     def state_size(self, length: int) -> int:
         return length * sum(self.widths[1:])
 
-    def _some(self, x: Tensor, rows: slice) -> Tensor:
+    def _project_rows(self, x: Tensor, rows: slice) -> Tensor:
+        """Project with some rows of the joint matrix of query, key and value."""
         bias = self.query_key_value.bias
         return F.linear(x, self.query_key_value.weight[rows], None if bias is None else bias[rows])
 
-    def _part(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "b s (h d) -> b h s d", d=self.d_head)
 
 

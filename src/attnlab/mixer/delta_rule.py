@@ -71,7 +71,7 @@ class DeltaRule(Mixer):
         projected = self.query_key_value(x)
         if self.convolution is not None:
             projected = causal_convolution(projected, self.convolution, None)
-        (query, key, value), strength = self._heads(projected), self._strength(x)
+        (query, key, value), strength = self._split_heads(projected), self._write_strength(x)
 
         def recur(value: Tensor) -> Tensor:
             return delta.scan(query, key, value, strength, None)[0]
@@ -87,21 +87,24 @@ class DeltaRule(Mixer):
             projected, window = convolution_step(projected, self.convolution, None, window)
         else:
             window = projected[:, :0]
-        mixed, memory = delta.step(*self._heads(projected), self._strength(x), None, memory)
+        mixed, memory = delta.step(
+            *self._split_heads(projected), self._write_strength(x), None, memory
+        )
         return self._merge(mixed), (window, memory)
 
     def state_size(self, length: int) -> int:
         window = 3 * self.d_model * ((self.kernel_size or 1) - 1)
         return window + self.d_model * (self.d_model // self.num_heads)
 
-    def _heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _split_heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value by heads, query and key normalised to length 1."""
         query, key, value = (
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in F.silu(exact(projected)).chunk(3, dim=-1)
         )
         return self.scale * F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
 
-    def _strength(self, x: Tensor) -> Tensor:
+    def _write_strength(self, x: Tensor) -> Tensor:
         return rearrange(exact(self.strength(x)).sigmoid(), "b s h -> b h s")
 
     def _merge(self, mixed: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class Differential(Attention):
     ) -> Float[Tensor, "batch seq d_model"]:
         first, second = rearrange(heads, "b (h two) s d -> two b h s d", two=2)
         # Eq. 2.
-        one, other = (self.lambda_query * self.lambda_key).sum(dim=-1).exp()
-        mixed = first - (one - other + self.lambda_init) * second
+        lambda_1, lambda_2 = (self.lambda_query * self.lambda_key).sum(dim=-1).exp()
+        mixed = first - (lambda_1 - lambda_2 + self.lambda_init) * second
         mixed = self.norm(mixed) * (1 - self.lambda_init)
         return self.output(rearrange(mixed, "b h s d -> b s (h d)"))

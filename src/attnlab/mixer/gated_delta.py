@@ -85,7 +85,7 @@ class GatedDelta(Mixer):
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         convolved = causal_convolution(self.query_key_value(x), self.convolution, None)
-        (query, key, value), gates = self._heads(convolved), self._gates(x)
+        (query, key, value), gates = self._split_heads(convolved), self._gates(x)
 
         def recur(value: Tensor) -> Tensor:
             return delta.scan(query, key, value, *gates)[0]
@@ -99,14 +99,15 @@ class GatedDelta(Mixer):
         convolved, window = convolution_step(
             self.query_key_value(x), self.convolution, None, window
         )
-        mixed, memory = delta.step(*self._heads(convolved), *self._gates(x), memory)
+        mixed, memory = delta.step(*self._split_heads(convolved), *self._gates(x), memory)
         return self._merge(mixed, x), (window, memory)
 
     def state_size(self, length: int) -> int:
         d_keys, _, d_values = self.widths
         return sum(self.widths) * (self.kernel_size - 1) + d_keys * d_values // self.num_heads
 
-    def _heads(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _split_heads(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value by heads, query and key normalised to length 1."""
         query, key, value = (
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
             for part in F.silu(exact(convolved)).split(self.widths, dim=-1)
@@ -114,6 +115,7 @@ class GatedDelta(Mixer):
         return self.scale * F.normalize(query, dim=-1), F.normalize(key, dim=-1), value
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the write strengths and the log-decays, each (batch, head, seq)."""
         strength = exact(self.strength(x)).sigmoid()
         log_decay = -self.A_log.exp() * F.softplus(exact(self.decay(x)) + self.dt_bias)
         return rearrange(strength, "b s h -> b h s"), rearrange(log_decay, "b s h -> b h s")

@@ -82,12 +82,13 @@ class GatedLinear(Mixer):
         return self.d_keys * self.d_value
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return query, key, value and log-decay, each (batch, head, seq, width)."""
         d_model = x.shape[-1]
-        heads = self.query_key_value(x).split((self.d_keys, self.d_keys, d_model), dim=-1)
+        projections = self.query_key_value(x).split((self.d_keys, self.d_keys, d_model), dim=-1)
         log_decay = F.logsigmoid(exact(self.decay(x))) / self.temperature
         query, key, value, log_decay = (
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
-            for part in (*heads, log_decay)
+            for part in (*projections, log_decay)
         )
         return self.scale * query, key, value, log_decay
 

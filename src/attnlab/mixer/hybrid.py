@@ -55,5 +55,5 @@ class Hybrid(Mixer):
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         return self.mixer.step(x, at, state)
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int) -> int | None:
         return self.mixer.state_size(length)

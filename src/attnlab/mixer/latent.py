@@ -65,7 +65,7 @@ class Latent(Attention):
         return rearrange(self.query(x), "b s (h d) -> b h s d", h=self.num_heads)
 
     def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
-        """Give the latents and the rotary keys, (batch, 1, seq, kv_rank) and (.., d_rotary)."""
+        """Return the latents and the rotary keys, (batch, 1, seq, kv_rank) and (.., d_rotary)."""
         compressed = rearrange(self.compress(x), "b s d -> b 1 s d")
         latent, rotary = compressed.split((self.kv_rank, self.d_rotary), dim=-1)
         return self.norm(latent), rotary
@@ -78,19 +78,19 @@ class Latent(Attention):
             self.expand(latent), "b 1 s (two h d) -> two b h s d", two=2, h=self.num_heads
         )
         rotary = repeat(self.position.rotate(rotary, at), "b 1 s d -> b h s d", h=self.num_heads)
-        return self._rotated(self.ask(x), at), torch.cat((key, rotary), dim=-1), value
+        return self._rotate_query(self.ask(x), at), torch.cat((key, rotary), dim=-1), value
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         if not self.causal:
             return super().step(x, at, state)
-        seen = torch.arange(at + 1, device=x.device)
+        positions = torch.arange(at + 1, device=x.device)
         latent, rotary = self.tell(x)
-        token = torch.cat((latent, self.position.rotate(rotary, seen[-1:])), dim=-1)
+        token = torch.cat((latent, self.position.rotate(rotary, positions[-1:])), dim=-1)
         memory = token if state is None else torch.cat((state, token), dim=-2)
-        query = self._absorbed(self._rotated(self.ask(x), seen[-1:]))
-        return self._opened(self._mix(query, memory, memory, seen, None)), memory
+        query = self._query_latents(self._rotate_query(self.ask(x), positions[-1:]))
+        return self._expand_and_merge(self._mix(query, memory, memory, positions, None)), memory
 
     def state_size(self, length: int) -> int:
         return length * (self.kv_rank + self.d_rotary)
@@ -102,25 +102,28 @@ class Latent(Attention):
         valid: Bool[Tensor, "batch source"] | None = None,
         state: State = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
-        known = torch.cat(self.tell(memory), dim=-1) if state is None else state
-        return self._opened(self.mix(self._absorbed(self.ask(x)), known, known, None, valid)), known
+        latents = torch.cat(self.tell(memory), dim=-1) if state is None else state
+        return self._expand_and_merge(
+            self.mix(self._query_latents(self.ask(x)), latents, latents, None, valid)
+        ), latents
 
-    def _rotated(self, query: Tensor, at: Tensor) -> Tensor:
-        own, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
-        return torch.cat((own, self.position.rotate(rotary, at)), dim=-1)
+    def _rotate_query(self, query: Tensor, positions: Tensor) -> Tensor:
+        unrotated, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
+        return torch.cat((unrotated, self.position.rotate(rotary, positions)), dim=-1)
 
-    def _absorbed(self, query: Float[Tensor, "batch head seq d_key"]) -> Tensor:
-        """Take the queries to where the latents are."""
-        own, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
-        own = einsum(own, self._up()[0], "b h s d, h d r -> b h s r")
-        # Attention divides by the root of the width that it sees, which is not that of a head.
+    def _query_latents(self, query: Float[Tensor, "batch head seq d_key"]) -> Tensor:
+        """Multiply the queries by the key expansion, so that they score latents (sec. 2.1.2)."""
+        unrotated, rotary = query.split((self.d_head, self.d_rotary), dim=-1)
+        unrotated = einsum(unrotated, self._expansion()[0], "b h s d, h d r -> b h s r")
+        # Attention divides by the root of the width of these queries, not by that of a head's.
         scale = ((self.kv_rank + self.d_rotary) / query.shape[-1]) ** 0.5
-        return torch.cat((own, rotary), dim=-1) * scale
+        return torch.cat((unrotated, rotary), dim=-1) * scale
 
-    def _opened(self, read: Float[Tensor, "batch head seq width"]) -> Tensor:
-        """Make values, and the output, of the latents that were read."""
-        latent = read[..., : self.kv_rank]
-        return self.merge(einsum(latent, self._up()[1], "b h s r, h d r -> b h s d"))
+    def _expand_and_merge(self, mixed_latents: Float[Tensor, "batch head seq width"]) -> Tensor:
+        """Expand mixed latents to values, merge the heads and project them to d_model."""
+        latent = mixed_latents[..., : self.kv_rank]
+        return self.merge(einsum(latent, self._expansion()[1], "b h s r, h d r -> b h s d"))
 
-    def _up(self) -> Float[Tensor, "two head d_head kv_rank"]:
+    def _expansion(self) -> Float[Tensor, "two head d_head kv_rank"]:
+        """Return the matrices that expand a latent to each head's key and to its value."""
         return rearrange(self.expand.weight, "(two h d) r -> two h d r", two=2, h=self.num_heads)

@@ -13,7 +13,7 @@ from attnlab.recurrence.base import exact, mix
 from attnlab.tap import Mixing
 
 EPSILON = 1e-6
-"""Added to the normaliser, which the paper's equations divide by as it is; all of it may be 0."""
+"""Added to the normaliser, which may be 0; the paper's equations divide by it as it is."""
 
 
 @ranged
@@ -56,8 +56,8 @@ class LinearAttention(Mixer):
 
         def recur(value: Tensor) -> Tensor:
             if self.causal:
-                return _normalised(scalar.scan(query, key, _counting(value), None)[0])
-            return _normalised(scalar.everywhere(query, key, _counting(value)))
+                return _divide_by_normaliser(scalar.scan(query, key, _append_ones(value), None)[0])
+            return _divide_by_normaliser(scalar.everywhere(query, key, _append_ones(value)))
 
         return self._merge(mix(self.mixing, recur, value, valid))
 
@@ -67,8 +67,8 @@ class LinearAttention(Mixer):
         if not self.causal:
             return super().step(x, at, state)
         query, key, value = self._project(x)
-        summed, state = scalar.step(query, key, _counting(value), None, state)
-        return self._merge(_normalised(summed)), state
+        summed, state = scalar.step(query, key, _append_ones(value), None, state)
+        return self._merge(_divide_by_normaliser(summed)), state
 
     def state_size(self, length: int) -> int:
         return self.d_model * (self.d_model // self.num_heads + 1)
@@ -77,7 +77,7 @@ class LinearAttention(Mixer):
         query, key, value = self.query_key_value(x).chunk(3, dim=-1)
         query, key, value = (
             rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
-            for part in (_features(query), _features(key), value)
+            for part in (_feature_map(query), _feature_map(key), value)
         )
         return query, key, value
 
@@ -85,15 +85,16 @@ class LinearAttention(Mixer):
         return self.output(rearrange(mixed.to(self.output.weight), "b h s d -> b s (h d)"))
 
 
-def _features(x: Tensor) -> Tensor:
-    # In low precision elu + 1 would lose what is near 0.
+def _feature_map(x: Tensor) -> Tensor:
+    # In low precision elu + 1 would round values near 0 away.
     return F.elu(exact(x)) + 1
 
 
-def _counting(value: Tensor) -> Tensor:
-    """Give the values a further channel that is always 1: it sums up the normaliser."""
+def _append_ones(value: Tensor) -> Tensor:
+    """Append a channel of ones to the values: the recurrence sums the normaliser in it."""
     return F.pad(value, (0, 1), value=1.0)
 
 
-def _normalised(summed: Tensor) -> Tensor:
+def _divide_by_normaliser(summed: Tensor) -> Tensor:
+    """Divide the sums of values by the normaliser in their last channel."""
     return summed[..., :-1] / (summed[..., -1:] + EPSILON)

@@ -14,7 +14,7 @@ from attnlab.ranges import Count, Positive, Width, ranged
 from attnlab.recurrence.convolution import causal_convolution, convolution_step
 
 TARGET, FAST, SLOW = 0.01, 0.3, 1.5
-"""A channel's window falls to this share within .3 (the first one: 1.5) timescales."""
+"""A channel's window falls to TARGET of its start within FAST timescales (the first: SLOW)."""
 
 
 @ranged
@@ -71,23 +71,23 @@ class LongConvolution(Mixer):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        parts = causal_convolution(self.query_key_value(x), self.short, self.short_bias)
-        query, gated = _gated(parts)
+        projected = causal_convolution(self.query_key_value(x), self.short, self.short_bias)
+        query, gated = _query_and_gated_value(projected)
         mixed = convolved(gated, self.filter(x.shape[1], x.device))
         return self._merge(query, mixed, gated)
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        recent, past = (None, None) if state is None else state
-        parts, recent = convolution_step(
-            self.query_key_value(x), self.short, self.short_bias, recent
+        window, past = (None, None) if state is None else state
+        projected, window = convolution_step(
+            self.query_key_value(x), self.short, self.short_bias, window
         )
-        query, gated = _gated(parts)
+        query, gated = _query_and_gated_value(projected)
         past = gated if past is None else torch.cat((past, gated), dim=1)
         weights = self.filter(past.shape[1], x.device).flip(0)
         mixed = reduce(past * weights, "b s d -> b 1 d", "sum")
-        return self._merge(query, mixed, gated), (recent, past)
+        return self._merge(query, mixed, gated), (window, past)
 
     def state_size(self, length: int) -> int:
         return (3 * (self.kernel_size - 1) + length) * self.d_model
@@ -127,8 +127,8 @@ class ImplicitFilter(nn.Module):
         self.last = nn.Linear(d_filter, d_model, bias=False)
 
     def forward(self, length: int, device: torch.device) -> Float[Tensor, "seq d_model"]:
-        exact = torch.promote_types(self.last.weight.dtype, torch.float32)
-        time = torch.arange(length, device=device, dtype=exact) / self.timescale
+        dtype = torch.promote_types(self.last.weight.dtype, torch.float32)
+        time = torch.arange(length, device=device, dtype=dtype) / self.timescale
         time = rearrange(time, "s -> s 1")
         turns = torch.arange(1, self.num_waves + 1, device=device)
         if self.hyena:
@@ -138,25 +138,28 @@ class ImplicitFilter(nn.Module):
         with torch.autocast(device.type, enabled=False):
             hidden = torch.cat((time, waves.cos(), waves.sin()), dim=-1)
             for layer in (self.first, self.second):
-                hidden = F.linear(hidden, layer.weight.to(exact), layer.bias.to(exact))
+                hidden = F.linear(hidden, layer.weight.to(dtype), layer.bias.to(dtype))
                 hidden = torch.sin(self.frequency * hidden)
             slowest, fastest = (-math.log(TARGET) / share for share in (SLOW, FAST))
-            rates = torch.linspace(slowest, fastest, self.d_model, device=device, dtype=exact)
-            return F.linear(hidden, self.last.weight.to(exact)) * torch.exp(-time * rates)
+            rates = torch.linspace(slowest, fastest, self.d_model, device=device, dtype=dtype)
+            return F.linear(hidden, self.last.weight.to(dtype)) * torch.exp(-time * rates)
 
 
 def convolved(
     x: Float[Tensor, "batch seq channel"], weights: Float[Tensor, "seq channel"]
 ) -> Float[Tensor, "batch seq channel"]:
-    """Sum the past of each channel, weighted by distance; twice the length keeps ends apart."""
+    """Return the causal convolution of each channel, by Fourier transforms of twice the length."""
     length = x.shape[1]
-    # Transforms over the last axis took half the time of those over the middle one.
-    wave = torch.fft.rfft(rearrange(x, "b s c -> b c s"), 2 * length)
-    wave = wave * torch.fft.rfft(rearrange(weights, "s c -> c s"), 2 * length)
-    return rearrange(torch.fft.irfft(wave, 2 * length)[..., :length], "b c s -> b s c")
+    # Twice the length, so that the end of a sequence does not wrap around to its start. Transforms
+    # over the last axis took half the time of those over the middle one.
+    spectrum = torch.fft.rfft(rearrange(x, "b s c -> b c s"), 2 * length)
+    spectrum = spectrum * torch.fft.rfft(rearrange(weights, "s c -> c s"), 2 * length)
+    return rearrange(torch.fft.irfft(spectrum, 2 * length)[..., :length], "b c s -> b s c")
 
 
-def _gated(parts: Float[Tensor, "batch seq three_d_model"]) -> tuple[Tensor, Tensor]:
-    """Give the query, and key times value in float32 or better."""
-    query, key, value = parts.chunk(3, dim=-1)
-    return query, (key * value).to(torch.promote_types(parts.dtype, torch.float32))
+def _query_and_gated_value(
+    projected: Float[Tensor, "batch seq three_d_model"],
+) -> tuple[Tensor, Tensor]:
+    """Return the query, and key times value in at least float32."""
+    query, key, value = projected.chunk(3, dim=-1)
+    return query, (key * value).to(torch.promote_types(projected.dtype, torch.float32))

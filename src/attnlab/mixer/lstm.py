@@ -41,10 +41,10 @@ class LSTM(Mixer):
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        # The library puts the layer first, and every state here the batch.
-        before = state and tuple(rearrange(part, "b d -> 1 b d") for part in state)
-        hidden, after = self.cells(x, before)
-        return self.output(hidden), tuple(rearrange(part, "1 b d -> b d") for part in after)
+        # The library's states have the layer first, those of a mixer have the batch first.
+        state_before = state and tuple(rearrange(part, "b d -> 1 b d") for part in state)
+        hidden, state_after = self.cells(x, state_before)
+        return self.output(hidden), tuple(rearrange(part, "1 b d -> b d") for part in state_after)
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_model

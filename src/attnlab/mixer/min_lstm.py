@@ -58,10 +58,11 @@ class MinLSTM(Mixer):
         return self.d_state
 
     def _mix(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the outputs of a sequence that follows `state`, and the last state."""
         gates = self.gates(x)
-        exact = gates.to(torch.promote_types(gates.dtype, torch.float32))
-        forget, update, candidate = exact.chunk(3, dim=-1)
-        # The logarithm of f / i: dividing by the gates' sum would fail where both vanish.
-        ratio = F.logsigmoid(forget) - F.logsigmoid(update)
-        states, last = scan(ratio.sigmoid(), ratio.neg().sigmoid() * candidate, state)
-        return self.output(states.to(x.dtype)), last
+        exact_gates = gates.to(torch.promote_types(gates.dtype, torch.float32))
+        forget, update, candidate = exact_gates.chunk(3, dim=-1)
+        # f / (f + i) = sigmoid(log f - log i): a division by f + i would fail where both are 0.
+        log_ratio = F.logsigmoid(forget) - F.logsigmoid(update)
+        states, last_state = scan(log_ratio.sigmoid(), log_ratio.neg().sigmoid() * candidate, state)
+        return self.output(states.to(x.dtype)), last_state

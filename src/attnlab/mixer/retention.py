@@ -62,8 +62,8 @@ class Retention(Mixer):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        at = torch.arange(x.shape[1], device=x.device)
-        query, key, value, log_decay, gate = self._project(x, at)
+        positions = torch.arange(x.shape[1], device=x.device)
+        query, key, value, log_decay, gate = self._project(x, positions)
 
         def recur(value: Tensor) -> Tensor:
             return scalar.scan(query, key, value, log_decay)[0]
@@ -73,8 +73,8 @@ class Retention(Mixer):
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        now = torch.arange(at, at + 1, device=x.device)
-        query, key, value, log_decay, gate = self._project(x, now)
+        positions = torch.arange(at, at + 1, device=x.device)
+        query, key, value, log_decay, gate = self._project(x, positions)
         retained, state = scalar.step(query, key, value, log_decay, state)
         return self._merge(retained, gate), state
 
@@ -82,14 +82,18 @@ class Retention(Mixer):
         return self.d_key * self.d_values
 
     def _project(
-        self, x: Tensor, at: Int[Tensor, " seq"]
+        self, x: Tensor, positions: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        *heads, gate = self.query_key_value_gate(x).split(self.widths, dim=-1)
-        query, key, value = (rearrange(p, "b s (h d) -> b h s d", h=self.num_heads) for p in heads)
-        query, key = self.position.rotate(query, at), self.position.rotate(key, at)
+        *projections, gate = self.query_key_value_gate(x).split(self.widths, dim=-1)
+        query, key, value = (
+            rearrange(part, "b s (h d) -> b h s d", h=self.num_heads) for part in projections
+        )
+        query, key = self.position.rotate(query, positions), self.position.rotate(key, positions)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        head = torch.arange(self.num_heads, device=x.device, dtype=dtype)
-        log_decay = repeat(torch.log1p(-torch.exp2(-5 - head)), "h -> 1 h s", s=len(at))
+        head_index = torch.arange(self.num_heads, device=x.device, dtype=dtype)
+        log_decay = repeat(
+            torch.log1p(-torch.exp2(-5 - head_index)), "h -> 1 h s", s=len(positions)
+        )
         return query, key * self.d_key**-0.5, value, log_decay, gate
 
     def _merge(self, retained: Tensor, gate: Tensor) -> Tensor:

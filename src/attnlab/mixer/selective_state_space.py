@@ -59,12 +59,14 @@ class SelectiveStateSpace(Mixer):
             )
         self.num_heads, self.kernel_size = num_heads, kernel_size
         self.d_inner, self.d_state = d_inner, d_state
-        convolved = d_inner + 2 * d_state
-        self.widths = (d_inner, convolved, num_heads)
+        d_convolved = d_inner + 2 * d_state
+        self.widths = (d_inner, d_convolved, num_heads)
         self.project = nn.Linear(d_model, sum(self.widths), bias=False)
         limit = kernel_size**-0.5
-        self.convolution = nn.Parameter(torch.empty(convolved, kernel_size).uniform_(-limit, limit))
-        self.convolution_bias = nn.Parameter(torch.empty(convolved).uniform_(-limit, limit))
+        self.convolution = nn.Parameter(
+            torch.empty(d_convolved, kernel_size).uniform_(-limit, limit)
+        )
+        self.convolution_bias = nn.Parameter(torch.empty(d_convolved).uniform_(-limit, limit))
         self.A_log = nn.Parameter(torch.empty(num_heads).uniform_(1, 16).log())
         dt = torch.empty(num_heads).uniform_(math.log(0.001), math.log(0.1)).exp()
         self.dt_bias = nn.Parameter(dt.expm1().log())
@@ -80,11 +82,11 @@ class SelectiveStateSpace(Mixer):
     ) -> Float[Tensor, "batch seq d_model"]:
         z, channels, dt = self.project(x).split(self.widths, dim=-1)
         channels = causal_convolution(channels, self.convolution, self.convolution_bias)
-        inner, read, write, dt, log_decay = self._parts(channels, dt)
+        inner, read, write, dt, log_decay = self._recurrence_inputs(channels, dt)
 
         def recur(inner: Tensor) -> Tensor:
             mixed, _ = scalar.scan(read, write, inner * dt, log_decay)
-            return self._skipped(mixed, inner)
+            return self._add_skip(mixed, inner)
 
         return self._merge(mix(self.mixing, recur, inner, valid), z)
 
@@ -96,16 +98,18 @@ class SelectiveStateSpace(Mixer):
         channels, window = convolution_step(
             channels, self.convolution, self.convolution_bias, window
         )
-        inner, read, write, dt, log_decay = self._parts(channels, dt)
+        inner, read, write, dt, log_decay = self._recurrence_inputs(channels, dt)
         mixed, memory = scalar.step(read, write, inner * dt, log_decay, memory)
-        return self._merge(self._skipped(mixed, inner), z), (window, memory)
+        return self._merge(self._add_skip(mixed, inner), z), (window, memory)
 
     def state_size(self, length: int) -> int:
         window = (self.d_inner + 2 * self.d_state) * (self.kernel_size - 1)
         return window + self.d_inner * self.d_state
 
-    def _parts(self, channels: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Give u by heads, then what reads, what writes, how strongly, and the log-decay."""
+    def _recurrence_inputs(
+        self, channels: Tensor, dt: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return u by heads, C (read), B (write), dt with a last axis of 1, and log-decays."""
         inner, write, read = F.silu(exact(channels)).split(
             (self.d_inner, self.d_state, self.d_state), dim=-1
         )
@@ -115,7 +119,7 @@ class SelectiveStateSpace(Mixer):
         log_decay = -dt * rearrange(self.A_log.exp(), "h -> h 1")
         return inner, read, write, rearrange(dt, "b h s -> b h s 1"), log_decay
 
-    def _skipped(self, mixed: Tensor, inner: Tensor) -> Tensor:
+    def _add_skip(self, mixed: Tensor, inner: Tensor) -> Tensor:
         return mixed + inner * rearrange(self.D, "h -> h 1 1")
 
     def _merge(self, mixed: Tensor, z: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class SlidingWindow(Heads):
         )
         self.attend = Attend(causal, dropout, num_heads, window)
         self.window = window
-        # Keys that a block meets.
+        # Number of keys that the queries of a block may see.
         self.reach = (2 if causal else 3) * window
 
     def step(
@@ -63,62 +63,68 @@ class SlidingWindow(Heads):
     read = Mixer.read
 
     def _mix(
-        self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, valid: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
     ) -> Tensor:
-        whole = query.shape[-2] == key.shape[-2]
-        if self.attend.heard or not whole or len(at) <= 2 * self.window:
-            return super()._mix(query, key, value, at, valid)
+        is_self_attention = query.shape[-2] == key.shape[-2]
+        if self.attend.heard or not is_self_attention or len(positions) <= 2 * self.window:
+            return super()._mix(query, key, value, positions, valid)
         if self.attend.rows.heard:
-            bias = self.position.bias(self.num_heads, at, at, self.causal)
+            bias = self.position.bias(self.num_heads, positions, positions, self.causal)
             self.attend.show(query, key, bias, valid)
-        return self._blockwise(query, key, value, at, valid)
+        return self._mix_in_blocks(query, key, value, positions, valid)
 
-    def _blockwise(
-        self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, valid: Tensor | None
+    def _mix_in_blocks(
+        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
     ) -> Tensor:
-        """Attend in blocks of one window, whose keys are their own and those of the neighbours."""
+        """Mix in blocks of `window` queries, with the keys of the block and of its neighbours."""
         batch, length, window = len(query), query.shape[-2], self.window
         num_blocks = -(-length // window)
-        filled = num_blocks * window - length
+        num_filled = num_blocks * window - length
         self._add_window_padding(query, value)
-        before, after = window, filled + (0 if self.causal else window)
-        query = F.pad(query, (0, 0, 0, filled))
+        pad_before, pad_after = window, num_filled + (0 if self.causal else window)
+        query = F.pad(query, (0, 0, 0, num_filled))
         key, value = (
             rearrange(
-                F.pad(part, (0, 0, before, after)).unfold(-2, self.reach, window),
+                F.pad(part, (0, 0, pad_before, pad_after)).unfold(-2, self.reach, window),
                 "b h n d k -> (b n) h k d",
             )
             for part in (key, value)
         )
-        there = query.new_ones(batch, length, dtype=torch.bool) if valid is None else valid
-        there = F.pad(there, (before, after)).unfold(-1, self.reach, window)
-        # A block that reaches nothing but padding is padding itself, and its output is left out.
-        there = rearrange(there | ~there.any(-1, keepdim=True), "b n k -> (b n) k")
+        block_valid = query.new_ones(batch, length, dtype=torch.bool) if valid is None else valid
+        block_valid = F.pad(block_valid, (pad_before, pad_after)).unfold(-1, self.reach, window)
+        # A block whose keys are all padding holds only padding; its output is discarded.
+        block_valid = rearrange(
+            block_valid | ~block_valid.any(-1, keepdim=True), "b n k -> (b n) k"
+        )
         query = rearrange(query, "b h (n q) d -> (b n) h q d", n=num_blocks)
-        biases = self._biases(at, num_blocks, batch)
-        mixed = self.attend(query, key, value, biases, there, shown=False)
+        biases = self._block_biases(positions, num_blocks, batch)
+        mixed = self.attend(query, key, value, biases, block_valid, shown=False)
         return rearrange(mixed, "(b n) h q d -> b h (n q) d", b=batch)[..., :length, :]
 
     def _add_window_padding(self, query: Tensor, value: Tensor) -> None:
-        """Count the padding of blocks that reach beyond the sequence."""
+        """Count the FLOPs of those keys and queries of the blocks that lie beyond the sequence."""
         (batch, heads, length, d_head), window = query.shape, self.window
         products = 0
-        for begins in range(0, length, window):
-            first, last = max(0, begins - window), min(length, begins - window + self.reach)
-            products += window * self.reach - min(window, length - begins) * (last - first)
+        for start in range(0, length, window):
+            first_key, end_key = max(0, start - window), min(length, start - window + self.reach)
+            products += window * self.reach - min(window, length - start) * (end_key - first_key)
         add_padding(2 * batch * heads * products * (d_head + value.shape[-1]))
 
-    def _biases(
-        self, at: Tensor, num_blocks: int, batch: int
+    def _block_biases(
+        self, positions: Tensor, num_blocks: int, batch: int
     ) -> Float[Tensor, "block head query key"] | None:
+        """Return the position biases of every block of every sequence; None without biases."""
         biases = []
         for start in range(0, num_blocks * self.window, self.window):
-            first = start - self.window
-            near = torch.arange(first, first + self.reach, device=at.device)
-            # What lies outside the sequence is hidden, but has to have a position.
-            near = near.clamp(0, len(at) - 1)
+            first_key = start - self.window
+            key_positions = torch.arange(first_key, first_key + self.reach, device=positions.device)
+            # Keys outside of the sequence are masked, but need a position all the same.
+            key_positions = key_positions.clamp(0, len(positions) - 1)
             bias = self.position.bias(
-                self.num_heads, near[self.window : 2 * self.window], near, self.causal
+                self.num_heads,
+                key_positions[self.window : 2 * self.window],
+                key_positions,
+                self.causal,
             )
             if bias is None:
                 return None

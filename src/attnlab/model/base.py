@@ -1,4 +1,4 @@
-"""What every model is: tokens in, logits at the asked positions out."""
+"""The interface of every model: tokens in, logits at the asked positions out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from attnlab.tap import Mixing, Tap
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Who may see whom: the objective's word, from which a family builds its stacks.
+    """Which positions may see which: set by the objective, and what a model builds its stacks from.
 
-    `causal`: the stack that answers sees the earlier positions only. `encoder`: it also reads what
-    an encoder made of the inputs, and its own are the prefix. `latents`: that memory passes
-    through so many vectors.
+    `causal`: the answering stack sees only the position itself and earlier ones. `encoder`: the
+    answering stack works on the prefix, and also reads the output of an encoder of the inputs.
+    `latents`: the encoder's output is first compressed to this number of vectors.
     """
 
     causal: bool
@@ -45,15 +45,15 @@ class Model(nn.Module, ABC):
     arrangement: Arrangement
     head: nn.Module
     embedded: Tap
-    """The vectors of the inputs, before any position is marked."""
+    """The tap of the inputs' token vectors, before the position scheme changes them."""
     network_depth: int
     """Hidden layers, the output layer, and the embedding layer."""
     max_length: int | None = None
-    """Tokens in the longest sequence that it reads; None where any length will do."""
+    """Tokens in the longest sequence that it can read; None if there is no limit."""
 
     @property
     def token_vectors(self) -> Float[Tensor, "token d_model"] | None:
-        """The vector of each token that it reads; None where tokens have none of their own."""
+        """The embedding vector of each input token; None in a model without a token table."""
         return None
 
     @property
@@ -68,9 +68,9 @@ class Model(nn.Module, ABC):
         prefix: Int[Tensor, "batch label"] | None = None,
         prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch label output"], Losses]:
-        """Read the model out at the positions `at` (None: at every one).
+        """Return the logits at the positions `at` (None: at every one), and the losses.
 
-        With an encoder, every position of the `prefix` answers.
+        With an encoder, these are positions of the `prefix`.
         """
         x, losses = self.encode(inputs, valid, prefix, prefix_valid)
         if at is not None:
@@ -85,42 +85,43 @@ class Model(nn.Module, ABC):
         prefix: Int[Tensor, "batch label"] | None = None,
         prefix_valid: Bool[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Losses]:
-        """Give the vector that the head reads, at every position."""
+        """Return the vector that the head reads at every position, and the losses."""
 
     def start(
         self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
     ) -> Any:
-        """Give the state from which a model with an encoder takes its first `step`."""
+        """Return the state from which a model with an encoder takes its first `step`."""
         raise ValueError(f"this {type(self).__name__} has no encoder that could read the inputs")
 
     @abstractmethod
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
     ) -> tuple[Float[Tensor, "batch 1 output"], Any]:
-        """Read one more token of a causal model; `state` holds what it needs of earlier ones.
+        """Return a causal model's logits for one more token, and the state after it.
 
-        Its tensors have the batch first. With an encoder, it begins as what `start` gives.
+        `state` holds what it needs of the earlier tokens; its tensors have the batch first. With an
+        encoder, the first state is what `start` returns.
         """
 
     @abstractmethod
     def state_size(self, length: int) -> int | None:
         """Count the numbers kept per sequence after `length` tokens; None if it cannot step.
 
-        With an encoder, after as many of the inputs as well.
+        With an encoder, `length` is the number of inputs as well as that of prefix tokens.
         """
 
     def stated_axes(self) -> Mapping[nn.Module, Axes]:
-        """Return which sequences the parts of the model work on, where these are not the inputs.
+        """Return the sequences that parts of the model work on, where these are not the inputs.
 
-        What stands inside of a part works on the same, unless it is stated itself.
+        A module inside of a part works on the same sequences, unless it is stated itself.
         """
         return {}
 
     def axes_at(self, path: str) -> Axes:
-        """Return which sequences the module at a path works on: what reads what there.
+        """Return the sequences of queries and of keys that the module at a path works on.
 
-        Queries and keys are the inputs, but in a model with an encoder: what answers has the prefix
-        for queries, and what stands between reads the one with the other.
+        Both are the inputs, except in a model with an encoder: there the answering stack has the
+        prefix as both, and its cross-attention has the prefix as queries.
         """
         stated, axes, names = self.stated_axes(), Axes(), path.split(".")
         for depth in range(1, len(names) + 1):
@@ -138,50 +139,50 @@ class Model(nn.Module, ABC):
     def mixing_layers(self) -> list[MixingLayer]:
         """List the layers whose mixers do not attend, in the order of the model's modules.
 
-        One that is linear in its values has a layer for each `Mixing` tap, as where it reads both
-        ways; any other one is a layer as a whole.
+        A mixer that is linear in its values gives a layer for each of its `Mixing` taps (two where
+        it is bidirectional); any other mixer is one layer.
         """
         layers: list[MixingLayer] = []
         for path, mixer in self._mixers():
-            inside = dict(mixer.named_modules(prefix=path))
-            if any(isinstance(module, Attend) for module in inside.values()):
+            modules = dict(mixer.named_modules(prefix=path))
+            if any(isinstance(module, Attend) for module in modules.values()):
                 continue
-            linear = [
-                (holder, f"{holder}.{name}", tap.num_heads)
-                for holder, module in inside.items()
+            mixing_taps = [
+                (owner_path, f"{owner_path}.{name}", tap.num_heads)
+                for owner_path, module in modules.items()
                 for name, tap in module.named_children()
                 if isinstance(tap, Mixing)
             ]
-            for holder, source, num_heads in linear or [(path, f"{path}.influence", 1)]:
+            for owner_path, source, num_heads in mixing_taps or [(path, f"{path}.influence", 1)]:
                 axes = self.axes_at(path)
                 layers.append(
-                    MixingLayer(len(layers), holder, source, num_heads, axes, bool(linear))
+                    MixingLayer(len(layers), owner_path, source, num_heads, axes, bool(mixing_taps))
                 )
         return layers
 
     def _mixers(self) -> list[tuple[str, Mixer]]:
-        """List the mixers that are not inside of another one."""
+        """List the mixers that are not inside of another one, with their paths."""
         mixers: list[tuple[str, Mixer]] = []
-        inside: set[nn.Module] = set()
+        nested: set[nn.Module] = set()
         for path, module in self.named_modules():
-            if isinstance(module, Mixer) and module not in inside:
+            if isinstance(module, Mixer) and module not in nested:
                 mixers.append((path, module))
-                inside |= set(module.modules())
+                nested |= set(module.modules())
         return mixers
 
 
 def parameters(model: nn.Module) -> int:
-    """Count all trained numbers."""
+    """Count all trained parameters."""
     return sum(weights.numel() for weights in model.parameters())
 
 
 def active_parameters(model: nn.Module) -> int:
-    """Count the trained numbers that one token uses."""
+    """Count the trained parameters that one token uses."""
     return parameters(model) - sum(m.idle_parameters for m in model.modules() if isinstance(m, FFN))
 
 
 def require_causal(causal: bool) -> None:
-    """Refuse to step through a model that sees the future."""
+    """Raise ValueError for a step of a model that is not causal."""
     if not causal:
         raise ValueError(
             "a bidirectional model sees the whole sequence and cannot run step by step"
@@ -189,7 +190,7 @@ def require_causal(causal: bool) -> None:
 
 
 def require_length(length: int, max_length: int | None) -> None:
-    """Refuse a sequence longer than the model was built for."""
+    """Raise ValueError for a sequence longer than the model was built for."""
     if max_length is not None and length > max_length:
         raise ValueError(
             f"a sequence of {length} tokens exceeds the model's {max_length} positions"
@@ -197,14 +198,14 @@ def require_length(length: int, max_length: int | None) -> None:
 
 
 def require_prefix(arrangement: Arrangement, prefix: Tensor | None) -> None:
-    """Refuse a prefix where nothing reads it, and an encoder-decoder without one."""
+    """Raise ValueError for a prefix without an encoder, or an encoder without a prefix."""
     if arrangement.encoder != (prefix is not None):
-        there = "needs a prefix" if arrangement.encoder else "takes no prefix"
-        raise ValueError(f"the model {there}: its arrangement is {arrangement}")
+        requirement = "needs a prefix" if arrangement.encoder else "takes no prefix"
+        raise ValueError(f"the model {requirement}: its arrangement is {arrangement}")
 
 
 def embedding(num_tokens: int, d_model: int, std: float) -> nn.Embedding:
-    """Make a token table whose vectors start from N(0, std)."""
+    """Build a token table whose vectors start from N(0, std)."""
     table = nn.Embedding(num_tokens, d_model)
     torch.nn.init.normal_(table.weight, std=std)
     return table

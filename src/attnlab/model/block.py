@@ -1,4 +1,4 @@
-"""The blocks that a Transformer repeats: how mixer and feed-forward network stand to the stream."""
+"""The blocks that a Transformer repeats: mixer, cross-attention and FFN on the residual stream."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from attnlab.position.base import Position
 from attnlab.ranges import ShareBelowOne, ranged
 
 Sublayer = Callable[[Tensor], tuple[Tensor, Any]]
-"""Maps normalised positions to what is added to the stream, and to what comes with it."""
+"""Maps the stream to what is added to it, and to a state or losses beside that."""
 
 
 @ranged
 class Block(nn.Module, ABC):
-    """Mixes positions, then works on each; where there is a `memory`, reads it in between.
+    """Applies a mixer, then a feed-forward network; where there is a `memory`, reads it between.
 
     `cross` reads the memory, an encoder's output; a model without an encoder has none.
     `norm_bias=False` leaves the shift out of layer norms (RMS norms have none).
@@ -29,7 +29,7 @@ class Block(nn.Module, ABC):
     ffn_norms: ClassVar[bool] = True
     """Whether the feed-forward network has a norm of its own."""
     normalised: ClassVar[bool] = False
-    """Whether the stream leaves the block normalised."""
+    """Whether the output of the block is normalised."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Block(nn.Module, ABC):
         self.mixer_norm = self.make_norm(d_model)
         self.mixer = arranged(mixer, d_model, position, causal, layer)
         self.cross = self.cross_norm = None
-        # Two sequences have no common positions, so nothing marks them here.
+        # Positions of two sequences cannot be compared, so cross-attention has no position scheme.
         self.make_cross = partial(cross, d_model, Position(d_model, 0), False, layer)
         if reads:
             self.cross, self.cross_norm = self.make_cross(), self.make_norm(d_model)
@@ -64,9 +64,9 @@ class Block(nn.Module, ABC):
                 f"{type(self.ffn).__name__} lets tokens compete, so that a later one decides what "
                 "an earlier one gets; a causal model cannot have it: use moe"
             )
-        # A layer that learns nothing (ffn=none) has no use for a norm that learns.
-        learns = self.ffn_norms and any(True for _ in self.ffn.parameters())
-        self.ffn_norm = self.make_norm(d_model) if learns else nn.Identity()
+        # A feed-forward network without parameters (ffn=none) needs no norm with parameters.
+        has_ffn_norm = self.ffn_norms and any(True for _ in self.ffn.parameters())
+        self.ffn_norm = self.make_norm(d_model) if has_ffn_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -76,15 +76,15 @@ class Block(nn.Module, ABC):
         memory: Float[Tensor, "batch source d_model"] | None = None,
         memory_valid: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
-        """Give the stream after this block, and the losses of its parts."""
+        """Return the stream after this block, and the losses of its parts."""
 
-        def read(x: Tensor) -> tuple[Tensor, State]:
+        def read_memory(x: Tensor) -> tuple[Tensor, State]:
             assert self.cross is not None
             assert memory is not None
             return self.cross.read(x, memory, memory_valid)
 
         x, _, _, losses = self.through(
-            x, lambda x: (self.mixer(x, valid), None), read, lambda x: self.ffn(x, valid)
+            x, lambda x: (self.mixer(x, valid), None), read_memory, lambda x: self.ffn(x, valid)
         )
         return x, losses
 
@@ -96,28 +96,36 @@ class Block(nn.Module, ABC):
         memory: Float[Tensor, "batch source d_model"] | None = None,
         memory_valid: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], Any]:
-        """Give the stream after one more position, and what the block remembers."""
-        mixed, read = (None, None) if state is None else state
+        """Return the stream at one more position, and the state of mixer and cross-attention."""
+        mixer_state, read_state = (None, None) if state is None else state
 
-        def reads(x: Tensor) -> tuple[Tensor, State]:
+        def read_memory(x: Tensor) -> tuple[Tensor, State]:
             assert self.cross is not None
             assert memory is not None
-            return self.cross.read(x, memory, memory_valid, read)
+            return self.cross.read(x, memory, memory_valid, read_state)
 
-        x, mixed, read, _ = self.through(
-            x, lambda x: self.mixer.step(x, at, mixed), reads, lambda x: self.ffn(x, None)
+        x, mixer_state, read_state, _ = self.through(
+            x,
+            lambda x: self.mixer.step(x, at, mixer_state),
+            read_memory,
+            lambda x: self.ffn(x, None),
         )
-        return x, (mixed, read)
+        return x, (mixer_state, read_state)
 
-    def state_size(self, length: int) -> int:
-        """Count the numbers of the state after `length` tokens, and as many of the memory."""
-        return self.mixer.state_size(length) + (self.cross.state_size(length) if self.cross else 0)
+    def state_size(self, length: int) -> int | None:
+        """Count the numbers of the state after `length` tokens, with `length` tokens of memory.
+
+        None where a mixer cannot run step by step.
+        """
+        mixers = [self.mixer] if self.cross is None else [self.mixer, self.cross]
+        sizes = [mixer.state_size(length) for mixer in mixers]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @abstractmethod
     def through(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
-        """Lead the stream through the sublayers; give it, and what came with each."""
+        """Return the stream after the sublayers, the states of `mix` and `read`, and the losses."""
 
 
 class PreNorm(Block):
@@ -126,13 +134,13 @@ class PreNorm(Block):
     def through(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
-        mixed, seen = mix(self.mixer_norm(x))
-        x, known = x + self.dropout(mixed), None
+        from_mixer, mixer_state = mix(self.mixer_norm(x))
+        x, read_state = x + self.dropout(from_mixer), None
         if self.cross_norm is not None:
-            found, known = read(self.cross_norm(x))
-            x = x + self.dropout(found)
-        worked, losses = work(self.ffn_norm(x))
-        return x + self.dropout(worked), seen, known, losses
+            from_memory, read_state = read(self.cross_norm(x))
+            x = x + self.dropout(from_memory)
+        from_ffn, losses = work(self.ffn_norm(x))
+        return x + self.dropout(from_ffn), mixer_state, read_state, losses
 
 
 class PostNorm(Block):
@@ -143,13 +151,13 @@ class PostNorm(Block):
     def through(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
-        mixed, seen = mix(x)
-        x, known = self.mixer_norm(x + self.dropout(mixed)), None
+        from_mixer, mixer_state = mix(x)
+        x, read_state = self.mixer_norm(x + self.dropout(from_mixer)), None
         if self.cross_norm is not None:
-            found, known = read(x)
-            x = self.cross_norm(x + self.dropout(found))
-        worked, losses = work(x)
-        return self.ffn_norm(x + self.dropout(worked)), seen, known, losses
+            from_memory, read_state = read(x)
+            x = self.cross_norm(x + self.dropout(from_memory))
+        from_ffn, losses = work(x)
+        return self.ffn_norm(x + self.dropout(from_ffn)), mixer_state, read_state, losses
 
 
 class Parallel(Block):
@@ -164,13 +172,13 @@ class Parallel(Block):
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
         normed = self.mixer_norm(x)
-        mixed, seen = mix(normed)
-        worked, losses = work(normed)
-        total, known = mixed + worked, None
+        from_mixer, mixer_state = mix(normed)
+        from_ffn, losses = work(normed)
+        total, read_state = from_mixer + from_ffn, None
         if self.cross_norm is not None:
-            found, known = read(self.cross_norm(x))
-            total = total + found
-        return x + self.dropout(total), seen, known, losses
+            from_memory, read_state = read(self.cross_norm(x))
+            total = total + from_memory
+        return x + self.dropout(total), mixer_state, read_state, losses
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {

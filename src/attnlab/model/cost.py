@@ -1,4 +1,4 @@
-"""What a model costs: the library's FLOP counter, with the formulas that it lacks."""
+"""The FLOPs of a model: the library's counter, with the formulas that it lacks."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from attnlab.padding import count_padding
 def flops(model: nn.Module, *inputs: Tensor | None) -> int:
     """Count the multiplications and additions of one forward pass, 2 for a product.
 
-    Counts what multiplies matrices, convolves, transforms or solves, on any device; as in the
-    library, what works on each number alone (norms, softmax, gates, scans) counts nothing, and
-    neither do zeros that fill a shape. A causal attention counts its whole square, as the library
-    does on every device, and so does each chunk of a recurrence.
+    Counts products of matrices, convolutions, Fourier transforms and linear solves, on any device.
+    As in the library, elementwise operations (norms, softmax, gates, scans) count 0; so do zeros
+    that pad a shape. A causal attention counts its whole square of scores, as the library does on
+    every device, and so does each chunk of a recurrence.
     """
     with (
         torch.no_grad(),
@@ -35,56 +35,58 @@ def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) ->
     return 2 * math.prod(batch) * num_queries * key[-2] * (d_head + value[-1])
 
 
-def _grouped(x: Any, weights: Any, *_args: Any, **_kwargs: Any) -> int:
-    """Every row meets one matrix."""
+def _grouped_product(x: Any, weights: Any, *_args: Any, **_kwargs: Any) -> int:
+    """Count a grouped product: each row is multiplied with one matrix."""
     return 2 * x[0] * weights[-2] * weights[-1]
 
 
-def _vector(matrix: Any, *_args: Any, **_kwargs: Any) -> int:
-    """A product with a vector, or of two."""
+def _vector_product(matrix: Any, *_args: Any, **_kwargs: Any) -> int:
+    """Count a product of a matrix, or of a vector, with a vector."""
     return 2 * math.prod(matrix)
 
 
 def _lstm(x: Any, weight_in: Any, weight_hidden: Any, *_args: Any, **_kwargs: Any) -> int:
-    """Four gates of a matrix product with the input and one with the state, at every position."""
+    """Count two matrix products a position, with the input and the state, for all four gates."""
     return _recurrent(x, (weight_in, weight_hidden))
 
 
 def _recurrent(x: Any, weights: Any, *_args: Any, **_kwargs: Any) -> int:
-    """Every matrix of every layer and direction, at every position; biases are no matrices."""
+    """Count the product with every matrix of each layer and direction, at every position."""
     return 2 * math.prod(x[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
 
 
 def _solve(matrix: Any, *_args: Any, out_shape: Any, **_kwargs: Any) -> int:
-    """n² for each right-hand side, by substitution (Golub & Van Loan 2013, sec. 3.1)."""
+    """Count n² for each right-hand side, by substitution (Golub & Van Loan 2013, sec. 3.1)."""
     return matrix[-1] * math.prod(out_shape)
 
 
 def _fourier(signal: Any, dim: Any, *_args: Any, **_kwargs: Any) -> int:
-    """5 N log2 N for each complex transform (Frigo & Johnson 2005, sec. III)."""
-    return round(5 * math.prod(signal) * math.log2(math.prod(signal[at] for at in dim)))
+    """Count 5 N log2 N for each complex transform (Frigo & Johnson 2005, sec. III)."""
+    return round(5 * math.prod(signal) * math.log2(math.prod(signal[axis] for axis in dim)))
 
 
 def _real_fourier(signal: Any, dim: Any, *_args: Any, **_kwargs: Any) -> int:
-    """Half of that where the signal is real (the same)."""
+    """Count half of a complex transform, for a real signal (the same)."""
     return _fourier(signal, dim) // 2
 
 
-def _real_inverse(_spectrum: Any, dim: Any, *_args: Any, out_shape: Any, **_kwargs: Any) -> int:
+def _inverse_real_fourier(
+    _spectrum: Any, dim: Any, *_args: Any, out_shape: Any, **_kwargs: Any
+) -> int:
     return _real_fourier(out_shape, dim)
 
 
-# The library knows matrix products, convolutions and CUDA's attention. A cell of an LSTM that is
-# not fused, or is fused but for its products (CUDA's other one), is made of those.
+# The library's counter has formulas for matrix products, convolutions and CUDA's attention. LSTM
+# cells that are not fused, or whose products are not (CUDA's other cell), consist of those.
 FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._grouped_mm: _grouped,
-    torch.ops.aten.mv: _vector,
-    torch.ops.aten.dot: _vector,
+    torch.ops.aten._grouped_mm: _grouped_product,
+    torch.ops.aten.mv: _vector_product,
+    torch.ops.aten.dot: _vector_product,
     torch.ops.aten.mkldnn_rnn_layer: _lstm,
     torch.ops.aten._cudnn_rnn: _recurrent,
     torch.ops.aten.linalg_solve_triangular: _solve,
     torch.ops.aten._fft_c2c: _fourier,
     torch.ops.aten._fft_r2c: _real_fourier,
-    torch.ops.aten._fft_c2r: _real_inverse,
+    torch.ops.aten._fft_c2r: _inverse_real_fourier,
 }

@@ -65,9 +65,9 @@ class Recurrent(Model):
         self.arrangement, self.num_layers, self.d_model = arrangement, num_layers, d_model
         self.network_depth = num_layers * (1 + arrangement.encoder) + 2
         self.embedding, self.embedded = embedding(num_tokens, d_model, std=1.0), Tap()
-        # One module a layer and direction: a right-padded sequence is read backwards from its own
-        # last token, which a stacked bidirectional module could only do on packed sequences.
-        self.layers = _stack(num_layers, d_model, arrangement.causal)
+        # One module per layer and direction: a right-padded sequence is read backwards from its own
+        # last token, which a stacked bidirectional module can only do on packed sequences.
+        self.layers = _build_stack(num_layers, d_model, arrangement.causal)
         width = d_model if arrangement.causal else 2 * d_model
         self.attention = None
         if attention is not None:
@@ -75,9 +75,9 @@ class Recurrent(Model):
             self.attention.require_read("attention")
         self.encoder = self.initial = self.memory = None
         if arrangement.encoder:
-            self.encoder = _stack(num_layers, d_model, causal=False)
+            self.encoder = _build_stack(num_layers, d_model, causal=False)
             self.initial = nn.Linear(2 * d_model, 2 * d_model * num_layers)
-            # The encoder's states are twice as wide as the answering ones that ask for them.
+            # The encoder's states are twice as wide as the answering states that query them.
             self.memory = nn.Linear(2 * d_model, d_model) if self.attention else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width if self.attention else width, num_outputs)
@@ -95,20 +95,20 @@ class Recurrent(Model):
     ) -> tuple[Float[Tensor, "batch position width"], Losses]:
         require_prefix(self.arrangement, prefix)
         if prefix is None:
-            x = self._run(self.layers, self.embedded(self.embedding(inputs)), valid)
-            return self._attended(x, x, valid)[0], {}
+            x = self._run_stack(self.layers, self.embedded(self.embedding(inputs)), valid)
+            return self._append_attention(x, x, valid)[0], {}
         memory, valid, states, _ = self.start(inputs, valid)
         x = self.embedding(prefix)
-        for layer, state in zip(_each(self.layers), states, strict=True):
+        for layer, state in zip(_modules(self.layers), states, strict=True):
             x = self.dropout(layer["forwards"](x, _layer_first(state))[0])
-        return self._attended(x, memory, valid)[0], {}
+        return self._append_attention(x, memory, valid)[0], {}
 
     def start(
         self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
     ) -> Any:
         if self.encoder is None or self.initial is None:
             return super().start(inputs, valid)
-        states = self._run(self.encoder, self.embedded(self.embedding(inputs)), valid)
+        states = self._run_stack(self.encoder, self.embedded(self.embedding(inputs)), valid)
         forwards, backwards = states.chunk(2, dim=-1)
         last = torch.full_like(inputs[:, :1], inputs.shape[1] - 1)
         if valid is not None:
@@ -128,21 +128,22 @@ class Recurrent(Model):
         if self.encoder is not None and state is None:
             raise ValueError("an encoder-decoder steps from the state that `start` gives")
         memory, valid, states, read = state or (None, None, [None] * self.num_layers, None)
-        x, after = self.embedding(inputs), []
-        for layer, before in zip(_each(self.layers), states, strict=True):
-            x, kept = layer["forwards"](x, _layer_first(before))
+        x, states_after = self.embedding(inputs), []
+        for layer, state_before in zip(_modules(self.layers), states, strict=True):
+            x, state_after = layer["forwards"](x, _layer_first(state_before))
             x = self.dropout(x)
-            after.append(tuple(rearrange(part, "1 b d -> b 1 d") for part in kept))
-        x, read = self._attended(x, memory, valid, read)
-        return self.head(x), (memory, valid, after, read)
+            states_after.append(tuple(rearrange(part, "1 b d -> b 1 d") for part in state_after))
+        x, read = self._append_attention(x, memory, valid, read)
+        return self.head(x), (memory, valid, states_after, read)
 
     def state_size(self, length: int) -> int | None:
         if not self.causal:
             return None
-        kept = 2 * self.num_layers * self.d_model
+        num_kept = 2 * self.num_layers * self.d_model
         if self.attention is None:
-            return kept
-        return kept + length * self.d_model + self.attention.state_size(length)
+            return num_kept
+        read_size = self.attention.state_size(length)
+        return None if read_size is None else num_kept + length * self.d_model + read_size
 
     def stated_axes(self) -> Mapping[nn.Module, Axes]:
         if self.encoder is None:
@@ -150,40 +151,43 @@ class Recurrent(Model):
         axes: dict[nn.Module, Axes] = {self.layers: Axes("prefix", "prefix")}
         return axes if self.attention is None else {**axes, self.attention: Axes("prefix")}
 
-    def _run(
+    def _run_stack(
         self, layers: nn.ModuleList, x: Float[Tensor, "batch seq d_model"], valid: Tensor | None
     ) -> Float[Tensor, "batch seq width"]:
-        mirror = mirrored(x, valid) if "backwards" in _each(layers)[0] else None
-        for layer in _each(layers):
+        reversal = mirrored(x, valid) if "backwards" in _modules(layers)[0] else None
+        for layer in _modules(layers):
             forwards = layer["forwards"](x)[0]
-            if mirror is None:
+            if reversal is None:
                 x = self.dropout(forwards)
                 continue
-            backwards = take(layer["backwards"](take(x, mirror))[0], mirror)
+            backwards = take(layer["backwards"](take(x, reversal))[0], reversal)
             x = self.dropout(torch.cat((forwards, backwards), dim=-1))
         return x
 
-    def _attended(
+    def _append_attention(
         self,
         x: Float[Tensor, "batch seq width"],
         memory: Tensor | None,
         valid: Tensor | None,
         state: Any = None,
     ) -> tuple[Float[Tensor, "batch seq wider"], Any]:
-        """Set what each position reads of the memory beside it."""
+        """Append to each position what its attention reads of the memory; return the state too."""
         if self.attention is None or memory is None:
             return x, None
-        found, state = self.attention.read(x, memory, valid, state)
-        return torch.cat((x, self.dropout(found)), dim=-1), state
+        from_memory, state = self.attention.read(x, memory, valid, state)
+        return torch.cat((x, self.dropout(from_memory)), dim=-1), state
 
 
-def _stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
-    ways = ("forwards",) if causal else ("forwards", "backwards")
+def _build_stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
+    """Build the layers, each a dict from direction to LSTM cells."""
+    directions = ("forwards",) if causal else ("forwards", "backwards")
     return nn.ModuleList(
         nn.ModuleDict(
             {
-                way: Cells(len(ways) * d_model if layer else d_model, d_model, batch_first=True)
-                for way in ways
+                direction: Cells(
+                    len(directions) * d_model if layer else d_model, d_model, batch_first=True
+                )
+                for direction in directions
             }
         )
         for layer in range(num_layers)
@@ -191,9 +195,10 @@ def _stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
 
 
 def _layer_first(state: Any) -> Any:
-    """Give a state as nn.LSTM takes it."""
+    """Return a state with the axes that nn.LSTM takes, the layer first."""
     return state and tuple(rearrange(part, "b 1 d -> 1 b d").contiguous() for part in state)
 
 
-def _each(layers: nn.ModuleList) -> list[Any]:
+def _modules(layers: nn.ModuleList) -> list[Any]:
+    """Return the modules of a list as `Any`: PyTorch types each one as a plain Module."""
     return list(layers)

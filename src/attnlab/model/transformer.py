@@ -1,4 +1,4 @@
-"""The Transformer: a decoder, an encoder, or both, as the objective arranges it."""
+"""The Transformer: a decoder, an encoder, or both, as the objective's arrangement says."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -81,22 +81,22 @@ class Transformer(Model):
         self.norm = _final_norm(self.blocks, d_model)
         self.encoder = None
         if arrangement.encoder:
-            theirs = position(d_model, max_length)
-            self.encoder = Encoder(theirs, stack(theirs, False, False), d_model)
+            encoder_position = position(d_model, max_length)
+            self.encoder = Encoder(encoder_position, stack(encoder_position, False, False), d_model)
         self.bottleneck = None
         if arrangement.latents is not None:
-            self.bottleneck = Bottleneck(d_model, arrangement.latents, _each(self.blocks)[0])
+            self.bottleneck = Bottleneck(d_model, arrangement.latents, _modules(self.blocks)[0])
             if self.position.marks != "embed":
                 raise ValueError(
                     "the answering stack of a bottleneck is given nothing but positions, so they "
                     "must be marked on the vectors: use position=learned or sinusoidal"
                 )
-        self._require_heeded()
-        needed = max(block.mixer.min_layers for block in _each(self.blocks))
-        if num_layers < needed:
+        self._require_used_position()
+        min_layers = max(block.mixer.min_layers for block in _modules(self.blocks))
+        if num_layers < min_layers:
             raise ValueError(
                 f"num_layers={num_layers} leaves mixers of the pattern unused; it needs at least "
-                f"{needed}"
+                f"{min_layers}"
             )
         self.head = nn.Linear(d_model, num_outputs, bias=not tied)
         if tied:
@@ -117,13 +117,13 @@ class Transformer(Model):
         require_length(inputs.shape[1], self.max_length)
         vectors = self.embedded(self.embedding(inputs))
         if prefix is None:
-            x, losses = _through(self.blocks, self._placed(vectors), valid)
+            x, losses = _run_blocks(self.blocks, self._embed_positions(vectors), valid)
             return self.norm(x), losses
         require_length(prefix.shape[1], self.max_length)
-        memory, known, losses = self._remember(vectors, valid)
-        placed = self._placed(self.embedding(prefix))
-        x, more = _through(self.blocks, placed, prefix_valid, memory, known)
-        return self.norm(x), _sum([losses, more])
+        memory, memory_valid, losses = self._encode_memory(vectors, valid)
+        positioned = self._embed_positions(self.embedding(prefix))
+        x, prefix_losses = _run_blocks(self.blocks, positioned, prefix_valid, memory, memory_valid)
+        return self.norm(x), _add_losses([losses, prefix_losses])
 
     def start(
         self, inputs: Int[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"] | None = None
@@ -131,8 +131,8 @@ class Transformer(Model):
         if self.encoder is None:
             return super().start(inputs, valid)
         require_length(inputs.shape[1], self.max_length)
-        memory, known, _ = self._remember(self.embedded(self.embedding(inputs)), valid)
-        return memory, known, [None] * len(self.blocks)
+        memory, memory_valid, _ = self._encode_memory(self.embedded(self.embedding(inputs)), valid)
+        return memory, memory_valid, [None] * len(self.blocks)
 
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
@@ -142,62 +142,65 @@ class Transformer(Model):
         if self.encoder is not None and state is None:
             raise ValueError("an encoder-decoder steps from the state that `start` gives")
         memory, valid, states = state or (None, None, [None] * len(self.blocks))
-        now = torch.arange(at, at + 1, device=inputs.device)
-        x = self.position.embed(self.embedding(inputs), now)
-        after = []
-        for block, before in zip(_each(self.blocks), states, strict=True):
-            x, kept = block.step(x, at, before, memory, valid)
-            after.append(kept)
-        return self.head(self.norm(x)), (memory, valid, after)
+        positions = torch.arange(at, at + 1, device=inputs.device)
+        x = self.position.embed(self.embedding(inputs), positions)
+        states_after = []
+        for block, state_before in zip(_modules(self.blocks), states, strict=True):
+            x, state_after = block.step(x, at, state_before, memory, valid)
+            states_after.append(state_after)
+        return self.head(self.norm(x)), (memory, valid, states_after)
 
     def state_size(self, length: int) -> int | None:
         if not self.causal:
             return None
-        kept = sum(block.state_size(length) for block in _each(self.blocks))
-        return kept + (length * self.embedding.embedding_dim if self.encoder else 0)
+        sizes = [block.state_size(length) for block in _modules(self.blocks)]
+        if None in sizes:
+            return None
+        num_kept = sum(size for size in sizes if size is not None)
+        return num_kept + (length * self.embedding.embedding_dim if self.encoder else 0)
 
     def stated_axes(self) -> Mapping[nn.Module, Axes]:
         if self.encoder is None:
             return {}
         axes: dict[nn.Module, Axes] = {self.blocks: Axes("prefix", "prefix")}
         memory: SequenceName = "inputs" if self.bottleneck is None else "latents"
-        axes |= {block.cross: Axes("prefix", memory) for block in _each(self.blocks)}
+        axes |= {block.cross: Axes("prefix", memory) for block in _modules(self.blocks)}
         return axes if self.bottleneck is None else {**axes, self.bottleneck: LATENTS}
 
-    def _placed(
+    def _embed_positions(
         self, vectors: Float[Tensor, "batch seq d_model"]
     ) -> Float[Tensor, "batch seq d_model"]:
-        at = torch.arange(vectors.shape[1], device=vectors.device)
-        return self.dropout(self.position.embed(vectors, at))
+        positions = torch.arange(vectors.shape[1], device=vectors.device)
+        return self.dropout(self.position.embed(vectors, positions))
 
-    def _remember(
+    def _encode_memory(
         self, vectors: Float[Tensor, "batch seq d_model"], valid: Tensor | None
     ) -> tuple[Float[Tensor, "batch source d_model"], Tensor | None, Losses]:
-        """Give what the answering stack reads, and what of it is no padding."""
+        """Return what the answering stack reads, which of it is no padding, and the losses."""
         assert self.encoder is not None
         memory, losses = self.encoder(vectors, self.dropout, valid)
         if self.bottleneck is None:
             return memory, valid, losses
         return self.bottleneck(memory, valid), None, losses
 
-    def _require_heeded(self) -> None:
-        """Refuse a position scheme whose marks no layer asks for."""
+    def _require_used_position(self) -> None:
+        """Raise ValueError for a position scheme that no mixer of the blocks uses."""
         marks = self.position.marks
-        # Those that read a memory have no positions in common with it.
-        inside = (m for block in _each(self.blocks) for m in block.mixer.modules())
-        mixers = [m for m in inside if isinstance(m, Mixer)]
+        # Cross-attention has no position scheme, so only the blocks' mixers count.
+        modules = (m for block in _modules(self.blocks) for m in block.mixer.modules())
+        mixers = [m for m in modules if isinstance(m, Mixer)]
         if marks in (None, "embed") or any(marks in mixer.heeds for mixer in mixers):
             return
         names = sorted({type(mixer).__name__ for mixer in mixers})
-        what = {"rotate": "turns queries and keys", "bias": "shifts attention scores"}[marks]
+        effect = {"rotate": "turns queries and keys", "bias": "shifts attention scores"}[marks]
         raise ValueError(
-            f"position={type(self.position).__name__} {what}, and no layer here asks for that "
+            f"position={type(self.position).__name__} {effect}, and no layer here asks for that "
             f"({', '.join(names)}); use position=learned, sinusoidal or none"
         )
 
 
 class Encoder(nn.Module):
-    """The stack that reads the inputs, where another one answers."""
+    """The stack that reads the inputs, where another stack answers."""
 
     def __init__(self, position: Position, blocks: nn.ModuleList, d_model: int) -> None:
         super().__init__()
@@ -210,14 +213,16 @@ class Encoder(nn.Module):
         dropout: nn.Module,
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
-        """Give the memory, and the losses of the blocks."""
-        at = torch.arange(vectors.shape[1], device=vectors.device)
-        x, losses = _through(self.blocks, dropout(self.position.embed(vectors, at)), valid)
+        """Return the memory, and the losses of the blocks."""
+        positions = torch.arange(vectors.shape[1], device=vectors.device)
+        x, losses = _run_blocks(
+            self.blocks, dropout(self.position.embed(vectors, positions)), valid
+        )
         return self.norm(x), losses
 
 
 class Bottleneck(nn.Module):
-    """So many trained queries read a sequence of any length (Jaegle et al. 2021, sec. 3.1)."""
+    """Trained queries, `latents` of them, that read a sequence (Jaegle et al. 2021, sec. 3.1)."""
 
     def __init__(self, d_model: int, latents: int, block: Any) -> None:
         super().__init__()
@@ -231,38 +236,39 @@ class Bottleneck(nn.Module):
         memory: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch latent d_model"]:
-        """Give the vectors that are left of the sequence."""
+        """Return the latents after they have read the memory."""
         latents = repeat(self.latents, "l d -> b l d", b=len(memory))
         return latents + self.cross.read(latents, memory, valid)[0]
 
 
-def _through(
+def _run_blocks(
     blocks: nn.ModuleList,
     x: Float[Tensor, "batch seq d_model"],
     valid: Tensor | None,
     memory: Tensor | None = None,
     memory_valid: Tensor | None = None,
 ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
-    found = []
-    for block in _each(blocks):
+    block_losses = []
+    for block in _modules(blocks):
         x, losses = block(x, valid, memory, memory_valid)
-        found.append(losses)
-    return x, _sum(found)
+        block_losses.append(losses)
+    return x, _add_losses(block_losses)
 
 
-def _sum(losses: Sequence[Losses]) -> Losses:
+def _add_losses(losses: Sequence[Losses]) -> Losses:
     """Add up the losses of the same name."""
     total: Losses = {}
-    for name, loss in (pair for part in losses for pair in part.items()):
+    for name, loss in (pair for block_losses in losses for pair in block_losses.items()):
         total[name] = total[name] + loss if name in total else loss
     return total
 
 
 def _final_norm(blocks: nn.ModuleList, d_model: int) -> nn.Module:
-    """Give a norm like that of the blocks, unless the last one has normalised the stream."""
-    first = _each(blocks)[0]
+    """Return a norm like that of the blocks; the identity if the last block normalises."""
+    first = _modules(blocks)[0]
     return nn.Identity() if first.normalised else first.make_norm(d_model)
 
 
-def _each(blocks: nn.ModuleList) -> list[Any]:
+def _modules(blocks: nn.ModuleList) -> list[Any]:
+    """Return the blocks of a list as `Any`: PyTorch types each one as a plain Module."""
     return list(blocks)

@@ -39,7 +39,7 @@ class Autoregressive(Objective):
 
     def ask(self, batch: Batch) -> Batch:
         if self.begin is not None:
-            return self._joined(batch)
+            return self._append_answers(batch)
         if self.dataset.classes is None:
             return batch
         targets = batch.inputs[:, 1:]
@@ -51,27 +51,31 @@ class Autoregressive(Objective):
 
     def probe(self, batch: Batch) -> Batch:
         if self.begin is not None:
-            return self._joined(batch._replace(targets=batch.targets[:, :1]))
+            return self._append_answers(batch._replace(targets=batch.targets[:, :1]))
         if self.dataset.classes is None:
             return batch
         return Batch(batch.inputs, torch.full_like(batch.inputs, IGNORE), None, batch.valid)
 
-    def _joined(self, batch: Batch) -> Batch:
-        """Set the answer behind what it answers, without the padding between them."""
+    def _append_answers(self, batch: Batch) -> Batch:
+        """Append each answer to its question, without the padding between them."""
         inputs, targets = batch.inputs, batch.targets
-        count = inputs.shape[1] if batch.valid is None else batch.valid.sum(dim=1, keepdim=True)
+        question_lengths = (
+            inputs.shape[1] if batch.valid is None else batch.valid.sum(dim=1, keepdim=True)
+        )
         assert self.begin is not None
         begin = torch.full_like(targets[:, :1], self.begin)
-        said = torch.cat((begin, targets[:, :-1].clamp(min=0)), dim=1)
-        at = torch.arange(targets.shape[1], device=targets.device) + count
-        at = at.expand_as(targets)
-        joined = torch.cat((inputs, torch.zeros_like(targets)), dim=1).scatter(1, at, said)
-        places = torch.arange(joined.shape[1], device=targets.device)
-        asked = (targets != IGNORE).sum(dim=1, keepdim=True).clamp(min=1)
-        return Batch(joined, targets, at, places < count + asked)
+        answer_inputs = torch.cat((begin, targets[:, :-1].clamp(min=0)), dim=1)
+        label_positions = torch.arange(targets.shape[1], device=targets.device) + question_lengths
+        label_positions = label_positions.expand_as(targets)
+        padded_inputs = torch.cat((inputs, torch.zeros_like(targets)), dim=1)
+        joined = padded_inputs.scatter(1, label_positions, answer_inputs)
+        positions = torch.arange(joined.shape[1], device=targets.device)
+        answer_lengths = (targets != IGNORE).sum(dim=1, keepdim=True).clamp(min=1)
+        valid = positions < question_lengths + answer_lengths
+        return Batch(joined, targets, label_positions, valid)
 
     def derived(self, split: str, loss: float) -> dict[str, float]:
-        """Perplexity of a text, and the bits that it takes for each byte (UTF-8)."""
+        """Return the perplexity of a text, and its loss in bits for each byte (UTF-8)."""
         if not isinstance(self.dataset, Corpus):
             return {}
         bits = loss / math.log(2) / self.dataset.bytes_per_token(split)

@@ -1,4 +1,4 @@
-"""What every objective is: who may see whom, what is asked where, what an error costs."""
+"""The interface of objectives: the model's arrangement, its inputs and targets, and the loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from attnlab.model.base import Arrangement
 from attnlab.split import IGNORE, Batch
 
 BEGIN = "[BEGIN]"
-"""The token from which an answer begins that is a sequence of its own."""
+"""The token before the first token of an answer, where answers are sequences of their own."""
 
 GOLDEN = 0x9E3779B97F4A7C15
-"""2^64 over the golden ratio: how far apart SplitMix64 counts."""
+"""2^64 over the golden ratio: the step of SplitMix64's counter."""
 
 
 class Objective(ABC):
-    """Turns a dataset's batch into what the model is asked.
+    """Turns a dataset's batch into the inputs and targets of the model.
 
     `arrangement` decides the stacks of the model: a decoder, an encoder, or both.
     """
@@ -36,17 +36,17 @@ class Objective(ABC):
 
     @property
     def inputs(self) -> Sequence[str]:
-        """Name what the model reads, in order: the data's tokens, then those of the objective."""
+        """The model's input tokens in order: those of the data, then those of the objective."""
         return self.dataset.tokens
 
     @property
     @abstractmethod
     def outputs(self) -> Sequence[str]:
-        """Name what the model chooses from, in order."""
+        """The names of the model's outputs, in order."""
 
     @property
     def begin(self) -> int | None:
-        """The number of the token from which an answer begins that is a sequence of its own."""
+        """The id of the token before an answer that is a sequence of its own; None without one."""
         return None
 
     @property
@@ -56,16 +56,16 @@ class Objective(ABC):
 
     @abstractmethod
     def ask(self, batch: Batch) -> Batch:
-        """Say which positions must answer what."""
+        """Return the batch as the model is trained on it: inputs, targets and their positions."""
 
     def read(self, text: str) -> Batch:
-        """Make a batch of a text that a person gives. Raises ValueError (`Dataset.read`)."""
+        """Return a batch of one text that a person gives. Raises ValueError (`Dataset.read`)."""
         return self.dataset.read(text)
 
     def probe(self, batch: Batch) -> Batch:
-        """Say what is asked of a sequence that is looked at: a person's text, or one of the data.
+        """Return the batch for a sequence that is inspected: a person's text, or one of the data.
 
-        Of an answer that is a sequence, it is the first token.
+        For an answer that is a sequence, the only target is its first token.
         """
         return self.ask(batch)
 
@@ -75,12 +75,12 @@ class Objective(ABC):
         targets: Int[Tensor, "batch label"],
         reduction: str = "mean",
     ) -> Float[Tensor, "*label"]:
-        """Cross-entropy in nats, over the targets that count; with "none", 0 where one does not."""
+        """Return the cross-entropy in nats over the targets that count; "none" sets others to 0."""
         return cross_entropy(logits, targets, reduction)
 
     @property
     def smooths(self) -> bool:
-        """Whether `train_loss` is another number than `loss`."""
+        """Whether `train_loss` differs from `loss`."""
         return False
 
     def train_loss(
@@ -89,11 +89,11 @@ class Objective(ABC):
         targets: Int[Tensor, "batch label"],
         reduction: str = "mean",
     ) -> Float[Tensor, ""]:
-        """What training minimises, where that is not the loss itself."""
+        """Return what training minimises: the loss itself, unless an objective overrides this."""
         return self.loss(logits, targets, reduction)
 
     def derived(self, split: str, loss: float) -> dict[str, float]:
-        """Name what follows from the mean loss on a split."""
+        """Return the numbers, by name, that are computed from the mean loss on a split."""
         return {}
 
 
@@ -120,23 +120,26 @@ def noise(key: Int[Tensor, " batch"], seq: int, draw: int) -> Float[Tensor, "bat
     A pure function of (key, position, draw), the same on every device: the finaliser of SplitMix64
     (Steele et al. 2014, fig. 16) on a counter. Different `draw`s are independent.
     """
-    at = torch.arange(seq, device=key.device)
-    mixed = _mix(_mix(key + _signed(draw * GOLDEN))[:, None] + at)
-    return _shifted(mixed, 40).float() * 2.0**-24
+    positions = torch.arange(seq, device=key.device)
+    mixed = _splitmix(_splitmix(key + _as_int64(draw * GOLDEN))[:, None] + positions)
+    # The upper 24 bits, which float32 holds exactly: with more of them, the largest would round to
+    # 1.0, and a token drawn by it would lie outside of the vocabulary.
+    return _shift_right_unsigned(mixed, 40).float() * 2.0**-24
 
 
-def _mix(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
-    x = x + _signed(GOLDEN)
-    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shifted(x, 31)
+def _splitmix(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+    """Return one output of SplitMix64 for each number (Steele et al. 2014, fig. 16)."""
+    x = x + _as_int64(GOLDEN)
+    x = (x ^ _shift_right_unsigned(x, 30)) * _as_int64(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right_unsigned(x, 27)) * _as_int64(0x94D049BB133111EB)
+    return x ^ _shift_right_unsigned(x, 31)
 
 
-def _shifted(x: Int[Tensor, "*any"], bits: int) -> Int[Tensor, "*any"]:
-    """Shift to the right without the sign: torch's own shift of int64 would repeat it."""
+def _shift_right_unsigned(x: Int[Tensor, "*any"], bits: int) -> Int[Tensor, "*any"]:
+    """Shift 64 unsigned bits to the right: torch's own shift of int64 would repeat the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _signed(number: int) -> int:
-    """Write 64 bits as torch's int64 has them."""
+def _as_int64(number: int) -> int:
+    """Return the int64 with the last 64 bits of a number."""
     return (number + 2**63) % 2**64 - 2**63

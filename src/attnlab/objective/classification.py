@@ -34,7 +34,7 @@ class Classification(Objective):
         if not self.causal:
             return batch
         if batch.valid is None:
-            at = torch.full_like(batch.targets, batch.inputs.shape[1] - 1)
+            last_position = torch.full_like(batch.targets, batch.inputs.shape[1] - 1)
         else:
-            at = (batch.valid.sum(dim=1, keepdim=True) - 1).expand_as(batch.targets)
-        return batch._replace(at=at)
+            last_position = (batch.valid.sum(dim=1, keepdim=True) - 1).expand_as(batch.targets)
+        return batch._replace(at=last_position)

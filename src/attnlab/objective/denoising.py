@@ -32,10 +32,12 @@ class Denoising(Objective):
         return self.dataset.tokens
 
     def ask(self, batch: Batch) -> Batch:
-        inputs, read = batch.inputs, batch.inputs
+        inputs, damaged = batch.inputs, batch.inputs
         if batch.key is not None:
-            place, other = (noise(batch.key, inputs.shape[1], draw) for draw in range(2))
-            drawn = (other * len(self.dataset.tokens)).long()
-            read = torch.where(place < self.rate, drawn, inputs)
+            damage_noise, token_noise = (
+                noise(batch.key, inputs.shape[1], draw) for draw in range(2)
+            )
+            random_tokens = (token_noise * len(self.dataset.tokens)).long()
+            damaged = torch.where(damage_noise < self.rate, random_tokens, inputs)
         targets = inputs if batch.valid is None else inputs.where(batch.valid, IGNORE)
-        return Batch(read, targets, None, batch.valid)
+        return Batch(damaged, targets, None, batch.valid)

@@ -50,33 +50,37 @@ class Masked(Objective):
         inputs = batch.inputs
         if batch.key is None:
             return self.probe(batch)
-        size = len(self.dataset.tokens)
-        place, fate, other = (noise(batch.key, inputs.shape[1], draw) for draw in range(3))
+        mask_id = len(self.dataset.tokens)
+        hide_noise, replacement_noise, token_noise = (
+            noise(batch.key, inputs.shape[1], draw) for draw in range(3)
+        )
         if batch.valid is not None:
-            place = place.masked_fill(~batch.valid, 2.0)
-        hidden = place <= place.amin(dim=1, keepdim=True).clamp(min=self.rate)
-        read = torch.where(fate < self.swapped, (other * size).long(), size)
-        read = torch.where(fate >= 1 - self.kept, inputs, read)
-        asked = torch.where(hidden, inputs, IGNORE)
-        return Batch(torch.where(hidden, read, inputs), asked, None, batch.valid)
+            hide_noise = hide_noise.masked_fill(~batch.valid, 2.0)
+        # The lowest number of a sequence hides its token even if it exceeds the rate.
+        hidden = hide_noise <= hide_noise.amin(dim=1, keepdim=True).clamp(min=self.rate)
+        random_tokens = (token_noise * mask_id).long()
+        replacements = torch.where(replacement_noise < self.swapped, random_tokens, mask_id)
+        replacements = torch.where(replacement_noise >= 1 - self.kept, inputs, replacements)
+        targets = torch.where(hidden, inputs, IGNORE)
+        return Batch(torch.where(hidden, replacements, inputs), targets, None, batch.valid)
 
     def read(self, text: str) -> Batch:
         data = copy.copy(self.dataset)
         data.tokens = [*data.tokens, HOLE]
-        data.asked_at = _holes
+        data.asked_at = _hole_positions
         try:
             return data.read(text.replace(MASK, HOLE))
         except ValueError as error:
             raise ValueError(str(error).replace(repr(HOLE)[1:-1], MASK)) from error
 
     def probe(self, batch: Batch) -> Batch:
-        asked = torch.full_like(batch.inputs if batch.at is None else batch.at, IGNORE)
-        return Batch(batch.inputs, asked, batch.at, batch.valid)
+        targets = torch.full_like(batch.inputs if batch.at is None else batch.at, IGNORE)
+        return Batch(batch.inputs, targets, batch.at, batch.valid)
 
 
 HOLE = "\0"
-"""Stands for `[MASK]` where a text is parted: one character that every way to part leaves alone."""
+"""Stands for `[MASK]` in a text that is tokenized: one character that no tokenizer splits."""
 
 
-def _holes(words: Sequence[str]) -> list[int] | None:
-    return [at for at, word in enumerate(words) if word == HOLE] or None
+def _hole_positions(words: Sequence[str]) -> list[int] | None:
+    return [position for position, word in enumerate(words) if word == HOLE] or None

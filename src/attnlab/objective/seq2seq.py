@@ -47,18 +47,18 @@ class Seq2Seq(Objective):
 
     @property
     def begin(self) -> int:
-        """The number of the token from which every answer begins."""
+        """The id of the token before the first token of every answer."""
         return len(self.dataset.tokens)
 
     def ask(self, batch: Batch) -> Batch:
         begin = torch.full_like(batch.targets[:, :1], self.begin)
         prefix = torch.cat((begin, batch.targets[:, :-1]), dim=1)
-        # What stands after the end of an answer is asked nowhere.
+        # Positions after the end of an answer have no target, so any token may fill them.
         prefix = prefix.masked_fill(prefix == IGNORE, self.begin)
-        # What follows the end is no token: it reaches nobody, and takes no room in an expert.
-        said = batch.targets != IGNORE
-        said[:, 0] = True
-        return batch._replace(prefix=prefix, prefix_valid=said)
+        # They are padding: no position attends to them, and they take no capacity of an expert.
+        prefix_valid = batch.targets != IGNORE
+        prefix_valid[:, 0] = True
+        return batch._replace(prefix=prefix, prefix_valid=prefix_valid)
 
     def probe(self, batch: Batch) -> Batch:
         return self.ask(batch._replace(targets=batch.targets[:, :1]))

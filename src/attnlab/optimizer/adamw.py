@@ -31,17 +31,17 @@ class AdamW(Optimizer):
         self.betas, self.eps, self.weight_decay = (beta1, beta2), eps, weight_decay
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        spared = {
+        undecayed = {
             f"{path}.{name}" if path else name
             for path, module in model.named_modules()
             for name in getattr(module, "undecayed", ())
         }
-        decayed, plain = [], []
+        decayed, not_decayed = [], []
         for name, weights in model.named_parameters():
-            matrix = weights.ndim > 1 and not name.endswith("bias") and name not in spared
-            (decayed if matrix else plain).append(weights)
+            decays = weights.ndim > 1 and not name.endswith("bias") and name not in undecayed
+            (decayed if decays else not_decayed).append(weights)
         groups = [
             {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {"params": not_decayed, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)

@@ -1,4 +1,4 @@
-"""What every optimizer is."""
+"""The interface of every optimizer."""
 
 from abc import ABC, abstractmethod
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 class Optimizer(ABC):
-    """Says how a model's parameters are optimized, with knobs of its own; all keyword-only.
+    """Builds the optimizer of a model's parameters, from keyword-only knobs of its own.
 
-    An optimizer of your own is a class that states its knobs, and hands two of them on:
+    Your own optimizer is a class that states its knobs, and passes two of them on:
 
         class SGD(Optimizer):
             def __init__(self, *, lr: float = 0.1, gradient_clip: float | None = None) -> None:
@@ -23,7 +23,7 @@ class Optimizer(ABC):
         self.lr = lr
         """The learning rate at its peak, which the schedule scales."""
         self.gradient_clip = gradient_clip
-        """The largest global norm of the gradient (Pascanu et al. 2013); None leaves it."""
+        """The largest global norm of the gradient (Pascanu et al. 2013); None does not clip."""
 
     @abstractmethod
     def build(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -32,8 +32,8 @@ class ALiBi(Position):
 
 
 def slopes(num_heads: int, device: torch.device) -> Float[Tensor, " head"]:
-    """Give what a token of distance costs in each head."""
+    """Return by how much a token of distance lowers the scores of each head."""
     power = 2 ** int(math.log2(num_heads))
-    first = (torch.arange(power, device=device) + 1) * (8 / power)
-    between = (2 * torch.arange(num_heads - power, device=device) + 1) * (4 / power)
-    return torch.cat((first, between)).neg().exp2()
+    regular = (torch.arange(power, device=device) + 1) * (8 / power)
+    interleaved = (2 * torch.arange(num_heads - power, device=device) + 1) * (4 / power)
+    return torch.cat((regular, interleaved)).neg().exp2()

@@ -1,4 +1,4 @@
-"""How a model knows order. A scheme overrides a no-op method; no mixer asks which it holds.
+"""The interface of position schemes: each overrides one of the no-op methods of `Position`.
 
 Positions are passed in (`at`), so that one cached step and a whole sequence share one code path.
 """
@@ -13,7 +13,7 @@ class Position(nn.Module):
     """No position information, and the interface of every scheme that adds some."""
 
     marks: ClassVar[str | None] = None
-    """The method that it overrides: "embed", "rotate" or "bias"; None if nothing is marked."""
+    """The method that the scheme overrides: "embed", "rotate" or "bias"; None if it has none."""
 
     def __init__(self, d_model: int, max_length: int) -> None:
         super().__init__()
@@ -21,17 +21,17 @@ class Position(nn.Module):
     def embed(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Mark the token embeddings (learned, sinusoidal)."""
+        """Return token embeddings with their positions added (learned, sinusoidal)."""
         return x
 
     def rotate(
         self, x: Float[Tensor, "batch head seq d_head"], at: Int[Tensor, " seq"]
     ) -> Float[Tensor, "batch head seq d_head"]:
-        """Mark the queries and the keys (rotary)."""
+        """Return queries or keys rotated to their positions (rotary)."""
         return x
 
     def serve(self, num_heads: int, d_rotated: int) -> None:
-        """Hear from each layer that asks, when it is built, of how many heads and which width."""
+        """Prepare for a layer of so many heads; each layer that uses the scheme calls it once."""
 
     def bias(
         self,
@@ -40,5 +40,5 @@ class Position(nn.Module):
         key_at: Int[Tensor, " key"],
         causal: bool,
     ) -> Float[Tensor, "head query key"] | None:
-        """Add to the attention scores; None lets the fused kernels run without a mask."""
+        """Return the bias of the attention scores; None lets fused kernels run without a mask."""
         return None

@@ -67,12 +67,17 @@ class RelativeBias(Position):
         return rearrange(self.table[self._bucket(distance, causal)], "q k h -> h q k")
 
     def _bucket(self, distance: Int[Tensor, "query key"], causal: bool) -> Int[Tensor, "query key"]:
-        ways = 1 if causal else 2
-        num_buckets = self.num_buckets // ways
-        near = num_buckets // 2
-        steps = (-distance).clamp(min=0) if causal else distance.abs()
-        # In float32 and in this order, so that the borders are those of T5's trained tables.
-        growth = (steps.clamp(min=1).float() / near).log() / math.log(self.max_distance / near)
-        far = (near + (growth * (num_buckets - near)).long()).clamp(max=num_buckets - 1)
-        bucket = torch.where(steps < near, steps, far)
+        """Return the row of the table for each distance from a query to a key, in tokens."""
+        num_directions = 1 if causal else 2
+        num_buckets = self.num_buckets // num_directions
+        num_near = num_buckets // 2
+        length = (-distance).clamp(min=0) if causal else distance.abs()
+        # In float32 and in this order, so that bucket borders equal those of T5's trained tables.
+        growth = (length.clamp(min=1).float() / num_near).log() / math.log(
+            self.max_distance / num_near
+        )
+        far_bucket = (num_near + (growth * (num_buckets - num_near)).long()).clamp(
+            max=num_buckets - 1
+        )
+        bucket = torch.where(length < num_near, length, far_bucket)
         return bucket if causal else bucket + num_buckets * (distance > 0)

@@ -27,14 +27,14 @@ class RoPE(Position):
     ) -> Float[Tensor, "batch head seq d_head"]:
         d_head = x.shape[-1]
         _require_pairs(d_head)
-        # In low precision far positions would share an angle, whatever the default type is.
-        exact = torch.promote_types(x.dtype, torch.float32)
-        pair = torch.arange(0, d_head, 2, device=x.device, dtype=exact)
-        angle = torch.outer(at.to(exact), self.base ** (-pair / d_head))
+        # At least float32: in low precision, distant positions would get the same angle.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        channel = torch.arange(0, d_head, 2, device=x.device, dtype=dtype)
+        angle = torch.outer(at.to(dtype), self.base ** (-channel / d_head))
         cos, sin = angle.cos().to(x), angle.sin().to(x)
         even, odd = x[..., 0::2], x[..., 1::2]
-        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-        return rearrange(turned, "b h s pair two -> b h s (pair two)")
+        rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        return rearrange(rotated, "b h s pair two -> b h s (pair two)")
 
 
 def _require_pairs(d_head: int) -> None:

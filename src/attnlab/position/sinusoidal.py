@@ -30,9 +30,9 @@ class Sinusoidal(Position):
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> Float[Tensor, "batch seq d_model"]:
         d_model = x.shape[-1]
-        # In low precision far positions would share an angle, whatever the default type is.
-        exact = torch.promote_types(x.dtype, torch.float32)
-        pair = torch.arange(0, d_model, 2, device=x.device, dtype=exact)
-        angle = torch.outer(at.to(exact), self.base ** (-pair / d_model))
+        # At least float32: in low precision, distant positions would get the same angle.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        channel = torch.arange(0, d_model, 2, device=x.device, dtype=dtype)
+        angle = torch.outer(at.to(dtype), self.base ** (-channel / d_model))
         waves = rearrange([angle.sin(), angle.cos()], "two s pair -> s (pair two)")
         return x + self.amplitude * waves[:, :d_model].to(x)

@@ -1,4 +1,4 @@
-"""What the recurrences share: precision, the matrix they are, chunks, and optional kernels."""
+"""What the recurrences share: precision, mixing matrices, chunks, and optional kernels."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
@@ -16,24 +16,24 @@ from attnlab.padding import add_padding
 from attnlab.tap import Mixing
 
 CHUNK = 32
-"""Positions that are worked on at once."""
+"""Number of positions in a chunk."""
 
 Recur = TypeVar("Recur", bound=Callable[..., Any])
 
 
 def exact(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Give at least float32: sums over a whole sequence do not fit in less."""
+    """Return `x` in at least float32: lower precision loses too much in sums over a sequence."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def exactly(recur: Recur) -> Recur:
-    """Let a recurrence work in at least float32, under autocast too."""
+    """Wrap a recurrence so that it computes in at least float32, under autocast too."""
 
     @wraps(recur)
     def run(*args: Any) -> Any:
-        given = [exact(x) if isinstance(x, Tensor) else x for x in args]
+        exact_args = [exact(x) if isinstance(x, Tensor) else x for x in args]
         with torch.autocast(args[0].device.type, enabled=False):
-            return recur(*given)
+            return recur(*exact_args)
 
     return cast(Recur, run)
 
@@ -44,11 +44,11 @@ def mix(
     value: Float[Tensor, "batch head seq d_value"],
     valid: Bool[Tensor, "batch seq"] | None,
 ) -> Float[Tensor, "batch head seq d_value"]:
-    """Run a recurrence that is linear in the values; where `mixing` is heard, as the matrix it is.
+    """Return the output of `recur`, which is linear in the values, through its matrix if recorded.
 
-    What then passes the tap is (batch, head, query, key), signed, and what comes out of it mixes
-    the values. It is what the recurrence makes of the identity in their place. Keys that are
-    padding get 0; the little that padding itself reads of padding goes by the tap.
+    While `mixing` has a listener, the matrix is computed as `recur` of the identity, and passes the
+    tap as (batch, head, query, key), signed; what the tap returns mixes the values. In the tap,
+    padded keys have weight 0; the weights of padding on padding are added after it.
     """
     if not mixing.heard:
         return recur(value)
@@ -56,18 +56,22 @@ def mix(
     identity = torch.eye(seq, dtype=exact(value).dtype, device=value.device)
     matrix = recur(repeat(identity, "q k -> b h q k", b=batch, h=num_heads))
     if valid is None:
-        return _weighed(mixing(matrix), value)
-    shown = matrix.masked_fill(~rearrange(valid, "b k -> b 1 1 k"), 0.0)
-    return _weighed(mixing(shown) + (matrix - shown), value)
+        return _weigh_values(mixing(matrix), value)
+    # What the mask takes away is added behind the tap. So a reader sees no weight on padding, and
+    # the output is the one without a reader, at the positions of padding too.
+    visible = matrix.masked_fill(~rearrange(valid, "b k -> b 1 1 k"), 0.0)
+    return _weigh_values(mixing(visible) + (matrix - visible), value)
 
 
 @exactly
-def _weighed(matrix: Tensor, value: Tensor) -> Tensor:
+def _weigh_values(matrix: Tensor, value: Tensor) -> Tensor:
     return matrix @ value
 
 
 def split(x: Float[Tensor, "batch head seq *width"]) -> Float[Tensor, "batch head _ _ *width"]:
-    """Cut a sequence into chunks; zeros fill the last one."""
+    """Split a sequence into chunks; zeros fill the last one."""
+    # A key or value of 0 writes nothing, and a log-decay of 0 fades nothing, so the state after the
+    # last chunk is that after the last position; generation goes on from it.
     missing = -x.shape[2] % CHUNK
     if missing:
         x = F.pad(x, (0, 0) * (x.ndim - 3) + (0, missing))
@@ -75,7 +79,7 @@ def split(x: Float[Tensor, "batch head seq *width"]) -> Float[Tensor, "batch hea
 
 
 def add_chunk_padding(seq: int, flops: Callable[[int], int]) -> None:
-    """Count the padding of the last chunk; `flops` gives the FLOPs of a chunk of some positions."""
+    """Count the FLOPs of the last chunk's padding; `flops` returns those of a chunk by length."""
     missing = -seq % CHUNK
     if missing:
         add_padding(flops(CHUNK) - flops(CHUNK - missing))
@@ -84,17 +88,17 @@ def add_chunk_padding(seq: int, flops: Callable[[int], int]) -> None:
 def join(
     chunks: Float[Tensor, "batch head chunk within width"], seq: int
 ) -> Float[Tensor, "batch head _ width"]:
-    """Put the chunks together again, without what filled the last one."""
+    """Concatenate the chunks to a sequence of `seq` positions, without the padding of the last."""
     return rearrange(chunks, "b h n c d -> b h (n c) d")[:, :, :seq]
 
 
 def remaining(
     cumulated: Float[Tensor, "batch head chunk within"],
 ) -> Float[Tensor, "batch head chunk within within"]:
-    """Give what is left at a later position (row) of what was written at an earlier (column).
+    """Return the share that a later position (row) still has of what an earlier (column) wrote.
 
-    From the sums of the log-decays since the chunk began; the future is masked before the exp,
-    which therefore sees no positive number.
+    `cumulated` has the sums of log-decays since the start of the chunk. Future columns are masked
+    before the exp, so that no exponent is positive.
     """
     later, earlier = cumulated[..., :, None], cumulated[..., None, :]
     future = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=cumulated.device).triu(1)
@@ -103,38 +107,44 @@ def remaining(
 
 def carry(
     written: Float[Tensor, "batch head chunk d_key d_value"],
-    kept: Float[Tensor, "#batch head chunk #d_key 1"] | None,
+    share: Float[Tensor, "#batch head chunk #d_key 1"] | None,
     state: Float[Tensor, "batch head d_key d_value"] | None,
 ) -> tuple[
     Float[Tensor, "batch head chunk d_key d_value"], Float[Tensor, "batch head d_key d_value"]
 ]:
-    """Give the state before each chunk and after the last: what is kept, and what is written."""
+    """Return the state before each chunk, and after the last: state = share * state + written."""
     state = torch.zeros_like(written[:, :, 0]) if state is None else state
-    before = []
-    shares: Sequence[Tensor | None] = [None] * written.shape[2] if kept is None else kept.unbind(2)
-    for new, share in zip(written.unbind(dim=2), shares, strict=True):
-        before.append(state)
-        state = new + state if share is None else torch.addcmul(new, share, state)
-    return torch.stack(before, dim=2), state
+    states_before = []
+    chunk_shares: Sequence[Tensor | None] = (
+        [None] * written.shape[2] if share is None else share.unbind(2)
+    )
+    for chunk_written, chunk_share in zip(written.unbind(dim=2), chunk_shares, strict=True):
+        states_before.append(state)
+        state = (
+            chunk_written + state
+            if chunk_share is None
+            else torch.addcmul(chunk_written, chunk_share, state)
+        )
+    return torch.stack(states_before, dim=2), state
 
 
 def kernel(name: str, query: Tensor) -> Callable[..., tuple[Tensor, Tensor]] | None:
-    """Find a chunked kernel of the flash-linear-attention package (`fla`), where one can serve.
+    """Return a chunked kernel of the flash-linear-attention package (`fla`); None if none applies.
 
-    That is on CUDA in bfloat16, products in which accumulate in float32: under autocast, or where
-    the mixer keeps the low precision of its inputs. In float32 the plain form stays: there the
-    package rounds its products, and its delta rules refuse. So it does in float16, in which the
-    sum that linear attention divides by would overflow after some thousand tokens.
+    One applies on CUDA in bfloat16, whose products are accumulated in float32: under autocast, or
+    where the mixer keeps the low precision of its inputs. In float32 there is none: the package
+    rounds its products, and its delta rules raise. In float16 there is none either: the normaliser
+    of linear attention would overflow after some thousand tokens.
     """
-    low = _low(query)
-    if low is None or not _installed():
+    dtype = _kernel_dtype(query)
+    if dtype is None or not _is_installed():
         return None
     chunked = getattr(import_module(f"fla.ops.{name}"), f"chunk_{name}")
 
     def run(
         query: Tensor, key: Tensor, value: Tensor, state: Tensor | None, **gates: Tensor
     ) -> tuple[Tensor, Tensor]:
-        low_parts = {"q": query.to(low), "k": key.to(low), "v": value.to(low)}
+        low_parts = {"q": query.to(dtype), "k": key.to(dtype), "v": value.to(dtype)}
         parts = low_parts | {gate: exact(x) for gate, x in gates.items()}
         out, last = chunked(
             **{part: _sequence_first(x, value) for part, x in parts.items()},
@@ -148,13 +158,13 @@ def kernel(name: str, query: Tensor) -> Callable[..., tuple[Tensor, Tensor]] | N
 
 
 def _sequence_first(x: Tensor, value: Tensor) -> Tensor:
-    """Repeat what heads or sequences share, and lay it out as the package wants it."""
-    whole = x.expand(*value.shape[:2], *x.shape[2:])
-    return rearrange(whole, "b h s ... -> b s h ...").contiguous()
+    """Repeat what heads or sequences share, in the axes of the package: (batch, seq, head, ...)."""
+    repeated = x.expand(*value.shape[:2], *x.shape[2:])
+    return rearrange(repeated, "b h s ... -> b s h ...").contiguous()
 
 
-def _low(x: Tensor) -> torch.dtype | None:
-    """Name the precision in which a kernel can take the products of `x` on its GPU."""
+def _kernel_dtype(x: Tensor) -> torch.dtype | None:
+    """Return the precision in which a kernel can compute with `x`; None if it cannot."""
     if not x.is_cuda:
         return None
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
@@ -162,5 +172,5 @@ def _low(x: Tensor) -> torch.dtype | None:
 
 
 @cache
-def _installed() -> bool:
+def _is_installed() -> bool:
     return find_spec("fla") is not None

@@ -16,7 +16,7 @@ class Cells(nn.LSTM):
     weights that are bfloat16 themselves go through the library's own loop over positions.
     """
 
-    # The library's own names.
+    # The parameter names of `nn.LSTM`.
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: Tensor,  # noqa: A002
@@ -24,24 +24,25 @@ class Cells(nn.LSTM):
     ) -> tuple[Tensor, Any]:
         if input.device.type != "cpu" or _has_bfloat16():
             return super().forward(input, hx)
-        own = next(self.parameters()).dtype
+        dtype = next(self.parameters()).dtype
         with torch.autocast("cpu", enabled=False):
-            given = input.to(own), hx and tuple(part.to(own) for part in hx)
-            if own is not torch.bfloat16:
-                return super().forward(*given)
+            inputs = input.to(dtype), hx and tuple(part.to(dtype) for part in hx)
+            if dtype is not torch.bfloat16:
+                return super().forward(*inputs)
             with _without_mkldnn():
-                return super().forward(*given)
+                return super().forward(*inputs)
 
 
 @cache
 def _has_bfloat16() -> bool:
-    there = torch.backends.mkldnn.is_available()
-    return not there or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Return whether the library can run LSTM cells in bfloat16 on this CPU."""
+    has_mkldnn = torch.backends.mkldnn.is_available()
+    return not has_mkldnn or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextmanager
 def _without_mkldnn() -> Iterator[None]:
-    # `flags` would also set what is of a GPU, and warn of it.
+    # `torch.backends.mkldnn.flags` would also set the GPU's precision, and warn about it.
     enabled, _, _, precision = torch.backends.mkldnn.set_flags(_enabled=False)
     try:
         yield

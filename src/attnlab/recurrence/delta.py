@@ -25,14 +25,14 @@ def scan(
     log_decay: Float[Tensor, "batch head seq"] | None,
     state: Float[Tensor, "batch head d_key d_value"] | None = None,
 ) -> tuple[Float[Tensor, "batch head seq d_value"], Float[Tensor, "batch head d_key d_value"]]:
-    """Give every output and the last state, in linear time.
+    """Return all outputs and the last state, in linear time.
 
     The chunked form with the UT transform (Yang et al. 2024a, sec. 3; 2024b, sec. 3.3): what each
-    position writes depends on what the earlier ones of its chunk wrote, a unit-triangular system.
+    position writes depends on what earlier positions of its chunk wrote, a unit-triangular system.
     """
     fused = kernel("delta_rule" if log_decay is None else "gated_delta_rule", query)
     if fused is None:
-        return _chunked(query, key, value, strength, log_decay, state)
+        return _scan_chunks(query, key, value, strength, log_decay, state)
     gates = {} if log_decay is None else {"g": log_decay}
     return fused(query, key, value, state, beta=strength, **gates)
 
@@ -46,7 +46,7 @@ def step(
     log_decay: Float[Tensor, "batch head 1"] | None,
     state: Float[Tensor, "batch head d_key d_value"] | None,
 ) -> tuple[Float[Tensor, "batch head 1 d_value"], Float[Tensor, "batch head d_key d_value"]]:
-    """Give the output and the state of the next position (no state at the first)."""
+    """Return the output and the state of the next position (`state` is None at the first)."""
     column, strength = rearrange(key, "b h 1 k -> b h k 1"), rearrange(strength, "b h 1 -> b h 1 1")
     if state is None:
         state = column * (strength * value)
@@ -58,7 +58,7 @@ def step(
 
 
 @exactly
-def _chunked(
+def _scan_chunks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -72,52 +72,71 @@ def _chunked(
     strength = rearrange(split(strength), "b h n c -> b h n c 1")
     scores = einsum(query, key, "b h n q d, b h n k d -> b h n q k")
     overlap = einsum(strength * key, key, "b h n q d, b h n k d -> b h n q k")
-    # The key that reads the state before the chunk, the one that writes, and what the chunk keeps.
-    reading, writing, kept = key, key, None
+    # The keys that read the state before the chunk, the keys that write to the state after it, and
+    # the share of the old state that is left after the chunk.
+    read_key, write_key, chunk_share = key, key, None
     if log_decay is None:
         scores = scores.tril()
     else:
         cumulated = split(log_decay).cumsum(dim=-1)
-        whole = cumulated[..., -1:]
-        left = remaining(cumulated)
-        scores, overlap = scores * left, overlap * left
-        since = rearrange(cumulated.exp(), "b h n c -> b h n c 1")
-        query, reading = query * since, key * since
-        writing = key * rearrange((whole - cumulated).exp(), "b h n c -> b h n c 1")
-        kept = rearrange(whole.exp(), "b h n 1 -> b h n 1 1")
-    # The solver takes the diagonal for 1 and reads nothing above it.
-    solved = torch.linalg.solve_triangular(
-        overlap, strength * torch.cat((value, reading), dim=-1), upper=False, unitriangular=True
+        chunk_log_decay = cumulated[..., -1:]
+        remaining_share = remaining(cumulated)
+        scores, overlap = scores * remaining_share, overlap * remaining_share
+        share_since_start = rearrange(cumulated.exp(), "b h n c -> b h n c 1")
+        query, read_key = query * share_since_start, key * share_since_start
+        write_key = key * rearrange((chunk_log_decay - cumulated).exp(), "b h n c -> b h n c 1")
+        chunk_share = rearrange(chunk_log_decay.exp(), "b h n 1 -> b h n 1 1")
+    # What a position writes depends on the earlier writes of its chunk. One triangular solve gives
+    # all of them, for any state before the chunk; without it, this would loop over all positions.
+    # The solver assumes a diagonal of 1 and ignores what is above it.
+    solution = torch.linalg.solve_triangular(
+        overlap, strength * torch.cat((value, read_key), dim=-1), upper=False, unitriangular=True
     )
-    new, taken = solved.split((value.shape[-1], key.shape[-1]), dim=-1)
-    before, written, state = _carry(new, taken, writing, kept, state)
-    return join(query @ before + scores @ written, seq), state
+    solved_values, solved_keys = solution.split((value.shape[-1], key.shape[-1]), dim=-1)
+    states_before, written, state = _carry_state(
+        solved_values, solved_keys, write_key, chunk_share, state
+    )
+    return join(query @ states_before + scores @ written, seq), state
 
 
 def _chunk_flops(key: Tensor, value: Tensor, chunk: int) -> int:
-    """Scores and overlap; the solution; mixing; what is read, taken out and written."""
+    """Count the FLOPs of a chunk: scores, overlap, the solve, mixing, and three state products."""
     heads, d_key, d_value = key.shape[:2].numel(), key.shape[-1], value.shape[-1]
     squares = 2 * 2 * d_key + (d_value + d_key) + 2 * d_value
     return heads * (chunk * chunk * squares + 3 * 2 * chunk * d_key * d_value)
 
 
-def _carry(
-    new: Tensor, taken: Tensor, writing: Tensor, kept: Tensor | None, state: Tensor | None
+def _carry_state(
+    solved_values: Tensor,
+    solved_keys: Tensor,
+    write_keys: Tensor,
+    shares: Tensor | None,
+    state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the state before each chunk, what each position writes, and the last state.
+    """Return the state before each chunk, what each position writes, and the last state.
 
-    `taken` are the keys at which a chunk takes old values out.
+    `solved_values` and `solved_keys` are the solution of the triangular system: a chunk writes
+    `solved_values - solved_keys @ state` at the keys `write_keys`. `shares` has the share of the
+    state that is left after each chunk, None for 1.
     """
-    empty = new.new_zeros(*new.shape[:2], writing.shape[-1], new.shape[-1])
-    carried: Tensor = empty if state is None else state
-    before, written = [], []
-    keys = rearrange(writing, "b h n c k -> n b h k c").unbind()
-    shares: Sequence[Tensor | None] = [None] * len(keys) if kept is None else kept.unbind(dim=2)
-    for values, places, key, share in zip(
-        new.unbind(dim=2), taken.unbind(dim=2), keys, shares, strict=True
+    zeros = solved_values.new_zeros(
+        *solved_values.shape[:2], write_keys.shape[-1], solved_values.shape[-1]
+    )
+    running_state: Tensor = zeros if state is None else state
+    states_before, written = [], []
+    write_keys_by_chunk = rearrange(write_keys, "b h n c k -> n b h k c").unbind()
+    chunk_shares: Sequence[Tensor | None] = (
+        [None] * len(write_keys_by_chunk) if shares is None else shares.unbind(dim=2)
+    )
+    for chunk_values, chunk_keys, chunk_write_keys, share in zip(
+        solved_values.unbind(dim=2),
+        solved_keys.unbind(dim=2),
+        write_keys_by_chunk,
+        chunk_shares,
+        strict=True,
     ):
-        before.append(carried)
-        written.append(values - places @ carried)
-        faded = carried if share is None else share * carried
-        carried = faded + key @ written[-1]
-    return torch.stack(before, dim=2), torch.stack(written, dim=2), carried
+        states_before.append(running_state)
+        written.append(chunk_values - chunk_keys @ running_state)
+        faded_state = running_state if share is None else share * running_state
+        running_state = faded_state + chunk_write_keys @ written[-1]
+    return torch.stack(states_before, dim=2), torch.stack(written, dim=2), running_state

@@ -1,4 +1,4 @@
-"""One card for each arm: its pictures, and the numbers without which they say too little."""
+"""One card for each arm: its pictures, together with the numbers that they need."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +18,17 @@ from attnlab.run_record.record import Record
 
 
 class ArmStyle(NamedTuple):
-    """How an arm is called and drawn, in every figure the same."""
+    """The name and the colour of an arm, the same in every figure."""
 
     name: str
-    """What has a colour: the variant, or the whole label where that is not enough."""
+    """The name that has a colour: the variant, or the whole label where variants are mixed."""
     depth: str
     title: str
     colour: str
 
 
 class Measure(NamedTuple):
-    """A number of a card, or why there is none."""
+    """A number of a card, or the reason why there is none."""
 
     name: str
     value: Cell
@@ -37,15 +37,15 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True)
 class SeedView:
-    """What one seed recorded, and the head that was chosen for it."""
+    """The probe histories of one seed, and the head that is shown first."""
 
     run: str
     seed: int
     histories: Sequence[ProbeHistory]
     place: int
-    """The head at which the picture opens, among those of the first history."""
+    """The index of the head that is shown first, in `heads` of the first history."""
     is_chosen: bool = False
-    """Whether that is the head that evidence chose on validation data."""
+    """Whether evidence chose that head on validation data."""
 
 
 @dataclass(frozen=True)
@@ -55,57 +55,70 @@ class ArmCard:
     style: ArmStyle
     n: int
     size: str
-    """Its parameters, with a unit."""
+    """The number of parameters, with a unit."""
     measures: Sequence[Measure]
     seeds: Sequence[SeedView]
     has_knock_out: bool = False
-    """Whether a number says what is left of the answers without what a picture shows."""
+    """Whether a number measures the answers without the attention that a picture shows."""
 
 
 def arm_styles(panel: Panel) -> list[ArmStyle]:
-    """Name and colour each group."""
-    named = [(_variant_and_depth(group), group) for group in panel.groups]
-    known = [
-        (name, ", ".join([depth, *_apart(group, [g for n, g in named if n == (name, depth)])]))
-        for (name, depth), group in named
+    """Return the name and the colour of each group."""
+    kinds = [_variant_and_depth(group) for group in panel.groups]
+    names_and_depths = []
+    for kind, group in zip(kinds, panel.groups, strict=True):
+        name, depth = kind
+        similar = [g for k, g in zip(kinds, panel.groups, strict=True) if k == kind]
+        depth = ", ".join([depth, *_distinguishing_values(group, similar)])
+        names_and_depths.append((name, depth))
+    palette = colours([name for name, _ in names_and_depths])
+    return [
+        ArmStyle(name, depth, ", ".join(filter(None, (name, depth))), palette[name])
+        for name, depth in names_and_depths
     ]
-    palette = colours([name for name, _ in known])
-    return [ArmStyle(n, d, ", ".join(filter(None, (n, d))), palette[n]) for n, d in known]
 
 
 def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
-    """Make a card of each group that has recorded patterns."""
+    """Build a card for each group that recorded patterns."""
     cards = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
         runs = sorted(group.runs, key=lambda run: run.result.seed)
-        by_run = {run.name: findings(run.result) for run in runs}
-        views = [v for run in runs if (v := _view(run, records[run.name], by_run[run.name]))]
+        findings_by_run = {run.name: findings(run.result) for run in runs}
+        views = [
+            view
+            for run in runs
+            if (view := _seed_view(run, records[run.name], findings_by_run[run.name]))
+        ]
         if views:
             has_attention = any(history.has_attention for history in views[0].histories)
-            found = by_run[views[0].run]
+            arm_findings = findings_by_run[views[0].run]
             cards.append(
                 ArmCard(
                     style,
                     len(group.seeds),
                     count(group.mean("parameters")),
-                    measures(group, panel.metric, found, has_attention),
-                    _alike(views),
-                    any(head.without for f in found.values() for head in f.heads.values()),
+                    measures(group, panel.metric, arm_findings, has_attention),
+                    _with_same_content(views),
+                    any(
+                        head.without
+                        for finding in arm_findings.values()
+                        for head in finding.heads.values()
+                    ),
                 )
             )
     return cards
 
 
 def measures(
-    group: Group, metric: str, found: Mapping[str, Finding], has_attention: bool
+    group: Group, metric: str, arm_findings: Mapping[str, Finding], has_attention: bool
 ) -> list[Measure]:
-    """List what a group's runs have measured: the main number, what evidence says, the others.
+    """Return a group's measures: the main metric, the numbers of the evidence, the test metrics.
 
-    `found` is what evidence found in one of the runs: it says which numbers are shown, and how.
+    `arm_findings` are the findings of one of the runs; they state which numbers to show, and how.
     """
     existing = group.metrics
-    listed = [Measure(_plain(metric), with_interval(group.over_seeds(metric)))]
-    for name, finding in found.items():
+    listed = [Measure(_metric_words(metric), with_interval(group.over_seeds(metric)))]
+    for name, finding in arm_findings.items():
         for label in finding.presentation.labels:
             key = f"{name}/{label.number}"
             if key in existing:
@@ -113,48 +126,61 @@ def measures(
             elif label.needs_attention and not has_attention:
                 listed.append(Measure(label.text, Cell("-"), "no attention"))
     others = [key for key in existing if key.startswith("test/") and key != metric]
-    return listed + [Measure(_plain(k), with_interval(group.over_seeds(k))) for k in others]
+    return listed + [Measure(_metric_words(k), with_interval(group.over_seeds(k))) for k in others]
 
 
-def figure(cards: Sequence[ArmCard], columns: int = 2, most: int = 4) -> Any:
-    """Draw the cards for print: the first seed's chosen head after the last step, with numbers."""
+def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> Any:
+    """Draw the cards for print: the first seed's head at the last step, with numbers."""
     arms = []
     for card in cards:
-        view = card.seeds[0]
-        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.why_not][:most]
+        first_seed = card.seeds[0]
+        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.why_not][
+            :max_numbers
+        ]
         if any(measure.why_not for measure in card.measures):
             lines.append("no attention to cut")
-        lines.append(f"shown: {view.histories[0].head_name(view.place)}, seed {view.seed}")
-        views = [history.view(view.place, title=history.probe) for history in view.histories]
-        arms.append(attention.Arm(f"{card.style.title} (n = {card.n})", lines, views))
+        head_name = first_seed.histories[0].head_name(first_seed.place)
+        lines.append(f"shown: {head_name}, seed {first_seed.seed}")
+        head_views = [
+            history.view(first_seed.place, title=history.probe) for history in first_seed.histories
+        ]
+        arms.append(attention.Arm(f"{card.style.title} (n = {card.n})", lines, head_views))
     return attention.rows(arms, columns)
 
 
-def _view(run: Run, record: Record, found: Mapping[str, Finding]) -> SeedView | None:
-    histories = probe_histories(_with_roles(recorded(record, probe=probes(record)[:PROBES]), run))
+def _seed_view(run: Run, record: Record, run_findings: Mapping[str, Finding]) -> SeedView | None:
+    """Return the view of a run that opens at the head its evidence chose; None without patterns."""
+    histories = probe_histories(
+        _add_token_roles(recorded(record, probe=probes(record)[:PROBES]), run)
+    )
     if not histories:
         return None
-    named = [
+    opening_heads = [
         finding.heads[name].head
-        for finding in found.values()
+        for finding in run_findings.values()
         for name in finding.presentation.opens_at
         if name in finding.heads
     ]
-    opens_at = histories[0].place_of(next(iter(named), None))
-    place = histories[0].first_of_last_layer if opens_at is None else opens_at
-    return SeedView(run.name, run.result.seed, histories, place, opens_at is not None)
+    opening_place = histories[0].place_of(next(iter(opening_heads), None))
+    place = histories[0].first_of_last_layer if opening_place is None else opening_place
+    return SeedView(run.name, run.result.seed, histories, place, opening_place is not None)
 
 
-def _with_roles(patterns: Sequence[Pattern], run: Run) -> list[Pattern]:
-    """Give patterns of attnlab 0.1, which recorded no roles of tokens, those of the data."""
-    kind = None if any(p.roles for p in patterns) else dataset_class(run.result.identity)
-    if kind is None:
+def _add_token_roles(patterns: Sequence[Pattern], run: Run) -> list[Pattern]:
+    """Return the patterns with the dataset's token roles, which attnlab 0.1 did not record."""
+    run_dataset_class = (
+        None if any(p.roles for p in patterns) else dataset_class(run.result.identity)
+    )
+    if run_dataset_class is None:
         return list(patterns)
-    return [replace(pattern, roles=kind.token_roles(pattern.tokens)) for pattern in patterns]
+    return [
+        replace(pattern, roles=run_dataset_class.token_roles(pattern.tokens))
+        for pattern in patterns
+    ]
 
 
-def _alike(views: Sequence[SeedView]) -> list[SeedView]:
-    """Keep the seeds that saw the sequences of the first with as many heads: they share a card."""
+def _with_same_content(views: Sequence[SeedView]) -> list[SeedView]:
+    """Return the seeds with the sequences and heads of the first seed, which share its card."""
 
     def content(view: SeedView) -> Any:
         return [(h.probe, list(h.tokens), h.asked_at, h.heads) for h in view.histories]
@@ -163,23 +189,24 @@ def _alike(views: Sequence[SeedView]) -> list[SeedView]:
 
 
 def _variant_and_depth(group: Group) -> tuple[str, str]:
-    known = {(run.result.variant, run.result.num_layers) for run in group.runs}
-    if len(known) > 1:
+    """Return the variant and depth of a group; its label and "" where its runs have several."""
+    variants_and_depths = {(run.result.variant, run.result.num_layers) for run in group.runs}
+    if len(variants_and_depths) > 1:
         return group.label, ""
-    variant, layers = known.pop()
-    return variant, f"{layers} layer{'s' if layers != 1 else ''}"
+    variant, num_layers = variants_and_depths.pop()
+    return variant, f"{num_layers} layer{'s' if num_layers != 1 else ''}"
 
 
-def _apart(group: Group, alike: Sequence[Group]) -> list[str]:
-    """Name the first keys that tell a group from others of its variant and depth."""
+def _distinguishing_values(group: Group, similar_groups: Sequence[Group]) -> list[str]:
+    """Return key=value for the first keys that distinguish a group from similar groups."""
     keys: list[str] = []
     for key in group.keys:
-        if len({repr(g.keys[key]) for g in alike}) > 1:
+        if len({repr(g.keys[key]) for g in similar_groups}) > 1:
             keys.append(key)
-        if len({repr([g.keys[k] for k in keys]) for g in alike}) == len(alike):
+        if len({repr([g.keys[k] for k in keys]) for g in similar_groups}) == len(similar_groups):
             break
     return [f"{key.rpartition('.')[2]}={shown(group.keys[key])}" for key in keys]
 
 
-def _plain(metric: str) -> str:
+def _metric_words(metric: str) -> str:
     return metric.replace("/", " ").replace("_", " ")

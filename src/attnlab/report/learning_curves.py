@@ -1,4 +1,4 @@
-"""The rows of many runs as learning curves."""
+"""Learning curves of many runs, from the rows that they recorded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +14,8 @@ SPLITS = ("validation", "test")
 
 
 def learning_curves(panel: Panel, records: Mapping[str, Record]) -> list[Any]:
-    """Draw the loss and the main metric over steps, for each split whose rows were written."""
-    columns = dict.fromkeys(("loss", _headline(panel)))
+    """Draw the loss and the main metric over steps, for each split with recorded rows."""
+    columns = dict.fromkeys(("loss", _main_metric(panel)))
     charts = [
         learning_curve(panel, records, split, column, width="container")
         for split in SPLITS
@@ -31,39 +31,51 @@ def learning_curve(
     column: str | None = None,
     width: int | str = 420,
 ) -> Any:
-    """Draw one column (None: the main metric) of the rows of a split; None where there are none."""
-    styles, column = arm_styles(panel), column or _headline(panel)
-    rows = {name: records[name].rows(split) for g in panel.groups for name in _names(g)}
+    """Draw one column (None: the main metric) of a split's rows; None where there are no rows."""
+    styles, column = arm_styles(panel), column or _main_metric(panel)
+    rows_by_run = {name: records[name].rows(split) for g in panel.groups for name in _run_names(g)}
     points = [
         point
         for group, style in zip(panel.groups, styles, strict=True)
-        for point in _points(group, style, rows, column)
+        for point in _curve_points(group, style, rows_by_run, column)
     ]
     palette = {style.name: style.colour for style in styles}
     return curves(points, f"{split} {column}", palette, width) if points else None
 
 
-def _headline(panel: Panel) -> str:
+def _main_metric(panel: Panel) -> str:
     return panel.metric.rpartition("/")[2]
 
 
-def _names(group: Group) -> list[str]:
+def _run_names(group: Group) -> list[str]:
     return [run.name for run in group.runs]
 
 
-def _points(group: Group, style: ArmStyle, rows: Mapping[str, Any], column: str) -> list[Point]:
-    """Take the steps that every run of the group has, so that each mean is of the same runs."""
-    if any(column not in rows[name].column_names for name in _names(group)):
+def _curve_points(
+    group: Group, style: ArmStyle, rows_by_run: Mapping[str, Any], column: str
+) -> list[Point]:
+    """Return a point for each step that all runs of the group recorded.
+
+    Other steps are left out, so that every mean is over the same runs.
+    """
+    if any(column not in rows_by_run[name].column_names for name in _run_names(group)):
         return []
-    values = {
-        name: dict(zip(*(rows[name][key].to_pylist() for key in ("step", column)), strict=True))
-        for name in _names(group)
+    values_by_run = {
+        name: dict(
+            zip(*(rows_by_run[name][key].to_pylist() for key in ("step", column)), strict=True)
+        )
+        for name in _run_names(group)
     }
-    of_seed = by_value(group.runs, lambda run: run.result.seed)
+    runs_by_seed = by_value(group.runs, lambda run: run.result.seed)
     points = []
-    for step in sorted(set.intersection(*(set(of_run) for of_run in values.values()))):
-        means = [sum(values[run.name][step] for run in runs) / len(runs) for runs in of_seed]
-        n, mean, low, high = interval(means)
+    for step in sorted(
+        set.intersection(*(set(run_values) for run_values in values_by_run.values()))
+    ):
+        seed_means = [
+            sum(values_by_run[run.name][step] for run in seed_runs) / len(seed_runs)
+            for seed_runs in runs_by_seed
+        ]
+        n, mean, low, high = interval(seed_means)
         if mean is not None:
             bounds = (mean if low is None else low, mean if high is None else high)
             points.append(Point(group.label, style.name, style.depth, n, step, mean, *bounds))

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else and asks nobody for anything."""
+"""The page: one self-contained HTML file that makes no network requests."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.fairness import few
 from attnlab.analysis.findings import findings
-from attnlab.analysis.select import said_of
+from attnlab.analysis.left_out import LeftOut, by_state
 from attnlab.analysis.table import Column, columns, count, legend, title
 from attnlab.figures.attention import panel, role_colours
 from attnlab.report.arm_cards import ArmCard, ArmStyle, SeedView, arm_cards
@@ -28,7 +28,7 @@ from attnlab.run_record.record import Record
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_BYTES = 6_000_000
-"""Patterns that a page carries; beyond that, those of one seed for each arm."""
+"""The largest size of a page's patterns; above it, the page has one seed for each arm."""
 
 
 CAUTION = (
@@ -42,13 +42,13 @@ ONE_OF_MANY = (
 
 @dataclass(frozen=True)
 class Section:
-    """What is shown of one panel, or of one text."""
+    """A section of the page: one panel, or one text."""
 
     name: str
     summary: str = ""
     cards: Sequence[ArmCard] = ()
     remarks: Sequence[str] = ()
-    """What a reader of the cards must know."""
+    """Remarks that a reader of the cards must know."""
     caution: str = ""
     caption: str = ""
     table: Sequence[Column] = ()
@@ -59,7 +59,7 @@ class Section:
 
     @property
     def roles(self) -> Mapping[str, str]:
-        """The colour of each role that a token of its pictures has."""
+        """The colour of each role of a token in the section's pictures."""
         return role_colours(
             history.view(0) for card in self.cards for history in card.seeds[0].histories
         )
@@ -68,12 +68,12 @@ class Section:
 def page(
     panels: Sequence[Panel],
     records: Mapping[str, Record],
-    left_out: Sequence[Mapping[str, str]] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> str:
-    """Write panels as a page; `records` has the record of each of their runs, by its name."""
-    sections = _light([_section(panel, records) for panel in panels])
+    """Return panels as an HTML page; `records` has the record of each of their runs by name."""
+    sections = _limit_size([_build_section(panel, records) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render(", ".join(datasets), sections, said_of(left_out))
+    return _render_html(", ".join(datasets), sections, by_state(left_out))
 
 
 def attend_page(
@@ -83,64 +83,70 @@ def attend_page(
     query: int | None = None,
     opens: tuple[Layer | None, int | str] | None = None,
 ) -> str:
-    """Write the patterns of one run on one text as a page, with what stands beside them.
+    """Return the patterns of one run on one text as an HTML page with a caption.
 
-    The page opens at `query`, a position (None: where the model answers), and at the head that
-    `opens` names by its layer and its place there (None, or not shown: the first of the last
-    layer).
+    The page opens at the position `query` (None: where the model answers), and at the head that
+    `opens` names by its layer and its index in it (None, or a head that is not shown: the first
+    head of the last layer).
     """
-    at = patterns[0].asked_at if query is None else query
-    histories = probe_histories([replace(pattern, asked_at=at) for pattern in patterns])
+    query_position = patterns[0].asked_at if query is None else query
+    histories = probe_histories([replace(pattern, asked_at=query_position) for pattern in patterns])
     history = histories[0]
-    places = (
+    opening_places = (
         place
-        for place, (number, head) in enumerate(history.heads)
-        if (history.maps[number].layer, head) == opens
+        for place, (map_index, head) in enumerate(history.heads)
+        if (history.maps[map_index].layer, head) == opens
     )
-    view = SeedView(name, 0, histories, next(places, history.first_of_last_layer))
+    view = SeedView(name, 0, histories, next(opening_places, history.first_of_last_layer))
     card = ArmCard(ArmStyle(name, "", name, "currentColor"), 1, "", (), (view,))
     caution = f"{CAUTION} This is one run on one text."
-    return _render(
+    return _render_html(
         name,
-        [Section(name, cards=[card], remarks=_cut([card]), caption=caption, caution=caution)],
+        [
+            Section(
+                name, cards=[card], remarks=_cut_remark([card]), caption=caption, caution=caution
+            )
+        ],
         "",
     )
 
 
-def _section(panel: Panel, records: Mapping[str, Record]) -> Section:
+def _build_section(panel: Panel, records: Mapping[str, Record]) -> Section:
     cards = arm_cards(panel, records)
     return Section(
         name=panel.dataset,
-        summary=_summary(panel),
+        summary=_dataset_summary(panel),
         cards=cards,
-        remarks=_remarks(panel, cards) if cards else (),
-        caution=_caution(panel, cards),
+        remarks=_card_remarks(panel, cards) if cards else (),
+        caution=_caution_text(panel, cards),
         table=columns(panel),
         table_title=title(panel),
         notes=[legend(panel), *panel.notes],
         curves=[*learning_curves(panel, records), *evidence_curves(panel).values()],
-        facts=_facts(panel),
+        facts=_panel_facts(panel),
     )
 
 
-def _facts(panel: Panel) -> dict[str, str]:
+def _panel_facts(panel: Panel) -> dict[str, str]:
+    """Return the facts of a panel's runs for the page, by name."""
     results = [run.result for group in panel.groups for run in group.runs]
 
-    def each(values: Any) -> str:
+    def abbreviate(values: Any) -> str:
         return few(dict.fromkeys(str(value) for value in values if value))
 
     seeds = sorted({result.seed for result in results})
-    days = sorted(result.started[:10] for result in results)
+    start_days = sorted(result.started[:10] for result in results)
     commits = (result.git or {} for result in results)
     return {
         "arms": str(len(panel.groups)),
         "runs": str(len(results)),
         "seeds": ", ".join(map(str, seeds)),
-        "budget": each(f"{count(result.budget_tokens)} tokens" for result in results),
-        "data": each(result.data_hash[:10] for result in results),
-        "trained": each((days[0], days[-1])).replace(", ", " to "),
-        "attnlab": each(result.versions.get("attnlab") for result in results) or version("attnlab"),
-        "commit": each(
+        "budget": abbreviate(f"{count(result.budget_tokens)} tokens" for result in results),
+        "data": abbreviate(result.data_hash[:10] for result in results),
+        "trained": abbreviate((start_days[0], start_days[-1])).replace(", ", " to "),
+        "attnlab": abbreviate(result.versions.get("attnlab") for result in results)
+        or version("attnlab"),
+        "commit": abbreviate(
             f"{git['commit'][:7]}{', changed' if git.get('dirty') else ''}"
             for git in commits
             if git.get("commit")
@@ -148,10 +154,10 @@ def _facts(panel: Panel) -> dict[str, str]:
     }
 
 
-def _light(sections: Sequence[Section]) -> list[Section]:
-    """Keep the patterns of one seed for each arm where those of all would be too much."""
-    everything = [h for s in sections for c in s.cards for v in c.seeds for h in v.histories]
-    if sum(history.size for history in everything) <= MOST_BYTES:
+def _limit_size(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections with one seed for each arm where all patterns exceed `MOST_BYTES`."""
+    histories = [h for s in sections for c in s.cards for v in c.seeds for h in v.histories]
+    if sum(history.size for history in histories) <= MOST_BYTES:
         return list(sections)
     return [
         replace(
@@ -165,14 +171,14 @@ def _light(sections: Sequence[Section]) -> list[Section]:
     ]
 
 
-def _summary(panel: Panel) -> str:
-    """Return the first line of what the dataset says of itself."""
-    kind = dataset_class(panel.groups[0].runs[0].result.identity)
-    return (kind.__doc__ or "").partition("\n")[0] if kind else ""
+def _dataset_summary(panel: Panel) -> str:
+    """Return the first line of the docstring of the panel's dataset."""
+    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity)
+    return (panel_dataset.__doc__ or "").partition("\n")[0] if panel_dataset else ""
 
 
-def _remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
-    """Say what the pictures of a panel leave out, and how their heads were chosen."""
+def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
+    """Return remarks on what the pictures leave out, and on how their heads were chosen."""
     remarks = []
     runs = [run for group in panel.groups for run in group.runs]
     if sum(len(card.seeds) for card in cards) < len(runs):
@@ -190,25 +196,27 @@ def _remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
             "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
             "not shown here: `attnlab attend RUN TEXT --layer LAYER` draws it."
         )
-    return remarks + _cut(cards)
+    return remarks + _cut_remark(cards)
 
 
-def _caution(panel: Panel, cards: Sequence[ArmCard]) -> str:
-    said = "No edge was cut in these runs, so their pictures alone support no claim."
+def _caution_text(panel: Panel, cards: Sequence[ArmCard]) -> str:
+    """Return the caution for a panel, with the interventions that its evidence made."""
+    evidence_sentence = "No edge was cut in these runs, so their pictures alone support no claim."
     if any(card.has_knock_out for card in cards):
-        taken_away = dict.fromkeys(
+        removals = dict.fromkeys(
             finding.presentation.taken_away
             for group in panel.groups
             for run in group.runs
             for finding in findings(run.result).values()
             if any(head.without for head in finding.heads.values())
         )
-        what = " or ".join(filter(None, taken_away))
-        said = f"So beside each picture stands what happens when {what}."
-    return f"{CAUTION} {said} {ONE_OF_MANY}"
+        removed = " or ".join(filter(None, removals))
+        evidence_sentence = f"So beside each picture stands what happens when {removed}."
+    return f"{CAUTION} {evidence_sentence} {ONE_OF_MANY}"
 
 
-def _cut(cards: Sequence[ArmCard]) -> list[str]:
+def _cut_remark(cards: Sequence[ArmCard]) -> list[str]:
+    """Return a remark where sequences were cut, else nothing."""
     if not any(history.cut for card in cards for history in card.seeds[0].histories):
         return []
     return [
@@ -217,20 +225,21 @@ def _cut(cards: Sequence[ArmCard]) -> list[str]:
     ]
 
 
-def _render(heading: str, sections: Sequence[Section], left_out: str) -> str:
-    pictures: dict[Any, Any] = {}
+def _render_html(heading: str, sections: Sequence[Section], left_out: str) -> str:
+    """Return the HTML of a page with some sections."""
+    picture_by_content: dict[Any, Any] = {}
     for card in (card for section in sections for card in section.cards):
         for history in card.seeds[0].histories:
-            if _content(history) not in pictures:
+            if _picture_content(history) not in picture_by_content:
                 view = history.view(card.seeds[0].place, title=history.probe)
-                pictures[_content(history)] = panel(view).to_dict()
-    scripts = [_library(), (ASSETS / "page.js").read_text("utf-8")]
-    allowed = " ".join(
+                picture_by_content[_picture_content(history)] = panel(view).to_dict()
+    scripts = [_vega_script(), (ASSETS / "page.js").read_text("utf-8")]
+    script_hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
     )
     return (
-        _environment()
+        _template_environment()
         .get_template("page.html")
         .render(
             heading=heading,
@@ -238,27 +247,32 @@ def _render(heading: str, sections: Sequence[Section], left_out: str) -> str:
             left_out=left_out,
             scripts=scripts,
             style=(ASSETS / "page.css").read_text("utf-8"),
-            policy=f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+            policy=f"default-src 'none'; script-src {script_hashes}; style-src 'unsafe-inline'; "
             "img-src data:; base-uri 'none'; form-action 'none'",
             data={
-                "pictures": list(pictures.values()),
+                "pictures": list(picture_by_content.values()),
                 "sections": [
                     {
-                        "cards": [_packed(card, list(pictures)) for card in section.cards],
+                        "cards": [
+                            _pack_card(card, list(picture_by_content)) for card in section.cards
+                        ],
                         "curves": [chart.to_dict() for chart in section.curves],
-                        "steps": _steps(section.cards),
+                        "steps": _recorded_steps(section.cards),
                     }
                     for section in sections
                 ],
             },
-            steps=[_steps(section.cards) for section in sections],
+            steps=[_recorded_steps(section.cards) for section in sections],
         )
     )
 
 
-def _packed(card: ArmCard, contents: Sequence[Any]) -> dict[str, Any]:
+def _pack_card(card: ArmCard, contents: Sequence[Any]) -> dict[str, Any]:
+    """Return a card as the page's script reads it; `contents` orders the pictures."""
     return {
-        "pictures": [contents.index(_content(history)) for history in card.seeds[0].histories],
+        "pictures": [
+            contents.index(_picture_content(history)) for history in card.seeds[0].histories
+        ],
         "seeds": [
             {"head": view.place, "histories": [history.packed() for history in view.histories]}
             for view in card.seeds
@@ -266,30 +280,31 @@ def _packed(card: ArmCard, contents: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _content(history: ProbeHistory) -> tuple[Any, ...]:
-    """Return what a picture shows but for the weights: histories that agree on it share one."""
+def _picture_content(history: ProbeHistory) -> tuple[Any, ...]:
+    """Return the content of a picture without the weights; equal histories share a picture."""
     return history.probe, tuple(history.tokens), tuple(history.roles.items())
 
 
-def _steps(cards: Sequence[ArmCard]) -> list[int]:
+def _recorded_steps(cards: Sequence[ArmCard]) -> list[int]:
+    """Return all steps that the histories of some cards have."""
     histories = (history for card in cards for view in card.seeds for history in view.histories)
     return sorted({step for history in histories for step in history.steps})
 
 
 @lru_cache
-def _library() -> str:
-    """Read Vega, Vega-Lite and Vega-Embed, which the figures are drawn with."""
+def _vega_script() -> str:
+    """Return the script of Vega, Vega-Lite and Vega-Embed, which draw the figures."""
     from vl_convert import javascript_bundle
 
-    # Its stub asks for an argument that has a default.
+    # Its type stub requires an argument that has a default.
     bundle = javascript_bundle()  # pyright: ignore[reportCallIssue]
-    # Nothing in an inlined script may end it.
+    # A script that is inlined into HTML must not contain what ends it.
     assert "</script" not in bundle.lower() and "<!--" not in bundle  # noqa: PT018
     return bundle
 
 
 @lru_cache
-def _environment() -> Environment:
+def _template_environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(ASSETS, encoding="utf-8"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What was recorded of a run on one sequence, step by step, in the bytes that a page carries."""
+"""The recorded maps of a run on one sequence over its steps, in the bytes that a page embeds."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from attnlab.run_record.layers import Layer
 from attnlab.run_record.patterns import Pattern, Weights
 
 PROBES = 2
-"""Probes of a run that a page shows, the first that were recorded."""
+"""The number of probes of a run that a page shows: the first that were recorded."""
 MOST_TOKENS = 64
-"""Tokens of a longer sequence that are shown: those up to the one that the model answers from."""
+"""The number of tokens that a page shows of a longer sequence: up to the answering position."""
 
 
 @dataclass(frozen=True, eq=False)
 class MapHistory:
-    """What one layer passed at each step, or the influence (None): the bytes of the record."""
+    """The map of one layer, or of the influence (None), at each step, in the record's bytes."""
 
     layer: Layer | None
     query_at: Sequence[int]
@@ -36,7 +36,7 @@ class MapHistory:
         return isinstance(self.layer, AttentionLayer)
 
     def head_name(self, head: int) -> str:
-        """Return what a head is called; layers and heads count from 0, as everywhere."""
+        """Return the name of a head; layers and heads are counted from 0, as everywhere."""
         if self.layer is None:
             return "influence (gradient x input)"
         return f"{self.layer.name}, head {self.numbers[head]}"
@@ -52,141 +52,164 @@ class ProbeHistory:
     steps: Sequence[int]
     maps: Sequence[MapHistory]
     cut: int
-    """Tokens of the sequence that are not shown."""
+    """The number of tokens of the sequence that are not shown."""
     roles: Mapping[int, str]
-    """What a token is to the question, by its position."""
+    """The role of a token in the question, by its position."""
     crosses: bool
-    """Whether it was recorded too what its sequences pay to one another, which is not shown."""
+    """Whether attention between two sequences was recorded too, which is not shown."""
 
     @cached_property
     def heads(self) -> list[tuple[int, int]]:
         """All (map, head), attention first."""
-        places = [(at, head) for at, m in enumerate(self.maps) for head in range(m.codes.shape[1])]
-        return sorted(places, key=lambda place: not self.maps[place[0]].is_attention)
+        map_heads = [
+            (map_index, head)
+            for map_index, map_history in enumerate(self.maps)
+            for head in range(map_history.codes.shape[1])
+        ]
+        return sorted(map_heads, key=lambda map_head: not self.maps[map_head[0]].is_attention)
 
     @property
     def has_attention(self) -> bool:
-        """Whether any of its maps is attention."""
-        return any(shown.is_attention for shown in self.maps)
+        """Whether any of the maps is attention."""
+        return any(map_history.is_attention for map_history in self.maps)
 
     def place_of(self, head: HeadRef | None) -> int | None:
-        """Return the place of an attention head in `heads`, or None where it was not recorded."""
+        """Return the index of an attention head in `heads`, or None where it was not recorded."""
         if head is None:
             return None
-        for place, (at, number) in enumerate(self.heads):
-            layer = self.maps[at].layer
+        for place, (map_index, head_index) in enumerate(self.heads):
+            layer = self.maps[map_index].layer
             if isinstance(layer, AttentionLayer) and head == HeadRef(
-                layer.index, self.maps[at].numbers[number]
+                layer.index, self.maps[map_index].numbers[head_index]
             ):
                 return place
         return None
 
     @property
     def first_of_last_layer(self) -> int:
-        """The place of the first head of the last attention layer, or of the first map."""
-        attending = [at for at, shown in enumerate(self.maps) if shown.is_attention]
-        return self.heads.index((attending[-1], 0)) if attending else 0
+        """The index of the first head of the last attention layer, else of the first map."""
+        attention_maps = [
+            map_index for map_index, map_history in enumerate(self.maps) if map_history.is_attention
+        ]
+        return self.heads.index((attention_maps[-1], 0)) if attention_maps else 0
 
     def head_name(self, place: int) -> str:
-        """Return what the head at a place is called."""
-        at, number = self.heads[place]
-        return self.maps[at].head_name(number)
+        """Return the name of the head at an index of `heads`."""
+        map_index, head_index = self.heads[place]
+        return self.maps[map_index].head_name(head_index)
 
     def weights(self, place: int, query: int, step: int = -1) -> Float[np.ndarray, " key"]:
-        """Return what a head pays to each token, from the query or else from where it is asked."""
-        at, number = self.heads[place]
-        row = self.maps[at].codes[step, number, self._row(at, query)]
+        """Return a head's weight of each token in the row of the query, else of the answer."""
+        map_index, head_index = self.heads[place]
+        row = self.maps[map_index].codes[step, head_index, self._row_of_query(map_index, query)]
         return Weights(codes=row[None, None]).exact[0, 0]
 
     def view(self, place: int, query: int | None = None, step: int = -1, title: str = "") -> View:
         """Return the picture of one head at one of the steps."""
         query = self.asked_at if query is None else query
-        at = self.heads[place][0]
-        shown = self.maps[at].query_at[self._row(at, query)]
+        map_index = self.heads[place][0]
+        shown_query = self.maps[map_index].query_at[self._row_of_query(map_index, query)]
         weights = self.weights(place, query, step)
-        return View(title or self.probe, self.tokens, shown, weights, self.roles)
+        return View(title or self.probe, self.tokens, shown_query, weights, self.roles)
 
     def packed(self) -> dict[str, Any]:
-        """Write it for the page's script."""
+        """Return the history as the page's script reads it."""
         return {
             "steps": list(self.steps),
             "asked": self.asked_at,
             "keys": len(self.tokens),
-            "heads": [list(place) for place in self.heads],
+            "heads": [list(map_head) for map_head in self.heads],
             "maps": [
                 {
-                    "queries": list(shown.query_at),
-                    "heads": shown.codes.shape[1],
-                    "codes": base64.b64encode(shown.codes.tobytes()).decode(),
+                    "queries": list(map_history.query_at),
+                    "heads": map_history.codes.shape[1],
+                    "codes": base64.b64encode(map_history.codes.tobytes()).decode(),
                 }
-                for shown in self.maps
+                for map_history in self.maps
             ],
         }
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in a page."""
-        return sum(shown.codes.size for shown in self.maps) * 4 // 3
+        """The number of bytes that it takes in a page."""
+        return sum(map_history.codes.size for map_history in self.maps) * 4 // 3
 
-    def _row(self, at: int, query: int) -> int:
-        queries = list(self.maps[at].query_at)
+    def _row_of_query(self, map_index: int, query: int) -> int:
+        """Return the row of the query in a map, else of the answer's position, else the last."""
+        queries = list(self.maps[map_index].query_at)
         return next((queries.index(q) for q in (query, self.asked_at) if q in queries), -1)
 
 
 def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
-    """Put the patterns of a run together: a history for each probe.
+    """Build a history for each probe from the patterns of a run.
 
-    Of a model with an encoder, a history is what its inputs pay to one another: it has one
-    sequence.
+    In a model with an encoder, a history has the attention among the inputs only, so that all its
+    maps are of one sequence.
     """
-    within = [pattern for pattern in patterns if pattern.reading is None]
-    tokens: dict[str, Sequence[str]] = {}
-    for pattern in within:
-        tokens.setdefault(pattern.probe, list(pattern.tokens))
+    self_patterns = [pattern for pattern in patterns if pattern.reading is None]
+    tokens_by_probe: dict[str, Sequence[str]] = {}
+    for pattern in self_patterns:
+        tokens_by_probe.setdefault(pattern.probe, list(pattern.tokens))
     return [
-        _history(
-            [p for p in within if p.probe == probe and list(p.tokens) == of_inputs],
+        _build_history(
+            [p for p in self_patterns if p.probe == probe and list(p.tokens) == probe_tokens],
             any(p.reading is not None for p in patterns if p.probe == probe),
         )
-        for probe, of_inputs in tokens.items()
+        for probe, probe_tokens in tokens_by_probe.items()
     ]
 
 
-def _history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
-    # What is recorded may have changed between two attempts: the last step says what is shown.
+def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
+    # Two attempts of a run may record different maps, so the last step decides what is shown.
     last_step = max(pattern.step for pattern in patterns)
-    last = {pattern.layer: pattern for pattern in patterns if pattern.step == last_step}
-    by = {(p.step, p.layer): p for p in patterns if _fits(p, last.get(p.layer))}
-    steps = sorted({step for step, _ in by if all((step, layer) in by for layer in last)})
-    first = next(iter(last.values()))
-    end = min(len(first.tokens), max(first.asked_at + 1, MOST_TOKENS))
+    last_patterns = {pattern.layer: pattern for pattern in patterns if pattern.step == last_step}
+    pattern_by_step_and_layer = {
+        (p.step, p.layer): p for p in patterns if _has_same_axes(p, last_patterns.get(p.layer))
+    }
+    steps = sorted(
+        {
+            step
+            for step, _ in pattern_by_step_and_layer
+            if all((step, layer) in pattern_by_step_and_layer for layer in last_patterns)
+        }
+    )
+    first_pattern = next(iter(last_patterns.values()))
+    end = min(len(first_pattern.tokens), max(first_pattern.asked_at + 1, MOST_TOKENS))
     window = slice(max(0, end - MOST_TOKENS), end)
     return ProbeHistory(
-        probe=first.probe,
-        tokens=list(first.tokens[window]),
-        roles={at: role for at, role in enumerate(first.roles[window]) if role},
-        asked_at=first.asked_at - window.start,
+        probe=first_pattern.probe,
+        tokens=list(first_pattern.tokens[window]),
+        roles={position: role for position, role in enumerate(first_pattern.roles[window]) if role},
+        asked_at=first_pattern.asked_at - window.start,
         steps=steps,
-        maps=[_map([by[step, layer] for step in steps], window) for layer in last],
-        cut=len(first.tokens) - (end - window.start),
+        maps=[
+            _build_map([pattern_by_step_and_layer[step, layer] for step in steps], window)
+            for layer in last_patterns
+        ],
+        cut=len(first_pattern.tokens) - (end - window.start),
         crosses=crosses,
     )
 
 
-def _map(patterns: Sequence[Pattern], window: slice) -> MapHistory:
-    first = patterns[0]
-    rows = [row for row, at in enumerate(first.query_at) if window.start <= at < window.stop]
+def _build_map(patterns: Sequence[Pattern], window: slice) -> MapHistory:
+    """Return the maps of one layer over the steps, restricted to a window of positions."""
+    first_pattern = patterns[0]
+    rows = [
+        row
+        for row, position in enumerate(first_pattern.query_at)
+        if window.start <= position < window.stop
+    ]
     return MapHistory(
-        layer=first.layer,
-        query_at=[first.query_at[row] - window.start for row in rows],
+        layer=first_pattern.layer,
+        query_at=[first_pattern.query_at[row] - window.start for row in rows],
         codes=np.stack([pattern.codes[:, rows, window] for pattern in patterns]),
-        numbers=list(first.numbers),
+        numbers=list(first_pattern.numbers),
     )
 
 
-def _fits(pattern: Pattern, last: Pattern | None) -> bool:
-    """Whether a pattern has the heads, queries and keys of the last one."""
-    return last is not None and all(
-        list(getattr(pattern, name)) == list(getattr(last, name))
+def _has_same_axes(pattern: Pattern, last_pattern: Pattern | None) -> bool:
+    """Return whether a pattern has the heads, queries and keys of the last pattern."""
+    return last_pattern is not None and all(
+        list(getattr(pattern, name)) == list(getattr(last_pattern, name))
         for name in ("numbers", "query_at", "tokens")
     )

@@ -1,6 +1,6 @@
-"""What a paper claims, as data: which measure of which arm must come out how.
+"""A paper's claims as data: the measure of an arm, and the bound that it must satisfy.
 
-A claim of `claims.yaml` stands for one verdict in each of its arms:
+A claim of `claims.yaml` gives one verdict for each of its arms:
 
     NAME:
       says: one sentence
@@ -14,9 +14,9 @@ A claim of `claims.yaml` stands for one verdict in each of its arms:
 MEASURE is one of these, or the difference of two (`A - B`):
 
     test/accuracy                         a metric of a finished run
-    least of validation.loss              the best value of a table's column on the way
+    least of validation.loss              the lowest value of a table's column in training
     most of validation.accuracy
-    steps until test.accuracy >= 0.98     the step at which a column first gets somewhere
+    steps until test.accuracy >= 0.98     the first step at which a column reaches a goal
 """
 
 import re
@@ -29,22 +29,26 @@ from attnlab.analysis.arms import nearest
 from attnlab.analysis.statistics import Interval
 
 ROUNDING = 1e-9
-"""Two decimal numbers closer than this are equal: .9 - .6 is not quite .3."""
+"""Numbers that differ by less than this count as equal: .9 - .6 is not exactly .3."""
 
 
 class Value(NamedTuple):
-    """What a run measured, and whether the truth may be more or less than that."""
+    """A measured number, and whether the true one may be more or less (a bound)."""
 
     number: float
     more: bool = False
     less: bool = False
 
-    def minus(self, other: "Value") -> "Value":
-        return Value(self.number - other.number, self.more or other.less, self.less or other.more)
+    def minus(self, subtrahend: "Value") -> "Value":
+        return Value(
+            self.number - subtrahend.number,
+            self.more or subtrahend.less,
+            self.less or subtrahend.more,
+        )
 
 
 class Exactly:
-    """Every seed gives this very number."""
+    """Every seed has exactly this number."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -52,12 +56,12 @@ class Exactly:
     def __str__(self) -> str:
         return f"= {decimal(self.value)} in every seed"
 
-    def holds(self, values: Sequence[Value], ours: Interval) -> bool:
+    def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
         return all(value == Value(self.value) for value in values)
 
 
 class AtLeast:
-    """The mean, or every seed, reaches a number; its interval may have to lie above another."""
+    """The mean, or every seed, is at least a number; the interval may have to exclude another."""
 
     def __init__(
         self, value: float, *, interval_excludes: float | None = None, in_every_seed: bool = False
@@ -67,19 +71,23 @@ class AtLeast:
         self.value, self.excludes, self.in_every_seed = value, interval_excludes, in_every_seed
 
     def __str__(self) -> str:
-        return _said(f">= {decimal(self.value)}", self.in_every_seed, "above", self.excludes)
+        return _describe_bound(
+            f">= {decimal(self.value)}", self.in_every_seed, "above", self.excludes
+        )
 
-    def holds(self, values: Sequence[Value], ours: Interval) -> bool:
-        judged = [value.number for value in values] if self.in_every_seed else [ours.mean]
+    def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
+        numbers = [value.number for value in values] if self.in_every_seed else [estimate.mean]
         return (
-            all(number is not None and number >= self.value - ROUNDING for number in judged)
-            and (self.excludes is None or (ours.low is not None and ours.low > self.excludes))
+            all(number is not None and number >= self.value - ROUNDING for number in numbers)
+            and (
+                self.excludes is None or (estimate.low is not None and estimate.low > self.excludes)
+            )
             and not any(value.less for value in values)
         )
 
 
 class AtMost:
-    """The mean, or every seed, stays below a number; its interval may have to lie below another."""
+    """The mean, or every seed, is at most a number; the interval may have to exclude another."""
 
     def __init__(
         self, value: float, *, interval_excludes: float | None = None, in_every_seed: bool = False
@@ -89,19 +97,24 @@ class AtMost:
         self.value, self.excludes, self.in_every_seed = value, interval_excludes, in_every_seed
 
     def __str__(self) -> str:
-        return _said(f"<= {decimal(self.value)}", self.in_every_seed, "below", self.excludes)
+        return _describe_bound(
+            f"<= {decimal(self.value)}", self.in_every_seed, "below", self.excludes
+        )
 
-    def holds(self, values: Sequence[Value], ours: Interval) -> bool:
-        judged = [value.number for value in values] if self.in_every_seed else [ours.mean]
+    def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
+        numbers = [value.number for value in values] if self.in_every_seed else [estimate.mean]
         return (
-            all(number is not None and number <= self.value + ROUNDING for number in judged)
-            and (self.excludes is None or (ours.high is not None and ours.high < self.excludes))
+            all(number is not None and number <= self.value + ROUNDING for number in numbers)
+            and (
+                self.excludes is None
+                or (estimate.high is not None and estimate.high < self.excludes)
+            )
             and not any(value.more for value in values)
         )
 
 
 class Near:
-    """The mean is a published number, up to a tolerance."""
+    """The mean equals a published number, up to a tolerance."""
 
     def __init__(self, value: float, *, tolerance: float) -> None:
         if tolerance <= 0:
@@ -111,10 +124,10 @@ class Near:
     def __str__(self) -> str:
         return f"{decimal(self.value)}, give or take {decimal(self.tolerance)}"
 
-    def holds(self, values: Sequence[Value], ours: Interval) -> bool:
+    def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
         return (
-            ours.mean is not None
-            and abs(ours.mean - self.value) <= self.tolerance + ROUNDING
+            estimate.mean is not None
+            and abs(estimate.mean - self.value) <= self.tolerance + ROUNDING
             and not any(value.more or value.less for value in values)
         )
 
@@ -129,7 +142,7 @@ KINDS: dict[str, type[Bound]] = {
 
 
 class Steps(NamedTuple):
-    """The first step at which a column of a run's table has got somewhere."""
+    """The first step at which a column of a run's table reaches `goal`."""
 
     table: str
     column: str
@@ -138,7 +151,7 @@ class Steps(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The least or the most that a column of a run's table has had."""
+    """The lowest or (`upward`) the highest value in a column of a run's table."""
 
     table: str
     column: str
@@ -146,27 +159,27 @@ class Best(NamedTuple):
 
 
 Term = str | Steps | Best
-"""A metric by its name, or what is read from a table."""
+"""A metric by its name, or a number that is computed from a table."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the verdicts: what an arm's measure must be."""
+    """One row of the verdicts: an arm's measure, and the bound that it must satisfy."""
 
     name: str
     says: str
     theirs: str
     source: str
     arms: tuple[str, ...]
-    """One arm, or two whose difference is meant."""
+    """One arm, or two arms whose difference is judged."""
     measure: str
     terms: tuple[Term, ...]
-    """One term, or two whose difference is meant."""
+    """One term, or two terms whose difference is judged."""
     bound: Bound
 
 
 class Entry(NamedTuple):
-    """A key that may stand in a YAML: what it holds, and whether it must be there."""
+    """A key of a YAML: the kind of its value, and whether it is required."""
 
     kind: str
     needed: bool = True
@@ -190,24 +203,26 @@ ENTRIES = {
 
 
 def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[Claim], list[str]]:
-    """Read one claim, which makes a Claim for each of its arms; gives them and all faults."""
+    """Return the claims of one entry of claims.yaml, one for each arm, and all faults in it."""
     if faults := entry_faults(node, ENTRIES, where):
         return [], faults
-    named = [*node["arms"], *([node["minus"]] if "minus" in node else [])]
+    used_arms = [*node["arms"], *([node["minus"]] if "minus" in node else [])]
     faults += [
         f"{where}: the recipe has no arm `{arm}`; {nearest(arm, arms)}"
-        for arm in named
+        for arm in used_arms
         if arm not in arms
     ]
-    if len(set(named)) < len(named) or not node["arms"]:
-        faults.append(f"{where}.arms: expected different arms, got {', '.join(named) or 'none'}")
-    terms = tuple(_term(text.strip()) for text in node["measure"].split(" - "))
+    if len(set(used_arms)) < len(used_arms) or not node["arms"]:
+        faults.append(
+            f"{where}.arms: expected different arms, got {', '.join(used_arms) or 'none'}"
+        )
+    terms = tuple(_parse_term(text.strip()) for text in node["measure"].split(" - "))
     if len(terms) > 2 or None in terms:
         faults.append(
             f"{where}.measure: {node['measure']!r} is no METRIC, `least of TABLE.COLUMN`, `most "
             "of TABLE.COLUMN`, `steps until TABLE.COLUMN >= NUMBER` or difference of two of them"
         )
-    bound = _bound(node, where, faults)
+    bound = _parse_bound(node, where, faults)
     if faults or bound is None:
         return [], faults
     claims = [
@@ -216,7 +231,7 @@ def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[C
             says=node["says"],
             theirs=node["theirs"],
             source=node["source"],
-            arms=(arm, *named[len(node["arms"]) :]),
+            arms=(arm, *used_arms[len(node["arms"]) :]),
             measure=node["measure"],
             terms=tuple(term for term in terms if term is not None),
             bound=bound,
@@ -227,7 +242,7 @@ def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[C
 
 
 def entry_faults(node: Any, entries: Mapping[str, Entry], where: str) -> list[str]:
-    """Hold what a YAML says at `where` against the entries that it may have."""
+    """Return a fault for each key of a YAML node that is unknown, missing or of another kind."""
     if not isinstance(node, dict):
         return [f"{where}: expected {', '.join(entries)}; got {node!r}"]
     faults = [
@@ -236,25 +251,27 @@ def entry_faults(node: Any, entries: Mapping[str, Entry], where: str) -> list[st
         if key not in entries
     ]
     faults += [
-        f"{where}: `{k}` is missing" for k, e in entries.items() if e.needed and k not in node
+        f"{where}: `{key}` is missing"
+        for key, entry in entries.items()
+        if entry.needed and key not in node
     ]
     for key in node.keys() & entries.keys():
-        if not _is(entries[key].kind, node[key]):
+        if not _is_of_kind(entries[key].kind, node[key]):
             faults.append(f"{where}.{key}: expected a {entries[key].kind}, got {node[key]!r}")
     return faults
 
 
 def decimal(number: float) -> str:
-    """Write a number as it stands in a paper: `.98`."""
+    """Return a number as it is printed in a paper: `.98`."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{number:g}")
 
 
-def _said(bound: str, in_every_seed: bool, side: str, excludes: float | None) -> str:
-    seeds = " in every seed" if in_every_seed else ""
-    return bound + seeds + ("" if excludes is None else f", interval {side} {decimal(excludes)}")
+def _describe_bound(bound: str, in_every_seed: bool, side: str, excludes: float | None) -> str:
+    in_seeds = " in every seed" if in_every_seed else ""
+    return bound + in_seeds + ("" if excludes is None else f", interval {side} {decimal(excludes)}")
 
 
-def _is(kind: str, value: Any) -> bool:
+def _is_of_kind(kind: str, value: Any) -> bool:
     if kind == "list of texts":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if isinstance(value, bool):
@@ -263,32 +280,37 @@ def _is(kind: str, value: Any) -> bool:
     return kind in types and isinstance(value, types[kind])
 
 
-def _term(text: str) -> Term | None:
-    if steps := re.fullmatch(r"steps until (\w+)\.(\S+) (>=|<=) (-?[\d.]+(?:e-?\d+)?)", text):
-        return Steps(steps[1], steps[2], steps[3] == ">=", float(steps[4]))
-    if best := re.fullmatch(r"(least|most) of (\w+)\.(\S+)", text):
-        return Best(best[2], best[3], best[1] == "most")
+def _parse_term(text: str) -> Term | None:
+    if match := re.fullmatch(r"steps until (\w+)\.(\S+) (>=|<=) (-?[\d.]+(?:e-?\d+)?)", text):
+        return Steps(match[1], match[2], match[3] == ">=", float(match[4]))
+    if match := re.fullmatch(r"(least|most) of (\w+)\.(\S+)", text):
+        return Best(match[2], match[3], match[1] == "most")
     return text if re.fullmatch(r"\S+", text) else None
 
 
-def _bound(node: Mapping[str, Any], where: str, faults: list[str]) -> Bound | None:
-    kinds = [kind for kind in KINDS if kind in node]
-    if len(kinds) != 1:
+def _parse_bound(node: Mapping[str, Any], where: str, faults: list[str]) -> Bound | None:
+    stated_kinds = [kind for kind in KINDS if kind in node]
+    if len(stated_kinds) != 1:
         faults.append(
-            f"{where}: expected one of {', '.join(KINDS)}; got {' and '.join(kinds) or 'none'}"
+            f"{where}: expected one of {', '.join(KINDS)}; "
+            f"got {' and '.join(stated_kinds) or 'none'}"
         )
         return None
-    kind = KINDS[kinds[0]]
-    knobs = set(signature(kind).parameters) - {"value"}
-    given = {key: node[key] for key in OPTIONS if key in node}
-    faults += [f"{where}.{key}: `{kinds[0]}` takes none" for key in given if key not in knobs]
-    if "tolerance" in knobs and "tolerance" not in given:
-        faults.append(f"{where}: `{kinds[0]}` needs a `tolerance`")
+    bound_class = KINDS[stated_kinds[0]]
+    knobs = set(signature(bound_class).parameters) - {"value"}
+    options = {key: node[key] for key in OPTIONS if key in node}
+    faults += [
+        f"{where}.{key}: `{stated_kinds[0]}` takes none" for key in options if key not in knobs
+    ]
+    if "tolerance" in knobs and "tolerance" not in options:
+        faults.append(f"{where}: `{stated_kinds[0]}` needs a `tolerance`")
     if faults:
         return None
-    numbers = {k: v if isinstance(v, bool) else float(v) for k, v in given.items()}
+    numbers = {
+        key: value if isinstance(value, bool) else float(value) for key, value in options.items()
+    }
     try:
-        return kind(float(node[kinds[0]]), **numbers)  # pyright: ignore[reportArgumentType]
+        return bound_class(float(node[stated_kinds[0]]), **numbers)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         faults.append(f"{where}.{error}")
         return None

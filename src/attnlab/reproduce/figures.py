@@ -1,4 +1,4 @@
-"""A paper's figures, drawn from the runs that its claims were judged by."""
+"""A paper's figures, drawn from the runs by which its claims are judged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +14,11 @@ from attnlab.run_record.record import Record
 def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) -> None:
     """Write figures/SCALE-NAME.svg and .png below a folder, from the finished runs of each arm.
 
-    `attention` shows what the arms of `pictures` look at, of a text `reach` how far back. `curves`
-    shows how the arms of that name learn on the test split, or else `learning` on validation;
-    `seen` and `within` are their loss on a text by context.
+    `attention` shows the patterns of the arms of `pictures`, or for a text `reach` how far back
+    they look. `curves` shows the test metric of the arms of `curves` over training, or else
+    `learning` their validation loss; `seen` and `within` show their loss on a text by context.
     """
-    # Altair and Vega take a second to load, which judging alone does not need.
+    # Altair and Vega take a second to import, and judging does not need them.
     from attnlab.figures.base import png, svg
     from attnlab.report.arm_cards import arm_cards, figure
     from attnlab.report.evidence_curves import evidence_curves, reach_chart
@@ -26,18 +26,18 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
 
     charts: dict[str, Any] = {}
     by_name = {record.name: record for runs in records.values() for record in runs}
-    panel = _panel(recipe.pictures, records)
+    panel = _compare_arms(recipe.pictures, records)
     charts["reach"] = panel and reach_chart(panel, by_name)
     if panel and charts["reach"] is None:
-        arm_of = {record.name: arm for arm, runs in records.items() for record in runs}
+        arm_by_run = {record.name: arm for arm, runs in records.items() for record in runs}
         cards = arm_cards(panel, by_name)
         charts["attention"] = figure(
             [
-                replace(card, style=card.style._replace(title=arm_of[card.seeds[0].run]))
+                replace(card, style=card.style._replace(title=arm_by_run[card.seeds[0].run]))
                 for card in cards
             ]
         )
-    if panel := _panel(recipe.curves, records):
+    if panel := _compare_arms(recipe.curves, records):
         charts["curves"] = learning_curve(panel, by_name)
         if charts["curves"] is None:
             charts["learning"] = learning_curve(panel, by_name, "validation", "loss")
@@ -48,7 +48,7 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
         write.replace(folder / recipe.figure(name), png(chart))
 
 
-def _panel(arms: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Panel | None:
+def _compare_arms(arms: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Panel | None:
     results = {record.name: record.result for arm in arms for record in records.get(arm, ())}
     finished = {name: result for name, result in results.items() if result is not None}
     return compare(finished, allow=("budget",))[0] if finished else None

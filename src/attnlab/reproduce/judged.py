@@ -1,4 +1,4 @@
-"""What is known of the claims of a recipe: the verdicts, and each as JSON has it.
+"""The verdicts on the claims of a recipe, and the JSON report of each.
 
 JSON is a list of objects, one for each claim: paper, claim (NAME/ARM), scale, verdict ("holds",
 "fails" or "not_run"), theirs (text), ours (the mean; null where nothing was run), n (seeds), then
@@ -19,7 +19,7 @@ from attnlab.reproduce.recipe import Recipe, papers, recipes
 
 @dataclass(frozen=True)
 class ClaimReport:
-    """What became of a claim of a paper."""
+    """The verdict on a claim of a paper, with the numbers behind it."""
 
     paper: str
     claim: str
@@ -31,12 +31,12 @@ class ClaimReport:
     ours: float | None
     """The mean over the seeds."""
     n: int
-    """Seeds."""
+    """Number of seeds that were run."""
     low: float | None
-    """Of the 95 % interval, as `high`."""
+    """Lower end of the 95 % interval; `high` is the upper end."""
     high: float | None
     needed: int
-    """Seeds."""
+    """Number of seeds that are needed."""
     tolerance: str
     note: str
     seeds: Sequence[int]
@@ -46,7 +46,7 @@ class ClaimReport:
 
 @dataclass(frozen=True)
 class JudgedRecipe:
-    """A recipe, its results, and what they say of its claims."""
+    """A recipe, its results, and the verdicts on its claims."""
 
     recipe: Recipe
     results: Results | None
@@ -64,31 +64,31 @@ class JudgedRecipe:
 
     @property
     def claims(self) -> list[ClaimReport]:
-        """What became of each claim."""
+        """The report of each claim."""
         return [_claim_report(self.recipe, verdict) for verdict in self.verdicts]
 
 
-def judge_recipe(recipe: Recipe, of_recipe: Results | None) -> JudgedRecipe:
-    """Judge all claims of a recipe by its results."""
-    return JudgedRecipe(recipe, of_recipe, judge(recipe, of_recipe))
+def judge_recipe(recipe: Recipe, recipe_results: Results | None) -> JudgedRecipe:
+    """Return a recipe with its results and the verdicts on all claims."""
+    return JudgedRecipe(recipe, recipe_results, judge(recipe, recipe_results))
 
 
 def judge_every_paper(experiments: Path, scale: str | None = None) -> list[JudgedRecipe]:
-    """Judge every recipe, or those of a scale, by the results beside it.
+    """Return every recipe, or those of a scale, judged by the results in its folder.
 
     Raises RequestError for a scale that no paper has.
     """
-    every = [
+    all_recipes = [
         recipe for paper in papers(experiments) for recipe in recipes(experiments, paper).values()
     ]
-    scales = dict.fromkeys(recipe.scale for recipe in every)
+    scales = dict.fromkeys(recipe.scale for recipe in all_recipes)
     if scale not in (None, *scales):
         raise RequestError(
             f"no paper has a recipe at --scale {scale}; {nearest(str(scale), scales)}"
         )
     return [
         judge_recipe(recipe, results.read(recipe.folder, recipe.scale))
-        for recipe in every
+        for recipe in all_recipes
         if scale in (None, recipe.scale)
     ]
 

@@ -1,4 +1,4 @@
-"""A paper asked through: which recipe is meant, its runs, and what their results say."""
+"""The steps of `attnlab reproduce PAPER`: plan a request, train its runs, judge its claims."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperRequest:
-    """What is asked of a paper; None takes what its recipe, or the machine, says."""
+    """A request to reproduce a paper; None takes the value of its recipe or of the machine."""
 
     paper: str
     scale: str | None = None
     seeds: int | None = None
     jobs: int | None = None
     judge_only: bool = False
-    """Whether nothing is trained; without a scale, all scales are judged then."""
+    """Whether to judge without training; without a scale, all scales are judged then."""
     output: Path | None = None
-    """Where results go."""
+    """The directory for results."""
     runs_dir: Path | None = None
     places: Sequence[str] = ()
-    """KEY=VALUE of where data lie."""
+    """KEY=VALUE arguments for the paths of data."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to."""
+    """A request with all its values resolved."""
 
     recipes: Mapping[str, Recipe]
-    """Those of the paper, by their scales."""
+    """The recipes of the paper, by scale."""
     scales: Sequence[str]
-    """Those that are judged; the first is trained."""
+    """The scales that are judged; the first is trained."""
     seeds: int
     output: Path
     jobs: int
-    """Runs at once."""
+    """Number of runs at the same time."""
     runs_dir: Path
     places: Sequence[str]
 
@@ -57,85 +57,86 @@ class Plan:
 
     @property
     def readme(self) -> Path:
-        """Where the README of the paper is written."""
+        """The path of the paper's README."""
         return self.output / "README.md"
 
 
 def plan_paper(experiments: Path, request: PaperRequest) -> Plan:
-    """Return what a request comes to. Raises RequestError for what cannot be; writes nothing."""
+    """Return the plan of a request. Raises RequestError for bad values; writes nothing."""
     _require_places(request)
-    of_paper = recipes(experiments, request.paper)
-    scales = _scales(of_paper, request)
-    recipe = of_paper[scales[0]]
-    root = default_runs_dir()
+    recipes_by_scale = recipes(experiments, request.paper)
+    scales = _select_scales(recipes_by_scale, request)
+    recipe = recipes_by_scale[scales[0]]
+    root_dir = default_runs_dir()
     return Plan(
-        recipes=of_paper,
+        recipes=recipes_by_scale,
         scales=scales,
-        output=_output(recipe, request.output),
-        seeds=_seeds(recipe, request),
-        jobs=1 if request.judge_only else _jobs(recipe, request.jobs),
-        runs_dir=request.runs_dir or root / "reproduce" / f"{recipe.paper}-{recipe.scale}",
+        output=_output_dir(recipe, request.output),
+        seeds=_num_seeds(recipe, request),
+        jobs=1 if request.judge_only else _num_jobs(recipe, request.jobs),
+        runs_dir=request.runs_dir or root_dir / "reproduce" / f"{recipe.paper}-{recipe.scale}",
         places=request.places,
     )
 
 
 def train_paper(plan: Plan, console: Console) -> None:
-    """Train what is missing, and write the results and the figures.
+    """Train the missing runs, and write the results and the figures.
 
-    Raises what `attnlab.reproduce.run.reproduce` does; nothing is written then.
+    Raises what `attnlab.reproduce.run.reproduce` raises; nothing is written then.
     """
-    # Lightning takes seconds to import, which judging alone does not need.
+    # Lightning takes seconds to import, and judging does not need it.
     from attnlab.reproduce.figures import draw
     from attnlab.reproduce.run import reproduce
 
     recipe = plan.recipe
-    of_runs = reproduce(recipe, plan.seeds, plan.runs_dir, plan.jobs, console, plan.places)
-    results.write(plan.output, of_runs)
-    draw(recipe, _records(of_runs, plan.runs_dir), plan.output)
+    run_results = reproduce(recipe, plan.seeds, plan.runs_dir, plan.jobs, console, plan.places)
+    results.write(plan.output, run_results)
+    draw(recipe, _records_by_arm(run_results, plan.runs_dir), plan.output)
 
 
 def judge_paper(plan: Plan) -> list[JudgedRecipe]:
-    """Judge the scales that were asked for, and write the paper's README with all of them."""
-    by_scale = {
+    """Return the requested scales judged, and write the paper's README with all scales."""
+    results_by_scale = {
         scale: results.read(plan.output, scale) or results.read(recipe.folder, scale)
         for scale, recipe in plan.recipes.items()
     }
     make_directory(plan.output)
-    replace(plan.readme, readme.text(plan.recipes, by_scale, plan.output).encode())
-    return [judge_recipe(plan.recipes[scale], by_scale[scale]) for scale in plan.scales]
+    replace(plan.readme, readme.text(plan.recipes, results_by_scale, plan.output).encode())
+    return [judge_recipe(plan.recipes[scale], results_by_scale[scale]) for scale in plan.scales]
 
 
 def _require_places(request: PaperRequest) -> None:
-    """Let the user say where data lie, and nothing of what a claim was committed with."""
-    words = [request.paper, *request.places]
+    """Raise RequestError for arguments other than paths of data: a claim fixes all others."""
+    arguments = [request.paper, *request.places]
     if "=" in request.paper:
         raise RequestError(f"{request.paper} needs a PAPER before it")
-    for word in request.places:
-        key, equals, _ = word.partition("=")
-        if not equals:
-            raise RequestError(f"one PAPER is run at a time, not {' and '.join(words)}")
+    for argument in request.places:
+        key, separator, _ = argument.partition("=")
+        if not separator:
+            raise RequestError(f"one PAPER is run at a time, not {' and '.join(arguments)}")
         if key not in PLACES:
             raise RequestError(
-                f"{word}: a recipe's runs are what its claims were committed with; "
+                f"{argument}: a recipe's runs are what its claims were committed with; "
                 f"only where data lie can be said here ({', '.join(PLACES)})"
             )
     if request.judge_only and request.places:
         raise RequestError(f"--judge reads no data; leave {' '.join(request.places)} out")
 
 
-def _scales(of_paper: Mapping[str, Recipe], request: PaperRequest) -> list[str]:
-    """Choose the recipe to run, or those to judge: all of them unless one is named."""
+def _select_scales(recipes_by_scale: Mapping[str, Recipe], request: PaperRequest) -> list[str]:
+    """Return the scale to run, or the scales to judge: all, unless the request names one."""
     if request.judge_only and request.scale is None:
-        return list(of_paper)
+        return list(recipes_by_scale)
     scale = request.scale or "check"
-    if scale not in of_paper:
+    if scale not in recipes_by_scale:
         raise RequestError(
-            f"{request.paper} has no recipe at --scale {scale}; there is {', '.join(of_paper)}"
+            f"{request.paper} has no recipe at --scale {scale}; "
+            f"there is {', '.join(recipes_by_scale)}"
         )
     return [scale]
 
 
-def _output(recipe: Recipe, output: Path | None) -> Path:
+def _output_dir(recipe: Recipe, output: Path | None) -> Path:
     if output is not None:
         return output
     if recipe.folder.parent == shipped_dir():
@@ -143,7 +144,7 @@ def _output(recipe: Recipe, output: Path | None) -> Path:
     return recipe.folder
 
 
-def _seeds(recipe: Recipe, request: PaperRequest) -> int:
+def _num_seeds(recipe: Recipe, request: PaperRequest) -> int:
     seeds = recipe.seeds if request.seeds is None else request.seeds
     if seeds < 1:
         raise RequestError(f"--seeds {seeds} must be at least 1")
@@ -157,25 +158,25 @@ def _seeds(recipe: Recipe, request: PaperRequest) -> int:
     return seeds
 
 
-def _jobs(recipe: Recipe, jobs: int | None) -> int:
+def _num_jobs(recipe: Recipe, jobs: int | None) -> int:
     if jobs is None:
-        # Each run has the GPU alone.
-        jobs = 1 if recipe.needs == "gpu" else _cores()
+        # A run needs the whole GPU.
+        jobs = 1 if recipe.needs == "gpu" else _num_cores()
     if jobs < 1:
         raise RequestError(f"--jobs {jobs} must be at least 1")
     return jobs
 
 
-def _cores() -> int:
-    affine = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
+def _num_cores() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
-def _records(of_runs: Mapping[str, Any], runs_dir: Path) -> "dict[str, list[Record]]":
+def _records_by_arm(run_results: Mapping[str, Any], runs_dir: Path) -> "dict[str, list[Record]]":
     """Return the record of each finished run, by its arm."""
     from attnlab.run_record.record import Record
 
     return {
-        arm: [Record(runs_dir / run["name"]) for run in of_arm["runs"]]
-        for arm, of_arm in of_runs["arms"].items()
+        arm: [Record(runs_dir / run["name"]) for run in arm_results["runs"]]
+        for arm, arm_results in run_results["arms"].items()
     }

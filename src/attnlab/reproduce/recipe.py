@@ -1,18 +1,18 @@
-"""Recipes: which runs a claim is judged by. A folder of YAML, read and checked whole.
+"""Recipes: the runs by which claims are judged. A folder of YAML, loaded and checked as a whole.
 
     experiments/PAPER/
       check.yaml paper.yaml SCALE.yaml    # recipes: for a CPU, as in the paper, and others
       claims.yaml                         # SCALE: {NAME: claim}; see claims.py
-      about.md                            # what is written by hand in README.md
-      results/SCALE.json README.md figures/SCALE-*    # what `attnlab reproduce PAPER` makes
+      about.md                            # the part of README.md written by hand
+      results/SCALE.json README.md figures/SCALE-*    # written by `attnlab reproduce PAPER`
 
-A recipe has `seeds` (how many), `common` (overrides of every run, as `attnlab train` takes them)
-and `arms` (a label and the overrides of its runs); then what the README shows of them: `metrics`
-of every arm in a table, the arms whose attention is drawn (`pictures`), and those whose curve on
-the test split is (`curves`). `title` heads it in the README; check and paper have one. With
-`needs: gpu` it is trained only where there is a GPU, and leaves trainer.accelerator as it is.
+A recipe has `seeds` (their number), `common` (overrides of every run, as `attnlab train` takes
+them) and `arms` (labels, each with the overrides of its runs). The README shows the `metrics` of
+every arm in a table, the attention of the arms of `pictures`, and the test curves of the arms of
+`curves`. `title` is its heading in the README; check and paper have one by default. With
+`needs: gpu` it is trained only on a machine with a GPU, and trainer.accelerator is not set.
 
-Where data lie on a machine is no part of a recipe: `attnlab reproduce PAPER dataset.path=FILE`.
+Paths of data on a machine are no part of a recipe: `attnlab reproduce PAPER dataset.path=FILE`.
 """
 
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ SCALES = {"check": "The check: on a CPU", "paper": "The paper's scale: on a GPU"
 """The recipes that most papers have, in order, and their titles."""
 NEEDS = ("gpu",)
 LEAST_SEEDS = 3
-"""Fewer are no evidence for a claim."""
+"""The smallest number of seeds by which a claim is judged."""
 OURS = ("seed", "runs_dir", "rerun", "extend")
-"""Keys that belong to the program, not to a recipe."""
+"""Keys that the program sets, not a recipe."""
 PLACES = ("dataset.path",)
-"""Keys that say where data lie, which belong to whoever has them there."""
+"""Keys of paths of data, which depend on the machine."""
 ENTRIES = {
     "seeds": Entry("whole number"),
     "common": Entry("list of texts"),
@@ -51,7 +51,7 @@ ENTRIES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A paper at a scale: the runs, and the claims that they decide."""
+    """A paper at a scale: the runs, and the claims that are judged by them."""
 
     folder: Path
     scale: str
@@ -62,7 +62,7 @@ class Recipe:
     common: list[str]
     """Overrides of every run."""
     arms: Mapping[str, list[str]]
-    """What each arm overrides besides."""
+    """Further overrides of each arm."""
     metrics: list[str]
     pictures: list[str]
     curves: list[str]
@@ -73,33 +73,33 @@ class Recipe:
         return self.folder.name
 
     def overrides(self, arm: str) -> list[str]:
-        """Give all that the runs of an arm override."""
+        """Return all overrides of the runs of an arm."""
         return [*self.common, *self.arms[arm]]
 
     def figure(self, name: str, suffix: str = "png") -> Path:
-        """Give where a figure lies, in the folder of the README that shows it."""
+        """Return the path of a figure, relative to the folder of the README."""
         return Path("figures", f"{self.scale}-{name}.{suffix}")
 
     @property
     def columns(self) -> dict[str, list[str]]:
-        """The columns of each table that a claim reads."""
-        read: dict[str, list[str]] = {}
+        """The columns that the claims read, by table."""
+        columns_by_table: dict[str, list[str]] = {}
         for term in (term for claim in self.claims for term in claim.terms):
             if isinstance(term, str):
                 continue
-            if term.column not in read.setdefault(term.table, []):
-                read[term.table].append(term.column)
-        return read
+            if term.column not in columns_by_table.setdefault(term.table, []):
+                columns_by_table[term.table].append(term.column)
+        return columns_by_table
 
 
 def experiments_dir() -> Path:
-    """Give the directory of attnlab's own recipes, in a wheel or beside the source."""
-    inside = shipped_dir()
-    return inside if inside.is_dir() else inside.parents[2] / "experiments"
+    """Return the directory of attnlab's own recipes, in a wheel or in the repository."""
+    shipped = shipped_dir()
+    return shipped if shipped.is_dir() else shipped.parents[2] / "experiments"
 
 
 def shipped_dir() -> Path:
-    """Give where a wheel keeps the recipes, which is no place to write."""
+    """Return the directory of the recipes in a wheel, which must not be written to."""
     return Path(__file__).resolve().parents[1] / "experiments"
 
 
@@ -111,46 +111,46 @@ def papers(experiments: Path) -> list[str]:
 
 
 def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
-    """Read a paper's recipe at each scale that it has: check, paper, then the others by name.
+    """Load a paper's recipes by scale: check, paper, then the others in order of names.
 
     Raises ConfigError with all faults.
     """
-    known = papers(experiments)
-    if paper not in known:
-        raise RequestError(f"there is no recipe for {paper!r}; {nearest(paper, known)}")
+    known_papers = papers(experiments)
+    if paper not in known_papers:
+        raise RequestError(f"there is no recipe for {paper!r}; {nearest(paper, known_papers)}")
     folder = experiments / paper
     faults: list[str] = []
-    claimed = _load(folder / "claims.yaml", faults)
-    there = {path.stem for path in folder.glob("*.yaml")} - {"claims"}
-    found = {}
-    for scale in [*(s for s in SCALES if s in there), *sorted(there - SCALES.keys())]:
-        node = _load(folder / f"{scale}.yaml", faults)
-        wrong = _recipe_faults(node, scale, f"{paper}/{scale}.yaml")
-        faults += wrong
-        if not wrong:
+    claims_by_scale = _load_yaml(folder / "claims.yaml", faults)
+    scales = {path.stem for path in folder.glob("*.yaml")} - {"claims"}
+    recipes_by_scale = {}
+    for scale in [*(s for s in SCALES if s in scales), *sorted(scales - SCALES.keys())]:
+        node = _load_yaml(folder / f"{scale}.yaml", faults)
+        node_faults = _recipe_faults(node, scale, f"{paper}/{scale}.yaml")
+        faults += node_faults
+        if not node_faults:
             arms = node["arms"]
-            claims = _claims(
-                claimed.get(scale), list(arms), f"{paper}/claims.yaml: {scale}", faults
+            claims = _parse_claims(
+                claims_by_scale.get(scale), list(arms), f"{paper}/claims.yaml: {scale}", faults
             )
             optional = {"title": SCALES.get(scale), "needs": None}
-            found[scale] = Recipe(folder, scale, **(optional | node), claims=claims)
+            recipes_by_scale[scale] = Recipe(folder, scale, **(optional | node), claims=claims)
     faults += [
-        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {nearest(str(scale), there)}"
-        for scale in claimed
-        if scale not in there
+        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {nearest(str(scale), scales)}"
+        for scale in claims_by_scale
+        if scale not in scales
     ]
     if faults:
         raise ConfigError(faults)
-    return found
+    return recipes_by_scale
 
 
-def _load(path: Path, faults: list[str]) -> dict[Any, Any]:
+def _load_yaml(path: Path, faults: list[str]) -> dict[Any, Any]:
     try:
-        # OmegaConf refuses a key that is given twice, of which plain YAML keeps the last.
+        # OmegaConf raises for a duplicate key, of which plain YAML silently takes the last.
         node = OmegaConf.to_container(OmegaConf.load(path))
     except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
-        node, said = {}, " ".join(str(error).split())
-        faults.append(f"{path.parent.name}/{path.name}: cannot be read: {said}")
+        node, reason = {}, " ".join(str(error).split())
+        faults.append(f"{path.parent.name}/{path.name}: cannot be read: {reason}")
     if not isinstance(node, dict):
         faults.append(f"{path.parent.name}/{path.name}: expected keys, got {node!r}")
         return {}
@@ -175,22 +175,27 @@ def _recipe_faults(node: dict[Any, Any], scale: str, where: str) -> list[str]:
         for label in node[key]
         if label not in node["arms"]
     ]
-    arms = {label: Entry("list of texts") for label in node["arms"]}
-    faults += entry_faults(node["arms"], arms, f"{where}: arms")
+    arm_entries = {label: Entry("list of texts") for label in node["arms"]}
+    faults += entry_faults(node["arms"], arm_entries, f"{where}: arms")
     if not faults:
-        for word in [*node["common"], *(w for words in node["arms"].values() for w in words)]:
-            if word.partition("=")[0] in OURS:
-                faults.append(f"{where}: {word}: `attnlab reproduce` decides that, not the recipe")
+        for override in [
+            *node["common"],
+            *(arm_override for overrides in node["arms"].values() for arm_override in overrides),
+        ]:
+            if override.partition("=")[0] in OURS:
+                faults.append(
+                    f"{where}: {override}: `attnlab reproduce` decides that, not the recipe"
+                )
     return faults
 
 
-def _claims(node: Any, arms: list[str], where: str, faults: list[str]) -> list[Claim]:
+def _parse_claims(node: Any, arms: list[str], where: str, faults: list[str]) -> list[Claim]:
     if not isinstance(node, dict) or not node:
         faults.append(f"{where}: expected claims by name, got {node!r}")
         return []
     claims = []
-    for name, body in node.items():
-        made, wrong = parse(str(name), body, arms, f"{where}.{name}")
-        claims += made
-        faults += wrong
+    for name, claim_node in node.items():
+        parsed_claims, claim_faults = parse(str(name), claim_node, arms, f"{where}.{name}")
+        claims += parsed_claims
+        faults += claim_faults
     return claims

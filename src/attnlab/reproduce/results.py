@@ -1,4 +1,4 @@
-"""Results as data: what a recipe's runs measured, small enough to be committed.
+"""Results as data: the measurements of a recipe's runs, small enough to be committed.
 
     {"schema", "paper", "scale", "date" (of the last run's start), "seeds": [0, ...],
      "made": [{"runs" (how many), "git": {"commit", "dirty"}, "device", "threads", "versions"}],
@@ -28,12 +28,12 @@ SCHEMA = 1
 
 
 def path(folder: Path, scale: str) -> Path:
-    """Give where the results of a scale are kept, in a paper's folder."""
+    """Return the path of the results of a scale in a paper's folder."""
     return folder / "results" / f"{scale}.json"
 
 
 def read(folder: Path, scale: str) -> dict[str, Any] | None:
-    """Read the results of a scale; None where there are none."""
+    """Load the results of a scale; None if there are none."""
     file = path(folder, scale)
     try:
         results = json.loads(file.read_text())
@@ -49,7 +49,7 @@ def read(folder: Path, scale: str) -> dict[str, Any] | None:
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:
-    """Keep results in a paper's folder."""
+    """Write results to a paper's folder."""
     make_directory(folder / "results")
     content = json.dumps(results, indent=1, allow_nan=False) + "\n"
     replace(path(folder, results["scale"]), content.encode())
@@ -58,79 +58,89 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 def collect(
     recipe: Recipe, finished: Mapping[tuple[str, int], Path], failed: Mapping[tuple[str, int], Path]
 ) -> dict[str, Any]:
-    """Gather the run directories of each arm and seed."""
-    # Reading results needs no Arrow; only the tables of a run do.
+    """Return the results of the finished and failed runs, given by arm and seed."""
+    # The record needs Arrow, which the other functions here do not.
     from attnlab.run_record.record import Record
 
-    records = {place: Record(directory) for place, directory in finished.items()}
-    whole = {place: _result(record) for place, record in records.items()}
-    made = _made(list(whole.values()))
+    records = {key: Record(directory) for key, directory in finished.items()}
+    results = {key: _finished_result(record) for key, record in records.items()}
+    makers = _count_makers(list(results.values()))
     arms = {}
     for arm in recipe.arms:
-        ours = [place for place in whole if place[0] == arm]
-        first = whole[ours[0]] if ours else None
+        arm_keys = [key for key in results if key[0] == arm]
+        first_result = results[arm_keys[0]] if arm_keys else None
         arms[arm] = {
             "overrides": recipe.overrides(arm),
-            "parameters": first and first.parameters,
-            "headline": first and first.headline,
-            "runs": [_run(records[at], whole[at], made, recipe.columns) for at in ours],
+            "parameters": first_result and first_result.parameters,
+            "headline": first_result and first_result.headline,
+            "runs": [
+                _run_entry(records[key], results[key], makers, recipe.columns) for key in arm_keys
+            ],
             "failed": [
-                {"seed": at[1], "name": directory.name, "error": _error(Record(directory))}
-                for at, directory in failed.items()
-                if at[0] == arm
+                {
+                    "seed": key[1],
+                    "name": directory.name,
+                    "error": _describe_error(Record(directory)),
+                }
+                for key, directory in failed.items()
+                if key[0] == arm
             ],
         }
     return {
         "schema": SCHEMA,
         "paper": recipe.paper,
         "scale": recipe.scale,
-        "date": max((result.started[:10] for result in whole.values()), default=None),
+        "date": max((result.started[:10] for result in results.values()), default=None),
         "seeds": sorted({seed for _, seed in [*finished, *failed]}),
-        "made": made,
+        "made": makers,
         "arms": arms,
     }
 
 
-def _result(record: "Record") -> RunResult:
+def _finished_result(record: "Record") -> RunResult:
     result = record.result
     assert result is not None, f"{record.path} is not finished"
     return result
 
 
-def _run(
+def _run_entry(
     record: "Record",
     result: RunResult,
-    made: Sequence[Mapping[str, Any]],
+    makers: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    maker = _maker(result)
-    place = next(at for at, one in enumerate(made) if maker.items() <= one.items())
+    maker = _maker_of(result)
+    maker_index = next(
+        index for index, entry in enumerate(makers) if maker.items() <= entry.items()
+    )
     tables = {}
-    for table, wanted in columns.items():
+    for table, column_names in columns.items():
         rows = record.rows(table)
-        names = [name for name in ("step", *wanted) if name in rows.column_names]
+        names = [name for name in ("step", *column_names) if name in rows.column_names]
         if rows.num_rows:
             tables[table] = {name: rows[name].to_pylist() for name in names}
-    kept = ("seed", "steps", "seconds", "data_hash", "metrics")
-    measured = {key: getattr(result, key) for key in kept}
-    return {"name": record.name, "made": place, **measured, "tables": tables}
+    field_names = ("seed", "steps", "seconds", "data_hash", "metrics")
+    fields = {key: getattr(result, key) for key in field_names}
+    return {"name": record.name, "made": maker_index, **fields, "tables": tables}
 
 
-def _error(record: "Record") -> str:
+def _describe_error(record: "Record") -> str:
     summaries = [attempt.summary for attempt in record.attempts]
     errors = [summary.error for summary in summaries if isinstance(summary, FailedAttempt)]
     return f"{errors[-1].type}: {errors[-1].message}" if errors else "it could not begin"
 
 
-def _made(results: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """Say by which code and on what the runs were made, each combination once."""
-    makers: dict[str, dict[str, Any]] = {}
-    for maker in map(_maker, results):
-        found = makers.setdefault(json.dumps(maker, sort_keys=True), {"runs": 0, **maker})
-        found["runs"] += 1
-    return list(makers.values())
+def _count_makers(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Return each combination of code and hardware that made runs, with their number."""
+    makers_by_json: dict[str, dict[str, Any]] = {}
+    for maker in map(_maker_of, results):
+        counted_maker = makers_by_json.setdefault(
+            json.dumps(maker, sort_keys=True), {"runs": 0, **maker}
+        )
+        counted_maker["runs"] += 1
+    return list(makers_by_json.values())
 
 
-def _maker(result: RunResult) -> dict[str, Any]:
+def _maker_of(result: RunResult) -> dict[str, Any]:
     maker = {"git": result.git, "device": result.device, "versions": result.versions}
     return {**maker, "threads": result.identity["trainer"]["threads"]}

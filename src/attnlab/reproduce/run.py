@@ -1,18 +1,21 @@
 """Train what a recipe lacks: every arm and seed, checked first, several at once."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.config import Config, compose, search_path
+from attnlab.config import Config, compose_each, search_path, threads_each
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
-from attnlab.launch.many import many
+from attnlab.launch.many import launcher_for, many
 from attnlab.launch.run import Outcome
+from attnlab.printable import say
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import Recipe
@@ -50,21 +53,24 @@ def reproduce(
         )
     planned = cells(recipe, seeds, runs_dir, jobs, places)
     outcomes: dict[tuple[str, int], Outcome] = {}
-    seen: set[str] = set()
-    with closing(many([cell.config for cell in planned], console, jobs)) as trained:
+    judged_arms: set[str] = set()
+    for note in dict.fromkeys(note for cell in planned for note in cell.config.notes):
+        say(note, file=sys.stderr)
+    configs = [cell.config for cell in planned]
+    with closing(many(configs, console, launcher_for(jobs))) as trained:
         for number, outcome in trained:
             cell = planned[number]
             outcomes[cell.arm, cell.seed] = outcome
-            place = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
-            console.print(f"{place} {cell.arm} seed {cell.seed}: {_said(outcome)}")
+            progress = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
+            console.print(f"{progress} {cell.arm} seed {cell.seed}: {_describe_outcome(outcome)}")
             if outcome.status == "blocked":
                 raise RequestError(f"{cell.arm} seed {cell.seed}: {outcome.note}")
-            if outcome.ok and cell.arm not in seen:
-                seen.add(cell.arm)
+            if outcome.ok and cell.arm not in judged_arms:
+                judged_arms.add(cell.arm)
                 # A measure that is misspelt is told now, not after all the runs.
                 judge(recipe, _collect(recipe, planned, outcomes))
-    if left := [o for o in outcomes.values() if o.status in ("held", "interrupted")]:
-        raise RequestError(f"{len(left)} runs could not be done; {left[0].note}")
+    if undone := [o for o in outcomes.values() if o.status in ("held", "interrupted")]:
+        raise RequestError(f"{len(undone)} runs could not be done; {undone[0].note}")
     return _collect(recipe, planned, outcomes)
 
 
@@ -72,32 +78,27 @@ def cells(
     recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1, places: Sequence[str] = ()
 ) -> list[Cell]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
-    configs: dict[str, Config] = {}
-    faults: dict[str, list[str]] = {}
-    share = max(1, torch.get_num_threads() // jobs)
+    overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
+    threads = torch.get_num_threads()
     with search_path() as own:
-        for arm in recipe.arms:
-            words = recipe.overrides(arm)
-            # As in a sweep: several at once share the cores unless the recipe says how.
-            told = jobs == 1 or any(word.startswith("trainer.threads=") for word in words)
-            threads = [] if told else [f"trainer.threads={share}"]
-            try:
-                config = compose([*words, *threads, *places], own)
-            except ConfigError as error:
-                for fault in error.faults:
-                    faults.setdefault(fault, []).append(arm)
-                continue
-            if twins := [twin for twin in configs if configs[twin].values == config.values]:
-                faults.setdefault("the same run as another arm", []).extend([*twins, arm])
-            configs[arm] = config
+        configs, faults = compose_each(
+            {
+                arm: [*overrides, *threads_each(overrides, jobs, threads), *places]
+                for arm, overrides in overrides_by_arm.items()
+            },
+            own,
+        )
+    for first, second in combinations(configs, 2):
+        if configs[first].values == configs[second].values:
+            faults.setdefault("the same run as another arm", []).extend([first, second])
     if faults:
         where = f"{recipe.paper}/{recipe.scale}.yaml"
-        named = {fault: ", ".join(dict.fromkeys(arms)) for fault, arms in faults.items()}
-        raise ConfigError([f"{where}: {arms}: {fault}" for fault, arms in named.items()])
+        arms_by_fault = {fault: ", ".join(dict.fromkeys(arms)) for fault, arms in faults.items()}
+        raise ConfigError([f"{where}: {arms}: {fault}" for fault, arms in arms_by_fault.items()])
     # Not an override: a path may hold what their grammar reads otherwise.
-    ours = {"runs_dir": str(runs_dir)}
+    our_values = {"runs_dir": str(runs_dir)}
     return [
-        Cell(arm, seed, replace(config, values={**config.values, **ours, "seed": seed}))
+        Cell(arm, seed, replace(config, values={**config.values, **our_values, "seed": seed}))
         for seed in range(seeds)
         for arm, config in configs.items()
     ]
@@ -115,7 +116,7 @@ def _collect(
     )
 
 
-def _said(outcome: Outcome) -> str:
+def _describe_outcome(outcome: Outcome) -> str:
     result = outcome.result
     if result is None:
         return f"{outcome.status} {outcome.note}".strip()

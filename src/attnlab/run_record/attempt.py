@@ -1,4 +1,4 @@
-"""One process's try at a run: it writes inside its own directory, and nothing is ever rewritten."""
+"""One process's attempt at a run: it writes in its own directory, and rewrites nothing."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ from attnlab.run_record.result import AttemptSummary, RunResult
 
 BEAT_SECONDS = 1.0
 KEPT = 2
-"""Checkpoints that an attempt keeps: a newer one that turns out damaged leaves the older."""
+"""Number of checkpoints that an attempt keeps: if the newest is damaged, the older one is left."""
 
 
 class AlreadyClaimed(Exception):
-    """Another process has begun the same attempt a moment earlier."""
+    """Another process began the same attempt a moment earlier."""
 
 
 class Attempt:
@@ -57,14 +57,14 @@ class Attempt:
         *,
         after: int | None = None,
     ) -> "Attempt":
-        """Begin the next attempt of a run, which is made if it is new.
+        """Begin the next attempt of a run, whose directory is made if it is new.
 
-        `after` is the last attempt that the caller knew of when it decided to go on: one that
-        began meanwhile then has the right. Raises AlreadyClaimed if another process took the
-        number, RecordError if the directory holds another identity.
+        `after` is the number of the last attempt that the caller knew of when it decided to go on:
+        if another attempt has begun since, that one has the right. Raises AlreadyClaimed if another
+        process took the number, RecordError if the directory holds another identity.
         """
         write.make_directory(run_dir / "attempts")
-        _state_identity(run_dir, identity)
+        _write_or_check_identity(run_dir, identity)
         number = 1 + (max(attempt_numbers(run_dir), default=0) if after is None else after)
         claim = {
             "schema": SCHEMA,
@@ -83,9 +83,9 @@ class Attempt:
         return cls(path)
 
     def beat(self, step: int) -> None:
-        """Show that the run moves: after every step, and at one step once a second at most.
+        """Write a sign of life: after every step, and within a step at most once a second.
 
-        So it is known at which step an attempt died.
+        From it, a reader knows at which step an attempt died.
         """
         now = monotonic()
         if step != self._step or now - self._beaten >= BEAT_SECONDS:
@@ -93,15 +93,15 @@ class Attempt:
             self._beat.write(self._beats, step)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], durable: bool = False) -> None:
-        """Add rows to a table, an Arrow stream whose columns the first row decides.
+        """Append rows to a table, an Arrow stream with the columns of the first row.
 
-        Numbers are stored as float64, but for the step, which is whole; an empty list of the first
+        Numbers are stored as float64, except the step, which is int64; an empty list in the first
         row is one of texts. Raises ValueError for a row without a step or with other columns.
         """
         if not rows:
             return
         if table not in self._tables:
-            self._begin(table, rows[0])
+            self._begin_table(table, rows[0])
         schema, stream = self._tables[table]
         for row in rows:
             if set(row) != set(schema.names):
@@ -109,7 +109,9 @@ class Attempt:
                     f"{table}: a row has the columns {sorted(row)}, but the table began with "
                     f"{sorted(schema.names)}; give the rows of one table the same columns"
                 )
-        columns = [pa.array([row[n] for row in rows], schema.field(n).type) for n in schema.names]
+        columns = [
+            pa.array([row[name] for row in rows], schema.field(name).type) for name in schema.names
+        ]
         stream.append(write_batch(pa.record_batch(columns, schema=schema)))
         self._rows[table] += len(rows)
         if durable:
@@ -121,18 +123,18 @@ class Attempt:
             stream.sync()
 
     def save(self, step: int, content: bytes) -> str:
-        """Keep a checkpoint, after all rows so far, and give its SHA-256; the oldest goes last."""
+        """Write a checkpoint after all rows so far, delete the oldest, and return its SHA-256."""
         self.sync()
         directory = self.path / "checkpoints"
         write.make_directory(directory)
         path = directory / checkpoint_name(step)
         sha256 = hashlib.sha256(content).hexdigest()
         write.new_file(path, content)
-        line = {"step": step, "file": path.name, "size": len(content), "sha256": sha256}
-        line["rows"] = dict(self._rows)
+        entry = {"step": step, "file": path.name, "size": len(content), "sha256": sha256}
+        entry["rows"] = dict(self._rows)
         if self._manifest is None:
-            self._manifest = self._stream(directory / "manifest.jsonl")
-        self._manifest.append((json.dumps(line) + "\n").encode())
+            self._manifest = self._open_stream(directory / "manifest.jsonl")
+        self._manifest.append((json.dumps(entry) + "\n").encode())
         self._manifest.sync()
         self._saved.append(path)
         while len(self._saved) > KEPT:
@@ -140,7 +142,7 @@ class Attempt:
         return sha256
 
     def log(self, text: str) -> None:
-        """Add a line to run.log."""
+        """Append a line to run.log."""
         stream = write.Stream(self.path / "run.log")
         try:
             stream.append((text.rstrip("\n") + "\n").encode())
@@ -148,55 +150,59 @@ class Attempt:
             stream.close()
 
     def log_exception(self, error: BaseException) -> None:
-        """Add where an error came from to run.log."""
+        """Append the traceback of an error to run.log."""
         self.log("".join(traceback.format_exception(error)))
 
     def finish(self, result: RunResult) -> bool:
-        """State the result and publish it; False if another attempt did so before."""
+        """Write the result and publish it; return False if another attempt did so before.
+
+        Raises RecordError, and writes nothing, for a result that could not be read again.
+        """
+        RunResult.from_json(result.to_json(), self.path / "run.json")
         self.sync()
         self.end(result)
         run_dir = self.path.parents[1]
         return write.publish(self.path / "run.json", run_dir / "run.json")
 
     def end(self, summary: AttemptSummary) -> None:
-        """State how the attempt ended, of which number and rows it was; only the log follows."""
-        stated = replace(summary, attempt=self.number, rows=dict(self._rows))
-        content = write.to_json(stated.to_json())
+        """Write how the attempt ended, with its number and rows; only the log can follow."""
+        final_summary = replace(summary, attempt=self.number, rows=dict(self._rows))
+        run_json = write.to_json(final_summary.to_json())
         try:
-            write.new_file(self.path / "run.json", content)
+            write.new_file(self.path / "run.json", run_json)
         finally:
             self.close()
 
     def close(self) -> None:
-        """Give the open files back."""
+        """Close the open files."""
         while self._open:
             self._open.pop().close()
 
-    def _begin(self, table: str, row: Mapping[str, Any]) -> None:
+    def _begin_table(self, table: str, row: Mapping[str, Any]) -> None:
         if "step" not in row:
             raise ValueError(f"{table}: a row needs a `step`; it has {sorted(row)}")
-        kinds = {name: _kind(value) for name, value in row.items() if name != "step"}
-        schema = pa.schema([("step", pa.int64()), *kinds.items()])
-        stream = self._stream(self.path / f"{table}.arrow")
+        types = {name: _column_type(value) for name, value in row.items() if name != "step"}
+        schema = pa.schema([("step", pa.int64()), *types.items()])
+        stream = self._open_stream(self.path / f"{table}.arrow")
         self._tables[table] = schema, stream
         stream.append(schema.serialize().to_pybytes())
 
-    def _stream(self, path: Path) -> write.Stream:
+    def _open_stream(self, path: Path) -> write.Stream:
         stream = write.Stream(path)
         self._open.append(stream)
         return stream
 
 
-def _kind(value: Any) -> pa.DataType:
+def _column_type(value: Any) -> pa.DataType:
     if isinstance(value, list) and not value:
         return pa.list_(pa.string())
     return pa.float64() if isinstance(value, (int, float)) else pa.scalar(value).type
 
 
-def _state_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:
+def _write_or_check_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:
     path = run_dir / "config.yaml"
     if not path.exists():
-        # Another process may state it first; what it stated is compared below.
+        # Another process may write the file first; its content is compared below.
         with suppress(FileExistsError):
             write.new_file(path, yaml.safe_dump(plain(identity), sort_keys=False).encode())
     if canonical(Record(run_dir).identity) != canonical(identity):

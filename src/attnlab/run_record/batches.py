@@ -8,19 +8,19 @@ from attnlab.run_record.forms import SEAL
 
 
 def write_batch(batch: pa.RecordBatch) -> bytes:
-    """Write rows as a message of an Arrow stream, sealed in its metadata."""
+    """Return rows as a message of an Arrow stream, with their SHA-256 in its metadata."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch, custom_metadata={SEAL: batch_sum(batch)})
-    begins = batch.schema.serialize().size
-    # The stream's own end, eight bytes, is written by nobody: a killed attempt could not.
-    return sink.getvalue().slice(begins).to_pybytes()[:-8]
+    schema_size = batch.schema.serialize().size
+    # The end mark of a stream, eight bytes, is never written: a killed attempt could not write it.
+    return sink.getvalue().slice(schema_size).to_pybytes()[:-8]
 
 
 def batch_sum(batch: pa.RecordBatch) -> str:
     """Return the SHA-256 of rows: their number, their columns' names and types, and the data."""
     columns = [f"{field.name} {field.type}" for field in batch.schema]
-    total = hashlib.sha256("\n".join([str(batch.num_rows), *columns, ""]).encode())
+    digest = hashlib.sha256("\n".join([str(batch.num_rows), *columns, ""]).encode())
     body = pa.ipc.read_message(batch.serialize()).body
-    total.update(body or b"")
-    return total.hexdigest()
+    digest.update(body or b"")
+    return digest.hexdigest()

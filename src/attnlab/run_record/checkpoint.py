@@ -1,4 +1,4 @@
-"""The newest checkpoint of a run that is what it was when it was written."""
+"""The newest checkpoint of a run that is undamaged."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from attnlab.run_record.read import content
 from attnlab.run_record.record import Record, attempt_numbers, manifest
 
 MOST_BYTES = 1 << 38
-"""Of a checkpoint; how many it has is known from its manifest."""
+"""Largest size of a checkpoint in bytes; its exact size is in the manifest."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory, so that what happens to its file no longer matters."""
+    """A checkpoint in memory, which a later change of its file does not affect."""
 
     attempt: int
     step: int
@@ -24,43 +24,45 @@ class Checkpoint:
 
 
 def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Find the highest step of any attempt, the latest of equals, whose file fits its manifest.
+    """Return the checkpoint of the highest step (of the latest attempt) that fits its manifest.
 
-    Gives a sentence for each damaged file that was passed over; that an attempt deleted all but
-    its newest is no damage.
+    Returns also a sentence for each damaged file that was passed over. Older files that an attempt
+    deleted do not count as damaged.
     """
     damaged: list[str] = []
     entries = []
     for number in attempt_numbers(run_dir):
         attempt = run_dir / "attempts" / str(number)
-        listed = manifest(attempt, damaged)
-        for place, entry in enumerate(listed, start=1):
-            kept = place > len(listed) - KEPT
+        saved = manifest(attempt, damaged)
+        for position, entry in enumerate(saved, start=1):
+            is_expected = position > len(saved) - KEPT
             path = attempt / "checkpoints" / entry["file"]
-            entries.append((entry["step"], number, path, entry, kept))
-    for step, number, path, entry, kept in sorted(entries, key=lambda e: e[:2], reverse=True):
+            entries.append((entry["step"], number, path, entry, is_expected))
+    for step, number, path, entry, is_expected in sorted(
+        entries, key=lambda e: e[:2], reverse=True
+    ):
         try:
-            stored = content(path, run_dir, MOST_BYTES, exactly=entry["size"])
+            file_content = content(path, run_dir, MOST_BYTES, exactly=entry["size"])
         except FileNotFoundError:
-            if kept:
+            if is_expected:
                 damaged.append(f"{path} is missing; passed over")
             continue
         except RecordError as error:
             damaged.append(f"{error}; passed over")
             continue
-        sha256 = hashlib.sha256(stored).hexdigest()
+        sha256 = hashlib.sha256(file_content).hexdigest()
         if sha256 != entry["sha256"]:
             damaged.append(f"{path} does not have the SHA-256 of its manifest; passed over")
         else:
-            return Checkpoint(number, step, sha256, stored), damaged
+            return Checkpoint(number, step, sha256, file_content), damaged
     return None, damaged
 
 
 def last_checkpoint(record: Record) -> tuple[Checkpoint, list[str]]:
-    """Return the checkpoint that speaks for a run, with the sentences of `newest_checkpoint`.
+    """Return the checkpoint that represents a run, with the sentences of `newest_checkpoint`.
 
-    Raises RecordError where there is none, and where that of a finished run is not of its last
-    step: what an earlier one says would pass for what the run has learned.
+    Raises RecordError if there is none, or if that of a finished run is not of its last step: an
+    earlier checkpoint would be taken for what the run has learned.
     """
     checkpoint, damaged = newest_checkpoint(record.path)
     if checkpoint is None:

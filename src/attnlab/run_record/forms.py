@@ -1,8 +1,7 @@
-"""What the files of a record hold, and how a file says that it is whole.
+"""The forms of a record's files, and the checksums that show that a file is undamaged.
 
-Every JSON object carries the SHA-256 of the rest of it, and every batch of rows (`batches.py`) that
-of its content. So a bit that flips on a disk is noticed, wherever it lies, and never shown as
-a result.
+Every JSON object contains the SHA-256 of its other fields, and every batch of rows (`batches.py`)
+that of its content. So any flipped bit on a disk is detected, and never shown as a result.
 """
 
 import hashlib
@@ -18,33 +17,32 @@ from attnlab.printable import OBEYED
 from attnlab.run_record.identity import canonical, plain
 
 SCHEMA = 2
-"""The version of what a record's files hold; readers refuse a newer one. Since 2 they are sealed.
-"""
+"""The version of the forms; readers refuse a newer one. Since version 2, files have checksums."""
 SEAL = "sha256"
-"""The key of the sum, in a JSON object and in the metadata of a batch of rows."""
+"""The key of the checksum, in a JSON object and in the metadata of a batch of rows."""
 DEEPEST = 40
-"""How deep the values of a record nest at most."""
+"""The greatest depth to which the values of a record may nest."""
 
 
 _ONE_LINE = rf"\A[^\n\t{OBEYED.pattern[1:-1]}]*\Z"
 Name = Annotated[str, msgspec.Meta(pattern=_ONE_LINE)]
-"""A text that stands in a line among others: a terminal obeys nothing in it."""
+"""A text of one line, without characters that a terminal obeys."""
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-"""A number of something."""
+"""A count."""
 
 
 class Origin(TypedDict):
-    """The checkpoint that an attempt began from."""
+    """The checkpoint that an attempt started from."""
 
     attempt: Whole
     step: Whole
     sha256: str
     run: NotRequired[Annotated[str, msgspec.Meta(pattern=r"\A(?!\.{0,2}\Z)[^/\x00]+\Z")]]
-    """The run beside this one that it is of, where `extend=true` went on from one."""
+    """The name of its run, in the same directory, if `extend=true` continued another run."""
 
 
 class Claim(TypedDict):
-    """claim.json: who began an attempt, and from where."""
+    """claim.json: which process began an attempt, and from which checkpoint."""
 
     schema: int
     host: str
@@ -63,11 +61,11 @@ class Saved(TypedDict):
     size: Whole
     sha256: str
     rows: NotRequired[dict[str, Whole]]
-    """How many rows of each table come before it."""
+    """The number of rows of each table before it."""
 
 
 class Identity(TypedDict, total=False):
-    """config.yaml: what decides a run's result. A section may be left out."""
+    """config.yaml: what determines a run's result. A section may be left out."""
 
     variant: str
     seed: Whole
@@ -86,9 +84,9 @@ class Identity(TypedDict, total=False):
 
 
 def fault(value: Any, form: Any) -> str | None:
-    """Say where a value is not of a form, nests too deep or is no plain text; None where it fits.
+    """Return why a value does not fit a form, nests too deep or is no plain text; None if it fits.
 
-    `form` may be a mapping, of which the value's status chooses one.
+    `form` may be a mapping from the value's status to its form.
     """
     if _depth(value) > DEEPEST:
         return f"its values nest deeper than {DEEPEST}"
@@ -101,16 +99,16 @@ def fault(value: Any, form: Any) -> str | None:
             form = form[status]
         msgspec.convert(value, form)
     except (TypeError, ValueError, msgspec.ValidationError) as error:
-        matching = f"`str` matching regex {_ONE_LINE!r}"
-        return str(error).replace(matching, "`str` in one line, without control characters")
+        pattern_text = f"`str` matching regex {_ONE_LINE!r}"
+        return str(error).replace(pattern_text, "`str` in one line, without control characters")
     return None
 
 
 def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
-    """Return the object that was read at `path`, without its sum, if it is sound and of a form.
+    """Return the object read from `path` without its checksum, if it is undamaged and fits `form`.
 
-    `form` is as for `fault`. Raises RecordError where it is damaged, has another form, or was
-    written by a newer attnlab.
+    `form` is as for `fault`. Raises RecordError if it is damaged, has another form, or was written
+    by a newer attnlab.
     """
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema < 1:
@@ -120,9 +118,9 @@ def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
             f"{path} was written by a newer attnlab (schema {schema}, this one reads "
             f"{SCHEMA}); upgrade attnlab"
         )
-    if wrong := fault(value, form):
-        raise RecordError(f"{path} is damaged ({wrong}); move that run away")
-    # Before schema 2 nothing was sealed.
+    if fault_text := fault(value, form):
+        raise RecordError(f"{path} is damaged ({fault_text}); move that run away")
+    # Before schema 2 there were no checksums.
     if schema > 1 and not is_whole(value):
         raise RecordError(
             f"{path} is damaged (it does not have the SHA-256 that it states); move that run away"
@@ -131,24 +129,25 @@ def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object with the SHA-256 of what it holds."""
-    return {**value, SEAL: _sum(value)}
+    """Return an object with the SHA-256 of its content as another field."""
+    return {**value, SEAL: _checksum(value)}
 
 
 def is_whole(value: Mapping[str, Any]) -> bool:
-    """Whether an object is what it was when it was sealed."""
+    """Return whether an object still has the content that its checksum was computed from."""
     rest = {key: content for key, content in value.items() if key != SEAL}
-    return value.get(SEAL) == _sum(rest)
+    return value.get(SEAL) == _checksum(rest)
 
 
-def _sum(value: Mapping[str, Any]) -> str:
+def _checksum(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def _depth(value: Any) -> int:
-    deepest, level = 0, [value]
-    while level and deepest <= DEEPEST:
+    """Return how deep a value nests, counted up to one more than DEEPEST."""
+    depth, level = 0, [value]
+    while level and depth <= DEEPEST:
         children = [list(v.values()) if isinstance(v, dict) else v for v in level]
         level = [child for v in children if isinstance(v, list) for child in v]
-        deepest += 1
-    return deepest
+        depth += 1
+    return depth

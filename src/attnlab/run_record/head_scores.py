@@ -1,4 +1,4 @@
-"""What was measured of the heads of a run on whole batches, over its steps."""
+"""Measures of a run's heads on whole batches, over its steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,9 +17,9 @@ class Course(NamedTuple):
     """A measure of a layer's heads over training."""
 
     steps: Int[np.ndarray, " step"]
-    """The optimizer steps after which it was measured."""
+    """The optimizer steps after which the heads were measured."""
     values: Float[np.ndarray, "step head"]
-    """The number of each head; what no query could have is NaN."""
+    """The measure of each head; NaN if no query could have it."""
 
 
 Scores = Mapping[AttentionLayer, Mapping[str, Course]]
@@ -27,27 +27,27 @@ Scores = Mapping[AttentionLayer, Mapping[str, Course]]
 
 
 def row(step: int, layer: AttentionLayer, measure: str, values: Sequence[float]) -> dict[str, Any]:
-    """Write one measure of a layer's heads as a row of the record."""
+    """Return one measure of a layer's heads as a row of the record."""
     return {"step": step, "layer": layer.path, "measure": measure, "heads": list(values)}
 
 
 def head_scores(record: Record) -> Scores:
-    """Read the measures of all heads, in the order of their layers; empty where there are none."""
+    """Load the measures of all heads, in the order of their layers; empty if there are none."""
     rows: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
     layers = record.layers.by_path
     with decoding(record.path, TABLE):
-        for line in record.rows(TABLE).to_pylist():
-            if line["layer"] not in layers:
-                raise ValueError(f"{line['layer']!r} is none of the layers that the run states")
-            measures = rows.setdefault(line["layer"], {})
-            measures.setdefault(line["measure"], []).append((line["step"], line["heads"]))
+        for row in record.rows(TABLE).to_pylist():
+            if row["layer"] not in layers:
+                raise ValueError(f"{row['layer']!r} is none of the layers that the run states")
+            measures = rows.setdefault(row["layer"], {})
+            measures.setdefault(row["measure"], []).append((row["step"], row["heads"]))
         return {
             layers[path]: {
                 name: Course(
-                    np.array([step for step, _ in of_measure]),
-                    np.array([values for _, values in of_measure], float),
+                    np.array([step for step, _ in points]),
+                    np.array([values for _, values in points], float),
                 )
-                for name, of_measure in measures.items()
+                for name, points in measures.items()
             }
             for path, measures in rows.items()
         }

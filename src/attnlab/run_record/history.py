@@ -1,15 +1,15 @@
-"""What has changed since runs were first recorded (0.1), so that upgrading orphans none of them.
+"""The changes of configs since runs were first recorded (0.1), so that old runs are still found.
 
-A run is found by the hash of its identity, and the identity names classes and their knobs. Whoever
+A run is found by the hash of its identity, and the identity names classes and their knobs. Who
 changes one of these adds a line here, and nothing else:
 
-- a class or function that a config names has another path: `MOVED`;
-- a class has a knob that it did not have: `ADDED`, with the value at which nothing changes;
-- a class gives other numbers at an unchanged config: `REVISED`, with the reason, and with which
-  configs, where it is not so of all.
+- a class or function that a config names has a new path: `MOVED`;
+- a class has a new knob: `ADDED`, with the value at which nothing changes;
+- a class computes other numbers with an unchanged config: `REVISED`, with the reason, and the
+  configs that it concerns, if not all.
 
-So `identity_hash` of an unchanged run stays what it was, records of older code are read as if
-today's had written them, and a run whose numbers would differ is trained anew, and says why.
+So `identity_hash` of an unchanged run stays the same, records of older code are read as if today's
+code had written them, and a run whose numbers would differ is trained again, and says why.
 """
 
 import itertools
@@ -21,9 +21,9 @@ class Revision(NamedTuple):
     """A change of a target's numbers."""
 
     reason: str
-    """What is so now, as in "padding is no longer counted"."""
+    """What the class does now, as in "padding is no longer counted"."""
     concerns: Callable[[Mapping[str, Any]], bool] = lambda node: True
-    """Whether the numbers of a node with these knobs changed."""
+    """Returns whether the numbers of a config node with these knobs changed."""
 
 
 MOVED: dict[str, str] = {
@@ -39,7 +39,7 @@ MOVED: dict[str, str] = {
     "attnlab.evidence.routing.experts": "attnlab.evidence.routing.ExpertRouting",
     "attnlab.evidence.sampled.sampled": "attnlab.evidence.sampled.SampledLoss",
 }
-"""The path of a target in 0.1, or when it came: its path today."""
+"""First path of a target, in 0.1 or in the version that added it: its path today."""
 
 ADDED: dict[str, dict[str, Any]] = {
     "attnlab.mixer.delta_rule.DeltaRule": {"scale_queries": False},
@@ -48,7 +48,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "attnlab.mixer.gated_linear.GatedLinear": {"scale_queries": False},
     "attnlab.mixer.long_convolution.LongConvolution": {"hyena_filter": False},
 }
-"""A target's path today: its knobs that came later, each with the value that changes nothing."""
+"""A target's path today: its knobs added later, each with the value that changes nothing."""
 
 REVISED: dict[str, list[Revision]] = {
     "attnlab.training.Settings": [
@@ -78,108 +78,110 @@ REVISED: dict[str, list[Revision]] = {
 """A target's path today: its revisions after the first, the oldest first."""
 
 REVISION = "_revision_"
-"""The key beside `_target_` that says which revision of it was trained; absent for the first."""
+"""The key beside `_target_` for the revision that was trained; absent for the first."""
 
 
 class EarlierRevision(NamedTuple):
-    """An identity as code before a revision had it, and what has changed since."""
+    """An identity as code before a revision wrote it, and the reasons of the later revisions."""
 
     identity: dict[str, Any]
     reasons: list[str]
 
 
 def revised(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config's identity with the revision of each class that has one."""
+    """Return a config's identity with the revision number of each class that has revisions."""
 
     def stamp(node: dict[str, Any]) -> None:
-        changes = _changes(node)
+        changes = _concerning_revisions(node)
         if changes:
-            node[REVISION] = 1 + max(changes)
+            node[REVISION] = max(changes)
 
-    return _rewritten(identity, stamp)
+    return _copy_with(identity, stamp)
 
 
 def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity as the first code that could train it would have written it.
 
-    This is what is hashed: without what came later and changes nothing, under the first paths.
+    This form is hashed: without later knobs at the value that changes nothing, under first paths.
     """
-    first_path = {today: first for first, today in MOVED.items()}
+    first_paths = {today: first for first, today in MOVED.items()}
 
     def restore(node: dict[str, Any]) -> None:
         target: str = node["_target_"]
         for knob, value in {**ADDED.get(target, {}), REVISION: 1}.items():
             if knob in node and node[knob] == value and type(node[knob]) is type(value):
                 del node[knob]
-        node["_target_"] = first_path.get(target, target)
+        node["_target_"] = first_paths.get(target, target)
 
-    return _rewritten(identity, restore)
+    return _copy_with(identity, restore)
 
 
 def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of a record as today's code would write it."""
 
     def update(node: dict[str, Any]) -> None:
-        first: str = node["_target_"]
-        target = node["_target_"] = MOVED.get(first, first)
+        recorded_target: str = node["_target_"]
+        target = node["_target_"] = MOVED.get(recorded_target, recorded_target)
         for knob, value in ADDED.get(target, {}).items():
             node.setdefault(knob, value)
-        if _changes(node):
+        if _concerning_revisions(node):
             node.setdefault(REVISION, 1)
 
-    return _rewritten(identity, update)
+    return _copy_with(identity, update)
 
 
 def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
-    """Yield an identity as it was at each combination of earlier revisions, the newest first."""
+    """Yield an identity at each combination of earlier revisions of its classes, newest first."""
     newest: dict[str, int] = {}
 
-    def note(node: dict[str, Any]) -> None:
+    def record_newest(node: dict[str, Any]) -> None:
         target = node["_target_"]
         newest[target] = max(newest.get(target, 1), node.get(REVISION, 1))
 
-    _rewritten(identity, note)
-    names = [name for name, number in newest.items() if number > 1]
-    choices = [range(newest[name], 0, -1) for name in names]
-    for numbers in itertools.islice(itertools.product(*choices), 1, None):
-        earlier = dict(zip(names, numbers, strict=True))
+    _copy_with(identity, record_newest)
+    revised_targets = [name for name, number in newest.items() if number > 1]
+    revision_ranges = [range(newest[name], 0, -1) for name in revised_targets]
+    for revisions in itertools.islice(itertools.product(*revision_ranges), 1, None):
+        earlier_revision = dict(zip(revised_targets, revisions, strict=True))
 
-        def set_back(node: dict[str, Any], earlier: Mapping[str, int] = earlier) -> None:
-            if node["_target_"] in earlier:
-                node[REVISION] = min(node.get(REVISION, 1), earlier[node["_target_"]])
+        def set_back(
+            node: dict[str, Any], earlier_revision: Mapping[str, int] = earlier_revision
+        ) -> None:
+            if node["_target_"] in earlier_revision:
+                node[REVISION] = min(node.get(REVISION, 1), earlier_revision[node["_target_"]])
 
-        since = _rewritten(identity, set_back)
-        yield EarlierRevision(since, without_revisions(since)[1])
+        earlier_identity = _copy_with(identity, set_back)
+        yield EarlierRevision(earlier_identity, without_revisions(earlier_identity)[1])
 
 
 def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return an identity in the form of a config, and what has changed since it was trained."""
+    """Return an identity without revision keys, and the reasons of revisions since its training."""
     reasons: list[str] = []
 
-    def strip(node: dict[str, Any]) -> None:
-        trained = node.pop(REVISION, 1)
-        for number, reason in _changes(node).items():
-            if number >= trained:
+    def strip_and_collect_reasons(node: dict[str, Any]) -> None:
+        trained_revision = node.pop(REVISION, 1)
+        for revision, reason in _concerning_revisions(node).items():
+            if revision > trained_revision:
                 reasons.append(f"{node['_target_']}: {reason}")
 
-    return _rewritten(identity, strip), list(dict.fromkeys(reasons))
+    return _copy_with(identity, strip_and_collect_reasons), list(dict.fromkeys(reasons))
 
 
-def _changes(node: Mapping[str, Any]) -> dict[int, str]:
-    """Return the revisions that concern a node, counted from 1, each with its reason."""
-    revisions = enumerate(REVISED.get(node["_target_"], ()), start=1)
-    return {number: change.reason for number, change in revisions if change.concerns(node)}
+def _concerning_revisions(node: Mapping[str, Any]) -> dict[int, str]:
+    """Return the reason of each revision that concerns a node; its first code was revision 1."""
+    revisions = enumerate(REVISED.get(node["_target_"], ()), start=2)
+    return {revision: change.reason for revision, change in revisions if change.concerns(node)}
 
 
-def _rewritten(identity: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> Any:
-    """Copy a tree, and change each part of it that names a target; the inner parts first."""
+def _copy_with(identity: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> Any:
+    """Return a copy of a tree with `change` applied to each node with a target, innermost first."""
 
-    def copy(value: Any) -> Any:
+    def copy_node(value: Any) -> Any:
         if isinstance(value, Mapping):
-            node = {key: copy(child) for key, child in value.items()}
+            node = {key: copy_node(child) for key, child in value.items()}
             if isinstance(node.get("_target_"), str):
                 change(node)
             return node
-        return [copy(child) for child in value] if isinstance(value, (list, tuple)) else value
+        return [copy_node(child) for child in value] if isinstance(value, (list, tuple)) else value
 
-    return copy(identity)
+    return copy_node(identity)

@@ -1,4 +1,4 @@
-"""The layers of a run's model as its record states them: each once, under the name of its rows."""
+"""The layers of a run's model as its record states them, under the names used in its rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Layer = AttentionLayer | MixingLayer
 
 
 class Form(msgspec.Struct):
-    """layers.json: what an attempt's model is made of."""
+    """layers.json: the layers of an attempt's model."""
 
     schema: int
     attention: list[AttentionLayer]
@@ -26,31 +26,31 @@ class Form(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a model that show who reads whom."""
+    """The layers of a model that mix positions."""
 
     attention: Sequence[AttentionLayer] = ()
     mixing: Sequence[MixingLayer] = ()
 
     @cached_property
     def by_source(self) -> Mapping[str, Layer]:
-        """The layers by what the record calls their patterns and matrices."""
+        """The layers by the source of their patterns and matrices in the record."""
         return {layer.source: layer for layer in (*self.attention, *self.mixing)}
 
     @cached_property
     def by_path(self) -> Mapping[str, AttentionLayer]:
-        """The attention layers by what the record calls them where it measures their heads."""
+        """The attention layers by their path, which names them in the table of measures."""
         return {layer.path: layer for layer in self.attention}
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as layers.json has it."""
+        """Return the content of layers.json."""
         lists = {"attention": list(self.attention), "mixing": list(self.mixing)}
         return sealed({"schema": SCHEMA, **msgspec.to_builtins(lists)})
 
 
 def read_layers(attempt: Path) -> Layers | None:
-    """Read what an attempt states; None of one by attnlab 0.1, which states nothing.
+    """Load the layers that an attempt states; None for an attempt by attnlab 0.1.
 
-    Raises RecordError where it is damaged.
+    Raises RecordError if the file is damaged.
     """
     value = json_object(attempt / FILE, attempt.parents[1], Form)
     if value is None:
@@ -60,35 +60,40 @@ def read_layers(attempt: Path) -> Layers | None:
 
 
 def inferred_layers(
-    measured: Mapping[str, int],
-    recorded: Mapping[str, int],
+    measured_heads: Mapping[str, int],
+    recorded_heads: Mapping[str, int],
     num_layers: int,
     crossing: Collection[str] = (),
 ) -> Layers:
-    """Infer the layers of a record of attnlab 0.1 from what its rows are called.
+    """Infer the layers of a record of attnlab 0.1 from the names in its rows.
 
-    `measured` has the number of heads by the path of each attention layer whose heads were
-    measured: all of them, in their order. `recorded` has heads by the source of patterns, of which
-    a recorder may have kept some: their layers have their numbers only where as many are there as
-    the model has; else an index of -1 says that nobody knows. `crossing` has the paths or sources
-    of those whose rows show that one sequence reads another.
+    `measured_heads` maps the paths of attention layers whose heads were measured to their number of
+    heads: all layers, in their order, or none. `recorded_heads` maps the sources of recorded
+    patterns to their number of heads; attention layers are taken from it if `measured_heads` is
+    empty. As a recorder may have left layers out, these then get an index only if there are
+    `num_layers` of them, else -1 (unknown). `crossing` has the paths or sources of layers whose
+    rows show that one sequence reads another.
     """
-    paths = dict(measured)
+    paths = dict(measured_heads)
     if not paths:
-        attending = {s: heads for s, heads in recorded.items() if s.endswith(".pattern")}
-        paths = {source.removesuffix(".pattern"): heads for source, heads in attending.items()}
-    mixing = {source: heads for source, heads in recorded.items() if source.endswith(".mixing")}
-    knows_all = bool(measured) or len(paths) == num_layers
+        pattern_heads = {s: heads for s, heads in recorded_heads.items() if s.endswith(".pattern")}
+        paths = {source.removesuffix(".pattern"): heads for source, heads in pattern_heads.items()}
+    mixing = {
+        source: heads for source, heads in recorded_heads.items() if source.endswith(".mixing")
+    }
     names_of = {path: path.split(".") for path in (*paths, *mixing)}
     first_names = {names[0] for names in names_of.values()}
     has_encoder = "encoder" in first_names or any("cross" in names for names in names_of.values())
 
+    # An encoder has layers beyond `num_layers`, so a count alone does not tell which these are.
+    has_all_layers = bool(measured_heads) or (not has_encoder and len(paths) == num_layers)
+
     def axes(path: str) -> Axes:
-        """Return which sequences a layer works on, as the families of 0.1 named their parts."""
+        """Return the sequences that a layer works on, from the names that 0.1 gave modules."""
         names = path.split(".")
         if names[0] == "bottleneck":
             return Axes("latents", "inputs")
-        # The LSTM's `attention` reads an encoder that attends nowhere, or its own stack.
+        # The LSTM's `attention` reads an encoder without attention, or its own stack.
         if "cross" in names or {path, f"{path}.pattern"} & {*crossing}:
             return Axes("prefix", "latents" if "bottleneck" in first_names else "inputs")
         if has_encoder and names[0] != "encoder":
@@ -97,7 +102,7 @@ def inferred_layers(
 
     return Layers(
         [
-            AttentionLayer(index if knows_all else -1, path, num_heads, axes(path))
+            AttentionLayer(index if has_all_layers else -1, path, num_heads, axes(path))
             for index, (path, num_heads) in enumerate(paths.items())
         ],
         [

@@ -1,8 +1,8 @@
-"""Who reads whom in the record: small to keep, and read back with a known error.
+"""Attention patterns in the record: stored in one byte per weight, with a known error.
 
-A weight w is stored as the byte round(255 sqrt(w)), so small weights keep their digits: the error
+A weight w is stored as the byte round(255 sqrt(w)), so that small weights are precise: the error
 is at most 0.5/255 * 2 sqrt(w) + (0.5/255)^2, below .0040 everywhere and below .0004 at w = .01.
-The same bytes go from the recorder to the screen; whoever computes decodes them.
+The same bytes go from the recorder to the screen; code that computes with weights decodes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from attnlab.run_record.record import Record
 
 TABLE = "patterns"
 INFLUENCE = "influence"
-"""The source of rows that show gradients times inputs, and no layer."""
+"""The source of rows that hold gradients times inputs, and belong to no layer."""
 
 ERROR = 0.0040
-"""A weight that was read is at most this far from the one that was recorded."""
+"""The largest difference between a decoded weight and the one that was recorded."""
 
 
 class Weights:
-    """Weights between 0 and 1: as they are, or as the bytes of the record."""
+    """Weights between 0 and 1, from exact values or from the bytes of the record."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Weights:
 
     @cached_property
     def exact(self) -> Float[np.ndarray, "head query key"]:
-        """The weights; those of the record are within `ERROR`."""
+        """The weights; if decoded from the record, within `ERROR`."""
         if self._exact is not None:
             return self._exact
         assert self._codes is not None
@@ -48,11 +48,11 @@ class Weights:
 
     @cached_property
     def codes(self) -> UInt8[np.ndarray, "head query key"]:
-        """The bytes. Raises ValueError for what is no weight."""
+        """The bytes. Raises ValueError for values outside of 0 to 1."""
         if self._codes is not None:
             return self._codes
         weights = self.exact
-        # A softmax in float32 can end a rounding error above 1.
+        # A softmax in float32 can exceed 1 by a rounding error.
         if not (weights.min(initial=0) >= 0 and weights.max(initial=0) <= 1 + 1e-5):
             raise ValueError(
                 f"weights lie between 0 and 1, not {weights.min(initial=0)} and {weights.max()}"
@@ -60,39 +60,41 @@ class Weights:
         return np.rint(255 * np.sqrt(np.minimum(weights, 1))).astype(np.uint8)
 
     def of(self, heads: Sequence[int]) -> "Weights":
-        """Keep some heads alone."""
-        kept = (part if part is None else part[list(heads)] for part in (self._exact, self._codes))
-        return Weights(*kept)
+        """Return the weights of some heads, by their index."""
+        selected = (
+            part if part is None else part[list(heads)] for part in (self._exact, self._codes)
+        )
+        return Weights(*selected)
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """Who read whom: the weights of one layer on one probe, after one optimizer step."""
+    """The attention weights of one layer on one probe, after one optimizer step."""
 
     step: int
     probe: str
     layer: Layer | None
     """The layer; None where the weights are the influence of each token on the answer."""
     tokens: Sequence[str]
-    """The keys."""
+    """The tokens of the keys."""
     query_at: Sequence[int]
     """The position of each query in its own sequence."""
     asked_at: int
-    """The position that the model answers from (the last, where it answers at several)."""
+    """The position that the model answers from (the last, if it answers at several)."""
     data: Weights
 
     reading: Sequence[str] | None = None
-    """The tokens of the queries, where these are of another sequence than the keys."""
+    """The tokens of the queries, if they are of another sequence than the keys."""
 
     heads: Sequence[int] | None = None
-    """The numbers of the heads, where only some were kept."""
+    """The numbers of the heads in their layer, if only some were recorded."""
 
     roles: Sequence[str] = ()
-    """What each key is to the question (`Dataset.token_roles`), "" if nothing; empty if unknown."""
+    """The role of each key (`Dataset.token_roles`), "" if it has none; empty if unknown."""
 
     @property
     def weights(self) -> Float[np.ndarray, "head query key"]:
-        """The weights, decoded where they come from a record."""
+        """The weights, decoded if they come from a record."""
         return self.data.exact
 
     @property
@@ -102,7 +104,7 @@ class Pattern:
 
     @property
     def source(self) -> str:
-        """What the record calls it."""
+        """The name of the layer's rows in the record."""
         return INFLUENCE if self.layer is None else self.layer.source
 
     @property
@@ -112,27 +114,27 @@ class Pattern:
 
     @property
     def attention(self) -> AttentionLayer | None:
-        """The layer, where it attends."""
+        """The layer, if it is an attention layer."""
         return self.layer if isinstance(self.layer, AttentionLayer) else None
 
     @property
     def mixing(self) -> MixingLayer | None:
-        """The layer, where it mixes without attention."""
+        """The layer, if it mixes without attention."""
         return self.layer if isinstance(self.layer, MixingLayer) else None
 
     @property
     def queries(self) -> Sequence[str]:
-        """The tokens that look."""
+        """The tokens of the queries."""
         if self.reading is not None:
             return self.reading
-        return [self.tokens[at] for at in self.query_at]
+        return [self.tokens[position] for position in self.query_at]
 
     def of(self, heads: Sequence[int]) -> "Pattern":
-        """Keep these heads alone."""
+        """Return the pattern with these heads only."""
         return replace(self, data=self.data.of(heads), heads=list(heads))
 
     def row(self) -> dict[str, Any]:
-        """Write it as a row of the record. Raises ValueError for what is no weight."""
+        """Return a row of the record. Raises ValueError for values outside of 0 to 1."""
         codes = self.codes
         return {
             "step": self.step,
@@ -150,7 +152,7 @@ class Pattern:
 
     @classmethod
     def read(cls, row: Mapping[str, Any], layers: Layers) -> "Pattern":
-        """Return what `row` wrote, of one of a model's layers."""
+        """Return the pattern of a row that `row` wrote; `layers` are those of its model."""
         tokens, query_at, heads = row["tokens"], row["query_at"], int(row["heads"])
         numbers, asked_at, source = row.get("numbers"), int(row["asked_at"]), row["source"]
         shape = (heads, len(query_at), len(tokens))
@@ -172,7 +174,7 @@ class Pattern:
             query_at=query_at,
             asked_at=asked_at,
             data=Weights(codes=np.frombuffer(codes, np.uint8).reshape(shape)),
-            # Earlier versions kept patterns of one sequence alone, and no roles.
+            # Earlier versions recorded patterns within one sequence only, and no roles.
             reading=row.get("reading") or None,
             heads=numbers,
             roles=roles,
@@ -180,7 +182,7 @@ class Pattern:
 
 
 def probes(record: Record) -> list[str]:
-    """Name what was looked at, in the order of the record."""
+    """Return the names of the probes, in the order of the record."""
     table = record.rows(TABLE)
     return table["probe"].unique().to_pylist() if table.num_rows else []
 
@@ -188,7 +190,7 @@ def probes(record: Record) -> list[str]:
 def recorded(
     record: Record, step: int | None = None, probe: str | Sequence[str] | None = None
 ) -> list[Pattern]:
-    """Read the patterns of a run in order of steps; those of one step or some probes, if named.
+    """Load the patterns of a run in order of steps; only those of `step` and `probe`, if given.
 
     The table is read once.
     """
@@ -196,8 +198,8 @@ def recorded(
     if table.num_rows and step is not None:
         table = table.filter(pc.field("step") == step)
     if table.num_rows and probe is not None:
-        wanted = [probe] if isinstance(probe, str) else list(probe)
-        table = table.filter(pc.field("probe").isin(wanted))
+        probe_names = [probe] if isinstance(probe, str) else list(probe)
+        table = table.filter(pc.field("probe").isin(probe_names))
     layers = record.layers
     with decoding(record.path, TABLE):
         return [Pattern.read(row, layers) for row in table.to_pylist()]

@@ -1,7 +1,7 @@
-"""All that is read of a run's directory: what lies in it, is a plain file, and has a sane size.
+"""Safe reading of a run's directory: only plain files inside of it, of a bounded size.
 
-A record may come from somebody else. So a path in it leads nowhere outside, a device or a pipe is
-not opened, nothing larger than what is expected is read, and values have the form that they should.
+A record may come from somebody else. So no path leads outside of it, no device or pipe is read,
+nothing larger than expected is read, and values are checked for their form.
 """
 
 import itertools
@@ -26,9 +26,9 @@ from attnlab.run_record.identity import plain
 Content = TypeVar("Content")
 
 MOST_TEXT = 64 << 20
-"""Bytes of a JSON or YAML file."""
+"""Largest size of a JSON or YAML file in bytes."""
 MOST_ROWS = 8 << 30
-"""Bytes of a table of rows."""
+"""Largest size of a table of rows in bytes."""
 TEXTS, WHOLES = pa.list_(pa.string()), pa.list_(pa.int64())
 COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "patterns": {
@@ -50,42 +50,42 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "codes": pa.binary(),
     },
 }
-"""The columns, beside the step, of the tables that hold more than numbers."""
+"""The columns, besides the step, of the tables that have columns other than numbers."""
 LATER_COLUMNS = {"reading", "roles", "numbers"}
-"""Those that earlier versions did not write."""
+"""Columns that earlier versions did not write."""
 OF_NUMBERS = re.compile(r"train|validation|test(_\w+)?")
-"""The tables whose columns are all numbers."""
+"""The names of tables whose columns are all numbers."""
 MOST_UNPACKED = 1 << 30
-"""Bytes of what a row holds packed."""
+"""Largest size of a row's codes in bytes, after decompression."""
 MOST_TRIES = 1000
-"""Places at which a message is looked for behind one that cannot be read."""
+"""Number of positions at which a message is looked for after one that cannot be read."""
 RECORD_BATCH = 3
-"""The kind of a message that holds rows (Arrow's Message.fbs)."""
+"""The type of a message that holds rows (Arrow's Message.fbs)."""
 CONTINUES = b"\xff\xff\xff\xff"
-"""How each message of an Arrow stream begins."""
+"""The first bytes of each message of an Arrow stream."""
 BEGINS = re.compile(rb"\xff{4}(?!\xff)")
-"""Where one may begin: the length that follows is no negative number."""
+"""A possible start of a message: the length that follows it is not negative."""
 
 
 def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) -> bytes:
-    """Return what is in a file of a run.
+    """Return the content of a file of a run.
 
-    Raises FileNotFoundError where there is none, and RecordError for what cannot be read, is no
-    plain file inside the run's directory, is larger than `most` bytes or has not `exactly` as many.
+    Raises FileNotFoundError if there is none, and RecordError if it cannot be read, is no plain
+    file inside of the run's directory, is larger than `most` bytes or not `exactly` so large.
     """
-    inside = os.path.realpath(run_dir)
-    if not os.path.realpath(path).startswith(inside + os.sep):
+    real_run_dir = os.path.realpath(run_dir)
+    if not os.path.realpath(path).startswith(real_run_dir + os.sep):
         raise RecordError(f"{path} lies outside of its run; remove it")
     try:
-        with open(path, "rb", opener=_without_waiting) as opened:
-            status = os.fstat(opened.fileno())
-            if not stat.S_ISREG(status.st_mode):
+        with open(path, "rb", opener=_open_without_waiting) as opened:
+            file_status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(file_status.st_mode):
                 raise RecordError(f"{path} is no file; remove it")
-            if exactly is not None and status.st_size != exactly:
-                raise RecordError(f"{path} has {status.st_size} bytes, not {exactly}")
-            if status.st_size > most:
+            if exactly is not None and file_status.st_size != exactly:
+                raise RecordError(f"{path} has {file_status.st_size} bytes, not {exactly}")
+            if file_status.st_size > most:
                 raise RecordError(
-                    f"{path} has {status.st_size:,} bytes; at most {most:,} are expected"
+                    f"{path} has {file_status.st_size:,} bytes; at most {most:,} are expected"
                 )
             return opened.read()
     except FileNotFoundError:
@@ -96,15 +96,15 @@ def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) ->
         raise RecordError(f"{path} does not fit into memory") from error
 
 
-def _without_waiting(path: str, _: int) -> int:
-    """Open a file to read; of a pipe, without waiting for somebody who writes into it."""
+def _open_without_waiting(path: str, _: int) -> int:
+    """Open a file for reading, without waiting for a writer if it is a pipe."""
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def json_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any] | None:
-    """Read a JSON object of a form; None where there is no such file.
+    """Load a JSON object of a form; None if there is no such file.
 
-    Raises RecordError where it is damaged, has another form, or was written by a newer attnlab.
+    Raises RecordError if it is damaged, has another form, or was written by a newer attnlab.
     """
     return json_file(path, run_dir, lambda value, path: checked(value, path, form))
 
@@ -112,9 +112,9 @@ def json_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any] | None:
 def json_file(
     path: Path, run_dir: Path, from_json: Callable[[Any, Path], Content]
 ) -> Content | None:
-    """Read a JSON file as `from_json` understands it; None where there is no such file.
+    """Load a JSON file and return what `from_json` makes of it; None if there is no such file.
 
-    Raises RecordError where it is damaged, and what `from_json` raises.
+    Raises RecordError if it is damaged, and whatever `from_json` raises.
     """
     try:
         value = json.loads(content(path, run_dir, MOST_TEXT))
@@ -128,12 +128,12 @@ def json_file(
 
 
 def yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
-    """Read a YAML mapping of a form.
+    """Load a YAML mapping of a form.
 
-    Raises RecordError where there is none, and where it is damaged or has another form.
+    Raises RecordError if there is no such file, or if it is damaged or has another form.
     """
     try:
-        value = yaml.load(content(path, run_dir, MOST_TEXT), _Plain)
+        value = yaml.load(content(path, run_dir, MOST_TEXT), _AliasFreeLoader)
         value = plain(value)
     except FileNotFoundError as error:
         raise RecordError(f"{run_dir} is no run: it has no {path.name}") from error
@@ -141,88 +141,103 @@ def yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
         if isinstance(error, RecordError):
             raise
         raise RecordError(f"{path} is damaged; move that run away") from error
-    wrong = fault(value, form) if isinstance(value, dict) else "it is no mapping"
-    if wrong:
-        raise RecordError(f"{path} is damaged ({wrong}); move that run away and train it again")
+    fault_text = fault(value, form) if isinstance(value, dict) else "it is no mapping"
+    if fault_text:
+        raise RecordError(
+            f"{path} is damaged ({fault_text}); move that run away and train it again"
+        )
     return value
 
 
 def rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
-    """Read the whole batches of a stream; the torn end of a killed write is left out.
+    """Load the complete batches of a stream, without the torn end of a killed write.
 
-    None where there is no such file, or nothing in it yet. Raises RecordError where it is damaged:
-    a batch does not have its sum, or is followed by others though it cannot be read.
+    None if there is no such file, or no batch in it yet. Raises RecordError if it is damaged: a
+    batch does not have its checksum, or cannot be read although others follow it.
     """
     try:
         stream = content(path, run_dir, MOST_ROWS)
     except FileNotFoundError:
         return None
-    source, batches, sound = pa.BufferReader(stream), [], 0
-    _require_plain(stream, path)
+    source, batches, valid_end = pa.BufferReader(stream), [], 0
+    _require_uncompressed(stream, path)
     try:
         reader = pa.ipc.open_stream(source)
-        sound = source.tell()
+        valid_end = source.tell()
         while True:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
-            # What is not valid may crash whatever computes with it.
+            # An invalid batch may crash code that computes with it.
             batch.validate(full=True)
-            stated = (dict(metadata) if metadata else {}).get(SEAL.encode())
-            if is_sealed and stated != batch_sum(batch).encode():
+            stated_checksum = (dict(metadata) if metadata else {}).get(SEAL.encode())
+            if is_sealed and stated_checksum != batch_sum(batch).encode():
                 raise RecordError(f"{path} is damaged: its batch {len(batches) + 1} is not whole")
             batches.append(batch)
-            sound = source.tell()
+            valid_end = source.tell()
     except StopIteration:
-        if sound != len(stream):
-            raise RecordError(f"{path} ends after {sound} of its {len(stream)} bytes") from None
+        if valid_end != len(stream):
+            raise RecordError(f"{path} ends after {valid_end} of its {len(stream)} bytes") from None
     except RecordError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        if not _is_torn(stream[sound:]):
+        if not _is_torn(stream[valid_end:]):
             raise RecordError(
-                f"{path} is damaged after {sound} of its {len(stream)} bytes"
+                f"{path} is damaged after {valid_end} of its {len(stream)} bytes"
             ) from error
     if not batches:
         return None
     table = pa.Table.from_batches(batches)
     if "step" not in table.column_names or table.schema.field("step").type != pa.int64():
         raise RecordError(f"{path} is damaged: it has no column of steps")
-    if wrong := _wrong_columns(path.stem, table.schema):
-        raise RecordError(f"{path} is damaged: {', '.join(wrong)}")
+    if column_faults := _column_faults(path.stem, table.schema):
+        raise RecordError(f"{path} is damaged: {', '.join(column_faults)}")
     return table
 
 
-def _wrong_columns(table: str, schema: pa.Schema) -> list[str]:
-    types = {field.name: field.type for field in schema}
+def _column_faults(table: str, schema: pa.Schema) -> list[str]:
+    """Return a fault for each column of a table that is missing or has another type."""
+    column_types = {field.name: field.type for field in schema}
     if OF_NUMBERS.fullmatch(table):
-        numbers = (pa.int64(), pa.float64())
-        return [f"{name} is no number" for name, kind in types.items() if kind not in numbers]
+        number_types = (pa.int64(), pa.float64())
+        return [
+            f"{name} is no number"
+            for name, column_type in column_types.items()
+            if column_type not in number_types
+        ]
     columns = COLUMNS.get(table, {})
-    expected = {n: kind for n, kind in columns.items() if n in types or n not in LATER_COLUMNS}
-    return [f"{n} is not {kind}" for n, kind in expected.items() if types.get(n) != kind]
+    expected = {
+        name: column_type
+        for name, column_type in columns.items()
+        if name in column_types or name not in LATER_COLUMNS
+    }
+    return [
+        f"{name} is not {column_type}"
+        for name, column_type in expected.items()
+        if column_types.get(name) != column_type
+    ]
 
 
 def _is_torn(end: bytes) -> bool:
-    """Whether the end of a stream can be the beginning of one message that a kill cut off."""
+    """Return whether the end of a stream can be the start of one message, cut off by a kill."""
     if not (CONTINUES.startswith(end[:4]) and (len(end) < 4 or end.startswith(CONTINUES))):
         return False
-    # All of it is there, and still it could not be read; or a whole message further on was written
-    # after this one, so this one was whole too.
-    begins = itertools.islice(BEGINS.finditer(end), MOST_TRIES)
-    return not any(_is_message(end, match.start()) for match in begins)
+    # Not torn, if the end itself is a complete message, which could not be read all the same, or if
+    # it contains one: a later message was written, so the first one had been written completely.
+    message_starts = itertools.islice(BEGINS.finditer(end), MOST_TRIES)
+    return not any(_is_message(end, match.start()) for match in message_starts)
 
 
-def _is_message(stream: bytes, at: int) -> bool:
+def _is_message(stream: bytes, start: int) -> bool:
     try:
-        pa.ipc.read_message(pa.BufferReader(pa.py_buffer(stream).slice(at)))
+        pa.ipc.read_message(pa.BufferReader(pa.py_buffer(stream).slice(start)))
     except (pa.ArrowException, OSError, EOFError):
         return False
     return True
 
 
-def _require_plain(stream: bytes, path: Path) -> None:
-    """Refuse compressed messages, which we never write, before they are unpacked.
+def _require_uncompressed(stream: bytes, path: Path) -> None:
+    """Raise RecordError for compressed messages, before they are unpacked.
 
-    Raises RecordError.
+    A record never has them.
     """
     source = pa.BufferReader(stream)
     reader = pa.ipc.MessageReader.open_stream(source)
@@ -231,33 +246,36 @@ def _require_plain(stream: bytes, path: Path) -> None:
             if _is_compressed(message.metadata.to_pybytes()):
                 raise RecordError(f"{path} is compressed, as no record is; remove it")
     except (pa.ArrowException, OSError, EOFError, struct.error, IndexError):
-        # A torn or damaged end, which is told where the batches are read.
+        # A torn or damaged end; `rows` reports it.
         return
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Look into the header of a message, a FlatBuffers table (Arrow's Message.fbs, Schema.fbs)."""
+    """Return whether a message's header, a FlatBuffers table, states a compression.
 
-    def number(at: int, kind: str) -> int:
-        return struct.unpack_from("<" + kind, metadata, at)[0]
+    Its fields are those of Arrow's Message.fbs and Schema.fbs.
+    """
 
-    def field(table: int, place: int) -> int:
-        """Return where a field of a table lies; 0 where it is left out."""
+    def number(offset: int, number_format: str) -> int:
+        return struct.unpack_from("<" + number_format, metadata, offset)[0]
+
+    def field(table: int, index: int) -> int:
+        """Return the offset of a table's field, by its index; 0 if it is left out."""
         slots = table - number(table, "i")
-        slot = 4 + 2 * place
+        slot = 4 + 2 * index
         offset = number(slots + slot, "H") if slot < number(slots, "H") else 0
         return offset and table + offset
 
     root = number(0, "I")
-    kind, header = field(root, 1), field(root, 2)
-    if not kind or metadata[kind] != RECORD_BATCH or not header:
+    message_type, header = field(root, 1), field(root, 2)
+    if not message_type or metadata[message_type] != RECORD_BATCH or not header:
         return False
     return bool(field(header + number(header, "I"), 3))
 
 
 @contextmanager
 def decoding(record: Path, table: str) -> Iterator[None]:
-    """Raise RecordError where rows of a table do not hold what they should."""
+    """Raise RecordError for errors in decoding the rows of a table."""
     try:
         yield
     except (LookupError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
@@ -268,7 +286,7 @@ def decoding(record: Path, table: str) -> Iterator[None]:
 
 
 def decompressed(codes: bytes, size: int) -> bytes:
-    """Unpack what a row holds. Raises ValueError for a size that no row should have."""
+    """Return the codes of a row, decompressed to `size` bytes. Raises ValueError for a bad size."""
     if not 0 <= size <= MOST_UNPACKED:
         raise ValueError(f"{size} bytes are to be unpacked; at most {MOST_UNPACKED} are expected")
     try:
@@ -277,8 +295,8 @@ def decompressed(codes: bytes, size: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-class _Plain(yaml.SafeLoader):
-    """Reads YAML without aliases: what we write has none, and some would never end."""
+class _AliasFreeLoader(yaml.SafeLoader):
+    """Loads YAML without aliases: we write none, and they can expand without end."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -1,6 +1,7 @@
-"""Read a run: its state, its result, its rows. Nothing here writes."""
+"""Reads a run: its state, its result, its rows. Nothing here writes."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,24 +38,24 @@ from attnlab.run_record.result import (
 )
 
 DEATHS = 3
-"""How often the process of a run may die at one step before the run is given up."""
+"""Number of deaths of a run's process at one step after which the run is given up."""
 MOST_BEAT = 64
-"""Bytes of a sign of life."""
+"""Largest size of a sign of life in bytes."""
 
 
 @dataclass(frozen=True)
 class AttemptState:
-    """What an attempt's directory says of it."""
+    """The state of an attempt, as its directory has it."""
 
     path: Path
     number: int
     claim: Mapping[str, Any]
     summary: AttemptSummary | None
-    """How it ended, if it could still say so."""
+    """How it ended; None if it runs or was killed."""
 
     @property
     def beat(self) -> tuple[int, int]:
-        """Beats so far, and the step of the last; zeros before the first."""
+        """The number of beats so far, and the step of the last; zeros before the first."""
         try:
             counter, step = content(self.path / "beat", self.path.parents[1], MOST_BEAT).split()
             return int(counter), int(step)
@@ -63,25 +64,25 @@ class AttemptState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its summary says that it failed or was interrupted."""
+        """Whether its summary states that it failed or was interrupted."""
         return self.summary is not None and not isinstance(self.summary, RunResult)
 
     @property
     def holder_exists(self) -> bool:
-        """Whether the process that claimed it is there; on another host nobody can tell."""
+        """Whether the process that claimed it exists; True if it is on another host."""
         if self.claim["host"] != socket.gethostname():
             return True
         try:
             process = psutil.Process(self.claim["pid"])
-            started, status = process.create_time(), process.status()
+            start_time, status = process.create_time(), process.status()
         except (psutil.NoSuchProcess, ValueError, OverflowError):
-            # The last two: of a claim that names what can be no process.
+            # The last two errors: the claim has a number that no process can have.
             return False
-        # A killed process whose parent has not asked for its exit code still has its pid.
+        # A killed process keeps its pid until its parent has read its exit code.
         if status == psutil.STATUS_ZOMBIE:
             return False
-        # A start time is a whole number of clock ticks after a boot time that can be corrected.
-        return abs(started - self.claim["process_start"]) < 2
+        # A start time is rounded to clock ticks, and relative to a boot time that can be corrected.
+        return abs(start_time - self.claim["process_start"]) < 2
 
 
 class Plan(NamedTuple):
@@ -92,14 +93,14 @@ class Plan(NamedTuple):
 
 
 class Record:
-    """One run's directory, read afresh each time it is asked."""
+    """One run's directory; each property reads its files again."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, one_line(path.name)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The config that the run was made from, in today's form (`run_record.history`).
+        """The config that determines the run, in today's form (`run_record.history`).
 
         Raises RecordError if it cannot be read.
         """
@@ -108,8 +109,8 @@ class Record:
         for number in attempt_numbers(self.path)[:1]:
             path = self.path / "attempts" / str(number) / "claim.json"
             claim = json_object(path, self.path, Claim)
-            stated = claim and claim.get("identity_hash")
-            if stated and stated != identity_hash(identity):
+            stated_hash = claim and claim.get("identity_hash")
+            if stated_hash and stated_hash != identity_hash(identity):
                 raise RecordError(
                     f"{self.path / 'config.yaml'} is damaged: it is not what attempt {number} was "
                     "begun with; move that run away and train it again"
@@ -136,7 +137,7 @@ class Record:
 
     @property
     def state(self) -> str:
-        """Whether it is new, finished, running, interrupted, killed or failed."""
+        """One of new, finished, running, interrupted, killed and failed."""
         if self.result is not None:
             return "finished"
         attempts = self.attempts
@@ -148,104 +149,112 @@ class Record:
         return "running" if last.holder_exists else "killed"
 
     def rows(self, table: str) -> pa.Table:
-        """All rows of a table in order, without those that a resumed attempt did again.
+        """Load all rows of a table in order, without those that a resumed attempt wrote again.
 
-        Raises RecordError where a file is damaged, or lacks rows that were written.
+        Raises RecordError if a file is damaged, or lacks rows that were written.
         """
-        parts = []
-        for link in self._chain():
-            run_dir = link.path.parents[1]
-            part = rows(link.path / f"{table}.arrow", run_dir, link.is_sealed)
-            if part is not None and link.upto is not None:
-                part = part.filter(pc.field("step") <= link.upto)
-            count, expected = 0 if part is None else part.num_rows, link.rows.get(table)
+        table_parts = []
+        for part in self._attempt_chain():
+            run_dir = part.path.parents[1]
+            table_part = rows(part.path / f"{table}.arrow", run_dir, part.is_sealed)
+            if table_part is not None and part.last_step is not None:
+                table_part = table_part.filter(pc.field("step") <= part.last_step)
+            count, expected = 0 if table_part is None else table_part.num_rows, part.rows.get(table)
             if expected is not None and count < expected:
                 raise RecordError(
-                    f"{link.path / table}.arrow is damaged: it has {count} of {expected} rows"
+                    f"{part.path / table}.arrow is damaged: it has {count} of {expected} rows"
                 )
-            if part is not None and part.num_rows:
-                parts.append(part)
-        if not parts:
+            if table_part is not None and table_part.num_rows:
+                table_parts.append(table_part)
+        if not table_parts:
             return pa.table({"step": pa.array([], pa.int64())})
         try:
-            # An attempt made by other code may have other columns; they are null where it had none.
-            return pa.concat_tables(parts, promote_options="default")
+            # An attempt by other code may have other columns; a column that it lacks is null.
+            return pa.concat_tables(table_parts, promote_options="default")
         except pa.ArrowException as error:
             raise RecordError(f"{self.path}: the attempts' {table} do not fit ({error})") from error
 
     @property
     def layers(self) -> Layers:
-        """The layers of the model, as the newest attempt that states them does.
+        """The layers of the model, from the newest attempt that states them.
 
-        Raises RecordError where that is damaged.
+        Raises RecordError if its file is damaged.
         """
-        stated = [read_layers(link.path) for link in self._chain()]
-        newest = next((layers for layers in reversed(stated) if layers is not None), None)
+        stated_layers = [read_layers(part.path) for part in self._attempt_chain()]
+        newest = next((layers for layers in reversed(stated_layers) if layers is not None), None)
         return self._inferred_layers() if newest is None else newest
 
     def _inferred_layers(self) -> Layers:
-        """Infer the layers of a record of 0.1, which states none."""
-        measured, recorded = {}, {}
-        measures: dict[str, set[str]] = {}
-        heads, patterns = self.rows("heads"), self.rows("patterns")
+        """Infer the layers of a record of 0.1, which states none, from its rows."""
+        measured_heads, recorded_heads = {}, {}
+        measures_by_path: dict[str, set[str]] = {}
+        head_rows, pattern_rows = self.rows("heads"), self.rows("patterns")
         with decoding(self.path, "heads"):
             columns = ["layer", "measure", "heads"]
-            for line in heads.select(columns).to_pylist() if heads.num_rows else ():
-                measured[line["layer"]] = len(line["heads"])
-                measures.setdefault(line["layer"], set()).add(line["measure"])
-        # Between two sequences there is no distance.
+            for row in head_rows.select(columns).to_pylist() if head_rows.num_rows else ():
+                measured_heads[row["layer"]] = len(row["heads"])
+                measures_by_path.setdefault(row["layer"], set()).add(row["measure"])
+        # Queries and keys of different sequences have no distance.
         crossing = {
             path
-            for path, names in measures.items()
+            for path, names in measures_by_path.items()
             if "entropy" in names and "distance" not in names
         }
         with decoding(self.path, "patterns"):
-            # Earlier versions kept patterns of one sequence alone.
-            columns = ["source", "heads", *({"reading"} & {*patterns.column_names})]
-            for line in patterns.select(columns).to_pylist() if patterns.num_rows else ():
-                recorded[line["source"]] = int(line["heads"])
-                if line.get("reading"):
-                    crossing.add(line["source"])
+            # Earlier versions recorded patterns within one sequence only.
+            columns = ["source", "heads", *({"reading"} & {*pattern_rows.column_names})]
+            for row in pattern_rows.select(columns).to_pylist() if pattern_rows.num_rows else ():
+                recorded_heads[row["source"]] = int(row["heads"])
+                if row.get("reading"):
+                    crossing.add(row["source"])
             num_layers = (self.identity.get("model") or {}).get("num_layers")
         num_layers = num_layers if type(num_layers) is int else 0
-        return inferred_layers(measured, recorded, num_layers, crossing)
+        return inferred_layers(measured_heads, recorded_heads, num_layers, crossing)
 
     def check_rows(self) -> None:
-        """Raise RecordError where any table of the run is damaged."""
+        """Raise RecordError if any table of the run is damaged."""
         for table in dict.fromkeys(
-            path.stem for link in self._chain() for path in sorted(link.path.glob("*.arrow"))
+            path.stem
+            for part in self._attempt_chain()
+            for path in sorted(part.path.glob("*.arrow"))
         ):
             self.rows(table)
 
-    def _chain(self) -> list["_Link"]:
-        """Follow `resumed_from` back from the attempt that counts; its rows end at no step."""
+    def _attempt_chain(self) -> list["_AttemptPart"]:
+        """Return the attempts that wrote the run's rows, oldest first, linked by `resumed_from`."""
         attempts, result = self.attempts, self.result
         if not attempts:
             return []
         number = result.attempt if result else attempts[-1].number
-        last = result or attempts[-1].summary
-        path, upto = self.path / "attempts" / str(number), None
-        chain: list[_Link] = []
+        summary = result or attempts[-1].summary
+        path, last_step = self.path / "attempts" / str(number), None
+        chain: list[_AttemptPart] = []
         while True:
-            if path in [link.path for link in chain]:
+            if path in [part.path for part in chain]:
                 raise RecordError(f"{path} is damaged: it says that it was resumed from itself")
             run_dir = path.parents[1]
             claim = json_object(path / "claim.json", run_dir, Claim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
-            num_rows = _rows_at(path, upto) if upto is not None else last.rows if last else {}
-            chain.append(_Link(path, upto, claim["schema"] > 1, num_rows))
+            num_rows = (
+                _rows_at(path, last_step)
+                if last_step is not None
+                else summary.rows
+                if summary
+                else {}
+            )
+            chain.append(_AttemptPart(path, last_step, claim["schema"] > 1, num_rows))
             origin = claim["resumed_from"]
             if origin is None:
                 return chain[::-1]
-            upto = origin["step"]
+            last_step = origin["step"]
             if "run" in origin:
                 run_dir = run_dir.parent / origin["run"]
             path = run_dir / "attempts" / str(origin["attempt"])
 
 
 class Snapshot(Record):
-    """A run's directory whose tables are read once, when they are first asked for."""
+    """A run's directory whose tables are read once, at first use."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -264,25 +273,25 @@ class Snapshot(Record):
         return self._layers
 
 
-class _Link(NamedTuple):
-    """An attempt whose rows are part of a run's."""
+class _AttemptPart(NamedTuple):
+    """An attempt whose rows are a part of the run's rows."""
 
     path: Path
-    upto: int | None
-    """The last step that counts; None for all."""
+    last_step: int | None
+    """The last step whose rows count; None for all."""
     is_sealed: bool
     rows: Mapping[str, int]
-    """How many rows of each table it wrote up to there, where it says."""
+    """The number of rows of each table up to that step, where it is stated."""
 
 
 def _rows_at(attempt: Path, step: int) -> Mapping[str, int]:
-    """Return how many rows of each table an attempt had written when it saved at a step."""
-    saved = manifest(attempt, [])
-    return next((entry.get("rows", {}) for entry in saved if entry["step"] == step), {})
+    """Return the number of rows of each table that an attempt had written at a saved step."""
+    entries = manifest(attempt, [])
+    return next((entry.get("rows", {}) for entry in entries if entry["step"] == step), {})
 
 
 def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
-    """Read what an attempt saved; a sentence for each damaged line is added to `damaged`."""
+    """Load an attempt's list of checkpoints; add a sentence for each damaged line to `damaged`."""
     path = attempt / "checkpoints" / "manifest.jsonl"
     try:
         text = content(path, attempt.parents[1], MOST_TEXT)
@@ -292,32 +301,32 @@ def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
         damaged.append(f"{error}; its checkpoints are passed over")
         return []
     entries: list[Saved] = []
-    *lines, end = text.split(b"\n")
-    for number, line in enumerate([*lines, end], start=1):
+    *lines, last_line = text.split(b"\n")
+    for number, line in enumerate([*lines, last_line], start=1):
         entry: Any = None
         with suppress(ValueError, RecursionError):
             if number <= len(lines):
                 entry = json.loads(line)
             else:
-                # An entry whose line feed was lost still counts.
+                # An entry without its line feed still counts.
                 entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
         if not fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
             entries.append(entry)
         elif number <= len(lines):
-            # The rest is the torn end of a killed write.
+            # A bad last line is the torn end of a killed write, which is no damage.
             damaged.append(f"{path} is damaged in line {number}; its checkpoint is passed over")
     return entries
 
 
 def checkpoint_name(step: int) -> str:
-    """Return the name of the file of a checkpoint."""
+    """Return the file name of a checkpoint."""
     return f"step-{step:09d}.ckpt"
 
 
 def plan(record: Record, holder_is_gone: bool = False) -> Plan:
-    """Decide what the same command again means for this run.
+    """Return what to do with this run when its command is given again.
 
-    `holder_is_gone` says that whoever holds it gives no sign of life.
+    `holder_is_gone` states that the process that holds it gives no sign of life.
     """
     state = record.state
     if state == "finished":
@@ -329,21 +338,25 @@ def plan(record: Record, holder_is_gone: bool = False) -> Plan:
         claim = attempts[-1].claim
         return Plan("held", f"process {claim['pid']} on {claim['host']} holds it")
     if state in ("running", "killed"):
-        return _after_death(attempts)
+        return _plan_after_death(attempts)
     if state != "failed":
         return Plan("resume", f"it was {state}")
     errors = [a.summary.error for a in attempts if isinstance(a.summary, FailedAttempt)]
     last = errors[-1]
-    said = f"{last.type} at step {last.step}: {last.message}"
+    description = f"{last.type} at step {last.step}: {last.message}"
     if last.cause == "diverged":
-        return Plan("refuse", f"it failed before ({said}), and would again; rerun=true repeats")
+        return Plan(
+            "refuse", f"it failed before ({description}), and would again; rerun=true repeats"
+        )
     if last.cause == "error" and errors[-2:] == [last, last]:
-        return Plan("refuse", f"it failed twice in the same way ({said}); rerun=true repeats")
-    return Plan("resume", f"it failed ({said})")
+        return Plan(
+            "refuse", f"it failed twice in the same way ({description}); rerun=true repeats"
+        )
+    return Plan("resume", f"it failed ({description})")
 
 
-def _after_death(attempts: Sequence[AttemptState]) -> Plan:
-    """Try again what was killed, unless that has happened at the same step often enough."""
+def _plan_after_death(attempts: Sequence[AttemptState]) -> Plan:
+    """Return a plan for a run that was killed: retry, or refuse after DEATHS at the same step."""
     step = attempts[-1].beat[1]
     deaths = 0
     for attempt in reversed(attempts):
@@ -367,19 +380,19 @@ def wait_for_life(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Watch the last attempt for a lease of our own clock, and say whether somebody trains.
+    """Watch the last attempt for `lease_seconds`, and return whether a process trains the run.
 
-    A process that exists but stands still (paused, hung, on a host that is gone) counts as gone;
-    a new attempt counts as life.
+    A process that exists but makes no progress (paused, hung, on a host that is down) counts as
+    gone; a new attempt counts as a sign of life.
     """
-    watched = record.attempts[-1]
-    counter, until = watched.beat[0], clock() + lease_seconds
-    while clock() < until:
+    watched_attempt = record.attempts[-1]
+    counter, deadline = watched_attempt.beat[0], clock() + lease_seconds
+    while clock() < deadline:
         sleep(min(0.2, lease_seconds))
         if record.state != "running":
             return False
-        last = record.attempts[-1]
-        if last.number != watched.number or last.beat[0] != counter:
+        last_attempt = record.attempts[-1]
+        if last_attempt.number != watched_attempt.number or last_attempt.beat[0] != counter:
             return True
     return False
 
@@ -387,8 +400,8 @@ def wait_for_life(
 def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
     """List the runs of a directory by name.
 
-    Of a run that was repeated, only the newest finished generation counts (without one, the newest
-    of all), unless `all_generations`. Raises RecordError if there is no such directory.
+    For a run that was repeated, only the newest finished generation is listed (if none is finished,
+    the newest), unless `all_generations`. Raises RecordError if there is no such directory.
     """
     if not runs_dir.is_dir():
         raise RecordError(f"there is no directory {runs_dir}; `attnlab train` makes runs")
@@ -400,38 +413,54 @@ def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
     if all_generations:
         return records
     generations: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: _generation(record.name)[1]):
-        generations.setdefault(_generation(record.name)[0], []).append(record)
-    counted = [
-        next((r for r in reversed(same) if len(same) > 1 and _is_finished(r)), same[-1])
-        for same in generations.values()
+    for record in sorted(records, key=lambda record: _name_and_generation(record.name)[1]):
+        generations.setdefault(_name_and_generation(record.name)[0], []).append(record)
+    newest_records = [
+        next((r for r in reversed(same_run) if len(same_run) > 1 and _is_finished(r)), same_run[-1])
+        for same_run in generations.values()
     ]
-    return sorted(counted, key=lambda record: record.name)
+    return sorted(newest_records, key=lambda record: record.name)
+
+
+def is_directory(path: str | Path) -> bool:
+    """Return whether a directory is there; False for a text that no directory can be called."""
+    # Path.is_dir raises OSError for a name that is too long.
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def resolve(run: str, runs_dir: Path) -> Record:
-    """Find a run by its directory, or by a unique prefix of its name or of its hash."""
-    if (Path(run) / "config.yaml").exists():
+    """Return the run with a directory, or with a unique prefix of its name or of its hash."""
+    if is_directory(run) and Path(run, "config.yaml").exists():
         return Record(Path(run).resolve())
-    records = find_runs(runs_dir, all_generations=True)
-    found = [r for r in records if r.name == run] or [
-        r for r in records if r.name.startswith(run) or hash_in(r.name).startswith(run)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if not runs_dir.is_dir():
         raise RecordError(
-            f"{run!r} may be {len(found)} runs ({_some(found)}); say more of the name"
+            f"there is no run {run!r}: it is no run's directory, and there is no directory "
+            f"{runs_dir} to look for its name; `attnlab train` makes runs"
         )
-    if Path(run).is_dir():
+    records = find_runs(runs_dir, all_generations=True)
+    matching = with_prefix(records, run)
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise RecordError(
+            f"{run!r} may be {len(matching)} runs ({_abbreviate(matching)}); say more of the name"
+        )
+    if is_directory(run):
         raise RecordError(f"{run} is no run: it has no config.yaml; name a run's directory")
-    raise RecordError(f"there is no run {run!r} in {runs_dir}, which holds {_some(records)}")
+    raise RecordError(f"there is no run {run!r} in {runs_dir}, which holds {_abbreviate(records)}")
+
+
+def with_prefix(records: Sequence[Record], prefix: str) -> list[Record]:
+    """Return the run of that name, else those whose name or hash begins with it."""
+    return [r for r in records if r.name == prefix] or [
+        r for r in records if r.name.startswith(prefix) or hash_in(r.name).startswith(prefix)
+    ]
 
 
 def stem_of_hash(runs_dir: Path, name: str, identity_hash: str) -> str:
-    """Return the name of the run with this hash: the one on disk, else `name` with the hash.
+    """Return the name of the run with this hash: that on disk, else `name` with the hash.
 
-    The readable part of a name may have been another when the run was made.
+    The readable part of the name on disk may be that of an older version.
     """
     paths = sorted(runs_dir.glob(f"*-{identity_hash}")) if runs_dir.is_dir() else []
     return paths[0].name if paths else f"{name}-{identity_hash}"
@@ -439,26 +468,26 @@ def stem_of_hash(runs_dir: Path, name: str, identity_hash: str) -> str:
 
 def hash_in(name: str) -> str:
     """Return the hash that a run's name ends with."""
-    return _generation(name)[0].rpartition("-")[2]
+    return _name_and_generation(name)[0].rpartition("-")[2]
 
 
 def generation_dir(runs_dir: Path, name: str, rerun: bool) -> Path:
-    """Give the directory of the newest generation of a run: NAME, then NAME.2, NAME.3, ...
+    """Return the directory of the newest generation of a run: NAME, then NAME.2, NAME.3, ...
 
-    With `rerun`, a newest generation that is finished or given up is followed by a new one, and one
-    that was only interrupted goes on.
+    With `rerun`, return a new generation if the newest is finished or given up; one that was only
+    interrupted is continued.
     """
     newest = runs_dir / name
     number = 1
-    while (following := runs_dir / f"{name}.{number + 1}").exists():
-        newest, number = following, number + 1
+    while (next_dir := runs_dir / f"{name}.{number + 1}").exists():
+        newest, number = next_dir, number + 1
     if rerun and newest.exists() and plan(Record(newest)).action in ("skip", "refuse"):
-        return following
+        return next_dir
     return newest
 
 
 def attempt_numbers(run_dir: Path) -> list[int]:
-    """List the attempts of a run in order; what a kill left half-made has no number."""
+    """List the numbers of a run's attempts in order; an unfinished directory has no number."""
     try:
         names = [path.name for path in (run_dir / "attempts").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -472,7 +501,7 @@ def _is_run(path: Path) -> bool:
     try:
         return (path / "config.yaml").exists()
     except OSError:
-        # What cannot be read may be one, and is then named as damaged.
+        # A directory that cannot be read may be a run, which is then reported as damaged.
         return True
 
 
@@ -483,11 +512,13 @@ def _is_finished(record: Record) -> bool:
         return False
 
 
-def _some(records: list[Record]) -> str:
+def _abbreviate(records: list[Record]) -> str:
+    """Return the names of the first five records, for a message."""
     names = [record.name for record in records[:5]] or ["no runs"]
     return ", ".join(names + ["..."] * (len(records) > 5))
 
 
-def _generation(name: str) -> tuple[str, int]:
+def _name_and_generation(name: str) -> tuple[str, int]:
+    """Return a run's name without its generation, and the generation, from 1."""
     base, _, number = name.rpartition(".")
     return (base, int(number)) if base and number.isdecimal() else (name, 1)

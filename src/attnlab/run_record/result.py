@@ -1,7 +1,7 @@
-"""How an attempt ended, as its run.json says it: with a result, with an error, or when told to.
+"""How an attempt ended, as stated in its run.json: with a result, with an error, or interrupted.
 
-`RunResult` is what all of attnlab knows of a finished run; its fields are documented here alone,
-and nothing else writes or reads the run.json of one.
+`RunResult` is the result of a finished run for all of attnlab; its fields are documented only
+here, and nothing else writes or reads its run.json.
 """
 
 import json
@@ -21,16 +21,16 @@ from attnlab.run_record.history import todays_form
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptSummary:
-    """What is known of an attempt however it ended: what was run, and by which code."""
+    """What is stated of an attempt however it ended: what was run, and by which code."""
 
     status: ClassVar[str]
-    """How it ended."""
+    """How the attempt ended."""
     attempt: Whole
-    """Which attempt of the run it was, from 1."""
+    """The number of the attempt, from 1."""
     started: str
-    """When, as in 2026-12-01T15:58:53Z."""
+    """The time of the start, as in 2026-12-01T15:58:53Z."""
     identity: Mapping[str, Any]
-    """The config that decides the run's result; of a `RunResult`, in today's form."""
+    """The config that determines the run's result; in a `RunResult`, in today's form."""
     variant: Name
     dataset: Name
     num_layers: Whole
@@ -40,14 +40,14 @@ class AttemptSummary:
     config_dir: str | None = None
     """The --config-dir with parts of the user's own, if there was one."""
     git: Mapping[str, Any] | None
-    """The commit of the code, and whether it was dirty; None where it is not known."""
+    """The commit of the code, and whether it was dirty; None if unknown."""
     versions: Mapping[str, str | None]
-    """Of Python, attnlab and the packages that decide numbers."""
+    """The versions of Python, attnlab and the packages that affect the numbers."""
     rows: Mapping[str, Whole] = field(default_factory=dict)
-    """How many rows the attempt wrote into each table; records of 0.1 do not say."""
+    """The number of rows that the attempt wrote into each table; empty in records of 0.1."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what run.json holds, with its sum."""
+        """Return the content of run.json, with its checksum."""
         return _run_json(self.status, asdict(self))
 
 
@@ -72,65 +72,65 @@ class FailedAttempt(AttemptSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class InterruptedAttempt(AttemptSummary):
-    """An attempt that was told to stop."""
+    """An attempt that was interrupted."""
 
     status: ClassVar[str] = "interrupted"
     step: Whole
-    """The last one that was done."""
+    """The last optimizer step that was done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(AttemptSummary):
-    """What a finished run measured, from what, and at what cost."""
+    """What a finished run measured, on which data, and at what cost."""
 
     status: ClassVar[str] = "finished"
     network_depth: Whole
     """Hidden layers, the output layer, and the embedding layer."""
     seconds: float
-    """How long the attempt took that came to the last step."""
+    """The duration of the attempt that did the last step."""
     device: str | None
-    """None where it is not known."""
+    """None if unknown."""
     peak_memory_bytes: Whole | None
-    """None where it is not known."""
+    """None if unknown."""
     data_hash: str
-    """The SHA-256 over all splits: equal for arms that saw the same data."""
+    """The SHA-256 over all splits: equal for arms with the same data."""
     steps: Whole
-    """Optimizer steps that were done."""
+    """Number of optimizer steps that were done."""
     stopped_early: bool
     tokens: Whole
-    """Those that the training read, padding included."""
+    """Number of training tokens that were read, including padding."""
     budget_tokens: Whole
-    """Those that it might have read: more, where it was stopped early."""
+    """Number of training tokens without an early stop."""
     parameters: Whole
     active_parameters: Whole
-    """Those that one token uses."""
+    """Number of parameters that one token uses."""
     flops_per_token: float
-    """Forward, at the training length."""
+    """FLOPs of a forward pass per token, at the training length."""
     state_size: Whole | None
-    """Numbers kept per sequence of the training length; None of a model that cannot step."""
+    """Numbers kept per sequence of the training length; None for a model that cannot step."""
     headline: Name
     """The metric that a comparison shows first."""
     lower_is_better: tuple[Name, ...] | None = None
-    """Names, or patterns of them, of which less is better; None in a record of 0.1, which does not
-    say (`run_record.direction`)."""
+    """Names, or patterns of them, of which lower is better; None in a record of 0.1, which does not
+    state it (`run_record.direction`)."""
     higher_is_better: bool
-    """Whether more of the headline is better."""
+    """Whether a higher headline is better."""
     metrics: Mapping[Name, float]
-    """Those of the final evaluation, as SPLIT/METRIC and EVIDENCE/NUMBER."""
+    """The metrics of the final evaluation, as SPLIT/METRIC and EVIDENCE/NUMBER."""
     findings: Mapping[Name, Finding] = field(default_factory=dict)
-    """What each evidence found. In run.json they lack their scalars, which stand in `metrics`."""
+    """The finding of each evidence; in run.json without its scalars, which are in `metrics`."""
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> "RunResult":
-        """Build a result from what the run.json at `path` holds.
+        """Build a result from the content of the run.json at `path`.
 
-        Raises RecordError where it is damaged, lacks a field, is of a run that is not finished, or
-        was written by a newer attnlab.
+        Raises RecordError if it is damaged, lacks a field, is of a run that is not finished, or was
+        written by a newer attnlab.
         """
-        return _as_read(msgspec.convert(checked(value, path, {cls.status: cls}), cls), path)
+        return _in_todays_form(msgspec.convert(checked(value, path, {cls.status: cls}), cls), path)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what run.json holds, with its sum."""
+        """Return the content of run.json, with its checksum."""
         fields = asdict(self)
         for finding in fields["findings"].values():
             del finding["scalars"]
@@ -141,33 +141,33 @@ SUMMARIES = {kind.status: kind for kind in (RunResult, FailedAttempt, Interrupte
 
 
 def summary_from_json(value: Any, path: Path) -> AttemptSummary:
-    """Build the summary of an attempt, however it ended, from what the run.json at `path` holds.
+    """Build the summary of an attempt, however it ended, from the run.json at `path`.
 
-    Raises RecordError where it is damaged, lacks a field, or was written by a newer attnlab.
+    Raises RecordError if it is damaged, lacks a field, or was written by a newer attnlab.
     """
     fields = checked(value, path, SUMMARIES)
     summary = msgspec.convert(fields, SUMMARIES[fields["status"]])
-    return _as_read(summary, path) if isinstance(summary, RunResult) else summary
+    return _in_todays_form(summary, path) if isinstance(summary, RunResult) else summary
 
 
 def todays_identity(identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return an identity that was read at `path` in today's form (`run_record.history`).
+    """Return an identity that was read from `path` in today's form (`run_record.history`).
 
-    Raises RecordError where it is damaged.
+    Raises RecordError if it is damaged.
     """
     try:
         return todays_form(identity)
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        # A knob has another type than the code that asks it expects.
+        # A knob has another type than the functions of `REVISED` expect.
         raise RecordError(f"{path} is damaged ({error}); move that run away") from error
 
 
 def _run_json(status: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    # Numbers that only pass for Python's, as numpy's do, are those that will be read.
+    # Write and read once, so that the checksum is that of numbers as read, not of numpy's.
     return sealed(json.loads(write.to_json({"schema": SCHEMA, "status": status, **fields})))
 
 
-def _as_read(result: RunResult, path: Path) -> RunResult:
+def _in_todays_form(result: RunResult, path: Path) -> RunResult:
     """Return a result with its identity in today's form, and its findings with their scalars."""
     findings = {
         name: replace(finding, scalars=_metrics_of(name, result.metrics))
@@ -177,6 +177,6 @@ def _as_read(result: RunResult, path: Path) -> RunResult:
 
 
 def _metrics_of(evidence: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics of an evidence by the keys that it gave them."""
-    named = f"{evidence}/"
-    return {n.removeprefix(named): value for n, value in metrics.items() if n.startswith(named)}
+    """Return the metrics of an evidence by their keys, without the evidence's name."""
+    prefix = f"{evidence}/"
+    return {n.removeprefix(prefix): value for n, value in metrics.items() if n.startswith(prefix)}

@@ -1,8 +1,8 @@
-"""All that changes anything below a run's directory, one system call at a time.
+"""All writes below a run's directory, one system call at a time.
 
-Every such call has a fault point before it, so that a test can kill the process, fill the disk or
-fail the sync right there: `ATTNLAB_FAULT=point:kind:n` strikes when the point is passed for the
-n-th time, counted from 1.
+Each call has a fault point before it, so that a test can kill the process, fill the disk or fail
+the sync there: `ATTNLAB_FAULT=point:kind:n` strikes when the point is passed for the n-th time,
+counted from 1.
 """
 
 import errno
@@ -34,23 +34,23 @@ POINTS = (
 )
 KINDS = ("kill", "stop", "full", "fsync")
 TEMPORARY = ".tmp-"
-"""How the name of what is not finished begins; no reader looks at it."""
+"""Prefix of the names of unfinished files and directories; readers ignore them."""
 
 _passed: Counter[str] = Counter()
 
 
 def fault(point: str) -> None:
-    """Strike here if the environment says so."""
-    order = os.environ.get("ATTNLAB_FAULT")
-    if not order:
+    """Simulate a fault at a point if ATTNLAB_FAULT in the environment names it."""
+    setting = os.environ.get("ATTNLAB_FAULT")
+    if not setting:
         return
-    where, kind, count = (*order.split(":"), "", "")[:3]
-    if where not in POINTS or kind not in KINDS or not count.isdecimal():
+    point_to_strike, kind, count = (*setting.split(":"), "", "")[:3]
+    if point_to_strike not in POINTS or kind not in KINDS or not count.isdecimal():
         raise ValueError(
-            f"ATTNLAB_FAULT={order}: expected POINT:KIND:N, a point of {', '.join(POINTS)} and a "
+            f"ATTNLAB_FAULT={setting}: expected POINT:KIND:N, a point of {', '.join(POINTS)} and a "
             f"kind of {', '.join(KINDS)}"
         )
-    if where != point:
+    if point_to_strike != point:
         return
     _passed[point] += 1
     if _passed[point] != int(count):
@@ -65,7 +65,7 @@ def fault(point: str) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it, each on the disk; one that exists is left."""
+    """Make a directory and its parents, each synced to the disk, if they do not exist."""
     if not path.is_dir():
         make_directory(path.parent)
         fault("directory.make")
@@ -74,27 +74,27 @@ def make_directory(path: Path) -> None:
 
 
 def new_file(path: Path, content: bytes) -> None:
-    """Put a whole file under a name that is free; raises FileExistsError where it is not.
+    """Write a file under a free name; raises FileExistsError if it is taken.
 
-    The name appears with the content on the disk behind it, or not at all.
+    The name appears only with the whole content on the disk.
     """
-    temporary = _temporary(path.parent)
+    temporary = _temporary_path(path.parent)
     try:
         _write_file(temporary, content)
         fault("file.name")
         os.link(temporary, path)
     finally:
-        _clear(temporary)
+        _delete_temporary(temporary)
     _sync_directory(path.parent)
 
 
 def born(path: Path, files: Mapping[str, bytes]) -> None:
-    """Make a directory that holds `files` from its first moment; FileExistsError if it exists.
+    """Make a directory that has `files` from the start; raises FileExistsError if it exists.
 
-    A rename onto a directory fails unless that one is empty, and none that was born here is.
+    A rename onto a directory fails unless that one is empty, and those made here never are.
     """
     assert files
-    temporary = _temporary(path.parent)
+    temporary = _temporary_path(path.parent)
     fault("birth.make")
     temporary.mkdir()
     try:
@@ -105,8 +105,8 @@ def born(path: Path, files: Mapping[str, bytes]) -> None:
         temporary.rename(path)
     except OSError as error:
         for name in files:
-            _clear(temporary / name)
-        _clear(temporary)
+            _delete_temporary(temporary / name)
+        _delete_temporary(temporary)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         raise
@@ -114,7 +114,7 @@ def born(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def publish(source: Path, target: Path) -> bool:
-    """Give a finished file a second name; False if somebody else was first."""
+    """Link a finished file under a second name; return False if the name is taken."""
     fault("publish.link")
     try:
         os.link(source, target)
@@ -125,28 +125,28 @@ def publish(source: Path, target: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file that is not needed any more."""
+    """Delete a file, if it exists."""
     fault("remove")
     path.unlink(missing_ok=True)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file where one may stand already: reports and results, nothing of a run."""
-    temporary = _temporary(path.parent)
+    """Write a file, replacing an existing one: for reports and results, not for files of a run."""
+    temporary = _temporary_path(path.parent)
     try:
         _write_file(temporary, content)
         fault("file.name")
         temporary.replace(path)
     finally:
-        _clear(temporary)
+        _delete_temporary(temporary)
     _sync_directory(path.parent)
 
 
 class Stream:
-    """A file of our own that only grows: each append is one write, whole or torn at the end.
+    """An append-only file of this process; a killed append leaves a torn end at most.
 
-    After a failed write or sync nobody knows what the disk holds, and a second sync would claim
-    success; so the stream refuses whatever comes next.
+    After a failed write or sync the content of the disk is unknown, and a second sync would report
+    success; so the stream then refuses every further call.
     """
 
     def __init__(self, path: Path) -> None:
@@ -156,27 +156,28 @@ class Stream:
         _sync_directory(path.parent)
 
     def append(self, content: bytes) -> None:
-        """Write at the end; it survives the process, and after `sync` the machine."""
-        self._doubt()
+        """Append content; it survives a kill of the process, and after `sync` a power failure."""
+        self._begin_operation()
         self._unsynced = True
         fault("stream.write")
         _write_all(self._file, content)
         self._sound = True
 
     def sync(self) -> None:
-        """Wait until all is on the disk."""
+        """Wait until all content is on the disk."""
         if self._unsynced:
-            self._doubt()
+            self._begin_operation()
             fault("stream.sync")
             os.fsync(self._file)
             self._sound, self._unsynced = True, False
 
     def close(self) -> None:
-        """Give the file back; a later append is refused."""
+        """Close the file; a later append is refused."""
         self._sound, self._unsynced = False, True
         os.close(self._file)
 
-    def _doubt(self) -> None:
+    def _begin_operation(self) -> None:
+        """Raise OSError after a failure; a call in progress counts as failed until it succeeds."""
         if not self._sound:
             reason = "it is closed, or an earlier write or sync failed"
             raise OSError(errno.EIO, reason, str(self._path))
@@ -184,7 +185,7 @@ class Stream:
 
 
 class BeatFile:
-    """Two numbers of fixed width, written over in place: a sign of life, and no evidence."""
+    """Two numbers of fixed width, overwritten in place: a sign of life, which is not synced."""
 
     WIDTH = 20
 
@@ -193,22 +194,22 @@ class BeatFile:
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
 
     def write(self, counter: int, step: int) -> None:
-        """Say how often the holder has beaten, and at which step it is."""
+        """Write the number of beats so far, and the current step."""
         fault("beat.write")
         os.pwrite(self._file, f"{counter:{self.WIDTH}d}{step:{self.WIDTH}d}\n".encode(), 0)
 
     def close(self) -> None:
-        """Give the file back; a later beat is refused."""
+        """Close the file; a later beat is refused."""
         os.close(self._file)
         self._file = -1
 
 
 def to_json(value: Any) -> bytes:
-    """Write plain values for people and programs; NaN is no JSON and is refused."""
+    """Return plain values as indented JSON. Raises ValueError for NaN, which is no JSON."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _temporary(directory: Path) -> Path:
+def _temporary_path(directory: Path) -> Path:
     # In the target's own directory: a rename or a link does not cross file systems.
     return directory / f"{TEMPORARY}{uuid.uuid4().hex}"
 
@@ -231,7 +232,7 @@ def _write_all(file: int, content: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _clear(path: Path) -> None:
+def _delete_temporary(path: Path) -> None:
     fault("file.clear")
     if path.is_dir():
         path.rmdir()

@@ -1,4 +1,4 @@
-"""What every learning-rate schedule is."""
+"""The interface of every learning-rate schedule."""
 
 from abc import ABC, abstractmethod
 
@@ -8,4 +8,4 @@ class Schedule(ABC):
 
     @abstractmethod
     def scale(self, step: int, max_steps: int) -> float:
-        """Give the factor for optimizer step `step`, counted from 0."""
+        """Return the factor for optimizer step `step`, counted from 0."""

@@ -1,4 +1,4 @@
-"""What every tokenizer is: from text to tokens and back."""
+"""The interface of tokenizers: from text to tokens and back."""
 
 import codecs
 from abc import ABC, abstractmethod
@@ -8,44 +8,45 @@ import numpy as np
 
 
 class Tokenizer(ABC):
-    """Parts a text into tokens, each with a name; a corpus comes in pieces of any size.
+    """Splits a text into tokens, each with a name; a corpus comes in pieces of any size.
 
-    Pieces are bytes, and a character may lie on the border of two. Where `learns`, the vocabulary
-    is made of the training part alone, and what else it has may be unknown. Else (characters,
-    bytes) it is that of the whole text: which characters there are tells nothing of their order.
+    Pieces are bytes, and a character may lie on the border of two. With `learns`, the vocabulary is
+    built from the training part alone, and other parts may hold unknown tokens. Without it
+    (characters, bytes), it is that of the whole text: the set of characters says nothing of their
+    order.
     """
 
     learns: bool = False
 
     @property
     def key(self) -> str:
-        """What decides the tokens of a text, for the name of a cache."""
+        """A name for the tokenizer and its knobs, for the name of a cache entry."""
         return type(self).__name__.lower()
 
     @abstractmethod
     def vocabulary(self, pieces: Iterable[bytes]) -> list[str]:
-        """List the tokens of a corpus. Raises ValueError where it cannot be read."""
+        """Build the list of a corpus's tokens. Raises ValueError if it cannot be read."""
 
     @property
     def learnt(self) -> str:
-        """What `vocabulary` has found beside the list that it gave, as a text to keep."""
+        """The state that `vocabulary` has learnt beside the list that it returned, as a text."""
         return ""
 
     def recall(self, learnt: str) -> None:
-        """Take what an earlier process has learnt, instead of `vocabulary`."""
+        """Load the state that an earlier process has learnt, in place of `vocabulary`."""
         assert not learnt, f"{type(self).__name__} learns nothing beside its vocabulary"
 
     @abstractmethod
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        """Give the numbers of the tokens of each piece, one after the other."""
+        """Yield the ids of the corpus's tokens, in order, as arrays."""
 
     @abstractmethod
     def part(self, text: str) -> list[str]:
-        """Part a text into the names of its tokens, known or not."""
+        """Return the names of a text's tokens, also of those that the vocabulary lacks."""
 
     @abstractmethod
     def join(self, names: Sequence[str]) -> str:
-        """Put tokens together: the inverse of `part`."""
+        """Return the text of tokens: the inverse of `part`."""
 
     @abstractmethod
     def num_bytes(self, name: str) -> int:
@@ -53,53 +54,54 @@ class Tokenizer(ABC):
 
 
 def number_type(num_tokens: int) -> type[np.unsignedinteger]:
-    """Give the smallest type that can number the tokens."""
-    return next(t for t in (np.uint8, np.uint16, np.uint32) if num_tokens <= np.iinfo(t).max + 1)
+    """Return the smallest integer type that holds all token ids."""
+    dtypes = np.uint8, np.uint16, np.uint32
+    return next(dtype for dtype in dtypes if num_tokens <= np.iinfo(dtype).max + 1)
 
 
 def texts(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Decode a text that comes in pieces. Raises ValueError where it is not UTF-8, or binary."""
-    decoder, read, pending = codecs.getincrementaldecoder("utf-8")(), 0, 0
+    """Decode a text that comes in pieces. Raises ValueError if it is binary, or not UTF-8."""
+    decoder, offset, pending = codecs.getincrementaldecoder("utf-8")(), 0, 0
     try:
         for piece in pieces:
             pending = len(decoder.getstate()[0])
             text = decoder.decode(piece)
             if (zero := piece.find(b"\0")) >= 0:
                 raise ValueError(
-                    f"the text has a zero byte at {read + zero:,}, as a binary file or UTF-16 has; "
-                    "convert it, or take dataset/tokenizer=bytes"
+                    f"the text has a zero byte at {offset + zero:,}, as a binary file or UTF-16 "
+                    "has; convert it, or take dataset/tokenizer=bytes"
                 )
             yield text
-            read += len(piece)
+            offset += len(piece)
         pending = len(decoder.getstate()[0])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the text is not UTF-8: byte {error.object[error.start]:#04x} at "
-            f"{read - pending + error.start:,}; convert it, or take dataset/tokenizer=bytes"
+            f"{offset - pending + error.start:,}; convert it, or take dataset/tokenizer=bytes"
         ) from error
 
 
 def whole_words(pieces: Iterable[bytes]) -> Iterator[str]:
     """Decode a text, cut only before the white space that follows a word.
 
-    How it is cut beyond that hangs on the pieces. A text without a space is one piece.
+    Which of these places are cut depends on the pieces. A text without a space is one piece.
     """
-    held: list[str] = []
+    pending: list[str] = []
     for text in texts(pieces):
-        cut = _border(text)
+        cut = _last_word_end(text)
         if cut:
-            yield "".join([*held, text[:cut]])
-            held = []
-        held.append(text[cut:])
-    if rest := "".join(held):
+            yield "".join([*pending, text[:cut]])
+            pending = []
+        pending.append(text[cut:])
+    if rest := "".join(pending):
         yield rest
 
 
-def _border(text: str) -> int:
-    """Find the last space or newline right after a word; 0 for none."""
-    at = len(text)
-    while (at := max(text.rfind(" ", 0, at), text.rfind("\n", 0, at))) > 0:
-        if not text[at - 1].isspace():
-            return at
+def _last_word_end(text: str) -> int:
+    """Return the index of the last space or newline right after a word; 0 if there is none."""
+    index = len(text)
+    while (index := max(text.rfind(" ", 0, index), text.rfind("\n", 0, index))) > 0:
+        if not text[index - 1].isspace():
+            return index
     return 0

@@ -9,9 +9,9 @@ from attnlab.ranges import Tokens, ranged
 from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
 
 PART = 1 << 13
-"""Characters that the library parts as one text; many of them at once go to all cores."""
+"""The number of characters in one text for the library, which spreads many texts over all cores."""
 TOGETHER = 1 << 18
-"""Characters that are given to the library at once, so that memory does not grow."""
+"""The number of characters that the library gets at once, so that memory does not grow."""
 NUM_BYTES = 256
 
 
@@ -39,22 +39,26 @@ class BPE(Tokenizer):
     def vocabulary(self, pieces: Iterable[bytes]) -> list[str]:
         from tokenizers import trainers
 
-        model = _empty()
+        model = _untrained_model()
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             initial_alphabet=sorted(_BYTES),
             show_progress=False,
         )
-        # The library holds some hundred texts at once, so they are short ones.
-        texts = (part for text in _texts(pieces) for part in _parts(text))
-        model.train_from_iterator(texts, trainer)
+        # The library holds some hundred texts at once, so they must be short.
+        short_texts = (
+            short_text
+            for text in _whole_word_texts(pieces)
+            for short_text in _split_before_words(text)
+        )
+        model.train_from_iterator(short_texts, trainer)
         self._model = model
-        return self._names()
+        return self._token_names()
 
     @property
     def learnt(self) -> str:
         """The library's own JSON."""
-        return self._made().to_str()
+        return self._trained_model().to_str()
 
     def recall(self, learnt: str) -> None:
         from tokenizers import Tokenizer as Library
@@ -65,14 +69,13 @@ class BPE(Tokenizer):
             raise ValueError(f"its model is none of tokenizers: {error}") from error
 
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        model, kind = self._made(), number_type(len(vocabulary))
-        for text in _texts(pieces):
-            parted = model.encode_batch_fast(_parts(text), add_special_tokens=False)
-            numbers = [np.array(part.ids, dtype=kind) for part in parted]
-            yield np.concatenate(numbers)
+        model, dtype = self._trained_model(), number_type(len(vocabulary))
+        for text in _whole_word_texts(pieces):
+            encodings = model.encode_batch_fast(_split_before_words(text), add_special_tokens=False)
+            yield np.concatenate([np.array(encoding.ids, dtype=dtype) for encoding in encodings])
 
     def part(self, text: str) -> list[str]:
-        return self._made().encode(text, add_special_tokens=False).tokens
+        return self._trained_model().encode(text, add_special_tokens=False).tokens
 
     def join(self, names: Sequence[str]) -> str:
         return bytes(_BYTES[c] for name in names for c in name).decode(errors="replace")
@@ -80,16 +83,17 @@ class BPE(Tokenizer):
     def num_bytes(self, name: str) -> int:
         return len(name)
 
-    def _made(self) -> Any:
+    def _trained_model(self) -> Any:
         assert self._model is not None, "BPE is asked before its vocabulary is made or recalled"
         return self._model
 
-    def _names(self) -> list[str]:
-        numbers = self._made().get_vocab()
-        return sorted(numbers, key=numbers.__getitem__)
+    def _token_names(self) -> list[str]:
+        """Return the names of all tokens, by id."""
+        id_of = self._trained_model().get_vocab()
+        return sorted(id_of, key=id_of.__getitem__)
 
 
-def _empty() -> Any:
+def _untrained_model() -> Any:
     from tokenizers import Tokenizer as Library
     from tokenizers import models, pre_tokenizers
 
@@ -98,22 +102,22 @@ def _empty() -> Any:
     return model
 
 
-def _alphabet() -> dict[str, int]:
-    """Give the byte that each character of a name stands for (Radford et al. 2019, `encoder.py`).
+def _bytes_by_character() -> dict[str, int]:
+    """Return the byte that each character of a name stands for (Radford et al. 2019, `encoder.py`).
 
     Printable characters of Latin-1 are themselves; the other bytes are U+0100 on, in their order.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(NUM_BYTES) if byte not in printable]
-    shown = {chr(byte): byte for byte in printable}
-    return shown | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+    unprintable = [byte for byte in range(NUM_BYTES) if byte not in printable]
+    printable_bytes = {chr(byte): byte for byte in printable}
+    return printable_bytes | {chr(0x100 + rank): byte for rank, byte in enumerate(unprintable)}
 
 
-_BYTES = _alphabet()
+_BYTES = _bytes_by_character()
 
 
-def _texts(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Give pieces of that size that end where a word ends."""
+def _whole_word_texts(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Yield texts of about `TOGETHER` bytes, each of which ends where a word ends."""
     return whole_words(
         piece[start : start + TOGETHER]
         for piece in pieces
@@ -121,17 +125,17 @@ def _texts(pieces: Iterable[bytes]) -> Iterator[str]:
     )
 
 
-def _parts(text: str) -> list[str]:
-    """Cut a piece into texts where the library would begin a token in any case.
+def _split_before_words(text: str) -> list[str]:
+    """Split a text, about every `PART` characters, where the library begins a token in any case.
 
-    That is before a space or newline right after a character that is no white space: its pattern
-    never joins the two, and looks behind nowhere.
+    That is before a space or newline right after a character that is no white space: the library's
+    pattern never joins the two, and never looks behind.
     """
     parts, start = [], 0
     while len(text) - start > PART:
-        at = start + PART
-        while at < len(text) and not (text[at] in " \n" and not text[at - 1].isspace()):
-            at += 1
-        parts.append(text[start:at])
-        start = at
+        stop = start + PART
+        while stop < len(text) and not (text[stop] in " \n" and not text[stop - 1].isspace()):
+            stop += 1
+        parts.append(text[start:stop])
+        start = stop
     return [*parts, text[start:]] if start < len(text) else parts

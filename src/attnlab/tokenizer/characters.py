@@ -14,16 +14,16 @@ class Characters(Tokenizer):
     """
 
     def vocabulary(self, pieces: Iterable[bytes]) -> list[str]:
-        there = np.zeros(0x110000, dtype=bool)
-        for points in _code_points(pieces):
-            there[points] = True
-        return [chr(point) for point in np.flatnonzero(there)]
+        occurs = np.zeros(0x110000, dtype=bool)
+        for code_points in _code_points(pieces):
+            occurs[code_points] = True
+        return [chr(code_point) for code_point in np.flatnonzero(occurs)]
 
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        number = np.zeros(0x110000, dtype=number_type(len(vocabulary)))
-        number[[ord(name) for name in vocabulary]] = np.arange(len(vocabulary))
-        for points in _code_points(pieces):
-            yield number[points]
+        id_of = np.zeros(0x110000, dtype=number_type(len(vocabulary)))
+        id_of[[ord(name) for name in vocabulary]] = np.arange(len(vocabulary))
+        for code_points in _code_points(pieces):
+            yield id_of[code_points]
 
     def part(self, text: str) -> list[str]:
         return list(text)

@@ -38,17 +38,17 @@ class Words(Tokenizer):
             counts.update(text.split())
         for name in (UNKNOWN, LINE):
             counts.pop(name, None)
-        often = [(-count, word) for word, count in counts.items() if count >= self.min_count]
-        room = None if self.max_size is None else self.max_size - 2
-        return [UNKNOWN, LINE, *(word for _, word in sorted(often)[:room])]
+        frequent = [(-count, word) for word, count in counts.items() if count >= self.min_count]
+        max_words = None if self.max_size is None else self.max_size - 2
+        return [UNKNOWN, LINE, *(word for _, word in sorted(frequent)[:max_words])]
 
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        number = {word: at for at, word in enumerate(vocabulary)}
-        unknown, kind = number[UNKNOWN], number_type(len(vocabulary))
+        id_of = {word: token_id for token_id, word in enumerate(vocabulary)}
+        unknown_id, dtype = id_of[UNKNOWN], number_type(len(vocabulary))
         for text in whole_words(pieces):
             words = self.part(text)
-            found = (number.get(word, unknown) for word in words)
-            yield np.fromiter(found, dtype=kind, count=len(words))
+            ids = (id_of.get(word, unknown_id) for word in words)
+            yield np.fromiter(ids, dtype=dtype, count=len(words))
 
     def part(self, text: str) -> list[str]:
         return text.replace("\n", f" {LINE} ").split()

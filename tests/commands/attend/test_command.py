@@ -84,11 +84,11 @@ def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys
     for layer, weights in captured.weights.items():
         for head, row in enumerate(weights[:, captured.asked_at].double()):
             there = row[row > 0]
-            entropies[layer.path, head] = float(-(there * there.log()).sum())
+            entropies[layer.name, head] = float(-(there * there.log()).sum())
     assert len(entropies) == 8
-    path, head = min(entropies, key=lambda at: entropies[at])
+    name, head = min(entropies, key=lambda at: entropies[at])
     out = title(shown(capsys, text))
-    assert out.startswith(f"{path}, head {head}: ")
+    assert out.startswith(f"{name}, head {head}: ")
     says("commands.attend.sharpest_mixing", out.partition(": ")[2], captured.asked_at)
 
 

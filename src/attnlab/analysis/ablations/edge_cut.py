@@ -1,4 +1,4 @@
-"""What is answered to a text where one token does not see another."""
+"""The model's answer to a text where one token does not see another."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,14 +17,14 @@ from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
 LIKELIEST = 3
-"""Answers that are told of the likeliest, before and after."""
+"""The number of likeliest answers that are reported of each case."""
 End = int | str
-"""A token (the last, if it stands there twice), or its position."""
+"""An end of an edge: a token (its last occurrence) or a position."""
 
 
 @dataclass(frozen=True)
 class CutHead:
-    """A head in which an edge is cut, and the attention that was there."""
+    """A head in which an edge is cut, and the edge's attention weight before the cut."""
 
     layer: int
     head: int
@@ -65,44 +65,42 @@ def edge_cut(
 ) -> EdgeCutReport:
     """Return the answers to a text with an edge, and without it in the chosen heads.
 
-    The edge is "QUERY:KEY", or a pair, each a token or its position. Without `heads`, it is cut in
-    all that read the text. Raises RequestError for what is not there, and where the query would see
-    nothing.
+    The edge is "QUERY:KEY" or a pair, with tokens or positions. Without `heads`, it is cut in all
+    heads that read the text. Raises RequestError for a token or head that does not exist, and where
+    the query would see nothing.
     """
-    chosen, model = require_heads(loaded_run, heads), loaded_run.model
+    selected_heads, model = require_heads(loaded_run, heads), loaded_run.model
     captured, _ = loaded_run.capture(text)
     tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
     edge_text = edge if isinstance(edge, str) else f"{edge[0]}:{edge[1]}"
     query, key = edge_ends(edge, tokens)
-    # Of a model with an encoder, its layers alone have the tokens of the text for queries.
+    # In a model with an encoder, only the encoder's layers have the text's tokens as queries.
     patterns = {layer.index: pattern for layer, pattern in captured.patterns.items()}
     if not patterns:
+        raise RequestError(f"edge: no layer of {loaded_run.record.name} has tokens see one another")
+    head_layers = {head.layer for head in selected_heads}
+    if heads is not None and head_layers - set(patterns):
         raise RequestError(
-            f"--edge: no layer of {loaded_run.record.name} has tokens see one another"
-        )
-    layers = {head.layer for head in chosen}
-    if heads is not None and layers - set(patterns):
-        raise RequestError(
-            f"--layers {_numbers(layers)}: tokens of the text see one another in layers "
-            f"{_numbers(patterns)}"
+            f"layers {_join_numbers(head_layers)}: tokens of the text see one another in "
+            f"layers {_join_numbers(patterns)}"
         )
     if query < key and model.causal and not model.arrangement.encoder:
         raise RequestError(
-            f"--edge {edge_text}: a causal model does not see {tokens[key]!r} at {key} from "
+            f"edge {edge_text}: a causal model does not see {tokens[key]!r} at {key} from "
             f"{tokens[query]!r} at {query}, which comes before it"
         )
-    by_layer: dict[int, list[int]] = {}
-    for head in chosen:
+    heads_by_layer: dict[int, list[int]] = {}
+    for head in selected_heads:
         if head.layer in patterns:
-            by_layer.setdefault(head.layer, []).append(head.head)
+            heads_by_layer.setdefault(head.layer, []).append(head.head)
     try:
         with ExitStack() as cuts:
-            for layer, numbers in by_layer.items():
+            for layer, layer_heads in heads_by_layer.items():
                 ends = (torch.tensor([query]), torch.tensor([key]))
-                cuts.enter_context(cut(model, *ends, [layer], numbers))
-            after = loaded_run(text)
+                cuts.enter_context(cut(model, *ends, [layer], layer_heads))
+            logits_after = loaded_run(text)
     except ValueError as error:
-        raise RequestError(f"--edge {edge_text}: {error}") from error
+        raise RequestError(f"edge {edge_text}: {error}") from error
     return EdgeCutReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
@@ -110,20 +108,20 @@ def edge_cut(
         tokens=tokens,
         query=query,
         key=key,
-        layers=sorted(by_layer),
+        layers=sorted(heads_by_layer),
         heads=[
             CutHead(layer, head, float(patterns[layer][head, query, key]))
-            for layer, numbers in by_layer.items()
-            for head in numbers
+            for layer, layer_heads in heads_by_layer.items()
+            for head in layer_heads
         ],
-        answers=_changed(loaded_run.objective.outputs, captured.answer, after),
+        answers=_compare_answers(loaded_run.objective.outputs, captured.answer, logits_after),
     )
 
 
 def edge_ends(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
-    """Return the positions of the query and the key; a token of "QUERY:KEY" may have a colon.
+    """Return the positions of the query and the key; a token of "QUERY:KEY" may contain a colon.
 
-    Raises RequestError for an edge between what the text does not have.
+    Raises RequestError for an end that the text does not have.
     """
     if isinstance(edge, str):
         parts = edge.split(":")
@@ -137,20 +135,27 @@ def edge_ends(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, 
         if query is not None and key is not None:
             return query, key
     raise RequestError(
-        f"--edge {edge}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position below "
+        f"edge {edge}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position below "
         f"{len(tokens)}"
     )
 
 
-def _changed(
+def _compare_answers(
     outputs: Sequence[str], before: Float[Tensor, " output"], after: Float[Tensor, " output"]
 ) -> list[ChangedAnswer]:
     """Return the likeliest outputs of both answers, the likeliest with the edge first."""
-    both = [logits.float().softmax(dim=0) for logits in (before, after)]
-    likeliest = {int(at) for p in both for at in p.topk(min(LIKELIEST, len(p))).indices}
-    ordered = sorted(likeliest, key=lambda at: -float(both[0][at]))
-    return [ChangedAnswer(outputs[at], *(float(p[at]) for p in both)) for at in ordered]
+    p_before, p_after = (logits.float().softmax(dim=0) for logits in (before, after))
+    likeliest = {
+        int(output)
+        for p in (p_before, p_after)
+        for output in p.topk(min(LIKELIEST, len(p))).indices
+    }
+    ordered = sorted(likeliest, key=lambda output: -float(p_before[output]))
+    return [
+        ChangedAnswer(outputs[output], float(p_before[output]), float(p_after[output]))
+        for output in ordered
+    ]
 
 
-def _numbers(layers: Sequence[int] | set[int] | dict[int, Tensor]) -> str:
+def _join_numbers(layers: Sequence[int] | set[int] | dict[int, Tensor]) -> str:
     return ",".join(map(str, sorted(layers)))

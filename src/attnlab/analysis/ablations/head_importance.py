@@ -1,4 +1,4 @@
-"""What the gradient of a gate says of a head, beside the loss without it (Michel et al. 2019)."""
+"""Head importance: the gradient of a gate, and the loss without the head (Michel et al. 2019)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from attnlab.loaded_run import LoadedRun
 
 @dataclass(frozen=True)
 class HeadImportance:
-    """A head, by the gradient of its gate and by the loss without it, in nats."""
+    """The importance of a head by its gate's gradient and by the loss without it, in nats."""
 
     layer: int
     name: str
     head: int
     gradient: float
-    """Of a gate at 1: the mean of |d loss / d gate|."""
+    """The mean of |d loss / d gate| for a gate at 1."""
     normalised: float
-    """That over its layer's l2 norm."""
+    """The gradient over its layer's l2 norm."""
     expected: float
     """The change of the loss if it were linear."""
     value: float
@@ -30,16 +30,16 @@ class HeadImportance:
 
 @dataclass(frozen=True)
 class ImportanceReport(Report):
-    """Both numbers of each head, and how alike the two orders are."""
+    """The importance of each head by both methods, and the rank correlation of the two."""
 
     run: str
     step: int
     split: str
     loss: float
-    """Of the whole model, nats."""
+    """The loss of the whole model, in nats."""
     heads: Sequence[HeadImportance]
     rank_correlation: float | None
-    """Of gradient and change (Spearman 1904); None where one has no order."""
+    """Spearman's (1904) of gradient and change; None where one of them is constant."""
 
 
 def importance_report(
@@ -48,16 +48,18 @@ def importance_report(
     split: str = "validation",
     heads: Sequence[HeadRef] | None = None,
 ) -> ImportanceReport:
-    """Measure each chosen head (None: all) both ways.
+    """Measure the importance of the selected heads (None: all) by both methods.
 
-    Raises RequestError for what is not there.
+    Raises RequestError for a head that does not exist.
     """
-    chosen = require_heads(loaded_run, heads)
-    whole, names = loaded_run.evaluate(split)["loss"], layer_names(loaded_run)
+    selected_heads = require_heads(loaded_run, heads)
+    full_loss, names = loaded_run.evaluate(split)["loss"], layer_names(loaded_run)
     gates = importance(loaded_run.subject, loaded_run.dataset.splits[split])
-    losses = alone(loaded_run.model, chosen, lambda: loaded_run.evaluate(split)["loss"])
+    losses_without = alone(
+        loaded_run.model, selected_heads, lambda: loaded_run.evaluate(split)["loss"]
+    )
     normalised = gates.normalised
-    rows = [
+    head_rows = [
         HeadImportance(
             layer=head.layer,
             name=names[head.layer],
@@ -65,11 +67,13 @@ def importance_report(
             gradient=gates.heads[head],
             normalised=normalised[head],
             expected=-gates.slopes[head],
-            value=losses[head],
-            change=losses[head] - whole,
+            value=losses_without[head],
+            change=losses_without[head] - full_loss,
         )
-        for head in chosen
+        for head in selected_heads
     ]
-    correlation = rank_correlation([row.gradient for row in rows], [row.change for row in rows])
+    correlation = rank_correlation(
+        [head_row.gradient for head_row in head_rows], [head_row.change for head_row in head_rows]
+    )
     name, step = loaded_run.record.name, loaded_run.step
-    return ImportanceReport(name, step, split, whole, rows, correlation)
+    return ImportanceReport(name, step, split, full_loss, head_rows, correlation)

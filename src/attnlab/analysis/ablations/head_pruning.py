@@ -1,4 +1,4 @@
-"""What is left of a metric as heads are removed one by one (Michel et al. 2019, fig. 3)."""
+"""A metric as heads are removed one after the other (Michel et al. 2019, fig. 3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
 ORDERS = ("gradient", "normalised", "ablation", "greedy")
-"""By the gate's gradient, by that over its layer's norm, by the loss without each head alone, or by
-the loss without it and those that are gone."""
+"""By the gate's gradient, by the gradient over its layer's norm, by the loss without each single
+head, or by the loss without it and the heads already removed."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """The metric after one more head is removed; of the whole model, no head is named."""
+    """The metric after one more head is removed; for the whole model, no head is named."""
 
     removed: int
     layer: int | None
@@ -37,7 +37,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class PruningReport(Report):
-    """A metric as heads are removed, the least needed first, and in random orders."""
+    """A metric as heads are removed, the least important first, and in random orders."""
 
     run: str
     step: int
@@ -46,12 +46,12 @@ class PruningReport(Report):
     method: str
     order: str
     curve: Sequence[Removal]
-    """First of the whole model, then after each head that is removed."""
+    """First the whole model, then after each head that is removed."""
     random: Sequence[Sequence[float]] | None = None
-    """The values of such curves in orders by chance; None where none was asked for."""
+    """The values of the curves in random orders; None where none was requested."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON has it; `random` is there where it was asked for."""
+        """Return the report as JSON has it; `random` only where random orders were requested."""
         fields = super().to_json()
         return (
             fields if self.random is not None else {k: fields[k] for k in fields if k != "random"}
@@ -68,28 +68,30 @@ def pruning_report(
     num_random: int | None = None,
     heads: Sequence[HeadRef] | None = None,
 ) -> PruningReport:
-    """Remove the chosen heads (None: all) in their order, and in so many random ones.
+    """Remove the selected heads (None: all) one by one, in `order` and in random orders.
 
-    Raises RequestError for what is not there.
+    Raises RequestError for a head, a split, a metric, a method or an order that does not exist.
     """
-    chosen = require_heads(loaded_run, heads)
+    selected_heads = require_heads(loaded_run, heads)
     require_choice("order", order, ORDERS)
     if num_random is not None and num_random < 1:
-        raise RequestError(f"--random {num_random} must be at least 1")
+        raise RequestError(f"random {num_random} must be at least 1")
     metric, _ = chosen_metric(loaded_run, split, metric)
     means = reference_means(loaded_run, split, method)
 
-    def measure(name: str) -> float:
+    def evaluate_metric(name: str) -> float:
         return loaded_run.evaluate(split)[name]
 
-    def curve(removed: Sequence[HeadRef]) -> list[float]:
-        return pruning(loaded_run.model, removed, partial(measure, metric), means)
+    def pruning_curve(removed: Sequence[HeadRef]) -> list[float]:
+        return pruning(loaded_run.model, removed, partial(evaluate_metric, metric), means)
 
     names = layer_names(loaded_run)
-    ordered = _ordered(loaded_run, split, order, chosen, partial(measure, "loss"), means)
-    whole, *left = curve(ordered)
-    removals = [Removal(0, None, None, None, whole)]
-    for count, (head, value) in enumerate(zip(ordered, left, strict=True), 1):
+    ordered_heads = _order_heads(
+        loaded_run, split, order, selected_heads, partial(evaluate_metric, "loss"), means
+    )
+    full_value, *values_without = pruning_curve(ordered_heads)
+    removals = [Removal(0, None, None, None, full_value)]
+    for count, (head, value) in enumerate(zip(ordered_heads, values_without, strict=True), 1):
         removals.append(Removal(count, head.layer, names[head.layer], head.head, value))
     seeds = None if num_random is None else range(num_random)
     return PruningReport(
@@ -100,23 +102,30 @@ def pruning_report(
         method=method,
         order=order,
         curve=removals,
-        random=None if seeds is None else [curve(shuffled(chosen, seed)) for seed in seeds],
+        random=None
+        if seeds is None
+        else [pruning_curve(shuffled(selected_heads, seed)) for seed in seeds],
     )
 
 
-def _ordered(
+def _order_heads(
     loaded_run: LoadedRun,
     split: str,
     order: str,
-    chosen: Sequence[HeadRef],
-    loss: Callable[[], float],
+    selected_heads: Sequence[HeadRef],
+    evaluate_loss: Callable[[], float],
     means: Means | None,
 ) -> list[HeadRef]:
-    """Return the heads in the order in which they are removed, the least needed first."""
+    """Return the heads in the order in which they are removed, the least important first."""
     if order == "greedy":
-        return greedy(loaded_run.model, chosen, loss, means)
+        return greedy(loaded_run.model, selected_heads, evaluate_loss, means)
     if order == "ablation":
-        return sorted(chosen, key=alone(loaded_run.model, chosen, loss, means).__getitem__)
-    gates = importance(loaded_run.subject, loaded_run.dataset.splits[split])
-    by_head = gates.heads if order == "gradient" else gates.normalised
-    return sorted(chosen, key=by_head.__getitem__)
+        return sorted(
+            selected_heads,
+            key=alone(loaded_run.model, selected_heads, evaluate_loss, means).__getitem__,
+        )
+    head_importance = importance(loaded_run.subject, loaded_run.dataset.splits[split])
+    importance_by_head = (
+        head_importance.heads if order == "gradient" else head_importance.normalised
+    )
+    return sorted(selected_heads, key=importance_by_head.__getitem__)

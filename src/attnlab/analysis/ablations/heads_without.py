@@ -1,4 +1,4 @@
-"""What is lost without each head, one at a time, and without all that are chosen."""
+"""The metric of a model without each head in turn, and without all selected heads at once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Without:
     layer: int
     name: str
     head: int | None
-    """None: all heads of the layer."""
+    """None stands for all heads of the layer."""
     value: float
 
 
 @dataclass(frozen=True)
 class HeadsWithoutReport(Report):
-    """The metric of a model, without each of its heads, and without all that were chosen."""
+    """The metric of a model, of the model without each head, and without all selected heads."""
 
     run: str
     step: int
@@ -48,35 +48,40 @@ def heads_without(
     method: str = "zero",
     heads: Sequence[HeadRef] | None = None,
 ) -> HeadsWithoutReport:
-    """Measure a model without each head, and without each layer all of whose heads are chosen.
+    """Measure a model without each selected head, and without all heads of each layer.
 
-    Where heads are chosen (None: all, one at a time), also without all of them at once. A layer of
-    one head is the same as its head, and is measured once. Raises RequestError for what is not
-    there.
+    A layer is measured only if all its heads are selected, and if it has more than one. With
+    `heads` (None: all), the model is also measured without all selected heads at once. Raises
+    RequestError for a head, a split, a metric or a method that does not exist.
     """
-    chosen = require_heads(loaded_run, heads)
-    metric, values = chosen_metric(loaded_run, split, metric)
+    selected_heads = require_heads(loaded_run, heads)
+    metric, full_values = chosen_metric(loaded_run, split, metric)
     means = reference_means(loaded_run, split, method)
     names = layer_names(loaded_run)
 
-    def value(removed: Iterable[HeadRef]) -> float:
+    def evaluate_without(removed: Iterable[HeadRef]) -> float:
         with prune(loaded_run.model, removed, means):
             return loaded_run.evaluate(split)[metric]
 
-    without: list[Without] = []
+    values_without: list[Without] = []
     layers = loaded_run.model.attention_layers()
-    for layer in dict.fromkeys(layers[head.layer] for head in chosen):
-        own, name = [head for head in chosen if head.layer == layer.index], names[layer.index]
-        without += [Without(layer.index, name, head.head, value([head])) for head in own]
-        if set(own) == set(layer.heads) and len(own) > 1:
-            without.append(Without(layer.index, name, None, value(own)))
+    for layer in dict.fromkeys(layers[head.layer] for head in selected_heads):
+        layer_heads, name = (
+            [head for head in selected_heads if head.layer == layer.index],
+            names[layer.index],
+        )
+        values_without += [
+            Without(layer.index, name, head.head, evaluate_without([head])) for head in layer_heads
+        ]
+        if set(layer_heads) == set(layer.heads) and len(layer_heads) > 1:
+            values_without.append(Without(layer.index, name, None, evaluate_without(layer_heads)))
     return HeadsWithoutReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
         split=split,
         metric=metric,
         method=method,
-        whole=values[metric],
-        without=without,
-        together=None if heads is None else value(chosen),
+        whole=full_values[metric],
+        without=values_without,
+        together=None if heads is None else evaluate_without(selected_heads),
     )

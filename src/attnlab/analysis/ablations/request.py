@@ -1,4 +1,4 @@
-"""What every ablation is asked: of which heads, by which method, and in which metric."""
+"""Checks and defaults of every ablation request: heads, method and metric."""
 
 from collections.abc import Sequence
 
@@ -9,35 +9,36 @@ from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
 METHODS = ("zero", "mean")
-"""A head passes nothing on, or has its mean pattern over the split."""
+"""A head outputs 0, or has its mean pattern over the split."""
 
 
 def require_heads(loaded_run: LoadedRun, heads: Sequence[HeadRef] | None = None) -> list[HeadRef]:
-    """Return the heads that are meant (None: all), each once.
+    """Return the requested heads (None: all), each once.
 
-    Raises RequestError for one that is not there, and for a model that has none.
+    Raises RequestError for a head that does not exist, and for a model without attention heads.
     """
-    existing, name = every_head(loaded_run.model), loaded_run.record.name
-    if not existing:
+    existing_heads, name = every_head(loaded_run.model), loaded_run.record.name
+    if not existing_heads:
         raise RequestError(f"{name} has no attention heads: there is none to ablate")
-    if missing := [head for head in heads or () if head not in existing]:
+    if missing_heads := [head for head in heads or () if head not in existing_heads]:
         raise RequestError(
-            f"{', '.join(map(str, missing))}: {name} has heads from {existing[0]} to {existing[-1]}"
+            f"{', '.join(map(str, missing_heads))}: {name} has heads from {existing_heads[0]} to "
+            f"{existing_heads[-1]}"
         )
-    return existing if heads is None else list(dict.fromkeys(heads))
+    return existing_heads if heads is None else list(dict.fromkeys(heads))
 
 
 def layer_names(loaded_run: LoadedRun) -> list[str]:
-    """Return what each attention layer is called in the answers: the path of its module."""
+    """Return the name of each attention layer in reports: the path of its module."""
     return [layer.path for layer in loaded_run.model.attention_layers()]
 
 
 def chosen_metric(
     loaded_run: LoadedRun, split: str, metric: str | None
 ) -> tuple[str, dict[str, float]]:
-    """Return the metric that is meant (None: the main one of the data), and all on a split.
+    """Return the name of the requested metric (None: the dataset's main one) and all metrics.
 
-    Raises RequestError for a split or a metric that is not there.
+    The metrics are those of a split. Raises RequestError for an unknown split or metric.
     """
     values, metric = loaded_run.evaluate(split), metric or loaded_run.dataset.headline
     if metric not in values:
@@ -46,7 +47,7 @@ def chosen_metric(
 
 
 def reference_means(loaded_run: LoadedRun, split: str, method: str) -> Means | None:
-    """Return the mean patterns over a split, where the method asks for them."""
+    """Return the mean patterns over a split for the method "mean"; None for "zero"."""
     require_choice("method", method, METHODS)
     if method == "zero":
         return None
@@ -54,6 +55,6 @@ def reference_means(loaded_run: LoadedRun, split: str, method: str) -> Means | N
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise RequestError for a value that is none of the choices."""
+    """Raise RequestError for a value that is not among the choices."""
     if value not in choices:
         raise RequestError(f"{name} {value}: expected one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""How far the answer goes when a head looks as it does on the twin of its input."""
+"""The change of the answer when a head has its pattern on the twin of the input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ QueryAt = Callable[[Batch], Int[Tensor, " batch"]]
 
 @dataclass(frozen=True)
 class Effect:
-    """The logit difference of A with patterns of B, and how far it went from A's to B's."""
+    """The logit difference on A with patterns of B, and its position between those of A and B."""
 
     patched: float
     effect: float
-    """0: as A; 1: as B."""
+    """0 where it equals A's, 1 where it equals B's."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class HeadEffect:
 
 @dataclass(frozen=True)
 class TwinReport(Report):
-    """What each head's pattern of the twin does to the answer."""
+    """The effect on the answer of giving each head its pattern on the twin."""
 
     run: str
     step: int
     pairs: int
-    """Of an input A and its twin B: all of the test split."""
+    """The number of pairs of an input A and its twin B: all of the test split."""
     query: str | None
-    """The query whose row alone is given: a token, or "asked"; None: all rows."""
+    """The only query whose row is patched: a token, or "asked"; None: all rows."""
     one: float
-    """The logit of A's answer less that of B's, mean over pairs, of the inputs A."""
+    """The logit of A's answer minus that of B's on the inputs A, mean over pairs."""
     other: float
-    """The same of the inputs B."""
+    """The same on the inputs B."""
     heads: Sequence[HeadEffect]
     together: Effect
-    """Of all of these heads at once."""
+    """The effect of patching all of these heads at once."""
 
 
 def twin_report(
@@ -65,21 +65,21 @@ def twin_report(
     query: str | None = None,
     heads: Sequence[HeadRef] | None = None,
 ) -> TwinReport:
-    """Patch each chosen head (None: all) by itself, then all of them, into each input A.
+    """Patch the twin's pattern into each selected head (None: all) alone, then into all of them.
 
-    `query` is a token, of one that is there twice the last, or "asked": the row of this query alone
-    is then given. Raises RequestError for data without twins, and for a query that not all have.
+    With `query`, a token (its last occurrence) or "asked", only the row of this query is patched.
+    Raises RequestError for data without twins, and for a query that some sequence does not have.
     """
-    chosen, twins = require_heads(loaded_run, heads), _twins(loaded_run)
+    selected_heads, twins = require_heads(loaded_run, heads), _load_twins(loaded_run)
     query_at = None if query is None else query_positions(query, loaded_run, twins)
     try:
         patches = [
-            patch(loaded_run.subject, twins, some, query_at=query_at)
-            for some in (*([head] for head in chosen), chosen)
+            patch(loaded_run.subject, twins, patched_heads, query_at=query_at)
+            for patched_heads in (*([head] for head in selected_heads), selected_heads)
         ]
-        effects = [_effect(each) for each in patches]
+        effects = [_summarize_patch(head_patch) for head_patch in patches]
     except ValueError as error:
-        raise RequestError(f"--twins: {error}") from error
+        raise RequestError(f"twins: {error}") from error
     names = layer_names(loaded_run)
     return TwinReport(
         run=loaded_run.record.name,
@@ -89,15 +89,15 @@ def twin_report(
         one=float(patches[-1].one.mean()),
         other=float(patches[-1].other.mean()),
         heads=[
-            HeadEffect(head.layer, names[head.layer], head.head, each.patched, each.effect)
-            for head, each in zip(chosen, effects[:-1], strict=True)
+            HeadEffect(head.layer, names[head.layer], head.head, effect.patched, effect.effect)
+            for head, effect in zip(selected_heads, effects[:-1], strict=True)
         ],
         together=effects[-1],
     )
 
 
 def query_positions(query: str, loaded_run: LoadedRun, twins: tuple[Split, Split]) -> QueryAt:
-    """Return what finds the query of each sequence; of a token that is there twice, the last.
+    """Return a function that finds the query's position (its last) in each sequence of a batch.
 
     Raises RequestError for a token that a pair does not have in both of its sequences.
     """
@@ -105,7 +105,7 @@ def query_positions(query: str, loaded_run: LoadedRun, twins: tuple[Split, Split
         return lambda batch: asked_position(loaded_run.objective.ask(batch))
     names = list(loaded_run.objective.inputs)
     if query not in names:
-        raise RequestError(f"--query {query}: the run has no such token; or give `{ASKED}`")
+        raise RequestError(f"query {query}: the run has no such token; or give `{ASKED}`")
     token = names.index(query)
 
     def last_position(batch: Batch) -> Int[Tensor, " batch"]:
@@ -115,34 +115,34 @@ def query_positions(query: str, loaded_run: LoadedRun, twins: tuple[Split, Split
         last = batch.inputs.shape[1] - 1 - matches.flip(1).int().argmax(dim=1)
         return torch.where(matches.any(dim=1), last, -1)
 
-    positions = torch.stack([last_position(side[: len(side)]) for side in twins])
+    positions = torch.stack([last_position(split[: len(split)]) for split in twins])
     if missing := int((positions.amin(dim=0) < 0).sum()):
         raise RequestError(
-            f"--query {query}: {missing} of {len(twins[0])} twin pairs do not have it in both; "
+            f"query {query}: {missing} of {len(twins[0])} twin pairs do not have it in both; "
             "name a token that all have"
         )
     return last_position
 
 
-def asked_position(asked: Batch) -> Int[Tensor, " batch"]:
-    """Return the position that each sequence is asked at.
+def asked_position(questions: Batch) -> Int[Tensor, " batch"]:
+    """Return the position of each sequence at which the model answers.
 
-    Raises ValueError for several questions to one sequence.
+    Raises ValueError where a sequence has several questions.
     """
-    if asked.at is None or asked.at.shape[1] != 1:
-        raise ValueError(f"--query {ASKED} needs one question for each sequence; name a token")
-    return asked.at[:, 0]
+    if questions.at is None or questions.at.shape[1] != 1:
+        raise ValueError(f"query {ASKED} needs one question for each sequence; name a token")
+    return questions.at[:, 0]
 
 
-def _effect(patched: Patched) -> Effect:
+def _summarize_patch(patched: Patched) -> Effect:
     return Effect(float(patched.patched.mean()), patched.effect)
 
 
-def _twins(loaded_run: LoadedRun) -> tuple[Split, Split]:
+def _load_twins(loaded_run: LoadedRun) -> tuple[Split, Split]:
     try:
         twins = loaded_run.dataset.twins()
     except ValueError as error:
-        raise RequestError(f"--twins: {error}") from error
+        raise RequestError(f"twins: {error}") from error
     if not len(twins[0]):
-        raise RequestError("--twins: no test sequence has a twin; train with more of them")
+        raise RequestError("twins: no test sequence has a twin; train with more of them")
     return twins

@@ -1,1 +1,1 @@
-"""How the commands show reports: tables for the terminal, and pictures as files' contents."""
+"""The output of reports by commands: tables for the terminal, and pictures as file contents."""

@@ -1,4 +1,4 @@
-"""Who looks at whom in a text, in the terminal and for print."""
+"""The attention within a text, in the terminal and as pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from attnlab.figures import shades
 from attnlab.layers import Axes, SequenceName
 
 ROWS = 20
-"""Tokens down the screen, of a longer text those around the query; `--map` shows all."""
+"""The number of rows of a map on the screen, around the query; `--map` shows all rows."""
 CAUTION = "A weight is no explanation; what the answer does without the edge is a test."
 SEQUENCES: dict[SequenceName, str] = {
     "inputs": "the text",
@@ -33,13 +33,13 @@ def print_attention(
 ) -> None:
     """Print a map, the row of the query in every head, and the answer without its edges.
 
-    `query` is what was asked for: of a token that stands there twice, it is said which is meant.
+    `query` is the query as the user wrote it: for a token that occurs twice, its position is named.
     """
     tokens = report.tokens
     console.print(f"{report.run}, step {report.step}", style="bold")
-    console.print(f"answer{' begins' if report.begins else ''}: {_answer(report.answer)}")
+    console.print(f"answer{' begins' if report.begins else ''}: {_answer_text(report.answer)}")
     if query is not None and tokens.count(query) > 1:
-        positions = [at for at, token in enumerate(tokens) if token == query]
+        positions = [position for position, token in enumerate(tokens) if token == query]
         console.print(
             f"{shades.name(query)} stands at {', '.join(map(str, positions))}; the query is the "
             f"last, --query {positions[0]} would be another"
@@ -47,133 +47,150 @@ def print_attention(
     console.print()
     _print_map(report.shown, console, None if map_alone else ROWS)
     if not map_alone:
-        _print_heads(report, console)
+        _print_query_rows(report, console)
     for line in cut_sentences(report):
         console.print(line)
     console.print(CAUTION)
 
 
 def caption(report: AttentionReport, num_cuts: int | None = None) -> list[str]:
-    """Return what stands beside a map: the answer, and what it is without the largest edges."""
-    return [f"Answer: {_answer(report.answer)}.", *cut_sentences(report)[:num_cuts]]
+    """Return the caption of a map: the answer, and the answers without the largest edges."""
+    return [f"Answer: {_answer_text(report.answer)}.", *cut_sentences(report)[:num_cuts]]
 
 
 def cut_sentences(report: AttentionReport) -> list[str]:
-    """Say what is answered without each edge."""
+    """Return a sentence with the answer without each edge."""
     if not report.cuts:
         return ["No edge can be cut here: the query sees one token, or nothing attends."]
 
-    def end(at: int) -> str:
-        return f"{shades.name(report.tokens[at])} at {at}"
+    def token_at(position: int) -> str:
+        return f"{shades.name(report.tokens[position])} at {position}"
 
+    query = token_at(report.query)
     return [
-        f"Without {end(report.query)} -> {end(each.key)} in all heads: {_answer(each.answer)}."
-        for each in report.cuts
+        f"Without {query} -> {token_at(cut.key)} in all heads: {_answer_text(cut.answer)}."
+        for cut in report.cuts
     ]
 
 
 def picture(report: AttentionReport, ending: str, *, every_head: bool) -> bytes:
-    """Draw the map that is shown, or with `every_head` those of all layers and heads."""
-    # Vega takes a while to load, and the terminal needs none.
+    """Draw the map that is shown, or with `every_head` the maps of all layers and heads."""
+    # Vega takes a while to load, and the terminal does not need it.
     from attnlab.figures.base import drawn
-    from attnlab.figures.heatmap import Map, heat_map, multiples
+    from attnlab.figures.heatmap import Map, heat_map
 
-    run, shown = f"{report.run}, step {report.step}", report.shown
-    below = [" ".join(caption(report, 1)), CAUTION]
-    if every_head and shown.map.kind != "answer":
-        maps = report.text_maps.layers
-        if sum(len(each.weights) for each in maps) > 1:
-            rows = [
-                [
-                    Map(each.title(name), each.queries, each.keys, weights, each.row)
-                    for name, weights in zip(_head_names(each), each.weights, strict=True)
-                ]
-                for each in maps
-            ]
-            attention = all(each.kind == "attention" for each in maps)
-            title = f"{run}: all {'attention ' * attention}layers{_and_heads(maps)}"
-            if report.view != "weights":
-                title = f"{title}, {report.view}"
-            if not attention:
-                measures = "; ".join(dict.fromkeys(each.measure for each in maps))
-                below = [f"Weight: {measures}.", *below]
-            figure: Any = multiples(rows, title, below, [_axis_titles(each.axes) for each in maps])
-            return drawn(figure, ending)
-    one = Map("", shown.map.queries, shown.map.keys, shown.weights, shown.row)
-    measure = f"{shown.measure[0].upper()}{shown.measure[1:]}{_why(shown)}."
-    figure = heat_map(one, f"{run}: {shown.title}", [measure, *below], _axis_titles(shown.axes))
-    return drawn(figure, ending)
+    shown_map = report.shown
+    if every_head and shown_map.map.kind != "answer":
+        maps = report.layer_maps
+        if sum(len(text_map.weights) for text_map in maps) > 1:
+            return drawn(_figure_of_all_heads(report, maps), ending)
+    single_map = Map(
+        "", shown_map.map.queries, shown_map.map.keys, shown_map.weights, shown_map.row
+    )
+    title = f"{report.run}, step {report.step}: {shown_map.title}"
+    measure = f"{shown_map.measure[0].upper()}{shown_map.measure[1:]}{_reason_text(shown_map)}."
+    lines_below = [measure, " ".join(caption(report, 1)), CAUTION]
+    return drawn(heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending)
 
 
-def _print_map(shown: ShownMap, console: Console, most_rows: int | None) -> None:
-    """Print a map, with what it is above and what of it is left out below."""
-    console.print(f"{shown.title}: {shown.measure}{_why(shown)}", style="bold")
-    queries, keys = SEQUENCES[shown.axes.queries], SEQUENCES[shown.axes.keys]
+def _figure_of_all_heads(report: AttentionReport, maps: Sequence[AttentionMap]) -> Any:
+    """Return the figure with a row of heat maps for each layer."""
+    from attnlab.figures.heatmap import Map, multiples
+
+    rows = [
+        [
+            Map(text_map.title(name), text_map.queries, text_map.keys, weights, text_map.row)
+            for name, weights in zip(_head_names(text_map), text_map.weights, strict=True)
+        ]
+        for text_map in maps
+    ]
+    all_attend = all(text_map.kind == "attention" for text_map in maps)
+    title = f"{report.run}, step {report.step}: "
+    title += f"all {'attention ' * all_attend}layers{_and_heads_text(maps)}"
+    if report.view != "weights":
+        title = f"{title}, {report.view}"
+    lines_below = [" ".join(caption(report, 1)), CAUTION]
+    if not all_attend:
+        measures = "; ".join(dict.fromkeys(text_map.measure for text_map in maps))
+        lines_below = [f"Weight: {measures}.", *lines_below]
+    return multiples(rows, title, lines_below, [_axis_titles(text_map.axes) for text_map in maps])
+
+
+def _print_map(shown_map: ShownMap, console: Console, most_rows: int | None) -> None:
+    """Print a map, with its title above and a note on the rows and columns left out below."""
+    console.print(f"{shown_map.title}: {shown_map.measure}{_reason_text(shown_map)}", style="bold")
+    queries, keys = SEQUENCES[shown_map.axes.queries], SEQUENCES[shown_map.axes.keys]
     console.print(Text(f"down: queries ({queries}); across: keys ({keys}); darker: more"))
-    drawn = shades.heat_map(
-        shown.weights,
-        shown.map.queries,
-        shown.map.keys,
-        shown.row,
+    shaded_map = shades.heat_map(
+        shown_map.weights,
+        shown_map.map.queries,
+        shown_map.map.keys,
+        shown_map.row,
         console.width,
         most_rows=most_rows,
-        square=not shown.axes.crosses,
+        square=not shown_map.axes.crosses,
         coloured=console.color_system in ("256", "truecolor") and not console.no_color,
     )
-    for line in drawn.lines:
+    for line in shaded_map.lines:
         console.print(line)
-    if drawn.said:
-        console.print(drawn.said)
+    if shaded_map.said:
+        console.print(shaded_map.said)
 
 
-def _print_heads(report: AttentionReport, console: Console) -> None:
-    """Print the row of the query in every head, as columns, in as many blocks as it takes."""
+def _print_query_rows(report: AttentionReport, console: Console) -> None:
+    """Print the row of the query in every head as a column, in blocks as wide as the screen."""
     tokens, query = report.tokens, report.query
-    columns = [(_column(row), row.weights) for row in report.heads]
+    columns = [(_column_header(row), row.weights) for row in report.heads]
     columns.append(("answer", report.influence))
-    largest = largest_tokens(columns, query)
-    names = {at: shades.name(tokens[at]) for at in largest}
-    if len(largest) < len(tokens):
-        names = {at: f"{at} {name}" for at, name in names.items()}
+    largest_positions = largest_tokens(columns, query)
+    names = {position: shades.name(tokens[position]) for position in largest_positions}
+    if len(largest_positions) < len(tokens):
+        names = {position: f"{position} {name}" for position, name in names.items()}
     width = min(16, max(map(cell_len, names.values())) + 2)
     per_block = max(1, (console.width - width - 3) // 7)
     for start in range(0, len(columns), per_block):
         block = columns[start : start + per_block]
         console.print()
         console.print(" " * width + "".join(f"{name:>7}" for name, _ in block), style="bold")
-        for at in largest:
-            name = set_cell_size(names[at], width - 2)
-            cells = "".join(f"{_cell(weights[at]):>7}" for _, weights in block)
-            mark = ">" if at == query else " "
+        for position in largest_positions:
+            name = set_cell_size(names[position], width - 2)
+            cells = "".join(f"{_shaded_cell(weights[position]):>7}" for _, weights in block)
+            mark = ">" if position == query else " "
             console.print(f"{mark}{name} {cells}")
     console.print()
     if report.heads:
         legend = LEGENDS[report.view].format(shades.name(tokens[query]), query)
         console.print(f"{legend}{' of the encoder' if report.of_encoder else ''}")
     console.print("answer: each token's share in it, by |gradient x input|")
-    if len(largest) < len(tokens):
-        console.print(f"Shown are the {len(largest)} of {len(tokens)} tokens with the most weight.")
+    if len(largest_positions) < len(tokens):
+        console.print(
+            f"Shown are the {len(largest_positions)} of {len(tokens)} tokens with the most weight."
+        )
 
 
 def largest_tokens(columns: Sequence[tuple[str, Sequence[float]]], query: int) -> list[int]:
-    """Return the tokens that have a large weight in a column, in their order, and the query."""
-    most = [max(weights) for weights in zip(*(weights for _, weights in columns), strict=True)]
-    others = sorted(set(range(len(most))) - {query}, key=lambda at: -most[at])
-    return sorted([query, *others[: ROWS - 1]])
+    """Return the positions with the largest weights in any column, and the query, in text order."""
+    largest_weights = [
+        max(weights) for weights in zip(*(weights for _, weights in columns), strict=True)
+    ]
+    other_positions = sorted(
+        set(range(len(largest_weights))) - {query}, key=lambda position: -largest_weights[position]
+    )
+    return sorted([query, *other_positions[: ROWS - 1]])
 
 
-def _column(row: HeadRow) -> str:
+def _column_header(row: HeadRow) -> str:
     if row.layer is None:
         return "flow"
     return f"L{row.layer}" if row.head is None else f"L{row.layer}H{row.head}"
 
 
-def _head_names(shown: AttentionMap) -> list[int | str]:
-    return list(range(len(shown.weights))) if shown.by_head else ["mean"]
+def _head_names(text_map: AttentionMap) -> list[int | str]:
+    return list(range(len(text_map.weights))) if text_map.by_head else ["mean"]
 
 
-def _and_heads(maps: Sequence[AttentionMap]) -> str:
-    return " and heads" if all(each.by_head for each in maps) else ""
+def _and_heads_text(maps: Sequence[AttentionMap]) -> str:
+    return " and heads" if all(text_map.by_head for text_map in maps) else ""
 
 
 def _axis_titles(axes: Axes) -> tuple[str, str]:
@@ -182,13 +199,13 @@ def _axis_titles(axes: Axes) -> tuple[str, str]:
     return f"query: {SEQUENCES[axes.queries]}", f"key: {SEQUENCES[axes.keys]}"
 
 
-def _why(shown: ShownMap) -> str:
-    return f"; {shown.why}" if shown.why else ""
+def _reason_text(shown_map: ShownMap) -> str:
+    return f"; {shown_map.why}" if shown_map.why else ""
 
 
-def _cell(weight: float) -> str:
+def _shaded_cell(weight: float) -> str:
     return f"{shades.shade(weight)} {weight:.2f}".replace(" 0.", " .")
 
 
-def _answer(answer: Sequence[Answer]) -> str:
-    return ", ".join(f"{each.output!r} {each.p:.2f}" for each in answer)
+def _answer_text(answer: Sequence[Answer]) -> str:
+    return ", ".join(f"{likely_output.output!r} {likely_output.p:.2f}" for likely_output in answer)

@@ -7,7 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.analysis.compare import Comparison, Panel
-from attnlab.analysis.select import said_of
+from attnlab.analysis.left_out import by_state
 from attnlab.analysis.table import Column, columns, legend, title
 from attnlab.console import Console
 
@@ -17,16 +17,16 @@ def print_comparison(report: Comparison, console: Console) -> None:
     for panel in report.panels:
         _print_panel(panel, console)
     if report.left_out:
-        console.print(f"left out: {said_of(report.left_out)}")
+        console.print(f"left out: {by_state(report.left_out)}")
 
 
 def _print_panel(panel: Panel, console: Console) -> None:
     console.print(title(panel), style="bold")
     unbounded = console.options.update(max_width=999)
     panel_columns = columns(panel)
-    # From roomy to narrow; in the last, the interval goes under its number.
+    # From the widest layout to the narrowest, which has the interval below its number.
     for layout in ({}, {"gap": 1, "folded": True}, {"gap": 1, "folded": True, "between": "\n"}):
-        table = _table(panel_columns, **layout)
+        table = _build_table(panel_columns, **layout)
         if Measurement.get(console, unbounded, table).maximum <= console.width:
             break
     console.print(table)
@@ -35,12 +35,12 @@ def _print_panel(panel: Panel, console: Console) -> None:
     console.print()
 
 
-def _table(
+def _build_table(
     panel_columns: Sequence[Column], gap: int = 2, folded: bool = False, between: str = " "
 ) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for column in panel_columns:
-        # A header may break where its words meet.
+        # A header may be broken at the boundaries of its words.
         breaks = folded and column.is_key
         header = re.sub(r"(?<=_)|(?=\.)", "\n", column.header) if breaks else column.header
         table.add_column(header, justify="right" if column.is_count else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""A dataset in the terminal: what it is, and examples to read by eye."""
+"""A dataset in the terminal: its description, and examples for human readers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
 
 
 def data_text(report: "DataReport") -> str:
-    """Write what a dataset is, and its examples."""
+    """Return the description of a dataset and its examples as text."""
     sizes = ", ".join(f"{split} {size:,}" for split, size in report.splits.items())
     lines = [f"{report.name}: {report.summary}", ""]
-    lines.append(f"vocabulary  {_names(report.tokens)}")
-    lines += [f"classes     {_names(report.classes)}"] if report.classes else []
+    lines.append(f"vocabulary  {_abbreviate_names(report.tokens)}")
+    lines += [f"classes     {_abbreviate_names(report.classes)}"] if report.classes else []
     lines += [f"length      {report.max_length:,}", f"splits      {sizes}"]
     lines += [f"note        {note}" for note in report.notes]
     if report.chance is not None:
@@ -23,8 +23,8 @@ def data_text(report: "DataReport") -> str:
     return "\n".join(lines)
 
 
-def _names(names: Sequence[str], count: int = 8) -> str:
-    """Count names and give some of both ends, on one line."""
+def _abbreviate_names(names: Sequence[str], count: int = 8) -> str:
+    """Return the number of names with the first and last `count` of them, on one line."""
     printable = [name if name.isprintable() and name.strip() else repr(name) for name in names]
     if len(printable) > 2 * count:
         printable = [*printable[:count], "...", *printable[-count:]]

@@ -1,4 +1,4 @@
-"""The vectors of tokens in the terminal, and drawn."""
+"""Token embeddings in the terminal, and as pictures."""
 
 from typing import Any
 
@@ -17,32 +17,32 @@ from attnlab.interp.embeddings import Embeddings
 
 
 def show_neighbours(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:
-    """Print the nearest tokens of several ones, in lines of three."""
+    """Print the nearest tokens of several tokens, `NEAR` on a line."""
     _show_size(console, report, embeddings)
     console.print("the most frequent tokens, and those whose vectors are nearest, by cosine")
     table = Table(box=None, pad_edge=False, show_header=False)
     for token in report.neighbours:
         for start in range(0, len(token.near), NEAR):
-            first = name(token.token) if not start else ""
-            table.add_row(first, *map(_neighbour, token.near[start:][:NEAR]))
+            token_label = name(token.token) if not start else ""
+            table.add_row(token_label, *map(_format_neighbour, token.near[start:][:NEAR]))
     console.print(table)
 
 
 def show_neighbours_of_one(
     console: Console, report: EmbeddingReport, embeddings: Embeddings
 ) -> None:
-    """Print the nearest tokens of the only one of a report, each in its line."""
-    (token,) = report.neighbours
+    """Print the nearest tokens of a report's only token, one on a line."""
+    (token_neighbours,) = report.neighbours
     _show_size(console, report, embeddings)
-    console.print(f"nearest to {name(token.token)}, by the cosine of the vectors")
+    console.print(f"nearest to {name(token_neighbours.token)}, by the cosine of the vectors")
     table = Table(box=None, pad_edge=False, show_header=False)
-    for near in token.near:
-        table.add_row(name(near.token), _cosine(near.cosine))
+    for near in token_neighbours.near:
+        table.add_row(name(near.token), _format_cosine(near.cosine))
     console.print(table)
 
 
 def show_course(console: Console, course: EmbeddingCourse) -> None:
-    """Print how far the vectors of each recorded step are from the last ones."""
+    """Print how far the embeddings of each recorded step are from those of the last step."""
     console.print(f"{len(course.tokens)} tokens over {len(course.steps)} recorded steps")
     table = Table(box=None, pad_edge=False)
     for header in ("step", "drift", "turnover"):
@@ -56,26 +56,26 @@ def show_course(console: Console, course: EmbeddingCourse) -> None:
 
 
 def plane_picture(plane: EmbeddingPlane, ending: str) -> bytes:
-    """Draw all tokens on two components, as a file."""
-    # The figures take a while to load, and neighbours need none.
+    """Draw all tokens on two principal components as the content of a file."""
+    # The figures take a while to load, and printing neighbours does not need them.
     from attnlab.figures.embeddings import plane as drawing
 
     names = [name(token) for token in plane.tokens]
     figure = drawing(names, plane.places.numpy(), plane.shares.tolist(), plane.run)
-    return _file(figure, plane.run, ending)
+    return _figure_file(figure, plane.run, ending)
 
 
 def course_picture(course: EmbeddingCourse, ending: str) -> bytes:
-    """Draw the way of each token as a file; a page shows each step by a slider."""
+    """Draw the path of each token as the content of a file; a page has a slider over the steps."""
     from attnlab.figures.embeddings import film, paths
 
     draw = film if ending == ".html" else paths
     names, steps = [name(token) for token in course.tokens], course.steps.tolist()
     figure = draw(names, steps, course.places.numpy(), course.shares.tolist(), course.run)
-    return _file(figure, course.run, ending)
+    return _figure_file(figure, course.run, ending)
 
 
-def _file(figure: Any, title: str, ending: str) -> bytes:
+def _figure_file(figure: Any, title: str, ending: str) -> bytes:
     from attnlab.figures.base import drawn
     from attnlab.figures.embeddings import page
 
@@ -88,9 +88,9 @@ def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings
     console.print(f"{size} tokens, {width} numbers each")
 
 
-def _neighbour(near: Neighbour) -> str:
-    return f"{name(near.token)} {_cosine(near.cosine)}"
+def _format_neighbour(near: Neighbour) -> str:
+    return f"{name(near.token)} {_format_cosine(near.cosine)}"
 
 
-def _cosine(value: float) -> str:
+def _format_cosine(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1)

@@ -1,4 +1,4 @@
-"""The experts of a run in the terminal, and drawn."""
+"""The experts of a run in the terminal, and as pictures."""
 
 import numpy as np
 from rich.table import Table
@@ -9,7 +9,7 @@ from attnlab.console import Console
 from attnlab.figures.shades import name
 
 ACROSS = 8
-"""Experts that a line has room for."""
+"""The number of experts on a line."""
 LEGEND = (
     "balance, entropy: 1 is even; of a token, the share of each expert, the most",
     "frequent tokens first; what it tells is 0 by chance, 1 where it decides",
@@ -17,12 +17,12 @@ LEGEND = (
 
 
 def show_report(console: Console, report: ExpertReport) -> None:
-    """Print what the experts of each layer have to do."""
+    """Print the load and the tokens of the experts of each layer."""
     console.print(f"{report.run}, step {report.step}", style="bold")
     console.print(f"{report.split} split, {EXAMPLES} sequences at most")
-    for at, layer in enumerate(report.layers):
+    for index, layer in enumerate(report.layers):
         console.print()
-        title = f"layer {at} {layer.name}" if len(report.layers) > 1 else layer.name
+        title = f"layer {index} {layer.name}" if len(report.layers) > 1 else layer.name
         console.print(title, style="bold")
         _show_layer(console, layer)
     console.print()
@@ -31,8 +31,8 @@ def show_report(console: Console, report: ExpertReport) -> None:
 
 
 def load_picture(report: ExpertReport, ending: str) -> bytes:
-    """Draw the load of the experts of all layers, and which share tokens, as a file."""
-    # The figures take a while to load, and tables need none.
+    """Draw the load of all experts, and which of them share tokens, as the content of a file."""
+    # The figures take a while to load, and tables do not need them.
     from attnlab.figures.base import drawn
     from attnlab.figures.routing import Layer, loads
 
@@ -43,12 +43,12 @@ def load_picture(report: ExpertReport, ending: str) -> bytes:
 
 
 def token_picture(report: ExpertReport, ending: str) -> bytes:
-    """Draw the experts of each token of a report's only layer, as a file."""
+    """Draw the experts of each token of a report's only layer as the content of a file."""
     from attnlab.figures.base import drawn
     from attnlab.figures.routing import table
 
     (layer,) = report.layers
-    # Of whole assignments, shares times their count are whole but for rounding.
+    # A share times the count is a whole number of assignments, except for rounding.
     counts = [np.rint(np.array(token.shares) * token.count) for token in layer.tokens]
     title = f"{report.run}, {layer.name}"
     tokens = [token.token for token in layer.tokens]

@@ -1,4 +1,4 @@
-"""The heads of runs in the terminal, and drawn over training."""
+"""The heads of runs in the terminal, and their measures over training as pictures."""
 
 from collections.abc import Mapping
 from math import isnan
@@ -9,13 +9,16 @@ from attnlab.analysis.head_report import (
     DRIFT,
     HeadCourses,
     HeadReport,
+    LayerHeads,
+    MatchedLayerHeads,
     MatchedRuns,
     RunHeads,
 )
-from attnlab.analysis.head_roles import EVEN, MOST, ROLES
+from attnlab.analysis.head_roles import EVEN, ROLES
 from attnlab.analysis.statistics import Interval
 from attnlab.analysis.table import number
 from attnlab.console import Console
+from attnlab.evidence.base import MOST_WEIGHT
 from attnlab.run_record.finding import NamedHead
 
 COLUMNS = {
@@ -28,11 +31,11 @@ COLUMNS = {
     "keys": "effective_keys",
     "dist.": "distance",
 }
-"""The measures of a run, by what stands above them."""
+"""The measures in a run's table, by their column headers."""
 OVER_SEEDS = ("prev.", "dupl.", "prefix", "sink", "entropy")
 DRAWN = ("previous", "duplicate_token", "prefix_matching", "sink", "normalised_entropy")
 ACROSS = 10
-"""Heads that a line of a course has room for."""
+"""The number of heads on a line of a course."""
 LEGEND = (
     "prev., curr., dupl.: weight of the previous, the current, earlier same tokens",
     "prefix: of what followed those, where there are any; sink: of the first four",
@@ -55,37 +58,39 @@ OF_DRIFT = (
     "drift: the Jensen-Shannon distance of each row to that of the recorded step",
     "before, 0 to 1, mean over the queries of all probes",
 )
-NAMED = f"roles: most of the weight (> {number(MOST, 1)}); broad: entropy > {number(EVEN, 1)}"
+NAMED = (
+    f"roles: most of the weight (> {number(MOST_WEIGHT, 1)}); broad: entropy > {number(EVEN, 1)}"
+)
 CAVEAT = "Roles are names for scores, not proof: ablate."
 
 
 def show_report(console: Console, report: HeadReport) -> None:
-    """Print the heads of every run and group, and who was left out."""
-    for heads in report.runs:
-        if heads.measure is None:
-            _show_run(console, heads)
+    """Print the heads of every run and group, and the runs that were left out."""
+    for run_heads in report.runs:
+        if run_heads.measure is None:
+            _show_run(console, run_heads)
         else:
-            _show_course(console, heads)
+            _show_course(console, run_heads)
     for group in report.groups:
         _show_group(console, group)
-    if any(heads.measure is None for heads in report.runs) or report.groups:
+    if any(run_heads.measure is None for run_heads in report.runs) or report.groups:
         console.print(f"{NAMED}\n{CAVEAT}")
-    for left in report.left_out:
-        console.print(f"left out: {left.run}: {left.why}")
+    for left_out in report.left_out:
+        console.print(f"left out: {left_out.run}: {left_out.why or left_out.state}")
 
 
 def picture(courses: HeadCourses, measure: str | None, ending: str) -> bytes:
-    """Draw a measure of each head over the steps (None: those that name heads), as a file."""
-    # The figures take a while to load, and a table needs none.
+    """Draw a measure of each head over the steps (None: those of roles) as a file's content."""
+    # The figures take a while to load, and a table does not need them.
     from attnlab.figures.base import drawn
     from attnlab.figures.embeddings import page
     from attnlab.figures.heads import heads
 
-    measured = {name for measures in courses.layers.values() for name in measures}
-    measures = [measure] if measure else [name for name in DRAWN if name in measured]
+    recorded_measures = {name for by_measure in courses.layers.values() for name in by_measure}
+    drawn_measures = [measure] if measure else [m for m in DRAWN if m in recorded_measures]
     thresholds = {role.measure: role.threshold for role in ROLES}
-    layers = {layer.name: of_layer for layer, of_layer in courses.layers.items()}
-    figure = heads(layers, measures, f"{courses.run}, step {courses.step}", thresholds)
+    layers = {layer.name: by_measure for layer, by_measure in courses.layers.items()}
+    figure = heads(layers, drawn_measures, f"{courses.run}, step {courses.step}", thresholds)
     if ending == ".html":
         return page(figure, courses.run).encode()
     return drawn(figure, ending)
@@ -94,19 +99,21 @@ def picture(courses: HeadCourses, measure: str | None, ending: str) -> bytes:
 def _show_run(console: Console, run: RunHeads) -> None:
     console.print(f"{run.run}, step {run.step}", style="bold")
     for layer in run.layers:
-        console.print(f"layer {layer.layer} {layer.name}")
-        table = _table("head", *COLUMNS)
-        # So that the columns of all layers stand below each other.
+        console.print(_layer_title(layer))
+        table = _build_table("head", *COLUMNS)
+        # Fixed widths align the columns of all layers.
         table.add_column("role", min_width=15)
         table.add_column("since", justify="right", min_width=5)
         for head in layer.heads:
             scores = [
-                _number(head.scores.get(name), 1 if name in ("effective_keys", "distance") else 2)
+                _format_number(
+                    head.scores.get(name), 1 if name in ("effective_keys", "distance") else 2
+                )
                 for name in COLUMNS.values()
             ]
             role = next(iter(head.roles), None)
-            named = ("", "") if role is None else (role.role, str(role.since))
-            table.add_row(str(head.head), *scores, *named)
+            role_cells = ("", "") if role is None else (role.role, str(role.since))
+            table.add_row(str(head.head), *scores, *role_cells)
         console.print(table)
     for line in LEGEND:
         console.print(line)
@@ -122,9 +129,12 @@ def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHe
     table.add_column("weight", justify="right")
     table.add_column("left without")
     for evidence, heads in findings.items():
-        for named in heads.values():
-            left = ", ".join(f"{what} {number(n, 2)}" for what, n in named.without.items())
-            cells = (str(named.head), named.role, number(named.weight, 2), left)
+        for named_head in heads.values():
+            remaining = ", ".join(
+                f"{removed_part} {number(share, 2)}"
+                for removed_part, share in named_head.without.items()
+            )
+            cells = (str(named_head.head), named_head.role, number(named_head.weight, 2), remaining)
             table.add_row(evidence, *cells)
     console.print(table)
     for line in OF_FINDINGS:
@@ -138,13 +148,13 @@ def _show_course(console: Console, run: RunHeads) -> None:
             continue
         steps, values = layer.course.steps.tolist(), layer.course.values.tolist()
         for start in range(0, len(values[0]), ACROSS):
-            console.print(f"layer {layer.layer} {layer.name}")
+            console.print(_layer_title(layer))
             table = Table(box=None, pad_edge=False)
-            numbers = range(len(values[0]))[start:][:ACROSS]
-            for header in ("step", *map(str, numbers)):
+            head_numbers = range(len(values[0]))[start:][:ACROSS]
+            for header in ("step", *map(str, head_numbers)):
                 table.add_column(header, justify="right", min_width=5)
             for step, row in zip(steps, values, strict=True):
-                table.add_row(str(step), *(_number(v, 3) for v in row[start:][:ACROSS]))
+                table.add_row(str(step), *(_format_number(v, 3) for v in row[start:][:ACROSS]))
             console.print(table)
     if run.measure == DRIFT:
         for line in OF_DRIFT:
@@ -156,35 +166,40 @@ def _show_group(console: Console, group: MatchedRuns) -> None:
     console.print(f"heads as in {group.reference}")
     console.print(f"matched by patterns of step {group.step}; measures of step {group.measured}")
     for layer in group.layers:
-        alike = f"apart {number(layer.apart, 2)}, by chance {number(layer.chance, 2)}"
-        console.print(f"layer {layer.layer} {layer.name}: {alike}")
-        table = _table("head", "apart", *OVER_SEEDS, width=8)
+        distances = f"apart {number(layer.apart, 2)}, by chance {number(layer.chance, 2)}"
+        console.print(f"{_layer_title(layer)}: {distances}")
+        table = _build_table("head", "apart", *OVER_SEEDS, width=8)
         table.add_column("role")
         for head in layer.heads:
-            cells = [_over_seeds(head.measures.get(COLUMNS[name])) for name in OVER_SEEDS]
+            cells = [_format_interval(head.measures.get(COLUMNS[name])) for name in OVER_SEEDS]
             role = head.roles[0].role.replace(" ", "\n") if head.roles else ""
             table.add_row(str(head.head), number(head.apart, 2), *cells, role)
         console.print(table)
-    several = any(len(layer.heads) > 1 for layer in group.layers)
-    for line in (*OF_GROUPS, *(OF_SEVERAL if several else ())):
+    has_several_heads = any(len(layer.heads) > 1 for layer in group.layers)
+    for line in (*OF_GROUPS, *(OF_SEVERAL if has_several_heads else ())):
         console.print(line)
 
 
-def _over_seeds(value: Interval | None) -> str:
+def _layer_title(layer: LayerHeads | MatchedLayerHeads) -> str:
+    """Return the number and the path of a layer; the path alone where it has no number."""
+    return layer.name if layer.layer is None else f"layer {layer.layer} {layer.name}"
+
+
+def _format_interval(value: Interval | None) -> str:
     if value is None or value.mean is None or value.low is None or value.high is None:
         return "-"
-    half = (value.high - value.low) / 2
-    return f"{number(value.mean, 2)}\n± {number(half, 2)}"
+    half_width = (value.high - value.low) / 2
+    return f"{number(value.mean, 2)}\n± {number(half_width, 2)}"
 
 
-def _number(value: float | None, decimals: int) -> str:
-    # What no query could have is NaN in a course.
+def _format_number(value: float | None, decimals: int) -> str:
+    # A measure that no query allows is NaN in a course.
     return "-" if value is None or isnan(value) else number(value, decimals)
 
 
-def _table(*numbers: str, width: int = 5) -> Table:
+def _build_table(*headers: str, width: int = 5) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in numbers:
-        room = len(name) if name in ("head", "apart") else width
-        table.add_column(name, justify="right", min_width=room)
+    for header in headers:
+        min_width = len(header) if header in ("head", "apart") else width
+        table.add_column(header, justify="right", min_width=min_width)
     return table

@@ -1,4 +1,4 @@
-"""The maps of a text in the forms that other programs read."""
+"""The maps of a text in the formats of other programs."""
 
 import json
 import sys
@@ -22,9 +22,9 @@ PROGRAMS = {
 
 
 def for_program(name: str, patterns: Sequence[Pattern], run: str) -> bytes:
-    """Return what a program takes, and say on standard error which maps it does not.
+    """Return a program's arguments as JSON, and print on standard error which maps it leaves out.
 
-    Raises RequestError where it can show none.
+    Raises RequestError where the program can show no map.
     """
     export, left_out = PROGRAMS[name]
     try:

@@ -1,0 +1,63 @@
+"""A composed config: plain values, and what is built from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnlab.building import Own, build
+from attnlab.errors import ConfigError
+from attnlab.ranges import Count, Positive, Seed
+
+ROOT_KNOBS = {
+    "seed": Seed,
+    "batch_size": Count,
+    "runs_dir": str,
+    "rerun": bool,
+    "retry": bool,
+    "extend": bool,
+    "lease": Positive,
+}
+SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
+"""The sections that are one part each."""
+COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
+"""The sections that hold parts by name."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A composed and checked config: plain values, and which choice was made in each group."""
+
+    values: dict[str, Any]
+    choices: Mapping[str, Any]
+    own: Own
+    notes: tuple[str, ...] = ()
+    """What a reader must know of how it was composed, such as the widths that `match` gave."""
+
+    def build(self, key: str, *wiring: Any) -> Any:
+        """Build what stands at a dotted key; `wiring` are its positional arguments.
+
+        Raises ConfigError where it cannot be built.
+        """
+        node: Any = self.values
+        for part in key.split("."):
+            node = node[part]
+        try:
+            if not isinstance(node, dict) or "_target_" not in node:
+                raise ValueError(f"expected a choice with a _target_, got {node!r}")
+            return build(node, key.split(".")[0], self.own, *wiring)
+        except ValueError as error:
+            raise ConfigError([f"{key}: {error}"]) from error
+
+    def model(self, objective: Any) -> Any:
+        """Build the model that an objective asks for."""
+        widths = (len(objective.inputs), len(objective.outputs), objective.max_length)
+        return self.build("model", *widths, objective.arrangement)
+
+    def names(self, collection: str) -> list[str]:
+        """Return the names of the parts in a collection such as `metric`, without the null ones."""
+        parts = self.values.get(collection) or {}
+        return [name for name, node in parts.items() if node is not None]
+
+    def parts(self, collection: str) -> dict[str, Any]:
+        """Build everything in a collection."""
+        return {name: self.build(f"{collection}.{name}") for name in self.names(collection)}

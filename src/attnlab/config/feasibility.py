@@ -1,0 +1,141 @@
+"""Find what fits the signatures and still cannot work: each part is built, and says so itself.
+
+A model is built on the meta device, where it costs nothing. A new part needs no line here: what its
+constructor raises as ValueError is a fault of the config.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from inspect import isclass
+from typing import Any
+
+import torch
+
+from attnlab.callbacks.clock import Clock
+from attnlab.config.callbacks import (
+    CLOCK,
+    EARLY_STOP,
+    lightning_callbacks,
+    lightning_faults,
+    recorder_faults,
+    recorders,
+)
+from attnlab.config.config import Config
+from attnlab.dataset.base import Dataset
+from attnlab.errors import ConfigError
+from attnlab.evidence.base import Evidence
+from attnlab.interp.subject import Subject
+from attnlab.logger.base import Logger
+from attnlab.model.base import Model
+from attnlab.objective.base import Objective
+from attnlab.optimizer.base import Optimizer
+from attnlab.schedule.base import Schedule
+
+BASES = {"dataset": Dataset, "optimizer": Optimizer, "schedule": Schedule, "logger": Logger}
+"""What each part of a section must be, so that the rest of attnlab can ask it."""
+STEPS_OF_THE_RUN = {
+    "schedule.warmup_steps": "the learning rate would not reach its peak",
+    "trainer.val_check_interval": "nothing would be validated before the last step",
+}
+"""Knobs that count steps of the run, and what becomes of one that is longer."""
+
+
+def too_many_steps(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a fault for each number of steps that an override states and the run does not have.
+
+    What a YAML states is a default for runs of a usual length: a shorter run ends within its
+    warm-up, and is validated at its last step.
+    """
+    stated = {text.lstrip("+").partition("=")[0] for text in overrides}
+    max_steps = config.values["trainer"].get("max_steps")
+    for key, consequence in STEPS_OF_THE_RUN.items():
+        section, knob = key.split(".")
+        steps = config.values[section].get(knob)
+        if key in stated and None not in (steps, max_steps) and steps > max_steps:
+            yield (
+                f"{key}: expected at most trainer.max_steps={max_steps}, got {steps}: {consequence}"
+            )
+
+
+def infeasible(config: Config) -> list[str]:
+    """Return a fault for each part that cannot be built, or cannot work with the others."""
+    faults: list[str] = []
+
+    def attempt(key: str, build: Callable[[], Any]) -> Any:
+        """Return what is built, or None once its fault is noted."""
+        try:
+            return build()
+        except ConfigError as error:
+            faults.extend(error.faults)
+        except ValueError as error:
+            faults.append(f"{key}: {error}")
+        return None
+
+    def build(key: str) -> Any:
+        part = attempt(key, lambda: config.build(key))
+        base = BASES.get(key.split(".")[0])
+        if part is None or base is None or isinstance(part, base):
+            return part
+        base_name, kind = f"{base.__module__}.{base.__name__}", type(part).__name__
+        faults.append(f"{key}: expected a class of {base_name}, got a {kind}")
+        return None
+
+    dataset, _, _, settings = map(build, ("dataset", "optimizer", "schedule", "trainer"))
+    for section in ("logger", "metric"):
+        for name in config.names(section):
+            build(f"{section}.{name}")
+    if config.values["callbacks"].get(EARLY_STOP):
+        build(f"callbacks.{EARLY_STOP}")
+    for name in lightning_callbacks(config.values["callbacks"], config.own):
+        if (callback := build(f"callbacks.{name}")) is not None:
+            faults += lightning_faults(name, callback)
+    clock = None
+    if settings is not None:
+        steps = (settings.max_steps, settings.val_check_interval)
+        clock = attempt("callbacks.clock", lambda: config.build(f"callbacks.{CLOCK}")(*steps))
+    if dataset is None:
+        return faults
+    objective = attempt("objective", lambda: config.build("objective")(dataset))
+    if objective is None:
+        return faults
+    faults += _evidence_faults(config, objective, dataset)
+    with torch.device("meta"):
+        model = attempt("model", lambda: config.model(objective))
+    if model is None:
+        return faults
+    faults += _recorder_faults(config, objective, dataset, model, clock)
+    attempt("init", lambda: config.build("init")(model))
+    return faults
+
+
+def _evidence_faults(config: Config, objective: Objective, dataset: Dataset) -> Iterator[str]:
+    for name in config.names("evidence"):
+        node = config.values["evidence"][name]
+        if not isinstance(node, dict) or not node.get("_partial_"):
+            yield f"evidence.{name}: expected `_partial_: true` beside its _target_"
+            continue
+        kind = config.build(f"evidence.{name}").func
+        if not (isclass(kind) and issubclass(kind, Evidence)):
+            yield f"evidence.{name}: expected a class of attnlab.evidence.base.Evidence"
+            continue
+        for fault in kind.unfit(objective, dataset):
+            yield f"evidence.{name}: {fault}; use evidence=none"
+
+
+def _recorder_faults(
+    config: Config, objective: Objective, dataset: Dataset, model: Model, clock: Clock | None
+) -> Iterator[str]:
+    """Yield why recorders cannot be built or would write one table, and what has no split."""
+    callbacks = config.values["callbacks"]
+    yield from recorder_faults(callbacks, config.own)
+    for name in recorders(callbacks, config.own):
+        # One that is not partial has been refused, and cannot be given a subject.
+        if callbacks[name].get("_partial_"):
+            try:
+                config.build(f"callbacks.{name}")(Subject(model, objective))
+            except ValueError as error:
+                yield from getattr(error, "faults", [f"callbacks.{name}: {error}"])
+    if clock is not None:
+        try:
+            clock.require_splits(dataset.split_names)
+        except ValueError as error:
+            yield f"callbacks.clock.{error}"

@@ -1,0 +1,176 @@
+"""Train what an experiment describes, with Lightning, from its start or from a checkpoint.
+
+To resume, nothing is replayed. The checkpoint holds the weights, the optimizer, the schedule and
+the random states (`Timekeeper`), and a batch is a function of its number alone, so the loader
+begins at the batch that comes next. A resumed run is bit-equal to one that was never stopped.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+
+from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.callbacks.timekeeper import Timekeeper, Watcher
+from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callbacks
+from attnlab.evaluation.evaluate import evaluate
+from attnlab.experiment import Experiment
+from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.checkpoint import Checkpoint
+from attnlab.run_record.direction import lower_is_better
+from attnlab.split import IGNORE
+from attnlab.training import Training, Window
+
+
+class Fitted(NamedTuple):
+    """How training ended; the trained model is the experiment's, on `device`."""
+
+    steps: int
+    stopped_early: bool
+    device: torch.device
+
+
+def fit(
+    experiment: Experiment,
+    attempt: Attempt,
+    resumed: Checkpoint | None,
+    watchers: Sequence[Watcher] = (),
+    callbacks: Sequence[pl.Callback] = (),
+) -> Fitted:
+    """Train to the last step, and write what is measured meanwhile into the attempt.
+
+    Raises Interrupted once what is asked to stop is saved, Diverged, and whatever the user's own
+    parts raise; RuntimeError where a callback ends training in the middle of a step.
+    """
+    settings = experiment.settings
+    training = training_module(experiment)
+    timekeeper = _timekeeper(experiment, attempt, watchers)
+    names = lightning_callbacks(experiment.config.values["callbacks"], experiment.config.own)
+    own_callbacks = [experiment.config.build(f"callbacks.{name}") for name in names]
+    trainer = _quietly(
+        pl.Trainer,
+        accelerator=experiment.accelerator,
+        devices=1,
+        precision=settings.precision,
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        # The timekeeper saves, so what the user's own have done at a step comes before it.
+        callbacks=[*own_callbacks, timekeeper, *callbacks],
+        plugins=[AttemptCheckpoints(attempt, resumed)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=attempt.path,
+    )
+    first_step = resumed.step if resumed else 0
+    torch.set_num_threads(experiment.threads)
+    torch.set_float32_matmul_precision(settings.matmul_precision)
+    torch.manual_seed(experiment.seed)
+    _quietly(
+        trainer.fit,
+        training,
+        experiment.loader.starting_at(first_step * settings.accumulate_grad_batches),
+        ckpt_path="resumed" if resumed else None,
+        weights_only=True if resumed else None,
+    )
+    if trainer.global_step < settings.max_steps and not timekeeper.stopped_early:
+        raise RuntimeError("training was ended by a callback in the middle of a step")
+    # Lightning has moved the model back to the CPU.
+    experiment.model.to(trainer.strategy.root_device)
+    return Fitted(trainer.global_step, timekeeper.stopped_early, trainer.strategy.root_device)
+
+
+def training_module(experiment: Experiment) -> Training:
+    """Build the module that Lightning trains."""
+    return Training(
+        experiment.model,
+        experiment.objective,
+        experiment.metrics,
+        experiment.config.build("optimizer"),
+        experiment.config.build("schedule"),
+        experiment.settings.max_steps,
+        experiment.clock.logs,
+        _window(experiment),
+    )
+
+
+def _window(experiment: Experiment) -> Window | None:
+    """Return the batches of a step, where there are several."""
+    size = experiment.settings.accumulate_grad_batches
+    if size == 1:
+        return None
+
+    # All micro-batches of a step divide by the targets of the whole step. Without the cache, each
+    # of them would read the batches of the step again.
+    @lru_cache(maxsize=1)
+    def count_targets(step: int) -> int:
+        batches = map(experiment.loader.batch, range(step * size, (step + 1) * size))
+        model_batches = map(experiment.objective.ask, batches)
+        return sum(int((batch.targets != IGNORE).sum()) for batch in model_batches) or 1
+
+    return Window(size, count_targets)
+
+
+def _timekeeper(
+    experiment: Experiment, attempt: Attempt, watchers: Sequence[Watcher]
+) -> Timekeeper:
+    """Build the callback that validates, writes and saves in time."""
+    subject, config = experiment.subject, experiment.config
+    early_stop: EarlyStop | None = None
+    if config.values["callbacks"].get(EARLY_STOP):
+        early_stop = config.build(f"callbacks.{EARLY_STOP}")
+        assert early_stop is not None
+        early_stop.lower_is_better = lower_is_better(early_stop.metric, experiment.lower_is_better)
+    return Timekeeper(
+        experiment.clock,
+        attempt,
+        lambda split: evaluate(subject, experiment.dataset.splits[split], experiment.metrics),
+        early_stop,
+        recorders=build_recorders(config, subject),
+        watchers=watchers,
+    )
+
+
+class AttemptCheckpoints(CheckpointIO):
+    """Lets Lightning save into an attempt, and load what was verified when the attempt began."""
+
+    def __init__(self, attempt: Attempt, resumed: Checkpoint | None) -> None:
+        self.attempt, self.resumed = attempt, resumed
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        self.attempt.save(checkpoint["global_step"], content.getvalue())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = True
+    ) -> dict:
+        assert self.resumed is not None
+        content = io.BytesIO(self.resumed.content)
+        return torch.load(content, map_location="cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Leave it: the attempt keeps its newest two by itself."""
+
+
+def _quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call into Lightning without its advice on loaders and devices, which is not ours to take."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Lightning 2.6.6 still asks isinstance(treespec, LeafSpec), which torch 2.13 deprecates.
+        warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+        warnings.filterwarnings("ignore", ".*", PossibleUserWarning)
+        return call(*args, **kwargs)

@@ -1,0 +1,16 @@
+"""Runs in this process, one after the other."""
+
+from collections.abc import Sequence
+
+from attnlab.config import Config
+from attnlab.launch.launcher import Launcher, Outcomes, Pass, outcome_of
+
+
+class Inline(Launcher):
+    """Does one run after the other in this process."""
+
+    def outcomes(
+        self, configs: Sequence[Config], indices: Sequence[int], this_pass: Pass
+    ) -> Outcomes:
+        for index in indices:
+            yield index, outcome_of(configs[index], this_pass)

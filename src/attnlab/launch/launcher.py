@@ -1,0 +1,56 @@
+"""What every launcher is: a way to do several runs, which says of each what became of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from attnlab.config import Config
+from attnlab.console import Console
+from attnlab.errors import RequestError
+from attnlab.launch.run import Outcome, run
+
+Outcomes = Generator[tuple[int, Outcome], None, None]
+"""The index of each config and what became of its run, in the order in which they end."""
+
+
+class Pass(NamedTuple):
+    """One of the two passes over the runs: how each of them is done."""
+
+    console: Console
+    postpones: bool
+    """Whether a run that is held or has died is left for the next pass."""
+    known_notes: set[str]
+    """What the datasets of the runs so far have said of themselves."""
+
+
+class Launcher(ABC):
+    """Does runs somewhere: in this process, in processes of their own, on a cluster.
+
+    A run is skipped, resumed or started by what its record says, wherever it is done, so a launcher
+    keeps nothing of its own.
+    """
+
+    @abstractmethod
+    def outcomes(
+        self, configs: Sequence[Config], indices: Sequence[int], this_pass: Pass
+    ) -> Outcomes:
+        """Do the runs at some indices, and yield what became of each as it ends.
+
+        A run that fails in any way does not stop the others. Raises Interrupted once what was
+        running is saved.
+        """
+
+
+def outcome_of(config: Config, this_pass: Pass) -> Outcome:
+    """Do a run here, and return what became of it; a failure before it began is an outcome too."""
+    runs_dir = Path(config.values["runs_dir"])
+    try:
+        return run(config, this_pass.console, this_pass.postpones, this_pass.known_notes)
+    except RequestError as error:
+        return Outcome(runs_dir, "blocked", note=str(error))
+    # Nothing is known of what a user's own parts may raise, or end.
+    except (Exception, SystemExit) as error:
+        line = f"{type(error).__name__}: {error}".split("\n")[0]
+        note = f"{line}; `attnlab train` on this run alone with --traceback says where"
+        return Outcome(runs_dir, "failed", note=note)

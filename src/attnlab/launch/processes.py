@@ -1,0 +1,156 @@
+"""Runs at once, each in a process of its own; one that dies is tried again."""
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from attnlab.config import Config
+from attnlab.console import Console
+from attnlab.interruption import STOPPING, Interrupted, patient, stoppable
+from attnlab.launch.launcher import Launcher, Outcomes, Pass, outcome_of
+from attnlab.launch.run import Outcome
+from attnlab.printable import unheard
+from attnlab.run_record.record import DEATHS
+
+
+class Processes(Launcher):
+    """Does `jobs` runs at once, each in a process of its own; one that dies is tried again."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def outcomes(
+        self, configs: Sequence[Config], indices: Sequence[int], this_pass: Pass
+    ) -> Outcomes:
+        queue, deaths = deque(indices), Counter[int]()
+        running: dict[Connection, tuple[int, BaseProcess]] = {}
+        interrupted = False
+        try:
+            while running or (queue and not interrupted):
+                try:
+                    while queue and len(running) < self.jobs and not interrupted:
+                        with patient():
+                            index = queue.popleft()
+                            connection, process = _start(configs[index], this_pass)
+                            running[connection] = index, process
+                    ended = wait(list(running))
+                except Interrupted:
+                    interrupted = True
+                    _terminate(running)
+                    continue
+                for connection in ended:
+                    assert isinstance(connection, Connection)
+                    index, process = running.pop(connection)
+                    outcome = _received(connection, process)
+                    if outcome is not None:
+                        # What was asked to stop has nothing to say; another may have been ended.
+                        if not (interrupted and outcome.status == "interrupted"):
+                            yield index, outcome
+                    elif interrupted:
+                        # It was stopped before it could listen.
+                        continue
+                    elif this_pass.postpones:
+                        yield index, Outcome(Path(), "dead")
+                    else:
+                        deaths[index] += 1
+                        if deaths[index] < DEATHS:
+                            queue.append(index)
+                        else:
+                            yield index, _given_up(configs[index], process)
+        finally:
+            # Somebody may have stopped asking while processes run.
+            _terminate(running)
+            for _, process in running.values():
+                process.join()
+        if interrupted:
+            raise Interrupted
+
+
+def _start(config: Config, this_pass: Pass) -> tuple[Connection, BaseProcess]:
+    # Forked from a process that has imported everything and computed nothing; elsewhere than on
+    # Linux, the system's libraries do not bear a fork.
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload(["attnlab.launch.processes"])
+    connection, of_process = context.Pipe(duplex=False)
+    # A console cannot be handed over.
+    options = (this_pass.postpones, frozenset(this_pass.known_notes), this_pass.console.stderr)
+    process = context.Process(target=_work, args=(config, *options, of_process))
+    # A terminal's Ctrl-C reaches the whole group. What is started here inherits that it is not
+    # heard yet, and hears it once it can save.
+    # The tracker comes first, since its start unblocks signals.
+    resource_tracker.ensure_running()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    of_process.close()
+    return connection, process
+
+
+def _received(connection: Connection, process: BaseProcess) -> Outcome | None:
+    """Return what a process says of its run; None where it died."""
+    try:
+        outcome = connection.recv()
+    except EOFError:
+        outcome = None
+    connection.close()
+    process.join()
+    return outcome
+
+
+def _terminate(running: dict[Connection, tuple[int, BaseProcess]]) -> None:
+    for _, process in running.values():
+        process.terminate()
+
+
+def _given_up(config: Config, process: BaseProcess) -> Outcome:
+    code = process.exitcode or 0
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    return Outcome(
+        Path(config.values["runs_dir"]),
+        "failed",
+        note=f"its process died {how}, {DEATHS} times; less memory (batch_size) or fewer at once "
+        "(-j) may help",
+    )
+
+
+def _work(
+    config: Config,
+    postpones: bool,
+    known_notes: frozenset[str],
+    stderr: bool,
+    parent: Connection,
+) -> None:
+    """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
+    with unheard(), stoppable():
+        try:
+            # The terminal would send a second Ctrl-C beside the parent's request.
+            os.setpgrp()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            threading.Thread(target=_stop_with_parent, daemon=True).start()
+            # Bars of several processes would write over each other.
+            console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
+            outcome = outcome_of(config, Pass(console, postpones, set(known_notes)))
+        except Interrupted as interrupted:
+            outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
+        # A parent that is gone needs no answer, and one that asks to stop now is answered so.
+        with suppress(OSError, Interrupted), patient():
+            parent.send(outcome)
+
+
+def _stop_with_parent() -> None:
+    """Ask this process to stop when the one that started it is gone."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

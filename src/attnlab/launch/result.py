@@ -1,0 +1,178 @@
+"""What is kept of a run: who it is, what it cost, and what is measured of the trained model."""
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attnlab.building import imported
+from attnlab.errors import Diverged
+from attnlab.evaluation.evaluate import evaluate_in_full
+from attnlab.experiment import Experiment
+from attnlab.fit import Fitted
+from attnlab.launch import machine
+from attnlab.model.base import Model, active_parameters, parameters
+from attnlab.model.cost import flops
+from attnlab.run_record.direction import lower_is_better
+from attnlab.run_record.finding import Finding
+from attnlab.run_record.result import AttemptSummary, RunResult
+from attnlab.signatures import targets
+
+
+class FinalNumbers(NamedTuple):
+    """What is measured of a trained model."""
+
+    metrics: Mapping[str, float]
+    """SPLIT/NAME, validation first, and the numbers of evidence as EVIDENCE/KEY."""
+    findings: Mapping[str, Finding]
+
+
+def who(experiment: Experiment) -> dict[str, Any]:
+    """Return what is run, and by which code."""
+    identity = experiment.identity
+    return {
+        "identity": identity,
+        "variant": identity["variant"],
+        "dataset": identity["dataset"]["name"],
+        "num_layers": identity["model"]["num_layers"],
+        "seed": experiment.seed,
+        "code": code_hashes(experiment),
+        "config_dir": experiment.config.own.config_dir,
+        "git": machine.git(),
+        "versions": machine.versions(),
+    }
+
+
+def code_hashes(experiment: Experiment) -> dict[str, str]:
+    """Return the SHA-256 of the source file of each class that the config names."""
+    names = sorted({node["_target_"] for node in targets(experiment.identity)})
+    hashes = {}
+    for name in names:
+        # Of a class that was made in a notebook, or compiled, there is no source.
+        with suppress(TypeError, OSError):
+            file = inspect.getsourcefile(inspect.unwrap(imported(name)))
+            hashes[name] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+    return hashes
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """Return what a reader of the result must know: a line for each thing."""
+    config, max_steps = experiment.config, experiment.settings.max_steps
+    lines = [f"{config.choices['dataset']}: {note}" for note in experiment.dataset.notes]
+    warmup_steps = config.values["schedule"].get("warmup_steps", 0)
+    if warmup_steps > max_steps:
+        lines.append(
+            f"schedule.warmup_steps={warmup_steps} is more than trainer.max_steps={max_steps}: the "
+            "learning rate does not reach its peak"
+        )
+    return lines
+
+
+def flops_per_token(experiment: Experiment) -> float:
+    """Return the FLOPs of a forward pass, at the training length, of the experts that are used."""
+    example = experiment.example
+    return flops(experiment.model, *example.given) / example.num_tokens
+
+
+def measure_trained(experiment: Experiment) -> FinalNumbers:
+    """Evaluate the trained model on its held-back splits, and ask each evidence about it."""
+    subject = experiment.subject
+    metrics = {
+        f"{split}/{name}": value
+        for split in reversed(experiment.dataset.split_names)
+        if split != "train"
+        for name, value in evaluate_in_full(subject, split, experiment.metrics).items()
+    }
+    findings: dict[str, Finding] = {}
+    for name, evidence in experiment.config.parts("evidence").items():
+        findings[name] = checked_finding(name, evidence(subject).measure(), experiment.model)
+        metrics |= {f"{name}/{key}": value for key, value in findings[name].scalars.items()}
+    return FinalNumbers(metrics, findings)
+
+
+def checked_finding(name: str, finding: Any, model: Model) -> Finding:
+    """Return a finding with plain numbers. Raises TypeError or ValueError for what is none."""
+    if not isinstance(finding, Finding):
+        kind = type(finding).__name__
+        raise TypeError(f"evidence.{name}: measure returned a {kind}, expected a Finding")
+    scalars: dict[str, float] = {}
+    for key, value in finding.scalars.items():
+        try:
+            scalars[key] = float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"evidence.{name}: {key} is {value!r}, expected a number") from error
+        if not (key and key.isprintable()):
+            raise ValueError(f"evidence.{name}: the key {key!r} is no text in one line")
+    heads = {head for layer in model.attention_layers() for head in layer.heads}
+    for key, named_head in finding.heads.items():
+        if named_head.head not in heads:
+            raise ValueError(
+                f"evidence.{name}: its head {key} is {named_head.head}, and the model has none such"
+            )
+    return replace(finding, scalars=scalars)
+
+
+def require_finite(numbers: FinalNumbers, headline: str, step: int) -> tuple[FinalNumbers, str]:
+    """Return the numbers that are finite, and a warning that names the other metrics.
+
+    Raises Diverged where the headline is none: there is nothing to compare such a run by.
+    """
+    metrics = numbers.metrics
+    if headline in metrics and not isfinite(metrics[headline]):
+        raise Diverged(step, f"after the last step, {headline} is {metrics[headline]}")
+    finite = {name: value for name, value in metrics.items() if isfinite(value)}
+    left_out = [f"{name} ({value})" for name, value in metrics.items() if name not in finite]
+    warning = f"left out, since no finite number: {', '.join(left_out)}" if left_out else ""
+    findings = {name: _finite(finding) for name, finding in numbers.findings.items()}
+    return FinalNumbers(finite, findings), warning
+
+
+def _finite(finding: Finding) -> Finding:
+    """Return a finding without the heads whose weight is no finite number, and such numbers."""
+    heads = {
+        name: replace(head, without={k: v for k, v in head.without.items() if isfinite(v)})
+        for name, head in finding.heads.items()
+        if isfinite(head.weight)
+    }
+    return replace(finding, heads=heads)
+
+
+def run_result(
+    experiment: Experiment,
+    summary: AttemptSummary,
+    fitted: Fitted,
+    final: FinalNumbers,
+    flops_per_token: float,
+    seconds: float,
+) -> RunResult:
+    """Build what is kept of a finished run; `seconds` is how long its attempt took."""
+    model, dataset = experiment.model, experiment.dataset
+    example = experiment.example
+    batches_per_step = experiment.settings.accumulate_grad_batches
+    tokens_per_example = example.num_tokens // len(example.inputs)
+    tokens_per_step = experiment.batch_size * batches_per_step * tokens_per_example
+    return RunResult(
+        **vars(summary),
+        steps=fitted.steps,
+        stopped_early=fitted.stopped_early,
+        metrics=final.metrics,
+        findings=final.findings,
+        flops_per_token=flops_per_token,
+        device=machine.device_name(fitted.device),
+        peak_memory_bytes=machine.peak_memory(fitted.device),
+        seconds=seconds,
+        network_depth=model.network_depth,
+        data_hash=dataset.data_hash,
+        tokens=fitted.steps * tokens_per_step,
+        budget_tokens=experiment.settings.max_steps * tokens_per_step,
+        parameters=parameters(model),
+        active_parameters=active_parameters(model),
+        state_size=model.state_size(example.inputs.shape[1]),
+        headline=experiment.headline,
+        lower_is_better=tuple(experiment.lower_is_better),
+        higher_is_better=not lower_is_better(dataset.headline, experiment.lower_is_better),
+    )
