@@ -14,7 +14,7 @@ import torch
 
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.corpus import source, store
-from attnlab.dataset.base import BLOCK, Task, stream
+from attnlab.dataset.base import BLOCK, Task, random_stream
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.text import Text
 from attnlab.errors import ConfigError
@@ -147,18 +147,18 @@ def _experiment(name: str) -> Experiment | None:
 
 def _draw(task: Any) -> Callable[[], Any]:
     blocks = count()
-    return lambda: task.rows(stream(0, "train", next(blocks)), BLOCK, "train")
+    return lambda: task.draw_examples(random_stream(0, "train", next(blocks)), BLOCK, "train")
 
 
 def _step(made: Experiment) -> Callable[[], None]:
     task, objective, model = made.dataset, made.objective, made.model
     assert isinstance(task, Task)
-    rows = task.rows(stream(0, "train", 0), BATCH, "train")
-    asked = objective.ask(Examples(*rows)[:])
+    rows = task.draw_examples(random_stream(0, "train", 0), BATCH, "train")
+    asked = objective.training_batch(Examples(*rows)[:])
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def run() -> None:
-        logits, losses = model(*asked.given)
+        logits, losses = model(*asked.model_inputs)
         (objective.train_loss(logits, asked.targets) + sum(losses.values())).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -175,7 +175,7 @@ def _text(size: int) -> bytes:
 
 def _stored(path: Path, tokenizer: Tokenizer) -> None:
     text = source.File(path)
-    store.make({store.WHOLE: text}, text.sha256(), tokenizer)
+    store.load_or_tokenise({store.WHOLE: text}, text.sha256(), tokenizer)
 
 
 def _encoded(path: Path, bpe: BPE) -> int:

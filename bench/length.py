@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attnlab.analysis.growth import Exponent, growth
 from attnlab.config import compose, conf_dir, search_path
-from attnlab.measure import NUM_TOKENS, Arm, Cell, measure
+from attnlab.measure import NUM_TOKENS, MeasuredArm, Measurement, measure
 from attnlab.model.base import DECODER
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -25,15 +25,15 @@ def mixers() -> list[str]:
     return sorted(path.stem for path in Path(conf_dir(), "model/mixer").glob("*.yaml"))
 
 
-def arm(mixer: str, longest: int) -> Arm:
+def arm(mixer: str, longest: int) -> MeasuredArm:
     """Make a model of mixers alone, between an embedding and a head."""
     words = (f"model/mixer={mixer}", "model/ffn=none", f"model.num_layers={NUM_LAYERS}")
     with search_path() as own:
         config = compose([*words, f"model.d_model={D_MODEL}"], own)
-    return Arm(mixer, config.build("model", NUM_TOKENS, NUM_TOKENS, longest, DECODER))
+    return MeasuredArm(mixer, config.build("model", NUM_TOKENS, NUM_TOKENS, longest, DECODER))
 
 
-def is_linear(of: Arm, longest: int) -> bool:
+def is_linear(of: MeasuredArm, longest: int) -> bool:
     """Say whether an arm keeps as much of a sequence of half the length, and so can be linear."""
     kept = of.model.state_size(longest)
     return kept is not None and kept == of.model.state_size(longest // 2)
@@ -48,7 +48,7 @@ def tables(
 ) -> Iterator[str]:
     """Give the lines of one table for all mixers, which take turns at each length."""
     arms = [arm(name, lengths[-1]) for name in names or mixers()]
-    found: dict[str, list[Cell]] = {of.name: [] for of in arms}
+    found: dict[str, list[Measurement]] = {of.name: [] for of in arms}
     for length in lengths:
         fitting = [of for of in arms if expected(found[of.name], length, tokens) <= limit]
         for cell in measure(fitting, [length], ["backward"], tokens, rounds):
@@ -83,7 +83,7 @@ def tables(
         yield f"| {' | '.join(row)} |"
 
 
-def expected(cells: Sequence[Cell], length: int, tokens: int) -> float:
+def expected(cells: Sequence[Measurement], length: int, tokens: int) -> float:
     """Bound the bytes of the next batch by those of the last one: a sequence squared."""
     if not cells:
         return 0.0

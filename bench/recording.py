@@ -12,12 +12,12 @@ import pytorch_lightning as pl
 import torch
 
 from attnlab.callbacks.base import Recorder
-from attnlab.callbacks.timekeeper import Timekeeper, Watcher
+from attnlab.callbacks.training_callback import RowListener, TrainingCallback
 from attnlab.config import compose, search_path
 from attnlab.experiment import Experiment
 from attnlab.fit import fit
 from attnlab.interp.head_stats import head_statistics
-from attnlab.interp.observe import undisturbed
+from attnlab.interp.observe import isolated_evaluation
 from attnlab.run_record.attempt import Attempt
 from attnlab.split import Batch
 from bench.peak import Peak
@@ -42,7 +42,7 @@ LONG = (
 
 def ratios() -> dict[str, float]:
     """Train 4 layers, d=256, on 16 x 256 tokens, and look within the same run."""
-    pace = (f"trainer.max_steps={STEPS}", "callbacks.clock.statistics_every=10")
+    pace = (f"trainer.max_steps={STEPS}", "callbacks.cadence.statistics_every=10")
     medium, sized, long = _made(*MEDIUM, *pace), _made(*SIZED), _made(*LONG)
     clock = Times()
     with tempfile.TemporaryDirectory() as directory:
@@ -53,7 +53,7 @@ def ratios() -> dict[str, float]:
     looks = {table: statistics.median(times) for table, times in clock.looks.items()}
 
     def share(table: str, steps: int) -> float:
-        due = _made(*MEDIUM, f"trainer.max_steps={steps}").clock
+        due = _made(*MEDIUM, f"trainer.max_steps={steps}").cadence
         times = sum(
             (due.measures if table == "heads" else due.records)(s) for s in range(1 + steps)
         )
@@ -75,7 +75,7 @@ def ratios() -> dict[str, float]:
     }
 
 
-class Times(Watcher, pl.Callback):
+class Times(RowListener, pl.Callback):
     """Times steps, without what follows them, and looks, without their writing."""
 
     def __init__(self) -> None:
@@ -95,8 +95,8 @@ class Times(Watcher, pl.Callback):
         recorder.rows = timed
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        (timekeeper,) = (c for c in trainer.callbacks if isinstance(c, Timekeeper))
-        for recorder in timekeeper.recorders:
+        (training_callback,) = (c for c in trainer.callbacks if isinstance(c, TrainingCallback))
+        for recorder in training_callback.recorders:
             self.wrap(recorder)
 
     def on_train_batch_start(
@@ -124,14 +124,14 @@ def _peaks(made: Experiment) -> dict[str, float]:
     """Give the peak of a statistics pass over that of the same pass by SDPA, and of a step."""
     model, split = made.model, made.dataset.splits["validation"]
     batch = split.batch(np.arange(made.batch_size))
-    asked: Batch = made.objective.ask(batch)
+    asked: Batch = made.objective.training_batch(batch)
 
     def forward() -> None:
-        with undisturbed(model), torch.no_grad():
-            model(*asked.given)
+        with isolated_evaluation(model), torch.no_grad():
+            model(*asked.model_inputs)
 
     def step() -> None:
-        logits, extra = model.train()(*asked.given)
+        logits, extra = model.train()(*asked.model_inputs)
         (made.objective.train_loss(logits, asked.targets) + sum(extra.values())).backward()
 
     def measure() -> None:

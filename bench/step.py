@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlab.config import compose, search_path
-from attnlab.dataset.base import Dataset, stream
+from attnlab.dataset.base import Dataset, random_stream
 from attnlab.dataset.loader import Loader
 from attnlab.experiment import Experiment
 from attnlab.fit import fit
@@ -131,9 +131,9 @@ class Noise(Dataset):
     def __init__(self, length: int) -> None:
         self.max_length, self.tokens = length, [str(token) for token in range(NUM_TOKENS)]
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         size = 256 if split == "train" else 1
-        drawn = stream(0, split, 0).integers(NUM_TOKENS, size=size + self.max_length)
+        drawn = random_stream(0, split, 0).integers(NUM_TOKENS, size=size + self.max_length)
         return Windows(drawn.astype(np.uint8), self.max_length, 1)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from attnlab.config import conf_dir, search_path
 from attnlab.dataset.base import Dataset
-from attnlab.mixer.base import Mixer, arranged
+from attnlab.mixer.base import Mixer, build_mixer
 from attnlab.model.base import parameters
 from attnlab.model.cost import flops
 from attnlab.position.base import Position
@@ -140,7 +140,7 @@ def shares(name: str) -> Float[Tensor, "query key"]:
 def build(name: str) -> Mixer:
     """Make a causal layer in evaluation mode."""
     torch.manual_seed(0)
-    return arranged(made(name), D_MODEL, Position(D_MODEL, max(LENGTHS)), True, 0).eval()
+    return build_mixer(made(name), D_MODEL, Position(D_MODEL, max(LENGTHS)), True, 0).eval()
 
 
 def made(name: str) -> "partial[Mixer]":
@@ -230,7 +230,7 @@ def dataset_node(name: str) -> dict[str, Any]:
 def drawn_dataset(node: dict[str, Any]) -> Dataset:
     """Make a dataset that draws no more than the split that is reported."""
     data: Dataset = instantiate(node, _execution_whitelist_=["attnlab.*"], _convert_="all")
-    data.split_names = (data.reported,)
+    data.split_names = (data.report_split,)
     return data
 
 
@@ -270,8 +270,9 @@ def dataset_section(names: list[str], drawn: dict[str, Dataset]) -> list[str]:
     lines = [f"## {title}", "", *prose((inspect.getdoc(type(data)) or "").splitlines())]
     if others := [f"`{name}`" for name in names if name != shown]:
         lines += ["", f"The same class with other knobs: {', '.join(others)}."]
-    example = shortened(drawn[shown].show(drawn[shown].reported, 0))
-    return [*lines, "", f"`{shown}`, the first example of {data.reported}:", "", *fenced(example)]
+    example = shortened(drawn[shown].show(data.report_split, 0))
+    heading = f"`{shown}`, the first example of {data.report_split}:"
+    return [*lines, "", heading, "", *fenced(example)]
 
 
 def prose(lines: list[str]) -> list[str]:

@@ -29,9 +29,9 @@ TINY = (
     "trainer.threads=1",
     "trainer.accelerator=cpu",
     "schedule.warmup_steps=2",
-    "callbacks.clock.log_every=1",
-    "callbacks.clock.checkpoint_every=3",
-    "callbacks.clock.statistics_every=4",
+    "callbacks.cadence.log_every=1",
+    "callbacks.cadence.checkpoint_every=3",
+    "callbacks.cadence.statistics_every=4",
     "callbacks.recorder.num_probes=2",
 )
 """Nine steps with dropout, shuffling over epochs, accumulation, validation and checkpoints."""

@@ -20,7 +20,7 @@ from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.layers import FILE, Layer, Layers
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 from tests.fabricated import result
 
 TWINS = {
@@ -154,7 +154,7 @@ def _patterns(
     learned = step / (step + 60) if num_layers > 1 else 0
 
     def row(weights: Float[np.ndarray, "head query key"], layer: Layer | None, queries: list[int]):
-        data = Weights(weights.astype(np.float32))
+        data = PatternWeights(weights.astype(np.float32))
         return Pattern(step, probe, layer, tokens, queries, at, data)
 
     made = []

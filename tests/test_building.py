@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from attnlab.building import NOTHING, PARTS, Own, build, find, is_allowed
+from attnlab.building import NOTHING, PARTS, UserTargets, build, find_target, is_allowed
 from attnlab.metric.accuracy import accuracy
 from attnlab.model.block import PreNorm
 from tests.prose import refuses
@@ -33,14 +33,14 @@ REFUSED = {
 def test_what_a_section_does_not_build_from_is_refused(case):
     section, name = REFUSED[case]
     with refuses(ValueError, f"building.{case}"):
-        find(name, section, NOTHING)
+        find_target(name, section, NOTHING)
 
 
 def test_what_is_refused_by_its_name_is_not_imported():
     for name in ("antigravity.webbrowser", "this.s"):
         assert not is_allowed(name, "model", NOTHING)
         with pytest.raises(ValueError, match="is none of what model is built from"):
-            find(name, "model", NOTHING)
+            find_target(name, "model", NOTHING)
         assert name.split(".")[0] not in sys.modules
 
 
@@ -48,10 +48,10 @@ def test_an_own_target_is_the_one_that_is_named_and_no_neighbour(monkeypatch):
     theirs = types.ModuleType("theirs")
     theirs.Part = theirs.Other = PreNorm  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "theirs", theirs)
-    own = Own("mine", frozenset({"theirs.Part"}))
-    assert find("theirs.Part", "model", own) is PreNorm
+    own = UserTargets("mine", frozenset({"theirs.Part"}))
+    assert find_target("theirs.Part", "model", own) is PreNorm
     with pytest.raises(ValueError, match=r"theirs\.Other is none of what"):
-        find("theirs.Other", "model", own)
+        find_target("theirs.Other", "model", own)
 
 
 def test_parts_inside_are_built_first_and_text_stays_text():
@@ -71,7 +71,7 @@ def test_parts_inside_are_built_first_and_text_stays_text():
             "text": "${oc.env:HOME}",
             "parts": [inner, {"a": inner}, None],
         }
-        build(node, "metric", Own(None, frozenset({"theirs.Whole"})), 1, 2)
+        build(node, "metric", UserTargets(None, frozenset({"theirs.Whole"})), 1, 2)
     finally:
         del sys.modules["theirs"]
     assert taken["wiring"] == (1, 2)

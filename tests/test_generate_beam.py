@@ -170,14 +170,14 @@ REVERSAL = ("dataset=reversal", "dataset.vocab_size=4", "dataset.length=6")
 def test_a_run_answers_alike_by_beam_by_step_and_by_training(offer, variant):
     run = offer(*REVERSAL, f"variant={variant}")
     (one,) = run.search("d a c", beams=1)
-    assert "".join(run.generate("d a c", temperature=0.0)) == run.dataset.write(one.tokens)
-    assert "".join(run.generate("d a c", top_k=1, seed=5)) == run.dataset.write(one.tokens)
+    assert "".join(run.generate("d a c", temperature=0.0)) == run.dataset.decode(one.tokens)
+    assert "".join(run.generate("d a c", top_k=1, seed=5)) == run.dataset.decode(one.tokens)
     for found in run.search("d a c", beams=4):
         end = [run.dataset.tokens.index("<end>")] if found.finished else []
         answer = torch.tensor([[*found.tokens, *end]])
-        asked = run.objective.ask(run.read("d a c")._replace(targets=answer))
+        asked = run.objective.training_batch(run.batch_of_text("d a c")._replace(targets=answer))
         with torch.no_grad():
-            loss = run.objective.loss(run.model(*asked.given)[0], asked.targets, "sum")
+            loss = run.objective.loss(run.model(*asked.model_inputs)[0], asked.targets, "sum")
         assert found.log_probability == pytest.approx(-loss.item(), rel=1e-4)
         assert found.score == found.log_probability
         assert len(answer[0]) <= run.dataset.answer_length
@@ -189,7 +189,7 @@ def test_an_answer_ends_at_the_end_and_never_names_its_beginning(offer):
     with torch.no_grad():
         run.model.get_parameter("head.bias")[run.objective.begin] = 100.0
     texts = ["".join(run.generate("a b", seed=seed)) for seed in range(8)]
-    texts += [run.dataset.write(one.tokens) for one in run.search("a b", beams=13)]
+    texts += [run.dataset.decode(one.tokens) for one in run.search("a b", beams=13)]
     assert {word for text in texts for word in text.split()} <= set("abcd")
     assert len(set(texts)) > 13
     assert max(len(text.split()) for text in texts) == run.dataset.answer_length
@@ -221,7 +221,7 @@ def test_the_command_prints_the_answers_and_their_scores(offer, capsys):
         "settings": {"beams": 3, "length_penalty": 1.0},
         "hypotheses": [
             {
-                "text": run.dataset.write(one.tokens),
+                "text": run.dataset.decode(one.tokens),
                 "finished": one.finished,
                 "log_probability": one.log_probability,
                 "score": one.score,
@@ -276,7 +276,7 @@ def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer)
 
     run = offer(*REVERSAL)
     recorder = PatternRecorder(run.subject, texts=["d a c"])
-    asked = {name: run.objective.probe(probe) for name, probe in recorder.probes.items()}
+    asked = {name: run.objective.inspection_batch(probe) for name, probe in recorder.probes.items()}
     assert {probe.targets.shape for probe in asked.values()} == {(1, 1)}
     first = asked["validation-0"]
     assert first.targets.item() == first.inputs[0, -1].item() != IGNORE
@@ -285,7 +285,7 @@ def test_what_stands_after_an_answer_has_no_influence_on_what_is_recorded(offer)
 def test_a_decoder_answers_behind_what_it_read(offer):
     run = offer(*REVERSAL, "objective=autoregressive")
     data, begin = run.dataset, len(run.dataset.tokens)
-    numbers, expected = [*data.numbers("d a c"), begin], []
+    numbers, expected = [*data.encode("d a c"), begin], []
     for _ in range(data.answer_length or 0):
         with torch.no_grad():
             logits = run.model(torch.tensor([numbers]))[0][0, -1]

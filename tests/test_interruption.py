@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from attnlab import interruption
-from attnlab.interruption import STOPPING, Interrupted, asked, listen, patient, stoppable
+from attnlab.interruption import STOPPING, Interrupted, listen, patient, stop_requested, stoppable
 
 
 def ask(number: int = signal.SIGTERM) -> None:
@@ -27,7 +27,7 @@ def restored(monkeypatch):
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
     assert {number: signal.getsignal(number) for number in STOPPING} == before
-    assert not asked()
+    assert not stop_requested()
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -42,7 +42,7 @@ def test_what_is_patient_ends_before_it_stops():
         with patient():
             ask()
             ask()
-            done.append(asked())
+            done.append(stop_requested())
         done.append("never")
     assert done == [True]
 
@@ -50,7 +50,7 @@ def test_what_is_patient_ends_before_it_stops():
 def test_a_limit_of_patience_is_one():
     with pytest.raises(Interrupted), stoppable(), patient(1):
         ask()
-        assert asked()
+        assert stop_requested()
         ask()
         pytest.fail("the second request is no longer only remembered")
 
@@ -69,7 +69,7 @@ def test_the_error_of_a_patient_block_goes_on_and_the_request_is_still_heard():
         with pytest.raises(KeyError), patient(1):
             ask()
             raise KeyError
-        done.append(asked())
+        done.append(stop_requested())
         with stoppable():
             pytest.fail("it was asked before")
     assert done == [True]
@@ -80,7 +80,7 @@ def test_a_request_is_done_once_it_was_raised():
         ask()
         raise Interrupted(3)
     with stoppable():
-        assert not asked()
+        assert not stop_requested()
 
 
 def test_a_request_that_comes_twice_at_once_is_one(monkeypatch):

@@ -86,7 +86,7 @@ def test_a_record_from_before_a_knob_can_be_loaded(runs, tmp_path):
     directory = tmp_path / old.record.name
     shutil.copytree(old.record.path, directory)
     identity = old.record.identity
-    del identity["model"]["mixer"]["bias"], identity["callbacks"]["clock"]["test_every"]
+    del identity["model"]["mixer"]["bias"], identity["callbacks"]["cadence"]["test_every"]
     (directory / "config.yaml").write_text(yaml.safe_dump(identity))
     as_first_recorded(directory)
     assert torch.equal(attnlab.load(directory)(TEXT), old(TEXT))
@@ -162,7 +162,7 @@ def test_attend_shows_the_row_of_the_query_and_the_answer_without_its_edges(runs
 
         with attnlab.edit(run.model, "*.scores", forbid):
             answers = run.answers(run(TEXT))
-        assert [(a["output"], a["p"]) for a in one["answer"]] == [
+        assert [(a["output"], a["probability"]) for a in one["answer"]] == [
             (name, pytest.approx(p)) for name, p in answers
         ]
 
@@ -204,8 +204,8 @@ def test_a_wrong_question_is_refused(runs, capsys):
 def test_ablate_measures_the_run_without_each_head(runs, capsys):
     found = as_json(capsys, "ablate", "pronoun-m", "--metric", "loss", "--runs-dir", str(runs))
     run = attnlab.load("pronoun-m", runs_dir=runs)
-    assert found["whole"] == run.evaluate("validation")["loss"]
-    rows = {(one["layer"], one["head"]): one["value"] for one in found["without"]}
+    assert found["intact"] == run.evaluate("validation")["loss"]
+    rows = {(one["layer"], one["head"]): one["value"] for one in found["ablated"]}
     assert list(rows) == [(layer, head) for layer in (0, 1) for head in (0, 1, 2, 3, None)]
     for head, layer in ((1, 0), (3, 1)):
 

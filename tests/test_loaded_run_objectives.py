@@ -13,7 +13,7 @@ from attnlab.building import NOTHING
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.experiment import Experiment
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import Axes
 from attnlab.loaded_run import _rebuild_config
 from tests.prose import refuses, says
@@ -75,20 +75,20 @@ def test_a_masked_run_answers_at_the_mask(offer, capsys, name):
     tokens = [run.dataset.tokens.index(w) for w in TEXT.lower()[:-1].replace("didn't", "").split()]
     tokens[2:2] = [run.dataset.tokens.index(word) for word in ("did", "not")]
     tokens.append(run.dataset.tokens.index("."))
-    assert run.read(TEXT).inputs.tolist() == [tokens]
+    assert run.batch_of_text(TEXT).inputs.tolist() == [tokens]
     assert torch.allclose(run(TEXT), run.model(torch.tensor([tokens]))[0][0, -1], atol=1e-5)
     tokens[1] = len(run.dataset.tokens)
     expected = run.model(torch.tensor([tokens]))[0][0, 1]
-    assert run.read(MASKED).inputs.tolist() == [tokens]
+    assert run.batch_of_text(MASKED).inputs.tolist() == [tokens]
     assert torch.allclose(run(MASKED), expected, atol=1e-5)
     seen, patterns = run.capture(MASKED)
-    assert (seen.asked_at, patterns[-1].asked_at) == (1, 1)
+    assert (seen.answer_position, patterns[-1].answer_position) == (1, 1)
     assert patterns[-1].tokens[:3] == ["the", "[MASK]", "did"]
     assert torch.allclose(seen.answer, expected, atol=1e-5)
     found = as_json(capsys, "attend", "untrained", MASKED)
     assert (found["query"], found["tokens"][1]) == (1, "[MASK]")
     assert found["answer"][0]["output"] == run.objective.outputs[int(expected.argmax())]
-    twice = run.read("[MASK] [MASK] it").at
+    twice = run.batch_of_text("[MASK] [MASK] it").at
     assert twice is not None
     assert twice.tolist() == [[0, 1]]
     texts = {"mask_and_no_token": "the [MASK] did nt", "masks": "[MASK]" * 40}
@@ -116,8 +116,8 @@ def test_a_mask_stands_for_one_token_of_a_text_without_spaces(offer, tmp_path, t
     path.write_text("to be or not to be\n" * 50)
     words = ["dataset=text", f"dataset.path={path}", f"dataset/tokenizer={tokenizer}"]
     run = offer(*words, "dataset.length=16", "objective=masked", "evidence=none")
-    numbers = [*run.dataset.numbers("to b"), len(run.dataset.tokens)]
-    assert run.read("to b[MASK]").inputs.tolist() == [numbers]
+    numbers = [*run.dataset.encode("to b"), len(run.dataset.tokens)]
+    assert run.batch_of_text("to b[MASK]").inputs.tolist() == [numbers]
 
 
 @pytest.mark.parametrize("name", ["seq2seq", "autoencoder"])
@@ -132,9 +132,9 @@ def test_the_edges_that_attend_cuts_are_the_encoders(offer, capsys, name):
     assert len(found["heads"]) == 2 * 4
     assert found["cuts"]
     for one in found["cuts"]:
-        with cut(run.model, torch.tensor([1]), torch.tensor([one["key"]]), layers):
+        with knock_out_edge(run.model, torch.tensor([1]), torch.tensor([one["key"]]), layers):
             answers = run.answers(run(text))
-        assert [(a["output"], a["p"]) for a in one["answer"]] == [
+        assert [(a["output"], a["probability"]) for a in one["answer"]] == [
             (output, pytest.approx(p)) for output, p in answers
         ]
     assert main(["attend", "untrained", text]) == 0
@@ -146,7 +146,7 @@ def test_the_edges_that_attend_cuts_are_the_encoders(offer, capsys, name):
 
 def test_the_answer_to_a_sequence_is_told_from_its_beginning(offer):
     run = offer(*RUNS["seq2seq"])
-    source = torch.tensor([run.dataset.numbers("d a c")])
+    source = torch.tensor([run.dataset.encode("d a c")])
     begin = torch.tensor([[run.objective.inputs.index("[BEGIN]")]])
     logits = run.model(source, prefix=begin)[0][0, 0]
     assert torch.allclose(run("d a c"), logits)

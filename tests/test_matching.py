@@ -29,7 +29,7 @@ def size(config) -> int:
 def cost(config) -> float:
     experiment = Experiment(config)
     asked = experiment.example
-    return flops(experiment.model, *asked.given) / asked.num_tokens
+    return flops(experiment.model, *asked.model_inputs) / asked.num_tokens
 
 
 def widths(config) -> Widths:

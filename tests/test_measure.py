@@ -9,7 +9,7 @@ from torch import nn
 
 from attnlab.measure import (
     NUM_TOKENS,
-    Arm,
+    MeasuredArm,
     measure,
     peak,
     take_turns,
@@ -64,8 +64,10 @@ class Slow(Model):
         return 1
 
 
-def slow(clock: Clock, name: str, power: int, precision: str = "32-true") -> Arm:
-    return Arm(name, Slow(clock, lambda batch, length: 1e-4 * batch * length**power), precision)
+def slow(clock: Clock, name: str, power: int, precision: str = "32-true") -> MeasuredArm:
+    return MeasuredArm(
+        name, Slow(clock, lambda batch, length: 1e-4 * batch * length**power), precision
+    )
 
 
 def test_a_batch_has_the_same_tokens_at_every_length_and_one_sequence_at_least():
@@ -182,7 +184,9 @@ def test_flops_are_those_of_the_whole_call_and_a_step_pays_for_what_it_looks_at(
     words = ("model/mixer=multihead", "model.d_model=16", "model.num_layers=1")
     model = composed(*words).build("model", NUM_TOKENS, NUM_TOKENS, 16, DECODER)
     modes = ["forward", "decode"]
-    cells = {(c.mode, c.length): c for c in measure([Arm("", model)], [8, 16], modes, 32, 1)}
+    cells = {
+        (c.mode, c.length): c for c in measure([MeasuredArm("", model)], [8, 16], modes, 32, 1)
+    }
     tokens = torch.zeros(1, 8, dtype=torch.long)
     assert cells["forward", 8].flops == 4 * flops(model, tokens)
     # Each of 8 more keys is a product of d_model with the query, and its value as many numbers.
@@ -206,7 +210,7 @@ class Greedy(Slow):
 
 def test_an_arm_without_enough_memory_has_no_times_and_the_others_go_on():
     clock = Clock()
-    greedy = Arm("greedy", Greedy(clock, lambda batch, length: batch * length))
+    greedy = MeasuredArm("greedy", Greedy(clock, lambda batch, length: batch * length))
     arms = [greedy, slow(clock, "linear", 1)]
     cells = {(c.arm, c.length): c for c in measure(arms, [4, 8], ["forward"], 8, 1, clock=clock)}
     assert cells["greedy", 4].seconds
@@ -223,5 +227,5 @@ def test_any_other_error_is_not_taken_for_a_lack_of_memory():
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError) as raised:
-        list(measure([Arm("", Broken(Clock(), lambda *_: 1.0))], [4], ["forward"]))
+        list(measure([MeasuredArm("", Broken(Clock(), lambda *_: 1.0))], [4], ["forward"]))
     assert str(raised.value) == "broken"

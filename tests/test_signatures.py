@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from torch import nn
 
-from attnlab.building import NOTHING, Own
+from attnlab.building import NOTHING, UserTargets
 from attnlab.mixer.base import Mixer
 from attnlab.signatures import add_defaults, target_faults, targets, value_faults
 from tests.prose import says
 
 SHORT = "attnlab.mixer.short_convolution.ShortConvolution"
-THEIRS = Own(None, frozenset({"theirs.Pile", "theirs.Foreign", "theirs.Careless"}))
+THEIRS = UserTargets(None, frozenset({"theirs.Pile", "theirs.Foreign", "theirs.Careless"}))
 PART = {"_target_": SHORT, "_partial_": True, "kernel_size": 4}
 
 

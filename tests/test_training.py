@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
@@ -33,17 +33,17 @@ SMALL = [f"dataset.num_{split}=100" for split in ("train", "validation", "test")
 
 @given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 9), st.integers(1, 20))
 def test_what_a_checkpoint_covers_is_written_before_it(steps, validate, log, save):
-    clock = Clock(steps, validate, log_every=log, checkpoint_every=save)
-    assert clock.saves(steps)
-    assert clock.validates(steps)
-    assert clock.logs(steps)
+    cadence = Cadence(steps, validate, log_every=log, checkpoint_every=save)
+    assert cadence.saves(steps)
+    assert cadence.validates(steps)
+    assert cadence.logs(steps)
     for step in range(1, steps + 1):
-        assert clock.writes(step) or not (clock.saves(step) or clock.validates(step))
+        assert cadence.writes(step) or not (cadence.saves(step) or cadence.validates(step))
 
 
 def test_checkpoints_come_with_validations_unless_told_otherwise():
-    clock = Clock(100, 30)
-    assert [s for s in range(1, 101) if clock.saves(s)] == [30, 60, 90, 100]
+    cadence = Cadence(100, 30)
+    assert [s for s in range(1, 101) if cadence.saves(s)] == [30, 60, 90, 100]
 
 
 def test_the_cosine_rises_to_the_peak_and_falls_to_the_floor():
@@ -113,7 +113,7 @@ def test_top_k_is_the_share_within_torchs_topk():
 def test_a_causal_classifier_is_read_at_the_last_valid_token():
     task = Pronoun(num_train=10)
     batch = task.splits["test"].batch(np.arange(10))
-    at_it, at_end = (Classification(task, causal=c).ask(batch).at for c in (False, True))
+    at_it, at_end = (Classification(task, causal=c).training_batch(batch).at for c in (False, True))
     assert at_it is not None
     assert at_end is not None
     for row, it, end in zip(batch.inputs, at_it[:, 0], at_end[:, 0], strict=True):
@@ -123,7 +123,7 @@ def test_a_causal_classifier_is_read_at_the_last_valid_token():
 def test_plain_sequences_ask_for_every_next_token_but_padding():
     task = Pronoun(num_train=10)
     batch = task.splits["test"].batch(np.arange(10))
-    asked = Autoregressive(task).ask(batch)
+    asked = Autoregressive(task).training_batch(batch)
     assert Autoregressive(task).outputs == task.tokens
     assert asked.valid is not None
     assert batch.valid is not None
@@ -204,7 +204,7 @@ def test_a_broken_loss_is_told_with_its_step(composed):
 
 
 def test_a_loss_that_only_wavers_is_not_broken(composed):
-    experiment = Experiment(composed(*SMALL, "callbacks.clock.log_every=2"))
+    experiment = Experiment(composed(*SMALL, "callbacks.cadence.log_every=2"))
     rows = measured(experiment, [4.0, 9.0, 0.1, 8.0]).drain()
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 4.0), (2, 9.0), (4, 8.0)]
 

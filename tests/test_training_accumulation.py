@@ -27,7 +27,7 @@ ASKED = {
 SMALL = (
     *("dataset.num_train=64", "dataset.num_validation=16", "dataset.num_test=16"),
     *("model.d_model=16", "depth=shallow", "trainer.max_steps=3", "trainer.precision=64-true"),
-    *("trainer.threads=1", "trainer.accelerator=cpu", "callbacks.clock.log_every=1"),
+    *("trainer.threads=1", "trainer.accelerator=cpu", "callbacks.cadence.log_every=1"),
     "schedule.warmup_steps=1",
 )
 
@@ -87,7 +87,11 @@ def test_the_parts_of_a_step_have_unequal_numbers_of_targets(composed):
     """Without which the law above would say nothing."""
     experiment = Experiment(composed(*ASKED["seq2seq"], *SMALL, "batch_size=1"))
     counts = {
-        int((experiment.objective.ask(experiment.loader.batch(n)).targets != IGNORE).sum())
+        int(
+            (
+                experiment.objective.training_batch(experiment.loader.batch(n)).targets != IGNORE
+            ).sum()
+        )
         for n in range(16)
     }
     assert len(counts) > 1

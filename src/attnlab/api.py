@@ -46,7 +46,7 @@ class Run(LoadedRun):
     """A loaded run: its model, data and config, with the analyses of the commands as methods."""
 
     def heads(self, measure: str | None = None) -> HeadReport:
-        """Return the measures of each head (`attnlab heads`); with `measure`, its course."""
+        """Return the measures of each head (`attnlab heads`); with `measure`, its history."""
         return head_report([self.record], measure)
 
     def attention(

@@ -45,9 +45,9 @@ class Attend(nn.Module):
         self.scores, self.pattern, self.rows = Tap(), Tap(), Tap()
 
     @property
-    def heard(self) -> bool:
+    def has_listeners(self) -> bool:
         """Whether scores or pattern have a listener."""
-        return self.scores.heard or self.pattern.heard
+        return self.scores.has_listeners or self.pattern.has_listeners
 
     def forward(
         self,
@@ -57,16 +57,17 @@ class Attend(nn.Module):
         bias: Float[Tensor, "*#batch bias_head query key"] | None = None,
         valid: Bool[Tensor, "batch key"] | None = None,
         *,
-        shown: bool = True,
+        passes_rows: bool = True,
     ) -> Float[Tensor, "batch head query d_value"]:
         """Return the values mixed by softmax(query . key).
 
-        `shown=False` passes nothing to `rows`: the caller has done so, with more than these keys.
+        `passes_rows=False` passes nothing to `rows`: the caller has done so, with more than these
+        keys.
         """
         if self.takes_explicit_path(query, key):
-            return self._attend_explicitly(query, key, value, bias, valid, shown)
-        if self.rows.heard and shown:
-            self.show(query, key, bias, valid)
+            return self._attend_explicitly(query, key, value, bias, valid, passes_rows)
+        if self.rows.has_listeners and passes_rows:
+            self.pass_rows(query, key, bias, valid)
         return self._attend_fused(query, key, value, bias, valid)
 
     def takes_explicit_path(self, query: Tensor, key: Tensor) -> bool:
@@ -75,9 +76,11 @@ class Attend(nn.Module):
         # times as long), and in float32 for short rows of narrow heads (1.1 times, on two threads).
         short = key.shape[-2] <= 64 and query.shape[-1] <= 32
         slow = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or short)
-        return self.heard or slow
+        return self.has_listeners or slow
 
-    def show(self, query: Tensor, key: Tensor, bias: Tensor | None, valid: Tensor | None) -> None:
+    def pass_rows(
+        self, query: Tensor, key: Tensor, bias: Tensor | None, valid: Tensor | None
+    ) -> None:
         """Pass the pattern to `rows` in parts, computed one at a time."""
         first_key = self._first_key(query.shape[-2], key.shape[-2])
         for start in range(0, query.shape[-2], QUERIES):
@@ -113,16 +116,19 @@ class Attend(nn.Module):
             mask = bias if mask is None else mask + bias
         return mask
 
-    def weigh(
+    def mix_by_scores(
         self,
         scores: Float[Tensor, "batch head query key"],
         value: Float[Tensor, "batch value_head key d_value"],
         *,
-        shown: bool = True,
+        passes_rows: bool = True,
     ) -> Float[Tensor, "batch head query d_value"]:
-        """Return the values mixed by the softmax of masked scores; `shown` is as in `forward`."""
+        """Return the values mixed by the softmax of masked scores.
+
+        `passes_rows` is as in `forward`.
+        """
         pattern = self.pattern(self.scores(scores).softmax(dim=-1))
-        if self.rows.heard and shown:
+        if self.rows.has_listeners and passes_rows:
             for part_of_pattern in pattern.split(QUERIES, dim=2):
                 self.rows(part_of_pattern)
         pattern = F.dropout(pattern, self.dropout, self.training)
@@ -138,10 +144,12 @@ class Attend(nn.Module):
         value: Tensor,
         bias: Tensor | None,
         valid: Tensor | None,
-        shown: bool = True,
+        passes_rows: bool = True,
     ) -> Tensor:
         mask = self.mask(query, key.shape[-2], bias, valid)
-        return self.weigh(self._masked_scores(query, key, mask), value, shown=shown)
+        return self.mix_by_scores(
+            self._masked_scores(query, key, mask), value, passes_rows=passes_rows
+        )
 
     def _masked_scores(
         self, query: Tensor, key: Tensor, mask: Tensor | None

@@ -34,7 +34,7 @@ DIRECTIVES = {"_target_", "_partial_", "_in_identity_"}
 it is part of a run's identity; Hydra's other directives are not supported."""
 
 
-class Own(NamedTuple):
+class UserTargets(NamedTuple):
     """The targets that the user's own configs add to those of attnlab."""
 
     config_dir: str | None = None
@@ -43,10 +43,10 @@ class Own(NamedTuple):
     """The values of `_target_` in its YAMLs, which the user trusts."""
 
 
-NOTHING = Own()
+NOTHING = UserTargets()
 
 
-def is_allowed(name: Any, section: str, own: Own) -> bool:
+def is_allowed(name: Any, section: str, own: UserTargets) -> bool:
     """Return whether a target may be imported for a section, by its name alone."""
     if not isinstance(name, str):
         return False
@@ -57,7 +57,7 @@ def is_allowed(name: Any, section: str, own: Own) -> bool:
     return bool(is_of_attnlab) or name in own.targets
 
 
-def find(name: Any, section: str, own: Own) -> Any:
+def find_target(name: Any, section: str, own: UserTargets) -> Any:
     """Return the target of a part of a section, imported.
 
     Raises ValueError, and imports nothing, if the section does not build from it; ValueError also
@@ -72,7 +72,7 @@ def find(name: Any, section: str, own: Own) -> Any:
             "name a part of your own in a YAML of your --config-dir"
         )
     try:
-        target = imported(name)
+        target = import_target(name)
     except SystemExit as error:
         raise ValueError(f"cannot import {name}: its module ends the program") from error
     except Exception as error:  # Importing a user's module can fail in any way.
@@ -88,7 +88,7 @@ def find(name: Any, section: str, own: Own) -> Any:
     return target
 
 
-def imported(name: str) -> Any:
+def import_target(name: str) -> Any:
     """Return the object with a dotted name, imported: one of a module, or of a class in it."""
     module, _, attribute = name.rpartition(".")
     try:
@@ -97,16 +97,16 @@ def imported(name: str) -> Any:
         # If the missing module is another one, that import inside of `module` is at fault.
         if "." not in module or not f"{module}.".startswith(f"{error.name}."):
             raise
-        parent = imported(module)
+        parent = import_target(module)
     return getattr(parent, attribute)
 
 
-def build(node: Mapping[str, Any], section: str, own: Own, *wiring: Any) -> Any:
+def build(node: Mapping[str, Any], section: str, own: UserTargets, *wiring: Any) -> Any:
     """Return the target of a node called with its knobs, whose parts are built first.
 
     `wiring` are its positional arguments. Unlike `hydra.utils.instantiate`, no text is read as an
     interpolation, and only the keys `_target_` and `_partial_` are special. Raises ValueError where
-    `find` does, and if a class of the user's own fails.
+    `find_target` does, and if a class of the user's own fails.
     """
 
     def build_value(value: Any) -> Any:
@@ -117,7 +117,7 @@ def build(node: Mapping[str, Any], section: str, own: Own, *wiring: Any) -> Any:
         return [build_value(child) for child in value] if isinstance(value, list) else value
 
     name = node["_target_"]
-    target = find(name, section, own)
+    target = find_target(name, section, own)
     knobs = {key: build_value(value) for key, value in node.items() if key not in DIRECTIVES}
     if node.get("_partial_"):
         return partial(target, *wiring, **knobs)

@@ -6,7 +6,9 @@ POWER = 0.01
 """The exponent a of Arora et al. (2023): most queries follow soon, some late."""
 
 
-def distinct(generator: np.random.Generator, n: int, count: int, low: int, high: int) -> np.ndarray:
+def draw_distinct_rows(
+    generator: np.random.Generator, n: int, count: int, low: int, high: int
+) -> np.ndarray:
     """Draw n rows of `count` different integers from low to high-1, in random order."""
     if count * count > 4 * (high - low):
         # Rows without a repeat are rare here, so order all the numbers at random.
@@ -25,7 +27,7 @@ def distinct(generator: np.random.Generator, n: int, count: int, low: int, high:
     return rows
 
 
-def slots(generator: np.random.Generator, n: int, count: int, space: int) -> np.ndarray:
+def draw_slots(generator: np.random.Generator, n: int, count: int, space: int) -> np.ndarray:
     """Draw n rows of `count` slots i < `space`, without replacement, with weight (i+1)^(a-1).
 
     The order of exponential variables, each divided by its slot's weight, is such a draw

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.config import Config
 from attnlab.config.callbacks import in_identity
 from attnlab.dataset.base import Dataset
@@ -58,7 +58,7 @@ class Experiment:
     def example(self) -> Batch:
         """A few training sequences, as the model reads them."""
         split = self.dataset.splits["train"]
-        return self.objective.ask(split.batch(np.arange(min(4, len(split)))))
+        return self.objective.training_batch(split.batch(np.arange(min(4, len(split)))))
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
@@ -67,7 +67,7 @@ class Experiment:
     @property
     def headline(self) -> str:
         """The metric that a comparison shows first, with the split that it is reported on."""
-        return f"{self.dataset.reported}/{self.dataset.headline}"
+        return f"{self.dataset.report_split}/{self.dataset.headline}"
 
     @property
     def lower_is_better(self) -> list[str]:
@@ -93,9 +93,11 @@ class Experiment:
         return Subject(self.model, self.objective, precision, self.batch_size)
 
     @cached_property
-    def clock(self) -> Clock:
+    def cadence(self) -> Cadence:
         settings = self.settings
-        return self.config.build("callbacks.clock")(settings.max_steps, settings.val_check_interval)
+        return self.config.build("callbacks.cadence")(
+            settings.max_steps, settings.val_check_interval
+        )
 
     @property
     def threads(self) -> int:
@@ -112,7 +114,7 @@ class Experiment:
         values = {k: v for k, v in self.config.values.items() if k not in NOT_IN_IDENTITY}
         trainer = {**values["trainer"], "accelerator": self.accelerator, "threads": self.threads}
         name = self.config.choices["dataset"]
-        dataset = {"name": name, **values["dataset"], **self.dataset.located}
+        dataset = {"name": name, **values["dataset"], **self.dataset.content_identity}
         variant = self.config.choices["variant"]
         callbacks = in_identity(values["callbacks"], self.config.own)
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}

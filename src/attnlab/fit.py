@@ -1,7 +1,7 @@
 """Train what an experiment describes, with Lightning, from its start or from a checkpoint.
 
 To resume, nothing is replayed. The checkpoint holds the weights, the optimizer, the schedule and
-the random states (`Timekeeper`), and a batch is a function of its number alone, so the loader
+the random states (`TrainingCallback`), and a batch is a function of its number alone, so the loader
 begins at the batch that comes next. A resumed run is bit-equal to one that was never stopped.
 """
 
@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.callbacks.timekeeper import Timekeeper, Watcher
+from attnlab.callbacks.training_callback import RowListener, TrainingCallback
 from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callbacks
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.experiment import Experiment
@@ -41,7 +41,7 @@ def fit(
     experiment: Experiment,
     attempt: Attempt,
     resumed: Checkpoint | None,
-    watchers: Sequence[Watcher] = (),
+    listeners: Sequence[RowListener] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> Fitted:
     """Train to the last step, and write what is measured meanwhile into the attempt.
@@ -51,7 +51,7 @@ def fit(
     """
     settings = experiment.settings
     training = training_module(experiment)
-    timekeeper = _timekeeper(experiment, attempt, watchers)
+    training_callback = _training_callback(experiment, attempt, listeners)
     names = lightning_callbacks(experiment.config.values["callbacks"], experiment.config.own)
     own_callbacks = [experiment.config.build(f"callbacks.{name}") for name in names]
     trainer = _quietly(
@@ -62,8 +62,8 @@ def fit(
         max_steps=settings.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate_grad_batches,
-        # The timekeeper saves, so what the user's own have done at a step comes before it.
-        callbacks=[*own_callbacks, timekeeper, *callbacks],
+        # The training_callback saves, so what the user's own have done at a step comes before it.
+        callbacks=[*own_callbacks, training_callback, *callbacks],
         plugins=[AttemptCheckpoints(attempt, resumed)],
         logger=False,
         enable_checkpointing=False,
@@ -83,11 +83,13 @@ def fit(
         ckpt_path="resumed" if resumed else None,
         weights_only=True if resumed else None,
     )
-    if trainer.global_step < settings.max_steps and not timekeeper.stopped_early:
+    if trainer.global_step < settings.max_steps and not training_callback.stopped_early:
         raise RuntimeError("training was ended by a callback in the middle of a step")
     # Lightning has moved the model back to the CPU.
     experiment.model.to(trainer.strategy.root_device)
-    return Fitted(trainer.global_step, timekeeper.stopped_early, trainer.strategy.root_device)
+    return Fitted(
+        trainer.global_step, training_callback.stopped_early, trainer.strategy.root_device
+    )
 
 
 def training_module(experiment: Experiment) -> Training:
@@ -99,7 +101,7 @@ def training_module(experiment: Experiment) -> Training:
         experiment.config.build("optimizer"),
         experiment.config.build("schedule"),
         experiment.settings.max_steps,
-        experiment.clock.logs,
+        experiment.cadence.logs,
         _window(experiment),
     )
 
@@ -115,15 +117,15 @@ def _window(experiment: Experiment) -> Window | None:
     @lru_cache(maxsize=1)
     def count_targets(step: int) -> int:
         batches = map(experiment.loader.batch, range(step * size, (step + 1) * size))
-        model_batches = map(experiment.objective.ask, batches)
+        model_batches = map(experiment.objective.training_batch, batches)
         return sum(int((batch.targets != IGNORE).sum()) for batch in model_batches) or 1
 
     return Window(size, count_targets)
 
 
-def _timekeeper(
-    experiment: Experiment, attempt: Attempt, watchers: Sequence[Watcher]
-) -> Timekeeper:
+def _training_callback(
+    experiment: Experiment, attempt: Attempt, listeners: Sequence[RowListener]
+) -> TrainingCallback:
     """Build the callback that validates, writes and saves in time."""
     subject, config = experiment.subject, experiment.config
     early_stop: EarlyStop | None = None
@@ -131,13 +133,13 @@ def _timekeeper(
         early_stop = config.build(f"callbacks.{EARLY_STOP}")
         assert early_stop is not None
         early_stop.lower_is_better = lower_is_better(early_stop.metric, experiment.lower_is_better)
-    return Timekeeper(
-        experiment.clock,
+    return TrainingCallback(
+        experiment.cadence,
         attempt,
         lambda split: evaluate(subject, experiment.dataset.splits[split], experiment.metrics),
         early_stop,
         recorders=build_recorders(config, subject),
-        watchers=watchers,
+        listeners=listeners,
     )
 
 

@@ -93,7 +93,7 @@ def patient(requests: int = sys.maxsize) -> Iterator[None]:
     _raise_if_due()
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a request to stop is remembered."""
     return _Requests.heard > 0
 

@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.building import NOTHING, Own, first_line, is_allowed
+from attnlab.building import NOTHING, UserTargets, first_line, is_allowed
 from attnlab.callbacks.patterns import patterns
 from attnlab.config import SECTIONS, Config, changed, own_parts
 from attnlab.dataset.base import Dataset
@@ -35,7 +35,7 @@ from attnlab.generate import (
 from attnlab.interp.attribution import influence_matrix, mixing, shares
 from attnlab.interp.capture import ActivationCapture, capture
 from attnlab.interp.embeddings import Embeddings
-from attnlab.interp.observe import moved
+from attnlab.interp.observe import to_device
 from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
@@ -43,7 +43,7 @@ from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.precision import forward_context, parameter_type
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint
 from attnlab.run_record.history import without_revisions
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef, find_record
 from attnlab.signatures import add_defaults, targets
@@ -93,15 +93,17 @@ class LoadedRun:
         For a sequence-to-sequence model, they are the logits of the first answer token.
         """
         with torch.no_grad(), self.precision():
-            return self.model(*self.objective.probe(self.read(text)).given)[0][0, -1]
+            return self.model(
+                *self.objective.inspection_batch(self.batch_of_text(text)).model_inputs
+            )[0][0, -1]
 
-    def read(self, text: str) -> Batch:
+    def batch_of_text(self, text: str) -> Batch:
         """Return the batch of a text in the run's tokens. Raises RequestError for unknown words.
 
         For a masked run, labels are at each `[MASK]` of the text, or everywhere if it has none.
         """
         try:
-            return self.objective.read(text)
+            return self.objective.batch_of_text(text)
         except ValueError as error:
             raise RequestError(str(error)) from error
 
@@ -113,7 +115,7 @@ class LoadedRun:
 
     def capture(self, text: str) -> tuple[ActivationCapture, list[Pattern]]:
         """Return attention and influence on a text, as tensors and as patterns of the record."""
-        activations = capture(self.subject, self.read(text))
+        activations = capture(self.subject, self.batch_of_text(text))
         return activations, patterns(activations, self.objective, self.step, text)
 
     def mixing(self, text: str) -> list[Pattern]:
@@ -121,7 +123,9 @@ class LoadedRun:
 
         The last pattern is the influence of each token on the answer at each position.
         """
-        batch = moved(self.objective.probe(self.read(text)), self.subject.device)
+        batch = to_device(
+            self.objective.inspection_batch(self.batch_of_text(text)), self.subject.device
+        )
         with self.precision():
             matrices = mixing(self.model, batch)
             influences = influence_matrix(self.model, batch)
@@ -131,16 +135,18 @@ class LoadedRun:
             replace(activations, weights=weights), self.objective, self.step, text
         )
         num_queries = len(influences)
-        asked_at = answer_pattern.asked_at if batch.prefix is None else num_queries - 1
+        answer_position = (
+            answer_pattern.answer_position if batch.prefix is None else num_queries - 1
+        )
         prefix_tokens = None
         if batch.prefix is not None:
             prefix_tokens = [self.objective.inputs[int(token)] for token in batch.prefix[0]]
         influence_pattern = replace(
             answer_pattern,
             query_at=list(range(num_queries)),
-            asked_at=asked_at,
-            data=Weights(rearrange(influences, "q k -> 1 q k").cpu().numpy()),
-            reading=prefix_tokens,
+            answer_position=answer_position,
+            data=PatternWeights(rearrange(influences, "q k -> 1 q k").cpu().numpy()),
+            query_tokens=prefix_tokens,
         )
         return [*mixing_patterns, influence_pattern]
 
@@ -179,7 +185,7 @@ class LoadedRun:
             )
         prompt_tokens = self._encode_prompt(prompt)
         new_tokens = generate(self.model, prompt_tokens, draw_token, self.precision)
-        return pieces(islice(new_tokens, tokens), prompt_tokens, self.dataset.write)
+        return pieces(islice(new_tokens, tokens), prompt_tokens, self.dataset.decode)
 
     def search(
         self, prompt: str, beams: int = 5, *, length_penalty: float = 0.0
@@ -196,7 +202,7 @@ class LoadedRun:
             )
         begin, end, longest = self._answer_limits()
         return search(
-            *(self.model, self.read(prompt).inputs, begin, end, longest),
+            *(self.model, self.batch_of_text(prompt).inputs, begin, end, longest),
             beams=beams,
             length_penalty=length_penalty,
             precision=self.precision,
@@ -205,7 +211,7 @@ class LoadedRun:
     def _generate_answer(
         self, source: str, tokens: int, draw_token: Callable[[Float[Tensor, " token"]], int]
     ) -> Iterator[str]:
-        source_tokens = self.read(source).inputs
+        source_tokens = self.batch_of_text(source).inputs
         begin, end, longest = self._answer_limits()
         opening, state = [*source_tokens[0].tolist(), begin], None
         if self.model.arrangement.encoder:
@@ -220,7 +226,7 @@ class LoadedRun:
         answer_tokens = islice(
             generate(self.model, opening, pick, self.precision, state), min(tokens, longest)
         )
-        return pieces(takewhile(lambda token: token != end, answer_tokens), [], self.dataset.write)
+        return pieces(takewhile(lambda token: token != end, answer_tokens), [], self.dataset.decode)
 
     def _answer_limits(self) -> tuple[int, int, int]:
         """Return the begin and end tokens of an answer, and its maximum number of tokens."""
@@ -235,10 +241,10 @@ class LoadedRun:
         return type(self.objective).__name__.lower()
 
     def _encode_prompt(self, text: str) -> list[int]:
-        if not text and set(self.dataset.words("\n")) <= set(self.dataset.tokens):
+        if not text and set(self.dataset.tokenize("\n")) <= set(self.dataset.tokens):
             text = "\n"
         try:
-            tokens = self.dataset.numbers(text)
+            tokens = self.dataset.encode(text)
         except ValueError as error:
             raise RequestError(str(error)) from error
         if not tokens:
@@ -322,7 +328,7 @@ ASKED = ("seed", "batch_size", *SECTIONS, "metric")
 """The parts of an identity from which a trained run is rebuilt; the rest is for training."""
 
 
-def _rebuild_config(identity: Mapping[str, Any], own: Own) -> Config:
+def _rebuild_config(identity: Mapping[str, Any], own: UserTargets) -> Config:
     """Return the config of an identity."""
     values, _ = without_revisions(identity)
     values = {key: value for key, value in values.items() if key in ASKED}
@@ -359,7 +365,7 @@ def _require_no_path(record: Record) -> None:
             )
 
 
-def _require_own(record: Record, own: Own) -> None:
+def _require_own(record: Record, own: UserTargets) -> None:
     """Raise RecordError for a run with parts that this call does not allow, naming the remedy.
 
     It is raised before anything is imported.

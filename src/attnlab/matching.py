@@ -78,11 +78,11 @@ class FLOPs(Match):
     unit, device = "FLOPs per token", "cpu"
 
     def count(self, model: Model, objective: Objective) -> float:
-        inputs = objective.ask(objective.dataset.splits["train"].batch(np.arange(1)))
-        return flops(model, *inputs.given) / inputs.num_tokens
+        inputs = objective.training_batch(objective.dataset.splits["train"].batch(np.arange(1)))
+        return flops(model, *inputs.model_inputs) / inputs.num_tokens
 
 
-def matched(
+def match_widths(
     match: Match,
     values: Mapping[str, Any],
     overrides: Sequence[str],
@@ -101,7 +101,7 @@ def matched(
     cache_key = json.dumps([*config_parts, reference], sort_keys=True)
     if cache_key in _MATCHED:
         return copy.deepcopy(_MATCHED[cache_key]), ""
-    arm = Arm(match, values["model"], reference, objective, build)
+    arm = MatchedArm(match, values["model"], reference, objective, build)
     arm_name = " ".join([*own_overrides, f"num_layers={arm.node['num_layers']}"])
     try:
         _MATCHED[cache_key], description = arm.solved()
@@ -115,7 +115,7 @@ _MATCHED: dict[str, Node] = {}
 
 
 @dataclass
-class Arm:
+class MatchedArm:
     """A model whose widths are to be solved for, and how it is built."""
 
     match: Match
@@ -142,7 +142,7 @@ class Arm:
                 f"the nearest is {description}, and {100 * limit:.0f} % are allowed; use another "
                 "match.budget, size or depth"
             )
-        return self.at(widths), description
+        return self.with_widths(widths), description
 
     def budget(self) -> tuple[float, str]:
         """Return what the model should cost, and the config key that sets it."""
@@ -157,7 +157,7 @@ class Arm:
                 f"the reference ({budget_source}) cannot be: {_fault_text(error)}"
             ) from error
 
-    def at(self, widths: Widths) -> Node:
+    def with_widths(self, widths: Widths) -> Node:
         """Return the model's config with other widths."""
         if widths.expansion is None:
             return {**self.node, "d_model": widths.d_model}
@@ -166,27 +166,27 @@ class Arm:
 
     def count(self, widths: Widths) -> float:
         """Return what the model costs at some widths."""
-        return self.cost(self.at(widths))
+        return self.cost(self.with_widths(widths))
 
     def cost(self, node: Node) -> float:
         """Return what the model of a config costs."""
-        return float(self.match.count(self.made(node, self.match.device), self.objective))
+        return float(self.match.count(self.build_model(node, self.match.device), self.objective))
 
     def require(self, widths: Widths) -> None:
         """Raise ValueError unless a model of these widths can be built and read a token."""
         # Most errors are raised here already, where building costs nothing.
-        self.made(self.at(widths), "meta")
-        model = self.made(self.at(widths), "cpu").eval()
+        self.build_model(self.with_widths(widths), "meta")
+        model = self.build_model(self.with_widths(widths), "cpu").eval()
         token = torch.zeros(1, 1, dtype=torch.long)
         with torch.no_grad():
             model(token, prefix=token if model.arrangement.encoder else None)
 
     def limit(self, widths: Widths) -> float:
         """Return the largest deviation from the budget, as a share of it."""
-        deciding_model = self.made(self.reference or self.at(widths), "meta")
+        deciding_model = self.build_model(self.reference or self.with_widths(widths), "meta")
         return 0.03 if parameters(deciding_model) < SMALL else 0.01
 
-    def made(self, node: Node, device: str) -> Model:
+    def build_model(self, node: Node, device: str) -> Model:
         """Return a model built on a device, without a change of the random state."""
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return self.build(node)

@@ -35,7 +35,7 @@ Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Arm:
+class MeasuredArm:
     """A causal model over NUM_TOKENS tokens, with the name under which it is measured."""
 
     name: str
@@ -52,7 +52,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Measurement:
     """The cost of one call of an arm on `batch` sequences of `length`; for decode, on one token.
 
     `seconds` is empty if there was not enough memory.
@@ -79,14 +79,14 @@ class Cell:
 
 
 def measure(
-    arms: Sequence[Arm],
+    arms: Sequence[MeasuredArm],
     lengths: Sequence[int],
     modes: Sequence[str] = tuple(MODES),
     tokens: int = 4096,
     rounds: int = 7,
     device: torch.device | None = None,
     clock: Clock | None = None,
-) -> Iterator[Cell]:
+) -> Iterator[Measurement]:
     """Yield the cost of all arms at all lengths; at each length and mode they take turns.
 
     A call reads `tokens` random tokens, in sequences of the length, but at least one sequence. To
@@ -114,7 +114,7 @@ def measure(
             }
             seconds_by_arm = take_turns(calls_by_arm, rounds, clock or _clock(device))
             for arm in arms:
-                yield Cell(
+                yield Measurement(
                     arm.name,
                     mode,
                     length,
@@ -183,7 +183,7 @@ def peak(work: Work, device: torch.device | None = None) -> int:
 class Reader:
     """Reads random tokens with one arm, in each mode."""
 
-    def __init__(self, arm: Arm, device: torch.device) -> None:
+    def __init__(self, arm: MeasuredArm, device: torch.device) -> None:
         self.arm, self.device = arm, device
         self.at, self.state = 0, None
 

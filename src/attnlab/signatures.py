@@ -11,13 +11,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 
-from attnlab.building import DIRECTIVES, NOTHING, Own, find
+from attnlab.building import DIRECTIVES, NOTHING, UserTargets, find_target
 from attnlab.ranges import finiteness_faults, is_finite, range_faults, without_range
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
+def target_faults(node: Any, path: str, own: UserTargets = NOTHING) -> Iterator[str]:
     """Yield each fault of a config's part: of its `_target_`, its keys, and the parts inside of it.
 
     The first word of `path` is the section of the config.
@@ -27,7 +27,7 @@ def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
         return
     name = node["_target_"]
     try:
-        target = find(name, re.split(r"[.\[]", path)[0], own)
+        target = find_target(name, re.split(r"[.\[]", path)[0], own)
     except ValueError as error:
         yield f"{path}._target_: {error}"
         return
@@ -63,7 +63,7 @@ def target_faults(node: Any, path: str, own: Own = NOTHING) -> Iterator[str]:
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
 
 
-def _part_faults(value: Any, where: str, own: Own) -> Iterator[str]:
+def _part_faults(value: Any, where: str, own: UserTargets) -> Iterator[str]:
     """Yield the faults of a knob that is a part, or a mapping or list of parts."""
     if _is_node(value):
         yield from target_faults(value, where, own)
@@ -117,13 +117,13 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
             yield from targets(child)
 
 
-def add_defaults(node: dict[str, Any], section: str, own: Own) -> None:
+def add_defaults(node: dict[str, Any], section: str, own: UserTargets) -> None:
     """Add the knobs that a part of a config does not state, with the defaults of its class.
 
     A part whose target must not be built is left as it is.
     """
     with suppress(ValueError):
-        target = find(node["_target_"], section, own)
+        target = find_target(node["_target_"], section, own)
         for knob, parameter in signature(target).parameters.items():
             is_set = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
             if not is_set and parameter.default is not Parameter.empty:

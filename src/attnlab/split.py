@@ -34,11 +34,11 @@ class Batch(NamedTuple):
     """The input of the answering stack of a model with an encoder; None without an encoder."""
     prefix_valid: Bool[Tensor, "batch label"] | None = None
     """False at the padding of the prefix, which is at its end."""
-    key: Int[Tensor, " batch"] | None = None
+    noise_key: Int[Tensor, " batch"] | None = None
     """A number for each example, from which an objective draws its noise; None for no noise."""
 
     @property
-    def given(
+    def model_inputs(
         self,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """The arguments that a model is called with."""
@@ -65,7 +65,7 @@ class Split(ABC):
     def digest(self) -> bytes:
         """Return the SHA-256 of the contents."""
 
-    def choose(self, seed: int, number: int, size: int) -> np.ndarray:
+    def batch_indices(self, seed: int, number: int, size: int) -> np.ndarray:
         """Return the examples of training batch `number`: a pure function of (seed, number, size).
 
         Every epoch is a permutation of the split; a last batch that would be short is left out.
@@ -96,7 +96,7 @@ class Split(ABC):
             yield self[start : start + size]
 
 
-class Rows(NamedTuple):
+class ExampleArrays(NamedTuple):
     """Examples as arrays with one row each; the fields mean the same as in `Batch`."""
 
     inputs: np.ndarray
@@ -115,7 +115,7 @@ class Examples(Split):
         at: np.ndarray | None = None,
         valid: np.ndarray | None = None,
     ) -> None:
-        self.arrays = Rows(inputs, targets, at, valid)
+        self.arrays = ExampleArrays(inputs, targets, at, valid)
         self.inputs, self.targets = torch.from_numpy(inputs), torch.from_numpy(targets)
         self.at = None if at is None else torch.from_numpy(at)
         self.valid = None if valid is None else torch.from_numpy(valid)
@@ -182,10 +182,10 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _permutation_stretch(size: int, seed: int, epoch: int, stretch: int) -> np.ndarray:
     positions = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, size))
-    return scattered(positions, size, seed, epoch)
+    return permutation_at(positions, size, seed, epoch)
 
 
-def scattered(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
+def permutation_at(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
     """Return the values of a pseudo-random permutation of range(size) at these positions alone.
 
     A Feistel network permutes all numbers of an even number of bits (Luby & Rackoff 1988); a value

@@ -14,7 +14,7 @@ class Tap(nn.Module):
     """Passes a tensor through unchanged, under a name that `record` and `edit` can reach."""
 
     @property
-    def heard(self) -> bool:
+    def has_listeners(self) -> bool:
         """Whether a hook is registered; if not, a caller may skip computing the tensor."""
         return bool(self._forward_hooks)
 

@@ -56,8 +56,8 @@ class Training(pl.LightningModule):
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        model_batch = self.objective.ask(batch)
-        logits, extra = self.model(*model_batch.given)
+        model_batch = self.objective.training_batch(batch)
+        logits, extra = self.model(*model_batch.model_inputs)
         task, reported = self._losses(logits, model_batch.targets)
         once = reported.new_ones(())
         self._add("loss", reported.detach(), once)

@@ -12,8 +12,8 @@ from attnlab.analysis.ablations.edge_cut import edge_ends
 from attnlab.analysis.report import SCHEMA
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.interp.attention import every_head
-from attnlab.interp.interventions import cut, prune
+from attnlab.interp.attention_taps import all_heads
+from attnlab.interp.interventions import knock_out_edge, prune
 from attnlab.interp.patching import patch
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
@@ -60,7 +60,7 @@ def test_the_command_prints_the_reports(run, capsys):
             run, heads=column, num_random=2
         ),
         ("--edge", "it:1", "--text", TEXT): ablations.edge_cut(run, TEXT, ("it", 1)),
-        ("--twins", "--query", "it"): ablations.twin_report(run, query="it"),
+        ("--twins", "--query", "it"): ablations.patching_report(run, query="it"),
     }
     for words, report in asked.items():
         assert printed(capsys, *words) == report.to_json()
@@ -71,9 +71,9 @@ def test_the_command_prints_the_reports(run, capsys):
 def test_heads_are_told_by_the_numbers_and_paths_of_the_models_layers(run):
     layers = run.model.attention_layers()
     rows = [
-        *ablations.heads_without(run).without,
+        *ablations.heads_without(run).ablated,
         *ablations.importance_report(run).heads,
-        *ablations.twin_report(run, heads=CHOSEN).heads,
+        *ablations.patching_report(run, heads=CHOSEN).heads,
         *ablations.pruning_report(run, heads=CHOSEN).curve[1:],
     ]
     assert all(row.name == layers[row.layer].path for row in rows)
@@ -83,19 +83,19 @@ def test_heads_are_told_by_the_numbers_and_paths_of_the_models_layers(run):
 def test_a_layer_is_measured_as_a_whole_where_all_of_its_heads_are_chosen(run):
     layer = run.model.attention_layers()[1]
     report = ablations.heads_without(run, metric="loss", heads=[HeadRef(0, 0), *layer.heads])
-    assert [(row.layer, row.head) for row in report.without] == [
+    assert [(row.layer, row.head) for row in report.ablated] == [
         *((0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, None)),
     ]
-    assert report.without[-1].value == loss_without(run, layer.heads)
-    assert report.together == loss_without(run, [HeadRef(0, 0), *layer.heads])
-    assert ablations.heads_without(run, metric="loss").together is None
+    assert report.ablated[-1].value == loss_without(run, layer.heads)
+    assert report.all_ablated == loss_without(run, [HeadRef(0, 0), *layer.heads])
+    assert ablations.heads_without(run, metric="loss").all_ablated is None
 
 
 def test_any_heads_can_be_chosen(run):
     losses = [loss_without(run, [head]) for head in CHOSEN]
     without = ablations.heads_without(run, metric="loss", heads=CHOSEN)
-    assert [row.value for row in without.without] == losses
-    assert without.together == loss_without(run, CHOSEN)
+    assert [row.value for row in without.ablated] == losses
+    assert without.all_ablated == loss_without(run, CHOSEN)
     importance = ablations.importance_report(run, heads=CHOSEN)
     assert [row.value for row in importance.heads] == losses
     assert all(row.change == row.value - importance.loss for row in importance.heads)
@@ -109,18 +109,21 @@ def test_any_heads_can_be_chosen(run):
     assert [row.value for row in pruned.curve] == [
         loss_without(run, removed[:count]) for count in range(3)
     ]
-    twins = ablations.twin_report(run, heads=CHOSEN)
-    together = patch(run.subject, run.dataset.twins(), CHOSEN)
-    assert twins.together.effect == together.effect
+    twins = ablations.patching_report(run, heads=CHOSEN)
+    together = patch(run.subject, run.dataset.contrast_pairs(), CHOSEN)
+    assert twins.all_heads.effect == together.effect
     assert [row.effect for row in twins.heads] == [
-        patch(run.subject, run.dataset.twins(), [head]).effect for head in CHOSEN
+        patch(run.subject, run.dataset.contrast_pairs(), [head]).effect for head in CHOSEN
     ]
 
 
 def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(run):
     query, key = torch.tensor([8]), torch.tensor([9])
     report = ablations.edge_cut(run, TEXT, "it:was", heads=CHOSEN)
-    with cut(run.model, query, key, [0], [1]), cut(run.model, query, key, [1], [2]):
+    with (
+        knock_out_edge(run.model, query, key, [0], [1]),
+        knock_out_edge(run.model, query, key, [1], [2]),
+    ):
         after = run(TEXT).softmax(dim=0)
     assert (report.query, report.key, report.layers) == (8, 9, [0, 1])
     outputs, before = list(run.objective.outputs), run(TEXT).softmax(dim=0)
@@ -133,7 +136,7 @@ def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(run):
         float(patterns[head.layer][head.head, 8, 9]) for head in CHOSEN
     ]
     everywhere = ablations.edge_cut(run, TEXT, (8, 9))
-    assert [HeadRef(r.layer, r.head) for r in everywhere.heads] == every_head(run.model)
+    assert [HeadRef(r.layer, r.head) for r in everywhere.heads] == all_heads(run.model)
     assert everywhere.answers != report.answers
 
 
@@ -163,5 +166,5 @@ def test_what_is_not_there_is_refused(run, offer):
     refused("edge", ablations.edge_cut, run, TEXT, ("it", 13))
     refused("num_random", ablations.pruning_report, run, num_random=0)
     lstm = offer("dataset=pronoun", "variant=lstm", *SMALL)
-    for ask in (ablations.heads_without, ablations.twin_report):
+    for ask in (ablations.heads_without, ablations.patching_report):
         refused("no_heads", ask, lstm)

@@ -20,7 +20,7 @@ from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.interp.attention_flow import LONGEST, attention_flow
 from attnlab.interp.circuits import rollout
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.interp.pattern_stats import entropy
 from attnlab.interp.value_norms import weighted_norms
 from attnlab.layers import Axes, HeadRef
@@ -136,12 +136,12 @@ def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(built
     captured, _ = run.capture(text)
     report = attention_report(run, text)
     query = torch.tensor([report.query])
-    assert [(a.output, a.p) for a in report.answer] == run.answers(captured.answer)
+    assert [(a.output, a.probability) for a in report.answer] == run.answers(captured.answer)
     assert len(report.cuts) == 3
     for each in report.cuts:
         layers = [layer.index for layer in captured.patterns]
-        with cut(run.model, query, torch.tensor([each.key]), layers):
-            assert [(a.output, a.p) for a in each.answer] == run.answers(run(text))
+        with knock_out_edge(run.model, query, torch.tensor([each.key]), layers):
+            assert [(a.output, a.probability) for a in each.answer] == run.answers(run(text))
     assert any(each.answer != report.answer for each in report.cuts)
 
 
@@ -151,7 +151,7 @@ def test_a_view_has_the_numbers_of_the_function_that_it_is_made_by(built, name):
     captured, _ = run.capture(text)
     patterns = [rearrange(p, "h q k -> 1 h q k") for p in captured.patterns.values()]
     layers = [layer.index for layer in captured.patterns]
-    norms = weighted_norms(run.subject, run.objective.probe(run.read(text)))
+    norms = weighted_norms(run.subject, run.objective.inspection_batch(run.batch_of_text(text)))
     own = {layer.index: n.shares[0] for layer, n in norms.items() if layer.axes == Axes()}
     expected = {
         "norms": own,
@@ -171,13 +171,13 @@ def test_a_view_has_the_numbers_of_the_function_that_it_is_made_by(built, name):
 def test_after_the_last_layer_a_rollout_is_shown(built):
     run = built("multihead")
     shown = attention_report(run, TEXT, view="rollout").shown
-    assert (shown.layer, shown.head, shown.why) == (
+    assert (shown.layer, shown.head, shown.reason) == (
         1,
         "mean",
         "after the last of 2 attention layers",
     )
     first = attention_report(run, TEXT, view="rollout", layer=0).shown
-    assert (first.layer, first.why) == (0, "")
+    assert (first.layer, first.reason) == (0, "")
     assert not np.allclose(first.weights, shown.weights)
 
 

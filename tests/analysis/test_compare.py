@@ -174,7 +174,7 @@ def test_unequal_data_or_budget_is_refused_and_the_advice_helps(results, word, k
     advice = re.search(r"`by` ([\w. ]+), or .*`allow` (\w+)", message)
     assert advice
     panels = compare(named(*results), by=advice[1].split())
-    assert [list(panel.where) for panel in panels] == [[key], [key]]
+    assert [list(panel.panel_keys) for panel in panels] == [[key], [key]]
     assert [[group.label.split(",")[0] for group in panel.groups] for panel in panels] == [
         ["variant=vanilla", "variant=moe"]
     ] * 2
@@ -201,7 +201,7 @@ def test_a_key_that_explains_nothing_does_not_part_a_panel():
     runs = named(result(), result(knobs=knobs))
     (panel,) = compare(runs, by=["trainer.max_steps"])
     assert len(panel.groups) == 2
-    assert panel.where == {}
+    assert panel.panel_keys == {}
 
 
 def test_a_run_counts_once():

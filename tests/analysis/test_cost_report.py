@@ -6,7 +6,7 @@ import pytest
 
 from attnlab.analysis.cost_arms import arm_names
 from attnlab.analysis.cost_report import length_cost
-from attnlab.measure import Cell
+from attnlab.measure import Measurement
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_an_arm_is_called_by_what_sets_it_apart(combinations, names):
 
 
 def test_a_row_has_the_median_and_the_quartiles_of_the_rounds():
-    cell = Cell("", "forward", 8, 2, (5.0, 1.0, 3.0, 2.0, 4.0), 10, 20, None)
+    cell = Measurement("", "forward", 8, 2, (5.0, 1.0, 3.0, 2.0, 4.0), 10, 20, None)
     row = length_cost(cell)
     assert (row.low, row.seconds, row.high) == (2, 3, 4)
     assert row.tokens_per_second == 16 / 3
-    single = length_cost(Cell("", "forward", 8, 2, (5.0,), 10, 20, None))
+    single = length_cost(Measurement("", "forward", 8, 2, (5.0,), 10, 20, None))
     assert (single.low, single.seconds, single.high) == (5, 5, 5)
 
 
 def test_a_length_that_the_memory_does_not_suffice_for_has_no_numbers():
-    row = asdict(length_cost(Cell("", "forward", 8, 2, (), None, None, 16)))
+    row = asdict(length_cost(Measurement("", "forward", 8, 2, (), None, None, 16)))
     known = {"length": 8, "batch": 2, "rounds": [], "state_size": 16}
     assert row == {**dict.fromkeys(row), **known}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from attnlab.analysis.embedding_report import (
-    EmbeddingCourse,
-    embedding_course,
+    EmbeddingHistory,
+    embedding_history,
     embedding_plane,
     embedding_report,
     tokens_by_frequency,
@@ -22,14 +22,14 @@ from attnlab.run_record.record import Record
 from tests.prose import refuses
 
 
-def recorded(run: LoadedRun, path: Path, *steps: np.ndarray) -> EmbeddingCourse:
+def recorded(run: LoadedRun, path: Path, *steps: np.ndarray) -> EmbeddingHistory:
     """Return the course of a run that recorded these vectors."""
     attempt = Attempt.claim(path / "run", {"seed": 0})
     for step, values in enumerate(steps):
         attempt.append(vectors.TABLE, [vectors.row(10 * step, values)])
     attempt.close()
     object.__setattr__(run, "record", Record(path / "run"))
-    return embedding_course(run)
+    return embedding_history(run)
 
 
 def test_the_most_frequent_tokens_of_validation_come_first(offer):

@@ -7,8 +7,8 @@ import torch
 from attnlab.analysis.expert_report import expert_report
 from attnlab.commands.render.experts import token_picture
 from attnlab.errors import RequestError
-from attnlab.figures import routing as figures
-from attnlab.interp.routing import routing
+from attnlab.figures import expert_load as figures
+from attnlab.interp.expert_routing import routing
 from tests.prose import refuses
 
 SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=20")
@@ -23,7 +23,7 @@ def test_a_layer_has_what_its_routing_has(offer):
     assert [layer.name for layer in report.layers] == list(found)
     for layer, routed in zip(report.layers, found.values(), strict=True):
         assert torch.equal(layer.load, routed.load)
-        assert torch.equal(layer.together, routed.together)
+        assert torch.equal(layer.co_assignment, routed.co_assignment)
         assert (layer.dead, layer.drops) == (routed.dead, routed.drops)
         assert (layer.balance, layer.router_entropy) == (routed.balance, routed.normalised_entropy)
         assert layer.token_information == routed.token.normalised
@@ -48,7 +48,7 @@ def test_a_layer_that_is_named_is_that_of_the_whole_report(offer):
 
 def test_a_picture_of_tokens_has_their_counts(offer, monkeypatch):
     run, drawn = offer(*MOE), []
-    monkeypatch.setattr("attnlab.figures.base.drawn", lambda chart, ending: b"")
+    monkeypatch.setattr("attnlab.figures.base.render_chart", lambda chart, ending: b"")
     monkeypatch.setattr(figures, "table", lambda *given: drawn.append(given))
     token_picture(expert_report(run, layer=0, num_tokens=999), ".svg")
     ((tokens, counts, _, _),) = drawn

@@ -25,7 +25,7 @@ from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes, MixingLayer, SequenceName
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layer, Layers
-from attnlab.run_record.patterns import ERROR, TABLE, Pattern, Weights
+from attnlab.run_record.patterns import ERROR, TABLE, Pattern, PatternWeights
 from tests.fabricated import state_layers
 from tests.prose import refuses, says
 
@@ -52,14 +52,16 @@ def drawn(layer: Layer, keys: list[str], reading: list[str] | None = None, **fie
         layer=layer,
         tokens=keys,
         query_at=query_places,
-        asked_at=0,
-        data=Weights(weights),
-        reading=reading,
+        answer_position=0,
+        data=PatternWeights(weights),
+        query_tokens=reading,
     )
 
 
 OWN = [drawn(attends(at, f"blocks.{at}.mixer.attend"), TEXT) for at in range(3)]
-INFLUENCED = Pattern(3, "p", None, TEXT, [3], 3, Weights(np.full((1, 1, 4), 0.25, np.float32)))
+INFLUENCED = Pattern(
+    3, "p", None, TEXT, [3], 3, PatternWeights(np.full((1, 1, 4), 0.25, np.float32))
+)
 BOTH = [
     drawn(attends(0, "decoder.0.mixer.attend", "prefix", "prefix"), SAID),
     drawn(attends(1, "decoder.0.cross.attend", "prefix"), TEXT, SAID),
@@ -82,7 +84,7 @@ MIXING = MixingLayer(0, "blocks.9.mixer", "blocks.9.mixer.mixing", 2, Axes(), is
 MIXED = drawn(MIXING, TEXT)
 SETS = {
     "own": [*OWN, INFLUENCED],
-    "kept": [one.of([1]) for one in OWN],
+    "kept": [one.select_heads([1]) for one in OWN],
     "mixed": [*OWN, MIXED, INFLUENCED],
     "both": [*BOTH, INFLUENCED],
     "across": [BOTH[1]],
@@ -140,7 +142,7 @@ def test_circuitsvis_gets_each_layer_within_one_sequence():
 
 
 def test_circuitsvis_gets_the_numbers_that_heads_have_in_their_layer():
-    (given,) = to_circuitsvis([OWN[1].of([1])])
+    (given,) = to_circuitsvis([OWN[1].select_heads([1])])
     assert given["attention_head_names"] == ["blocks.1.mixer.attend, head 1"]
 
 
@@ -210,7 +212,7 @@ def test_bertviz_shows_every_map_that_it_is_given(name):
     bertviz = pytest.importorskip("bertviz")
     kept = [one for one in SETS[name] if one.source not in left_out_of_bertviz(SETS[name])]
     # BertViz has the encoder first, and what stands between last.
-    kept.sort(key=lambda one: (not one.source.startswith("encoder."), one.reading is not None))
+    kept.sort(key=lambda one: (not one.source.startswith("encoder."), one.query_tokens is not None))
     arrays = to_bertviz(SETS[name])
     for given in (arrays, json.loads(json.dumps(plain(arrays)))):
         tensors = {

@@ -98,7 +98,7 @@ def test_nothing_foreign_is_imported(tmp_path, target):
 def test_numbers_that_cannot_be_read_are_named(tmp_path):
     wrong = {
         "class": recorded(tmp_path / "a", "attnlab.evidence.none.Nothing"),
-        "kind": recorded(tmp_path / "b", "attnlab.evidence.recall.Weights"),
+        "kind": recorded(tmp_path / "b", "attnlab.evidence.recall.EdgeWeights"),
         "lacking": recorded(
             tmp_path / "c", "attnlab.evidence.heads.StrongestHeads", sink_layer=0.0
         ),

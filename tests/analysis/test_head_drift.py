@@ -13,7 +13,7 @@ from attnlab.analysis.head_drift import drifts
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import TABLE, Pattern, Weights
+from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import state_layers
 from tests.prose import refuses
@@ -24,8 +24,8 @@ TOKENS = ["the", "cat", "sat", "."]
 
 def row(step: int, weights: Float[np.ndarray, "head query key"], **fields) -> dict:
     about = {"probe": "a", "layer": LAYERS[0], "tokens": TOKENS, "query_at": [0, 1, 2, 3]}
-    about |= {"asked_at": 3, **fields}
-    return Pattern(step=step, data=Weights(weights.astype(np.float32)), **about).row()
+    about |= {"answer_position": 3, **fields}
+    return Pattern(step=step, data=PatternWeights(weights.astype(np.float32)), **about).row()
 
 
 def distance(one: Float[np.ndarray, " key"], other: Float[np.ndarray, " key"]) -> float:

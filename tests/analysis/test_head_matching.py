@@ -12,15 +12,15 @@ from jaxtyping import Float
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from attnlab.analysis.head_matching import distances, match, matched
-from attnlab.analysis.head_roles import ROLES, roles, since
-from attnlab.interp.pattern_stats import Rows, measure
+from attnlab.analysis.head_matching import distances, match_heads, match_runs
+from attnlab.analysis.head_roles import ROLES, role_since, roles
+from attnlab.interp.pattern_stats import PatternRows, measure_rows
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores as heads
 from attnlab.run_record import patterns
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import state_layers
 from tests.prose import refuses
@@ -31,8 +31,8 @@ TOKENS = ["the", "cat", "sat", "on", "."]
 
 def pattern(weights: Float[np.ndarray, "head query key"], **fields) -> Pattern:
     about = {"step": 9, "probe": "a", "layer": LAYERS[0], "tokens": TOKENS}
-    about |= {"query_at": list(range(weights.shape[1])), "asked_at": 4, **fields}
-    return Pattern(data=Weights(weights.astype(np.float32)), **about)
+    about |= {"query_at": list(range(weights.shape[1])), "answer_position": 4, **fields}
+    return Pattern(data=PatternWeights(weights.astype(np.float32)), **about)
 
 
 def drawn(*key: int, heads: int = 4) -> Float[np.ndarray, "head query key"]:
@@ -86,7 +86,7 @@ def test_only_probes_of_the_same_tokens_are_compared():
     others = [pattern(drawn(1), probe="b"), pattern(drawn(2), probe="c", tokens=words)]
     mine = [pattern(same), pattern(drawn(3), probe="c")]
     assert torch.equal(distances(mine, [pattern(same), *others]), distances(mine[:1], mine[:1]))
-    read = [pattern(drawn(4), probe="d", reading=list(said)) for said in ("abcde", "abcdf")]
+    read = [pattern(drawn(4), probe="d", query_tokens=list(said)) for said in ("abcde", "abcdf")]
     assert torch.equal(
         distances([*mine, read[0]], [pattern(same), read[1]]), distances(mine[:1], mine[:1])
     )
@@ -107,7 +107,7 @@ def test_the_records_rounding_makes_no_row_more_or_less_than_whole():
 def test_no_permutation_costs_less_than_the_match():
     for size, key in product((1, 2, 3, 4), range(8)):
         cost = np.random.default_rng([size, key]).random((size, size))
-        of = match(torch.tensor(cost))
+        of = match_heads(torch.tensor(cost))
         least = min(
             sum(cost[row, column] for row, column in enumerate(order))
             for order in permutations(range(size))
@@ -128,7 +128,7 @@ def test_a_copy_with_its_heads_in_another_order_is_put_back(tmp_path):
         )
         for at, order in enumerate(orders)
     ]
-    found = matched(records)
+    found = match_runs(records)
     assert (found.reference, found.step, found.measured) == (0, 9, 9)
     assert tuple(matched_layer.layer for matched_layer in found.layers) == LAYERS
     for layer in found.layers:
@@ -161,7 +161,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
             for one, mine in zip(records, orders, strict=True)
         ]
     )
-    found = matched(records)
+    found = match_runs(records)
     (layer,) = found.layers
     assert found.reference == apart.sum(axis=(1, 2)).argmin()
     others = [at for at in range(3) if at != found.reference]
@@ -181,7 +181,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
 
 
 def _at(record: Record) -> list[Pattern]:
-    return [p for p in patterns.recorded(record, 9) if p.layer is not None]
+    return [p for p in patterns.load_patterns(record, 9) if p.layer is not None]
 
 
 def test_the_order_of_the_runs_moves_no_match(tmp_path):
@@ -189,7 +189,7 @@ def test_the_order_of_the_runs_moves_no_match(tmp_path):
         written(tmp_path / str(at), {LAYERS[0]: drawn(at)}, {"sink": [0.1 * at, 0.2, 0.3, 0.4]})
         for at in range(3)
     ]
-    one, other = matched(records), matched(records[::-1])
+    one, other = match_runs(records), match_runs(records[::-1])
     assert other.reference == 2 - one.reference
     (mine,), (its,) = one.layers, other.layers
     assert mine.layer == its.layer == LAYERS[0]
@@ -210,7 +210,7 @@ def test_the_reference_is_least_apart_over_all_layers(tmp_path):
         )
         for at, shares in enumerate([(0.5, 0), (0.4, 1), (0.6, 0.5)])
     ]
-    assert matched(records).reference == 2
+    assert match_runs(records).reference == 2
 
 
 def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
@@ -223,7 +223,7 @@ def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
             attempt.append(heads.TABLE, [heads.row(step, LAYERS[0], "sink", [step / 100] * 4)])
         attempt.close()
         records.append(Record(tmp_path / str(at)))
-    found = matched(records)
+    found = match_runs(records)
     assert (found.step, found.measured) == (9, 20)
     (layer,) = found.layers
     means = [over.mean for over in layer.measures["sink"]]
@@ -233,11 +233,11 @@ def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
 def test_runs_are_matched_at_the_last_step_that_they_share(tmp_path):
     one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4}, steps=(0, 9, 20))
     other = written(tmp_path / "b", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(0, 9, 15))
-    found = matched([one, other])
+    found = match_runs([one, other])
     assert (found.step, found.measured) == (9, 9)
     late = written(tmp_path / "c", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(1,))
     with refuses(ValueError, "evidence.seeds.no_step", tmp_path):
-        matched([one, late])
+        match_runs([one, late])
 
 
 def test_a_run_without_patterns_is_named(tmp_path):
@@ -247,13 +247,13 @@ def test_a_run_without_patterns_is_named(tmp_path):
     attempt.append(heads.TABLE, [heads.row(9, LAYERS[0], "sink", [0.1] * 4)])
     attempt.close()
     with refuses(ValueError, "evidence.seeds.no_patterns", tmp_path):
-        matched([one, Record(tmp_path / "b")])
+        match_runs([one, Record(tmp_path / "b")])
 
 
 def test_what_cannot_be_matched_is_refused(tmp_path):
     four = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4})
     with refuses(ValueError, "evidence.seeds.one_run"):
-        matched([four])
+        match_runs([four])
     for name, layer, count, scores in (
         ("no_measures", LAYERS[0], 4, {}),
         ("layers", LAYERS[1], 4, {"sink": [0.1] * 4}),
@@ -262,7 +262,7 @@ def test_what_cannot_be_matched_is_refused(tmp_path):
     ):
         other = written(tmp_path / name, {layer: drawn(1, heads=count)}, scores)
         with refuses(ValueError, f"evidence.seeds.{name}", tmp_path):
-            matched([four, other])
+            match_runs([four, other])
 
 
 def test_a_head_is_named_by_what_is_above_its_threshold_the_highest_first():
@@ -280,7 +280,7 @@ def test_each_role_is_the_name_of_a_head_that_does_it():
     previous, following = looks[(at - 1).clamp(min=0)], looks[(at + 1).clamp(max=15)]
     done = [previous, looks, following, *behind, looks[at * 0], even]
     every = torch.ones(1, 16, dtype=torch.bool)
-    found = measure(Rows(torch.stack(done)[None], every, every, at, (at % 4)[None]))
+    found = measure_rows(PatternRows(torch.stack(done)[None], every, every, at, (at % 4)[None]))
     for head, role in enumerate(ROLES):
         scores = {
             name: float(one.values[0, head, one.counted[0]].mean()) for name, one in found.items()
@@ -292,4 +292,4 @@ def test_a_head_has_its_name_since_it_stays_above_the_threshold():
     steps = np.array([0, 10, 20, 30])
     values = np.array([[0.1, 0.9], [0.7, 0.2], [0.4, 0.6], [0.8, 0.7]])
     (role,) = roles({"previous": 0.8})
-    assert [since(role, (steps, values), head) for head in (0, 1)] == [30, 20]
+    assert [role_since(role, (steps, values), head) for head in (0, 1)] == [30, 20]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.head_drift import drifts, mean_drifts
-from attnlab.analysis.head_report import DRIFT, head_courses, head_report
+from attnlab.analysis.head_report import DRIFT, head_histories, head_report
 from attnlab.analysis.run_list import list_runs
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.patterns import TABLE, Pattern, Weights, probes
+from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights, probes
 from attnlab.run_record.record import Record, find_runs
 from tests.fabricated import as_first_recorded, result
 from tests.prose import refuses
@@ -31,7 +31,9 @@ def seed(path: Path, seed: int, order: Sequence[int], **fields) -> Record:
     """Write a finished run whose heads are those of another one in another order."""
     content = result("multihead", seed=seed, **fields)
     attempt = Attempt.claim(path / f"run-{len(list(path.glob('*')))}", content.identity)
-    pattern = Pattern(9, "a", LAYER, list("abcde"), list(range(5)), 4, Weights(HEADS[list(order)]))
+    pattern = Pattern(
+        9, "a", LAYER, list("abcde"), list(range(5)), 4, PatternWeights(HEADS[list(order)])
+    )
     attempt.append(TABLE, [pattern.row()])
     scores = [[0.1, 0.2, 0.6, 0.9][head] for head in order]
     attempt.append(head_scores.TABLE, [head_scores.row(9, LAYER, "previous", scores)])
@@ -48,7 +50,9 @@ def moving(path: Path, kept: Sequence[Sequence[int]]) -> Record:
         weights[..., key] = 1
         for probe, heads in enumerate(kept):
             about = (step, str(probe), LAYER, list("abcde"), list(range(5)), 4)
-            attempt.append(TABLE, [Pattern(*about, Weights(weights)).of(heads).row()])
+            attempt.append(
+                TABLE, [Pattern(*about, PatternWeights(weights)).select_heads(heads).row()]
+            )
     attempt.append(head_scores.TABLE, [head_scores.row(4, LAYER, "sink", [0.0] * 4)])
     attempt.close()
     return Record(path)
@@ -99,18 +103,18 @@ def test_a_report_of_a_run_has_the_numbers_of_the_record():
 def test_a_course_has_every_row_of_its_measure_and_is_what_is_drawn():
     record = measured_runs()[0]
     (run,) = head_report([record], "sink").runs
-    drawn = head_courses([record], "sink")
+    drawn = head_histories([record], "sink")
     assert (drawn.run, drawn.step) == (run.run, run.step)
     for layer, courses in zip(run.layers, drawn.layers.values(), strict=True):
-        assert layer.course is not None
+        assert layer.history is not None
         rows = [
             row
             for row in record.rows(head_scores.TABLE).to_pylist()
             if (row["layer"], row["measure"]) == (layer.name, "sink")
         ]
-        assert layer.course.steps.tolist() == [row["step"] for row in rows]
-        np.testing.assert_array_equal(layer.course.values, [row["heads"] for row in rows])
-        np.testing.assert_array_equal(layer.course.values, courses["sink"].values)
+        assert layer.history.steps.tolist() == [row["step"] for row in rows]
+        np.testing.assert_array_equal(layer.history.values, [row["heads"] for row in rows])
+        np.testing.assert_array_equal(layer.history.values, courses["sink"].values)
 
 
 def test_json_has_no_number_that_is_none():
@@ -138,7 +142,7 @@ def test_the_heads_of_seeds_are_matched_before_they_are_averaged(tmp_path):
 def test_a_selection_and_its_records_have_one_report(tmp_path):
     records = [seed(tmp_path, at, range(4)) for at in range(2)]
     records.append(seed(tmp_path, 5, range(4), knobs={"optimizer.lr": 0.1}))
-    by_name = head_report(select([], tmp_path))
+    by_name = head_report(select_runs([], tmp_path))
     assert by_name.to_json() == head_report(records).to_json()
     assert [run.run for run in by_name.runs] == [records[2].name]
     assert [group.seeds for group in by_name.groups] == [[0, 1]]
@@ -155,15 +159,15 @@ def test_drift_is_the_mean_over_the_probes():
         expected = np.mean([found[of].values.numpy() for found in by_probe], axis=0)
         np.testing.assert_allclose(course.values, expected, rtol=1e-6)
         assert course.steps.tolist() == by_probe[0][of].steps[1:]
-        assert layer.course is not None
-        np.testing.assert_array_equal(layer.course.values, course.values)
+        assert layer.history is not None
+        np.testing.assert_array_equal(layer.history.values, course.values)
         # It is no measure of a step, so no score of a head.
         assert all(DRIFT not in head.scores for head in layer.heads)
 
 
 def test_a_head_has_the_drift_of_the_probes_that_show_it(tmp_path):
     (run,) = head_report([moving(tmp_path / "run", [[0, 2], [2, 3]])], DRIFT).runs
-    course = run.layers[0].course
+    course = run.layers[0].history
     assert course is not None
     assert course.steps.tolist() == [2, 4]
     np.testing.assert_allclose(course.values, [[0, np.nan, 0, 0], [1, np.nan, 1, 1]], atol=1e-6)
@@ -174,7 +178,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path):
     with refuses(RequestError, "analysis.head_report.one_step"):
         head_report(records[:1], DRIFT)
     with refuses(RequestError, "analysis.head_report.course_of_two"):
-        head_courses(records, DRIFT)
+        head_histories(records, DRIFT)
     with refuses(RequestError, "analysis.head_report.same_seed"):
         head_report([*records, seed(tmp_path, 1, range(4))])
     with refuses(RequestError, "analysis.head_report.other_data"):

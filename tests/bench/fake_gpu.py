@@ -57,7 +57,7 @@ def arms() -> Mapping[str, Sequence[str]]:
         words = ["model/mixer=sliding_window", f"model/position={name}"]
         made[f"sliding_window, position={name}"] = [*RECALL, *words]
     for name in choices("model/ffn"):
-        if part("ffn", name).func.competes:
+        if part("ffn", name).func.routes_across_tokens:
             made[f"masked, ffn={name}"] = [*RECALL, "objective=masked", f"model/ffn={name}"]
     for name in choices("metric"):
         made[f"metric={name}"] = [*RECALL, f"metric={name}"]
@@ -106,7 +106,7 @@ def faults(words: Sequence[str]) -> list[tuple[str, str]]:
     with search_path() as own:
         experiment = Experiment(compose([*words, *SMALL], own))
     drawn = experiment.dataset.splits["train"].batch(np.arange(4))
-    drawn = drawn._replace(key=torch.arange(4))
+    drawn = drawn._replace(noise_key=torch.arange(4))
     # The library's grouped product has no shape but in bfloat16.
     torch.set_default_dtype(torch.bfloat16 if "ffn=" in words[-1] else torch.float32)
     with FakeTensorMode():
@@ -117,8 +117,8 @@ def faults(words: Sequence[str]) -> list[tuple[str, str]]:
             for part in drawn
         )
         with Faults() as seen:
-            asked = experiment.objective.ask(batch)
-            logits, losses = model(*asked.given)
+            asked = experiment.objective.training_batch(batch)
+            logits, losses = model(*asked.model_inputs)
             loss = experiment.objective.train_loss(logits, asked.targets)
             for metric in experiment.metrics.values():
                 metric(logits, asked.targets)

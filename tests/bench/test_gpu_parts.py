@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch._C._autograd import DeviceType
 
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.recurrence import base
 from attnlab.run_record.record import find_runs
 from bench.gpu import events, results, runner, table
@@ -184,9 +184,9 @@ def test_every_kind_of_part_runs_dry(tmp_path):
 def test_the_steps_that_are_looked_into_are_whole_and_not_logged():
     from bench.gpu.watched import FIRST, MARK, STEPS, watch
 
-    clock = Clock(FIRST + 2 * STEPS + 2, 1_000_000)
+    cadence = Cadence(FIRST + 2 * STEPS + 2, 1_000_000)
     watched = range(FIRST + 1, FIRST + 2 * STEPS + 1)
-    assert not any(clock.logs(n) or clock.writes(n) or clock.saves(n) for n in watched)
+    assert not any(cadence.logs(n) or cadence.writes(n) or cadence.saves(n) for n in watched)
     words = [*mixer_words("multihead", 2), "model.num_layers=1", "model.d_model=16", "batch_size=2"]
     inside = events.within(watch(words, 8, CPU).events, MARK)
     steps = [e for e in inside if e.name.startswith("Optimizer.step#")]

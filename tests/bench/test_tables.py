@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnlab.measure import Cell
+from attnlab.measure import Measurement
 from attnlab.model.base import parameters
 from attnlab.model.cost import FORMULAS
 from bench import length, lstm, moe
@@ -150,7 +150,7 @@ def test_a_mixer_is_linear_if_its_state_has_one_size():
 
 
 def test_a_mixer_leaves_before_its_batch_could_exceed_the_limit():
-    cell = Cell("", "backward", 512, 4, (1.0,), 1000, 1, None)
+    cell = Measurement("", "backward", 512, 4, (1.0,), 1000, 1, None)
     assert length.expected([], 512, 2048) == 0
     # Four times as much for a sequence, and half as many of them.
     assert length.expected([cell], 1024, 2048) == 2000

@@ -22,9 +22,9 @@ from attnlab.loaded_run import LoadedRun, load
 from attnlab.report.probe_history import probe_histories
 from attnlab.run_record.head_scores import head_scores
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import ERROR, Pattern, recorded
+from attnlab.run_record.patterns import ERROR, Pattern, load_patterns
 from attnlab.run_record.vectors import ERROR as VECTOR_ERROR
-from attnlab.run_record.vectors import recorded as recorded_vectors
+from attnlab.run_record.vectors import load_vectors as recorded_vectors
 from attnlab.split import IGNORE, Batch
 from tests import child
 from tests.choices import choices, dataset_words, marked
@@ -59,8 +59,8 @@ def kept_by(recorder: PatternRecorder) -> list[Pattern]:
 
 TEXT = "The old dog didn't cross the road because it was too narrow."
 MUCH = (
-    "callbacks.clock.test_every=2",
-    "callbacks.clock.statistics_every=3",
+    "callbacks.cadence.test_every=2",
+    "callbacks.cadence.statistics_every=3",
     "callbacks.recorder.repeated=2",
     "callbacks.recorder.twins=1",
     "callbacks.statistics.pairs=true",
@@ -108,16 +108,16 @@ def run(recorded_dir) -> LoadedRun:
 
 
 def test_the_last_patterns_are_those_of_the_trained_model(run):
-    shown = capture(run.subject, run.dataset.read(TEXT))
-    last = recorded(run.record, step=9, probe=TEXT)
-    steps = dict.fromkeys(pattern.step for pattern in recorded(run.record))
+    shown = capture(run.subject, run.dataset.batch_of_text(TEXT))
+    last = load_patterns(run.record, step=9, probe=TEXT)
+    steps = dict.fromkeys(pattern.step for pattern in load_patterns(run.record))
     assert list(steps) == [0, 1, 2, 3, 6, 9]
     assert [p.layer for p in last] == [*shown.patterns, None]
     assert [p.layer for p in last[:-1]] == run.model.attention_layers()
     assert last[-1].source == "influence"
     for pattern, weights in zip(last, [*shown.patterns.values(), shown.influence], strict=True):
         assert " ".join(pattern.tokens).startswith("the old dog did not cross")
-        assert pattern.tokens[pattern.asked_at] == "it"
+        assert pattern.tokens[pattern.answer_position] == "it"
         assert np.abs(pattern.weights - weights.numpy()).max() <= ERROR + 1e-6
         assert pattern.weights.sum(axis=-1) == pytest.approx(1, abs=0.05)
 
@@ -150,7 +150,7 @@ def test_the_curve_of_the_test_split_is_drawn_when_it_is_asked_for(run):
 
 
 def test_an_lstm_records_its_influence_alone(recorded_dir):
-    patterns = recorded(child.only_record(recorded_dir("lstm")))
+    patterns = load_patterns(child.only_record(recorded_dir("lstm")))
     assert {(p.source, p.weights.shape[:2]) for p in patterns} == {("influence", (1, 1))}
     probes = {"tired", "wide", TEXT, "repeated-0", "repeated-1", "twin-0-a", "twin-0-b"}
     assert {p.probe for p in patterns} == probes
@@ -158,10 +158,10 @@ def test_an_lstm_records_its_influence_alone(recorded_dir):
 
 def test_what_is_kept_is_no_part_of_the_identity(composed):
     more = ["callbacks.statistics=null", "callbacks.recorder.twins=3", "callbacks.vectors=null"]
-    more += ["callbacks.clock.patterns_at=[3]", "callbacks.clock.statistics_every=null"]
+    more += ["callbacks.cadence.patterns_at=[3]", "callbacks.cadence.statistics_every=null"]
     plain, other = (Experiment(composed("dataset=pronoun", *words)) for words in ((), more))
     assert plain.identity == other.identity
-    assert Experiment(composed("callbacks.clock.log_every=7")).identity != plain.identity
+    assert Experiment(composed("callbacks.cadence.log_every=7")).identity != plain.identity
 
 
 def test_probes_of_every_kind_are_kept(experiment):
@@ -178,7 +178,7 @@ def test_probes_of_every_kind_are_kept(experiment):
     for number in (0, 1):
         a, b = (recorder.probes[f"twin-{number}-{side}"].inputs[0] for side in "ab")
         assert (a != b).sum() == 1
-        for kept, split in zip((a, b), made.dataset.twins(), strict=True):
+        for kept, split in zip((a, b), made.dataset.contrast_pairs(), strict=True):
             assert torch.equal(kept, split[number].inputs[0, : len(kept)])
     tables = {p.probe: p.tokens for p in recorder.patterns(0)}
     assert tables["repeated-0"][:9] == tables["repeated-0"][9:]
@@ -236,18 +236,18 @@ def test_an_answer_of_a_prefix_is_asked_at_its_last_position(experiment):
     recorder = recorder_of(made, num_probes=1)
     kept = recorder.patterns(0)
     (probe,) = recorder.probes.values()
-    asked = made.objective.probe(probe)
+    asked = made.objective.inspection_batch(probe)
     decoder = [p for p in kept if p.layer and p.layer.axes.queries == "prefix"]
     assert {p.layer.path.split(".")[0] for p in decoder if p.layer} == {"blocks"}
     assert asked.prefix is not None
     for pattern in decoder:
-        assert pattern.asked_at == pattern.query_at[-1] == asked.prefix.shape[1] - 1
+        assert pattern.answer_position == pattern.query_at[-1] == asked.prefix.shape[1] - 1
 
 
 def test_a_run_that_stops_early_is_looked_at_where_it_stopped(tmp_path):
     words = ["callbacks=early_stop", "callbacks.early_stop.metric=loss"]
     words += ["callbacks.early_stop.patience=1", "callbacks.early_stop.min_delta=100"]
-    words += ["callbacks.clock.statistics_every=1000", "trainer.val_check_interval=2"]
+    words += ["callbacks.cadence.statistics_every=1000", "trainer.val_check_interval=2"]
     assert child.train(tmp_path, "dataset=pronoun", *words) == 0
     record = child.only_record(tmp_path)
     end = child.finished(tmp_path).steps
@@ -263,7 +263,7 @@ def test_what_a_decoder_reads_of_an_encoder_has_two_sequences(experiment):
         axes = pattern.layer.axes if pattern.layer else None
         crosses = axes is not None and axes.crosses
         assert crosses == (".cross." in pattern.source)
-        assert (pattern.reading is not None) == crosses
+        assert (pattern.query_tokens is not None) == crosses
         assert (axes is not None and axes.queries == "prefix") == (
             pattern.source.startswith("blocks.")
         )
@@ -301,7 +301,7 @@ def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset)
     assert len(patterns) == (wanted + 1) * len(maps)
     for pattern in patterns:
         assert pattern.weights.shape[1:] == (len(pattern.queries), len(pattern.tokens))
-        assert pattern.layer is None or pattern.asked_at in pattern.query_at
+        assert pattern.layer is None or pattern.answer_position in pattern.query_at
 
 
 def test_a_long_probe_is_cut_to_its_first_tokens():

@@ -12,7 +12,7 @@ from attnlab.interp.head_stats import head_statistics
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.record import Record
 from attnlab.run_record.vectors import ERROR
-from attnlab.run_record.vectors import recorded as recorded_vectors
+from attnlab.run_record.vectors import load_vectors as recorded_vectors
 from attnlab.run_record.vectors import row as vector_row
 from tests.refused_calls import refused_calls
 

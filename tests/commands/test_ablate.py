@@ -9,9 +9,9 @@ import torch
 from scipy.stats import spearmanr
 
 from attnlab.cli import main
-from attnlab.interp.attention import every_head
-from attnlab.interp.importance import alone, greedy, importance
-from attnlab.interp.interventions import Means, ablate, cut, mean_patterns, prune
+from attnlab.interp.attention_taps import all_heads
+from attnlab.interp.importance import importance, loss_without_each, order_greedily
+from attnlab.interp.interventions import MeanPatterns, ablate, knock_out_edge, mean_patterns, prune
 from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun
 from tests.printed import without_numbers
@@ -48,7 +48,7 @@ def as_text(capsys, *words: str) -> str:
     return text
 
 
-def means_of(run: LoadedRun, split: str) -> Means:
+def means_of(run: LoadedRun, split: str) -> MeanPatterns:
     return mean_patterns(run.subject, run.dataset.splits[split])
 
 
@@ -61,9 +61,9 @@ def test_heads_are_ablated_by_either_method(run, capsys, method):
     found = as_json(capsys, "--metric", "loss", "--split", "test", "--method", method)
     means = means_of(run, "test") if method == "mean" else None
     about = {"schema": 2, "run": "untrained", "step": 7, "split": "test", "metric": "loss"}
-    rows = found.pop("without")
-    assert found == {**about, "method": method, "whole": run.evaluate("test")["loss"]} | {
-        "together": None
+    rows = found.pop("ablated")
+    assert found == {**about, "method": method, "intact": run.evaluate("test")["loss"]} | {
+        "all_ablated": None
     }
     assert [(r["layer"], r["head"]) for r in rows] == [
         (layer, head) for layer in (0, 1) for head in (0, 1, 2, 3, None)
@@ -82,34 +82,34 @@ def test_without_a_method_a_head_passes_nothing_on(run, capsys):
 
 def test_chosen_heads_are_ablated_alone_and_together(run, capsys):
     found = as_json(capsys, "--metric", "loss", "--layers", "1,0", "--heads", "2")
-    assert [(r["layer"], r["head"]) for r in found["without"]] == [(0, 2), (1, 2)]
+    assert [(r["layer"], r["head"]) for r in found["ablated"]] == [(0, 2), (1, 2)]
     with prune(run.model, [HeadRef(0, 2), HeadRef(1, 2)]):
-        assert found["together"] == run.evaluate("validation")["loss"]
+        assert found["all_ablated"] == run.evaluate("validation")["loss"]
     whole_layer = as_json(capsys, "--metric", "loss", "--layers", "1")
-    assert [r["head"] for r in whole_layer["without"]] == [0, 1, 2, 3, None]
-    assert whole_layer["together"] == whole_layer["without"][-1]["value"]
+    assert [r["head"] for r in whole_layer["ablated"]] == [0, 1, 2, 3, None]
+    assert whole_layer["all_ablated"] == whole_layer["ablated"][-1]["value"]
     text = as_text(capsys, "--heads", "2", "--metric", "loss")
-    assert sum(f"{found['together']:.4f}" in line.split() for line in text.splitlines()) == 1
+    assert sum(f"{found['all_ablated']:.4f}" in line.split() for line in text.splitlines()) == 1
     says("commands.ablate.printed_heads", without_numbers(text))
 
 
 def test_what_is_left_without_several_heads_hangs_on_the_method(run, capsys):
     found = as_json(capsys, "--metric", "loss", "--heads", "2", "--method", "mean")
     with prune(run.model, [HeadRef(0, 2), HeadRef(1, 2)], means_of(run, "validation")):
-        assert found["together"] == run.evaluate("validation")["loss"]
+        assert found["all_ablated"] == run.evaluate("validation")["loss"]
 
 
 def test_a_layer_of_one_head_is_told_once(offer, capsys):
     offer("dataset=pronoun", "model.mixer.num_heads=1", *SMALL)
-    assert [(r["layer"], r["head"]) for r in as_json(capsys)["without"]] == [(0, 0), (1, 0)]
+    assert [(r["layer"], r["head"]) for r in as_json(capsys)["ablated"]] == [(0, 0), (1, 0)]
 
 
 def test_tables_show_the_change_from_the_whole(run, capsys):
     for words in ((), ("--prune", "--random", "2")):
         words = (*words, "--metric", "loss", "--heads", "0")
         found, text = as_json(capsys, *words), as_text(capsys, *words)
-        rows = found["curve"] if "curve" in found else found["without"]
-        whole = found["whole"] if "whole" in found else rows[0]["value"]
+        rows = found["curve"] if "curve" in found else found["ablated"]
+        whole = found["intact"] if "intact" in found else rows[0]["value"]
         assert any(row["value"] != whole for row in rows)
         for at, row in enumerate(rows):
             if row["head"] is None:
@@ -128,7 +128,7 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     expected = importance(run.subject, split)
     whole = run.evaluate("test")["loss"]
     assert found["loss"] == whole == pytest.approx(expected.loss, rel=1e-5)
-    assert heads_of(found["heads"]) == every_head(run.model)
+    assert heads_of(found["heads"]) == all_heads(run.model)
     for row in found["heads"]:
         head = HeadRef(row["layer"], row["head"])
         assert row["gradient"] == expected.heads[head]
@@ -200,9 +200,9 @@ def test_where_removed_heads_have_their_mean_pattern_the_order_is_that_of_such(r
         return run.evaluate("validation")["loss"]
 
     if order == "greedy":
-        expected = greedy(run.model, chosen, loss, means)
+        expected = order_greedily(run.model, chosen, loss, means)
     else:
-        expected = sorted(chosen, key=alone(run.model, chosen, loss, means).__getitem__)
+        expected = sorted(chosen, key=loss_without_each(run.model, chosen, loss, means).__getitem__)
     assert by_mean == expected != by_zero
 
 
@@ -229,7 +229,7 @@ def test_an_edge_is_cut_in_a_text(run, capsys):
         {"layer": 1, "head": head, "weight": float(pattern[head, IT, WAS])} for head in (0, 3)
     ]
     before = run(TEXT).softmax(dim=0)
-    with cut(run.model, torch.tensor([IT]), torch.tensor([WAS]), [1], [0, 3]):
+    with knock_out_edge(run.model, torch.tensor([IT]), torch.tensor([WAS]), [1], [0, 3]):
         after = run(TEXT).softmax(dim=0)
     assert (before - after).abs().max() > 0.1
     named = {row["output"]: row for row in found["answers"]}
@@ -285,7 +285,7 @@ def test_every_mode_is_there_for_every_kind_of_attention(offer, capsys, words):
 def test_any_split_of_the_data_can_be_measured(offer, capsys):
     run = offer("dataset=parity", *SMALL, "dataset.test_lengths=[50]")
     found = as_json(capsys, "--split", "test_50", "--metric", "loss", "--layers", "0")
-    assert found["whole"] == run.evaluate("test_50")["loss"]
+    assert found["intact"] == run.evaluate("test_50")["loss"]
 
 
 WRONG = {

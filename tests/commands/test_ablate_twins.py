@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnlab.analysis.ablations.twin_patching import asked_position
+from attnlab.analysis.ablations.patching_report import answer_positions
 from attnlab.cli import main
 from attnlab.figures import base
 from attnlab.figures.pruning import NAMED, pruning
-from attnlab.interp.attention import every_head
-from attnlab.interp.importance import alone, shuffled
+from attnlab.interp.attention_taps import all_heads
+from attnlab.interp.importance import loss_without_each, shuffle_heads
 from attnlab.interp.interventions import prune
 from attnlab.interp.patching import patch
 from attnlab.layers import HeadRef
@@ -31,27 +31,27 @@ def run(offer) -> LoadedRun:
 
 def test_every_head_is_given_its_twins_pattern(run, capsys):
     found = as_json(capsys, "--twins")
-    twins = run.dataset.twins()
+    twins = run.dataset.contrast_pairs()
     assert (found["pairs"], found["query"]) == (len(twins[0]), None)
-    assert heads_of(found["heads"]) == every_head(run.model)
+    assert heads_of(found["heads"]) == all_heads(run.model)
     for row in found["heads"]:
         expected = patch(run.subject, twins, heads_of([row]))
         assert row["effect"] == expected.effect
         assert row["patched"] == float(expected.patched.mean())
         assert row["name"] == f"blocks.{row['layer']}.mixer.attend"
-        assert found["one"] == float(expected.one.mean())
-        assert found["other"] == float(expected.other.mean())
-    everything = patch(run.subject, twins, every_head(run.model))
-    assert found["together"]["effect"] == everything.effect
+        assert found["original"] == float(expected.original.mean())
+        assert found["counterpart"] == float(expected.counterpart.mean())
+    everything = patch(run.subject, twins, all_heads(run.model))
+    assert found["all_heads"]["effect"] == everything.effect
     text = as_text(capsys, "--twins")
     says("commands.ablate.printed_twins", without_numbers(text))
     assert re.search(rf"all of these +\S+ +{everything.effect:.3f}\n", text)
     rows = [line.split() for line in text.splitlines() if line[:2] in ("A ", "B ")]
     assert rows == [
-        ["A", f"{found['one']:+.3f}", "0.000"],
-        ["B", f"{found['other']:+.3f}", "1.000"],
+        ["A", f"{found['original']:+.3f}", "0.000"],
+        ["B", f"{found['counterpart']:+.3f}", "1.000"],
     ]
-    assert found["one"] != found["other"]
+    assert found["original"] != found["counterpart"]
     assert not any(module._forward_hooks for module in run.model.modules())
 
 
@@ -66,7 +66,7 @@ def last(token: str, run: LoadedRun) -> Callable[[Batch], torch.Tensor]:
 @pytest.mark.parametrize("causal", ["false", "true"])
 def test_only_the_row_of_a_query_is_given_where_one_is_named(offer, capsys, causal):
     run = offer("dataset=pronoun", f"objective.causal={causal}", *SMALL)
-    twins, chosen = run.dataset.twins(), [HeadRef(0, 1), HeadRef(1, 1)]
+    twins, chosen = run.dataset.contrast_pairs(), [HeadRef(0, 1), HeadRef(1, 1)]
     asked = last("it" if causal == "false" else ".", run)
     named = [(token, last(token, run)) for token in ("it", "the") if causal == "false"]
     for query, place in (("asked", asked), *named):
@@ -76,7 +76,7 @@ def test_only_the_row_of_a_query_is_given_where_one_is_named(offer, capsys, caus
             expected = patch(run.subject, twins, heads_of([row]), query_at=place)
             assert row["effect"] == expected.effect
         everything = patch(run.subject, twins, chosen, query_at=place)
-        assert found["together"]["effect"] == everything.effect
+        assert found["all_heads"]["effect"] == everything.effect
     text = as_text(capsys, "--twins", "--query", "it", "--heads", "1")
     says("commands.ablate.printed_twins_of_a_query", without_numbers(text))
 
@@ -85,7 +85,7 @@ def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monke
     def asked(*words: str) -> list[str]:
         return ["ablate", "untrained", *words]
 
-    one, other = run.dataset.twins()
+    one, other = run.dataset.contrast_pairs()
     number = list(run.objective.inputs).index("tired")
     lacking = sum(
         not all(number in side.inputs[pair].tolist() for side in (one, other))
@@ -105,13 +105,13 @@ def test_what_has_no_twins_or_no_such_query_is_refused(offer, run, capsys, monke
     refusals(capsys, "commands.ablate.{}", requests, *counts)
     twice = Batch(one.inputs[:2], one.targets[:2], torch.tensor([[0, 1], [0, 1]]))
     with refuses(ValueError, "commands.ablate.two_questions"):
-        asked_position(twice)
+        answer_positions(twice)
     with torch.no_grad():
         run.model.get_parameter("head.weight").zero_()
         run.model.get_parameter("head.bias").zero_()
     refused(capsys, "commands.ablate.twins_alike", asked("--twins"))
-    none = [Examples(*(a[:0] for a in side.arrays)) for side in run.dataset.twins()]
-    monkeypatch.setattr(type(run.dataset), "twins", lambda _: none)
+    none = [Examples(*(a[:0] for a in side.arrays)) for side in run.dataset.contrast_pairs()]
+    monkeypatch.setattr(type(run.dataset), "contrast_pairs", lambda _: none)
     refused(capsys, "commands.ablate.no_twin", asked("--twins"))
     offer("dataset=reversal", *SMALL)
     refused(capsys, "commands.ablate.data_without_twins", asked("--twins"))
@@ -122,15 +122,15 @@ def test_random_orders_stand_beside_the_one_that_is_meant(run, capsys):
     assert "random" not in as_json(capsys, "--prune", "--heads", "0")
     chosen = [HeadRef(layer, head) for layer in (0, 1) for head in (0, 2)]
     for seed, values in enumerate(found["random"]):
-        order = shuffled(chosen, seed)
+        order = shuffle_heads(chosen, seed)
         assert sorted(order) == chosen
         for removed, value in enumerate(values):
             with prune(run.model, order[:removed]):
                 assert value == run.evaluate("validation")["loss"]
-    assert len({tuple(shuffled(chosen, seed)) for seed in range(9)}) > 3
+    assert len({tuple(shuffle_heads(chosen, seed)) for seed in range(9)}) > 3
     text = as_text(capsys, "--prune", "--random", "2", "--heads", "0")
     says("commands.ablate.printed_random", without_numbers(text))
-    losses = alone(run.model, chosen, lambda: run.evaluate("validation")["loss"])
+    losses = loss_without_each(run.model, chosen, lambda: run.evaluate("validation")["loss"])
     ordered = as_json(capsys, "--prune", "--order", "ablation", "--heads", "0,2")["curve"][1:]
     assert heads_of(ordered) == sorted(chosen, key=losses.__getitem__)
 

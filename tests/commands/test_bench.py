@@ -197,17 +197,20 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def point(length: int, value: float) -> scaling.Point:
-    return scaling.Point(length, value, 0.9 * value, 1.1 * value)
+def point(length: int, value: float) -> scaling.ScalingPoint:
+    return scaling.ScalingPoint(length, value, 0.9 * value, 1.1 * value)
 
 
 def test_a_figure_has_every_point_and_its_legend_follows_the_lines():
     lines = [
-        scaling.Line("flat", "0.00 ± .01", [point(n, 5.0) for n in (8, 16, 32)]),
-        scaling.Line("steep", "2.00 ± .01", [point(n, n**2 / 100) for n in (8, 16, 32)]),
-        scaling.Line("lost", "", []),
+        scaling.ScalingLine("flat", "0.00 ± .01", [point(n, 5.0) for n in (8, 16, 32)]),
+        scaling.ScalingLine("steep", "2.00 ± .01", [point(n, n**2 / 100) for n in (8, 16, 32)]),
+        scaling.ScalingLine("lost", "", []),
     ]
-    panels = [scaling.Panel("Forward", "ms", lines), scaling.Panel("Decode", "ms", lines[:1])]
+    panels = [
+        scaling.ScalingPanel("Forward", "ms", lines),
+        scaling.ScalingPanel("Decode", "ms", lines[:1]),
+    ]
     spec = scaling.scaling(panels).to_dict()
     first, second = spec["concat"]
     drawn = spec["datasets"][first["data"]["name"]]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 from attnlab.cli import main
 from tests.fabricated import failed, interrupted, result, write
 from tests.printed import without_numbers
@@ -140,7 +140,7 @@ def test_json_is_whole_and_alone_on_standard_output(runs_dir, capsys):
     assert (whole["schema"], whole["left_out"]) == (2, [])
     (panel,) = whole["panels"]
     assert list(panel) == [
-        *("dataset", "where", "metric", "higher_is_better", "baseline"),
+        *("dataset", "panel_keys", "metric", "higher_is_better", "baseline"),
         *("groups", "differences", "notes"),
     ]
     assert panel["baseline"] == {"variant": "vanilla", "num_layers": 1}
@@ -184,9 +184,9 @@ def test_runs_without_a_result_are_counted_and_listed(tmp_path, capsys):
     says("commands.compare.left_out", " ".join(table.split()).partition("left out: ")[2])
     _, out, _ = told(capsys, "--runs-dir", tmp_path, "--format", "json")
     assert json.loads(out)["left_out"] == [
-        {"run": "away", "state": "running", "why": None},
-        {"run": "broken", "state": "failed", "why": None},
-        {"run": "stopped", "state": "interrupted", "why": None},
+        {"run": "away", "state": "running", "reason": None},
+        {"run": "broken", "state": "failed", "reason": None},
+        {"run": "stopped", "state": "interrupted", "reason": None},
     ]
 
 
@@ -281,7 +281,7 @@ def test_python_gives_what_the_command_prints(runs_dir, capsys):
         "baseline": "variant=moe",
         "allow": ["mixed"],
     }
-    report = comparison(select(["*-vanilla-*", "*-moe-*"], runs_dir), **asked)
+    report = comparison(select_runs(["*-vanilla-*", "*-moe-*"], runs_dir), **asked)
     words = [word for name, value in asked.items() for word in (f"--{name}", *np.ravel(value))]
     at = ["--runs-dir", runs_dir, "--format", "json"]
     code, out, _ = told(capsys, "*-vanilla-*", "*-moe-*", *at, *words)
@@ -292,6 +292,6 @@ def test_python_gives_what_the_command_prints(runs_dir, capsys):
 
 
 def test_a_group_has_its_keys_at_its_root_and_under_keys(runs_dir):
-    (panel,) = comparison(select([], runs_dir)).to_json()["panels"]
+    (panel,) = comparison(select_runs([], runs_dir)).to_json()["panels"]
     for group in panel["groups"]:
         assert group["keys"] == {key: group[key] for key in ("variant", "num_layers")}

@@ -12,7 +12,7 @@ from attnlab.analysis.embedding_report import embedding_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.figures.base import png, svg
-from attnlab.figures.embeddings import FRAME, HEIGHT, WIDTH, page, plane
+from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, page, plane
 from attnlab.interp.embeddings import Embeddings, principal
 from attnlab.run_record import vectors as kept
 from attnlab.run_record.attempt import Attempt
@@ -255,7 +255,7 @@ def test_the_course_of_recorded_vectors_is_drawn_and_told(offer, tmp_path, capsy
     attempt.close()
     object.__setattr__(run, "record", Record(tmp_path / "run"))
     picture = tmp_path / f"course.{ending}"
-    assert main(["embed", "untrained", "--course", str(picture)]) == 0
+    assert main(["embed", "untrained", "--history", str(picture)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == str(picture)
     told = [line.split() for line in said if line.split()[0] in ("0", "5", "7")]
@@ -273,7 +273,7 @@ def test_what_cannot_be_embedded_is_refused(offer, capsys, monkeypatch, tmp_path
         "token": ["--neighbours", "streat"],
         "k": ["-k", "0"],
         "project_ending": ["--project", "plane.gif"],
-        "course_of_no_steps": ["--course", "c.png"],
+        "course_of_no_steps": ["--history", "c.png"],
         "export_ending": ["--export", "vectors"],
         "export_directory": ["--export", "nowhere/vectors.csv"],
         "export_and_json": ["--export", "v.csv", "--format", "json"],

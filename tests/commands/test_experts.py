@@ -6,7 +6,7 @@ import pytest
 
 from attnlab.analysis.expert_report import expert_report
 from attnlab.cli import main
-from attnlab.interp.routing import routing
+from attnlab.interp.expert_routing import routing
 from tests.refusals import refusals, refused
 
 SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=20")

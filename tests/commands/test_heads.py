@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from attnlab.analysis.head_report import head_report
 from attnlab.cli import main
-from attnlab.figures import heads as figures
+from attnlab.figures import head_curves as figures
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores as heads
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.patterns import TABLE, Pattern, Weights
+from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import result
 from tests.printed import without_numbers
@@ -49,7 +49,7 @@ def measured(
     Head 3 looks about by as much as `blur` says; no patterns are kept after the step `last`.
     """
     content = result(variant, seed=seed, **fields)
-    every = {"clock": {"statistics_every": 100 if statistics else None}, "statistics": {}}
+    every = {"cadence": {"statistics_every": 100 if statistics else None}, "statistics": {}}
     content.identity["callbacks"] |= every  # pyright: ignore[reportIndexIssue]
     content.identity["evidence"] = evidence or {}  # pyright: ignore[reportIndexIssue]
     name = f"mqar-{variant}-2x64-s{seed}-{len(list(runs_dir.glob('*'))):03}"
@@ -60,7 +60,7 @@ def measured(
         weights[3] = (1 - blur) * weights[3] + blur / 5
         weights = weights[list(order)]
         for layer in LAYERS if variant != "lstm" else ():
-            row = Pattern(step, "x", layer, tokens, at, 4, Weights(weights)).row()
+            row = Pattern(step, "x", layer, tokens, at, 4, PatternWeights(weights)).row()
             if patterns and step <= last:
                 attempt.append(TABLE, [row])
             scores = {
@@ -74,7 +74,7 @@ def measured(
                 attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
         share = np.full((1, 1, 5), 0.2, dtype=np.float32)
         if patterns and step <= last:
-            influence = Pattern(step, "x", None, tokens, [4], 4, Weights(share))
+            influence = Pattern(step, "x", None, tokens, [4], 4, PatternWeights(share))
             attempt.append(TABLE, [influence.row()])
     if finished:
         attempt.finish(content)
@@ -160,7 +160,7 @@ def test_json_has_every_measure_of_a_run(tmp_path, capsys):
         "effective_keys": 100,
     }
     whole = json.loads(told(capsys, *words, "--measure", "previous")[1])
-    course = whole["runs"][0]["layers"][0]["course"]
+    course = whole["runs"][0]["layers"][0]["history"]
     assert course["steps"] == list(STEPS)
     assert course["values"][1] == pytest.approx([0.1 + 1 / 3, 0.2, 0.3, 0.6])
 
@@ -294,7 +294,7 @@ def test_a_group_that_cannot_be_matched_is_left_out_if_there_is_another(tmp_path
     assert len(whole["groups"]) == 1
     assert [left["run"] for left in whole["left_out"]] == lost
     for left in whole["left_out"]:
-        says("commands.heads.left_out", left["why"], *lost, tmp_path)
+        says("commands.heads.left_out", left["reason"], *lost, tmp_path)
 
 
 def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):
@@ -310,8 +310,8 @@ def test_what_differs_in_more_than_the_seed_is_shown_apart(tmp_path, capsys):
     assert [run["run"] for run in whole["runs"]] == [alone]
     assert [left["run"] for left in whole["left_out"]] == [going, lstm]
     _, out, _ = told(capsys, "--runs-dir", tmp_path)
-    assert f"{lstm}: {whole['left_out'][1]['why']}" in out
-    says("commands.heads.left_out_lstm", whole["left_out"][1]["why"])
+    assert f"{lstm}: {whole['left_out'][1]['reason']}" in out
+    says("commands.heads.left_out_lstm", whole["left_out"][1]["reason"])
     # By itself, a run that is not finished can be read.
     assert told(capsys, going, "--runs-dir", tmp_path)[0] == 0
 
@@ -355,9 +355,9 @@ def test_the_measure_that_is_named_is_drawn_or_those_that_name_heads(tmp_path, c
         drawn.append((list(layers), measures, thresholds))
         return figure(layers, measures, title, thresholds)
 
-    figure = figures.heads
-    monkeypatch.setattr(figures, "heads", spy)
-    monkeypatch.setattr("attnlab.figures.base.drawn", lambda *_: b"")
+    figure = figures.head_curves
+    monkeypatch.setattr(figures, "head_curves", spy)
+    monkeypatch.setattr("attnlab.figures.base.render_chart", lambda *_: b"")
     words = (name, "--runs-dir", tmp_path / "runs", "-o", tmp_path / "a.svg")
     for more in ((), ("--measure", "effective_keys")):
         assert told(capsys, *words, *more)[0] == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.compare import compare
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 from attnlab.cli import main
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.layers import Axes, HeadRef, MixingLayer
@@ -20,7 +20,7 @@ from attnlab.report import page as report_page
 from attnlab.report.arm_cards import arm_cards, figure
 from attnlab.report.probe_history import MOST_TOKENS, probe_histories
 from attnlab.run_record.layers import Layer
-from attnlab.run_record.patterns import Pattern, Weights, recorded
+from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
 from tests.fabricated import failed, result, write
 from tests.pictured import TWINS, attention, pictured
@@ -201,23 +201,23 @@ MIXING = MixingLayer(0, "blocks.0.mixer", "blocks.0.mixer.mixing", 1, Axes(), is
 
 
 def pattern(
-    step: int, layer: Layer | None, size: int, heads: int = 1, asked_at: int | None = None
+    step: int, layer: Layer | None, size: int, heads: int = 1, answer_position: int | None = None
 ) -> Pattern:
     random = np.random.default_rng([step, size])
-    at = size - 1 if asked_at is None else asked_at
+    at = size - 1 if answer_position is None else answer_position
     queries = [at] if layer is None else list(range(size))
     weights = random.dirichlet(np.ones(size), (heads, len(queries))).astype(np.float32)
     tokens = [f"t{n}" for n in range(size)]
-    return Pattern(step, "p", layer, tokens, queries, at, Weights(weights))
+    return Pattern(step, "p", layer, tokens, queries, at, PatternWeights(weights))
 
 
 def test_a_long_sequence_is_shown_up_to_the_token_that_is_asked():
-    whole = pattern(3, MIXING, 200, asked_at=149)
-    (history,) = probe_histories([whole, pattern(3, None, 200, asked_at=149)])
+    whole = pattern(3, MIXING, 200, answer_position=149)
+    (history,) = probe_histories([whole, pattern(3, None, 200, answer_position=149)])
     ends = history.tokens[0], history.tokens[-1]
     assert (*ends, len(history.tokens)) == ("t86", "t149", MOST_TOKENS)
     assert history.cut == 136
-    assert history.asked_at == 63
+    assert history.answer_position == 63
     assert history.weights(0, 63) == pytest.approx(whole.weights[0, 149, 86:150], abs=0.004)
     assert history.heads == [(0, 0), (1, 0)]
 
@@ -230,7 +230,7 @@ def test_a_history_has_the_steps_that_all_its_maps_have():
 
 def test_the_bytes_of_the_record_are_those_of_the_page(tmp_path):
     record = Record(pictured(tmp_path))
-    patterns = recorded(record, probe="tired")
+    patterns = load_patterns(record, probe="tired")
     (history,) = probe_histories(patterns)
     for shown in history.maps:
         of_layer = [p.codes for p in patterns if p.layer == shown.layer]
@@ -255,7 +255,7 @@ def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir
     chosen = panel.groups[0].runs[0].result.findings["pronoun"].heads["it"].head
     for picture, probe in zip(spec["concat"][0]["hconcat"], TWINS, strict=True):
         values = picture["layer"][0].get("data", picture.get("data"))["values"]
-        expected = recorded(first, 500, probe)[chosen.layer].weights[chosen.head, 8]
+        expected = load_patterns(first, 500, probe)[chosen.layer].weights[chosen.head, 8]
         assert [row["weight"] for row in values] == pytest.approx(expected, abs=1e-5)
     assert any("… with it → meant cut" in line for line in spec["concat"][0]["title"]["subtitle"])
 
@@ -303,7 +303,7 @@ def test_a_page_without_a_knock_out_says_that_its_pictures_support_no_claim(tmp_
 
 
 def card_of(runs_dir: Path, **options: Any) -> Any:
-    selection = select([], runs_dir)
+    selection = select_runs([], runs_dir)
     (panel,) = compare(selection.results, **options)
     return panel, arm_cards(panel, selection.records)[0]
 
@@ -315,7 +315,7 @@ def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
     ends = {"pronoun/end_layer": 1.0, "pronoun/end_head": 2.0}
     pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
     (view,) = card_of(tmp_path)[1].seeds
-    assert view.histories[0].head_name(view.place) == "layer 1, head 2"
+    assert view.histories[0].head_name(view.head_index) == "layer 1, head 2"
 
 
 def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_without(tmp_path):
@@ -327,7 +327,7 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
     pictured(tmp_path, dataset="mqar", metrics=metrics, sentences={"validation-0": ["k1", "v1"]})
     panel, card = card_of(tmp_path)
     (view,) = card.seeds
-    assert view.histories[0].head_name(view.place) == "layer 1, head 3"
+    assert view.histories[0].head_name(view.head_index) == "layer 1, head 3"
     assert [(m.name, m.value.text) for m in card.measures] == [
         ("test accuracy", ".9000"),
         ("weight asked → place that is read", ".8000"),
@@ -337,7 +337,7 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
         ("… without that head", ".3000"),
         ("… with its mean pattern", ".4000"),
     ]
-    text = report_page.page([panel], select([], tmp_path).records)
+    text = report_page.page([panel], select_runs([], tmp_path).records)
     says("commands.report.notes_on_recall", notes(text))
 
 
@@ -350,9 +350,10 @@ def test_a_mixing_matrix_is_never_the_head_that_was_chosen():
 def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     one = pictured(tmp_path, sentences={"x": ["a", "b"]}, steps=(0,))
     records = {one.name: Record(one)}
-    made = recorded(records[one.name], probe="x")
+    made = load_patterns(records[one.name], probe="x")
     across = [
-        replace(p, reading=["c"], query_at=[0], data=Weights(p.weights[:, :1])) for p in made[:1]
+        replace(p, query_tokens=["c"], query_at=[0], data=PatternWeights(p.weights[:, :1]))
+        for p in made[:1]
     ]
     (history,) = probe_histories([*made, *across])
     assert history.crosses
@@ -381,7 +382,7 @@ def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_pat
     panel, card = card_of(tmp_path)
     assert [view.seed for view in card.seeds] == [0]
     assert card.n == 2
-    selection = select([], tmp_path)
+    selection = select_runs([], tmp_path)
     says(
         "commands.report.notes_on_other_sentences",
         notes(report_page.page([panel], selection.records)),

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from attnlab.callbacks.base import Recorder, Row
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.config.callbacks import build_recorders, lightning_callbacks
@@ -83,7 +83,7 @@ class Norms(Recorder):
             raise ValueError(f"every={every} is rarer than any run is long")
         self.every = every
 
-    def due(self, clock: Clock, step: int) -> bool:
+    def is_due(self, cadence: Cadence, step: int) -> bool:
         return step % self.every == 0
 
     def rows(self, step: int) -> list[Row]:
@@ -226,7 +226,7 @@ def test_no_recorder_is_part_of_the_identity_unless_its_class_says_so(tmp_path):
         )
     assert without == nothing == plain
     assert identity_hash(without) == identity_hash(nothing) == identity_hash(plain)
-    assert plain["callbacks"].keys() == {"clock", "early_stop"}
+    assert plain["callbacks"].keys() == {"cadence", "early_stop"}
 
 
 REFUSED_RECORDERS = {

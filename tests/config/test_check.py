@@ -191,7 +191,7 @@ BUILT = (
     *("optimizer.lr=0", "model.num_layers=0"),
 )
 RECORDED = (
-    *("callbacks.clock.log_every=0", "callbacks.recorder.max_tokens=0"),
+    *("callbacks.cadence.log_every=0", "callbacks.recorder.max_tokens=0"),
     *("callbacks.statistics.num_examples=0", "callbacks.vectors.num_tokens=0"),
 )
 

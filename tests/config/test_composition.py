@@ -40,7 +40,7 @@ MEANT = {
     "section_without_a_choice": ["variant=null"],
     "deleted_knob": ["~seed"],
     "deleted_callbacks": ["~callbacks"],
-    "no_clock": ["callbacks.clock=null"],
+    "no_cadence": ["callbacks.cadence=null"],
     "choice_that_is_a_number": ["trainer.precision=16"],
 }
 

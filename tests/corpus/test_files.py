@@ -23,7 +23,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
 
 
 def content(path: Path) -> bytes:
-    return b"".join(source.find(str(path), "text").pieces())
+    return b"".join(source.find_source(str(path), "text").pieces())
 
 
 @pytest.mark.parametrize("ending", [*PACKERS, ".GZ"])
@@ -45,7 +45,7 @@ def test_only_the_first_mark_is_none_of_the_text(tmp_path):
 def test_each_file_of_a_directory_is_read_without_its_mark(tmp_path):
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.txt").write_bytes(codecs.BOM_UTF8 + TEXT)
-    for part in source.splits(str(tmp_path), "text").values():
+    for part in source.find_split_sources(str(tmp_path), "text").values():
         assert b"".join(part.pieces()) == TEXT
 
 

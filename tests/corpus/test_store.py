@@ -47,7 +47,7 @@ def test_a_name_that_is_no_sum_names_no_place(name):
     with pytest.raises(ValueError, match="is no SHA-256"):
         store.load(name, Characters())
     with pytest.raises(ValueError, match="is no SHA-256"):
-        store.recall(name)
+        store.load_rows(name)
 
 
 def test_the_sha256_is_that_of_the_file(text):
@@ -58,8 +58,8 @@ def test_the_sha256_is_that_of_the_file(text):
 
 
 def test_a_text_is_read_once_and_then_found_by_its_content(text):
-    made = store.make({"": text}, "0" * 64, Characters())
-    again = store.make({"": Unreadable()}, "0" * 64, Characters())
+    made = store.load_or_tokenise({"": text}, "0" * 64, Characters())
+    again = store.load_or_tokenise({"": Unreadable()}, "0" * 64, Characters())
     assert np.array_equal(made.tokens, again.tokens)
     assert made.vocabulary == again.vocabulary == sorted(set(text.path.read_text()))
     assert "".join(made.vocabulary[t] for t in again.tokens) == text.path.read_text()
@@ -72,7 +72,7 @@ def test_nothing_but_whole_entries_is_left_of_a_text_that_cannot_be_read(tmp_pat
     path = tmp_path / "latin.txt"
     path.write_bytes(b"caf\xe9" * 100)
     with refuses(ValueError, "corpus.not_utf8"):
-        store.make({"": File(path)}, "0" * 64, Characters())
+        store.load_or_tokenise({"": File(path)}, "0" * 64, Characters())
     assert not list(cache.iterdir())
 
 
@@ -88,7 +88,7 @@ class Slow(Characters):
         print("begun", flush=True)
         sys.stdin.readline()
         yield from super().encode(pieces, vocabulary)
-made = store.make({"": File(Path(sys.argv[1]))}, "0" * 64, Slow())
+made = store.load_or_tokenise({"": File(Path(sys.argv[1]))}, "0" * 64, Slow())
 print(len(made.tokens))
 """
 
@@ -118,18 +118,18 @@ def test_a_killed_maker_leaves_nothing_that_is_read_and_is_cleared_after_a_day(t
     assert store.load("0" * 64, Characters()) is None
     (leftover,) = cache.iterdir()
     assert leftover.name.startswith(store.TEMPORARY)
-    made = store.make({"": text}, "0" * 64, Characters())
+    made = store.load_or_tokenise({"": text}, "0" * 64, Characters())
     assert len(made.tokens) == len(text.path.read_text())
     # A young one may be another process at work.
     assert leftover.exists()
     old = time.time() - 2 * store.DAY
     os.utime(leftover, (old, old))
-    store.make({"": text}, "1" * 64, Characters())
+    store.load_or_tokenise({"": text}, "1" * 64, Characters())
     assert not leftover.exists()
 
 
 def test_an_entry_of_another_form_is_not_read(text, cache):
-    store.make({"": text}, "0" * 64, Characters())
+    store.load_or_tokenise({"": text}, "0" * 64, Characters())
     (cache / f"{'0' * 64}-characters/vocabulary.json").write_text('{"tokens": ["a"]}')
     with refuses(ValueError, "corpus.vocabulary_is_no_list", cache):
         store.load("0" * 64, Characters())
@@ -137,7 +137,7 @@ def test_an_entry_of_another_form_is_not_read(text, cache):
 
 @pytest.mark.parametrize("name", ["tokens.npy", "vocabulary.json"])
 def test_a_damaged_entry_is_named(text, cache, name):
-    store.make({"": text}, "0" * 64, Characters())
+    store.load_or_tokenise({"": text}, "0" * 64, Characters())
     file = cache / f"{'0' * 64}-characters" / name
     file.write_bytes(file.read_bytes()[:-60])
     with pytest.raises(ValueError, match=re.escape(str(file.parent))) as raised:
@@ -159,7 +159,7 @@ PARTS = {"train": Told("a b a b\nc é\n"), "validation": Told("b a d\n"), "test"
 
 @pytest.mark.parametrize("tokenizer", [Words, lambda: BPE(vocab_size=260), Characters, Bytes])
 def test_parts_are_tokenised_each_for_itself_and_kept(tokenizer):
-    made = store.make(PARTS, "0" * 64, tokenizer(), "own")
+    made = store.load_or_tokenise(PARTS, "0" * 64, tokenizer(), "own")
     fresh = tokenizer()
     again = store.load("0" * 64, fresh, "own")
     assert again is not None
@@ -167,7 +167,7 @@ def test_parts_are_tokenised_each_for_itself_and_kept(tokenizer):
     for name, part in PARTS.items():
         names = [again.vocabulary[token] for token in again.parts[name]]
         known = set(again.vocabulary)
-        assert names == [n if n in known else "<unk>" for n in fresh.part(part.text)]
+        assert names == [n if n in known else "<unk>" for n in fresh.tokenize(part.text)]
     assert sum(map(len, again.parts.values())) == len(again.tokens)
     assert store.load("0" * 64, tokenizer()) is None
     assert store.load("0" * 64, tokenizer(), "0.1-0.1") is None
@@ -181,12 +181,12 @@ def test_a_learning_tokenizer_sees_the_training_part_alone(cache):
             pieces_read.extend(pieces)
             return super().vocabulary(pieces_read)
 
-    store.make(PARTS, "0" * 64, Watched(), "own")
+    store.load_or_tokenise(PARTS, "0" * 64, Watched(), "own")
     assert b"".join(pieces_read) == PARTS["train"].text.encode()
 
 
 def test_what_was_learnt_is_needed(cache):
-    store.make(PARTS, "0" * 64, BPE(vocab_size=260), "own")
+    store.load_or_tokenise(PARTS, "0" * 64, BPE(vocab_size=260), "own")
     file = cache / f"{'0' * 64}-bpe-260-own/parts.json"
     parts = file.read_text()
     file.write_text(parts.replace('"learnt": "', '"learnt": "x'))
@@ -201,14 +201,14 @@ def test_what_was_learnt_is_needed(cache):
 
 def test_a_cut_ends_with_a_line_or_a_word_or_a_character():
     lines = Told("".join(f"line {n}\n" for n in range(100)))
-    parts = source.cut(lines, {"validation": 0.2, "test": 0.1})
+    parts = source.split_text_by_shares(lines, {"validation": 0.2, "test": 0.1})
     texts = {name: b"".join(part.pieces()).decode() for name, part in parts.items()}
     assert "".join(texts.values()) == lines.text
     assert all(text.endswith("\n") for text in texts.values())
     assert 0.19 < len(texts["validation"]) / len(lines.text) < 0.22
-    words = source.cut(Told("word " * 100), {"validation": 0.33})
+    words = source.split_text_by_shares(Told("word " * 100), {"validation": 0.33})
     assert all(b"".join(part.pieces()).endswith(b" ") for part in words.values())
-    letters = source.cut(Told("é" * 99), {"validation": 0.5})
+    letters = source.split_text_by_shares(Told("é" * 99), {"validation": 0.5})
     assert [b"".join(part.pieces()).decode() for part in letters.values()] == ["é" * 50, "é" * 49]
 
 
@@ -223,13 +223,13 @@ def test_a_packed_file_is_what_it_holds(tmp_path, text):
 
 def test_small_rows_are_kept_without_their_files(cache):
     rows = {"train": [["a b", "1"]], "test": [["é", "0"]]}
-    assert store.recall("0" * 64) is None
-    store.keep("0" * 64, rows)
-    store.keep("0" * 64, rows)
-    assert store.recall("0" * 64) == rows
+    assert store.load_rows("0" * 64) is None
+    store.write_rows("0" * 64, rows)
+    store.write_rows("0" * 64, rows)
+    assert store.load_rows("0" * 64) == rows
     (cache / f"{'0' * 64}-rows/rows.json").write_text("[")
     with pytest.raises(ValueError, match=re.escape(str(cache))) as raised:
-        store.recall("0" * 64)
+        store.load_rows("0" * 64)
     says("corpus.damaged_rows", re.sub(r"\(.*\)", "(...)", str(raised.value), flags=re.S), cache)
 
 
@@ -251,10 +251,10 @@ resource.setrlimit(resource.RLIMIT_AS, (there + int(limit), hard))
 # all but the last step, that opens what was made, has to do without.
 load, store.load = store.load, lambda *_: None
 file = source.File(Path(path))
-parts = source.cut(file, {"validation": 0.1}) if tokenizer.learns else {"": file}
+parts = source.split_by_shares(file, {"validation": 0.1}) if tokenizer.learns else {"": file}
 sha = file.sha256()
 try:
-    store.make(parts, sha, tokenizer, parting)
+    store.load_or_tokenise(parts, sha, tokenizer, parting)
 except ValueError as error:
     assert "cannot be made" in str(error), error
 resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

@@ -35,7 +35,7 @@ def zstd(content: bytes) -> bytes:
 def read(tmp_path: Path, name: str, content: bytes | str, column: str = "text") -> str:
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return b"".join(source.find(str(path), column).pieces()).decode()
+    return b"".join(source.find_source(str(path), column).pieces()).decode()
 
 
 @pytest.mark.parametrize("word", ["NA", "N/A", "null", "None", "nan", "NULL", "n/a", "#N/A", "1.0"])
@@ -86,7 +86,7 @@ def test_a_table_is_its_column_however_it_is_spelt_and_packed(tmp_path, name):
 @pytest.mark.parametrize("name", ["t.PARQUET", "t.pq"])
 def test_a_parquet_table_is_its_column(tmp_path, name):
     pq.write_table(pa.table({"n": [1] * 12, "text": TEXTS}), tmp_path / name)
-    text = source.find(str(tmp_path / name), "text")
+    text = source.find_source(str(tmp_path / name), "text")
     assert b"".join(text.pieces()).decode() == PLAIN
     assert text.sha256() == hashlib.sha256(PLAIN.encode()).hexdigest()
 
@@ -95,7 +95,7 @@ def test_quotes_hold_commas_and_lines_together(tmp_path):
     cells = ['say "hi", twice', "two\nlines", "two\r\nlines", " spaces ", "", "it's"]
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["text", "n"], *([cell, 1] for cell in cells)])
-    text = b"".join(source.find(str(tmp_path / "t.csv"), "text").pieces()).decode()
+    text = b"".join(source.find_source(str(tmp_path / "t.csv"), "text").pieces()).decode()
     assert text == "".join(f"{cell}\n" for cell in cells)
     # TSV has no quotes: GLUE begins cells with them.
     assert read(tmp_path, "t.tsv", 'text\n"a b\nc d\n') == '"a b\nc d\n'
@@ -112,8 +112,8 @@ def test_dates_and_numbers_in_quotes_are_texts(tmp_path):
 def test_rows_without_a_text_are_left_out_and_counted(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a b"}\n{"text": null}\n{"other": 1}\n{"text": ""}\n{"text": "c"}\n')
-    text = source.find(str(path), "text")
-    assert isinstance(text, source.Rows)
+    text = source.find_source(str(path), "text")
+    assert isinstance(text, source.RowSource)
     assert b"".join(text.pieces()) == b"a b\n\nc\n"
     assert text.counts()[1:] == (5, 2)
 
@@ -160,7 +160,7 @@ def faults(tmp_path: Path) -> dict[str, Callable[[], object]]:
     def fails(name: str, content: bytes | str) -> Callable[[], object]:
         def call() -> None:
             read(tmp_path, name, content)
-            source.find(str(tmp_path / name), "text").sha256()
+            source.find_source(str(tmp_path / name), "text").sha256()
 
         return call
 
@@ -177,7 +177,7 @@ def test_a_column_of_parquet_that_is_no_text_is_told_by_its_type(tmp_path):
     refused_calls(
         "corpus.tables.parquet_{}",
         {
-            name: lambda name=name: source.find(str(tmp_path / "t.parquet"), name).sha256()
+            name: lambda name=name: source.find_source(str(tmp_path / "t.parquet"), name).sha256()
             for name in (*columns, "null")
         },
         tmp_path,
@@ -193,4 +193,4 @@ def test_what_a_library_says_of_the_hub_is_told_with_its_cause(monkeypatch):
     monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", fails)
     with refuses(ValueError, "corpus.tables.cause"):
-        source.find("hub:some/name", "text")
+        source.find_source("hub:some/name", "text")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from attnlab.dataset.base import Task, stream
-from attnlab.split import IGNORE, Rows
+from attnlab.dataset.base import Task, random_stream
+from attnlab.split import IGNORE, ExampleArrays
 from tests.dataset.checks import check
 from tests.depth import examples
 
@@ -15,30 +15,32 @@ FEW = examples(15)
 SEEDS = st.integers(0, 2**63 - 1)
 
 
-def rows(task: Task, n: int = 1024, split: str = "train") -> Rows:
+def rows(task: Task, n: int = 1024, split: str = "train") -> ExampleArrays:
     """Draw rows of one block."""
-    return task.rows(stream(3, split, 0), n, split)
+    return task.draw_examples(random_stream(3, split, 0), n, split)
 
 
-def blocks(task: Task, count: int, split: str = "train") -> Rows:
+def blocks(task: Task, count: int, split: str = "train") -> ExampleArrays:
     """Draw whole blocks of 1,024 rows."""
-    parts = [task.rows(stream(5, split, block), 1024, split) for block in range(count)]
-    return Rows(*map(_joined, *parts))
+    parts = [
+        task.draw_examples(random_stream(5, split, block), 1024, split) for block in range(count)
+    ]
+    return ExampleArrays(*map(_joined, *parts))
 
 
 def holds(name: str, task: Task, seed: int, split: str = "train") -> None:
     """Hold the checker of a task against a few rows."""
     answers = import_module(f"tests.dataset.checks.{name}").answers
-    check(answers, task, task.rows(stream(seed, split, 0), 8, split))
+    check(answers, task, task.draw_examples(random_stream(seed, split, 0), 8, split))
 
 
-def words(task: Task, drawn: Rows, row: int) -> list[str]:
+def words(task: Task, drawn: ExampleArrays, row: int) -> list[str]:
     """Give what a row has to be read."""
     inputs = drawn.inputs[row] if drawn.valid is None else drawn.inputs[row, drawn.valid[row]]
     return [task.tokens[token] for token in inputs]
 
 
-def labels(task: Task, drawn: Rows, row: int) -> list[str]:
+def labels(task: Task, drawn: ExampleArrays, row: int) -> list[str]:
     """Give what a row is answered with."""
     names = task.classes or task.tokens
     return [names[label] for label in drawn.targets[row] if label != IGNORE]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.dataset.base import SPLITS, Dataset, draw_distinct, row_hash, stream
+from attnlab.dataset.base import SPLITS, Dataset, draw_disjoint, random_stream, row_hash
 from attnlab.dataset.text import Text
-from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
+from attnlab.split import IGNORE, Batch, ExampleArrays, Examples, Split, Windows
 from tests.choices import choices, dataset_words
 from tests.dataset.stated import build, stated
 from tests.prose import refuses
@@ -115,7 +115,7 @@ def one_example_can_be_read(built: Built) -> None:
     batch = dataset.splits["test"].batch(np.array([number]))
     shown = dataset.show("test", number)
     names = dataset.classes or dataset.tokens
-    assert shown.startswith(dataset.write([int(batch.inputs[0, 0])]))
+    assert shown.startswith(dataset.decode([int(batch.inputs[0, 0])]))
     asked = batch.targets[batch.targets != IGNORE]
     assert names[asked[-1]] in shown.splitlines()[-1]
     assert len(shown.splitlines()) < 2 + dataset.max_length
@@ -204,7 +204,7 @@ def test_a_digest_of_windows_covers_text_length_and_stride():
 
 
 def test_no_block_of_a_split_repeats_another():
-    draws = [stream(7, s, block).random(50) for s in SPLITS for block in (0, 1, 2**20)]
+    draws = [random_stream(7, s, block).random(50) for s in SPLITS for block in (0, 1, 2**20)]
     assert len(np.unique(np.stack(draws))) == 9 * 50
 
 
@@ -219,15 +219,15 @@ def test_different_rows_have_different_hashes():
     assert np.array_equal(row_hash(orders[:5].copy()), row_hash(orders)[:5])
 
 
-def digits(generator: np.random.Generator, n: int) -> Rows:
+def digits(generator: np.random.Generator, n: int) -> ExampleArrays:
     rows = generator.integers(40, size=(n, 1), dtype=np.int32)
-    return Rows(rows, 2 * rows)
+    return ExampleArrays(rows, 2 * rows)
 
 
 def test_only_examples_that_an_earlier_split_holds_are_redrawn():
-    test = draw_distinct(digits, 0, "test", 10, {})
-    alone = draw_distinct(digits, 0, "train", 3000, {})
-    train = draw_distinct(digits, 0, "train", 3000, {"test": test})
+    test = draw_disjoint(digits, 0, "test", 10, {})
+    alone = draw_disjoint(digits, 0, "train", 3000, {})
+    train = draw_disjoint(digits, 0, "train", 3000, {"test": test})
     held = np.isin(alone.arrays[0], test.arrays[0])[:, 0]
     assert held.any()
     assert not np.isin(train.arrays[0], test.arrays[0]).any()
@@ -236,11 +236,11 @@ def test_only_examples_that_an_earlier_split_holds_are_redrawn():
 
 
 def test_every_block_is_drawn_anew():
-    rows = draw_distinct(digits, 0, "train", 2048, {}).arrays[0]
+    rows = draw_disjoint(digits, 0, "train", 2048, {}).arrays[0]
     assert not np.array_equal(rows[:1024], rows[1024:])
 
 
 def test_a_task_with_nothing_left_for_a_split_is_refused():
-    test = draw_distinct(digits, 0, "test", 1000, {})
+    test = draw_disjoint(digits, 0, "test", 1000, {})
     with refuses(ValueError, "dataset.too_few_examples"):
-        draw_distinct(digits, 0, "train", 5, {"test": test})
+        draw_disjoint(digits, 0, "train", 5, {"test": test})

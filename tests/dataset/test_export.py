@@ -12,11 +12,11 @@ import yaml
 
 from attnlab.dataset import export as module
 from attnlab.dataset.base import Task
-from attnlab.dataset.export import Origin, columns, export, features, sizes, table
+from attnlab.dataset.export import ExportOrigin, columns, export, features, sizes, table
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.dataset.reversal import Reversal
-from attnlab.split import IGNORE, Rows
+from attnlab.split import IGNORE, ExampleArrays
 from tests.dataset.asked import assert_row
 from tests.dataset.stated import build
 from tests.prose import refuses
@@ -30,14 +30,14 @@ class Sides(Task):
 
     tokens, classes, max_length, chance = ["<pad>", *"abcdef"], ["small", "large"], 7, 0.5
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         valid = np.arange(7) < generator.integers(3, 8, size=(n, 1))
         inputs = np.where(valid, generator.integers(1, 7, size=(n, 7)), 0).astype(np.int32)
         at = np.argsort(generator.random((n, 3)), axis=1).astype(np.int32)
         targets = (np.take_along_axis(inputs, at, axis=1) > 3).astype(np.int32)
         # The last label of some examples is not asked, though its place may be another's.
         targets[::2, 2], at[::2, 2] = IGNORE, at[::2, 0]
-        return Rows(inputs, targets, at, valid)
+        return ExampleArrays(inputs, targets, at, valid)
 
 
 class Said(Sides):
@@ -173,7 +173,7 @@ def test_the_same_data_make_the_same_bytes(tmp_path, kind):
 
 def test_the_card_says_what_the_data_are(tmp_path):
     data = Pronoun(**SMALL)
-    origin = Origin("mine", "What it is.", {"held": 0.25}, "attnlab data export mine -o x")
+    origin = ExportOrigin("mine", "What it is.", {"held": 0.25}, "attnlab data export mine -o x")
     export(data, tmp_path / "made", origin=origin)
     card = (tmp_path / "made/README.md").read_text()
     assert data.classes is not None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.khop import KHop
 from tests.dataset.checks import khop
 from tests.dataset.drawing import FEW, SEEDS
@@ -16,7 +16,7 @@ from tests.refused_calls import refused_calls
 @given(max_hops=st.integers(0, 20), length=st.integers(4, 60), seed=SEEDS)
 def test_any_string_is_hopped_right(max_hops, length, seed):
     task = KHop(max_hops=max_hops, length=length)
-    inputs, targets, at, _ = task.rows(stream(seed, "train", 0), 6, "train")
+    inputs, targets, at, _ = task.draw_examples(random_stream(seed, "train", 0), 6, "train")
     assert at is not None
     for row in range(6):
         words = [task.tokens[token] for token in inputs[row]]
@@ -34,7 +34,7 @@ def test_the_docstring_is_right():
 def test_the_paper_has_23_tokens_and_99_positions():
     task = KHop(max_hops=16, length=99)
     assert len(task.tokens) == 23
-    inputs, targets, at, _ = task.rows(stream(0, "train", 0), 64, "train")
+    inputs, targets, at, _ = task.draw_examples(random_stream(0, "train", 0), 64, "train")
     assert inputs.shape == (64, 99)
     assert at is not None
     assert (at == np.arange(1, 99)).all()
@@ -45,7 +45,10 @@ def test_the_paper_has_23_tokens_and_99_positions():
 def test_hops_and_letters_are_drawn_as_in_the_paper():
     task = KHop(max_hops=16, length=99)
     inputs = np.concatenate(
-        [task.rows(stream(1, "train", block), 1024, "train").inputs for block in range(4)]
+        [
+            task.draw_examples(random_stream(1, "train", block), 1024, "train").inputs
+            for block in range(4)
+        ]
     ).astype(int)
     assert chisquare(np.bincount(inputs[:, 0])).pvalue > 1e-3
     letters = inputs[:, 1:] - 17

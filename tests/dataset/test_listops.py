@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.listops import ListOps
 from tests.dataset.checks import listops
 from tests.dataset.drawing import FEW, SEEDS
@@ -20,7 +20,7 @@ from tests.refused_calls import refused_calls
 def strings(task: ListOps, blocks: int, seed: int = 5) -> list[list[str]]:
     read = []
     for block in range(blocks):
-        inputs, _, _, valid = task.rows(stream(seed, "train", block), 1024, "train")
+        inputs, _, _, valid = task.draw_examples(random_stream(seed, "train", block), 1024, "train")
         assert valid is not None
         read += [
             [task.tokens[t] for t in row[is_there]]
@@ -49,7 +49,7 @@ def tree(draw: random.Random, depth: int, task: ListOps) -> list[str]:
 def test_any_string_is_worked_out(max_depth, max_args, nested, more, seed):
     length = max_args + 2 + more
     task = ListOps(max_depth=max_depth, max_args=max_args, nested=nested, length=length)
-    inputs, targets, at, valid = task.rows(stream(seed, "train", 0), 20, "train")
+    inputs, targets, at, valid = task.draw_examples(random_stream(seed, "train", 0), 20, "train")
     assert inputs.shape == (20, length)
     assert at is not None
     assert valid is not None
@@ -87,7 +87,7 @@ def test_operations_digits_and_numbers_of_arguments_are_uniform():
 
 def test_the_median_of_an_even_number_loses_its_fraction():
     task = ListOps(max_depth=1, max_args=2)
-    inputs, targets, _, _ = task.rows(stream(0, "train", 0), 1024, "train")
+    inputs, targets, _, _ = task.draw_examples(random_stream(0, "train", 0), 1024, "train")
     is_median = inputs[:, 0] == task.tokens.index("[MED")
     for row, target in zip(inputs[is_median], targets[is_median], strict=True):
         assert target == int(median(row[1:3].tolist()))
@@ -99,7 +99,7 @@ def test_slices_tell_the_depth():
     batch = task.splits["train"][:50]
     slices = task.slices(batch)
     for row in range(50):
-        words = task.write(batch.inputs[row].tolist()).split(" <pad>")[0].split()
+        words = task.decode(batch.inputs[row].tolist()).split(" <pad>")[0].split()
         depth = deepest = 0
         for word in words:
             depth += word.startswith("[")
@@ -110,9 +110,9 @@ def test_slices_tell_the_depth():
 
 def test_a_text_is_asked_at_its_last_bracket():
     task = ListOps(num_train=5)
-    assert task.read("[MAX 2 [MIN 4 9 ] 1 ]").at == 7
+    assert task.batch_of_text("[MAX 2 [MIN 4 9 ] 1 ]").at == 7
     with refuses(ValueError, "dataset.listops.no_end"):
-        task.read("[MAX 2 3")
+        task.batch_of_text("[MAX 2 3")
     read, answer_line = task.show().splitlines()
     last = len(read.split()) - 1
     assert answer_line == f"at {last} (']'): {listops.answers(read.split(), task)[last]}"

@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 
 from attnlab import split
 from attnlab.dataset.loader import Loader
-from attnlab.split import Examples, scattered
+from attnlab.split import Examples, permutation_at
 from tests.prose import refuses
 
 
@@ -50,7 +50,7 @@ def test_processes_share_each_batch_and_none_is_seen_twice():
 
 
 def pairs(batch):
-    return [*zip(batch.inputs.flatten().tolist(), batch.key.tolist(), strict=True)]
+    return [*zip(batch.inputs.flatten().tolist(), batch.noise_key.tolist(), strict=True)]
 
 
 def test_a_batch_that_does_not_split_among_processes_is_refused():
@@ -62,21 +62,22 @@ def test_a_batch_that_does_not_split_among_processes_is_refused():
 @pytest.mark.parametrize("size", [1, 2, 3, 17, 4096, 4097])
 def test_an_order_computed_place_by_place_is_a_permutation(size):
     orders = [
-        scattered(np.arange(size), size, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))
+        permutation_at(np.arange(size), size, seed, epoch)
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
     ]
     for order in orders:
         assert sorted(order.tolist()) == [*range(size)]
     if size > 3:
         assert len({tuple(order) for order in orders}) == 3
     part = np.arange(size // 2, size)
-    assert scattered(part, size, 0, 0).tolist() == orders[0][part].tolist()
+    assert permutation_at(part, size, 0, 0).tolist() == orders[0][part].tolist()
 
 
 def test_an_order_computed_place_by_place_has_no_pattern():
     size, n = 10_007, 200
-    first = np.concatenate([scattered(np.arange(n), size, 0, epoch) for epoch in range(50)])
+    first = np.concatenate([permutation_at(np.arange(n), size, 0, epoch) for epoch in range(50)])
     assert chisquare(np.histogram(first, bins=50, range=(0, size))[0]).pvalue > 1e-3
-    step = np.diff(scattered(np.arange(size), size, 0, 0)) % size
+    step = np.diff(permutation_at(np.arange(size), size, 0, 0)) % size
     assert chisquare(np.histogram(step, bins=50, range=(0, size))[0]).pvalue > 1e-3
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.compression import Compression
 from attnlab.dataset.fuzzy_recall import FuzzyRecall
 from attnlab.dataset.in_context_recall import InContextRecall, commonest
@@ -79,7 +79,9 @@ def test_compat_trains_on_every_next_token_and_tests_on_what_can_be_known(name):
 def test_all_splits_are_drawn_alike(name):
     # Not so in MAD, whose test has the longest keys alone.
     task = RECALLS[name]()
-    drawn = [task.rows(stream(5, "train", 0), 256, split) for split in ("train", "test")]
+    drawn = [
+        task.draw_examples(random_stream(5, "train", 0), 256, split) for split in ("train", "test")
+    ]
     for one, other in zip(*drawn, strict=True):
         assert one is None or np.array_equal(one, other)
 

@@ -70,18 +70,18 @@ def test_a_mixture_has_the_examples_of_its_parts_and_a_test_split_of_each():
 
 def test_without_weights_an_epoch_shows_every_example_once():
     train = Mixture(parts=parts()).splits["train"]
-    chosen = np.concatenate([train.choose(5, number, 30) for number in range(30)])
+    chosen = np.concatenate([train.batch_indices(5, number, 30) for number in range(30)])
     assert sorted(chosen.tolist()) == list(range(900))
 
 
 def test_examples_come_in_the_shares_of_the_weights():
     weights = {"recall": 1.0, "longer": 2.0, "induction": 5.0}
     train = Mixture(parts=parts(), weights=weights).splits["train"]
-    drawn = np.concatenate([train.choose(0, number, 64) for number in range(100)]) // 300
+    drawn = np.concatenate([train.batch_indices(0, number, 64) for number in range(100)]) // 300
     assert chisquare(np.bincount(drawn), np.array([1, 2, 5]) / 8 * 6400).pvalue > 1e-3
     again = Mixture(parts=parts(), weights=weights).splits["train"]
-    assert np.array_equal(train.choose(0, 7, 64), again.choose(0, 7, 64))
-    assert not np.array_equal(train.choose(0, 7, 64), train.choose(1, 7, 64))
+    assert np.array_equal(train.batch_indices(0, 7, 64), again.batch_indices(0, 7, 64))
+    assert not np.array_equal(train.batch_indices(0, 7, 64), train.batch_indices(1, 7, 64))
 
 
 def test_a_curriculum_goes_from_one_share_to_the_other_in_a_line():
@@ -95,7 +95,7 @@ def test_a_curriculum_goes_from_one_share_to_the_other_in_a_line():
     shares = []
     for begin in (0, 45, 95, 200):
         numbers = range(begin, begin + 10)
-        drawn = np.concatenate([train.choose(0, number, 64) for number in numbers]) // 300
+        drawn = np.concatenate([train.batch_indices(0, number, 64) for number in numbers]) // 300
         shares.append(Counter(drawn.tolist())[1] / len(drawn))
     assert shares[0] < 0.1
     assert shares[1] == pytest.approx(0.495, abs=0.08)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.modular import SIGNS, Modular
 from tests.dataset.checks import modular
 from tests.prose import refuses
@@ -54,7 +54,7 @@ def test_rows_are_those_of_their_split():
     task = Modular(prime=7)
     for split in task.split_names:
         examples = {tuple(row) for row in task.splits[split][:].inputs.tolist()}
-        rows = task.rows(stream(0, split, 0), 500, split)
+        rows = task.draw_examples(random_stream(0, split, 0), 500, split)
         assert {tuple(row) for row in rows.inputs.tolist()} == examples
 
 
@@ -67,9 +67,9 @@ def test_chance_is_the_share_of_the_commonest_answer_of_the_table(operation):
 
 def test_a_text_is_asked_at_its_end_sign():
     task = Modular(prime=7)
-    assert task.read("5 + 3 =").at == 3
+    assert task.batch_of_text("5 + 3 =").at == 3
     with refuses(ValueError, "dataset.modular.no_end"):
-        task.read("5 + 3")
+        task.batch_of_text("5 + 3")
 
 
 def test_an_impossible_task_is_refused():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, chisquare
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.mqar import MQAR
-from attnlab.draw import distinct
+from attnlab.draw import draw_distinct_rows
 from bench.loop_mqar import loop_mqar
 from tests.refused_calls import refused_calls
 
@@ -18,7 +18,8 @@ SHAPES = [(256, 64, 8), (256, 64, 4), (8192, 512, 64), (18, 32, 8)]
 
 def rows(task: MQAR, n: int) -> tuple[np.ndarray, ...]:
     parts = [
-        task.rows(stream(3, "train", block), 1024, "train")[:3] for block in range(-(-n // 1024))
+        task.draw_examples(random_stream(3, "train", block), 1024, "train")[:3]
+        for block in range(-(-n // 1024))
     ]
     return tuple(np.concatenate(arrays)[:n] for arrays in zip(*parts, strict=True))
 
@@ -110,7 +111,7 @@ def test_each_question_stands_where_the_loop_puts_it():
 def test_distinct_integers_are_uniform_over_their_orders(count, high):
     # The first is drawn with redraws, the second by ordering all the numbers.
     every = list(itertools.permutations(range(1, high), count))
-    drawn = distinct(stream(0, "train", 0), 200 * len(every), count, 1, high)
+    drawn = draw_distinct_rows(random_stream(0, "train", 0), 200 * len(every), count, 1, high)
     orders, counts = np.unique(drawn, axis=0, return_counts=True)
     assert orders.tolist() == sorted(map(list, every))
     assert chisquare(counts).pvalue > 1e-3

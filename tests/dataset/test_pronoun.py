@@ -165,7 +165,7 @@ def test_admissible_triples_are_equally_likely_as_under_rejection(task, split):
     }
     assert listed == set(admissible)
     many = Pronoun(num_test=10_000, num_validation=1, num_train=20_000)
-    drawn = [(s.right, s.wrong, s.adjective) for s in read(many, many.draw(split, {}))]
+    drawn = [(s.right, s.wrong, s.adjective) for s in read(many, many.build_split(split, {}))]
     counts = dict.fromkeys(admissible, 0)
     for triple in drawn:
         counts[triple] += 1
@@ -173,7 +173,7 @@ def test_admissible_triples_are_equally_likely_as_under_rejection(task, split):
 
 
 def test_a_twin_differs_in_the_adjective_and_means_the_other_noun(task):
-    first, second = task.twins()
+    first, second = task.contrast_pairs()
     cells = held(task)
     ones, others = read(task, first), read(task, second)
     assert len(ones) > 200
@@ -194,26 +194,26 @@ def test_every_test_sentence_that_can_have_a_twin_has_one(task, sentences):
             for a in ADJECTIVES[CLASS_OF_NOUN[s.wrong]].split()
         )
     ]
-    first, _ = task.twins()
+    first, _ = task.contrast_pairs()
     assert [s.parts for s in read(task, first)] == [s.parts for s in able]
-    assert task.twins()[1].digest() == Pronoun(num_train=1).twins()[1].digest()
+    assert task.contrast_pairs()[1].digest() == Pronoun(num_train=1).contrast_pairs()[1].digest()
 
 
 def test_the_famous_sentence_is_read_as_it_is_written(task):
     text = "The animal didn't cross the street because it was too tired."
-    inputs, _, at = task.read(text)[:3]
+    inputs, _, at = task.batch_of_text(text)[:3]
     words = [task.tokens[token] for token in inputs[0]]
     assert " ".join(words) == "the animal did not cross the street because it was too tired ."
     assert words[int(at)] == "it"
     assert Sentence(words).right == "animal"
-    assert torch.equal(task.read(text.upper()).inputs, inputs)
-    assert torch.equal(task.read(text.rstrip(".").replace("'", "\u2019")).inputs, inputs)
+    assert torch.equal(task.batch_of_text(text.upper()).inputs, inputs)
+    assert torch.equal(task.batch_of_text(text.rstrip(".").replace("'", "\u2019")).inputs, inputs)
 
 
 def test_a_sentence_of_the_data_is_read_back_as_it_stands(task):
     for name, probe in list(task.probes(8).items())[2:]:
         words = [task.tokens[token] for token in probe.inputs[0]]
-        read = task.read(" ".join(words))
+        read = task.batch_of_text(" ".join(words))
         assert torch.equal(read.inputs, probe.inputs), name
         assert torch.equal(read.at, probe.at)
 
@@ -237,11 +237,11 @@ def test_a_text_that_cannot_be_asked_is_refused(task):
     refused_calls(
         "dataset.pronoun.{}",
         {
-            "unknown_word": lambda: task.read("The animals did not cross the street"),
-            "unknown_signs": lambda: task.read("2 animals!"),
-            "long_text": lambda: task.read("the old animal " * 8),
-            "no_it": lambda: task.read("the animal was tired"),
-            "two_its": lambda: task.read("it was it"),
+            "unknown_word": lambda: task.batch_of_text("The animals did not cross the street"),
+            "unknown_signs": lambda: task.batch_of_text("2 animals!"),
+            "long_text": lambda: task.batch_of_text("the old animal " * 8),
+            "no_it": lambda: task.batch_of_text("the animal was tired"),
+            "two_its": lambda: task.batch_of_text("it was it"),
         },
     )
 

@@ -14,12 +14,12 @@ from attnlab.dataset.induction import Induction
 from attnlab.dataset.induction_head import InductionHead
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.stacked_mqar import StackedMQAR
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 from tests.dataset.drawing import FEW, SEEDS, holds, rows
 from tests.refused_calls import refused_calls
 
 
-def batch(drawn: Rows) -> Batch:
+def batch(drawn: ExampleArrays) -> Batch:
     tensors = (None if part is None else torch.from_numpy(part) for part in drawn)
     inputs, targets, at, valid = (
         t.long() if t is not None and t.dtype != torch.bool else t for t in tensors

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from attnlab.dataset.base import Task, stream
+from attnlab.dataset.base import Task, random_stream
 from attnlab.dataset.cycle_navigation import CycleNavigation
 from attnlab.dataset.even_pairs import EvenPairs
 from attnlab.dataset.majority import Majority
 from attnlab.dataset.modular_arithmetic import ModularArithmetic
 from attnlab.dataset.parity import Parity
-from attnlab.split import IGNORE, Rows
+from attnlab.split import IGNORE, ExampleArrays
 from tests.dataset.checks import cycle_navigation, even_pairs, majority, modular_arithmetic, parity
 from tests.dataset.drawing import SEEDS, blocks
 from tests.depth import examples
@@ -31,7 +31,7 @@ KINDS = {
 CUMULATIVE = (Parity, Majority)
 
 
-def faults(task: Task, rows: Rows, check) -> int:
+def faults(task: Task, rows: ExampleArrays, check) -> int:
     """Count the examples whose labels are not those of the checker."""
     assert rows.valid is not None
     wrong, names = 0, task.classes or task.tokens
@@ -56,7 +56,7 @@ def test_any_sizes_give_right_labels_in_every_split(kind, low, more, beyond, see
         more = 1
     task = kind(min_length=low, length=low + more, test_lengths=[low + more + beyond])
     for split in task.split_names:
-        rows = task.rows(stream(seed, split, 0), 12, split)
+        rows = task.draw_examples(random_stream(seed, split, 0), 12, split)
         assert faults(task, rows, KINDS[kind]) == 0
         assert rows.valid is not None
         shortest, longest = task.lengths(split)
@@ -160,16 +160,16 @@ def test_walks_end_anywhere_on_the_circle():
 
 
 def test_a_text_is_asked_at_its_end_sign():
-    assert Parity().read("1 0 1 =").at == 3
-    assert Parity(cumulative=True).read("1 0 1").at is None
-    assert EvenPairs().asked_at(["a", "b", "="]) == [2]
+    assert Parity().batch_of_text("1 0 1 =").at == 3
+    assert Parity(cumulative=True).batch_of_text("1 0 1").at is None
+    assert EvenPairs().label_positions(["a", "b", "="]) == [2]
     refused_calls(
         "dataset.regular.{}",
         {
-            "majority_no_end": lambda: Majority().read("1 0 1"),
-            "cycle_no_end": lambda: CycleNavigation().read("+ -"),
-            "arithmetic_no_end": lambda: ModularArithmetic().read("1 + 1"),
-            "pairs_no_end": lambda: EvenPairs().read("a b"),
+            "majority_no_end": lambda: Majority().batch_of_text("1 0 1"),
+            "cycle_no_end": lambda: CycleNavigation().batch_of_text("+ -"),
+            "arithmetic_no_end": lambda: ModularArithmetic().batch_of_text("1 + 1"),
+            "pairs_no_end": lambda: EvenPairs().batch_of_text("a b"),
         },
     )
 

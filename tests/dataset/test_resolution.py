@@ -76,14 +76,14 @@ def test_twins_stay_together():
 def test_any_text_of_that_form_can_be_asked():
     dataset = Resolution(path=str(SMALL / "resolution"))
     text = "<a> the wolf <b> the cow <text> The wolf eats the cow because <pronoun> was hungry."
-    batch = dataset.read(text)
-    assert dataset.write(batch.inputs[0].tolist()) == (
+    batch = dataset.batch_of_text(text)
+    assert dataset.decode(batch.inputs[0].tolist()) == (
         "<a> the wolf <b> the cow <text> the wolf <unk> the cow because <pronoun> was hungry ."
     )
     assert batch.at is not None
     assert batch.at.tolist() == [[13]]
     with refuses(ValueError, "dataset.resolution.no_pronoun"):
-        dataset.read("the wolf")
+        dataset.batch_of_text("the wolf")
 
 
 def test_what_is_no_question_is_told_with_its_line(tmp_path):

@@ -47,8 +47,8 @@ def test_a_sentence_is_in_the_first_split_that_has_it(directory):
 
 def test_any_sentence_can_be_asked(directory):
     dataset = Sentences(path=str(directory))
-    batch = dataset.read("BAD plot")
-    assert dataset.write(batch.inputs[0].tolist()) == "bad <unk> <class>"
+    batch = dataset.batch_of_text("BAD plot")
+    assert dataset.decode(batch.inputs[0].tolist()) == "bad <unk> <class>"
     assert batch.at is not None
     assert batch.at.tolist() == [[2]]
 

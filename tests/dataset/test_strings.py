@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from attnlab.dataset.base import stream
+from attnlab.dataset.base import random_stream
 from attnlab.dataset.copying import Copying
 from attnlab.dataset.dyck import Dyck
 from attnlab.dataset.induction import Induction
@@ -33,7 +33,7 @@ def test_any_row_has_its_answer(kind, vocab_size, low, more, seed):
     longer = [low + more + 1, low + more + 7]
     task = task_kind(vocab_size=vocab_size, min_length=low, length=low + more, test_lengths=longer)
     for split in task.split_names:
-        rows = task.rows(stream(seed, split, 0), 8, split)
+        rows = task.draw_examples(random_stream(seed, split, 0), 8, split)
         shortest, longest = task.lengths(split)
         assert rows.inputs.shape == (8, longest)
         assert rows.targets.shape == (8, longest + 1)
@@ -54,7 +54,7 @@ def test_letters_and_lengths_are_uniform(kind):
 
 def test_an_autoregressive_model_reads_the_row_then_its_own_answer():
     task = Copying(num_train=4, num_validation=4, num_test=4)
-    asked = Autoregressive(task).ask(task.splits["train"][0])
+    asked = Autoregressive(task).training_batch(task.splits["train"][0])
     names = [*task.tokens, BEGIN]
     assert asked.valid is not None
     read = [names[token] for token in asked.inputs[asked.valid].tolist()]
@@ -72,7 +72,7 @@ def test_an_autoregressive_model_reads_the_row_then_its_own_answer():
 def test_every_second_half_is_asked_for_what_followed_in_the_first(vocab_size, low, more, seed):
     task = Induction(vocab_size=vocab_size, min_length=low, length=low + more, test_lengths=[12])
     for split in task.split_names:
-        rows = task.rows(stream(seed, split, 0), 8, split)
+        rows = task.draw_examples(random_stream(seed, split, 0), 8, split)
         assert rows.at is not None
         for row in range(8):
             read = words(task, rows, row)
@@ -114,7 +114,7 @@ def test_chance_of_induction_is_one_of_the_segment():
 def test_brackets_are_balanced_and_each_closing_one_is_asked(num_kinds, half, depth, seed):
     max_depth = 1 + int(depth * (half - 1))
     task = Dyck(num_kinds=num_kinds, max_depth=max_depth, length=2 * half)
-    rows = task.rows(stream(seed, "train", 0), 16, "train")
+    rows = task.draw_examples(random_stream(seed, "train", 0), 16, "train")
     assert rows.at is not None
     for row in range(16):
         right = dyck.answers(words(task, rows, row), task)

@@ -146,7 +146,7 @@ def an_example_reads_well(drawn: Drawn) -> None:
 
 
 def a_table_has_the_columns_of_what_a_model_is_asked(drawn: Drawn) -> None:
-    batch = drawn.task.splits[drawn.task.reported][:5]
+    batch = drawn.task.splits[drawn.task.report_split][:5]
     table = columns(drawn.task, batch)
     types = features(drawn.task).arrow_schema
     assert {name: column.type for name, column in table.items()} == {f.name: f.type for f in types}

@@ -53,7 +53,7 @@ def test_the_parts_are_cut_where_they_say(file):
         "test": text[train + validation :],
     }
     for split, wanted in bounds.items():
-        assert dataset.write(tokens(dataset, split).tolist()) == wanted
+        assert dataset.decode(tokens(dataset, split).tolist()) == wanted
 
 
 def test_every_token_of_a_held_back_split_but_the_first_is_asked_once(file):
@@ -68,10 +68,10 @@ def test_without_a_test_share_runs_report_validation(file, composed):
     words = [f"dataset.path={file}", "dataset=text", "dataset.length=16", "dataset.test=0"]
     dataset = Experiment(composed(*words)).dataset
     assert dataset.split_names == ("validation", "train")
-    assert dataset.reported == "validation"
+    assert dataset.report_split == "validation"
     assert set(dataset.splits) == {"validation", "train"}
     text = file.read_text()
-    assert dataset.write(tokens(dataset, "train").tolist()) == text[: int(len(text) * 0.95)]
+    assert dataset.decode(tokens(dataset, "train").tolist()) == text[: int(len(text) * 0.95)]
     with pytest.raises(ConfigError) as raised:
         composed(*words, "callbacks=test_curve")
     says("dataset.text.curve_without_test", raised.value)
@@ -124,7 +124,7 @@ def test_a_column_of_a_table_is_its_rows(tmp_path, monkeypatch, kind):
         path.write_text(TABLES[kind](rows))
     dataset = make(path)
     text = "".join(f"{row}\n" for row in rows)
-    assert dataset.write(dataset.whole.tolist()) == text
+    assert dataset.decode(dataset.whole.tolist()) == text
     assert dataset.sha256 == hashlib.sha256(text.encode()).hexdigest()
     with refuses(ValueError, f"dataset.text.no_column.{kind}", tmp_path):
         make(path, column="body")
@@ -215,7 +215,7 @@ def test_a_silent_server_is_not_waited_for(tmp_path):
         began = time.perf_counter()
         with refuses(ValueError, "dataset.text.hub.silent", endpoint):
             try:
-                source.find("hub:some/name", "text")
+                source.find_source("hub:some/name", "text")
             finally:
                 seconds = time.perf_counter() - began
         assert seconds < 2
@@ -258,7 +258,7 @@ def test_a_directory_brings_its_own_splits(directory, tokenizer):
     files = {"train": "wiki.train.tokens", "validation": "valid.txt", "test": "wiki_test.txt"}
     for split, name in files.items():
         text = (directory / name).read_text()
-        written = dataset.write(tokens(dataset, split).tolist())
+        written = dataset.decode(tokens(dataset, split).tolist())
         if isinstance(dataset.tokenizer, Words) and split != "train":
             text = text.replace("b", "<unk>").replace("c", "<unk>")
         assert written == text
@@ -269,14 +269,14 @@ def test_a_directory_brings_its_own_splits(directory, tokenizer):
     assert dataset.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
     again = Text(sha256=dataset.sha256, tokenizer=tokenizer(), length=16, **OWN)
     assert again.data_hash == dataset.data_hash
-    assert again.words("a 1 and") == dataset.words("a 1 and")
+    assert again.tokenize("a 1 and") == dataset.tokenize("a 1 and")
 
 
 def test_own_splits_and_shares_go_together(directory):
     text = (directory / "wiki.train.tokens").read_text()
     shares: dict[str, Any] = {"validation": None, "test": 0.25}
     dataset = Text(path=str(directory), tokenizer=Words(), length=16, **shares)
-    parts = [dataset.write(tokens(dataset, split).tolist()) for split in ("train", "test")]
+    parts = [dataset.decode(tokens(dataset, split).tolist()) for split in ("train", "test")]
     assert "".join(parts) == text
     assert len(parts[1].splitlines()) == 10
     unreported = Text(path=str(directory), tokenizer=Words(), length=16, validation=None, test=0.0)
@@ -289,8 +289,8 @@ def test_a_vocabulary_is_that_of_the_training_part(tmp_path):
     shares: dict[str, Any] = {"validation": 0.1, "test": 0.1}
     dataset = Text(path=str(path), tokenizer=Words(), length=8, **shares)
     assert "late" not in dataset.tokens
-    assert "<unk>" in dataset.write(tokens(dataset, "test").tolist())
-    assert "<unk>" not in dataset.write(tokens(dataset, "train").tolist())
+    assert "<unk>" in dataset.decode(tokens(dataset, "test").tolist())
+    assert "<unk>" not in dataset.decode(tokens(dataset, "train").tolist())
 
 
 def test_the_hash_of_the_data_holds_what_was_learnt(file, tmp_path):
@@ -333,8 +333,8 @@ def test_the_hub_brings_its_own_splits(directory, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     dataset = Text(path="hub:some/words", tokenizer=Words(), length=8, validation=None, test=0.2)
     # A row that ends its line is not ended again.
-    assert dataset.write(tokens(dataset, "validation").tolist()) == "a\n" * 30
-    assert dataset.write(tokens(dataset, "train").tolist()).startswith("\na b\nc\n\na b\n")
+    assert dataset.decode(tokens(dataset, "validation").tolist()) == "a\n" * 30
+    assert dataset.decode(tokens(dataset, "train").tolist()).startswith("\na b\nc\n\na b\n")
 
 
 def test_the_published_layouts_are_read():
@@ -403,7 +403,7 @@ def test_rows_without_a_text_are_told(tmp_path, monkeypatch):
     texts = [None if n % 3 == 0 else f"row {n} of it" for n in range(60)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     dataset = make(path)
-    assert "None" not in dataset.write(dataset.whole.tolist())
+    assert "None" not in dataset.decode(dataset.whole.tolist())
     assert dataset.notes == ["20 of 60 rows are left out (without a text)"]
     assert make(path).notes == dataset.notes
     tables = datasets.DatasetDict(

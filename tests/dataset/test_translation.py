@@ -48,7 +48,7 @@ def test_words_are_numbered_by_how_often_training_has_them(directory):
     assert batch.valid.sum(dim=1).tolist() == [2, 6]
     assert (batch.targets != IGNORE).sum(dim=1).tolist() == [3, 7]
     assert dataset.slices(batch)["length"].tolist() == [0, 0]
-    assert dataset.words("Don't stop-and-go!") == ["don't", "stop-and-go", "!"]
+    assert dataset.tokenize("Don't stop-and-go!") == ["don't", "stop-and-go", "!"]
 
 
 def test_what_is_left_out_is_counted(directory):
@@ -76,7 +76,7 @@ def test_packed_files_and_kept_rows_are_the_same_data(directory, monkeypatch, tm
     dataset = make(directory)
     of_kept_rows = Translation(path=None, files=FILES, sha256=dataset.sha256)
     assert of_kept_rows.data_hash == dataset.data_hash
-    assert dataset.located == {"path": None, "obtain": None, "sha256": dataset.sha256}
+    assert dataset.content_identity == {"path": None, "obtain": None, "sha256": dataset.sha256}
     for file in directory.glob("*.*"):
         if file.is_file():
             (directory / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
@@ -154,7 +154,7 @@ def test_segmented_files_bring_their_tokens():
         segmented=True,
     )
     numbers = [dataset.tokens.index(word) for word in ("schl@@", "äft")]
-    assert dataset.write(numbers) == "schläft"
+    assert dataset.decode(numbers) == "schläft"
 
 
 def test_what_cannot_be_pairs_is_refused(directory):

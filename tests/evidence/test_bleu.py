@@ -87,10 +87,10 @@ def test_the_measures_are_those_of_the_answers_one_by_one(made):
     experiment = made()
     data, whole = experiment.dataset, experiment.dataset.splits["test"][:16]
     found = AnswerBLEU(experiment.subject, beams=beams, batch_size=7).measure().scalars
-    said = [data.write(tokens) for tokens in one_by_one(experiment, whole, beams, 0.0)]
+    said = [data.decode(tokens) for tokens in one_by_one(experiment, whole, beams, 0.0)]
     end = data.tokens.index("<end>")
     right = [
-        data.write([t for t in row if t not in (IGNORE, end)]) for row in whole.targets.tolist()
+        data.decode([t for t in row if t not in (IGNORE, end)]) for row in whole.targets.tolist()
     ]
     score = BLEU(tokenize="none", force=True).corpus_score(said, [right])
     assert found["bleu"] == pytest.approx(score.score)

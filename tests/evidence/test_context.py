@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.evidence.context import ContextUse, doublings
 from attnlab.experiment import Experiment
-from attnlab.interp.attention import every_head
-from attnlab.interp.interventions import blind
+from attnlab.interp.attention_taps import all_heads
+from attnlab.interp.interventions import limit_reach
 from attnlab.split import IGNORE
 from attnlab.tap import record
 from tests.choices import causal_variants, dataset_words
@@ -76,14 +76,14 @@ def test_an_lstm_is_measured_by_context_alone(made, measured):
 
 def test_a_blind_model_sees_so_far_and_no_further(made):
     if not made.model.attention_layers():
-        assert every_head(made.model) == []
+        assert all_heads(made.model) == []
         return
     inputs = made.dataset.splits["test"].batch(np.arange(3)).inputs
     model = made.model.eval()
     with torch.no_grad():
         whole = model(inputs)[0]
         for bound in (1, 3, LENGTH):
-            with blind(model, bound), record(model, "*.pattern") as patterns:
+            with limit_reach(model, bound), record(model, "*.pattern") as patterns:
                 logits = model(inputs)[0]
             distance = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)[None]
             for pattern in patterns.values():
@@ -95,15 +95,15 @@ def test_a_blind_model_sees_so_far_and_no_further(made):
             if reach < last:
                 changed = inputs.clone()
                 changed[:, : last - reach] = (changed[:, : last - reach] + 1) % 5
-                with blind(model, bound):
+                with limit_reach(model, bound):
                     other = model(changed)[0]
                 assert torch.allclose(other[:, last], logits[:, last], atol=1e-5)
         assert torch.allclose(logits, whole, atol=1e-6)
-        with blind(model, 1):
+        with limit_reach(model, 1):
             alone = model(inputs)[0]
         assert not torch.allclose(alone, whole, atol=1e-4)
 
 
 def test_a_bound_below_one_is_refused(made):
-    with refuses(ValueError, "evidence.context.bound"), blind(made.model, 0):
+    with refuses(ValueError, "evidence.context.bound"), limit_reach(made.model, 0):
         pass

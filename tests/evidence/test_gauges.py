@@ -31,9 +31,9 @@ def test_the_load_is_the_share_of_all_assignments(experiment):
     counts = torch.zeros(made.model.blocks[0].ffn.num_experts)
     prefix = ""
     for batch in split.batches(1):
-        asked = made.objective.ask(batch)
+        asked = made.objective.training_batch(batch)
         with record(made.model, "*.probability") as heard, torch.no_grad():
-            made.model(*asked.given)
+            made.model(*asked.model_inputs)
         name = next(n for n in heard if "blocks.0" in n and "encoder" not in n)
         prefix = name.removesuffix("probability")
         chosen = heard[name].topk(2, dim=-1).indices

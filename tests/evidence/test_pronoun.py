@@ -11,7 +11,7 @@ from attnlab.evidence.pronoun import PronounResolution
 from attnlab.experiment import Experiment
 from attnlab.interp.attribution import influence
 from attnlab.interp.capture import capture
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
 from attnlab.run_record.finding import Finding
 from attnlab.split import Batch, Split
@@ -37,11 +37,11 @@ class Reading:
         keys = words.index(right), words.index(wrong)
         patterns = list(capture(made.subject, alone).patterns.values())
         self.mass = np.array([[float(r[query, k]) for p in patterns for r in p] for k in keys])
-        asked = objective.ask(alone)
+        asked = objective.training_batch(alone)
         self.answers, model = [], made.model.eval()
         self.answers.append(int(model(asked.inputs, asked.at)[0].argmax()) == int(targets))
         for key in keys if patterns else ():
-            with cut(model, torch.tensor([query]), torch.tensor([key])):
+            with knock_out_edge(model, torch.tensor([query]), torch.tensor([key])):
                 answer = int(model(asked.inputs, asked.at)[0].argmax())
             self.answers.append(answer == int(targets))
         shares = influence(model, asked)[1][0]
@@ -64,7 +64,7 @@ def slowly(made: Experiment, at_end: bool) -> dict[str, Any]:
     task, splits = made.dataset, made.dataset.splits
     assert isinstance(task, Pronoun)
     validation, test = read(splits["validation"]), read(splits["test"])
-    pairs = list(zip(*map(read, task.twins()), strict=True))
+    pairs = list(zip(*map(read, task.contrast_pairs()), strict=True))
     found = {
         "twins": np.mean([one.answers[0] and other.answers[0] for one, other in pairs]),
         "influence_right": np.mean([one.shares[0] for one in test]),
@@ -104,7 +104,7 @@ def test_the_evidence_is_what_a_slow_reader_finds(composed, variant, causal, ste
     made = Experiment(composed("dataset=pronoun", *sizes, *flags))
     optimizer = torch.optim.Adam(made.model.parameters(), 1e-2)
     for number in range(steps):
-        asked = made.objective.ask(made.loader.batch(number))
+        asked = made.objective.training_batch(made.loader.batch(number))
         logits, _ = made.model(asked.inputs, asked.at, asked.valid)
         made.objective.loss(logits, asked.targets).backward()
         optimizer.step()
@@ -149,7 +149,7 @@ def test_it_can_where_a_second_layer_lets_it(experiment):
 def test_a_test_split_without_twins_is_measured_by_the_rest(experiment):
     made = experiment("dataset.num_test=1")
     assert isinstance(made.dataset, Pronoun)
-    with_twins = len(made.dataset.twins()[0])
+    with_twins = len(made.dataset.contrast_pairs()[0])
     found = measured(made).scalars
     assert ("flip" in found) == ("twins" in found) == bool(with_twins)
     assert {"right", "wrong", "pointer", "cut_right", "influence_right"} <= found.keys()

@@ -38,7 +38,7 @@ def pairs(asked) -> list[tuple[int, int, int]]:
 
 def test_every_question_of_mqar_can_be_read(built):
     made = built()
-    asked = made.objective.ask(made.dataset.splits["test"][0:30])
+    asked = made.objective.training_batch(made.dataset.splits["test"][0:30])
     read, counted = places(asked)
     assert counted.sum() == 3 * 30
     last = read.int().cumsum(-1).argmax(-1)
@@ -73,7 +73,9 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
         return forward(*given)
 
     splits = made.dataset.splits
-    batches = [made.objective.ask(splits[name][0 : len(splits[name])]) for name in splits]
+    batches = [
+        made.objective.training_batch(splits[name][0 : len(splits[name])]) for name in splits
+    ]
     model.forward = watched
     with edit(model, "*.pattern", put):
         found = RecallCircuit(made.subject).measure()
@@ -91,9 +93,9 @@ def test_two_heads_that_were_put_there_are_found(built, behind):
 def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
     made = built()
     found = RecallCircuit(made.subject).measure()
-    asked = made.objective.ask(made.dataset.splits["test"][0:30])
+    asked = made.objective.training_batch(made.dataset.splits["test"][0:30])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
-        logits, _ = made.model(*asked.given)
+        logits, _ = made.model(*asked.model_inputs)
     behind = int(found.scalars["read_behind"])
     read = found.heads["read"].head
     layer = read.layer
@@ -111,7 +113,9 @@ def test_the_numbers_are_those_of_a_loop_and_of_real_ablation(built):
 
     assert found.scalars["whole"] == pytest.approx(accuracy(logits))
     with torch.no_grad(), prune(made.model, [read]):
-        assert found.scalars["without_read"] == pytest.approx(accuracy(made.model(*asked.given)[0]))
+        assert found.scalars["without_read"] == pytest.approx(
+            accuracy(made.model(*asked.model_inputs)[0])
+        )
     if layer:
         below = heard["blocks.0.mixer.attend.pattern"]
         each = [
@@ -152,9 +156,9 @@ def test_of_several_pairs_all_are_counted(composed):
     small = ("model.d_model=16", "model.num_layers=2", "variant=vanilla")
     made = sharp(composed("dataset=in_context_recall", "evidence=none", *sizes, *small))
     found = RecallCircuit(made.subject).measure()
-    asked = made.objective.ask(made.dataset.splits["test"][0:20])
+    asked = made.objective.training_batch(made.dataset.splits["test"][0:20])
     with torch.no_grad(), record(made.model.eval(), "*.pattern") as heard:
-        made.model(*asked.given)
+        made.model(*asked.model_inputs)
     behind, layer = int(found.scalars["read_behind"]), found.heads["read"].head.layer
     pattern = heard[f"blocks.{layer}.mixer.attend.pattern"][:, 0]
     below = heard["blocks.0.mixer.attend.pattern"][:, 0]

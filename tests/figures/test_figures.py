@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from attnlab.dataset.pronoun import MEANT, OTHER
-from attnlab.figures import attention, base, curves
+from attnlab.figures import attention_panels, base, curves
 
 TOKENS = ["the", "animal", "was", "too", "tired", "."]
 WEIGHTS = np.array([0.02, 0.6, 0.1, 0.2, 0.08, 0.0])
-VIEW = attention.View("tired", TOKENS, 2, WEIGHTS, {1: MEANT, 4: OTHER})
+VIEW = attention_panels.View("tired", TOKENS, 2, WEIGHTS, {1: MEANT, 4: OTHER})
 
 
 def test_a_line_is_as_opaque_as_its_weight_and_starts_at_the_query():
-    text = base.svg(attention.panel(VIEW))
+    text = base.svg(attention_panels.panel(VIEW))
     lines = re.findall(r"<line [^>]*>", text)
     opacities = [float(re.search(r'stroke-opacity="([^"]*)"', line)[1]) for line in lines]  # pyright: ignore[reportOptionalSubscript]
     assert opacities == pytest.approx(WEIGHTS)
@@ -27,8 +27,10 @@ def test_a_line_is_as_opaque_as_its_weight_and_starts_at_the_query():
 
 def test_every_arm_has_a_panel_for_each_sentence_and_its_numbers():
     views = {"one": [VIEW, VIEW], "<two>": [VIEW]}
-    arms = [attention.Arm(name, ["accuracy .99"], of_arm) for name, of_arm in views.items()]
-    picture = attention.rows(arms)
+    arms = [
+        attention_panels.ArmViews(name, ["accuracy .99"], of_arm) for name, of_arm in views.items()
+    ]
+    picture = attention_panels.rows(arms)
     spec = picture.to_dict()
     assert [len(pair["hconcat"]) for pair in spec["concat"]] == [2, 1]
     assert [pair["title"]["text"] for pair in spec["concat"]] == ["one", "<two>"]
@@ -40,8 +42,13 @@ def test_every_arm_has_a_panel_for_each_sentence_and_its_numbers():
 
 
 def test_what_cannot_be_seen_is_shown_and_what_is_long_is_cut():
-    view = attention.View("", ["\n", " ", "", "x" * 40], 0, np.full(4, 0.25))
-    assert [row["token"] for row in attention.records(view)] == ["↵", "␣", "∅", "x" * 13 + "…"]
+    view = attention_panels.View("", ["\n", " ", "", "x" * 40], 0, np.full(4, 0.25))
+    assert [row["token"] for row in attention_panels.records(view)] == [
+        "↵",
+        "␣",
+        "∅",
+        "x" * 13 + "…",
+    ]
 
 
 def test_no_variant_has_the_colour_of_a_role_or_of_another():
@@ -53,7 +60,7 @@ def test_no_variant_has_the_colour_of_a_role_or_of_another():
 def test_a_curve_has_every_point_and_its_interval_unsmoothed():
     random = np.random.default_rng(0)
     points = [
-        curves.Point(
+        curves.CurvePoint(
             f"{name},{depth}", name, depth, 3, step, float(m), float(m) - 0.1, float(m) + 1
         )
         for name in ("moe", "lstm")

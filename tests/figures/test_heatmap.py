@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.cells import cell_len
 
-from attnlab.figures import base, heatmap, shades
+from attnlab.figures import base, heatmap, terminal_heatmap
 from tests.depth import examples
 from tests.prose import refuses, says
 
@@ -98,11 +98,11 @@ def test_small_multiples_have_every_layer_and_head():
 @given(st.lists(st.floats(0, 1), min_size=2))
 def test_a_shade_and_a_colour_are_monotone_in_the_weight(weights):
     ordered = sorted(weights)
-    levels = [shades.SHADES.index(shades.shade(weight)) for weight in ordered]
-    light = [sum(shades.colour(weight).triplet or ()) for weight in ordered]
+    levels = [terminal_heatmap.SHADES.index(terminal_heatmap.shade(weight)) for weight in ordered]
+    light = [sum(terminal_heatmap.colour(weight).triplet or ()) for weight in ordered]
     assert levels == sorted(levels)
     assert light == sorted(light, reverse=True)
-    assert (shades.shade(0), shades.shade(1)) == (" ", "█")
+    assert (terminal_heatmap.shade(0), terminal_heatmap.shade(1)) == (" ", "█")
 
 
 TOKENS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -126,7 +126,9 @@ def test_no_width_is_exceeded_and_every_query_has_a_row(
     queries = [words[at % len(words)] for at in range(num_queries)]
     weights = np.random.default_rng(0).dirichlet(np.ones(num_keys), num_queries)
     at = data.draw(st.integers(0, num_queries - 1))
-    drawn = shades.heat_map(weights, queries, keys, at, width, square=square, coloured=coloured)
+    drawn = terminal_heatmap.heat_map(
+        weights, queries, keys, at, width, square=square, coloured=coloured
+    )
     rows = [line.plain for line in drawn.lines if re.match(r"[ >] *\d+ ", line.plain)]
     assert drawn.rows == range(num_queries)
     assert sum(line.startswith(">") for line in rows) == 1
@@ -134,13 +136,13 @@ def test_no_width_is_exceeded_and_every_query_has_a_row(
     picture = [line.plain for line in drawn.lines if not line.plain.startswith("keys: ")]
     assert max(map(cell_len, picture)) <= width
     assert len(picture) >= num_queries + 1
-    assert bool(drawn.said) == (" keys " in f" {drawn.said}")
+    assert bool(drawn.summary) == (" keys " in f" {drawn.summary}")
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.data())
 def test_a_window_holds_the_query_and_as_much_as_fits(size, most, data):
     at = data.draw(st.integers(0, size - 1))
-    shown = shades.window(size, at, most)
+    shown = terminal_heatmap.window(size, at, most)
     assert len(shown) == min(size, most)
     assert at in shown
     assert 0 <= shown[0] <= shown[-1] < size
@@ -149,10 +151,10 @@ def test_a_window_holds_the_query_and_as_much_as_fits(size, most, data):
 def test_what_is_left_out_is_said():
     weights = np.eye(100)
     tokens = [f"t{at}" for at in range(100)]
-    drawn = shades.heat_map(weights, tokens, tokens, 60, 80, most_rows=10)
+    drawn = terminal_heatmap.heat_map(weights, tokens, tokens, 60, 80, most_rows=10)
     assert len(drawn.lines) == 11
-    says("figures.heatmap.left_out", drawn.said)
-    assert shades.heat_map(weights[:5, :5], tokens[:5], tokens[:5], 2, 80).said == ""
+    says("figures.heatmap.left_out", drawn.summary)
+    assert terminal_heatmap.heat_map(weights[:5, :5], tokens[:5], tokens[:5], 2, 80).summary == ""
 
 
 def test_keys_around_the_largest_are_shown_where_those_around_the_query_leave_it_out():
@@ -160,13 +162,13 @@ def test_keys_around_the_largest_are_shown_where_those_around_the_query_leave_it
     for largest in (3, 50):
         weights = np.zeros((100, 100))
         weights[60, largest] = 1
-        drawn = shades.heat_map(weights, tokens, tokens, 60, 80)
+        drawn = terminal_heatmap.heat_map(weights, tokens, tokens, 60, 80)
         assert drawn.lines[61].plain.rstrip().endswith("██")
-        says(f"figures.heatmap.around.{largest}", drawn.said)
+        says(f"figures.heatmap.around.{largest}", drawn.summary)
 
 
 def test_a_cell_has_the_digits_of_its_weight_and_what_is_hidden_is_blank():
-    lines = shades.heat_map(WEIGHTS[:, :2], ["x", "y"], ["x", "y"], 1, 80).lines
+    lines = terminal_heatmap.heat_map(WEIGHTS[:, :2], ["x", "y"], ["x", "y"], 1, 80).lines
     assert [line.plain for line in lines] == [
         "        0    1",
         "      x    y",

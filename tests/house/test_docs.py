@@ -13,7 +13,7 @@ import torch
 
 from attnlab.interp.circuits import gram
 from attnlab.interp.head_stats import Tally
-from attnlab.interp.pattern_stats import Rows
+from attnlab.interp.pattern_stats import PatternRows
 from attnlab.mixer.base import Mixer
 from tests.choices import choices
 from tests.house.test_house import LAYERS, RANK
@@ -139,7 +139,7 @@ def test_the_page_of_measures_names_them_all():
     valid = torch.ones(1, 3, dtype=torch.bool)
     pattern, tokens = torch.full((1, 2, 3, 3), 1 / 3), torch.zeros(1, 3, dtype=torch.long)
     tally = Tally()
-    tally.add(Rows(pattern, valid, valid, torch.arange(3), tokens))
+    tally.add(PatternRows(pattern, valid, valid, torch.arange(3), tokens))
     tally.add_rank(gram(pattern, valid))
     assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(tally.means())
 

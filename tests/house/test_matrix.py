@@ -67,12 +67,12 @@ def reason(cell: Cell) -> tuple[str, str] | None:
     """Why a cell cannot work, by the rules that the README states, and which class is at fault."""
     position = part("position", cell["model/position"]).func
     ffn = part("ffn", cell["model/ffn"]).func
-    if ffn.competes and cell["task"] in CAUSAL:
+    if ffn.routes_across_tokens and cell["task"] in CAUSAL:
         return "competes", ffn.__name__
-    if cell["task"] == "autoencoder" and position.marks != "embed":
+    if cell["task"] == "autoencoder" and position.signal != "embed":
         return "unmarked", position.__name__
-    if position.marks in ("rotate", "bias") and position.marks not in heeds(cell["model/mixer"]):
-        return position.marks, position.__name__
+    if position.signal in ("rotate", "bias") and position.signal not in heeds(cell["model/mixer"]):
+        return position.signal, position.__name__
     return None
 
 
@@ -80,7 +80,7 @@ def heeds(mixer: str) -> set[str]:
     """What a mixer asks of positions; one of several asks what any of them does."""
     made = part("mixer", mixer)
     inner = [made.keywords[slot] for slot in "abc" if made.keywords.get(slot)]
-    return set().union(*(each.func.heeds for each in inner or [made]))
+    return set().union(*(each.func.position_inputs for each in inner or [made]))
 
 
 def words(cell: Cell) -> list[str]:
@@ -129,9 +129,9 @@ def test_a_cell_trains_or_is_refused_in_words(composed, cell):
     experiment = Experiment(composed(*words(cell)))
     model, objective = experiment.model.train(), experiment.objective
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    batch, losses = objective.ask(experiment.loader.batch(0)), []
+    batch, losses = objective.training_batch(experiment.loader.batch(0)), []
     for _ in range(8):
-        logits, extra = model(*batch.given)
+        logits, extra = model(*batch.model_inputs)
         loss = objective.train_loss(logits, batch.targets)
         losses.append(loss.item())
         optimizer.zero_grad()

@@ -65,7 +65,7 @@ FILES = {
                 super().__init__(subject)
                 self.every = every
 
-            def due(self, clock, step):
+            def is_due(self, cadence, step):
                 return step % self.every == 0
 
             def rows(self, step):
@@ -82,7 +82,7 @@ FILES = {
     """,
     "own_evidence.py": """
         from attnlab.evidence.base import Evidence
-        from attnlab.interp.attention import every_head, record_patterns
+        from attnlab.interp.attention_taps import all_heads, record_patterns
         from attnlab.layers import HeadRef
         from attnlab.run_record.finding import Label, NamedHead, Presentation
 
@@ -100,16 +100,16 @@ FILES = {
 
             def measure(self):
                 split = self.subject.dataset.splits["validation"]
-                (asked,) = self.subject.ask(split, num_examples=self.num_examples)
+                (asked,) = self.subject.batches(split, num_examples=self.num_examples)
                 with self.subject.observed(), record_patterns(self.subject.model) as patterns:
-                    self.subject.model(*asked.given)
+                    self.subject.model(*asked.model_inputs)
                 means = {
                     head: float(pattern[:, head.head, :, 0].mean())
                     for layer, pattern in patterns.items()
                     for head in layer.heads
                 }
                 best = max(means, key=means.get)
-                assert set(means) == set(every_head(self.subject.model))
+                assert set(means) == set(all_heads(self.subject.model))
                 head = NamedHead(best, "anchor", means[best], {"first token hidden": 0.5})
                 return self.finding({"weight": means[best]}, {"anchor": head})
     """,

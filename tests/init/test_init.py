@@ -37,7 +37,7 @@ def build(name: str) -> Model:
     if name == "encoder-decoder":
         arrangement = ENCODER_DECODER
     else:
-        competes = "ffn" in arm and part("ffn", name).func.competes
+        competes = "ffn" in arm and part("ffn", name).func.routes_across_tokens
         arrangement = ENCODER if competes else DECODER
     torch.manual_seed(0)
     return transformer(arrangement, num_layers=NUM_LAYERS, **arm)

@@ -113,7 +113,7 @@ def test_a_network_starts_as_its_table_says(name):
 def test_a_position_scheme_starts_as_its_table_says(name):
     made = [part("position", name)(WIDTH, LENGTH) for _ in range(8)]
     for scheme in made:
-        scheme.serve(4, 4)
+        scheme.prepare_heads(4, 4)
     check(made)
 
 

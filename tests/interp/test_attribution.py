@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlab.interp import attribution as module
 from attnlab.interp.attribution import influence, influence_matrix, mixing, shares
 from attnlab.layers import Axes, MixingLayer
-from attnlab.mixer.base import BothWays
+from attnlab.mixer.base import Bidirectional
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
 from attnlab.tap import Tap, edit, record
@@ -70,7 +70,7 @@ def test_each_row_is_one_backward_pass_from_its_position(family, arrangement):
         return vectors[0]
 
     with edit(made, "embedded", watch):
-        logits, _ = made(*batch.given)
+        logits, _ = made(*batch.model_inputs)
     rows = []
     for answer in logits[0]:
         (gradient,) = torch.autograd.grad(answer.max(), vectors[0], retain_graph=True)
@@ -173,7 +173,7 @@ def test_both_ways_are_shown_in_the_sequences_own_positions(family, length):
     given: list[Tensor] = []
     both = made.blocks[0].mixer
     with both.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])):
-        made(*batch.given)
+        made(*batch.model_inputs)
     with record(both.backwards, "mixing") as heard:
         both.backwards(given[0][:, :length].flip(1))
     turned = heard["mixing"][0].flip(1, 2).float()
@@ -191,9 +191,9 @@ def test_a_layer_without_a_matrix_shows_its_jacobian_between_outputs_and_inputs(
     made, batch = model(family, DECODER if causal else ENCODER, num_layers=1), asked()
     given: list[Tensor] = []
     mixer = made.blocks[0].mixer
-    assert isinstance(mixer, BothWays) != causal
+    assert isinstance(mixer, Bidirectional) != causal
     with mixer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach())):
-        made(*batch.given)
+        made(*batch.model_inputs)
     slopes: Any = torch.autograd.functional.jacobian(lambda x: mixer(x)[0], given[0])
     expected = einsum(mixer(given[0])[0], slopes[:, :, 0], given[0][0], "q d, q d k e, k e -> q k")
     ((layer, matrix),) = mixing(made, batch).items()

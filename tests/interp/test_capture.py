@@ -28,7 +28,7 @@ TEXT = "The animal didn't cross the street because it was too tired."
 )
 def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, variant, causal):
     made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
-    asked = made.objective.ask(made.dataset.read("it was wide."))
+    asked = made.objective.training_batch(made.dataset.batch_of_text("it was wide."))
     model = made.model.double().eval()
     logits, shares = influence(model, asked)
     best = int(logits[0, -1].argmax())
@@ -57,7 +57,7 @@ def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(expe
     for variant in ("multihead", "lstm"):
         made = experiment(f"variant={variant}")
         batch = made.dataset.splits["test"].batch(torch.arange(5).numpy())
-        _, shares = influence(made.model.eval(), made.objective.ask(batch))
+        _, shares = influence(made.model.eval(), made.objective.training_batch(batch))
         assert batch.valid is not None
         assert (shares[~batch.valid] == 0).all()
         for row in range(5):
@@ -65,21 +65,21 @@ def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(expe
             assert batch.at is not None
             one_row = slice(row, row + 1)
             alone = Batch(batch.inputs[one_row, :length], batch.targets[one_row], batch.at[one_row])
-            _, one = influence(made.model, made.objective.ask(alone))
+            _, one = influence(made.model, made.objective.training_batch(alone))
             torch.testing.assert_close(shares[row, :length], one[0], atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("variant", choices("variant"))
 def test_looking_leaves_no_trace(experiment, variant):
     made = experiment(f"variant={variant}", "model.dropout=0.2", "depth=shallow")
-    model, probe = made.model.train(), made.dataset.read(TEXT)
+    model, probe = made.model.train(), made.dataset.batch_of_text(TEXT)
     before = torch.get_rng_state()
     seen = capture(made.subject, probe)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(weights.grad is None for weights in model.parameters())
     assert all(not module._forward_hooks for module in model.modules())
-    asked = made.objective.ask(probe)
+    asked = made.objective.training_batch(probe)
     with torch.no_grad():
         undropped, _ = model.eval()(asked.inputs, asked.at, asked.valid)
     torch.testing.assert_close(seen.answer, undropped[0, -1])
@@ -87,7 +87,7 @@ def test_looking_leaves_no_trace(experiment, variant):
 
 def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
     made = experiment("depth=shallow", "variant=multihead")
-    model, probe = made.model, made.dataset.read(TEXT)
+    model, probe = made.model, made.dataset.batch_of_text(TEXT)
     seen = capture(made.subject, probe)
     (pattern,) = seen.patterns.values()
     block = model.blocks[0]
@@ -99,14 +99,14 @@ def test_what_is_seen_is_the_softmax_of_query_times_key(experiment):
     )
     expected = (query @ key.transpose(1, 2) / 4).softmax(dim=-1)
     torch.testing.assert_close(pattern, expected)
-    assert made.dataset.tokens[probe.inputs[0, seen.asked_at]] == "it"
+    assert made.dataset.tokens[probe.inputs[0, seen.answer_position]] == "it"
     torch.testing.assert_close(seen.answer, model.eval()(probe.inputs, probe.at)[0][0, 0])
 
 
 def test_a_causal_model_is_asked_at_the_end_and_never_looks_ahead(experiment):
     made = experiment("objective.causal=true")
-    seen = capture(made.subject, made.dataset.read(TEXT))
-    assert seen.asked_at == len(seen.inputs) - 1
+    seen = capture(made.subject, made.dataset.batch_of_text(TEXT))
+    assert seen.answer_position == len(seen.inputs) - 1
     for pattern in seen.patterns.values():
         assert (pattern.triu(1) == 0).all()
 
@@ -115,20 +115,20 @@ def test_of_several_questions_the_last_is_told(composed):
     words = ("dataset=mqar", "dataset.length=24", "dataset.num_pairs=3", "model.d_model=16")
     made = Experiment(composed(*words, "dataset.num_validation=9", "evidence=none"))
     (probe,) = made.dataset.probes(1).values()
-    asked = made.objective.probe(probe)
+    asked = made.objective.inspection_batch(probe)
     seen = capture(made.subject, probe)
     with torch.no_grad():
-        logits = made.model.eval()(*asked.given)[0][0]
+        logits = made.model.eval()(*asked.model_inputs)[0][0]
     assert asked.at is not None
-    assert seen.asked_at == int(asked.at.max()) > int(asked.at.min())
+    assert seen.answer_position == int(asked.at.max()) > int(asked.at.min())
     torch.testing.assert_close(seen.answer, logits[-1])
     assert not torch.allclose(logits[0], logits[-1])
 
 
 def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
     made = experiment("variant=multihead", "model/mixer=gated_delta")
-    seen = capture(made.subject, made.dataset.read(TEXT))
-    signed = mixing(made.model, made.objective.probe(made.dataset.read(TEXT)))
+    seen = capture(made.subject, made.dataset.batch_of_text(TEXT))
+    signed = mixing(made.model, made.objective.inspection_batch(made.dataset.batch_of_text(TEXT)))
     assert seen.weights.keys() == signed.keys()
     assert seen.patterns == {}
     assert min(float(matrix.min()) for matrix in signed.values()) < 0
@@ -140,7 +140,7 @@ def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
 
 def test_a_model_is_looked_at_in_the_precision_that_is_given(experiment):
     made = experiment("variant=multihead")
-    probe = made.dataset.read(TEXT)
+    probe = made.dataset.batch_of_text(TEXT)
     exact, rough = (
         capture(replace(made.subject, precision=precision), probe).answer
         for precision in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16))

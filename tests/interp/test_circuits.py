@@ -14,7 +14,7 @@ from attnlab.interp.circuits import (
     rollout,
     values_and_outputs,
 )
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 from attnlab.tap import edit, record
 from tests.prose import refuses
 
@@ -76,7 +76,7 @@ def test_rollout_multiplies_half_attention_and_half_staying():
 def test_a_head_reads_and_writes_by_the_parts_of_its_weights(composed, mixer):
     words = ("dataset=mqar", "depth=shallow", "model.d_model=16", "model/position=none")
     experiment = Experiment(composed(*words, f"model/mixer={mixer}"))
-    layer = next(m for m in experiment.model.modules() if isinstance(m, Heads))
+    layer = next(m for m in experiment.model.modules() if isinstance(m, GroupedAttention))
     value, output = values_and_outputs(layer)
     x = torch.randn(2, 5, 16)
     with torch.no_grad():

@@ -2,12 +2,12 @@
 
 import torch
 
-from attnlab.interp.contrast import HeadAttention, Places, pointer, to_places, twin_flip
+from attnlab.interp.contrast import ContrastPlaces, HeadAttention, pointer, to_places, twin_flip
 from tests.prose import refuses
 
 
-def places(query: list[int], right: list[int], wrong: list[int]) -> Places:
-    return Places(*map(torch.tensor, (query, right, wrong)))
+def places(query: list[int], right: list[int], wrong: list[int]) -> ContrastPlaces:
+    return ContrastPlaces(*map(torch.tensor, (query, right, wrong)))
 
 
 def test_a_look_is_the_weight_at_the_query_of_each_sequence():

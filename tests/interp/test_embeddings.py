@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from attnlab.interp.embeddings import Embeddings, align, course, drift, principal, turnover
+from attnlab.interp.embeddings import (
+    Embeddings,
+    align,
+    align_history,
+    drift,
+    principal,
+    turnover,
+)
 from tests.prose import refuses
 
 
@@ -114,7 +121,7 @@ def test_a_large_vocabulary_is_compared_in_parts(monkeypatch):
 def test_a_course_ends_on_the_principal_components_of_the_last_step():
     last = drawn(20, 5) * torch.tensor([3.0, 2, 1, 1, 1]) + 4
     halfway = 0.5 * last @ turn(5, 2, mirrored=True) + 1
-    places = course([halfway.float(), last @ turn(5, 1), last])
+    places = align_history([halfway.float(), last @ turn(5, 1), last])
     assert places.shape == (3, 20, 2)
     torch.testing.assert_close(places[2], principal(last)[0])
     # What was turned alone never moved; what was half as far from the mean came straight out.
@@ -126,12 +133,12 @@ def test_what_cannot_be_compared_is_refused():
     with refuses(ValueError, "evidence.embeddings.align"):
         align(drawn(4, 3), drawn(5, 3))
     with refuses(ValueError, "evidence.embeddings.no_steps"):
-        course([])
+        align_history([])
     with refuses(ValueError, "evidence.embeddings.course"):
-        course([drawn(4, 3), drawn(5, 3)])
+        align_history([drawn(4, 3), drawn(5, 3)])
     with refuses(ValueError, "evidence.embeddings.turnover"):
         turnover(drawn(4, 3), drawn(5, 3), 2)
     for count in (0, 4):
         with refuses(ValueError, f"evidence.embeddings.count.{count}"):
             turnover(drawn(4, 3), drawn(4, 3), count)
-    assert np.isfinite(course([torch.ones(5, 3), torch.ones(5, 3)]).numpy()).all()
+    assert np.isfinite(align_history([torch.ones(5, 3), torch.ones(5, 3)]).numpy()).all()

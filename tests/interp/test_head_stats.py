@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from attnlab.evidence.heads import StrongestHeads
 from attnlab.experiment import Experiment
 from attnlab.interp import head_stats as module
-from attnlab.interp.attention import record_patterns
+from attnlab.interp.attention_taps import record_patterns
 from attnlab.interp.circuits import gram
 from attnlab.interp.head_stats import Tally, head_statistics, rows_of, summarise
-from attnlab.interp.pattern_stats import Rows
+from attnlab.interp.pattern_stats import PatternRows
 from attnlab.layers import HeadRef
 from attnlab.split import Batch
 from tests.depth import examples
@@ -55,10 +55,10 @@ def built(once):
 
 def asked_of(made: Experiment, count: int = 4) -> Batch:
     batch = made.dataset.splits["validation"].batch(torch.arange(count).numpy())
-    return made.objective.ask(batch._replace(key=torch.arange(count)))
+    return made.objective.training_batch(batch._replace(noise_key=torch.arange(count)))
 
 
-def looped(rows: Rows) -> dict[str, list[float]]:
+def looped(rows: PatternRows) -> dict[str, list[float]]:
     """Measure rows by going over every weight, in double precision."""
     found = defaultdict(lambda: [[] for _ in range(rows.pattern.shape[1])])
     pattern, valid = rows.pattern.double().tolist(), rows.valid.tolist()
@@ -127,7 +127,7 @@ def test_statistics_are_the_means_that_loops_give(built, case):
     asked = asked_of(made)
     found = head_statistics(made.subject, made.dataset.splits["validation"])
     with torch.no_grad(), record_patterns(made.model.eval()) as patterns:
-        made.model(*asked.given)
+        made.model(*asked.model_inputs)
     assert list(found) == made.model.attention_layers()
     assert set(found) == set(patterns)
     for layer, pattern in patterns.items():
@@ -197,11 +197,13 @@ def test_any_parting_of_the_queries_gives_the_numbers_of_the_whole(
         scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
     tokens = torch.randint(3, (3, length), generator=draw)
     pattern = scores.softmax(dim=-1)
-    rows = Rows(pattern, valid, valid, torch.arange(length), tokens, causal)
+    rows = PatternRows(pattern, valid, valid, torch.arange(length), tokens, causal)
     whole, parted = summarise([rows]), summarise(rows.parts(parts))
     # Parts may also be of sequences.
     each = (
-        Rows(pattern[b, None], valid[b, None], valid[b, None], rows.query_at, tokens[b, None])
+        PatternRows(
+            pattern[b, None], valid[b, None], valid[b, None], rows.query_at, tokens[b, None]
+        )
         for b in range(3)
     )
     alone = summarise(each)
@@ -217,10 +219,10 @@ def test_what_padding_pays_counts_for_nothing():
     pattern = valid[:, None, None].float().expand(2, 2, 5, 5)
     pattern = pattern / pattern.sum(dim=-1, keepdim=True)
     tokens = torch.arange(5).expand(2, 5)
-    means = summarise([Rows(pattern, valid, valid, torch.arange(5), tokens)])
+    means = summarise([PatternRows(pattern, valid, valid, torch.arange(5), tokens)])
     wild = pattern.clone()
     wild[1, :, 3:] = torch.nan
-    again = summarise([Rows(wild, valid, valid, torch.arange(5), tokens)])
+    again = summarise([PatternRows(wild, valid, valid, torch.arange(5), tokens)])
     assert means["effective_keys"].tolist() == pytest.approx([(5 * 5 + 3 * 3) / 8] * 2)
     assert means["normalised_entropy"].tolist() == pytest.approx([1, 1])
     assert means["sink"].tolist() == pytest.approx([4 / 5] * 2)
@@ -234,7 +236,7 @@ def test_a_diverged_pattern_is_not_passed_over():
     valid = torch.ones(1, 3, dtype=torch.bool)
     pattern = torch.full((1, 2, 3, 3), 1 / 3)
     pattern[0, 1, 1] = torch.nan
-    means = summarise([Rows(pattern, valid, valid)])
+    means = summarise([PatternRows(pattern, valid, valid)])
     assert [not value.isnan() for value in means["entropy"]] == [True, False]
     assert [not value.isnan() for value in means["confidence"]] == [True, False]
 
@@ -301,7 +303,7 @@ def test_what_cannot_be_summarised_is_refused(built):
 
 def test_the_named_heads_are_those_with_most(built):
     made = built(*CASES["causal"])
-    split = made.dataset.splits[made.dataset.reported]
+    split = made.dataset.splits[made.dataset.report_split]
     found = StrongestHeads(made.subject, num_examples=5).measure()
     each = head_statistics(made.subject, [split[0:5]])
     for name, role in (

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from attnlab.config import Config
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.experiment import Experiment
-from attnlab.interp.attention import edit_attention, every_head
+from attnlab.interp.attention_taps import all_heads, edit_attention
 from attnlab.interp.importance import (
     Importance,
-    greedy,
     importance,
+    order_greedily,
     pruning,
     rank_correlation,
 )
@@ -46,9 +46,9 @@ def gated_loss(made: Experiment, gates: dict[HeadRef, float]) -> float:
     def gated(layer: AttentionLayer, pattern: torch.Tensor) -> torch.Tensor:
         return pattern * rows[layer]
 
-    for asked in made.subject.ask(made.dataset.splits["validation"]):
+    for asked in made.subject.batches(made.dataset.splits["validation"]):
         with torch.no_grad(), edit_attention(model, "pattern", layers, gated):
-            logits, _ = model(*asked.given)
+            logits, _ = model(*asked.model_inputs)
         total += float(
             F.cross_entropy(
                 logits[asked.targets >= 0], asked.targets[asked.targets >= 0], reduction="sum"
@@ -65,8 +65,8 @@ def learnt(composed: Callable[..., Config], seed: int) -> Experiment:
     made = Experiment(composed(*words, *sizes))
     optimizer = torch.optim.Adam(made.model.parameters(), 5e-3)
     for number in range(100):
-        asked = made.objective.ask(made.loader.batch(number))
-        logits, _ = made.model(*asked.given)
+        asked = made.objective.training_batch(made.loader.batch(number))
+        logits, _ = made.model(*asked.model_inputs)
         made.objective.loss(logits, asked.targets).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -96,7 +96,7 @@ def test_the_slope_is_the_exact_derivative_along_every_gate(composed, words):
     with torch.no_grad():
         for weights in made.model.parameters():
             weights *= 1.5
-    found, every = importance_of(made), every_head(made.model)
+    found, every = importance_of(made), all_heads(made.model)
     assert list(found.heads) == list(found.slopes) == every
     assert found.loss == pytest.approx(loss_of(made)(), rel=1e-6)
     direction = dict(zip(every, torch.randn(len(every), dtype=torch.double).tolist(), strict=True))
@@ -161,13 +161,13 @@ def test_pruning_is_ablation_of_ever_more_heads(trained):
     for removed, value in enumerate(values):
         with prune(trained.model, order[:removed]):
             assert loss_of(trained)() == value
-    everything = pruning(trained.model, every_head(trained.model), loss_of(trained))
+    everything = pruning(trained.model, all_heads(trained.model), loss_of(trained))
     assert everything[-1] > everything[0]
 
 
 def test_the_greedy_order_takes_the_least_loss_at_each_step(trained):
     candidates = [HeadRef(0, 1), HeadRef(1, 0), HeadRef(1, 3)]
-    order, loss = greedy(trained.model, candidates, loss_of(trained)), loss_of(trained)
+    order, loss = order_greedily(trained.model, candidates, loss_of(trained)), loss_of(trained)
     assert sorted(order) == candidates
     for place in range(2):
         losses = {}
@@ -183,7 +183,7 @@ def test_the_model_and_its_training_are_as_they_were(experiment):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     importance_of(made)
-    greedy(model, [HeadRef(0, 1), HeadRef(1, 0)], loss_of(made))
+    order_greedily(model, [HeadRef(0, 1), HeadRef(1, 0)], loss_of(made))
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -217,8 +217,8 @@ def test_training_is_bit_equal_with_and_without_interventions_between_its_steps(
         optimizer = torch.optim.Adam(made.model.parameters(), 1e-2)
         for number in range(3):
             batch = made.loader.batch(number)
-            asked = made.objective.ask(batch)
-            made.objective.loss(made.model(*asked.given)[0], asked.targets).backward()
+            asked = made.objective.training_batch(batch)
+            made.objective.loss(made.model(*asked.model_inputs)[0], asked.targets).backward()
             if asked_between:
                 importance_of(made)
                 means = mean_patterns(made.subject, [batch])

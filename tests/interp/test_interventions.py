@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from attnlab.experiment import Experiment
-from attnlab.interp.attention import chosen_layers, every_head, record_patterns
-from attnlab.interp.interventions import ablate, cut, mean_patterns, prune
+from attnlab.interp.attention_taps import all_heads, record_patterns, select_layers
+from attnlab.interp.interventions import ablate, knock_out_edge, mean_patterns, prune
 from attnlab.layers import HeadRef
 from attnlab.model.base import Model
 from tests.prose import refuses
@@ -21,10 +21,10 @@ def encoded(model: Model, inputs: torch.Tensor) -> torch.Tensor:
 
 def test_a_cut_edge_has_no_weight_and_the_rest_of_its_row_is_normalised_anew(experiment):
     made = experiment("depth=shallow")
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
     with record_patterns(model) as whole:
         encoded(model, inputs)
-    with cut(model, IT, ANIMAL), record_patterns(model) as without:
+    with knock_out_edge(model, IT, ANIMAL), record_patterns(model) as without:
         encoded(model, inputs)
     (before,), (after,) = whole.values(), without.values()
     expected = before.clone()
@@ -39,9 +39,9 @@ def test_a_cut_edge_has_no_weight_and_the_rest_of_its_row_is_normalised_anew(exp
 def test_without_the_edge_the_query_reads_as_if_the_key_were_not_there(experiment, variant):
     # One layer without positions: leaving the token out is another way to cut it.
     made = experiment("depth=shallow", "model/position=none", f"variant={variant}")
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
     left_out = encoded(model, torch.cat([inputs[:, :1], inputs[:, 2:]], dim=1))
-    with cut(model, IT, ANIMAL):
+    with knock_out_edge(model, IT, ANIMAL):
         without = encoded(model, inputs)
     torch.testing.assert_close(without[IT], left_out[IT - 1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(encoded(model, inputs)[IT], without[IT], atol=1e-3)
@@ -49,12 +49,12 @@ def test_without_the_edge_the_query_reads_as_if_the_key_were_not_there(experimen
 
 def test_each_sequence_of_a_batch_has_its_own_edge(experiment):
     made = experiment()
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
     query, key = torch.tensor([8, 12]), torch.tensor([1, 3])
-    with torch.no_grad(), cut(model.eval(), query, key):
+    with torch.no_grad(), knock_out_edge(model.eval(), query, key):
         both = model.encode(inputs.repeat(2, 1))[0]
     for row in range(2):
-        with cut(model, query[row, None], key[row, None]):
+        with knock_out_edge(model, query[row, None], key[row, None]):
             torch.testing.assert_close(encoded(model, inputs), both[row])
 
 
@@ -63,8 +63,8 @@ def test_only_the_named_layers_and_heads_are_cut(experiment):
     with torch.no_grad():
         for weights in made.model.parameters():
             weights /= 3  # Sharper patterns of deep layers have weights of 0 by themselves.
-    inputs, chosen = made.dataset.read(TEXT).inputs, {"layers": [1, 3], "heads": [2]}
-    with cut(made.model, IT, ANIMAL, **chosen), record_patterns(made.model) as patterns:
+    inputs, chosen = made.dataset.batch_of_text(TEXT).inputs, {"layers": [1, 3], "heads": [2]}
+    with knock_out_edge(made.model, IT, ANIMAL, **chosen), record_patterns(made.model) as patterns:
         encoded(made.model, inputs)
     assert [layer.index for layer in patterns] == [0, 1, 2, 3]
     gone = [p[0, :, int(IT), int(ANIMAL)] == 0 for p in patterns.values()]
@@ -74,7 +74,7 @@ def test_only_the_named_layers_and_heads_are_cut(experiment):
 
 def test_an_ablated_head_is_one_whose_values_are_not_read(experiment):
     made = experiment("depth=shallow")
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
     with ablate(model, 0, [1, 3]):
         without = encoded(model, inputs)
     output = model.blocks[0].mixer.output.weight
@@ -86,7 +86,7 @@ def test_an_ablated_head_is_one_whose_values_are_not_read(experiment):
 
 def test_a_position_without_attention_knows_itself_alone(experiment):
     made = experiment("depth=base")
-    inputs = made.dataset.read(TEXT).inputs
+    inputs = made.dataset.batch_of_text(TEXT).inputs
     other = inputs.clone()
     other[0, 1] = 5
     with ablate(made.model, 0), ablate(made.model, 1):
@@ -97,36 +97,39 @@ def test_a_position_without_attention_knows_itself_alone(experiment):
 
 def test_the_model_is_what_it_was_afterwards(experiment):
     made = experiment()
-    inputs = made.dataset.read(TEXT).inputs
+    inputs = made.dataset.batch_of_text(TEXT).inputs
     before = encoded(made.model, inputs)
-    with cut(made.model, IT, ANIMAL), ablate(made.model, 0, [0]):
+    with knock_out_edge(made.model, IT, ANIMAL), ablate(made.model, 0, [0]):
         assert not torch.equal(encoded(made.model, inputs), before)
     assert torch.equal(encoded(made.model, inputs), before)
 
 
 def test_what_is_not_there_cannot_be_cut(experiment):
     made, lstm = experiment("objective.causal=true"), experiment("variant=lstm")
-    inputs = made.dataset.read(TEXT).inputs
+    inputs = made.dataset.batch_of_text(TEXT).inputs
     for name, model, layers in (
         ("layer", made.model, [2]),
         ("layer_below_0", made.model, [-1]),
         ("no_layer", lstm.model, None),
     ):
         refusal = refuses(LookupError, f"evidence.intervene.{name}")
-        with refusal, cut(model, IT, ANIMAL, layers):
+        with refusal, knock_out_edge(model, IT, ANIMAL, layers):
             pass
     with refuses(IndexError, "evidence.intervene.head"), ablate(made.model, 0, [4]):
         encoded(made.model, inputs)
     first = torch.tensor([0])
-    with refuses(ValueError, "evidence.intervene.whole_row"), cut(made.model, first, first):
+    with (
+        refuses(ValueError, "evidence.intervene.whole_row"),
+        knock_out_edge(made.model, first, first),
+    ):
         encoded(made.model, inputs)
-    assert every_head(made.model) == [HeadRef(at, head) for at in (0, 1) for head in range(4)]
-    assert every_head(lstm.model) == []
+    assert all_heads(made.model) == [HeadRef(at, head) for at in (0, 1) for head in range(4)]
+    assert all_heads(lstm.model) == []
 
 
 def test_heads_of_several_layers_are_ablated_at_once(experiment):
     made = experiment("depth=base")
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
     chosen = {0: [1, 3], 1: [2]}
     some = [HeadRef(0, 3), HeadRef(1, 2), HeadRef(0, 1)]
     with prune(model, some), record_patterns(model) as patterns:
@@ -141,10 +144,10 @@ def test_heads_of_several_layers_are_ablated_at_once(experiment):
 
 
 def test_a_layer_without_any_head_is_a_layer_that_is_ablated(experiment):
-    model, inputs = (made := experiment()).model, made.dataset.read(TEXT).inputs
+    model, inputs = (made := experiment()).model, made.dataset.batch_of_text(TEXT).inputs
     with ablate(model, 1):
         expected = encoded(model, inputs)
-    with prune(model, [head for head in every_head(model) if head.layer == 1]):
+    with prune(model, [head for head in all_heads(model) if head.layer == 1]):
         assert torch.equal(encoded(model, inputs), expected)
 
 
@@ -179,12 +182,12 @@ def test_a_head_with_its_mean_pattern_reads_but_does_not_choose(experiment, caus
     made = experiment(f"objective.causal={causal}")
     model, objective, split = made.model, made.objective, made.dataset.splits["test"]
     means = mean_patterns(made.subject, split)
-    asked = objective.ask(split[:8])
+    asked = objective.training_batch(split[:8])
     with torch.no_grad(), record_patterns(model) as whole:
-        before = model.eval()(*asked.given)[0]
+        before = model.eval()(*asked.model_inputs)[0]
     chosen = [HeadRef(0, 1), HeadRef(1, 2)]
     with torch.no_grad(), prune(model, chosen, means), record_patterns(model) as patterns:
-        after = model(*asked.given)[0]
+        after = model(*asked.model_inputs)[0]
     assert not torch.allclose(before, after)
     at = torch.arange(asked.inputs.shape[1])
     for layer, pattern in patterns.items():
@@ -203,9 +206,9 @@ def test_a_head_with_its_mean_pattern_reads_but_does_not_choose(experiment, caus
 
 def test_the_mean_of_one_sequence_is_its_own_pattern(experiment):
     made = experiment()
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
-    means = mean_patterns(made.subject, [made.dataset.read(TEXT)])
-    with prune(model, every_head(model), means):
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
+    means = mean_patterns(made.subject, [made.dataset.batch_of_text(TEXT)])
+    with prune(model, all_heads(model), means):
         torch.testing.assert_close(encoded(model, inputs), encoded(model, inputs))
         shorter = encoded(model, inputs[:, :-1])
     assert shorter.isfinite().all()
@@ -213,13 +216,13 @@ def test_the_mean_of_one_sequence_is_its_own_pattern(experiment):
 
 def test_what_has_no_place_in_a_mean_is_refused(experiment):
     made = experiment()
-    model, inputs = made.model, made.dataset.read(TEXT).inputs
-    short = made.dataset.read("it was wide.")
+    model, inputs = made.model, made.dataset.batch_of_text(TEXT).inputs
+    short = made.dataset.batch_of_text("it was wide.")
     means = mean_patterns(made.subject, [short])
     with refuses(ValueError, "evidence.intervene.beyond_the_mean"), ablate(model, 0, [1], means):
         encoded(model, inputs)
     with refuses(ValueError, "evidence.intervene.widths"):
-        mean_patterns(made.subject, [short, made.dataset.read(TEXT)])
+        mean_patterns(made.subject, [short, made.dataset.batch_of_text(TEXT)])
     with refuses(ValueError, "evidence.intervene.no_reference"):
         mean_patterns(made.subject, [])
 
@@ -232,9 +235,9 @@ def test_every_stack_of_an_encoder_and_a_decoder_has_means(composed, data):
     model, split = made.model, made.dataset.splits["test"]
     means = mean_patterns(made.subject, split)
     assert set(means) == set(model.attention_layers())
-    (asked,) = made.subject.ask(split)
-    with torch.no_grad(), prune(model, every_head(model), means):
-        assert model.eval()(*asked.given)[0].isfinite().all()
+    (asked,) = made.subject.batches(split)
+    with torch.no_grad(), prune(model, all_heads(model), means):
+        assert model.eval()(*asked.model_inputs)[0].isfinite().all()
 
 
 def test_heads_are_counted_in_the_order_of_the_models_modules(composed):
@@ -247,18 +250,18 @@ def test_heads_are_counted_in_the_order_of_the_models_modules(composed):
     assert [layer.num_heads for layer in layers] == [
         8 if layer.path == wide else 4 for layer in layers
     ]
-    assert every_head(model) == [head for layer in layers for head in layer.heads]
+    assert all_heads(model) == [head for layer in layers for head in layer.heads]
     # The encoder is heard first and named last.
     assert [layer.path for layer in layers].index(wide) > 0
-    asked = made.objective.ask(made.dataset.splits["test"][:2])
+    asked = made.objective.training_batch(made.dataset.splits["test"][:2])
     with torch.no_grad(), record_patterns(model) as patterns:
-        model.eval()(*asked.given)
+        model.eval()(*asked.model_inputs)
     assert next(iter(patterns)).path == wide
 
 
 def test_layers_are_chosen_by_their_numbers_in_the_order_that_is_asked(experiment):
     model = experiment("depth=deep").model
     layers = model.attention_layers()
-    assert chosen_layers(model) == layers
-    assert chosen_layers(model, [2, 0]) == [layers[2], layers[0]]
-    assert chosen_layers(model, []) == []
+    assert select_layers(model) == layers
+    assert select_layers(model, [2, 0]) == [layers[2], layers[0]]
+    assert select_layers(model, []) == []

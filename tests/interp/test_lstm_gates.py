@@ -43,7 +43,9 @@ def built(composed) -> Callable[[str], Experiment]:
 
 def asked_of(made: Experiment) -> Batch:
     split = made.dataset.splits["validation"]
-    return made.objective.ask(split.batch(np.arange(7))._replace(key=torch.arange(7)))
+    return made.objective.training_batch(
+        split.batch(np.arange(7))._replace(noise_key=torch.arange(7))
+    )
 
 
 def outputs(made: Experiment, asked: Batch) -> dict[str, tuple]:
@@ -57,7 +59,7 @@ def outputs(made: Experiment, asked: Batch) -> dict[str, tuple]:
 
             handles.append(layer.register_forward_hook(hook))
     with torch.no_grad():
-        made.model.eval()(*asked.given)
+        made.model.eval()(*asked.model_inputs)
     for handle in handles:
         handle.remove()
     return heard
@@ -117,7 +119,7 @@ def test_statistics_are_means_over_tokens_and_no_size_of_batches_moves_them(buil
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
     parted = gate_statistics(made.subject, split, batch_size=3)
-    each = gates(model, made.objective.ask(split[0:20]))
+    each = gates(model, made.objective.training_batch(split[0:20]))
     for path, units in found.items():
         for unit in (0, 7):
             rows = {name: [] for name in ("input", "forget", "output")}
@@ -173,7 +175,7 @@ def test_the_evidence_names_layers_and_ways(built):
 def test_the_evidence_is_that_of_the_statistics(built):
     made = built("both ways")
     found = LSTMGates(made.subject, num_examples=9).measure().scalars
-    split = made.dataset.splits[made.dataset.reported]
+    split = made.dataset.splits[made.dataset.report_split]
     units = gate_statistics(made.subject, split, num_examples=9)
     assert len(units) == 4
     for path, of_units in units.items():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnlab.attend import Attend
 from attnlab.ffn.base import Losses
-from attnlab.interp.attention import every_head
+from attnlab.interp.attention_taps import all_heads
 from attnlab.interp.patching import Patched, patch
 from attnlab.interp.subject import Subject
 from attnlab.layers import HeadRef
@@ -68,14 +68,14 @@ class AsIs(Objective):
     def outputs(self) -> Sequence[str]:
         return "abcd"
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         return batch
 
 
 class Begun(AsIs):
     """Has before each answer what is padding where 5 is the last token."""
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         return batch._replace(prefix=batch.targets, prefix_valid=batch.inputs[:, 2:] == 4)
 
 
@@ -89,15 +89,15 @@ def pointed(last: int) -> Examples:
 @pytest.fixture
 def pairs(experiment):
     made = experiment("depth=base")
-    return made, made.dataset.twins()
+    return made, made.dataset.contrast_pairs()
 
 
 def test_the_head_that_points_carries_all_of_the_answer():
     subject, twins = Subject(Pointer(), AsIs()), (pointed(4), pointed(5))
     found = patch(subject, twins, [HeadRef(0, 0)])
     # The answer of A is found by both heads, that of B by the one that points.
-    assert found.one.tolist() == pytest.approx([1.5, 1.5])
-    assert found.other.tolist() == pytest.approx([-0.5, -0.5])
+    assert found.original.tolist() == pytest.approx([1.5, 1.5])
+    assert found.counterpart.tolist() == pytest.approx([-0.5, -0.5])
     assert found.patched.tolist() == pytest.approx([-0.5, -0.5])
     assert found.effect == pytest.approx(1)
     assert patch(subject, twins, [HeadRef(0, 1)]).effect == pytest.approx(0)
@@ -129,7 +129,7 @@ def test_a_label_that_one_twin_is_not_asked_is_no_difference():
         (asked(4, [1, 1]), asked(5, [1, IGNORE])),
     ):
         found = patch(Subject(Pointer(), AsIs()), twins, [HeadRef(0, 0)])
-        assert found.one.tolist() == pytest.approx([1.5, 1.5])
+        assert found.original.tolist() == pytest.approx([1.5, 1.5])
 
 
 def test_half_of_the_way_is_a_half():
@@ -152,20 +152,20 @@ def test_no_head_is_no_effect_and_a_twin_of_itself_no_pair(pairs):
 @pytest.mark.parametrize(("causal", "at_it"), [("false", True), ("true", False)])
 def test_patching_is_what_a_slow_patcher_finds(experiment, causal, at_it):
     made = experiment("depth=base", f"objective.causal={causal}")
-    model, objective, twins = made.model.eval(), made.objective, made.dataset.twins()
+    model, objective, twins = made.model.eval(), made.objective, made.dataset.contrast_pairs()
     subject = made.subject
     chosen = [HeadRef(0, 1), HeadRef(1, 0), HeadRef(1, 3)]
     rows = (lambda batch: batch.at[:, 0]) if at_it else None
     found = patch(subject, twins, chosen, query_at=rows)
-    assert len(found.one) == len(twins[0]) > 5
+    assert len(found.original) == len(twins[0]) > 5
     for index in range(6):
-        one, other = (objective.ask(side[index]) for side in twins)
+        one, other = (objective.training_batch(side[index]) for side in twins)
         it = int(twins[0][index].at)
         right, wrong = int(one.targets), int(other.targets)
         with torch.no_grad():
-            logits = [model(*one.given)[0][0, 0]]
+            logits = [model(*one.model_inputs)[0][0, 0]]
             with record(model, "*.pattern") as heard:
-                logits.append(model(*other.given)[0][0, 0])
+                logits.append(model(*other.model_inputs)[0][0, 0])
 
         def swapped(name, pattern, source=heard, it=it):
             changed = pattern.clone()
@@ -176,7 +176,7 @@ def test_patching_is_what_a_slow_patcher_finds(experiment, causal, at_it):
             return changed
 
         with torch.no_grad(), edit(model, "*.pattern", swapped):
-            logits.append(model(*one.given)[0][0, 0])
+            logits.append(model(*one.model_inputs)[0][0, 0])
         expected = [float(at[right] - at[wrong]) for at in logits]
         measured = [float(part[index]) for part in found]
         assert measured == pytest.approx(expected, abs=1e-4)
@@ -186,10 +186,10 @@ def test_swapped_scores_are_swapped_patterns(pairs):
     made, twins = pairs
     one, other = (side[:8] for side in twins)
     with torch.no_grad(), record(made.model.eval(), "*.scores") as scores:
-        made.model(*other.given)
+        made.model(*other.model_inputs)
     with torch.no_grad(), edit(made.model, "*.scores", lambda name, _: scores[name]):
-        by_scores = made.model(*one.given)[0]
-    found = patch(made.subject, twins, every_head(made.model))
+        by_scores = made.model(*one.model_inputs)[0]
+    found = patch(made.subject, twins, all_heads(made.model))
     expected = [
         float(row[0, int(a)] - row[0, int(b)])
         for row, a, b in zip(by_scores, one.targets, other.targets, strict=True)
@@ -201,7 +201,7 @@ def test_the_model_is_as_it_was(pairs):
     made, twins = pairs
     model, state = made.model.train(), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    patch(made.subject, twins, every_head(model))
+    patch(made.subject, twins, all_heads(model))
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from attnlab.interp.attention import record_patterns
-from attnlab.interp.sequences import tokens_of, valid_of, worked_on
+from attnlab.interp.attention_taps import record_patterns
+from attnlab.interp.sequences import processed_tokens, sequence_tokens, sequence_valid
 from attnlab.layers import Axes
 from attnlab.model.base import ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
@@ -36,7 +36,7 @@ def test_a_pattern_has_the_sizes_of_the_sequences_that_are_named(name, asked):
     model = MODELS[name]().eval()
     given = asked if model.arrangement.encoder else Batch(asked.inputs, asked.inputs)
     with torch.no_grad(), record_patterns(model) as patterns:
-        model(*given.given)
+        model(*given.model_inputs)
     assert set(patterns) == set(model.attention_layers()) != set()
     for layer, pattern in patterns.items():
         axes = layer.axes
@@ -58,22 +58,25 @@ def test_a_module_works_on_the_tokens_of_its_queries(asked):
         ("blocks.1.ffn", asked.prefix, asked.prefix_valid),
         ("blocks.0.cross", asked.prefix, asked.prefix_valid),
     ):
-        found = worked_on(decoding, path, asked)
+        found = processed_tokens(decoding, path, asked)
         assert found[0] is tokens
         assert found[1] is valid
     whole = Batch(asked.inputs, asked.inputs)
-    tokens, valid = worked_on(transformer(ENCODER), "blocks.0.ffn", whole)
+    tokens, valid = processed_tokens(transformer(ENCODER), "blocks.0.ffn", whole)
     assert tokens is whole.inputs
     assert torch.equal(valid, torch.ones(2, 8, dtype=torch.bool))
 
 
 def test_each_sequence_has_its_own_tokens_and_padding(asked):
-    assert tokens_of("inputs", asked) is asked.inputs
-    assert tokens_of("prefix", asked) is asked.prefix
-    assert tokens_of("latents", asked) is None
-    assert valid_of("inputs", asked, 8) is asked.valid
-    assert valid_of("prefix", asked, 5) is asked.prefix_valid
+    assert sequence_tokens("inputs", asked) is asked.inputs
+    assert sequence_tokens("prefix", asked) is asked.prefix
+    assert sequence_tokens("latents", asked) is None
+    assert sequence_valid("inputs", asked, 8) is asked.valid
+    assert sequence_valid("prefix", asked, 5) is asked.prefix_valid
     # Latents are never padding, and nothing is where none is said to be.
     whole = asked._replace(valid=None)
-    for found, size in ((valid_of("latents", asked, 3), 3), (valid_of("inputs", whole, 8), 8)):
+    for found, size in (
+        (sequence_valid("latents", asked, 3), 3),
+        (sequence_valid("inputs", whole, 8), 8),
+    ):
         assert torch.equal(found, torch.ones(2, size, dtype=torch.bool))

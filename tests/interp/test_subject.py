@@ -14,12 +14,12 @@ from attnlab.evidence.gates import LSTMGates
 from attnlab.evidence.heads import StrongestHeads
 from attnlab.evidence.routing import ExpertRouting
 from attnlab.experiment import Experiment
+from attnlab.interp.expert_routing import routing
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.importance import importance
 from attnlab.interp.interventions import mean_patterns
 from attnlab.interp.lstm_gates import gate_statistics
 from attnlab.interp.patching import patch
-from attnlab.interp.routing import routing
 from attnlab.interp.subject import Subject
 from attnlab.layers import HeadRef
 from attnlab.split import IGNORE, Batch, Split
@@ -71,8 +71,8 @@ def test_every_look_sees_the_same_masked_tokens_of_an_example(made, name):
     variant, look = LOOKS[name]
     experiment = made(variant)
     subject = experiment.subject
-    split = experiment.dataset.splits[experiment.dataset.reported]
-    expected, _ = whole(subject.ask(split, batch_size=1))
+    split = experiment.dataset.splits[experiment.dataset.report_split]
+    expected, _ = whole(subject.batches(split, batch_size=1))
     assert (expected == len(experiment.dataset.tokens)).any(dim=1).float().mean() > 0.5
     with watched(subject) as given:
         look(subject, split)
@@ -83,18 +83,18 @@ def test_every_look_sees_the_same_masked_tokens_of_an_example(made, name):
 def test_no_size_of_batches_moves_the_noise_of_an_example(once, objective):
     experiment = Experiment(once(*MASKED, f"objective={objective}"))
     subject, split = experiment.subject, experiment.dataset.splits["validation"]
-    inputs, targets = whole(subject.ask(split))
+    inputs, targets = whole(subject.batches(split))
     assert len(inputs) == COUNT
     assert not torch.equal(inputs, split[:COUNT].inputs)
     for size in (1, 7, COUNT):
-        again = whole(subject.ask(split, batch_size=size))
+        again = whole(subject.batches(split, batch_size=size))
         assert torch.equal(again[0], inputs)
         assert torch.equal(again[1], targets)
-    some = whole(subject.ask(split, batch_size=4, num_examples=10))
+    some = whole(subject.batches(split, batch_size=4, num_examples=10))
     assert torch.equal(some[0], inputs[:10])
     # Another look at the whole split is the same look again.
     torch.manual_seed(5)
-    assert torch.equal(whole(subject.ask(split))[0], inputs)
+    assert torch.equal(whole(subject.batches(split))[0], inputs)
 
 
 def test_two_looks_give_the_loss_of_the_same_questions(made):
@@ -102,8 +102,8 @@ def test_two_looks_give_the_loss_of_the_same_questions(made):
     subject, split = experiment.subject, experiment.dataset.splits["validation"]
     total, labels = 0.0, 0
     with subject.observed():
-        for asked in subject.ask(split, batch_size=4):
-            logits, _ = subject.model(*asked.given)
+        for asked in subject.batches(split, batch_size=4):
+            logits, _ = subject.model(*asked.model_inputs)
             total += float(subject.objective.loss(logits, asked.targets, "sum"))
             labels += int((asked.targets != IGNORE).sum())
     assert labels > COUNT
@@ -116,7 +116,7 @@ def test_two_looks_give_the_loss_of_the_same_questions(made):
 def test_what_is_recorded_of_heads_is_of_the_same_questions(made):
     experiment = made("multihead")
     subject = experiment.subject
-    expected, _ = whole(subject.ask(experiment.dataset.splits["validation"], num_examples=12))
+    expected, _ = whole(subject.batches(experiment.dataset.splits["validation"], num_examples=12))
     with watched(subject) as given:
         HeadRecorder(subject, num_examples=12).rows(3)
     assert torch.equal(torch.cat(given), expected)
@@ -125,14 +125,14 @@ def test_what_is_recorded_of_heads_is_of_the_same_questions(made):
 def test_questions_stand_beside_the_examples_as_the_data_have_them(made):
     experiment = made("multihead")
     subject, split = experiment.subject, experiment.dataset.splits["test"]
-    questions = list(subject.questions(split, batch_size=7))
+    questions = list(subject.paired_batches(split, batch_size=7))
     assert [len(question.examples.inputs) for question in questions] == [7, 7, 7, 7, 2]
     at = 0
     for examples, asked in questions:
         plain = split[at : at + len(examples.inputs)]
         assert torch.equal(examples.inputs, plain.inputs)
-        assert examples.key is not None
-        assert examples.key.tolist() == list(range(at, at + len(examples.inputs)))
+        assert examples.noise_key is not None
+        assert examples.noise_key.tolist() == list(range(at, at + len(examples.inputs)))
         hidden = asked.targets != IGNORE
         assert torch.equal(asked.targets[hidden], plain.inputs[hidden])
         at += len(examples.inputs)
@@ -142,14 +142,14 @@ def test_batches_that_are_given_are_asked_as_they_are(made):
     experiment = made("multihead")
     subject, split = experiment.subject, experiment.dataset.splits["test"]
     batches = [split[0:3], split[3:4]]
-    asked = list(subject.ask(batches))
+    asked = list(subject.batches(batches))
     for one, other in zip(asked, batches, strict=True):
         assert torch.equal(one.inputs, other.inputs)
 
 
 def test_twins_are_asked_alike(experiment):
     made = experiment("depth=shallow")
-    subject, twins = made.subject, made.dataset.twins()
+    subject, twins = made.subject, made.dataset.contrast_pairs()
     with watched(subject) as given:
         patch(subject, twins, [HeadRef(0, 0)])
     one, other, again = given
@@ -177,5 +177,5 @@ def test_a_split_is_asked_in_batches_of_training_or_larger(made):
     split = experiment.dataset.splits["test"]
     for size in (1, 64, 1000):
         subject = Subject(experiment.model, experiment.objective, batch_size=size)
-        (asked,) = subject.ask(split)
+        (asked,) = subject.batches(split)
         assert len(asked.inputs) == COUNT

@@ -9,11 +9,11 @@ import torch
 from einops import einsum, rearrange, reduce
 from scipy.stats import spearmanr
 
-from attnlab.interp.attention import record_patterns
+from attnlab.interp.attention_taps import record_patterns
 from attnlab.interp.circuits import values_and_outputs
 from attnlab.interp.subject import Subject
 from attnlab.interp.value_norms import Norms, transformed, weighted_norms
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.objective.base import Objective
 from attnlab.split import Batch
@@ -34,7 +34,7 @@ class AsIs(Objective):
     def outputs(self) -> Sequence[str]:
         return "abcd"
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         return batch
 
 
@@ -54,7 +54,9 @@ def made(
 @pytest.mark.parametrize("arrangement", [ENCODER, DECODER], ids=["both ways", "causal"])
 def test_the_vectors_that_are_measured_add_up_to_the_output_without_its_bias(mixer, arrangement):
     model, subject, asked = made(mixer, arrangement)
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, Heads)}
+    layers = {
+        name: part for name, part in model.named_modules() if isinstance(part, GroupedAttention)
+    }
     heard = {}
     hooks = [
         hook
@@ -144,7 +146,7 @@ def test_a_model_without_such_heads_is_refused_and_one_with_them_is_as_it_was():
         weighted_norms(subject, asked)
     model, subject, asked = made()
     with torch.no_grad(), record_patterns(model) as before:
-        model(*asked.given)
+        model(*asked.model_inputs)
     model.train()
     found = weighted_norms(subject, asked)
     assert model.training

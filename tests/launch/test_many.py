@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from attnlab.callbacks.timekeeper import beating
+from attnlab.callbacks.training_callback import beat_on_forward
 from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.console import Console
@@ -150,7 +150,7 @@ def in_a_process(*words: str, **options) -> subprocess.Popen[str]:
 
 
 LONG = ("trainer.max_steps=100000", "trainer.val_check_interval=100000")
-LONG_RUNS = (*LONG, "callbacks.clock.checkpoint_every=100000")
+LONG_RUNS = (*LONG, "callbacks.cadence.checkpoint_every=100000")
 
 
 def trains(runs_dir: Path, count: int) -> bool:
@@ -337,7 +337,7 @@ def test_final_evaluation_and_evidence_beat_while_they_compute(tmp_path, monkeyp
     """And what stands still does not."""
     beats = []
     layer = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-    with beating(lambda: beats.append(1)):
+    with beat_on_forward(lambda: beats.append(1)):
         assert not beats
         layer(torch.zeros(1, 2))
         assert len(beats) == 3

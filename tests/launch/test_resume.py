@@ -137,7 +137,7 @@ def test_who_stops_a_run_before_it_is_claimed_leaves_nothing(tmp_path, composed,
     def stopped(_):
         raise Interrupted
 
-    monkeypatch.setattr(run, "who", stopped)
+    monkeypatch.setattr(run, "identify_attempt", stopped)
     with pytest.raises(Interrupted):
         run.run(composed(*child.TINY, f"runs_dir={tmp_path}"), Console(quiet=True))
     assert list(tmp_path.iterdir()) == []
@@ -195,7 +195,7 @@ def test_an_lstm_resumes_bit_equal(tmp_path):
 
 LONG = (
     "trainer.max_steps=100",
-    "callbacks.clock.checkpoint_every=1000",
+    "callbacks.cadence.checkpoint_every=1000",
     "trainer.val_check_interval=100",
 )
 
@@ -301,7 +301,7 @@ def test_what_is_no_number_fails_at_its_step_and_is_not_tried_again(tmp_path, wh
 
 def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path):
     grows = ("trainer.max_steps=60", "optimizer.lr=30", "optimizer.gradient_clip=null")
-    slow = ("schedule.warmup_steps=59", "callbacks.clock.checkpoint_every=1")
+    slow = ("schedule.warmup_steps=59", "callbacks.cadence.checkpoint_every=1")
     assert child.train(tmp_path, *grows, *slow) == 1
     record = child.only_record(tmp_path)
     step = child.error(record).step
@@ -352,8 +352,8 @@ STOP = (
     "callbacks=early_stop",
     "callbacks.early_stop.metric=accuracy",
     "callbacks.early_stop.threshold=0.0",
-    "callbacks.clock.log_every=1",
-    "callbacks.clock.checkpoint_every=3",
+    "callbacks.cadence.log_every=1",
+    "callbacks.cadence.checkpoint_every=3",
 )
 
 

@@ -112,7 +112,7 @@ def test_a_texts_loss_gives_perplexity_and_bits_per_byte(composed, tmp_path):
 
     (tmp_path / "text.txt").write_text("äbc" * 400)
     words = ("dataset=text", f"dataset.path={tmp_path}/text.txt", "dataset.length=8")
-    derived = Experiment(composed(*words)).objective.derived("validation", math.log(2))
+    derived = Experiment(composed(*words)).objective.derived_metrics("validation", math.log(2))
     # "ä" has two bytes of UTF-8, and the share of each letter is a third.
     assert derived["perplexity"] == pytest.approx(2)
     assert derived["bits_per_byte"] == pytest.approx(3 / 4)

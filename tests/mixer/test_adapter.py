@@ -12,7 +12,7 @@ from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.errors import ConfigError
 from attnlab.mixer.adapter import Adapter
-from attnlab.mixer.base import BothWays, arranged
+from attnlab.mixer.base import Bidirectional, build_mixer
 from attnlab.position.base import Position
 from attnlab.run_record.record import find_runs
 from tests.model.law import law
@@ -81,7 +81,7 @@ class Widened(nn.Module):
 
 def adapted(module: Any, sees: Any, causal: bool = True, layer: int = 0) -> Any:
     make = partial(Adapter, module=module, sees=sees)
-    return arranged(make, D_MODEL, Position(D_MODEL, LENGTH), causal, layer).eval()
+    return build_mixer(make, D_MODEL, Position(D_MODEL, LENGTH), causal, layer).eval()
 
 
 def encoder_layer(d_model: int) -> nn.Module:
@@ -171,7 +171,7 @@ def test_a_module_that_sees_all_is_refused_for_a_causal_objective():
 
 def test_a_module_that_sees_the_past_is_built_twice_where_all_may_be_seen():
     mixer, x = adapted(Shift, "past", causal=False), torch.randn(2, LENGTH, D_MODEL)
-    assert isinstance(mixer, BothWays)
+    assert isinstance(mixer, Bidirectional)
     changed = x.clone()
     changed[:, 6] += 1
     moved = (mixer(changed) - mixer(x)).abs().amax(dim=(0, 2)) > 1e-6

@@ -35,7 +35,7 @@ WIDTH, LENGTH = 16, 11
 class Absolute(Position):
     """Tells each key by its own position, where our biases know the distance alone."""
 
-    marks = "bias"
+    signal = "bias"
 
     def bias(self, num_heads: int, query_at: Tensor, key_at: Tensor, causal: bool) -> Tensor:
         height = torch.arange(num_heads) + (3 * key_at[:, None]).sin()
@@ -299,16 +299,16 @@ def test_a_latent_state_is_smaller_than_keys_and_values():
 def test_to_read_oneself_is_to_mix(name):
     kind, knobs = MIXERS[name]
     mixer, x, valid = build(kind, False, **knobs), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
-    read, state = mixer.read(x, x, valid)
+    read, state = mixer.cross_attend(x, x, valid)
     same(read[valid], mixer(x, valid)[valid])
-    same(mixer.read(x, x, valid, state)[0], read)
+    same(mixer.cross_attend(x, x, valid, state)[0], read)
     assert sum(t.numel() for t in tree_leaves(state)) == 2 * mixer.state_size(LENGTH)
 
 
 def test_what_cannot_read_another_sequence_says_so():
-    assert SlidingWindow.read is Mixer.read
+    assert SlidingWindow.cross_attend is Mixer.cross_attend
     with refuses(ValueError, "mixer.cannot_read"):
-        build(SlidingWindow, False).read(torch.randn(1, 2, WIDTH), torch.randn(1, 3, WIDTH))
+        build(SlidingWindow, False).cross_attend(torch.randn(1, 2, WIDTH), torch.randn(1, 3, WIDTH))
 
 
 @pytest.mark.parametrize(

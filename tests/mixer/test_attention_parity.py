@@ -308,17 +308,17 @@ def test_reading_another_sequence_equals_torchs(kind):
     theirs.out_proj.load_state_dict(mixer.output.state_dict())
     x, memory, valid = torch.randn(2, 5, WIDTH), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
     expected, _ = theirs(x, memory, memory, key_padding_mask=~valid)
-    read, state = mixer.read(x, memory, valid)
+    read, state = mixer.cross_attend(x, memory, valid)
     same(read, expected)
     # The first query alone, with what was made of the memory.
-    same(mixer.read(x[:, :1], memory, valid, state)[0], expected[:, :1])
+    same(mixer.cross_attend(x[:, :1], memory, valid, state)[0], expected[:, :1])
 
 
 def test_additive_reading_equals_the_papers_equations():
     mixer = build(Additive, False)
     x, memory, valid = torch.randn(2, 5, WIDTH), torch.randn(2, LENGTH, WIDTH), padded(LENGTH, 4)
-    read, state = mixer.read(x, memory, valid)
-    again, _ = mixer.read(x, memory, valid, state)
+    read, state = mixer.cross_attend(x, memory, valid)
+    again, _ = mixer.cross_attend(x, memory, valid, state)
     assert torch.equal(again, read)
     mixer.double()
     for b, length in enumerate((LENGTH, 4)):

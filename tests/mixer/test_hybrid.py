@@ -9,7 +9,7 @@ import torch
 from attnlab.errors import ConfigError
 from attnlab.experiment import Experiment
 from attnlab.mixer.additive import Additive
-from attnlab.mixer.base import BothWays
+from attnlab.mixer.base import Bidirectional
 from attnlab.mixer.hybrid import Hybrid
 from attnlab.mixer.lstm import LSTM
 from attnlab.mixer.min_lstm import MinLSTM
@@ -33,7 +33,7 @@ def built(layer: int, causal: bool = True, **knobs: Any) -> Any:
 def layers(model: Any) -> list[type]:
     """The class of each layer's mixer; for one built twice, of what it is built of."""
     inner = [block.mixer.mixer for block in model.blocks]
-    return [type(m.forwards) if isinstance(m, BothWays) else type(m) for m in inner]
+    return [type(m.forwards) if isinstance(m, Bidirectional) else type(m) for m in inner]
 
 
 def test_layer_i_is_what_letter_i_of_the_repeated_pattern_names():
@@ -59,12 +59,12 @@ def test_a_layer_is_its_mixer_and_nothing_else(layer):
         )
         assert torch.equal(ours, theirs)
         assert hybrid.state_size(at + 1) == alone.state_size(at + 1)
-    assert not hybrid.one_way
+    assert not hybrid.unidirectional
 
 
 def test_where_all_may_be_seen_a_one_way_layer_reads_both_ways():
     recurrent, attending = (built(layer, False, pattern="abc").mixer for layer in (0, 1))
-    assert isinstance(recurrent, BothWays)
+    assert isinstance(recurrent, Bidirectional)
     assert isinstance(attending, MultiHead)
     x = torch.randn(2, LENGTH, D_MODEL)
     valid = torch.arange(LENGTH) < torch.tensor([[LENGTH], [5]])
@@ -127,7 +127,7 @@ def test_a_fault_inside_a_hybrid_is_told_with_its_key(composed, key, overrides, 
 def test_a_bidirectional_lstm_lies_below_additive_attention_for_classification(composed):
     words = ["dataset=pronoun", "dataset.num_train=200", "model/mixer=lstm_additive"]
     model: Any = Experiment(composed(*words)).model
-    assert isinstance(model.blocks[0].mixer.mixer, BothWays)
+    assert isinstance(model.blocks[0].mixer.mixer, Bidirectional)
     assert layers(model) == [LSTM, Additive]
 
 

@@ -270,7 +270,7 @@ def test_the_state_has_its_full_size_from_the_first_step(name):
 @law(name for name in KINDS if name != "LinearAttention")
 def test_a_mixer_that_reads_one_way_says_so(name):
     mixer = built(KINDS[name])
-    assert mixer.one_way
+    assert mixer.unidirectional
     x = inputs()
     x[:, 20:] = 0
     torch.testing.assert_close(mixer(x)[:, :20], mixer(x[:, :20]))

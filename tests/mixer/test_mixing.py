@@ -39,7 +39,7 @@ def linear() -> list[str]:
 
 
 def arms() -> list[tuple[str, bool]]:
-    """List each in both directions: one that reads one way does so whatever the objective says."""
+    """List each in both directions: a unidirectional one does so whatever the objective says."""
     return [(name, causal) for name in linear() for causal in (True, False)]
 
 
@@ -82,7 +82,7 @@ def test_the_matrix_times_the_values_is_the_recurrence(arm, padded):
     torch.testing.assert_close(mixed[0], wanted[0])
     asked = SHORT if padded else LENGTH
     torch.testing.assert_close(mixed[1, :, :asked], wanted[1, :, :asked])
-    if causal or mixer.one_way:
+    if causal or mixer.unidirectional:
         assert (matrix.triu(1) == 0).all()
     if padded:
         assert (matrix[1, ..., SHORT:] == 0).all()

@@ -11,11 +11,11 @@ from attnlab.attend import Attend
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import PatternRecorder
 from attnlab.experiment import Experiment
-from attnlab.interp.attention import every_head, record_patterns
+from attnlab.interp.attention_taps import all_heads, record_patterns
 from attnlab.interp.attribution import mixing
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.importance import importance
-from attnlab.interp.interventions import cut, prune
+from attnlab.interp.interventions import knock_out_edge, prune
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, Axes, HeadRef, MixingLayer
 from attnlab.mixer.base import Mixer
@@ -104,7 +104,7 @@ def test_it_is_named_among_the_attention_layers(attending):
         AttentionLayer(at, f"blocks.{at}.mixer.parts.inner", HEADS, Axes()) for at in (0, 1)
     ]
     assert attending.model.mixing_layers() == []
-    assert every_head(attending.model) == [HeadRef(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert all_heads(attending.model) == [HeadRef(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1))]
 
 
 def test_it_is_recorded(attending):
@@ -125,14 +125,14 @@ def test_its_heads_are_measured(attending):
     split = attending.dataset.splits["validation"]
     found = head_statistics(attending, split)
     assert list(found) == attending.model.attention_layers()
-    (asked,) = attending.ask(split)
+    (asked,) = attending.batches(split)
     with torch.no_grad(), record_patterns(attending.model) as patterns:
-        attending.model(*asked.given)
+        attending.model(*asked.model_inputs)
     for layer, pattern in patterns.items():
         expected = pattern.amax(dim=-1)[asked.valid[:, None].expand(-1, HEADS, -1)]
         mean = found[layer]["confidence"].mean()
         torch.testing.assert_close(mean, expected.mean(), atol=1e-5, rtol=1e-4)
-    assert list(importance(attending, split).heads) == every_head(attending.model)
+    assert list(importance(attending, split).heads) == all_heads(attending.model)
 
 
 def test_its_edges_and_heads_are_taken_away(attending):
@@ -143,7 +143,11 @@ def test_its_edges_and_heads_are_taken_away(attending):
     # What head 0 above looks at most.
     query, key = torch.tensor([5]), upper[:, 0, 5].argmax(dim=-1)
     at = int(key)
-    with torch.no_grad(), cut(model, query, key, [1], [0]), record_patterns(model) as patterns:
+    with (
+        torch.no_grad(),
+        knock_out_edge(model, query, key, [1], [0]),
+        record_patterns(model) as patterns,
+    ):
         after = model(inputs)[0]
     gone = {layer.index: (p[0, :, 5, at] == 0).tolist() for layer, p in patterns.items()}
     assert gone == {0: [False, False], 1: [True, False]}
@@ -165,7 +169,7 @@ def test_one_that_shows_its_matrix_is_named_and_shown(averaging):
     ]
     assert model.mixing_layers() == layers
     assert model.attention_layers() == []
-    matrices = mixing(model, averaging.objective.ask(probe))
+    matrices = mixing(model, averaging.objective.training_batch(probe))
     assert list(matrices) == layers
     expected = torch.ones(length, length).tril() / torch.arange(1, length + 1)[:, None]
     for matrix in matrices.values():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from attnlab.mixer.base import BothWays, Mixer, arranged
+from attnlab.mixer.base import Bidirectional, Mixer, build_mixer
 from attnlab.mixer.long_convolution import LongConvolution, convolved
 from attnlab.mixer.lstm import LSTM
 from attnlab.mixer.min_lstm import MinLSTM
@@ -24,7 +24,7 @@ KINDS = (LSTM, MinLSTM, ShortConvolution, LongConvolution)
 
 
 def built(kind: type[Mixer], causal: bool = True, **knobs) -> Mixer:
-    mixer = arranged(
+    mixer = build_mixer(
         lambda *wiring: kind(*wiring, **knobs), D_MODEL, Position(D_MODEL, LENGTH), causal, 0
     )
     return mixer.eval()
@@ -240,7 +240,7 @@ def test_a_shorter_sequence_gets_the_same_outputs(kind):
 @law(KINDS)
 def test_a_one_way_mixer_is_built_twice_where_all_may_be_seen(kind):
     mixer = built(kind, causal=False)
-    assert isinstance(mixer, BothWays)
+    assert isinstance(mixer, Bidirectional)
     x = torch.randn(2, LENGTH, D_MODEL)
     expected = mixer.forwards(x) + mixer.backwards(x.flip(1)).flip(1)
     torch.testing.assert_close(mixer(x), expected)

@@ -83,7 +83,7 @@ def test_a_parallel_block_adds_both_from_one_norm(reads):
     normed = ours.mixer_norm(x)
     expected = x + ours.mixer(normed) + ours.ffn(normed)[0]
     if ours.cross is not None and ours.cross_norm is not None:
-        expected = expected + ours.cross.read(ours.cross_norm(x), memory)[0]
+        expected = expected + ours.cross.cross_attend(ours.cross_norm(x), memory)[0]
     torch.testing.assert_close(ours(x, None, memory if reads else None)[0], expected)
     assert not list(ours.ffn_norm.parameters())
 

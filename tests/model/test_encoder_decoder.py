@@ -25,7 +25,11 @@ BOTTLENECK = Arrangement(causal=False, encoder=True, latents=3)
 def arms() -> dict[str, Callable[[], Model]]:
     """Each part beside the defaults, and each mixer that can read beside them."""
     mixers, blocks, positions = (choices(f"model/{g}") for g in ("mixer", "block", "position"))
-    readers = [m for m in mixers if part("mixer", m).func.read is not Mixer.read and m != "hybrid"]
+    readers = [
+        m
+        for m in mixers
+        if part("mixer", m).func.cross_attend is not Mixer.cross_attend and m != "hybrid"
+    ]
     build = partial(transformer, ENCODER_DECODER)
     return {
         **{mixer: partial(build, mixer=mixer) for mixer in mixers},
@@ -161,7 +165,7 @@ def test_a_bottleneck_passes_so_many_vectors_and_no_more():
 def test_a_bottleneck_answers_by_positions_so_they_must_be_marked():
     refusals = set()
     for position in choices("model/position"):
-        if part("position", position).func.marks == "embed":
+        if part("position", position).func.signal == "embed":
             transformer(BOTTLENECK, position=position)
             continue
         with pytest.raises(ValueError) as refusal:  # noqa: PT011

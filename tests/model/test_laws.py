@@ -19,7 +19,7 @@ from tests.prose import refuses, says
 
 
 def mixers_that_use(mark: str) -> list[str]:
-    used = {name: part("mixer", name).func.heeds for name in choices("model/mixer")}
+    used = {name: part("mixer", name).func.position_inputs for name in choices("model/mixer")}
     return [name for name, marks in used.items() if mark in marks]
 
 
@@ -46,7 +46,7 @@ ARMS: dict[str, dict[str, str]] = {
 
 
 def two_way_only() -> set[str]:
-    competing = {ffn for ffn in choices("model/ffn") if part("ffn", ffn).func.competes}
+    competing = {ffn for ffn in choices("model/ffn") if part("ffn", ffn).func.routes_across_tokens}
     return {"recurrent, attending"} | competing
 
 
@@ -225,8 +225,8 @@ def mixes_by_attention_alone(arm: str) -> bool:
     # Two layers have a way around.
     return bool(taps(built(arm, False), "*.scores")) and not any(
         isinstance(module, nn.LSTM)
-        or (isinstance(module, Mixer) and (module.one_way or module.min_layers > 1))
-        or (isinstance(module, FFN) and module.competes)
+        or (isinstance(module, Mixer) and (module.unidirectional or module.min_layers > 1))
+        or (isinstance(module, FFN) and module.routes_across_tokens)
         for module in modules
     )
 

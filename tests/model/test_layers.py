@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from attnlab.attend import Attend
-from attnlab.interp.attention import record_patterns
+from attnlab.interp.attention_taps import record_patterns
 from attnlab.interp.attribution import mixing
 from attnlab.layers import AttentionLayer, Axes, MixingLayer, SequenceName
-from attnlab.mixer.base import BothWays, Mixer
+from attnlab.mixer.base import Bidirectional, Mixer
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
 from attnlab.tap import Mixing, Tap, record
@@ -33,7 +33,11 @@ ARRANGEMENTS = {
 def arms() -> dict[str, Callable[[], Model]]:
     """Each mixer in each arrangement, each that can read between two stacks, and the recurrence."""
     mixers = choices("model/mixer")
-    readers = [m for m in mixers if part("mixer", m).func.read is not Mixer.read and m != "hybrid"]
+    readers = [
+        m
+        for m in mixers
+        if part("mixer", m).func.cross_attend is not Mixer.cross_attend and m != "hybrid"
+    ]
     reading = {
         f"reads by {mixer}, {name}": partial(transformer, arrangement, cross=mixer)
         for mixer in readers
@@ -87,13 +91,13 @@ def test_each_pattern_has_the_heads_and_sequences_that_its_layer_states(arm):
         assert not any(isinstance(module, Attend) for module in model.modules())
         return
     with torch.no_grad(), record_patterns(model) as patterns:
-        model(*batch.given)
+        model(*batch.model_inputs)
     assert set(patterns) == set(layers)
     for layer, pattern in patterns.items():
         assert pattern.shape == (1, *sizes(layer)), layer
         assert layer.source == f"{layer.path}.pattern"
     with torch.no_grad(), record(model, "*.pattern") as heard:
-        model(*batch.given)
+        model(*batch.model_inputs)
     assert set(heard) == {layer.source for layer in layers}
 
 
@@ -146,7 +150,7 @@ def test_every_outermost_mixer_attends_or_mixes_and_never_both(arm):
     assert bool(inside) != arm.startswith("recurrent, ")
     for mixer, (attends, mixes) in inside.items():
         assert bool(attends) != bool(mixes), mixer
-        both = isinstance(model.get_submodule(mixer), BothWays)
+        both = isinstance(model.get_submodule(mixer), Bidirectional)
         assert len(mixes) in (0, 1, 2 if both else 1), mixer
     # Whatever attends or mixes stands in one of them.
     assert len(attending) + len(mixed) == sum(len(a) + len(m) for a, m in inside.values())
@@ -191,5 +195,5 @@ def test_the_vector_of_each_token_is_what_the_model_reads(arm):
     batch = asked(model)
     hook = model.embedded.register_forward_hook(lambda _, __, value: heard.append(value))
     with hook, torch.no_grad():
-        model(*batch.given)
+        model(*batch.model_inputs)
     assert torch.equal(heard[0], model.token_vectors[batch.inputs])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attnlab.mixer.adapter import Adapter
-from attnlab.mixer.base import Mixer, arranged
+from attnlab.mixer.base import Mixer, build_mixer
 from attnlab.model.cost import flops
 from attnlab.position.base import Position
 from tests.choices import choices
@@ -222,7 +222,7 @@ def test_a_hybrids_layer_costs_what_its_mixer_costs():
 
 def test_both_ways_cost_twice_and_an_adapter_its_module():
     d, length = 32, 50
-    both = arranged(part("mixer", "lstm"), d, Position(d, length), False, 0)
+    both = build_mixer(part("mixer", "lstm"), d, Position(d, length), False, 0)
     assert counted(both, d, length) == 2 * BATCH * lstm(d, length)
     adapter = Adapter(
         d, Position(d, length), True, 0, module=lambda d: nn.Linear(d, d), sees="past"

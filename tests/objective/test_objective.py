@@ -32,7 +32,7 @@ def dataset() -> Pronoun:
 def batch(dataset) -> Batch:
     """The training split, whose sentences are of several lengths."""
     index = np.arange(ROWS)
-    return dataset.splits["train"].batch(index)._replace(key=torch.from_numpy(index))
+    return dataset.splits["train"].batch(index)._replace(noise_key=torch.from_numpy(index))
 
 
 def splitmix64(seed: int, count: int) -> list[int]:
@@ -79,9 +79,11 @@ def test_noise_hangs_on_key_and_position_alone():
 @pytest.mark.parametrize("kind", [Masked, Denoising])
 def test_what_is_hidden_hangs_on_the_example_and_not_on_its_batch(dataset, batch, kind):
     objective = kind(dataset)
-    whole = objective.ask(batch)
+    whole = objective.training_batch(batch)
     some = torch.tensor([7, 3000, 12])
-    picked = objective.ask(Batch._make(None if part is None else part[some] for part in batch))
+    picked = objective.training_batch(
+        Batch._make(None if part is None else part[some] for part in batch)
+    )
     assert torch.equal(picked.inputs, whole.inputs[some])
     assert torch.equal(picked.targets, whole.targets[some])
 
@@ -89,14 +91,14 @@ def test_what_is_hidden_hangs_on_the_example_and_not_on_its_batch(dataset, batch
 @pytest.mark.parametrize("kind", [Masked, Denoising])
 def test_another_key_hides_other_tokens(dataset, batch, kind):
     objective = kind(dataset)
-    assert batch.key is not None
-    again = objective.ask(batch._replace(key=batch.key + ROWS))
-    assert not torch.equal(again.inputs, objective.ask(batch).inputs)
+    assert batch.noise_key is not None
+    again = objective.training_batch(batch._replace(noise_key=batch.noise_key + ROWS))
+    assert not torch.equal(again.inputs, objective.training_batch(batch).inputs)
 
 
 def test_a_masked_token_is_asked_and_the_shares_are_the_papers(dataset, batch):
     objective = Masked(dataset)
-    asked, mask = objective.ask(batch), len(dataset.tokens)
+    asked, mask = objective.training_batch(batch), len(dataset.tokens)
     hidden = asked.targets != IGNORE
     assert torch.equal(asked.targets[hidden], batch.inputs[hidden])
     assert torch.equal(asked.inputs[~hidden], batch.inputs[~hidden])
@@ -114,13 +116,13 @@ def test_a_masked_token_is_asked_and_the_shares_are_the_papers(dataset, batch):
 
 
 def test_without_a_swap_or_a_rest_every_asked_token_reads_mask(dataset, batch):
-    asked = Masked(dataset, rate=0.5, kept=0.0, swapped=0.0).ask(batch)
+    asked = Masked(dataset, rate=0.5, kept=0.0, swapped=0.0).training_batch(batch)
     hidden = asked.targets != IGNORE
     assert (asked.inputs[hidden] == len(dataset.tokens)).all()
 
 
 def test_a_damaged_sequence_is_asked_whole(dataset, batch):
-    asked = Denoising(dataset, rate=0.3).ask(batch)
+    asked = Denoising(dataset, rate=0.3).training_batch(batch)
     assert batch.valid is not None
     assert torch.equal(asked.targets[batch.valid], batch.inputs[batch.valid])
     assert (asked.targets[~batch.valid] == IGNORE).all()
@@ -131,7 +133,9 @@ def test_a_damaged_sequence_is_asked_whole(dataset, batch):
 
 @pytest.mark.parametrize("kind", [Masked, Denoising])
 def test_a_text_without_a_key_is_read_as_it_is(dataset, batch, kind):
-    assert torch.equal(kind(dataset).ask(batch._replace(key=None)).inputs, batch.inputs)
+    assert torch.equal(
+        kind(dataset).training_batch(batch._replace(noise_key=None)).inputs, batch.inputs
+    )
 
 
 def test_training_never_repeats_a_key_nor_meets_one_of_evaluation(dataset):
@@ -139,19 +143,19 @@ def test_training_never_repeats_a_key_nor_meets_one_of_evaluation(dataset):
     for seed in (0, 1):
         loader = Loader(dataset.splits["train"], 64, seed)
         for number in range(3 * (ROWS // 64)):
-            key = loader.batch(number).key
+            key = loader.batch(number).noise_key
             assert key is not None
             keys += key.tolist()
     assert len(set(keys)) == len(keys)
     assert min(keys) > 2**40
-    first, again = (Loader(dataset.splits["train"], 64, 3).batch(7).key for _ in range(2))
+    first, again = (Loader(dataset.splits["train"], 64, 3).batch(7).noise_key for _ in range(2))
     assert first is not None
     assert again is not None
     assert torch.equal(first, again)
 
 
 def test_an_autoencoder_gives_blanks_and_asks_for_what_it_read(dataset, batch):
-    asked = Autoencoder(dataset).ask(batch)
+    asked = Autoencoder(dataset).training_batch(batch)
     assert batch.valid is not None
     assert torch.equal(asked.inputs, batch.inputs)
     assert asked.prefix is not None
@@ -165,7 +169,7 @@ def test_an_autoencoder_gives_blanks_and_asks_for_what_it_read(dataset, batch):
 def test_each_place_of_an_answer_has_the_ones_before_it():
     data = Reversal(num_train=50, num_validation=5, num_test=5)
     objective = Seq2Seq(data)
-    asked = objective.ask(data.splits["train"].batch(np.arange(50)))
+    asked = objective.training_batch(data.splits["train"].batch(np.arange(50)))
     assert asked.prefix is not None
     assert (asked.prefix[:, 0] == objective.begin).all()
     counted = asked.targets[:, :-1] != IGNORE
@@ -182,7 +186,7 @@ def test_a_decoder_reads_an_answer_behind_what_it_answers_and_is_asked_for_it_al
     data = Reversal(num_train=50, num_validation=5, num_test=5)
     objective = Autoregressive(data)
     batch = data.splits["train"][:]
-    asked = objective.ask(batch)
+    asked = objective.training_batch(batch)
     assert asked.at is not None
     assert asked.valid is not None
     assert batch.valid is not None
@@ -202,21 +206,21 @@ def test_what_is_looked_at_is_read_whole(dataset):
     text = "The dog did not see the road because it was too tired ."
     for kind in (Autoregressive, Denoising):
         objective = kind(dataset)
-        probe = objective.probe(objective.read(text))
+        probe = objective.inspection_batch(objective.batch_of_text(text))
         assert [dataset.tokens[t] for t in probe.inputs[0]] == text.lower().split()
 
 
 def test_a_text_is_asked_at_its_own_masks(dataset):
     objective = Masked(dataset)
-    probe = objective.probe(
-        objective.read("The [MASK] did not see the [MASK] because it was too tired")
+    probe = objective.inspection_batch(
+        objective.batch_of_text("The [MASK] did not see the [MASK] because it was too tired")
     )
     assert probe.at is not None
     assert probe.at.tolist() == [[1, 6]]
     assert [objective.inputs[int(probe.inputs[0, at])] for at in (1, 6)] == ["[MASK]", "[MASK]"]
     plain = MQAR(num_train=5, num_validation=5, num_test=5)
     with refuses(ValueError, "objective.unknown_token"):
-        Masked(plain).read("k1 [MASK],")
+        Masked(plain).batch_of_text("k1 [MASK],")
 
 
 def test_label_smoothing_is_in_what_training_minimises_and_in_no_reported_loss():

@@ -39,7 +39,7 @@ def everywhere(position: Position, num_heads: int, causal: bool) -> Tensor:
 def test_a_scheme_marks_what_it_overrides(name):
     scheme = part("position", name).func
     overridden = {m for m in METHODS if getattr(scheme, m) is not getattr(Position, m)}
-    assert overridden == ({scheme.marks} - {None})
+    assert overridden == ({scheme.signal} - {None})
 
 
 @law((1, 7, 16))
@@ -113,7 +113,7 @@ def test_learned_biases_are_t5s(buckets, causal):
     }
     theirs: Any = T5Attention(T5Config(**sizes), has_relative_attention_bias=True, layer_idx=0)
     ours = RelativeBias(12, LENGTH, num_buckets=num_buckets, max_distance=max_distance)
-    ours.serve(3, 4)
+    ours.prepare_heads(3, 4)
     assert ours.table is not None
     with torch.no_grad():
         theirs.relative_attention_bias.weight.copy_(ours.table)
@@ -124,7 +124,7 @@ def test_learned_biases_are_t5s(buckets, causal):
 @law([ALiBi, RelativeBias], (True, False))
 def test_a_later_step_has_its_row_of_the_whole(scheme, causal):
     position = scheme(8, LENGTH)
-    position.serve(4, 4)
+    position.prepare_heads(4, 4)
     row = position.bias(4, torch.tensor([200]), torch.arange(150, 201), causal)
     assert torch.equal(row, everywhere(position, 4, causal)[:, 200:201, 150:201])
 

@@ -14,7 +14,7 @@ from attnlab.config import cells
 from attnlab.experiment import Experiment
 from attnlab.run_record.history import ADDED, MOVED
 from attnlab.run_record.identity import identity_hash
-from attnlab.run_record.record import Record, find_runs, stem_of_hash
+from attnlab.run_record.record import Record, find_runs, name_on_disk
 from tests.prose import says
 from tests.records import behaviour
 
@@ -54,7 +54,7 @@ def test_the_same_config_finds_the_run_that_it_made(composed):
     for name, overrides in TRAINED.items():
         for cell in cells([*RECIPE["shared"], *overrides]):
             experiment = Experiment(composed(*cell))
-            directory = RUNS / stem_of_hash(RUNS, "other-name", identity_hash(experiment.identity))
+            directory = RUNS / name_on_disk(RUNS, "other-name", identity_hash(experiment.identity))
             if not directory.exists():
                 missing.append(f"{name}: {cell}")
     assert missing == []

@@ -6,7 +6,7 @@ import pytest
 from attnlab.analysis.compare import compare
 from attnlab.figures.base import svg
 from attnlab.report.evidence_curves import _shares_by_distance, evidence_curves, reach_chart
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.pictured import attention, pictured
 
@@ -25,7 +25,9 @@ METRICS = {
 def pattern(weights: np.ndarray, layer: int = 0) -> Pattern:
     size, attending = weights.shape[-1], attention(layer, len(weights))
     tokens = TOKENS[:size]
-    return Pattern(5, "validation-0", attending, tokens, range(size), size - 1, Weights(weights))
+    return Pattern(
+        5, "validation-0", attending, tokens, range(size), size - 1, PatternWeights(weights)
+    )
 
 
 def test_heads_that_look_one_way_have_all_their_share_there():

@@ -3,12 +3,12 @@
 import pytest
 
 from attnlab.analysis.compare import compare
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 from attnlab.cli import main
 from attnlab.layers import HeadRef
 from attnlab.report.arm_cards import arm_cards
 from attnlab.report.probe_history import probe_histories
-from attnlab.run_record.patterns import probes, recorded
+from attnlab.run_record.patterns import load_patterns, probes
 from attnlab.run_record.record import find_runs
 
 HYBRID = (
@@ -30,7 +30,7 @@ def hybrid(tmp_path_factory):
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_layer_is_counted_among_the_attention_layers(hybrid, layer):
-    (history,) = probe_histories(recorded(hybrid, probe=probes(hybrid)[0]))
+    (history,) = probe_histories(load_patterns(hybrid, probe=probes(hybrid)[0]))
     place = history.place_of(HeadRef(layer, 3))
     assert place is not None
     at, head = history.heads[place]
@@ -43,13 +43,13 @@ def test_a_layer_is_counted_among_the_attention_layers(hybrid, layer):
 
 
 def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
-    selection = select([], hybrid.path.parent)
+    selection = select_runs([], hybrid.path.parent)
     heads = selection.results[hybrid.name].findings["pronoun"].heads
     chosen = heads.get("end", heads["it"]).head
     (panel,) = compare(selection.results)
     (card,) = arm_cards(panel, selection.records)
     (view,) = card.seeds
-    at, head = view.histories[0].heads[view.place]
+    at, head = view.histories[0].heads[view.head_index]
     opened = view.histories[0].maps[at]
     assert view.is_chosen
     assert opened.layer is not None
@@ -59,7 +59,7 @@ def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
 
 def test_layers_that_were_not_recorded_keep_their_numbers(hybrid):
     """Where the recorder kept the last layer alone, nobody takes it for the first."""
-    recorded_patterns = recorded(hybrid, probe=probes(hybrid)[0])
+    recorded_patterns = load_patterns(hybrid, probe=probes(hybrid)[0])
     (history,) = probe_histories([p for p in recorded_patterns if "blocks.1." not in p.source])
     assert history.place_of(HeadRef(0, 0)) is None
     place = history.place_of(HeadRef(1, 0))

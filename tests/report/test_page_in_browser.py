@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnlab.cli import main
-from attnlab.run_record.patterns import ERROR, recorded
+from attnlab.run_record.patterns import ERROR, load_patterns
 from attnlab.run_record.record import Record
 from tests.pictured import STEPS, TWINS, pictured
 
@@ -84,9 +84,9 @@ def drawn(page: Any, card: int, history: int) -> list[float]:
 
 def weights(run: Path, step: int, probe: str, head: int) -> np.ndarray:
     """What was recorded of a head, counted over all layers; the influence comes last."""
-    patterns = recorded(Record(run), step, probe)
+    patterns = load_patterns(Record(run), step, probe)
     rows = [
-        pattern.weights[number, list(pattern.query_at).index(pattern.asked_at)]
+        pattern.weights[number, list(pattern.query_at).index(pattern.answer_position)]
         for pattern in patterns
         for number in range(len(pattern.weights))
     ]
@@ -130,7 +130,7 @@ def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
 
 def test_a_click_and_the_arrow_keys_choose_the_token_that_asks(runs, show):
     page = show(runs / "r.html")
-    patterns = recorded(Record(named(runs, "multihead-2x64-s0")), STEPS[-1], "wide")
+    patterns = load_patterns(Record(named(runs, "multihead-2x64-s0")), STEPS[-1], "wide")
     layer, head = divmod(int(page.locator("[data-card='0'] [data-choose=head]").input_value()), 4)
     picture = page.locator("[data-card='0'] [data-history='1']")
 

@@ -8,7 +8,7 @@ from attnlab.console import Console
 from attnlab.launch.run import _name_earlier_revision
 from attnlab.run_record import history
 from attnlab.run_record.identity import identity_hash
-from attnlab.run_record.record import Record, resolve
+from attnlab.run_record.record import Record, find_named_run
 from tests import fabricated
 from tests.prose import says
 
@@ -20,8 +20,9 @@ FFN = "attnlab.ffn.mlp.MLP"
 def past(monkeypatch):
     """Let a test state what has changed since."""
 
-    def state(*, moved=(), added=(), revised=()) -> None:
+    def state(*, moved=(), renamed=(), added=(), revised=()) -> None:
         monkeypatch.setattr(history, "MOVED", dict(moved))
+        monkeypatch.setattr(history, "RENAMED", dict(renamed))
         monkeypatch.setattr(history, "ADDED", dict(added))
         changes = {
             target: [r if isinstance(r, history.Revision) else history.Revision(r) for r in reasons]
@@ -45,6 +46,18 @@ def test_a_class_that_moves_keeps_its_runs(past):
     assert identity_hash(identity()) == identity_hash(old) != before
     assert history.todays_form(old) == identity()
     assert history.first_form(identity()) == old
+
+
+def test_a_key_that_is_renamed_keeps_its_runs(past):
+    old = identity() | {"callbacks": {"clock": {"log_every": 1}, "early_stop": None}}
+    today = identity() | {"callbacks": {"cadence": {"log_every": 1}, "early_stop": None}}
+    before = identity_hash(old)
+    assert identity_hash(today) != before
+    past(renamed={"callbacks": {"clock": "cadence"}})
+    assert identity_hash(today) == identity_hash(old) == before
+    assert history.todays_form(old) == history.todays_form(today) == today
+    assert history.first_form(today) == old
+    assert history.todays_form(identity()) == identity()
 
 
 def test_a_knob_that_comes_keeps_the_runs_at_the_value_that_changes_nothing(past):
@@ -138,4 +151,4 @@ def test_a_record_is_read_in_todays_form(past, tmp_path):
 def test_a_run_is_named_by_the_start_of_its_hash(tmp_path):
     for name in ("pronoun-lstm-1x4-s0-0123456789", "pronoun-moe-1x4-s0-9876543210"):
         fabricated.write(tmp_path, name, fabricated.result())
-    assert resolve("987", tmp_path).name == "pronoun-moe-1x4-s0-9876543210"
+    assert find_named_run("987", tmp_path).name == "pronoun-moe-1x4-s0-9876543210"

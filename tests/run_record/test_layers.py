@@ -14,7 +14,7 @@ from attnlab.layers import AttentionLayer, Axes, MixingLayer
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import FILE, Layers, inferred_layers, read_layers
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record, find_runs
 from tests import child
 from tests.fabricated import state_layers
@@ -150,8 +150,8 @@ def test_a_matrix_of_a_record_of_0_1_is_of_a_layer_that_mixes(tmp_path):
 
 def test_a_layer_of_0_1_crosses_where_its_patterns_or_its_measures_show_it(tmp_path):
     layer = AttentionLayer(0, "attention.attend", 1, Axes("prefix"))
-    even = Weights(np.full((1, 2, 3), 1 / 3, np.float32))
-    about = Pattern(0, "a", layer, list("abc"), [0, 1], 1, even, reading=list("xy")).row()
+    even = PatternWeights(np.full((1, 2, 3), 1 / 3, np.float32))
+    about = Pattern(0, "a", layer, list("abc"), [0, 1], 1, even, query_tokens=list("xy")).row()
     scores = [head_scores.row(0, layer, name, [0.5]) for name in ("entropy", "distance")]
     for name, patterns, measures, crosses in (
         ("patterns", [about], [], True),

@@ -16,9 +16,9 @@ from attnlab.run_record.patterns import (
     INFLUENCE,
     TABLE,
     Pattern,
-    Weights,
+    PatternWeights,
+    load_patterns,
     probes,
-    recorded,
 )
 from attnlab.run_record.record import Record
 from tests.depth import examples
@@ -35,7 +35,7 @@ LAYERS = Layers([LAYER], [MIXING])
 
 def coded(weights: np.ndarray) -> np.ndarray:
     """Give weights as the bytes of the record have them."""
-    return Weights(codes=Weights(weights).codes).exact
+    return PatternWeights(codes=PatternWeights(weights).codes).exact
 
 
 @examples(40)
@@ -53,14 +53,16 @@ def test_small_weights_keep_their_digits():
 def test_what_is_no_weight_is_refused():
     wrong = {"below_0": -0.5, "above_1": 1.5, "nan": np.nan, "inf": np.inf}
     weights = {name: np.array([[[0.5, value]]], np.float32) for name, value in wrong.items()}
-    calls = {name: partial(getattr, Weights(array), "codes") for name, array in weights.items()}
+    calls = {
+        name: partial(getattr, PatternWeights(array), "codes") for name, array in weights.items()
+    }
     refused_calls("runs.patterns.{}", calls)
 
 
 def pattern(step: int, probe: str, seed: int = 0) -> Pattern:
     weights = np.random.default_rng(seed).dirichlet(np.ones(4), (2, 4)).astype(np.float32)
     tokens = ["the", "</script>", " ", "\u00e9"]
-    return Pattern(step, probe, LAYER, tokens, [0, 1, 2, 3], 3, Weights(weights))
+    return Pattern(step, probe, LAYER, tokens, [0, 1, 2, 3], 3, PatternWeights(weights))
 
 
 def test_a_weight_that_is_rounded_to_more_than_1_is_1():
@@ -72,13 +74,13 @@ def test_a_weight_that_is_rounded_to_more_than_1_is_1():
 def test_who_looks_and_which_heads_were_kept_are_read_back():
     full = pattern(4, "a")
     assert (full.numbers, list(full.queries)) == (range(2), list(full.tokens))
-    some = Weights(full.weights[:, [2, 0]])
-    few = replace(full, query_at=[2, 0], data=some).of([1])
+    some = PatternWeights(full.weights[:, [2, 0]])
+    few = replace(full, query_at=[2, 0], data=some).select_heads([1])
     read = Pattern.read(few.row(), LAYERS)
     assert (list(read.numbers), list(read.queries)) == ([1], [" ", "the"])
-    assert read.reading is None
+    assert read.query_tokens is None
     assert np.abs(read.weights - full.weights[1:, [2, 0]]).max() <= ERROR
-    across = Pattern.read(replace(full, reading=list("wxyz")).row(), LAYERS)
+    across = Pattern.read(replace(full, query_tokens=list("wxyz")).row(), LAYERS)
     assert (list(across.queries), list(across.tokens)) == (list("wxyz"), list(full.tokens))
     # A record of an earlier version has neither column.
     old = {name: value for name, value in full.row().items() if name not in ("numbers", "reading")}
@@ -100,8 +102,8 @@ def test_bytes_of_the_record_are_passed_on_as_they_are():
     read = Pattern.read(full.row(), LAYERS)
     assert np.array_equal(read.codes, full.codes)
     assert read.row() == full.row()
-    assert np.array_equal(read.of([1]).codes, full.codes[1:])
-    assert np.array_equal(read.of([1, 0]).weights, read.weights[[1, 0]])
+    assert np.array_equal(read.select_heads([1]).codes, full.codes[1:])
+    assert np.array_equal(read.select_heads([1, 0]).weights, read.weights[[1, 0]])
 
 
 def test_a_row_that_cannot_be_is_refused():
@@ -126,19 +128,19 @@ def test_patterns_are_read_back_from_the_record(tmp_path):
         attempt.append(TABLE, [one.row() for one in written[at : at + 2]])
     attempt.close()
     record = Record(tmp_path / "run")
-    for one, other in zip(recorded(record), written, strict=True):
-        for name in ("step", "probe", "layer", "tokens", "query_at", "asked_at"):
+    for one, other in zip(load_patterns(record), written, strict=True):
+        for name in ("step", "probe", "layer", "tokens", "query_at", "answer_position"):
             assert getattr(one, name) == getattr(other, name), name
         assert np.abs(one.weights - other.weights).max() <= ERROR
-    assert [p.probe for p in recorded(record, step=10)] == ["b", "a"]
-    assert [p.step for p in recorded(record, probe="b")] == [0, 1, 10]
-    assert recorded(record, step=2) == []
+    assert [p.probe for p in load_patterns(record, step=10)] == ["b", "a"]
+    assert [p.step for p in load_patterns(record, probe="b")] == [0, 1, 10]
+    assert load_patterns(record, step=2) == []
     assert probes(record) == ["b", "a"]
 
 
 def test_a_run_without_patterns_has_none(tmp_path):
     Attempt.claim(tmp_path / "run", {"seed": 0}).close()
-    assert recorded(Record(tmp_path / "run"), step=1, probe="a") == []
+    assert load_patterns(Record(tmp_path / "run"), step=1, probe="a") == []
     assert probes(Record(tmp_path / "run")) == []
 
 
@@ -149,7 +151,7 @@ def test_six_layers_of_eight_heads_on_64_tokens_take_a_fifth_of_a_megabyte(tmp_p
     for layer in range(6):
         weights = draw.dirichlet(np.ones(64), (8, 64)).astype(np.float32)
         of_layer = AttentionLayer(layer, f"blocks.{layer}.mixer.attend", 8, Axes())
-        exact = Weights(weights)
+        exact = PatternWeights(weights)
         rows.append(Pattern(1, "a", of_layer, tokens, list(range(64)), 63, exact).row())
     attempt.append(TABLE, rows[:1])
     before = (attempt.path / f"{TABLE}.arrow").stat().st_size

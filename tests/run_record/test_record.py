@@ -18,10 +18,10 @@ from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.forms import sealed
 from attnlab.run_record.record import (
     Record,
+    find_named_run,
     find_runs,
     generation_dir,
-    plan,
-    resolve,
+    plan_resume,
     wait_for_life,
 )
 from attnlab.run_record.result import RunResult
@@ -57,7 +57,7 @@ def test_a_directory_without_anything_is_a_new_run(tmp_path):
         record = Record(tmp_path / "run")
         assert (record.state, record.attempts, record.result) == ("new", [], None)
         assert record.rows("train").num_rows == 0
-        assert plan(record).action == "start"
+        assert plan_resume(record).action == "start"
         assert find_runs(tmp_path) == []
     with refuses(RecordError, "runs.no_config", tmp_path):
         _ = record.identity
@@ -67,14 +67,14 @@ def test_the_state_is_how_the_last_attempt_ended(tmp_path):
     run_dir = tmp_path / "run"
     record = Record(run_dir)
     failed(run_dir)
-    assert (record.state, plan(record).action) == ("failed", "resume")
+    assert (record.state, plan_resume(record).action) == ("failed", "resume")
     attempt(run_dir).end(fabricated.interrupted())
-    assert (record.state, plan(record).action) == ("interrupted", "resume")
+    assert (record.state, plan_resume(record).action) == ("interrupted", "resume")
     holder = attempt(run_dir)
-    assert (record.state, plan(record).action) == ("running", "held")
-    says("runs.held", plan(record).why.replace(platform.node(), "HOST"), os.getpid())
+    assert (record.state, plan_resume(record).action) == ("running", "held")
+    says("runs.held", plan_resume(record).reason.replace(platform.node(), "HOST"), os.getpid())
     holder.finish(fabricated.result())
-    assert (record.state, plan(record).action) == ("finished", "skip")
+    assert (record.state, plan_resume(record).action) == ("finished", "skip")
     attempt(run_dir).end(fabricated.interrupted())
     assert record.state == "finished"
     assert [state.number for state in record.attempts] == [1, 2, 3, 4]
@@ -85,7 +85,10 @@ def test_a_holder_that_was_killed_is_gone_even_before_its_parent_asks(children, 
     assert children.rests(pid) == psutil.STATUS_ZOMBIE
     assert Record(disk / "run").state == "killed"
     assert children.wait(pid) == KILLED
-    assert (Record(disk / "run").state, plan(Record(disk / "run")).action) == ("killed", "retry")
+    assert (Record(disk / "run").state, plan_resume(Record(disk / "run")).action) == (
+        "killed",
+        "retry",
+    )
 
 
 def test_a_process_with_the_same_pid_that_began_at_another_time_is_not_the_holder(tmp_path):
@@ -128,16 +131,16 @@ def test_an_attempt_that_finished_but_was_not_published_goes_on(children, disk):
 def test_a_failure_is_retried_by_its_cause(tmp_path, name, failures, action):
     for failure in failures:
         failed(tmp_path / "run", **failure)
-    decided = plan(Record(tmp_path / "run"))
+    decided = plan_resume(Record(tmp_path / "run"))
     assert decided.action == action
-    says(f"runs.failed.{name}", decided.why)
+    says(f"runs.failed.{name}", decided.reason)
 
 
 def test_an_interruption_between_two_equal_failures_does_not_hide_them(tmp_path):
     failed(tmp_path / "run")
     attempt(tmp_path / "run").end(fabricated.interrupted())
     failed(tmp_path / "run")
-    assert plan(Record(tmp_path / "run")).action == "refuse"
+    assert plan_resume(Record(tmp_path / "run")).action == "refuse"
 
 
 def died(run_dir, step: int, saved: bool = False, identity=IDENTITY) -> None:
@@ -164,9 +167,9 @@ def died(run_dir, step: int, saved: bool = False, identity=IDENTITY) -> None:
 def test_a_run_that_dies_three_times_at_one_step_is_given_up(tmp_path, name, deaths, action):
     for step, saved in deaths:
         died(tmp_path / "run", step, saved)
-    decided = plan(Record(tmp_path / "run"))
+    decided = plan_resume(Record(tmp_path / "run"))
     assert decided.action == action
-    says(f"runs.died.{name}", decided.why)
+    says(f"runs.died.{name}", decided.reason)
 
 
 def test_a_word_on_its_end_between_two_deaths_breaks_their_chain(tmp_path):
@@ -174,7 +177,7 @@ def test_a_word_on_its_end_between_two_deaths_breaks_their_chain(tmp_path):
     died(tmp_path / "run", 5)
     attempt(tmp_path / "run").end(fabricated.interrupted(5))
     died(tmp_path / "run", 5)
-    assert plan(Record(tmp_path / "run")).action == "retry"
+    assert plan_resume(Record(tmp_path / "run")).action == "retry"
 
 
 def test_a_holder_without_a_sign_of_life_counts_as_dead(tmp_path):
@@ -183,8 +186,8 @@ def test_a_holder_without_a_sign_of_life_counts_as_dead(tmp_path):
     holder = attempt(tmp_path / "run")
     holder.beat(0)
     record = Record(tmp_path / "run")
-    assert plan(record).action == "held"
-    assert plan(record, holder_is_gone=True).action == "refuse"
+    assert plan_resume(record).action == "held"
+    assert plan_resume(record, holder_is_gone=True).action == "refuse"
     holder.close()
 
 
@@ -338,7 +341,7 @@ def test_a_damaged_or_newer_file_is_named_with_what_to_do(tmp_path, name):
 
     def read(content: bytes) -> None:
         (tmp_path / "run" / name).write_bytes(content)
-        plan(Record(tmp_path / "run"))
+        plan_resume(Record(tmp_path / "run"))
 
     for kind, content in DAMAGE.items():
         with pytest.raises(RecordError) as raised:
@@ -403,19 +406,19 @@ def test_what_is_no_run_is_not_found(tmp_path):
 def test_a_run_is_named_by_its_directory_or_the_beginning_of_its_name(tmp_path, monkeypatch):
     for name in ("apple-1", "apple-1.2", "apricot-2", "berry-3"):
         finished(tmp_path / name)
-    assert resolve("b", tmp_path).name == "berry-3"
-    assert resolve("apple-1", tmp_path).name == "apple-1"
-    assert resolve(str(tmp_path / "apple-1.2"), tmp_path / "nowhere").name == "apple-1.2"
+    assert find_named_run("b", tmp_path).name == "berry-3"
+    assert find_named_run("apple-1", tmp_path).name == "apple-1"
+    assert find_named_run(str(tmp_path / "apple-1.2"), tmp_path / "nowhere").name == "apple-1.2"
     monkeypatch.chdir(tmp_path / "berry-3")
-    assert resolve(".", tmp_path).name == "berry-3"
+    assert find_named_run(".", tmp_path).name == "berry-3"
     (tmp_path / "nothing").mkdir()
     refused_calls(
         "runs.resolve.{}",
         {
-            "several": lambda: resolve("ap", tmp_path),
-            "none": lambda: resolve("c", tmp_path),
-            "no_run": lambda: resolve(str(tmp_path), tmp_path),
-            "no_runs": lambda: resolve("c", tmp_path / "nothing"),
+            "several": lambda: find_named_run("ap", tmp_path),
+            "none": lambda: find_named_run("c", tmp_path),
+            "no_run": lambda: find_named_run(str(tmp_path), tmp_path),
+            "no_runs": lambda: find_named_run("c", tmp_path / "nothing"),
         },
         tmp_path,
         kind=RecordError,

@@ -134,14 +134,14 @@ def test_a_new_file_that_fails_leaves_nothing(tmp_path, strike, point):
 
 
 def test_a_directory_is_born_with_its_files_or_not_at_all(tmp_path, strike):
-    write.born(tmp_path / "1", {"claim.json": b"first"})
+    write.publish_directory(tmp_path / "1", {"claim.json": b"first"})
     with pytest.raises(FileExistsError):
-        write.born(tmp_path / "1", {"claim.json": b"second"})
+        write.publish_directory(tmp_path / "1", {"claim.json": b"second"})
     assert (tmp_path / "1/claim.json").read_bytes() == b"first"
     for point in ("file.write", "file.sync", "directory.sync", "birth.name"):
         strike(f"{point}:fsync:1")
         with fails(errno.EIO):
-            write.born(tmp_path / "2", {"claim.json": b"second"})
+            write.publish_directory(tmp_path / "2", {"claim.json": b"second"})
     assert names(tmp_path) == ["1"]
 
 

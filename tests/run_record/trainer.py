@@ -21,7 +21,7 @@ import psutil
 
 from attnlab.run_record.attempt import AlreadyClaimed, Attempt
 from attnlab.run_record.checkpoint import newest_checkpoint
-from attnlab.run_record.record import Record, plan
+from attnlab.run_record.record import Record, plan_resume
 from tests.fabricated import failed, result
 
 IDENTITY = {"variant": "fake", "seed": 0}
@@ -33,7 +33,7 @@ RESTING = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
 
 def train(run_dir: Path) -> int:
     """Do what is missing of nine steps of a congruence, with a checkpoint after each even one."""
-    if plan(Record(run_dir)).action == "skip":
+    if plan_resume(Record(run_dir)).action == "skip":
         return FINISHED
     attempt = None
     try:

@@ -47,13 +47,13 @@ def test_a_corpus_in_any_pieces_is_parted_as_the_text_is(name, text, size):
     numbers = encoded(learnt_tokenizer, content, size, vocabulary)
     assert len(set(vocabulary)) == len(vocabulary)
     names = [vocabulary[number] for number in numbers]
-    assert names == learnt_tokenizer.part(text)
+    assert names == learnt_tokenizer.tokenize(text)
     assert numbers.dtype == number_type(len(vocabulary))
-    written = learnt_tokenizer.join(names)
+    written = learnt_tokenizer.detokenize(names)
     if name in EXACT:
         assert written == text
         assert sum(map(learnt_tokenizer.num_bytes, names)) == len(content)
-    assert learnt_tokenizer.part(written) == names
+    assert learnt_tokenizer.tokenize(written) == names
 
 
 @pytest.mark.parametrize("name", ["bpe", "words"])
@@ -61,11 +61,11 @@ def test_what_was_learnt_can_be_recalled(name):
     text = "the cat sat on the mat, the dog sat too\n" * 9
     learner, recalled = tokenizer(name), tokenizer(name)
     vocabulary = learner.vocabulary([text.encode()])
-    recalled.recall(learner.learnt)
+    recalled.load_state(learner.state)
     assert encoded(recalled, text.encode(), 5, vocabulary).tolist() == (
         encoded(learner, text.encode(), 99, vocabulary).tolist()
     )
-    assert recalled.part("the hat é") == learner.part("the hat é")
+    assert recalled.tokenize("the hat é") == learner.tokenize("the hat é")
 
 
 @examples(25)
@@ -77,7 +77,7 @@ def test_characters_are_those_of_the_text_in_order(text):
 def test_bytes_are_themselves():
     content = bytes(range(256))
     assert np.concatenate(list(Bytes().encode([content], []))).tobytes() == content
-    assert Bytes().part("aé\n") == ["a", r"\xc3", r"\xa9", "\n"]
+    assert Bytes().tokenize("aé\n") == ["a", r"\xc3", r"\xa9", "\n"]
 
 
 def test_words_are_counted_and_rare_ones_unknown():
@@ -89,7 +89,7 @@ def test_words_are_counted_and_rare_ones_unknown():
     assert vocabulary == ["<unk>", "<eos>", "b"]
     names = [vocabulary[n] for n in encoded(small, text.encode(), 2, vocabulary)]
     assert names == "b <unk> b <eos> <unk> <unk> b <unk> <eos> <eos>".split()  # noqa: SIM905
-    assert small.join(names) == "b <unk> b\n<unk> <unk> b <unk>\n\n"
+    assert small.detokenize(names) == "b <unk> b\n<unk> <unk> b <unk>\n\n"
     assert [Words().num_bytes(name) for name in ("é", "abc", "<eos>")] == [3, 4, 1]
 
 
@@ -98,9 +98,9 @@ def test_byte_pairs_of_a_small_text_by_hand():
     vocabulary = bpe_tokenizer.vocabulary([b"low low low low lower lower newest newest newest"])
     # l-o and o-w stand 6 times each, then a word's space before "low" 5 times.
     assert vocabulary[256:] == ["lo", "low", "Ġlow"]
-    assert bpe_tokenizer.part("é") == ["Ã", "©"]
-    assert bpe_tokenizer.join(bpe_tokenizer.part(" low\né")) == " low\né"
-    assert bpe_tokenizer.join(["Ã"]) == "\ufffd"
+    assert bpe_tokenizer.tokenize("é") == ["Ã", "©"]
+    assert bpe_tokenizer.detokenize(bpe_tokenizer.tokenize(" low\né")) == " low\né"
+    assert bpe_tokenizer.detokenize(["Ã"]) == "\ufffd"
 
 
 @cache
@@ -118,7 +118,7 @@ def test_byte_pairs_do_not_see_where_a_text_was_cut(text, size, part):
         patch.setattr(bpe, "PART", part)
         patch.setattr(bpe, "TOGETHER", size)
         names = [vocabulary[n] for n in encoded(tokenizer_of_text, text.encode(), 5, vocabulary)]
-    assert names == tokenizer_of_text.part(text)
+    assert names == tokenizer_of_text.tokenize(text)
 
 
 def test_whole_words_are_cut_before_spaces_alone():

@@ -2,7 +2,7 @@
 
 import torch
 
-from attnlab.analysis.growth import fit
+from attnlab.analysis.growth import fit_exponent
 from attnlab.measure import peak
 from bench.gpu.models import layer
 from bench.gpu.part import Found, Given, Part, Row
@@ -34,7 +34,7 @@ def measure(given: Given) -> Found:
 
 
 def _row(name: str, lengths: list[int], times: list[float], peaks: list[float]) -> Row:
-    time, memory = fit(lengths, times), fit(lengths, peaks)
+    time, memory = fit_exponent(lengths, times), fit_exponent(lengths, peaks)
     return {
         "mixer": name,
         **{f"ms, {length}": 1e3 * took for length, took in zip(lengths, times, strict=True)},

@@ -13,14 +13,14 @@ from typing import Any
 from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
-FIRST = ("variant", "num_layers")
+VARIANT_KEYS = ("variant", "num_layers")
 """The keys that come first in a label."""
-NAMED = (*FIRST, "dataset", "network_depth")
+SHORT_NAMES = (*VARIANT_KEYS, "dataset", "network_depth")
 """The keys that have a short name."""
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: its result, and its config by dotted keys, without the seed."""
 
     name: str
@@ -31,7 +31,7 @@ class Run:
     def arm(self) -> str:
         return json.dumps(self.config, sort_keys=True)
 
-    def at(self, keys: Iterable[str]) -> dict[str, Any]:
+    def select_keys(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the config's values at some keys; None for a key that it does not have."""
         return {key: self.config.get(key) for key in keys}
 
@@ -42,7 +42,7 @@ def flatten(result: RunResult) -> dict[str, Any]:
     The value at a component's own path is its class, so `model.mixer` names the mixer. The short
     names are added: variant, num_layers, dataset, network_depth.
     """
-    short_names = {key: getattr(result, key) for key in NAMED}
+    short_names = {key: getattr(result, key) for key in SHORT_NAMES}
     return {**flatten_identity(result.identity), **short_names}
 
 
@@ -61,16 +61,16 @@ def flatten_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values distinguish flattened configs, the keys of `FIRST` first.
+    """Return the keys whose values distinguish flattened configs, the keys of `VARIANT_KEYS` first.
 
     A key is left out where its difference follows from another difference: knobs of components of
     different classes, components that the variant decides, and keys that change together with an
     earlier key of the same config group. A knob that differs between components of the same class
     is never left out, so a difference in learning rate cannot pass for a difference in variant.
     """
-    distinguishing_keys = [key for key in FIRST if differs_within(arms, [], key)]
+    distinguishing_keys = [key for key in VARIANT_KEYS if differs_within(arms, [], key)]
     for key in dict.fromkeys(key for arm in arms for key in arm):
-        if key in (*NAMED, "model.num_layers") or not differs_within(
+        if key in (*SHORT_NAMES, "model.num_layers") or not differs_within(
             arms, _enclosing_paths(key), key
         ):
             continue
@@ -98,27 +98,32 @@ def differs_within(arms: Sequence[Mapping[str, Any]], fixed: Sequence[str], key:
     return False
 
 
-def by_value(runs: Sequence[Run], value: Callable[[Run], Hashable]) -> list[list[Run]]:
+def group_by_value(
+    runs: Sequence[FinishedRun], value: Callable[[FinishedRun], Hashable]
+) -> list[list[FinishedRun]]:
     """Return the runs grouped by a value, in the order in which the values first occur."""
-    parts: dict[Hashable, list[Run]] = {}
+    parts: dict[Hashable, list[FinishedRun]] = {}
     for run in runs:
         parts.setdefault(value(run), []).append(run)
     return list(parts.values())
 
 
-def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def group_by_arm(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Return the arms by their labels, in order of first occurrence; the runs of each by seed."""
-    arms = by_value(runs, lambda run: run.arm)
-    keys = dict.fromkeys(["dataset", *FIRST, *label_keys([arm[0].config for arm in arms])])
-    return {label(arm[0].at(keys)): sorted(arm, key=lambda run: run.result.seed) for arm in arms}
+    arms = group_by_value(runs, lambda run: run.arm)
+    keys = dict.fromkeys(["dataset", *VARIANT_KEYS, *label_keys([arm[0].config for arm in arms])])
+    return {
+        describe_keys(arm[0].select_keys(keys)): sorted(arm, key=lambda run: run.result.seed)
+        for arm in arms
+    }
 
 
-def label(keys: Mapping[str, Any]) -> str:
+def describe_keys(keys: Mapping[str, Any]) -> str:
     """Return key=value pairs joined by commas."""
-    return ",".join(f"{key}={shown(value)}" for key, value in keys.items())
+    return ",".join(f"{key}={format_value(value)}" for key, value in keys.items())
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as an override writes it; a class as its bare name, None as `-`."""
     if value is None:
         return "-"

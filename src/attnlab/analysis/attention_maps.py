@@ -19,11 +19,11 @@ from torch import Tensor
 
 from attnlab.analysis.report import IN_PYTHON
 from attnlab.errors import RequestError
-from attnlab.figures import shades
+from attnlab.figures import terminal_heatmap
 from attnlab.interp.attention_flow import LONGEST, attention_flow
 from attnlab.interp.capture import ActivationCapture
 from attnlab.interp.circuits import rollout
-from attnlab.interp.observe import moved
+from attnlab.interp.observe import to_device
 from attnlab.interp.pattern_stats import entropy
 from attnlab.interp.value_norms import weighted_norms
 from attnlab.layers import AttentionLayer, Axes
@@ -76,19 +76,19 @@ class AttentionMap:
         return MEASURES[self.kind]
 
     @property
-    def attends(self) -> bool:
+    def is_attention(self) -> bool:
         """Whether it is of attention layers, and not of another layer or of the influence."""
         return self.kind not in ("mixing", "traced", "answer")
 
     @property
-    def by_head(self) -> bool:
+    def has_heads(self) -> bool:
         """Whether it has a map for each head, and not one of their mean."""
         return self.kind not in ("rollout", "flow")
 
     @property
     def query(self) -> str:
         """The position of the row and its token, as a label."""
-        return f"{self.row} ({shades.name(self.queries[self.row])})"
+        return f"{self.row} ({terminal_heatmap.name(self.queries[self.row])})"
 
     @property
     def entropies(self) -> Float[np.ndarray, " head"]:
@@ -100,7 +100,7 @@ class AttentionMap:
         """Return a title with the layer and the head, without the head where there is only one."""
         if self.kind == "answer":
             return "influence on the answer at each position"
-        if not self.by_head or (len(self.weights) == 1 and self.kind in ("mixing", "traced")):
+        if not self.has_heads or (len(self.weights) == 1 and self.kind in ("mixing", "traced")):
             return self.name
         return f"{self.name}, {'mean of heads' if head == MEAN else f'head {head}'}"
 
@@ -118,7 +118,7 @@ class ShownMap:
     title: str
     measure: str
     """What the weights measure."""
-    why: str
+    reason: str
     """The reason for the choice; empty where the user named the layer and the head."""
     axes: Axes
     map: AttentionMap = field(metadata=IN_PYTHON)
@@ -130,10 +130,10 @@ class ShownMap:
         return weights.mean(axis=0) if isinstance(self.head, str) else weights[self.head]
 
     @classmethod
-    def make(cls, text_map: AttentionMap, head: int | str, why: str = "") -> "ShownMap":
+    def from_map(cls, text_map: AttentionMap, head: int | str, reason: str = "") -> "ShownMap":
         """Return a map with the head that is shown of it."""
         title, address = text_map.title(head), (text_map.source, text_map.layer, head, text_map.row)
-        return cls(*address, title, text_map.measure, why, text_map.axes, text_map)
+        return cls(*address, title, text_map.measure, reason, text_map.axes, text_map)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class TextMaps:
     view: str
 
     @cached_property
-    def attending(self) -> list[AttentionMap]:
+    def attention_maps(self) -> list[AttentionMap]:
         """The maps of the attention layers, in the order of a forward pass.
 
         Raises RequestError where the model or the text has no map of the view.
@@ -178,7 +178,7 @@ class TextMaps:
         return [self._from_weights(attention_flow(weights)[0], "flow")]
 
     @cached_property
-    def mixed(self) -> list[AttentionMap]:
+    def mixing_maps(self) -> list[AttentionMap]:
         """The maps of the layers without attention, then the influence on the answers.
 
         They cost a forward pass for each position of the text. Empty in every view but `weights`.
@@ -188,9 +188,9 @@ class TextMaps:
         return [self._from_pattern(pattern) for pattern in self.loaded_run.mixing(self.text)]
 
     @property
-    def all(self) -> list[AttentionMap]:
-        """All maps: those of `attending`, then those of `mixed`."""
-        return [*self.attending, *self.mixed]
+    def all_maps(self) -> list[AttentionMap]:
+        """All maps: those of `attention_maps`, then those of `mixing_maps`."""
+        return [*self.attention_maps, *self.mixing_maps]
 
     def choose(self, layer: int | str | None = None, head: int | str | None = None) -> ShownMap:
         """Return the map of a layer and head, or the one with the sharpest row at the query.
@@ -199,7 +199,7 @@ class TextMaps:
         """
         if self.view in ("rollout", "flow"):
             return self._choose_mean_map(layer, head)
-        map_by_layer = {text_map.layer: text_map for text_map in self.attending}
+        map_by_layer = {text_map.layer: text_map for text_map in self.attention_maps}
         if layer is None and map_by_layer:
             candidates = [text_map for text_map in map_by_layer.values() if text_map.axes == TEXT]
             candidates = candidates or list(map_by_layer.values())
@@ -209,10 +209,10 @@ class TextMaps:
             return _choose_sharpest_layer(candidates, head, candidate_noun)
         if isinstance(layer, int) and layer in map_by_layer:
             return _choose_head(map_by_layer[layer], head)
-        mixing_maps = [text_map for text_map in self.mixed if text_map.kind != "answer"]
+        mixing_maps = [text_map for text_map in self.mixing_maps if text_map.kind != "answer"]
         mixing_matrices = [text_map for text_map in mixing_maps if text_map.kind == "mixing"]
-        if self.mixed and (layer == ANSWER or (layer is None and not mixing_matrices)):
-            return _choose_head(self.mixed[-1], head)
+        if self.mixing_maps and (layer == ANSWER or (layer is None and not mixing_matrices)):
+            return _choose_head(self.mixing_maps[-1], head)
         if layer is None:
             return _choose_sharpest_layer(mixing_matrices, head, "mixing matrices")
         if isinstance(layer, int) and not map_by_layer and 0 <= layer < len(mixing_maps):
@@ -235,10 +235,10 @@ class TextMaps:
             )
         if self.view == "flow" and layer is not None:
             raise RequestError(f"layer {layer}: the view `flow` is of all layers; leave it out")
-        maps = self.attending
+        maps = self.attention_maps
         if layer is None:
-            why = f"after the last of {len(maps)} attention layers" if len(maps) > 1 else ""
-            return ShownMap.make(maps[-1], MEAN, why)
+            reason = f"after the last of {len(maps)} attention layers" if len(maps) > 1 else ""
+            return ShownMap.from_map(maps[-1], MEAN, reason)
         matching_maps = [
             text_map
             for text_map in maps
@@ -246,7 +246,7 @@ class TextMaps:
         ]
         if len(matching_maps) != 1:
             raise self._unknown_layer_error(layer, len(maps), maps)
-        return ShownMap.make(matching_maps[0], MEAN)
+        return ShownMap.from_map(matching_maps[0], MEAN)
 
     def _unknown_layer_error(
         self, layer: int | str | None, num_layers: int, maps: Sequence[AttentionMap]
@@ -268,7 +268,9 @@ class TextMaps:
     def _norm_maps(self) -> list[AttentionMap]:
         """Compute the norms of what each head reads, in the layers whose heads have values."""
         run = self.loaded_run
-        batch = moved(run.objective.probe(run.read(self.text)), run.subject.device)
+        batch = to_device(
+            run.objective.inspection_batch(run.batch_of_text(self.text)), run.subject.device
+        )
         try:
             norms = weighted_norms(run.subject, batch)
         except LookupError:
@@ -301,7 +303,7 @@ class TextMaps:
         else:
             kind = "answer" if layer is None else "attention"
         layer_index = None if pattern.attention is None else pattern.attention.index
-        row = self.query if axes.queries == "inputs" else pattern.asked_at
+        row = self.query if axes.queries == "inputs" else pattern.answer_position
         queries, keys = list(pattern.queries), list(pattern.tokens)
         return AttentionMap(
             *(pattern.source, layer_index, queries, keys, pattern.weights, kind, name, axes, row),
@@ -341,12 +343,12 @@ def _choose_sharpest_layer(
         return choice
     if head is None:
         return replace(
-            choice, why=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
+            choice, reason=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
         )
     if len(maps) == 1:
         return choice
-    why = f"of all {candidate_noun}, its layer has the sharpest at query {sharpest_map.query}"
-    return replace(choice, why=why)
+    reason = f"of all {candidate_noun}, its layer has the sharpest at query {sharpest_map.query}"
+    return replace(choice, reason=reason)
 
 
 def _choose_head(text_map: AttentionMap, head: int | str | None) -> ShownMap:
@@ -354,15 +356,15 @@ def _choose_head(text_map: AttentionMap, head: int | str | None) -> ShownMap:
     num_heads = len(text_map.weights)
     if head is None:
         sharpest = int(text_map.entropies.argmin())
-        why = (
+        reason = (
             f"of its {num_heads} heads, the sharpest at query {text_map.query}"
             if num_heads > 1
             else ""
         )
-        return ShownMap.make(text_map, sharpest, why)
+        return ShownMap.from_map(text_map, sharpest, reason)
     if head != MEAN and not (isinstance(head, int) and 0 <= head < num_heads):
         raise RequestError(
             f"head {head}: {text_map.name} has {num_heads} head{'s' * (num_heads > 1)}; give a "
             f"number below {num_heads}, or {MEAN}"
         )
-    return ShownMap.make(text_map, head)
+    return ShownMap.from_map(text_map, head)

@@ -5,7 +5,7 @@ from attnlab.analysis.attention_report import attention_report
 
 run = attnlab.load("pronoun-multihead")
 report = attention_report(run, "The animal didn't cross the street because it was too tired.")
-print(report.shown.title, report.shown.why)       # the head that is sharpest at "it"
+print(report.shown.title, report.shown.reason)       # the head that is sharpest at "it"
 print(report.cuts[0].answer)                      # the answer without its largest edge
 attention_report(run, "...", query="it", view="rollout").shown.weights  # (query, key)
 
@@ -24,14 +24,8 @@ the share of each input in each position after each layer if attention alone mov
 and a flow leave out the layers without attention. In every view, the edges that are cut are those
 with the most attention.
 
-JSON has schema, run, step, tokens, query (a position), answer [{"output", "p"}], heads [{"layer",
-"head", "weights"}] (the rows of the query; the head is null for a rollout and a flow, the layer is
-null for a flow), influence (a share for each token), cuts [{"key", "answer"}], view, shown
-{"source", "layer", "head" (a number, or "mean"), "row", "title", "measure", "why", "axes"
-{"queries", "keys"}}, and maps [{"source", "layer" (null for a layer without attention and for a
-flow), "queries", "keys", "weights" (head x query x key)}] of all layers that attend or mix. For a
-model with an encoder, the heads are the encoder's; for a sequence-to-sequence model, the answer is
-the first answer token.
+For a model with an encoder, the rows are those of the encoder's heads; for a sequence-to-sequence
+model, the answer is the first answer token. docs/json.md lists the fields of the report.
 
 A report holds numbers and no model, so it stays as it is where the model is edited afterwards.
 """
@@ -48,7 +42,7 @@ from attnlab.analysis.head_choice import Choice, layer_and_head, number_or_name
 from attnlab.analysis.report import IN_PYTHON, Report
 from attnlab.analysis.token_position import token_position
 from attnlab.errors import RequestError
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 from attnlab.run_record.patterns import Pattern
@@ -58,11 +52,11 @@ CUTS = 3
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerProbability:
     """An output of the model, and its probability."""
 
     output: str
-    p: float
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class Cut:
     """The answer where the query does not see a key, in all heads."""
 
     key: int
-    answer: Sequence[Answer]
+    answer: Sequence[AnswerProbability]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +88,7 @@ class AttentionReport(Report):
     tokens: Sequence[str]
     query: int
     """The position of the query."""
-    answer: Sequence[Answer]
+    answer: Sequence[AnswerProbability]
     """The likeliest outputs."""
     heads: Sequence[HeadRow]
     influence: Sequence[float]
@@ -115,7 +109,7 @@ class AttentionReport(Report):
     @property
     def layer_maps(self) -> list[AttentionMap]:
         """The maps of the attention layers by layer number; without any, those that mix."""
-        attending_maps = [text_map for text_map in self.maps if text_map.attends]
+        attending_maps = [text_map for text_map in self.maps if text_map.is_attention]
         mixing_maps = [text_map for text_map in self.maps if text_map.kind != "answer"]
         return sorted(attending_maps, key=lambda text_map: text_map.layer or 0) or mixing_maps
 
@@ -144,9 +138,9 @@ def attention_report(
     layer, head = layer_and_head(layer, head)
     captured, patterns = loaded_run.capture(text)
     tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
-    position = query_position(query, tokens, captured.asked_at)
+    position = query_position(query, tokens, captured.answer_position)
     text_maps = TextMaps(loaded_run, text, captured, patterns, position, view)
-    attending_maps, shown = text_maps.attending, text_maps.choose(layer, head)
+    attending_maps, shown_map = text_maps.attention_maps, text_maps.choose(layer, head)
     return AttentionReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
@@ -154,7 +148,7 @@ def attention_report(
         query=position,
         answer=_likeliest_answers(loaded_run, captured.answer),
         heads=[
-            HeadRow(text_map.layer, head if text_map.by_head else None, rows[position].tolist())
+            HeadRow(text_map.layer, head if text_map.has_heads else None, rows[position].tolist())
             for text_map in attending_maps
             if text_map.axes == TEXT
             for head, rows in enumerate(text_map.weights)
@@ -162,19 +156,19 @@ def attention_report(
         influence=captured.influence.tolist(),
         cuts=_cut_largest_edges(text_maps),
         view=view,
-        shown=shown,
-        maps=text_maps.all if maps or not attending_maps else attending_maps,
+        shown=shown_map,
+        maps=text_maps.all_maps if maps or not attending_maps else attending_maps,
         patterns=[p for p in patterns if p.layer is None or p.layer.axes == TEXT],
         begins=loaded_run.dataset.answer_length is not None,
         of_encoder=loaded_run.model.arrangement.encoder,
     )
 
 
-def query_position(query: Choice, tokens: Sequence[str], asked_at: int) -> int:
+def query_position(query: Choice, tokens: Sequence[str], answer_position: int) -> int:
     """Return the position of a query. Raises RequestError for a query that is not in the text."""
     if not isinstance(query, str):
         query = number_or_name("query", query)
-    position = asked_at if query is None else token_position(query, tokens)
+    position = answer_position if query is None else token_position(query, tokens)
     if position is None:
         raise RequestError(
             f"query {query}: expected one of {' '.join(tokens)}, or a position below {len(tokens)}"
@@ -191,10 +185,12 @@ def _cut_largest_edges(maps: TextMaps) -> list[Cut]:
     num_visible = int((total > 0).sum())
     layers, cuts = [layer.index for layer in patterns], []
     for key in total.topk(min(CUTS, num_visible if num_visible > 1 else 0)).indices.tolist():
-        with cut(run.model, torch.tensor([query]), torch.tensor([key]), layers):
+        with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([key]), layers):
             cuts.append(Cut(key, _likeliest_answers(run, run(maps.text))))
     return cuts
 
 
-def _likeliest_answers(loaded_run: LoadedRun, logits: Float[Tensor, " output"]) -> list[Answer]:
-    return [Answer(output, p) for output, p in loaded_run.answers(logits)]
+def _likeliest_answers(
+    loaded_run: LoadedRun, logits: Float[Tensor, " output"]
+) -> list[AnswerProbability]:
+    return [AnswerProbability(output, p) for output, p in loaded_run.answers(logits)]

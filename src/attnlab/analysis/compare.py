@@ -1,17 +1,17 @@
 """Compare results over seeds, and refuse an unfair comparison.
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 
-report = comparison(select(["pronoun-*"], None), by=["variant"], metric="test/loss")
+report = comparison(select_runs(["pronoun-*"], None), by=["variant"], metric="test/loss")
 report.panels[0].groups[0].over_seeds("test/loss")  # mean, low, high
 report.summaries[0].differences[0].p                # as in JSON
 
-JSON has schema, panels [PANEL] and left_out [{"run", "state", "why"}]; a value that cannot be
+JSON has schema, panels [PANEL] and left_out [{"run", "state", "reason"}]; a value that cannot be
 computed, such as the interval of one seed, is null:
 
-    PANEL       dataset, where (keys that distinguish it from the dataset's other panels), metric,
-                higher_is_better, baseline (the keys of its group; null where it has none),
+    PANEL       dataset, panel_keys (keys that distinguish it from the dataset's other panels),
+                metric, higher_is_better, baseline (the keys of its group; null where it has none),
                 groups [GROUP], differences [DIFFERENCE], notes [text]
     GROUP       label, its keys (each at the root, and all under `keys`), n (seeds), seeds,
                 runs [name], parameters, active_parameters, flops_per_token, seconds (means),
@@ -28,7 +28,16 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from attnlab.analysis import fairness
-from attnlab.analysis.arms import FIRST, Run, by_value, flatten, label, label_keys, nearest, shown
+from attnlab.analysis.arms import (
+    VARIANT_KEYS,
+    FinishedRun,
+    describe_keys,
+    flatten,
+    format_value,
+    group_by_value,
+    label_keys,
+    nearest,
+)
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import IN_PYTHON, Report, aligned
@@ -53,7 +62,7 @@ class Group:
 
     label: str
     keys: Mapping[str, Any]
-    runs: Sequence[Run] = field(repr=False)
+    runs: Sequence[FinishedRun] = field(repr=False)
 
     @property
     def seeds(self) -> list[int]:
@@ -66,7 +75,7 @@ class Group:
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return the metric at each seed; where arms are mixed, the mean over the arms."""
-        runs_by_seed = by_value(self.runs, lambda run: run.result.seed)
+        runs_by_seed = group_by_value(self.runs, lambda run: run.result.seed)
         values_by_seed = {
             seed_runs[0].result.seed: [run.result.metrics[metric] for run in seed_runs]
             for seed_runs in runs_by_seed
@@ -88,7 +97,7 @@ class Panel:
     """The groups that may be compared with each other: one dataset, one budget."""
 
     dataset: str
-    where: Mapping[str, Any]
+    panel_keys: Mapping[str, Any]
     """The config values that distinguish this panel from others of its dataset."""
     metric: str
     higher_is_better: bool
@@ -124,7 +133,7 @@ class Comparison(Report):
         return DataFrame(
             {
                 "dataset": panel.dataset,
-                **panel.where,
+                **panel.panel_keys,
                 "group": group.label,
                 **group.keys,
                 "metric": metric,
@@ -139,7 +148,7 @@ class Comparison(Report):
         """Return a table for each panel, with a line for each group."""
         lines = []
         for panel in self.panels:
-            where = f" at {label(panel.where)}" if panel.where else ""
+            where = f" at {describe_keys(panel.panel_keys)}" if panel.panel_keys else ""
             lines.append(f"{panel.dataset}{where}: {panel.metric}")
             intervals = [group.over_seeds(panel.metric) for group in panel.groups]
             rows = [["group", *Interval._fields]]
@@ -191,7 +200,7 @@ def compare(
     "budget", "mixed"), and for an unknown key, metric or baseline.
     """
     runs = sorted(
-        (Run(name, result, flatten(result)) for name, result in results.items()),
+        (FinishedRun(name, result, flatten(result)) for name, result in results.items()),
         key=lambda run: (run.result.started, run.name),
     )
     by = None if by is None else list(dict.fromkeys([by] if isinstance(by, str) else by))
@@ -203,8 +212,8 @@ def compare(
     _require_existing([*(by or []), *(baseline_values or {})], runs)
     panels = [
         _compare_runs(panel_runs, separating_values, by, metric, baseline_values, allow)
-        for dataset_runs in by_value(runs, lambda run: run.result.dataset)
-        for separating_values, panel_runs in fairness.apart(dataset_runs, by or [])
+        for dataset_runs in group_by_value(runs, lambda run: run.result.dataset)
+        for separating_values, panel_runs in fairness.split_incomparable(dataset_runs, by or [])
     ]
     if baseline_values is not None and not any(panel.baseline for panel in panels):
         labels = "; ".join(group.label for panel in panels for group in panel.groups)
@@ -213,7 +222,7 @@ def compare(
 
 
 def _compare_runs(
-    runs: Sequence[Run],
+    runs: Sequence[FinishedRun],
     where: Mapping[str, Any],
     by: Sequence[str] | None,
     metric: str | None,
@@ -221,20 +230,24 @@ def _compare_runs(
     allow: Collection[str],
 ) -> Panel:
     """Compare the runs of one dataset and budget."""
-    arms = by_value(runs, lambda run: run.arm)
+    arms = group_by_value(runs, lambda run: run.arm)
     distinguishing_keys = label_keys([arm[0].config for arm in arms])
     if by is None:
-        columns, runs_of_groups = distinguishing_keys or list(FIRST[:1]), arms
-        keys = list(dict.fromkeys([*FIRST, *columns]))
+        columns, runs_of_groups = distinguishing_keys or list(VARIANT_KEYS[:1]), arms
+        keys = list(dict.fromkeys([*VARIANT_KEYS, *columns]))
     else:
         columns = [key for key in by if key not in where] or list(by)
-        runs_of_groups = by_value(runs, lambda run: repr(run.at(by)))
+        runs_of_groups = group_by_value(runs, lambda run: repr(run.select_keys(by)))
         keys = list(by)
     groups = [
-        Group(label(group_runs[0].at(columns)), group_runs[0].at(keys), group_runs)
+        Group(
+            describe_keys(group_runs[0].select_keys(columns)),
+            group_runs[0].select_keys(keys),
+            group_runs,
+        )
         for group_runs in runs_of_groups
     ]
-    notes = fairness.check(
+    notes = fairness.check_fairness(
         [(group.label, group.runs) for group in groups], keys, distinguishing_keys, allow
     )
     metric_name = _choose_metric(runs, metric)
@@ -244,7 +257,7 @@ def _compare_runs(
     differences = [] if base is None else _paired_differences(groups, base, metric_name)
     return Panel(
         dataset=runs[0].result.dataset,
-        where=where,
+        panel_keys=where,
         metric=metric_name,
         higher_is_better=_higher_is_better(runs, metric_name),
         columns=columns,
@@ -269,7 +282,7 @@ def _paired_differences(
     ]
 
 
-def _choose_metric(runs: Sequence[Run], metric: str | None) -> str:
+def _choose_metric(runs: Sequence[FinishedRun], metric: str | None) -> str:
     """Return the metric to compare, by default the runs' main one; refuse one that a run lacks."""
     headlines = list(dict.fromkeys(run.result.headline for run in runs))
     if metric is None and len(headlines) > 1:
@@ -290,7 +303,7 @@ def _choose_metric(runs: Sequence[Run], metric: str | None) -> str:
     return metric_name
 
 
-def _higher_is_better(runs: Sequence[Run], metric: str) -> bool:
+def _higher_is_better(runs: Sequence[FinishedRun], metric: str) -> bool:
     directions = {lower_is_better(metric, run.result.lower_is_better) for run in runs}
     if len(directions) > 1:
         raise RequestError(
@@ -333,7 +346,7 @@ def _select_baseline(groups: Sequence[Group], baseline_values: Mapping[str, str]
 
 def _matches(value: Any, value_text: str) -> bool:
     """Return whether a config value is the one that the user wrote as a text."""
-    if value_text in (shown(value), str(value)):
+    if value_text in (format_value(value), str(value)):
         return True
     try:
         return not isinstance(value, bool) and float(value) == float(value_text)
@@ -341,7 +354,7 @@ def _matches(value: Any, value_text: str) -> bool:
         return False
 
 
-def _require_existing(keys: Iterable[str], runs: Sequence[Run]) -> None:
+def _require_existing(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
     existing_keys = {key for run in runs for key in run.config}
     for key in keys:
         if key == "seed":
@@ -351,22 +364,24 @@ def _require_existing(keys: Iterable[str], runs: Sequence[Run]) -> None:
 
 
 def _evidence_notes(
-    runs: Sequence[Run],
+    runs: Sequence[FinishedRun],
     groups: Sequence[Group],
     differences: Sequence[tuple[Group, Difference]],
 ) -> list[str]:
     """Return notes on what weakens the evidence: few or unpaired seeds, runs that stopped early."""
     notes = []
     if few_seeds := [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]:
-        which = "" if len(few_seeds) == len(groups) else f" ({fairness.few(few_seeds)})"
+        which = (
+            "" if len(few_seeds) == len(groups) else f" ({fairness.abbreviate_names(few_seeds)})"
+        )
         notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{which}")
     if unpaired := [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]:
-        notes.append(f"seeds that the baseline shares: {fairness.few(unpaired)}")
+        notes.append(f"seeds that the baseline shares: {fairness.abbreviate_names(unpaired)}")
     if any(d.p == 0 and d.low == d.high for _, d in differences):
         notes.append("p is 0 where every seed gave the very same difference, which has no spread")
     if stopped_early := [run.name for run in runs if run.result.tokens < run.result.budget_tokens]:
         notes.append(
             f"{len(stopped_early)} of {len(runs)} runs stopped before their budget was used: "
-            f"{fairness.few(stopped_early)}"
+            f"{fairness.abbreviate_names(stopped_early)}"
         )
     return notes

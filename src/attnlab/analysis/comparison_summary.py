@@ -70,7 +70,7 @@ class PanelSummary:
     """The numbers of the groups that may be compared with each other."""
 
     dataset: str
-    where: Mapping[str, Any]
+    panel_keys: Mapping[str, Any]
     """The config values that distinguish the panel from others of its dataset."""
     metric: str
     higher_is_better: bool
@@ -89,7 +89,7 @@ def summarize_panel(panel: "Panel") -> PanelSummary:
     """Return the numbers of a panel."""
     return PanelSummary(
         dataset=panel.dataset,
-        where=panel.where,
+        panel_keys=panel.panel_keys,
         metric=panel.metric,
         higher_is_better=panel.higher_is_better,
         baseline=None if panel.baseline is None else panel.baseline.keys,

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from attnlab.building import Own
+from attnlab.building import UserTargets
 from attnlab.config import Config, cells, compose_each, search_path
 from attnlab.errors import ConfigError, RequestError
-from attnlab.measure import NUM_TOKENS, Arm
+from attnlab.measure import NUM_TOKENS, MeasuredArm
 from attnlab.model.base import DECODER
 
 SHARED = ("accelerator", "threads", "matmul_precision")
@@ -22,7 +22,7 @@ SHARED = ("accelerator", "threads", "matmul_precision")
 class CostArms:
     """Models that are measured in turn on one device, and the overrides of each."""
 
-    arms: Sequence[Arm]
+    arms: Sequence[MeasuredArm]
     overrides: Sequence[Sequence[str]]
     device: torch.device
 
@@ -54,7 +54,7 @@ def cost_arms(
         config.build("init")(model)
         if "decode" in modes and model.state_size(longest) is None:
             raise RequestError(f"{name} cannot run step by step; leave decode out of modes")
-        arms.append(Arm(name, model, setting.precision))
+        arms.append(MeasuredArm(name, model, setting.precision))
     if settings[0].threads is not None:
         torch.set_num_threads(settings[0].threads)
     torch.set_float32_matmul_precision(settings[0].matmul_precision)
@@ -93,7 +93,7 @@ def arm_names(combinations: Sequence[Sequence[str]], default: str) -> list[str]:
     ]
 
 
-def _compose_all(combinations: Sequence[Sequence[str]], own: Own) -> list[Config]:
+def _compose_all(combinations: Sequence[Sequence[str]], own: UserTargets) -> list[Config]:
     """Compose the configs of all arms. Raises one ConfigError with the faults of all, each once."""
     all_overrides = [
         override.lstrip("+~") for combination in combinations for override in combination

@@ -34,7 +34,7 @@ from attnlab.analysis.cost_arms import CostArms
 from attnlab.analysis.growth import Growth, growth
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.measure import LEAST, MODES, Arm, Cell, measure
+from attnlab.measure import LEAST, MODES, MeasuredArm, Measurement, measure
 from attnlab.model.base import active_parameters, parameters
 
 
@@ -125,7 +125,7 @@ def cost_report(
     tokens: int = 4096,
     rounds: int = 7,
     device_name: str | None = None,
-    on_cell: Callable[[Cell], None] = lambda _: None,
+    on_cell: Callable[[Measurement], None] = lambda _: None,
 ) -> CostReport:
     """Measure all arms at all lengths, and return their costs.
 
@@ -133,7 +133,7 @@ def cost_report(
     """
     require_costs(lengths, tokens, rounds)
     modes = [mode for mode in MODES if mode in modes]
-    cells: list[Cell] = []
+    cells: list[Measurement] = []
     for cell in measure(cost_arms.arms, lengths, modes, tokens, rounds, cost_arms.device):
         cells.append(cell)
         on_cell(cell)
@@ -155,7 +155,7 @@ def cost_report(
     )
 
 
-def length_cost(cell: Cell) -> LengthCost:
+def length_cost(cell: Measurement) -> LengthCost:
     """Return the cost of a call: the median of the rounds, and their quartiles."""
     low, median, high = _quartiles(cell.seconds)
     return LengthCost(
@@ -173,7 +173,7 @@ def length_cost(cell: Cell) -> LengthCost:
 
 
 def _summarize_arm(
-    arm: Arm, overrides: Sequence[str], modes: Sequence[str], cells: Sequence[Cell]
+    arm: MeasuredArm, overrides: Sequence[str], modes: Sequence[str], cells: Sequence[Measurement]
 ) -> ArmCosts:
     """Return the costs of an arm from its measurements."""
     cells_by_mode = {mode: [cell for cell in cells if cell.mode == mode] for mode in modes}

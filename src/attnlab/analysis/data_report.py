@@ -21,7 +21,7 @@ from typing import Any
 from attnlab.analysis.report import IN_PYTHON, Report, plain
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
-from attnlab.dataset.export import Origin, columns, export, sizes
+from attnlab.dataset.export import ExportOrigin, columns, export, sizes
 from attnlab.errors import RequestError
 from attnlab.signatures import nearest
 
@@ -166,14 +166,19 @@ def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
     words = ["attnlab", "data", "export", data.name, *data.overrides]
     command = shlex.join([*words, "-o", directory.name, "--format", kind])
     try:
-        export(data.dataset, directory, kind, Origin(data.name, data.summary, data.knobs, command))
+        export(
+            data.dataset,
+            directory,
+            kind,
+            ExportOrigin(data.name, data.summary, data.knobs, command),
+        )
     except ValueError as error:
         raise RequestError(f"output {error}") from error
 
 
 def _knobs(config: Config, dataset: Dataset) -> dict[str, Any]:
     """Return the dataset's config, with the content's identity in place of a path."""
-    values = {**config.values["dataset"], **dataset.located}
+    values = {**config.values["dataset"], **dataset.content_identity}
     return {knob: value for knob, value in values.items() if not knob.startswith("_")}
 
 

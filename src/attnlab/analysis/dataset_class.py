@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnlab.building import NOTHING, find
+from attnlab.building import NOTHING, find_target
 from attnlab.dataset.base import Dataset
 
 
@@ -13,7 +13,7 @@ def dataset_class(identity: Mapping[str, Any]) -> type[Dataset] | None:
     A record can name any class, and only attnlab's own are known to be harmless when imported.
     """
     try:
-        target = find((identity.get("dataset") or {}).get("_target_"), "dataset", NOTHING)
+        target = find_target((identity.get("dataset") or {}).get("_target_"), "dataset", NOTHING)
     except ValueError:
         return None
     return target if issubclass(target, Dataset) else None

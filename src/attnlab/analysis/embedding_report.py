@@ -1,13 +1,13 @@
 """The token embeddings of a trained run: which are similar, and how they changed in training.
 
 import attnlab
-from attnlab.analysis.embedding_report import embedding_course, embedding_report
+from attnlab.analysis.embedding_report import embedding_history, embedding_report
 
 run = attnlab.load("pronoun-multihead")
 for neighbour in embedding_report(run, "animal", 5).neighbours[0].near:
     print(neighbour.token, neighbour.cosine)
-course = embedding_course(run)
-print(course.steps, course.drift, course.turnover)
+history = embedding_history(run)
+print(history.steps, history.drift, history.turnover)
 """
 
 import csv
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.figures.shades import name
-from attnlab.interp.embeddings import Embeddings, course, drift, principal, turnover
-from attnlab.run_record.vectors import recorded
+from attnlab.figures.terminal_heatmap import name
+from attnlab.interp.embeddings import Embeddings, align_history, drift, principal, turnover
+from attnlab.run_record.vectors import load_vectors
 
 if TYPE_CHECKING:
     # It imports Lightning, which takes seconds, and --help or a refused request must not wait.
@@ -76,7 +76,7 @@ class EmbeddingPlane(Report):
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddingCourse(Report):
+class EmbeddingHistory(Report):
     """How the embeddings that a run recorded approached those of its last step."""
 
     run: str
@@ -129,28 +129,28 @@ def embedding_plane(run: "LoadedRun") -> EmbeddingPlane:
     return EmbeddingPlane(run.record.name, run.step, tokens, places[token_ids], variance_shares)
 
 
-def embedding_course(run: "LoadedRun") -> EmbeddingCourse:
+def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
     """Return how the recorded embeddings moved over training.
 
     Raises RequestError where fewer than two steps were recorded, or where there is no plane.
     """
-    steps, vectors = recorded(run.record)
+    steps, vectors = load_vectors(run.record)
     if len(steps) < 2:
         raise RequestError(
-            f"{run.record.name} recorded the vectors of {len(steps)} steps, and a course needs "
+            f"{run.record.name} recorded the vectors of {len(steps)} steps, and a history needs "
             "two; train with callbacks=default, whose `vectors` keeps them"
         )
     vectors_by_step = [torch.from_numpy(step_vectors) for step_vectors in vectors]
     last_vectors = vectors_by_step[-1]
     try:
-        places, (_, shares) = course(vectors_by_step), principal(last_vectors)
+        places, (_, shares) = align_history(vectors_by_step), principal(last_vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
     token_ids = [token_id for token_id in tokens_by_frequency(run) if token_id < len(last_vectors)]
     num_nearest = min(NEAR_ONE, len(last_vectors) - 1)
-    return EmbeddingCourse(
+    return EmbeddingHistory(
         run=run.record.name,
         tokens=[run.embeddings.tokens[token_id] for token_id in token_ids],
         steps=steps,

@@ -34,7 +34,7 @@ def evaluation_report(
 
     `overrides` are those that the run was loaded with. Raises RequestError for an unknown split.
     """
-    split = split or loaded_run.dataset.reported
+    split = split or loaded_run.dataset.report_split
     metrics = loaded_run.evaluate(split)
     return EvaluationReport(
         run=loaded_run.record.name,

@@ -18,7 +18,7 @@ from torch import Tensor
 from attnlab.analysis.head_choice import require_number
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.interp.routing import Routing, routing
+from attnlab.interp.expert_routing import Routing, routing
 
 if TYPE_CHECKING:
     # It imports Lightning, which takes seconds, and --help or a refused request must not wait.
@@ -43,7 +43,7 @@ class TokenExperts:
 
 @dataclass(frozen=True, eq=False)
 class LayerExperts:
-    """The experts of a layer (`attnlab.interp.routing.Routing`)."""
+    """The experts of a layer (`attnlab.interp.expert_routing.Routing`)."""
 
     name: str
     """The path of the module."""
@@ -59,7 +59,7 @@ class LayerExperts:
     """The mean entropy of the router's probabilities over log(experts)."""
     token_information: float
     """The information that a token has on its experts: 0 by chance, 1 where it determines them."""
-    together: Float[Tensor, "expert other"]
+    co_assignment: Float[Tensor, "expert other"]
     """The share of tokens that are routed to both experts."""
     tokens: Sequence[TokenExperts]
     """The most frequent tokens first."""
@@ -128,7 +128,7 @@ def _describe_layer(
         balance=layer_routing.balance,
         router_entropy=layer_routing.normalised_entropy,
         token_information=layer_routing.token.normalised,
-        together=layer_routing.together,
+        co_assignment=layer_routing.co_assignment,
         tokens=[
             TokenExperts(token_names[token_id], int(counts[token_id]), shares[token_id].tolist())
             for token_id in most_frequent

@@ -14,7 +14,7 @@ import numpy as np
 
 from attnlab.errors import RequestError
 from attnlab.layers import Axes
-from attnlab.run_record.patterns import Pattern, probes, recorded
+from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.run_ref import RunRef, find_record
 
 KINDS = ("encoder_attention", "decoder_attention", "cross_attention")
@@ -36,9 +36,9 @@ def patterns(
     such pattern.
     """
     record = find_record(run, runs_dir)
-    selected = recorded(record, step, probe)
+    selected = load_patterns(record, step, probe)
     if not selected:
-        steps = {pattern.step for pattern in recorded(record, probe=probe)}
+        steps = {pattern.step for pattern in load_patterns(record, probe=probe)}
         raise RequestError(
             f"{record.name} recorded no patterns"
             f"{'' if step is None else f' after step {step}'}"
@@ -59,8 +59,8 @@ def to_bertviz(patterns: Sequence[Pattern]) -> dict[str, Any]:
     out, because BertViz cannot show them. BertViz shows equally many layers and heads of encoder,
     decoder and cross-attention: where the kinds differ in size, those with the most maps are
     returned. To see another kind, pass only its patterns, as in
-    `[p for p in patterns if p.reading is not None]`. `left_out_of_bertviz` names the maps that are
-    left out, and `to_npz` writes all maps.
+    `[p for p in patterns if p.query_tokens is not None]`. `left_out_of_bertviz` names the maps
+    that are left out, and `to_npz` writes all maps.
 
     Raises ValueError for patterns of several passes, for none that fit, and for layers of one kind
     with unequal heads, which cannot be stacked.
@@ -189,7 +189,7 @@ def _sort_by_kind(
     for pattern in attending:
         if _has_latents(pattern):
             left_out[pattern.source] = "latents are no tokens"
-        elif pattern.reading is not None:
+        elif pattern.query_tokens is not None:
             layers_by_kind["cross_attention"].append(pattern)
         elif not _is_square(pattern):
             left_out[pattern.source] = "not every token looks"
@@ -219,7 +219,7 @@ def _reads_inputs(pattern: Pattern) -> bool:
 
 def _is_square(pattern: Pattern) -> bool:
     """Return whether all tokens of one sequence are the queries, and the keys."""
-    return pattern.reading is None and list(pattern.query_at) == [*range(len(pattern.tokens))]
+    return pattern.query_tokens is None and list(pattern.query_at) == [*range(len(pattern.tokens))]
 
 
 def _has_latents(pattern: Pattern) -> bool:

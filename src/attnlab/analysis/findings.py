@@ -7,7 +7,7 @@ for name, finding in findings(Record(Path("runs/mqar-...")).result).items():
 from collections.abc import Mapping
 from typing import Any
 
-from attnlab.building import NOTHING, find, is_allowed
+from attnlab.building import NOTHING, find_target, is_allowed
 from attnlab.errors import RecordError
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.result import RunResult
@@ -42,7 +42,7 @@ def _convert_first_record(
     prefix = f"{name}/"
     scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
     try:
-        return find(class_path, SECTION, NOTHING).from_first_records(scalars)
+        return find_target(class_path, SECTION, NOTHING).from_first_records(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise RecordError(f"{run}: what {name} found cannot be read ({fault})") from error

@@ -70,7 +70,7 @@ class GenerationReport(Report):
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerHypothesis:
     """An answer that a search found."""
 
     text: str
@@ -90,7 +90,7 @@ class SearchReport(Report):
     step: int
     prompt: str
     settings: SearchSettings
-    hypotheses: Sequence[Answer]
+    hypotheses: Sequence[AnswerHypothesis]
     """The best first."""
 
 
@@ -123,8 +123,8 @@ def search_report(loaded_run: "LoadedRun", prompt: str, settings: SearchSettings
     """
     hypotheses = loaded_run.search(prompt, settings.beams, length_penalty=settings.length_penalty)
     answers = [
-        Answer(
-            loaded_run.dataset.write(hypothesis.tokens),
+        AnswerHypothesis(
+            loaded_run.dataset.decode(hypothesis.tokens),
             hypothesis.finished,
             hypothesis.log_probability,
             hypothesis.score,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import linear_regression, median
 from typing import NamedTuple
 
-from attnlab.measure import Cell
+from attnlab.measure import Measurement
 
 
 class Exponent(NamedTuple):
@@ -29,14 +29,14 @@ class Growth:
     flops: Exponent | None
 
 
-def growth(cells: Sequence[Cell]) -> Growth:
+def growth(cells: Sequence[Measurement]) -> Growth:
     """Fit time, peak memory and FLOPs of one sequence over the measurements of one arm and mode."""
     measured_cells = [cell for cell in cells if cell.seconds]
     lengths = [cell.length for cell in measured_cells]
 
     def fit_nonzero(costs: Sequence[float]) -> Exponent | None:
         # A cost of 0 has no logarithm.
-        return fit(lengths, costs) if all(costs) else None
+        return fit_exponent(lengths, costs) if all(costs) else None
 
     return Growth(
         time=fit_nonzero([median(cell.seconds) / cell.batch for cell in measured_cells]),
@@ -45,7 +45,7 @@ def growth(cells: Sequence[Cell]) -> Growth:
     )
 
 
-def fit(lengths: Sequence[int], values: Sequence[float]) -> Exponent | None:
+def fit_exponent(lengths: Sequence[int], values: Sequence[float]) -> Exponent | None:
     """Fit a power of the length by least squares of the logarithms; None for a single length."""
     if len(lengths) < 2:
         return None

@@ -3,8 +3,8 @@
 run = Record(Path("runs/pronoun-multihead-2x64-s0-1a2b3c4d5e"))
 for layer, moved in drifts(run, "tired").items():
     print(layer.name, moved.steps, moved.values)  # from step to step, (interval, head)
-for layer, course in mean_drifts(run).items():
-    print(layer.name, course.steps, course.values)  # since the step before, over all probes
+for layer, history in mean_drifts(run).items():
+    print(layer.name, history.steps, history.values)  # since the step before, over all probes
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from attnlab.interp.pattern_stats import drift
 from attnlab.layers import AttentionLayer
-from attnlab.run_record.head_scores import Course
+from attnlab.run_record.head_scores import MeasureHistory
 from attnlab.run_record.layers import Layer
-from attnlab.run_record.patterns import Pattern, probes, recorded
+from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
 
 
@@ -41,7 +41,7 @@ def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     has 0. A run that recorded once has no interval. Raises LookupError for a probe without
     patterns, ValueError where queries, tokens or heads differ from those of the step before.
     """
-    patterns_by_layer = _group_by_layer(recorded(record, probe=probe))
+    patterns_by_layer = _group_by_layer(load_patterns(record, probe=probe))
     if not patterns_by_layer:
         recorded_probes = ", ".join(probes(record)) or "none"
         raise LookupError(
@@ -50,7 +50,7 @@ def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     return {layer: _compute_drift(patterns) for layer, patterns in patterns_by_layer.items()}
 
 
-def mean_drifts(record: Record) -> dict[AttentionLayer, Course]:
+def mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
     """Compute how far each attention head moved since the recorded step before, over all probes.
 
     The value is the mean of `drifts` over the probes that recorded the head, and NaN for a head
@@ -58,7 +58,7 @@ def mean_drifts(record: Record) -> dict[AttentionLayer, Course]:
     recorded at two steps, ValueError as `drifts` does.
     """
     patterns_by_probe: dict[str, list[Pattern]] = {}
-    for pattern in recorded(record):
+    for pattern in load_patterns(record):
         if pattern.attention is not None:
             patterns_by_probe.setdefault(pattern.probe, []).append(pattern)
     drifts_by_layer: dict[AttentionLayer, dict[int, list[Float[np.ndarray, " head"]]]] = {}
@@ -95,7 +95,9 @@ def _drifts_of_all_heads(
         yield step, all_heads
 
 
-def _average_over_probes(drifts_by_step: dict[int, list[Float[np.ndarray, " head"]]]) -> Course:
+def _average_over_probes(
+    drifts_by_step: dict[int, list[Float[np.ndarray, " head"]]],
+) -> MeasureHistory:
     steps = sorted(drifts_by_step)
     means = []
     for step in steps:
@@ -103,7 +105,7 @@ def _average_over_probes(drifts_by_step: dict[int, list[Float[np.ndarray, " head
         counts = np.isfinite(probe_drifts).sum(axis=0)
         sums = np.nansum(probe_drifts, axis=0)
         means.append(np.where(counts, sums / np.maximum(counts, 1), np.nan))
-    return Course(np.array(steps), np.stack(means))
+    return MeasureHistory(np.array(steps), np.stack(means))
 
 
 def _group_by_layer(patterns: Iterable[Pattern]) -> dict[Layer, list[Pattern]]:

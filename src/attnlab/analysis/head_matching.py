@@ -22,8 +22,8 @@ from torch import Tensor
 from attnlab.analysis.statistics import Interval, interval
 from attnlab.interp.pattern_stats import between_heads
 from attnlab.layers import AttentionLayer
-from attnlab.run_record.head_scores import Course, Scores, head_scores
-from attnlab.run_record.patterns import TABLE, Pattern, recorded
+from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
+from attnlab.run_record.patterns import TABLE, Pattern, load_patterns
 from attnlab.run_record.record import Record
 
 
@@ -39,11 +39,11 @@ class MatchedLayer:
     chance: float
     """The mean distance of all pairs, which a random matching has on average."""
     measures: Mapping[str, Sequence[Interval]]
-    """{measure: an interval over seeds for each head} (`attnlab.interp.pattern_stats.measure`)."""
+    """{measure: an interval over seeds for each head} (`interp.pattern_stats.measure_rows`)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
+class HeadMatching:
     """Runs of several seeds whose heads were matched."""
 
     reference: int
@@ -87,12 +87,12 @@ def distances(
     return (total / num_queries).float()
 
 
-def match(cost: Float[Tensor, "head head"]) -> Int[np.ndarray, " head"]:
+def match_heads(cost: Float[Tensor, "head head"]) -> Int[np.ndarray, " head"]:
     """Return the column assigned to each row of a cost, at the least total (Kuhn 1955)."""
     return linear_sum_assignment(cost.numpy())[1]
 
 
-def matched(records: Sequence[Record]) -> Matched:
+def match_runs(records: Sequence[Record]) -> HeadMatching:
     """Match the heads of runs that differ only in their seed, then average each over the seeds.
 
     The reference is the run to which the matched heads of the other runs are closest, summed over
@@ -113,7 +113,7 @@ def matched(records: Sequence[Record]) -> Matched:
     patterns = [_patterns_by_layer(record, step, layers) for record in records]
     costs = {layer: _pairwise_distances(records, scores, patterns, layer) for layer in layers}
     reference = _medoid(list(costs.values()), len(records))
-    return Matched(
+    return HeadMatching(
         reference,
         step,
         measured_step,
@@ -130,7 +130,7 @@ def matched(records: Sequence[Record]) -> Matched:
     )
 
 
-Measures = Mapping[str, Course]
+Measures = Mapping[str, MeasureHistory]
 Distances = Mapping[tuple[int, int], Float[Tensor, "head head"]]
 """The distances of the heads of a layer, by pairs of runs."""
 
@@ -185,7 +185,7 @@ def _match_layer(
     own_heads = np.arange(len(costs[reference]))
     # Equal heads of the reference could be matched to one another, so it is not matched to itself.
     heads = np.stack(
-        [own_heads if run == reference else match(cost) for run, cost in enumerate(costs)]
+        [own_heads if run == reference else match_heads(cost) for run, cost in enumerate(costs)]
     )
     others = [run for run in range(len(costs)) if run != reference]
     distance = np.stack([costs[run].numpy()[own_heads, heads[run]] for run in others]).mean(axis=0)
@@ -204,8 +204,8 @@ def _match_layer(
     return MatchedLayer(layer, heads, distance, chance, measures)
 
 
-def _values_at(course: Course, step: int) -> Float[np.ndarray, " head"]:
-    return course.values[course.steps.tolist().index(step)]
+def _values_at(history: MeasureHistory, step: int) -> Float[np.ndarray, " head"]:
+    return history.values[history.steps.tolist().index(step)]
 
 
 def _pairwise_distances(
@@ -241,14 +241,14 @@ def _pairwise_distances(
 
 def _least_distance(cost: Float[Tensor, "head head"]) -> float:
     """Return the mean distance of the best matching."""
-    return float(cost[torch.arange(len(cost)), torch.from_numpy(match(cost))].mean())
+    return float(cost[torch.arange(len(cost)), torch.from_numpy(match_heads(cost))].mean())
 
 
 def _recorded_sequence(pattern: Pattern) -> tuple[Any, ...]:
     """Return the probe, the keys' tokens, the query positions, and the queries' own tokens."""
     return (
         *(pattern.probe, tuple(pattern.tokens), tuple(pattern.query_at)),
-        tuple(pattern.reading or ()),
+        tuple(pattern.query_tokens or ()),
     )
 
 
@@ -263,7 +263,7 @@ def _patterns_by_layer(
     record: Record, step: int, layers: Sequence[AttentionLayer]
 ) -> dict[AttentionLayer, list[Pattern]]:
     """Return the attention of a step by layer; layers are identified by their path."""
-    patterns = [p for p in recorded(record, step) if p.attention is not None]
+    patterns = [p for p in load_patterns(record, step) if p.attention is not None]
     return {
         layer: [p for p in patterns if p.attention and p.attention.path == layer.path]
         for layer in layers
@@ -286,6 +286,6 @@ def _last_common(verb: str, steps_by_run: Sequence[Iterable[int]]) -> int:
     common_steps = set.intersection(*map(set, steps_by_run))
     if not common_steps:
         raise ValueError(
-            f"there is no step at which all runs {verb}; train them with the same clock"
+            f"there is no step at which all runs {verb}; train them with the same cadence"
         )
     return max(common_steps)

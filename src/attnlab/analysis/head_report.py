@@ -14,20 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from attnlab.analysis.arms import Run, by_arm, flatten, nearest
+from attnlab.analysis.arms import FinishedRun, flatten, group_by_arm, nearest
 from attnlab.analysis.fairness import require_once, require_same_data
 from attnlab.analysis.findings import findings
 from attnlab.analysis.head_drift import mean_drifts
-from attnlab.analysis.head_matching import MatchedLayer, matched
-from attnlab.analysis.head_roles import Role, roles, since
+from attnlab.analysis.head_matching import MatchedLayer, match_runs
+from attnlab.analysis.head_roles import Role, role_since, roles
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import Report
-from attnlab.analysis.select import Selection, find_records, of_one, of_records
+from attnlab.analysis.select import Selection, find_records, select_finished, select_record
 from attnlab.analysis.statistics import Interval
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer
 from attnlab.run_record.finding import NamedHead
-from attnlab.run_record.head_scores import Course, Scores, head_scores
+from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
 from attnlab.run_record.patterns import TABLE
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef
@@ -55,7 +55,7 @@ class HeadScores:
     head: int
     """From 0, in its layer."""
     scores: Mapping[str, float | None]
-    """By measure (`attnlab.interp.pattern_stats.measure`); None where no query allows a score."""
+    """By measure (`interp.pattern_stats.measure_rows`); None where no query allows a score."""
     roles: Sequence[NamedRole]
     """The role with the highest score first."""
 
@@ -69,7 +69,7 @@ class LayerHeads:
     name: str
     """The path of the module."""
     heads: Sequence[HeadScores]
-    course: Course | None = None
+    history: MeasureHistory | None = None
     """The requested measure at each step; None without a request, or where the layer lacks it."""
 
 
@@ -81,7 +81,7 @@ class RunHeads:
     step: int
     """The last measured step."""
     measure: str | None
-    """The measure of the courses, where one was requested."""
+    """The measure of the histories, where one was requested."""
     layers: Sequence[LayerHeads]
     findings: Mapping[str, Mapping[str, NamedHead]]
     """The heads that each evidence named, by its names; empty before the run is finished."""
@@ -145,7 +145,7 @@ class HeadReport(Report):
 
 
 @dataclass(frozen=True, eq=False)
-class HeadCourses:
+class HeadHistories:
     """The measures of the heads of one run over its steps."""
 
     run: str
@@ -157,17 +157,17 @@ class HeadCourses:
 def head_report(
     runs: Selection | RunRef | Iterable[RunRef], measure: str | None = None
 ) -> HeadReport:
-    """Return the measures of the heads of some runs; with `measure`, its course in one run.
+    """Return the measures of the heads of some runs; with `measure`, its history in one run.
 
     `runs` is a selection, or anything that names runs (`attnlab.analysis.select.find_records`).
     Runs that differ only in their seed become a group, as in `attnlab.analysis.compare`. A measure
-    is one of `attnlab.interp.pattern_stats.measure` that was recorded, or "drift". Raises
+    is one of `attnlab.interp.pattern_stats.measure_rows` that was recorded, or "drift". Raises
     RequestError where no run has measures, where a group has a run twice or unequal data, and for a
-    course of several runs or of a measure that was not recorded.
+    history of several runs or of a measure that was not recorded.
     """
     arms, left_out = _measured_arms(runs, measure)
     if measure is not None:
-        _require_single(arms, f"the course of {measure}")
+        _require_single(arms, f"the history of {measure}")
     run_reports, group_reports, faults = [], [], []
     for label, records in arms.items():
         try:
@@ -185,17 +185,17 @@ def head_report(
     return HeadReport(run_reports, group_reports, left_out)
 
 
-def head_courses(
+def head_histories(
     runs: Selection | RunRef | Iterable[RunRef], measure: str | None = None
-) -> HeadCourses:
+) -> HeadHistories:
     """Return all recorded measures of one run over its steps, with `measure` "drift" the drift too.
 
     Raises RequestError as `head_report` does.
     """
     arms, _ = _measured_arms(runs, measure)
     record = _require_single(arms, "a picture of heads over training")
-    courses = _load_courses(record, measure)
-    return HeadCourses(record.name, _last_step(courses), courses)
+    histories = _load_histories(record, measure)
+    return HeadHistories(record.name, _last_step(histories), histories)
 
 
 def _measured_arms(
@@ -207,7 +207,7 @@ def _measured_arms(
     """
     if not isinstance(runs, Selection):
         records = find_records(runs)
-        runs = of_one(records[0]) if len(records) == 1 else of_records(records)
+        runs = select_record(records[0]) if len(records) == 1 else select_finished(records)
     reason_by_name = {
         name: _reason_unmeasured(record, measure) for name, record in runs.records.items()
     }
@@ -231,11 +231,11 @@ def _measured_arms(
     if not runs.results:
         return {name: [record] for name, record in measured_records.items()}, left_out
     finished_runs = [
-        Run(name, result, flatten(result))
+        FinishedRun(name, result, flatten(result))
         for name, result in runs.results.items()
         if name in measured_records
     ]
-    arms = by_arm(finished_runs)
+    arms = group_by_arm(finished_runs)
     for label, arm in arms.items():
         require_once(label, arm)
         require_same_data(label, arm)
@@ -250,13 +250,13 @@ def _reason_unmeasured(record: Record, measure: str | None) -> str | None:
     if record.rows("heads").num_rows or (measure == DRIFT and attends):
         return None
     callbacks = record.identity.get("callbacks") or {}
-    statistics_every = (callbacks.get("clock") or {}).get("statistics_every")
+    statistics_every = (callbacks.get("cadence") or {}).get("statistics_every")
     measures_heads = statistics_every is not None and callbacks.get("statistics") is not None
     has_patterns = record.rows(TABLE).num_rows > 0
     if not attends and (has_patterns or (measures_heads and record.result is not None)):
         return "has no attention heads"
     return (
-        "recorded no measures of its heads; train with callbacks.clock.statistics_every=100 to "
+        "recorded no measures of its heads; train with callbacks.cadence.statistics_every=100 to "
         "have them every 100 steps"
     )
 
@@ -271,7 +271,7 @@ def _require_single(arms: Mapping[str, Sequence[Record]], subject: str) -> Recor
     return records[0]
 
 
-def _load_courses(record: Record, measure: str | None) -> Scores:
+def _load_histories(record: Record, measure: str | None) -> Scores:
     """Return the measures of a run over its steps, with the drift where it is requested.
 
     Raises RequestError for a measure that was not recorded.
@@ -279,14 +279,14 @@ def _load_courses(record: Record, measure: str | None) -> Scores:
     scores = head_scores(record)
     if measure == DRIFT:
         try:
-            drift_courses = mean_drifts(record)
+            drift_histories = mean_drifts(record)
         except RequestError:
             raise
         except (LookupError, ValueError) as error:
             raise RequestError(str(error)) from error
-        all_layers = dict.fromkeys([*scores, *drift_courses])
+        all_layers = dict.fromkeys([*scores, *drift_histories])
         drift_by_layer = {
-            layer: {DRIFT: drift_courses[layer]} if layer in drift_courses else {}
+            layer: {DRIFT: drift_histories[layer]} if layer in drift_histories else {}
             for layer in all_layers
         }
         return {layer: {**scores.get(layer, {}), **drift_by_layer[layer]} for layer in all_layers}
@@ -299,52 +299,56 @@ def _load_courses(record: Record, measure: str | None) -> Scores:
 
 
 def _report_run(record: Record, measure: str | None) -> RunHeads:
-    courses = _load_courses(record, measure)
+    histories = _load_histories(record, measure)
     heads_by_evidence = {
         evidence: finding.heads
         for evidence, finding in findings(record.result, record.name).items()
     }
     layers = [
-        _report_layer(layer, layer_courses, measure) for layer, layer_courses in courses.items()
+        _report_layer(layer, layer_histories, measure)
+        for layer, layer_histories in histories.items()
     ]
-    return RunHeads(record.name, _last_step(courses), measure, layers, heads_by_evidence)
+    return RunHeads(record.name, _last_step(histories), measure, layers, heads_by_evidence)
 
 
 def _report_layer(
-    layer: AttentionLayer, courses: Mapping[str, Course], measure: str | None
+    layer: AttentionLayer, histories: Mapping[str, MeasureHistory], measure: str | None
 ) -> LayerHeads:
-    num_heads = next(iter(courses.values())).values.shape[1]
-    measures = _without_drift(courses)
-    last_values = {name: course.values[-1].tolist() for name, course in measures.items()}
+    num_heads = next(iter(histories.values())).values.shape[1]
+    measures = _without_drift(histories)
+    last_values = {name: history.values[-1].tolist() for name, history in measures.items()}
     heads = []
     for head in range(num_heads):
         scores = {name: _finite_or_none(values[head]) for name, values in last_values.items()}
         named_roles = [
-            _named_role(role, since(role, measures[role.measure], head)) for role in roles(scores)
+            _named_role(role, role_since(role, measures[role.measure], head))
+            for role in roles(scores)
         ]
         heads.append(HeadScores(head, scores, named_roles))
-    return LayerHeads(layer.number, layer.path, heads, courses.get(measure) if measure else None)
+    return LayerHeads(layer.number, layer.path, heads, histories.get(measure) if measure else None)
 
 
-def _without_drift(courses: Mapping[str, Course]) -> dict[str, Course]:
-    """Return the measured courses, without the drift that is computed from patterns."""
-    return {name: course for name, course in courses.items() if name != DRIFT}
+def _without_drift(histories: Mapping[str, MeasureHistory]) -> dict[str, MeasureHistory]:
+    """Return the measured histories, without the drift that is computed from patterns."""
+    return {name: history for name, history in histories.items() if name != DRIFT}
 
 
 def _last_step(scores: Scores) -> int:
     """Return the last measured step; where only the drift is known, its last step."""
-    measured_courses = [
-        course
-        for layer_courses in scores.values()
-        for course in _without_drift(layer_courses).values()
+    measured_histories = [
+        history
+        for layer_histories in scores.values()
+        for history in _without_drift(layer_histories).values()
     ]
-    all_courses = [course for layer_courses in scores.values() for course in layer_courses.values()]
-    return max(int(course.steps[-1]) for course in measured_courses or all_courses)
+    all_histories = [
+        history for layer_histories in scores.values() for history in layer_histories.values()
+    ]
+    return max(int(history.steps[-1]) for history in measured_histories or all_histories)
 
 
 def _report_group(label: str, records: Sequence[Record]) -> MatchedRuns:
     """Match the heads of runs of several seeds. Raises ValueError where they cannot be matched."""
-    matched_runs = matched(records)
+    matched_runs = match_runs(records)
     return MatchedRuns(
         label,
         [record.name for record in records],

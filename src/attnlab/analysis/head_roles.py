@@ -22,7 +22,7 @@ class Role(NamedTuple):
 
     name: str
     measure: str
-    """One of `attnlab.interp.pattern_stats.measure`."""
+    """One of `attnlab.interp.pattern_stats.measure_rows`."""
     threshold: float
     source: str
 
@@ -51,10 +51,10 @@ def roles(scores: Mapping[str, float | None]) -> list[Role]:
     return sorted(named_roles, key=lambda role: -(scores[role.measure] or 0))
 
 
-def since(
-    role: Role, course: tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]], head: int
+def role_since(
+    role: Role, history: tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]], head: int
 ) -> int | None:
     """Return the measured step from which on a head's score stays above the role's threshold."""
-    steps, values = course
+    steps, values = history
     scores: Sequence[float] = values[:, head].tolist()
     return emergence(steps.tolist(), scores, role.threshold)

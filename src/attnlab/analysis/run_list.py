@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 
-from attnlab.analysis.arms import flatten_identity, label_keys, nearest, shown
+from attnlab.analysis.arms import flatten_identity, format_value, label_keys, nearest
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import aligned, plain
 from attnlab.analysis.select import Selection
@@ -120,7 +120,7 @@ class RunList(Sequence[ListedRun]):
         shown_runs = self._runs[:MOST_LINES]
         rows = [["run", "state", *keys, "metric"]]
         for run in shown_runs:
-            values = [shown(run.config.get(key)) for key in keys]
+            values = [format_value(run.config.get(key)) for key in keys]
             rows.append([run.name, run.state, *values, _main_metric(run)])
         if shown_runs:
             lines += aligned(rows)
@@ -287,4 +287,4 @@ def _unify_type(values: Sequence[Any]) -> list[Any]:
         return list(values)
     if types <= {int, float}:
         return [value if value is None else float(value) for value in values]
-    return [None if value is None else shown(plain(value)) for value in values]
+    return [None if value is None else format_value(plain(value)) for value in values]

@@ -15,9 +15,9 @@ from attnlab.run_record.head_scores import head_scores
 from attnlab.run_record.record import (
     Record,
     Snapshot,
+    find_named_run,
     find_runs,
     is_directory,
-    resolve,
     with_prefix,
 )
 from attnlab.run_record.result import RunResult
@@ -52,32 +52,32 @@ def find_records(
     return list({record.path.resolve(): record for record in records}.values())
 
 
-def select(words: Sequence[str], runs_dir: Path | None) -> Selection:
+def select_runs(words: Sequence[str], runs_dir: Path | None) -> Selection:
     """Select the runs that words name (`find_records`); without words, all.
 
     Raises RequestError for a word that matches no run, and where no run is finished.
     """
-    return of_records(_require_runs(words, runs_dir))
+    return select_finished(_require_runs(words, runs_dir))
 
 
 def select_any(names: RunRef | Iterable[RunRef], runs_dir: str | Path | None = None) -> Selection:
     """Select the named runs without the damaged ones; a single named run may be unfinished.
 
-    Raises RequestError as `select` does.
+    Raises RequestError as `select_runs` does.
     """
     references = [names] if isinstance(names, RunRef) else list(names)
     records = _require_runs(references, runs_dir)
     if len(references) == len(records) == 1:
-        return of_one(records[0])
-    return without_damage(of_records(records))
+        return select_record(records[0])
+    return without_damage(select_finished(records))
 
 
-def of_one(record: Record) -> Selection:
+def select_record(record: Record) -> Selection:
     """Select a single run, finished or not, without reading its result."""
     return Selection({record.name: record}, {}, [])
 
 
-def of_records(records: Sequence[Record]) -> Selection:
+def select_finished(records: Sequence[Record]) -> Selection:
     """Separate the finished runs from the others. Raises RequestError where none is finished."""
     selection = Selection({}, {}, [])
     for record in records:
@@ -111,7 +111,7 @@ def without_damage(selection: Selection) -> Selection:
     for name, record in records.items():
         try:
             record.check_rows()
-            patterns.recorded(record)
+            patterns.load_patterns(record)
             head_scores(record)
             findings(selection.results[name], name)
         except RecordError as error:
@@ -132,9 +132,9 @@ def _matching_records(reference: RunRef, runs_dir: Path) -> list[Record]:
         records = find_runs(path)
         # A directory of the working directory may have the name that runs begin with.
         is_prefix = not records and runs_dir.is_dir() and with_prefix(find_runs(runs_dir), name)
-        return [resolve(name, runs_dir)] if is_prefix else records
+        return [find_named_run(name, runs_dir)] if is_prefix else records
     if is_directory(path) or not re.search(r"[*?[]", name):
-        return [resolve(name, runs_dir)]
+        return [find_named_run(name, runs_dir)]
     directory = path.parent if path.name != name else runs_dir
     if matching_records := [r for r in find_runs(directory) if fnmatchcase(r.name, path.name)]:
         return matching_records

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from math import floor, log10
 from typing import NamedTuple
 
-from attnlab.analysis.arms import label, shown
+from attnlab.analysis.arms import describe_keys, format_value
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.statistics import Difference, Interval
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """The text of a cell, and the interval that follows it."""
 
     text: str
@@ -25,7 +25,7 @@ class Column(NamedTuple):
     """A column with a cell for each group."""
 
     header: str
-    cells: Sequence[Cell]
+    cells: Sequence[TableCell]
     is_key: bool = False
     """Whether it shows a config key of the groups, and no measurement."""
     is_count: bool = False
@@ -36,29 +36,31 @@ def columns(panel: Panel) -> list[Column]:
     """Return a panel as columns; a key with the same value in every row is left to the title."""
     differences = {id(group): difference for group, difference in panel.differences}
     table_columns = [
-        Column(key, [Cell(shown(group.keys[key])) for group in panel.groups], is_key=True)
+        Column(
+            key, [TableCell(format_value(group.keys[key])) for group in panel.groups], is_key=True
+        )
         for key in _varying_keys(panel)
     ]
     table_columns.append(
-        Column("n", [Cell(str(len(g.seeds))) for g in panel.groups], is_count=True)
+        Column("n", [TableCell(str(len(g.seeds))) for g in panel.groups], is_count=True)
     )
     metric_cells = [with_interval(group.over_seeds(panel.metric)) for group in panel.groups]
     table_columns.append(Column(panel.metric.rpartition("/")[2], metric_cells))
     if differences:
-        baseline_cell = {id(panel.baseline): Cell("baseline")}
+        baseline_cell = {id(panel.baseline): TableCell("baseline")}
         group_differences = [differences.get(id(group)) for group in panel.groups]
         table_columns.append(
             Column(
                 "difference",
                 [
-                    with_interval(d, "+") if d else baseline_cell.get(id(g), Cell("-"))
+                    with_interval(d, "+") if d else baseline_cell.get(id(g), TableCell("-"))
                     for g, d in zip(panel.groups, group_differences, strict=True)
                 ],
             )
         )
-        p_values = [Cell(_format_p(d.p) if d else "") for d in group_differences]
+        p_values = [TableCell(_format_p(d.p) if d else "") for d in group_differences]
         table_columns.append(Column("p", p_values, is_count=True))
-    size_cells = [Cell(count(group.mean("parameters"))) for group in panel.groups]
+    size_cells = [TableCell(count(group.mean("parameters"))) for group in panel.groups]
     return [*table_columns, Column("size", size_cells, is_count=True)]
 
 
@@ -67,7 +69,7 @@ def title(panel: Panel) -> str:
     direction = "higher is better" if panel.higher_is_better else "lower is better"
     keys = _varying_keys(panel)
     common_values = {key: panel.groups[0].keys[key] for key in panel.columns if key not in keys}
-    where = label({**panel.where, **common_values})
+    where = describe_keys({**panel.panel_keys, **common_values})
     return f"{panel.dataset}{where and ' at '}{where}: {panel.metric} ({direction})"
 
 
@@ -81,20 +83,20 @@ def legend(panel: Panel) -> str:
     return "; ".join(sentences)
 
 
-def with_interval(value: Interval | Difference, sign: str = "") -> Cell:
+def with_interval(value: Interval | Difference, sign: str = "") -> TableCell:
     """Return `.998 [.995, 1.000]`, with two significant digits of the interval's width.
 
     An interval without a width has four decimals, or none where the mean is whole.
     """
     if value.mean is None:
-        return Cell("no shared seed")
+        return TableCell("no shared seed")
     if value.low is None or value.high is None:
-        return Cell(number(value.mean, 4, sign))
+        return TableCell(number(value.mean, 4, sign))
     width = value.high - value.low
     decimals_without_width = 0 if value.mean == round(value.mean) else 4
     decimals = min(5, max(0, 1 - floor(log10(width)))) if width else decimals_without_width
     low, high = number(value.low, decimals), number(value.high, decimals)
-    return Cell(number(value.mean, decimals, sign), f"[{low}, {high}]")
+    return TableCell(number(value.mean, decimals, sign), f"[{low}, {high}]")
 
 
 def number(value: float, decimals: int, sign: str = "") -> str:
@@ -111,7 +113,9 @@ def count(amount: int | float) -> str:
 
 
 def _varying_keys(panel: Panel) -> list[str]:
-    keys = [key for key in panel.columns if len({shown(g.keys[key]) for g in panel.groups}) > 1]
+    keys = [
+        key for key in panel.columns if len({format_value(g.keys[key]) for g in panel.groups}) > 1
+    ]
     return keys or list(panel.columns)
 
 

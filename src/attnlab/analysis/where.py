@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import is_class, nearest, shown
+from attnlab.analysis.arms import format_value, is_class, nearest
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -70,12 +70,12 @@ class Condition:
             if known_facts and all(_number_or_none(fact) is None for fact in known_facts):
                 raise RequestError(
                     f"where {self}: {self.operator} compares numbers, and a run has "
-                    f"{self.key}={shown(known_facts[0])}; compare texts with = or !="
+                    f"{self.key}={format_value(known_facts[0])}; compare texts with = or !="
                 )
         elif self.operator == "=" and not any(is_value(fact, self.value) for fact in facts):
             for text in self.alternatives:
                 if not any(is_value(fact, text) for fact in facts):
-                    hint = _hint(text, dict.fromkeys(map(shown, facts)))
+                    hint = _hint(text, dict.fromkeys(map(format_value, facts)))
                     raise RequestError(f"where {self}: no run has {text!r}; {hint}")
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def is_value(fact: Any, text: str) -> bool:
     fact_number, number = _number_or_none(fact), _number_or_none(text)
     if fact_number is not None and number is not None:
         return fact_number == number
-    names = {shown(fact), str(fact), *(["null"] if fact is None else [])}
+    names = {format_value(fact), str(fact), *(["null"] if fact is None else [])}
     if isinstance(fact, str) and is_class(fact):
         # A choice and the module of its class have the same name.
         names.add(fact.split(".")[-2])

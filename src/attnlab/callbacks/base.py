@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.interp.subject import Subject
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ class Recorder(ABC):
         self.subject = subject
 
     @abstractmethod
-    def due(self, clock: Clock, step: int) -> bool:
+    def is_due(self, cadence: Cadence, step: int) -> bool:
         """Return whether to record after this step (0: before the first)."""
 
     @abstractmethod

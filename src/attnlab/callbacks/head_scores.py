@@ -1,7 +1,7 @@
 """The recorder of measures of every head on whole batches."""
 
 from attnlab.callbacks.base import Recorder, Row
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.errors import Diverged
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.subject import Subject
@@ -25,8 +25,8 @@ class HeadRecorder(Recorder):
         super().__init__(subject)
         self.num_examples, self.pairs = num_examples or subject.batch_size, pairs
 
-    def due(self, clock: Clock, step: int) -> bool:
-        return clock.measures(step)
+    def is_due(self, cadence: Cadence, step: int) -> bool:
+        return cadence.measures(step)
 
     def rows(self, step: int) -> list[Row]:
         if not self.subject.model.attention_layers():

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Int
 
 from attnlab.callbacks.base import Recorder, Row
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.errors import Diverged
 from attnlab.interp.capture import ActivationCapture, capture
 from attnlab.interp.subject import Subject
 from attnlab.layers import SequenceName
 from attnlab.objective.base import Objective
 from attnlab.ranges import Count, CountOrZero, FewCountOrZero, ranged
-from attnlab.run_record.patterns import TABLE, Pattern, Weights
+from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
 from attnlab.split import IGNORE, Batch
 
 LATENT = "[LATENT {}]"
@@ -48,10 +48,10 @@ class PatternRecorder(Recorder):
     ) -> None:
         super().__init__(subject)
         self.num_probes, self.max_tokens = num_probes, max_tokens
-        self.read = {text: subject.objective.read(text) for text in texts}
+        self.read = {text: subject.objective.batch_of_text(text) for text in texts}
         self.num_repeated, self.num_twins = repeated, twins
         if twins:
-            subject.dataset.require_twins()
+            subject.dataset.require_contrast_pairs()
         self.layers, self.heads = layers, heads
         attention = subject.model.attention_layers()
         _require_numbers("layers", layers, len(attention))
@@ -67,13 +67,13 @@ class PatternRecorder(Recorder):
         for number in range(self.num_repeated):
             probes[f"repeated-{number}"] = repeated(subject.objective, number, self.max_tokens)
         if self.num_twins:
-            for side, split in zip("ab", dataset.twins(), strict=True):
+            for side, split in zip("ab", dataset.contrast_pairs(), strict=True):
                 for number in range(min(self.num_twins, len(split))):
                     probes[f"twin-{number}-{side}"] = split[number]
         return {name: first(unpadded(probe), self.max_tokens) for name, probe in probes.items()}
 
-    def due(self, clock: Clock, step: int) -> bool:
-        return clock.records(step)
+    def is_due(self, cadence: Cadence, step: int) -> bool:
+        return cadence.records(step)
 
     def patterns(self, step: int) -> list[Pattern]:
         """Return the patterns of every probe now."""
@@ -94,7 +94,7 @@ class PatternRecorder(Recorder):
                 if self.layers and pattern.attention.index not in self.layers:
                     continue
                 if self.heads:
-                    pattern = pattern.of(self.heads)
+                    pattern = pattern.select_heads(self.heads)
             rows.append(pattern.row())
         return rows
 
@@ -117,22 +117,24 @@ def patterns(
         num_queries, num_keys = weights.shape[1:]
         axes = layer.axes
         # With an encoder, the model answers at the last position of the prefix.
-        asked_at = captured.asked_at if axes.queries == "inputs" else num_queries - 1
+        answer_position = captured.answer_position if axes.queries == "inputs" else num_queries - 1
         keys = tokens(axes.keys, num_keys)
         probe_patterns.append(
             Pattern(
-                *(step, probe, layer, keys, list(range(num_queries)), asked_at),
-                data=Weights(weights.cpu().numpy()),
-                reading=tokens(axes.queries, num_queries) if axes.crosses else None,
+                *(step, probe, layer, keys, list(range(num_queries)), answer_position),
+                data=PatternWeights(weights.cpu().numpy()),
+                query_tokens=tokens(axes.queries, num_queries) if axes.crosses else None,
                 roles=objective.dataset.token_roles(keys),
             )
         )
-    keys, asked_at = tokens("inputs", len(captured.inputs)), captured.asked_at
-    influence = Weights(captured.influence[None, None].cpu().numpy())
+    keys, answer_position = tokens("inputs", len(captured.inputs)), captured.answer_position
+    influence = PatternWeights(captured.influence[None, None].cpu().numpy())
     roles = objective.dataset.token_roles(keys)
     return [
         *probe_patterns,
-        Pattern(step, probe, None, keys, [asked_at], asked_at, influence, roles=roles),
+        Pattern(
+            step, probe, None, keys, [answer_position], answer_position, influence, roles=roles
+        ),
     ]
 
 

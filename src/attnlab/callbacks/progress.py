@@ -6,11 +6,11 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from attnlab.callbacks.timekeeper import Watcher
+from attnlab.callbacks.training_callback import RowListener
 from attnlab.console import Console
 
 
-class ProgressBar(Watcher, pl.Callback):
+class ProgressBar(RowListener, pl.Callback):
     """Shows step, loss and the last validation on the terminal; silent where there is none."""
 
     def __init__(self, console: Console, title: str, max_steps: int) -> None:
@@ -34,7 +34,7 @@ class ProgressBar(Watcher, pl.Callback):
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         last = rows[-1] if rows else {}
         self.values |= {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
         value_text = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())

@@ -1,7 +1,7 @@
 """The recorder of embedding vectors during training."""
 
 from attnlab.callbacks.base import Recorder, Row
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.errors import Diverged
 from attnlab.interp.subject import Subject
 from attnlab.ranges import Count, ranged
@@ -12,7 +12,7 @@ from attnlab.run_record.vectors import TABLE, row
 class VectorRecorder(Recorder):
     """Keeps the vectors of the first `num_tokens` of the vocabulary, where patterns are kept too.
 
-    `attnlab embed RUN --course FILE` draws their way. A model without a vector for each token has
+    `attnlab embed RUN --history FILE` draws their way. A model without a vector for each token has
     none.
     """
 
@@ -22,8 +22,8 @@ class VectorRecorder(Recorder):
         super().__init__(subject)
         self.num_tokens = num_tokens
 
-    def due(self, clock: Clock, step: int) -> bool:
-        return clock.records(step)
+    def is_due(self, cadence: Cadence, step: int) -> bool:
+        return cadence.records(step)
 
     def rows(self, step: int) -> list[Row]:
         vectors = self.subject.model.token_vectors

@@ -117,7 +117,7 @@ def _run_ablation(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> 
     if mode == "prune":
         return ablations.pruning_report(loaded, **options, order=order, num_random=arguments.random)
     if mode == "twins":
-        return ablations.twin_report(loaded, query=arguments.query, heads=heads)
+        return ablations.patching_report(loaded, query=arguments.query, heads=heads)
     return ablations.heads_without(loaded, **options)
 
 

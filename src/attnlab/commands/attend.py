@@ -116,7 +116,7 @@ def _build_output(arguments: Namespace) -> bytes:
     ending = None if arguments.output is None else arguments.output.suffix
     if arguments.format in PROGRAMS or ending == ".npz":
         _, patterns = loaded.capture(text)
-        query_position(arguments.query, patterns[-1].tokens, patterns[-1].asked_at)
+        query_position(arguments.query, patterns[-1].tokens, patterns[-1].answer_position)
         if ending == ".npz":
             return to_npz([*(p for p in patterns if p.attention is not None), *loaded.mixing(text)])
         return for_program(arguments.format, patterns, loaded.record.name)
@@ -128,7 +128,7 @@ def _build_output(arguments: Namespace) -> bytes:
     if ending == ".html":
         return _build_page(report)
     if ending is not None:
-        return attention.picture(report, ending, every_head=(layer, head) == (None, None))
+        return attention.picture(report, ending, all_heads=(layer, head) == (None, None))
     attention.print_attention(report, Console(), query=arguments.query, map_alone=arguments.map)
     return b""
 

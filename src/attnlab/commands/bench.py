@@ -20,7 +20,7 @@ from attnlab.run_record import write
 
 if TYPE_CHECKING:
     from attnlab.analysis.cost_report import CostReport
-    from attnlab.measure import Cell
+    from attnlab.measure import Measurement
 
 EPILOG = """\
 examples:
@@ -101,7 +101,7 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
     arms = cost_arms(overrides, longest=max(lengths), modes=modes, config_dir=config_dir)
     with Console(stderr=True).status("warming up") as status:
 
-        def on_cell(cell: "Cell") -> None:
+        def on_cell(cell: "Measurement") -> None:
             status.update(f"measured: {cell.mode}, {cell.length} tokens")
 
         return cost_report(

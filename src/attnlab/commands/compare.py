@@ -7,7 +7,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select
+from attnlab.analysis.select import select_runs
 from attnlab.commands.base import add_selection
 from attnlab.commands.render.comparison import print_comparison
 from attnlab.console import Console
@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the comparison."""
     report = comparison(
-        select(arguments.runs, arguments.runs_dir),
+        select_runs(arguments.runs, arguments.runs_dir),
         by=arguments.by,
         metric=arguments.metric,
         baseline=arguments.baseline,

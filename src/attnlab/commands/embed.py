@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from attnlab.analysis.embedding_report import (
     NEAR,
     NEAR_ONE,
-    embedding_course,
+    embedding_history,
     embedding_plane,
     embedding_report,
     embedding_table,
@@ -20,9 +20,9 @@ from attnlab.analysis.embedding_report import (
 from attnlab.commands.base import add_run, load_run, require_picture
 from attnlab.commands.options import path_option
 from attnlab.commands.render.embeddings import (
-    course_picture,
+    history_picture,
     plane_picture,
-    show_course,
+    show_history,
     show_neighbours,
     show_neighbours_of_one,
 )
@@ -53,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"draw all on their first two principal components: {', '.join(PICTURES)}",
     )
     parser.add_argument(
-        "--course",
+        "--history",
         type=path_option,
         metavar="FILE",
         help=f"draw how those that were recorded came there over training: {', '.join(PICTURES)}",
@@ -67,8 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print neighbours, or write the requested files, whose paths are the last lines."""
     word, count, console = arguments.neighbours, arguments.k, Console()
-    project, course, export = arguments.project, arguments.course, arguments.export
-    endings_by_option = {"project": PICTURES, "course": PICTURES, "export": TABLES}
+    project, history, export = arguments.project, arguments.history, arguments.export
+    endings_by_option = {"project": PICTURES, "history": PICTURES, "export": TABLES}
     for name, endings in endings_by_option.items():
         path = getattr(arguments, name)
         if path is not None:
@@ -76,7 +76,7 @@ def run(arguments: Namespace) -> int:
     if count is not None and count < 1:
         raise RequestError(f"-k {count} must be at least 1")
     loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
-    if word is not None or not (project or course or export):
+    if word is not None or not (project or history or export):
         report = embedding_report(loaded, word, count)
         if arguments.format == "json":
             say(json.dumps(report.to_json(), indent=2, allow_nan=False))
@@ -86,11 +86,11 @@ def run(arguments: Namespace) -> int:
     if project is not None:
         write.replace(project, plane_picture(embedding_plane(loaded), project.suffix))
         say(project)
-    if course is not None:
-        course_report = embedding_course(loaded)
-        show_course(console, course_report)
-        write.replace(course, course_picture(course_report, course.suffix))
-        say(course)
+    if history is not None:
+        history_report = embedding_history(loaded)
+        show_history(console, history_report)
+        write.replace(history, history_picture(history_report, history.suffix))
+        say(history)
     if export is not None:
         write.replace(export, embedding_table(loaded.embeddings, export.suffix))
         say(export)

@@ -1,12 +1,6 @@
 """`attnlab experts`: which experts of a trained run process which tokens.
 
-`--format json` prints one object, whose fields are those of
-`attnlab.analysis.expert_report.ExpertReport`: schema, run, step, split, layers [{"name", "load"
-(share of assignments, by expert), "dead" (experts without assignments), "drops", "balance" (entropy
-of the load over log(experts)), "router_entropy" (of the router's probabilities, over log(experts)),
-"token_information" (information that the token has on its experts, 0 by chance to 1), "together"
-(share of tokens routed to both experts), "tokens" [{"token", "count", "shares" (by expert)}], the
-most frequent first}].
+`--format json` prints the fields of `attnlab.analysis.expert_report.ExpertReport` (docs/json.md).
 """
 
 import json

@@ -6,10 +6,10 @@ seed are a group, as in `attnlab compare`: their heads are matched
 with the fields of `attnlab.analysis.head_report.HeadReport`; a value that was not measured or not
 requested is null:
 
-    {"schema": 2, "runs": [RUN], "groups": [GROUP], "left_out": [{"run", "state", "why"}]}
-    RUN     run, step (the last measured), measure (of the course), layers [{"layer" (from 0,
+    {"schema": 2, "runs": [RUN], "groups": [GROUP], "left_out": [{"run", "state", "reason"}]}
+    RUN     run, step (the last measured), measure (of the history), layers [{"layer" (from 0,
             null: unknown), "name", "heads": [{"head", "scores": {measure: number}, "roles":
-            [ROLE]}], "course": {"steps", "values" (for each step, for each head)}}], findings
+            [ROLE]}], "history": {"steps", "values" (for each step, for each head)}}], findings
             {evidence: {name: {"head": {"layer", "head"}, "role", "weight", "without": {removed
             part: share of right answers without it}}}}
     GROUP   label, runs, seeds, reference (the run whose numbering of heads is used), step (of the
@@ -24,7 +24,7 @@ requested is null:
 import json
 from argparse import ArgumentParser, Namespace
 
-from attnlab.analysis.head_report import head_courses, head_report
+from attnlab.analysis.head_report import head_histories, head_report
 from attnlab.analysis.select import select_any
 from attnlab.commands.base import require_picture
 from attnlab.commands.options import add_runs_dir, path_option
@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--measure",
         metavar="NAME",
-        help="the course of one measure, of one run; drift is how far heads moved since the "
+        help="the history of one measure, of one run; drift is how far heads moved since the "
         "recorded step before",
     )
     parser.add_argument(
@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> int:
         require_picture(output, PICTURES, arguments.format)
     selection = select_any(arguments.runs, arguments.runs_dir)
     if output is not None:
-        write.replace(output, picture(head_courses(selection, measure), measure, output.suffix))
+        write.replace(output, picture(head_histories(selection, measure), measure, output.suffix))
         say(output)
         return 0
     report = head_report(selection, measure)

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select, without_damage
+from attnlab.analysis.select import select_runs, without_damage
 from attnlab.commands.base import add_selection, require_picture
 from attnlab.commands.options import path_option
 from attnlab.printable import say
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
     require_picture(output, (".html", ".htm"))
-    selection = without_damage(select(arguments.runs, arguments.runs_dir))
+    selection = without_damage(select_runs(arguments.runs, arguments.runs_dir))
     comparison_report = comparison(
         selection,
         by=arguments.by,

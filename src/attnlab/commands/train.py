@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from attnlab.building import Own
+from attnlab.building import UserTargets
 from attnlab.commands.options import add_config_dir
 from attnlab.config import Config, cells, compose_each, search_path, threads_each
 from attnlab.console import Console
@@ -62,13 +62,17 @@ def run(arguments: Namespace) -> int:
         require_writable(directory, "runs_dir")
     # Lightning takes seconds to import, so a wrong request is refused before that.
     try:
-        return _sweep(configs, jobs, console) if arguments.multirun else _one(configs[0], console)
+        return (
+            _train_sweep(configs, jobs, console)
+            if arguments.multirun
+            else _train_one(configs[0], console)
+        )
     except Interrupted as interrupted:
         console.print(f"{interrupted}; the same command goes on from there")
         return 130
 
 
-def _one(config: Config, console: Console) -> int:
+def _train_one(config: Config, console: Console) -> int:
     """Train one run and print its metrics; its directory is the last line."""
     from attnlab.launch import show
     from attnlab.launch.run import run
@@ -82,7 +86,7 @@ def _one(config: Config, console: Console) -> int:
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 
 
-def _sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
+def _train_sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
     from attnlab.launch import show
     from attnlab.launch.many import launcher_for, many
@@ -98,7 +102,7 @@ def _sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-def _compose(cells: Sequence[Sequence[str]], own: Own) -> list[Config]:
+def _compose(cells: Sequence[Sequence[str]], own: UserTargets) -> list[Config]:
     """Compose all cells; one error lists the faults of all of them, each once."""
     configs, faults = compose_each(dict(enumerate(cells)), own)
     if faults:

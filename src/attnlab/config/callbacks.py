@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from inspect import isclass
 from typing import Any
 
-from attnlab.building import Own, find
+from attnlab.building import UserTargets, find_target
 from attnlab.callbacks.base import Recorder
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.config.config import Config
 from attnlab.interp.subject import Subject
 
-CLOCK, EARLY_STOP = "clock", "early_stop"
+CADENCE, EARLY_STOP = "cadence", "early_stop"
 """The entries that attnlab itself asks."""
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
@@ -19,7 +19,7 @@ WRITTEN_IN_TRAINING = ("train", "validation", "test")
 """The tables that no recorder writes."""
 REPLACED = {
     "BatchSizeFinder": "batch_size is part of what is compared",
-    "Checkpoint": "callbacks.clock.checkpoint_every says when the run is saved",
+    "Checkpoint": "callbacks.cadence.checkpoint_every says when the run is saved",
     "EarlyStopping": "callbacks=early_stop ends a run",
     "GradientAccumulationScheduler": "trainer.accumulate_grad_batches adds gradients up",
     "LearningRateFinder": "optimizer.lr=1e-3,2e-3 with -m tries several",
@@ -31,7 +31,7 @@ REPLACED = {
 """Callbacks of Lightning that would do what attnlab does, and what to do instead."""
 
 
-def recorders(callbacks: Mapping[str, Any], own: Own) -> list[str]:
+def recorders(callbacks: Mapping[str, Any], own: UserTargets) -> list[str]:
     """Return the names of the entries that record something, in the order of the config."""
     return [name for name in _entries(callbacks) if _is_recorder(callbacks[name], own)]
 
@@ -42,12 +42,12 @@ def build_recorders(config: Config, subject: Subject) -> list[Recorder]:
     return [config.build(f"callbacks.{name}")(subject) for name in names]
 
 
-def lightning_callbacks(callbacks: Mapping[str, Any], own: Own) -> list[str]:
+def lightning_callbacks(callbacks: Mapping[str, Any], own: UserTargets) -> list[str]:
     """Return the names of the entries that Lightning is given, in the order of the config."""
     return [name for name in _entries(callbacks) if not _is_recorder(callbacks[name], own)]
 
 
-def recorder_faults(callbacks: Mapping[str, Any], own: Own) -> Iterator[str]:
+def recorder_faults(callbacks: Mapping[str, Any], own: UserTargets) -> Iterator[str]:
     """Say which recorders cannot be built, or would write the same table."""
     by_table: dict[str, str] = {}
     for name in recorders(callbacks, own):
@@ -87,26 +87,28 @@ def lightning_faults(name: str, callback: Any) -> Iterator[str]:
         yield f"callbacks.{name}: attnlab has no use for {refused}; {REPLACED[refused]}"
 
 
-def in_identity(callbacks: Mapping[str, Any], own: Own) -> dict[str, Any]:
+def in_identity(callbacks: Mapping[str, Any], own: UserTargets) -> dict[str, Any]:
     """Return what of the callbacks is part of a run's identity: what changes its result."""
-    clock = {k: v for k, v in callbacks[CLOCK].items() if k not in Clock.not_in_identity}
+    cadence = {k: v for k, v in callbacks[CADENCE].items() if k not in Cadence.not_in_identity}
     others = {
         name: callbacks[name]
         for name in _entries(callbacks)
         if callbacks[name].get(IN_IDENTITY, True)
         and getattr(_target(callbacks[name], own), "in_identity", True)
     }
-    return {CLOCK: clock, EARLY_STOP: callbacks.get(EARLY_STOP), **others}
+    return {CADENCE: cadence, EARLY_STOP: callbacks.get(EARLY_STOP), **others}
 
 
 def _entries(callbacks: Mapping[str, Any]) -> list[str]:
-    return [n for n, node in callbacks.items() if n not in (CLOCK, EARLY_STOP) and node is not None]
+    return [
+        n for n, node in callbacks.items() if n not in (CADENCE, EARLY_STOP) and node is not None
+    ]
 
 
-def _is_recorder(node: Mapping[str, Any], own: Own) -> bool:
+def _is_recorder(node: Mapping[str, Any], own: UserTargets) -> bool:
     target = _target(node, own)
     return isclass(target) and issubclass(target, Recorder)
 
 
-def _target(node: Mapping[str, Any], own: Own) -> Any:
-    return find(node["_target_"], "callbacks", own)
+def _target(node: Mapping[str, Any], own: UserTargets) -> Any:
+    return find_target(node["_target_"], "callbacks", own)

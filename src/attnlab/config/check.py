@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from attnlab.building import DIRECTIVES, Own
+from attnlab.building import DIRECTIVES, UserTargets
 from attnlab.config.composition import parsed
 from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, Config
 from attnlab.errors import ConfigError
@@ -41,7 +41,7 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
     return replace(config, values=values)
 
 
-def signature_faults(values: dict[str, Any], own: Own) -> Iterator[str]:
+def signature_faults(values: dict[str, Any], own: UserTargets) -> Iterator[str]:
     """Yield what does not fit: sections, parts that cannot be found, their knobs and types.
 
     Whole numbers become the floats that their knobs ask for.

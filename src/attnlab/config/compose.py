@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnlab.building import NOTHING, Own, first_line
+from attnlab.building import NOTHING, UserTargets, first_line
 from attnlab.config.check import signature_faults
 from attnlab.config.composition import composition
 from attnlab.config.config import ROOT_KNOBS, Config
@@ -18,15 +18,15 @@ from attnlab.signatures import target_faults
 Name = TypeVar("Name", bound=Hashable)
 
 
-def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
+def compose(overrides: Sequence[str], own: UserTargets = NOTHING) -> Config:
     """Return the train config with some overrides, checked against the code, in `search_path`.
 
     With a `match`, the model has the widths that it finds. Raises ConfigError with every fault.
     """
     composed, faults = composition(overrides, own)
     faults += [f"{key}: missing; leave ~{key} out" for key in ROOT_KNOBS if key not in composed]
-    if not (composed.get("callbacks") or {}).get("clock"):
-        faults.append("callbacks.clock: missing; it says when a run is validated and saved")
+    if not (composed.get("callbacks") or {}).get("cadence"):
+        faults.append("callbacks.cadence: missing; it says when a run is validated and saved")
     values, unresolved = _plain_values(composed)
     faults += [*unresolved, *signature_faults(values, own)]
     if values.get("runs_dir") == "":
@@ -47,7 +47,7 @@ def compose(overrides: Sequence[str], own: Own = NOTHING) -> Config:
 
 
 def compose_each(
-    overrides_by_name: Mapping[Name, Sequence[str]], own: Own = NOTHING
+    overrides_by_name: Mapping[Name, Sequence[str]], own: UserTargets = NOTHING
 ) -> tuple[dict[Name, Config], dict[str, list[Name]]]:
     """Compose several configs; return those without faults, and who has each of the faults."""
     configs: dict[Name, Config] = {}
@@ -87,7 +87,7 @@ def _with_matched_widths(config: Config, overrides: Sequence[str]) -> Config:
 
     Raises ConfigError where it finds none.
     """
-    from attnlab.matching import matched
+    from attnlab.matching import match_widths
 
     try:
         objective = config.build("objective")(config.build("dataset"))
@@ -107,6 +107,6 @@ def _with_matched_widths(config: Config, overrides: Sequence[str]) -> Config:
         return replace(config, values={**config.values, "model": model}).model(objective)
 
     match, values = config.build("match"), config.values
-    model, note = matched(match, values, overrides, objective, compose_model, build)
+    model, note = match_widths(match, values, overrides, objective, compose_model, build)
     notes = (*config.notes, note) if note else config.notes
     return replace(config, values={**values, "model": model, "match": {}}, notes=notes)

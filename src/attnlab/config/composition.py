@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from attnlab.building import NOTHING, Own, first_line
+from attnlab.building import NOTHING, UserTargets, first_line
 from attnlab.config import hints
 from attnlab.config.paths import unreadable
 from attnlab.errors import ConfigError
@@ -84,7 +84,9 @@ def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
     return words, faults
 
 
-def composition(overrides: Sequence[str], own: Own = NOTHING) -> tuple[DictConfig, list[str]]:
+def composition(
+    overrides: Sequence[str], own: UserTargets = NOTHING
+) -> tuple[DictConfig, list[str]]:
     """Compose; where that fails, drop what is at fault and say why, so that the rest is checked.
 
     Raises ConfigError for a YAML of the user's that cannot be read.

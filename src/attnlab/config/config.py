@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnlab.building import Own, build
+from attnlab.building import UserTargets, build
 from attnlab.errors import ConfigError
 from attnlab.ranges import Count, Positive, Seed
 
@@ -29,7 +29,7 @@ class Config:
 
     values: dict[str, Any]
     choices: Mapping[str, Any]
-    own: Own
+    own: UserTargets
     notes: tuple[str, ...] = ()
     """What a reader must know of how it was composed, such as the widths that `match` gave."""
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.config.callbacks import (
-    CLOCK,
+    CADENCE,
     EARLY_STOP,
     lightning_callbacks,
     lightning_faults,
@@ -88,10 +88,10 @@ def infeasible(config: Config) -> list[str]:
     for name in lightning_callbacks(config.values["callbacks"], config.own):
         if (callback := build(f"callbacks.{name}")) is not None:
             faults += lightning_faults(name, callback)
-    clock = None
+    cadence = None
     if settings is not None:
         steps = (settings.max_steps, settings.val_check_interval)
-        clock = attempt("callbacks.clock", lambda: config.build(f"callbacks.{CLOCK}")(*steps))
+        cadence = attempt("callbacks.cadence", lambda: config.build(f"callbacks.{CADENCE}")(*steps))
     if dataset is None:
         return faults
     objective = attempt("objective", lambda: config.build("objective")(dataset))
@@ -102,7 +102,7 @@ def infeasible(config: Config) -> list[str]:
         model = attempt("model", lambda: config.model(objective))
     if model is None:
         return faults
-    faults += _recorder_faults(config, objective, dataset, model, clock)
+    faults += _recorder_faults(config, objective, dataset, model, cadence)
     attempt("init", lambda: config.build("init")(model))
     return faults
 
@@ -122,7 +122,7 @@ def _evidence_faults(config: Config, objective: Objective, dataset: Dataset) -> 
 
 
 def _recorder_faults(
-    config: Config, objective: Objective, dataset: Dataset, model: Model, clock: Clock | None
+    config: Config, objective: Objective, dataset: Dataset, model: Model, cadence: Cadence | None
 ) -> Iterator[str]:
     """Yield why recorders cannot be built or would write one table, and what has no split."""
     callbacks = config.values["callbacks"]
@@ -134,8 +134,8 @@ def _recorder_faults(
                 config.build(f"callbacks.{name}")(Subject(model, objective))
             except ValueError as error:
                 yield from getattr(error, "faults", [f"callbacks.{name}: {error}"])
-    if clock is not None:
+    if cadence is not None:
         try:
-            clock.require_splits(dataset.split_names)
+            cadence.require_splits(dataset.split_names)
         except ValueError as error:
-            yield f"callbacks.clock.{error}"
+            yield f"callbacks.cadence.{error}"

@@ -11,7 +11,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attnlab.building import NOTHING, Own, first_line
+from attnlab.building import NOTHING, UserTargets, first_line
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.signatures import targets
@@ -28,7 +28,7 @@ def conf_dir() -> Path:
 
 
 @contextmanager
-def search_path(config_dir: Path | None = None) -> Iterator[Own]:
+def search_path(config_dir: Path | None = None) -> Iterator[UserTargets]:
     """Let Hydra find the user's configs, then ours; yields what the user's add to our targets."""
     directories, own = [conf_dir()], NOTHING
     if config_dir is not None:
@@ -44,7 +44,7 @@ def search_path(config_dir: Path | None = None) -> Iterator[Own]:
         GlobalHydra.instance().hydra = outer
 
 
-def own_parts(config_dir: Path) -> Own:
+def own_parts(config_dir: Path) -> UserTargets:
     """Return what a directory of the user's own configs names, which can then be imported.
 
     Raises RequestError if there is no such directory.
@@ -54,7 +54,7 @@ def own_parts(config_dir: Path) -> Own:
     # The user's own package usually lies where the command is typed.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    return Own(str(config_dir), _named_in(config_dir.resolve()))
+    return UserTargets(str(config_dir), _named_in(config_dir.resolve()))
 
 
 def unreadable(config_dir: Path) -> Iterator[str]:

@@ -43,7 +43,7 @@ def load(
     require_files(files)
     instruction = f"; obtain {obtain}, and give dataset.path=DIRECTORY" if obtain else ""
     if path is None:
-        cached_rows = store.recall(sha256) if sha256 else None
+        cached_rows = store.load_rows(sha256) if sha256 else None
         if cached_rows is None:
             fault = (
                 f"the rows with sha256={sha256} are not kept here" if sha256 else "it needs data"
@@ -63,7 +63,7 @@ def load(
             f"path={path} has sha256 {rows_sha256}, expected {sha256}{instruction}; "
             "dataset.sha256=null takes other data"
         )
-    store.keep(rows_sha256, rows)
+    store.write_rows(rows_sha256, rows)
     return rows_sha256, rows
 
 
@@ -83,7 +83,7 @@ def require_files(files: Files) -> None:
         )
 
 
-def deal(
+def split_rows_by_shares(
     rows: list[T], shares: Mapping[str, float], seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
     """Split rows at random by shares; rows of one group stay together, and the rest is train."""
@@ -101,19 +101,21 @@ def deal(
     return rows_by_split
 
 
-def parted(
+def build_splits(
     rows: Mapping[str, list[T]], files: Files, seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
     """Return the rows of all splits, also of those cut from train; tests first, train last."""
     shares = {split: share for split, share in files.items() if not isinstance(share, str)}
-    rows_by_split = {**rows, **deal(rows["train"], shares, seed, group)} if shares else {**rows}
+    rows_by_split = (
+        {**rows, **split_rows_by_shares(rows["train"], shares, seed, group)} if shares else {**rows}
+    )
     return {split: rows_by_split[split] for split in sorted(files, key=_split_order)}
 
 
-def unheld(
+def remove_repeated(
     parts: Mapping[str, list[T]], what: Callable[[T], object]
 ) -> tuple[dict[str, list[T]], dict[str, int]]:
-    """Remove from each split the rows whose `what` an earlier split holds.
+    """Remove from each split the rows that an earlier split holds, by their `what`.
 
     Returns the remaining rows, and the number of removed ones, by split.
     """
@@ -182,7 +184,7 @@ def require_encoding(encoding: str, path: str | None) -> None:
         )
 
 
-def found_file(directory: Path, name: str) -> Path:
+def find_file(directory: Path, name: str) -> Path:
     """Return the path of a file, packed (NAME.gz and the like) or not. Raises ValueError."""
     for ending in ("", *text_files.PACKED):
         if (file := directory / f"{name}{ending}").is_file():
@@ -192,7 +194,7 @@ def found_file(directory: Path, name: str) -> Path:
 
 def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
     """Read the lines of a file, packed (NAME.gz and the like) or not. Raises ValueError."""
-    file = found_file(directory, name)
+    file = find_file(directory, name)
     content = b"".join(source.File(file).pieces())
     if not content.strip():
         raise ValueError(f"{file} is empty")
@@ -219,7 +221,7 @@ def table(
 
     Columns whose index is in `numbers` may hold numbers; a missing text is read as an empty one.
     """
-    file = found_file(directory, name)
+    file = find_file(directory, name)
     return [
         (place, texts_of(place, row, columns, numbers))
         for place, row in tables.rows(file, columns, encoding)
@@ -262,7 +264,7 @@ def vocabulary(
     return list(dict.fromkeys([*special, *(word for _, word in frequent)]))
 
 
-def padded(
+def pad_sentences(
     sentences: Sequence[Sequence[str]], tokens: Sequence[str], filler: int, width: int
 ) -> np.ndarray:
     """Return the token ids of sentences, one in a row, with `filler` after each sentence."""
@@ -288,7 +290,7 @@ def _read_splits(
     if path.startswith(source.HUB):
         if not columns:
             raise ValueError(f"path={path} is on the hub, and this data is read from files alone")
-        hub_tables = source.hub(path, columns)
+        hub_tables = source.load_hub_tables(path, columns)
         for split in file_names:
             if split not in hub_tables:
                 raise ValueError(f"path={path} has no {split}; there is {', '.join(hub_tables)}")

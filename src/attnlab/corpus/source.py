@@ -68,7 +68,7 @@ class Counts(NamedTuple):
     """Rows without a text, which are left out."""
 
 
-class Rows(Source):
+class RowSource(Source):
     """A column of tables, each row ending in a newline unless it is the only one of its table.
 
     Rows without a text (null) are left out; an empty text is an empty line. A cell that is no text
@@ -125,7 +125,7 @@ class Rows(Source):
                 yield text
 
 
-class Table(Rows):
+class TableSource(RowSource):
     """A column of a table in a file."""
 
     def __init__(self, file: Path, path: str, column: str) -> None:
@@ -154,7 +154,7 @@ class Slice(Source):
                 return
 
 
-def cut(text: Source, shares: Mapping[str, float]) -> dict[str, Source]:
+def split_text_by_shares(text: Source, shares: Mapping[str, float]) -> dict[str, Source]:
     """Split a text into train, then a part for each share of its bytes, in their order.
 
     Each part but the last ends at the end of a line; if none is near, at that of a word, or else of
@@ -182,7 +182,7 @@ def _find_cut(text: Source, bound: int) -> int:
     return bound + next((n for n, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
 
 
-def find(path: str, column: str) -> Source:
+def find_source(path: str, column: str) -> Source:
     """Return the source of a corpus at a file's path, or at `hub:NAME[:CONFIG][@REVISION]`.
 
     From a table (`tables.KINDS`) or the hub, the `column` is read, all splits one after the other:
@@ -190,13 +190,14 @@ def find(path: str, column: str) -> Source:
     """
     if path.startswith(HUB):
         readers = [
-            partial(cells, path, table, [column]) for table in hub(path, [[column]]).values()
+            partial(cells, path, table, [column])
+            for table in load_hub_tables(path, [[column]]).values()
         ]
-        return Rows(path, column, readers)
+        return RowSource(path, column, readers)
     return _file_source(given_path(path), path, column)
 
 
-def splits(path: str, column: str) -> dict[str, Source]:
+def find_split_sources(path: str, column: str) -> dict[str, Source]:
     """Return the corpus's own splits, from a directory or `hub:NAME[:CONFIG][@REVISION]`.
 
     A directory holds a text or table for each, with train, valid (validation, val, dev) or test in
@@ -204,8 +205,8 @@ def splits(path: str, column: str) -> dict[str, Source]:
     """
     if path.startswith(HUB):
         return {
-            split: Rows(path, column, [partial(cells, path, table, [column])])
-            for split, table in hub(path, [[column]]).items()
+            split: RowSource(path, column, [partial(cells, path, table, [column])])
+            for split, table in load_hub_tables(path, [[column]]).items()
         }
     directory = given_path(path)
     if not directory.is_dir():
@@ -231,7 +232,7 @@ def splits(path: str, column: str) -> dict[str, Source]:
     }
 
 
-def hub(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
+def load_hub_tables(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Load the tables of `hub:NAME[:CONFIG][@REVISION]`, by split: train, validation, test, others.
 
     Each entry of `columns` lists names for one column, of which a table must have one.
@@ -252,7 +253,7 @@ def _file_source(file: Path, path: str, column: str) -> Source:
     if not file.stat().st_size:
         raise ValueError(f"path={path} is empty")
     if tables.kind(file.name):
-        return Table(file, path, column)
+        return TableSource(file, path, column)
     if not any(files.pieces(file)):
         raise ValueError(f"path={path} is empty")
     return File(file)
@@ -376,4 +377,4 @@ def _file_sha256(path: Path, inode: int, size: int, modified: int) -> str:
 def _table_counts(
     file: Path, path: str, column: str, inode: int, size: int, modified: int
 ) -> Counts:
-    return Rows.counts(Table(file, path, column))
+    return RowSource.counts(TableSource(file, path, column))

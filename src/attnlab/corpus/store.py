@@ -68,7 +68,7 @@ def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised |
         if parting and start != len(tokens):
             raise ValueError(f"its parts have {start} of {len(tokens)} tokens")
         if tokenizer.learns:
-            tokenizer.recall(metadata["learnt"])
+            tokenizer.load_state(metadata["learnt"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError) as error:
@@ -76,7 +76,7 @@ def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised |
     return Tokenised(tokens, vocabulary, parts)
 
 
-def make(
+def load_or_tokenise(
     parts: Mapping[str, Source], sha256: str, tokenizer: Tokenizer, parting: str = WHOLE
 ) -> Tokenised:
     """Load a tokenised text, or tokenise it. Raises ValueError if it cannot be read.
@@ -93,14 +93,14 @@ def make(
         counts = _write_tokens(temporary / "tokens.npy", parts, tokenizer, vocabulary)
         _write_json(temporary / "vocabulary.json", vocabulary)
         if parting:
-            _write_json(temporary / "parts.json", {"tokens": counts, "learnt": tokenizer.learnt})
+            _write_json(temporary / "parts.json", {"tokens": counts, "learnt": tokenizer.state})
     tokenised = load(sha256, tokenizer, parting)
     if tokenised is None:
         raise ValueError(f"{entry} cannot be made; free its place")
     return tokenised
 
 
-def recall(sha256: str) -> Any | None:
+def load_rows(sha256: str) -> Any | None:
     """Load the small data with this SHA-256 from the cache; None if they are not there."""
     _require_sha256(sha256)
     entry = directory() / f"{sha256}-rows"
@@ -112,7 +112,7 @@ def recall(sha256: str) -> Any | None:
         raise ValueError(f"{entry} is damaged ({error}); delete it") from error
 
 
-def keep(sha256: str, rows: Mapping[str, Any]) -> None:
+def write_rows(sha256: str, rows: Mapping[str, Any]) -> None:
     """Write small data that need no tokenizer to the cache, so that they load without a path."""
     entry = directory() / f"{sha256}-rows"
     if not entry.exists():

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -49,7 +49,7 @@ class AssociativeRecall(Task):
         self.max_length, self.chance = 2 * num_pairs + 1, 1 / num_pairs
         self.tokens = [*LETTERS[:half], *map(str, range(half))]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         keys, values = (
             generator.random((n, self.half), dtype=np.float32).argsort(axis=1)[:, : self.num_pairs]
             for _ in range(2)
@@ -59,7 +59,7 @@ class AssociativeRecall(Task):
         inputs[:, 0:-1:2], inputs[:, 1::2] = keys, values + self.half
         inputs[:, -1:] = np.take_along_axis(keys, query_pair, axis=1)
         targets = (np.take_along_axis(values, query_pair, axis=1) + self.half).astype(np.int32)
-        return Rows(inputs, targets, np.full((n, 1), 2 * self.num_pairs, dtype=np.int32))
+        return ExampleArrays(inputs, targets, np.full((n, 1), 2 * self.num_pairs, dtype=np.int32))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the distance of each query: how many tokens after its number the letter comes."""

@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.ranges import Count, Seed, ranged
-from attnlab.split import IGNORE, Batch, Examples, Rows, Split, Windows
+from attnlab.split import IGNORE, Batch, ExampleArrays, Examples, Split, Windows
 from attnlab.tokenizer.base import Tokenizer
 
 BLOCK = 1024
@@ -56,17 +56,17 @@ class Dataset(ABC):
     """The names of all splits."""
 
     @property
-    def reported(self) -> str:
+    def report_split(self) -> str:
         """The split that results are reported for."""
         return "test" if "test" in self.split_names else "validation"
 
     @property
-    def located(self) -> dict[str, Any]:
+    def content_identity(self) -> dict[str, Any]:
         """What replaces the knobs that locate the data, such as paths, in a run's identity."""
         return {}
 
     @property
-    def learnt(self) -> str | None:
+    def tokenizer_state(self) -> str | None:
         """The state learnt from the training part before training, as text saved with the run."""
         return None
 
@@ -80,7 +80,7 @@ class Dataset(ABC):
         return []
 
     @abstractmethod
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Split:
         """Draw or load a split of `split_names` that shares no example with the `earlier` ones."""
 
     @cached_property
@@ -88,7 +88,7 @@ class Dataset(ABC):
         """All splits, drawn once."""
         splits: dict[str, Split] = {}
         for name in self.split_names:
-            splits[name] = self.draw(name, splits)
+            splits[name] = self.build_split(name, splits)
         return splits
 
     @cached_property
@@ -99,24 +99,24 @@ class Dataset(ABC):
             sha.update(name.encode() + self.splits[name].digest())
         return sha.hexdigest()
 
-    def words(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Split a text into tokens, in the vocabulary or not: at its spaces, unless overridden."""
         return text.split()
 
-    def write(self, numbers: Sequence[int]) -> str:
-        """Return the text of token ids: the inverse of `numbers`."""
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Return the text of token ids: the inverse of `encode`."""
         return " ".join(self.tokens[number] for number in numbers)
 
-    def asked_at(self, words: Sequence[str]) -> list[int] | None:
+    def label_positions(self, words: Sequence[str]) -> list[int] | None:
         """Return the label positions of a text; None for all. Raises ValueError if it has none."""
         return None
 
-    def numbers(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Return the token ids of a text of any length.
 
         Raises ValueError with the words that are no tokens, and the tokens that resemble them.
         """
-        words = self.words(text)
+        words = self.tokenize(text)
         id_of = {token: token_id for token_id, token in enumerate(self.tokens)}
         unknown = [word for word in dict.fromkeys(words) if word not in id_of]
         if unknown:
@@ -128,17 +128,17 @@ class Dataset(ABC):
             raise ValueError(f"{type(self).__name__} has no token {suggestions}")
         return [id_of[word] for word in words]
 
-    def read(self, text: str) -> Batch:
+    def batch_of_text(self, text: str) -> Batch:
         """Return a batch of one sequence from a text, without targets.
 
         Raises ValueError for words that are no tokens, for too many words, and for none.
         """
-        numbers, words = self.numbers(text), self.words(text)
+        numbers, words = self.encode(text), self.tokenize(text)
         if not 0 < len(words) <= self.max_length:
             raise ValueError(
                 f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
             )
-        label_positions = self.asked_at(words)
+        label_positions = self.label_positions(words)
         num_labels = len(words) if label_positions is None else len(label_positions)
         return Batch(
             torch.tensor([numbers]),
@@ -174,17 +174,17 @@ class Dataset(ABC):
         """
         return []
 
-    def twins(self) -> tuple[Split, Split]:
+    def contrast_pairs(self) -> tuple[Split, Split]:
         """Return pairs of test sequences that differ in one word, and in the answer."""
         raise ValueError(
             f"{type(self).__name__} has no twins: pairs of sequences that differ in one word and "
             "in the answer; `pronoun` has them"
         )
 
-    def require_twins(self) -> None:
+    def require_contrast_pairs(self) -> None:
         """Raise ValueError for data without twins."""
-        if type(self).twins is Dataset.twins:
-            self.twins()
+        if type(self).contrast_pairs is Dataset.contrast_pairs:
+            self.contrast_pairs()
 
     def show(self, split: str = "train", index: int = 0) -> str:
         """Return one example to check by eye: its tokens, then its targets and their positions."""
@@ -242,12 +242,14 @@ class Task(Dataset):
         """Return the shortest and the longest length of a split."""
         return self._lengths[split]
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         size = self.sizes.get(split, self.sizes["test"])
-        return draw_distinct(partial(self.rows, split=split), self.seed, split, size, earlier)
+        return draw_disjoint(
+            partial(self.draw_examples, split=split), self.seed, split, size, earlier
+        )
 
     @abstractmethod
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         """Draw n examples of a split."""
 
 
@@ -258,8 +260,8 @@ class Corpus(Dataset):
     headline = "loss"
 
     @property
-    def learnt(self) -> str | None:
-        return self.tokenizer.learnt or None
+    def tokenizer_state(self) -> str | None:
+        return self.tokenizer.state or None
 
     def bytes_per_token(self, split: str) -> float:
         """Return the mean number of bytes (UTF-8) of a split's tokens."""
@@ -272,15 +274,15 @@ class Corpus(Dataset):
         sizes = np.array([self.tokenizer.num_bytes(token) for token in self.tokens])
         return float(counts @ sizes / counts.sum())
 
-    def words(self, text: str) -> list[str]:
-        return self.tokenizer.part(text)
+    def tokenize(self, text: str) -> list[str]:
+        return self.tokenizer.tokenize(text)
 
-    def write(self, numbers: Sequence[int]) -> str:
-        return self.tokenizer.join([self.tokens[number] for number in numbers])
+    def decode(self, numbers: Sequence[int]) -> str:
+        return self.tokenizer.detokenize([self.tokens[number] for number in numbers])
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
-        text, last = self.write(batch.inputs[0].tolist()), int(batch.targets[0, -1])
+        text, last = self.decode(batch.inputs[0].tolist()), int(batch.targets[0, -1])
         last_position = batch.inputs.shape[1] - 1
         return (
             f"{text}\neach position: the token after it; at {last_position} "
@@ -288,7 +290,7 @@ class Corpus(Dataset):
         )
 
 
-def stream(seed: int, split: str, block: int) -> np.random.Generator:
+def random_stream(seed: int, split: str, block: int) -> np.random.Generator:
     """Return the random generator of one block of one split; all blocks' streams are disjoint."""
     # The splits have the numbers 0 to 2, so test_1 has 3 and test_100 has 102. With one number for
     # two splits, their examples would be the same.
@@ -296,19 +298,21 @@ def stream(seed: int, split: str, block: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, split_number]))
 
 
-def row_hash(rows: np.ndarray) -> np.ndarray:
+def row_hash(draw_examples: np.ndarray) -> np.ndarray:
     """Compute a 64-bit hash of each row of small integers; a collision costs a needless redraw."""
-    width = rows.shape[1]
+    width = draw_examples.shape[1]
     factors = np.random.Generator(np.random.Philox(key=width)).integers(
         2**63, size=width, dtype=np.uint64
     )
-    mixed = (rows.astype(np.uint64) + np.uint64(1)) * (factors * np.uint64(2) + np.uint64(1))
+    mixed = (draw_examples.astype(np.uint64) + np.uint64(1)) * (
+        factors * np.uint64(2) + np.uint64(1)
+    )
     mixed ^= mixed >> np.uint64(29)
     return (mixed * factors[::-1] * np.uint64(2) + mixed).sum(axis=1, dtype=np.uint64)
 
 
-def draw_distinct(
-    draw: Callable[[np.random.Generator, int], Rows],
+def draw_disjoint(
+    build_split: Callable[[np.random.Generator, int], ExampleArrays],
     seed: int,
     split: str,
     size: int,
@@ -320,17 +324,17 @@ def draw_distinct(
     """
     hashes = [row_hash(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
     earlier_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
-    blocks: list[Rows] = []
+    blocks: list[ExampleArrays] = []
     for block in range(-(-size // BLOCK)):
-        generator = stream(seed, split, block)
+        generator = random_stream(seed, split, block)
         # Every block is drawn whole, the last one too, and cut at the end: drawn to size, its
         # examples would be others for another number of them.
-        arrays = draw(generator, BLOCK)
+        arrays = build_split(generator, BLOCK)
         for _ in range(1000):
             repeated = np.flatnonzero(np.isin(row_hash(arrays.inputs), earlier_hashes))
             if not len(repeated):
                 break
-            for array, fresh in zip(arrays, draw(generator, len(repeated)), strict=True):
+            for array, fresh in zip(arrays, build_split(generator, len(repeated)), strict=True):
                 if array is not None:
                     array[repeated] = fresh
         else:

@@ -8,9 +8,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
-from attnlab.draw import distinct, slots
+from attnlab.draw import draw_distinct_rows, draw_slots
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 
 @ranged
@@ -67,15 +67,15 @@ class CompositionalMQAR(Task):
         ids_by_kind = {"x": firsts, "y": seconds, "v": values}
         self.tokens = ["_", *(f"{letter}{i}" for letter, ids in ids_by_kind.items() for i in ids)]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         third, pairs = self.third, self.num_pairs
-        first = distinct(generator, n, self.side, 1, third)
-        second = distinct(generator, n, self.side, third, 2 * third)
-        values = distinct(generator, n, pairs, 2 * third, self.vocab_size)
+        first = draw_distinct_rows(generator, n, self.side, 1, third)
+        second = draw_distinct_rows(generator, n, self.side, third, 2 * third)
+        values = draw_distinct_rows(generator, n, pairs, 2 * third, self.vocab_size)
         cells = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         first = np.take_along_axis(first, cells // self.side, axis=1)
         second = np.take_along_axis(second, cells % self.side, axis=1)
-        query_slots = slots(generator, n, pairs, (self.max_length - 3 * pairs) // 3)
+        query_slots = draw_slots(generator, n, pairs, (self.max_length - 3 * pairs) // 3)
         query_positions = 3 * pairs + 3 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         for offset, triple_tokens in enumerate((first, second, values)):
@@ -85,7 +85,7 @@ class CompositionalMQAR(Task):
         if self.random_filler:
             filler = generator.integers(self.vocab_size, size=inputs.shape, dtype=np.int32)
             inputs = np.where(inputs == 0, filler, inputs)
-        return Rows(inputs, values, query_positions + 1)
+        return ExampleArrays(inputs, values, query_positions + 1)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the number of pairs, and how many tokens after its value each query comes."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Rows
+from attnlab.split import IGNORE, ExampleArrays
 
 END = "<end>"
 
@@ -51,13 +51,13 @@ class Compression(Task):
         numbered = [f"t{i}" for i in range(self.num_letters)]
         self.tokens = [*(letters[: self.num_letters] if vocab_size <= 27 else numbered), END]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         shape = (n, self.max_length)
         inputs = generator.integers(self.num_letters, size=shape, dtype=np.int32)
         end = np.full((n, 1), self.num_letters, dtype=np.int32)
-        return Rows(inputs, np.concatenate((inputs, end), axis=1))
+        return ExampleArrays(inputs, np.concatenate((inputs, end), axis=1))
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         answer = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(batch.inputs[0].tolist())}\nanswer: {self.write(answer)}"
+        return f"{self.decode(batch.inputs[0].tolist())}\nanswer: {self.decode(answer)}"

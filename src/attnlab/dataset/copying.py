@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 END = "<end>"
 
@@ -47,14 +47,14 @@ class Copying(Task):
         self.max_length = max([length, *test_lengths])
         self.answer_length = self.max_length + 1
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), endpoint=True)
         letters = generator.integers(self.vocab_size, size=(n, high + 1), dtype=np.int16)
         positions, end = np.arange(high + 1), np.int16(self.vocab_size)
         answers = np.where(positions < length, letters, end)
         targets = np.where(positions <= length, answers, np.int16(IGNORE))
-        return Rows(answers[:, :-1].copy(), targets, None, positions[:-1] < length)
+        return ExampleArrays(answers[:, :-1].copy(), targets, None, positions[:-1] < length)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the number of letters of each example."""
@@ -66,4 +66,4 @@ class Copying(Task):
         assert batch.valid is not None
         letters = batch.inputs[batch.valid].tolist()
         answer = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(letters)}\nanswer: {self.write(answer)}"
+        return f"{self.decode(letters)}\nanswer: {self.decode(answer)}"

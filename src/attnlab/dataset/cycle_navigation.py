@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 END = "="
 MOVES = ["-", "0", "+"]
@@ -48,7 +48,7 @@ class CycleNavigation(Task):
         self.classes = [str(place) for place in range(num_places)]
         self.max_length = 1 + max(length, *test_lengths) if test_lengths else 1 + length
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         moves = generator.integers(3, size=(n, high + 1), dtype=np.uint8)
@@ -56,9 +56,9 @@ class CycleNavigation(Task):
         inside = positions < length
         inputs = np.where(inside, moves, np.where(positions == length, np.uint8(3), np.uint8(4)))
         steps = (moves * inside).sum(axis=1, keepdims=True, dtype=np.int32) - length
-        return Rows(inputs, steps % self.num_places, length, positions <= length)
+        return ExampleArrays(inputs, steps % self.num_places, length, positions <= length)
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
             raise ValueError(f'a walk ends with "{END}", where it is asked about')
         return [len(words) - 1]

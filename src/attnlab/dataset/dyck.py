@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 PLAIN = ("()", "[]", "{}", "<>")
 
@@ -52,7 +52,7 @@ class Dyck(Task):
         self.tokens = [bracket for pair in kinds for bracket in pair]
         self.chance = 1 / num_kinds
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         opens = self._draw_opens(generator, n)
         kinds = generator.integers(self.num_kinds, size=opens.shape, dtype=np.int16)
         opening, closing = _pair_positions(opens)
@@ -61,7 +61,7 @@ class Dyck(Task):
         np.put_along_axis(inputs, opening, bracket, axis=1)
         np.put_along_axis(inputs, closing, bracket + 1, axis=1)
         closing.sort(axis=1)
-        return Rows(inputs, np.take_along_axis(inputs, closing, axis=1), closing - 1)
+        return ExampleArrays(inputs, np.take_along_axis(inputs, closing, axis=1), closing - 1)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the distance of each closing bracket from the one that it closes."""
@@ -73,7 +73,7 @@ class Dyck(Task):
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         brackets, answers = batch.inputs[0].tolist(), batch.targets[0].tolist()
-        return f"{self.write(brackets)}\nclosing brackets asked, in order: {self.write(answers)}"
+        return f"{self.decode(brackets)}\nclosing brackets asked, in order: {self.decode(answers)}"
 
     def _draw_opens(self, generator: np.random.Generator, n: int) -> np.ndarray:
         """Draw the positions at which a bracket opens; at the others, one closes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 END = "="
 
@@ -47,7 +47,7 @@ class EvenPairs(Task):
         self.tokens, self.classes = ["a", "b", END, "<pad>"], ["even", "odd"]
         self.max_length = 1 + max(length, *test_lengths) if test_lengths else 1 + length
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         letters = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
@@ -56,9 +56,9 @@ class EvenPairs(Task):
         inputs = np.where(positions < length, letters, tail)
         change = (letters[:, 1:] != letters[:, :-1]) & (positions[1:] < length)
         targets = (change.sum(axis=1, keepdims=True) & 1).astype(np.int16)
-        return Rows(inputs, targets, length, positions <= length)
+        return ExampleArrays(inputs, targets, length, positions <= length)
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
             raise ValueError(f'a string ends with "{END}", where it is asked about')
         return [len(words) - 1]

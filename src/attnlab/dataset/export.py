@@ -38,7 +38,7 @@ MEANING = {
 }
 
 
-class Origin(NamedTuple):
+class ExportOrigin(NamedTuple):
     """The origin of the data, as a data card states it."""
 
     name: str
@@ -69,7 +69,7 @@ def export(
     dataset: Dataset,
     directory: Path,
     kind: str = "parquet",
-    origin: Origin | None = None,
+    origin: ExportOrigin | None = None,
 ) -> None:
     """Write a file for each split, the vocabulary, and a data card, into a new directory.
 
@@ -114,7 +114,7 @@ def features(dataset: Dataset) -> "datasets.Features":
     if dataset.classes is None:
         return datasets.Features({"inputs": ids, "targets": ids})
     label, position = datasets.ClassLabel(names=dataset.classes), datasets.Value("int32")
-    if _has_several_classes(dataset, dataset.splits[dataset.reported][:1]):
+    if _has_several_classes(dataset, dataset.splits[dataset.report_split][:1]):
         label, position = datasets.List(label), datasets.List(position)
     return datasets.Features({"inputs": ids, "label": label, "at": position})
 
@@ -148,7 +148,7 @@ def columns(dataset: Dataset, batch: Batch) -> "dict[str, pa.Array]":
     return arrays
 
 
-def card(dataset: Dataset, kind: str = "parquet", origin: Origin | None = None) -> str:
+def card(dataset: Dataset, kind: str = "parquet", origin: ExportOrigin | None = None) -> str:
     """Return the text of the data card: a header for the `datasets` library, then the facts."""
     name = origin.name if origin else type(dataset).__name__
     lines = ["---", _yaml_header(dataset, kind), "---", "", f"# {name}", ""]

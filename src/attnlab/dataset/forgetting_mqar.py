@@ -6,9 +6,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
-from attnlab.draw import distinct, slots
+from attnlab.draw import draw_distinct_rows, draw_slots
 from attnlab.ranges import Count, CountOrZero, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 
 @ranged
@@ -65,14 +65,14 @@ class ForgettingMQAR(Task):
         keys, values = range(1, half), range(half, vocab_size)
         self.tokens = ["_", *(f"k{i}" for i in keys), *(f"v{i}" for i in values)]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         half, pairs = self.vocab_size // 2, self.num_pairs
         num_statements = pairs + self.num_updates
-        keys = distinct(generator, n, pairs, 1, half)
-        stated_values = distinct(generator, n, num_statements, half, self.vocab_size)
+        keys = draw_distinct_rows(generator, n, pairs, 1, half)
+        stated_values = draw_distinct_rows(generator, n, num_statements, half, self.vocab_size)
         order = generator.permuted(np.tile(np.arange(pairs), (n, 1)), axis=1)
         updated = order[:, : self.num_updates]
-        query_slots = slots(generator, n, pairs, self.max_length // 2 - num_statements)
+        query_slots = draw_slots(generator, n, pairs, self.max_length // 2 - num_statements)
         query_positions = 2 * num_statements + 2 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         inputs[:, 0 : 2 * pairs : 2] = keys
@@ -81,7 +81,7 @@ class ForgettingMQAR(Task):
         np.put_along_axis(inputs, query_positions, keys, axis=1)
         values = stated_values[:, :pairs].copy()
         np.put_along_axis(values, updated, stated_values[:, pairs:], axis=1)
-        return Rows(inputs, values, query_positions)
+        return ExampleArrays(inputs, values, query_positions)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the number of pairs, whether each query's key got a new value, and its distance.

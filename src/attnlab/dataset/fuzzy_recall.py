@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, Width, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 PAD = "<pad>"
 
@@ -67,7 +67,7 @@ class FuzzyRecall(Task):
         keys = [f"k{i}" for i in range(self.num_keys)]
         self.tokens = [*keys, *(f"v{i}" for i in range(self.num_values)), PAD]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         motif, width = self.motif, self.max_length + 1
         max_pairs = width // 2 - motif
         min_key_size = motif if self.compat and split != "train" else 1
@@ -113,11 +113,11 @@ class FuzzyRecall(Task):
             is_target[:] = True
         targets = np.where(is_target, sequence, IGNORE)[:, 1:].astype(np.int32)
         if self.compat:
-            return Rows(sequence[:, :-1].copy(), targets)
+            return ExampleArrays(sequence[:, :-1].copy(), targets)
         # The last token of the last value is a label alone.
         is_input = valid[:, 1:]
         inputs = np.where(is_input, sequence[:, :-1], self.vocab_size - 1)
-        return Rows(inputs, targets, None, is_input.copy())
+        return ExampleArrays(inputs, targets, None, is_input.copy())
 
     def _draw_motifs(
         self, generator: np.random.Generator, shape: tuple[int, int], count: int

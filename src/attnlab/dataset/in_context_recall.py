@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, FewCount, Seed, ShareBelowOne, Tokens, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 NOISE = 16
 """Kinds of noise tokens: MAD has as many in all of its settings."""
@@ -71,7 +71,7 @@ class InContextRecall(Task):
         pairs = [f"{kind}{i}" for kind in "kv" for i in range(self.num_keys)]
         self.tokens = [*pairs, *(f"n{i}" for i in range(num_noise_kinds))]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         num_keys, pairs = self.num_keys, (self.max_length + 1) // 2
         values = generator.integers(num_keys, 2 * num_keys, size=(n, num_keys), dtype=np.int32)
         keys = generator.integers(num_keys, size=(n, pairs), dtype=np.int32)
@@ -99,7 +99,7 @@ class InContextRecall(Task):
         if not (self.compat and split == "train"):
             targets[:, 1::2] = IGNORE
             targets[:, 0::2][~repeats_key] = IGNORE
-        return Rows(sequence[:, :-1].copy(), targets)
+        return ExampleArrays(sequence[:, :-1].copy(), targets)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return how many tokens after its last value each key comes; 0 for new keys and values."""

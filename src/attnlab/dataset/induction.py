@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 PAD = "<pad>"
 
@@ -57,7 +57,7 @@ class Induction(Task):
         self.vocab_size, self.max_length = vocab_size, 2 * longest
         self.chance = 2 / (min_length + length)
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         segment = self._draw_distinct(generator, n, high)
@@ -71,7 +71,7 @@ class Induction(Task):
         next_position = np.where(label_index + 1 < length, label_index + 1, 0)
         targets = np.take_along_axis(segment, next_position, axis=1)
         targets[label_index >= length] = IGNORE
-        return Rows(inputs, targets, length + label_index, valid)
+        return ExampleArrays(inputs, targets, length + label_index, valid)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the length of each segment, and each label's position in it."""
@@ -84,7 +84,7 @@ class Induction(Task):
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
         answers = targets[targets != IGNORE].tolist()
-        return f"{self.write(inputs[valid].tolist())}\nsecond half asked: {self.write(answers)}"
+        return f"{self.decode(inputs[valid].tolist())}\nsecond half asked: {self.decode(answers)}"
 
     def _draw_distinct(self, generator: np.random.Generator, n: int, count: int) -> np.ndarray:
         """Draw n rows of `count` different tokens, in random order."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPECIAL = "=>"
@@ -50,7 +50,7 @@ class InductionHead(Task):
         self.chance = 1 / self.num_letters
         self.tokens = [*LETTERS[: self.num_letters], SPECIAL, PAD]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         last = generator.integers(low - 1, high, size=(n, 1))
         first = generator.integers(last - 2)
@@ -60,7 +60,7 @@ class InductionHead(Task):
             np.put_along_axis(inputs, special_position, np.int32(self.num_letters), axis=1)
         valid = np.arange(high) <= last
         inputs[~valid] = self.num_letters + 1
-        return Rows(inputs, targets, last.astype(np.int32), valid if low < high else None)
+        return ExampleArrays(inputs, targets, last.astype(np.int32), valid if low < high else None)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return each example's length, and how many tokens after the answer its query comes."""

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attnlab.dataset.base import Task, stream
+from attnlab.dataset.base import Task, random_stream
 from attnlab.ranges import Count, FewCountOrZero, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 LETTERS = "abcd"
 NOWHERE, BLANK = "~", "_"
@@ -54,10 +54,10 @@ class KHop(Task):
 
     @cached_property
     def chance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        labels = self.rows(stream(0, "train", 0), 4096, "train").targets
+        labels = self.draw_examples(random_stream(0, "train", 0), 4096, "train").targets
         return max(1 / len(LETTERS), float((labels == self.tokens.index(NOWHERE)).mean()))
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         hops = generator.integers(self.max_hops + 1, size=(n, 1), dtype=np.int16)
         steps = generator.integers(1, 4, size=(n, self.max_length - 1), dtype=np.int16)
         steps[:, 0] = generator.integers(4, size=n)
@@ -72,7 +72,7 @@ class KHop(Task):
         targets = first_letter_id + np.take_along_axis(answers, reached[:, :-1], axis=1)
         label_positions = np.arange(1, self.max_length, dtype=np.int16)
         inputs = np.append(hops, first_letter_id + letters, axis=1)
-        return Rows(inputs, targets, np.tile(label_positions, (n, 1)))
+        return ExampleArrays(inputs, targets, np.tile(label_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return whether each target is a letter (1) or "~" (0), and k for the letters."""
@@ -83,7 +83,7 @@ class KHop(Task):
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         answers = [BLANK, *(self.tokens[target] for target in batch.targets[0].tolist())]
-        return f"{self.write(batch.inputs[0].tolist())}\nanswers: {' '.join(answers)}"
+        return f"{self.decode(batch.inputs[0].tolist())}\nanswers: {' '.join(answers)}"
 
     def _hop_targets(self, letters: np.ndarray) -> np.ndarray:
         """Return the position that each position hops to; that after the last one is nowhere."""

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attnlab.dataset.base import Task, stream
+from attnlab.dataset.base import Task, random_stream
 from attnlab.ranges import Count, FewCount, Seed, Share, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 CLOSE, PAD = "]", "<pad>"
@@ -66,10 +66,10 @@ class ListOps(Task):
 
     @cached_property
     def chance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        labels = self.rows(stream(0, "train", 0), 4096, "train").targets
+        labels = self.draw_examples(random_stream(0, "train", 0), 4096, "train").targets
         return float(np.bincount(labels.ravel()).max() / labels.size)
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         draws, missing = [], n
         while missing > 0:
             inputs, values, lengths = self._draw_strings(generator, missing + missing // 4 + 8)
@@ -78,9 +78,9 @@ class ListOps(Task):
             missing -= len(complete)
         inputs, values, lengths = map(np.concatenate, zip(*draws, strict=True))
         valid = np.arange(self.max_length) < lengths[:, None]
-        return Rows(inputs, values[:, None], lengths[:, None] - 1, valid)
+        return ExampleArrays(inputs, values[:, None], lengths[:, None] - 1, valid)
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words[-1] != CLOSE:
             raise ValueError(f'operations end with "{CLOSE}", where they are asked about')
         return [len(words) - 1]

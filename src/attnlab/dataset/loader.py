@@ -14,9 +14,10 @@ GOLDEN = 0x9E3779B97F4A7C15
 class Loader:
     """Endless training batches, each a pure function of (data, seed, number).
 
-    `Split.choose` selects the examples of a batch: a permutation for every epoch, unless the split
-    overrides it. A batch depends on its number alone, so a resumed run starts at batch `first`, and
-    nothing is saved or skipped. `ranks` processes that train together divide every batch equally.
+    `Split.batch_indices` selects the examples of a batch: a permutation for every epoch, unless the
+    split overrides it. A batch depends on its number alone, so a resumed run starts at batch
+    `first`, and nothing is saved or skipped. `ranks` processes that train together divide every
+    batch equally.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Loader:
 
     def batch(self, number: int) -> Batch:
         """Return this process's share of the batch of a number, counted from 0."""
-        indices = self.split.choose(self.seed, number, self.batch_size)
+        indices = self.split.batch_indices(self.seed, number, self.batch_size)
         # Noise keys are larger than every example's index, which is its key in evaluation, and far
         # from the keys of other seeds.
         first_key = 2**62 + (self.seed * GOLDEN + number * self.batch_size) % 2**62
         rows = torch.arange(self.rank, self.batch_size, self.ranks)
-        return self.split.batch(indices[self.rank :: self.ranks])._replace(key=first_key + rows)
+        return self.split.batch(indices[self.rank :: self.ranks])._replace(
+            noise_key=first_key + rows
+        )

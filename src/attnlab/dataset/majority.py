@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 END = "="
 TOKENS = ["0", "1", END, "<pad>"]
@@ -57,7 +57,7 @@ class Majority(Task):
         ]
         self.chance = sum(_share_of_0(bits) for bits in num_bits) / len(num_bits)
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         bits = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
@@ -70,11 +70,15 @@ class Majority(Task):
             targets = np.where(
                 inside, (2 * ones > positions + 1).astype(np.int16), np.int16(IGNORE)
             )
-            return Rows(inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy())
+            return ExampleArrays(
+                inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy()
+            )
         ones = (bits * inside).sum(axis=1, keepdims=True)
-        return Rows(inputs, (2 * ones > length).astype(np.int16), length, positions <= length)
+        return ExampleArrays(
+            inputs, (2 * ones > length).astype(np.int16), length, positions <= length
+        )
 
-    def asked_at(self, words: Sequence[str]) -> list[int] | None:
+    def label_positions(self, words: Sequence[str]) -> list[int] | None:
         if self.cumulative:
             return None
         if words[-1] != END:
@@ -91,8 +95,8 @@ class Majority(Task):
             return super().show(split, index)
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
-        answers = self.write(targets[valid].tolist())
-        return f"{self.write(inputs[valid].tolist())}\nanswers: {answers}"
+        answers = self.decode(targets[valid].tolist())
+        return f"{self.decode(inputs[valid].tolist())}\nanswers: {answers}"
 
 
 def _share_of_0(bits: int) -> float:

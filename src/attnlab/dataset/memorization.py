@@ -6,7 +6,7 @@ import numpy as np
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Rows
+from attnlab.split import ExampleArrays
 
 
 @ranged
@@ -52,9 +52,9 @@ class Memorization(Task):
             np.int32
         )
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         keys = generator.integers(self.num_keys, size=(n, self.max_length // 2), dtype=np.int32)
         inputs = np.full((n, self.max_length), len(self.tokens) - 1, dtype=np.int32)
         inputs[:, 0::2] = keys
         query_positions = np.tile(np.arange(1, self.max_length, 2, dtype=np.int32), (n, 1))
-        return Rows(inputs, self.facts[keys], query_positions)
+        return ExampleArrays(inputs, self.facts[keys], query_positions)

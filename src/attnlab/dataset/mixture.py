@@ -91,7 +91,7 @@ class Mixture(Dataset):
             raise ValueError(f"{knob}={dict(weights)} must not be negative, and not all be 0")
         return ordered / ordered.sum()
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Split:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Split:
         if split not in SPLITS:
             name = split.removeprefix("test_")
             return Mixed(self, {name: self.parts[name].splits["test"]})
@@ -108,16 +108,16 @@ class Mixture(Dataset):
         progress = min(1.0, example / self.ramp)
         return (1 - progress) * self.start + progress * self.weights
 
-    def words(self, text: str) -> list[str]:
-        return next(iter(self.parts.values())).words(text)
+    def tokenize(self, text: str) -> list[str]:
+        return next(iter(self.parts.values())).tokenize(text)
 
-    def write(self, numbers: Sequence[int]) -> str:
+    def decode(self, numbers: Sequence[int]) -> str:
         names = [self.tokens[number] for number in numbers]
         first = next(iter(self.parts.values()))
         id_of = {token: token_id for token_id, token in enumerate(first.tokens)}
         if not id_of.keys() >= {*names}:
             return " ".join(names)
-        return first.write([id_of[name] for name in names])
+        return first.decode([id_of[name] for name in names])
 
 
 class Mixed(Split):
@@ -149,10 +149,10 @@ class Mixed(Split):
         part = np.searchsorted(starts, index, side="right") - 1
         return self._gather(part, index - starts[part])
 
-    def choose(self, seed: int, number: int, size: int) -> np.ndarray:
+    def batch_indices(self, seed: int, number: int, size: int) -> np.ndarray:
         share = self.mixture.share(number * size)
         if share is None:
-            return super().choose(seed, number, size)
+            return super().batch_indices(seed, number, size)
         counts = np.array([len(examples) for examples in self.kept])
         if ((share > 0) & (counts == 0)).any():
             raise ValueError("a part with a weight has no training example that is not held back")

@@ -8,7 +8,7 @@ import numpy as np
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Between, Seed, Share, ranged
-from attnlab.split import Examples, Rows, Split
+from attnlab.split import ExampleArrays, Examples, Split
 
 SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*", "division": "/"}
 END = "="
@@ -61,16 +61,16 @@ class Modular(Task):
         is_product = operation == "multiplication"
         self.chance = (2 * prime - 1) / prime**2 if is_product else 1 / prime
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         inputs, targets, label_positions, _ = self._build_examples(self._pairs_by_split[split])
         return Examples(inputs, targets, label_positions)
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         """Draw n examples of a split, with repeats."""
         pairs = self._pairs_by_split[split]
         return self._build_examples(pairs[generator.integers(len(pairs), size=n)])
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
             raise ValueError(f'a sum ends with "{END}", where it is asked about')
         return [len(words) - 1]
@@ -85,7 +85,7 @@ class Modular(Task):
         ends = np.cumsum([self.sizes[name] for name in names])[:-1]
         return dict(zip(names, np.split(generator.permutation(pairs), ends), strict=True))
 
-    def _build_examples(self, pairs: np.ndarray) -> Rows:
+    def _build_examples(self, pairs: np.ndarray) -> ExampleArrays:
         """Build the examples "a sign b =" of pairs a * prime + b."""
         a, b = np.divmod(pairs, self.prime)
         values = {
@@ -97,7 +97,7 @@ class Modular(Task):
         inputs = np.full((len(pairs), 4), self.prime, dtype=np.int32)
         inputs[:, 0], inputs[:, 2], inputs[:, 3] = a, b, self.prime + 1
         targets = (values % self.prime).astype(np.int32)[:, None]
-        return Rows(inputs, targets, np.full_like(targets, 3))
+        return ExampleArrays(inputs, targets, np.full_like(targets, 3))
 
     @cached_property
     def _inverses(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 END = "="
 OPERATORS = ["+", "-", "*"]
@@ -58,7 +58,7 @@ class ModularArithmetic(Task):
         # An even longest length is that of the expression with its "=".
         self.max_length = _max_numbers(max([length, *test_lengths])) * 2
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         fewest, most = _max_numbers(low + 1), _max_numbers(high)
         count = generator.integers(fewest, most, size=(n, 1), dtype=np.int16, endpoint=True)
@@ -70,7 +70,7 @@ class ModularArithmetic(Task):
         inputs[positions == end] = self.tokens.index(END)
         inputs[positions > end] = len(self.tokens) - 1
         targets = self._evaluate(digits, operators, count[:, 0])[:, None]
-        return Rows(inputs, targets, end, positions <= end)
+        return ExampleArrays(inputs, targets, end, positions <= end)
 
     def _evaluate(
         self,
@@ -90,7 +90,7 @@ class ModularArithmetic(Task):
             product %= self.modulus
         return (total + product) % self.modulus
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words[-1] != END:
             raise ValueError(f'an expression ends with "{END}", where it is asked about')
         return [len(words) - 1]

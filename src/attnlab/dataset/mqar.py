@@ -6,9 +6,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attnlab.dataset.base import Task
-from attnlab.draw import distinct, slots
+from attnlab.draw import draw_distinct_rows, draw_slots
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 
 @ranged
@@ -55,11 +55,11 @@ class MQAR(Task):
         keys, values = range(1, half), range(half, vocab_size)
         self.tokens = ["_", *(f"k{i}" for i in keys), *(f"v{i}" for i in values)]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         half, pairs = self.vocab_size // 2, self.num_pairs
-        keys = distinct(generator, n, pairs, 1, half)
-        values = distinct(generator, n, pairs, half, self.vocab_size)
-        query_slots = slots(generator, n, pairs, (self.max_length - 2 * pairs) // 2)
+        keys = draw_distinct_rows(generator, n, pairs, 1, half)
+        values = draw_distinct_rows(generator, n, pairs, half, self.vocab_size)
+        query_slots = draw_slots(generator, n, pairs, (self.max_length - 2 * pairs) // 2)
         query_positions = 2 * pairs + 2 * query_slots
         inputs = np.zeros((n, self.max_length), dtype=np.int32)
         inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
@@ -67,7 +67,7 @@ class MQAR(Task):
         if self.random_filler:
             filler = generator.integers(self.vocab_size, size=inputs.shape, dtype=np.int32)
             inputs = np.where(inputs == 0, filler, inputs)
-        return Rows(inputs, values, query_positions)
+        return ExampleArrays(inputs, values, query_positions)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the number of pairs, and how many tokens after its value each query comes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Batch, Rows
+from attnlab.split import IGNORE, Batch, ExampleArrays
 
 END = "="
 TOKENS = ["0", "1", END, "<pad>"]
@@ -51,7 +51,7 @@ class Parity(Task):
         self.max_length = max(length, *test_lengths) if test_lengths else length
         self.max_length += int(not cumulative)
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         low, high = self.lengths(split)
         length = generator.integers(low, high, size=(n, 1), dtype=np.int16, endpoint=True)
         bits = generator.integers(2, size=(n, high + 1), dtype=np.uint8)
@@ -62,11 +62,13 @@ class Parity(Task):
             odd = (bits.cumsum(axis=1, dtype=np.uint8) & 1).astype(np.int16)
             inputs[positions[None] == length] = 3
             targets = np.where(inside, odd, np.int16(IGNORE))
-            return Rows(inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy())
+            return ExampleArrays(
+                inputs[:, :-1].copy(), targets[:, :-1].copy(), None, inside[:, :-1].copy()
+            )
         targets = ((bits * inside).sum(axis=1, keepdims=True) & 1).astype(np.int16)
-        return Rows(inputs, targets, length, positions <= length)
+        return ExampleArrays(inputs, targets, length, positions <= length)
 
-    def asked_at(self, words: Sequence[str]) -> list[int] | None:
+    def label_positions(self, words: Sequence[str]) -> list[int] | None:
         if self.cumulative:
             return None
         if words[-1] != END:
@@ -83,5 +85,5 @@ class Parity(Task):
             return super().show(split, index)
         inputs, targets, _, valid = self.splits[split][index][:4]
         assert valid is not None
-        answers = self.write(targets[valid].tolist())
-        return f"{self.write(inputs[valid].tolist())}\nanswers: {answers}"
+        answers = self.decode(targets[valid].tolist())
+        return f"{self.decode(inputs[valid].tolist())}\nanswers: {answers}"

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attnlab.dataset.base import Task, stream
+from attnlab.dataset.base import Task, random_stream
 from attnlab.ranges import Count, Seed, Share, ranged
-from attnlab.split import Batch, Examples, Rows
+from attnlab.split import Batch, ExampleArrays, Examples
 
 NOUNS = {
     "animal": "animal dog cat horse cow sheep rabbit bear wolf fox",
@@ -83,7 +83,7 @@ class Pronoun(Task):
         self.classes = self.nouns
         self.number = {token: number for number, token in enumerate(self.tokens)}
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         """Draw sentences uniformly over the admissible triples: right and wrong noun, adjective."""
         triples = self._triples["held out" if split == "test" else "seen"]
         right, wrong, adjective = triples[generator.integers(len(triples), size=n)].T
@@ -120,7 +120,7 @@ class Pronoun(Task):
         admissible = fits & ((right_is_held & wrong_is_held) if held_out else neither_is_held)
         return np.stack([right, wrong, adjective], axis=1)[admissible]
 
-    def twins(self) -> tuple[Examples, Examples]:
+    def contrast_pairs(self) -> tuple[Examples, Examples]:
         """Return test sentences, and the same with an adjective that decides for the other noun.
 
         The cells of the new adjective are held out too. Sentences without one are left out.
@@ -143,7 +143,9 @@ class Pronoun(Task):
         admissible = (
             (self.adjective_class == self.noun_class[wrong][:, None]) & cells[right] & cells[wrong]
         )
-        random_scores = stream(self.seed, "test", 2**32).random(admissible.shape) * admissible
+        random_scores = (
+            random_stream(self.seed, "test", 2**32).random(admissible.shape) * admissible
+        )
         paired = np.flatnonzero(admissible.any(axis=1))
         new_adjective = first_adjective + random_scores[paired].argmax(axis=1)
         swapped = inputs[paired].copy()
@@ -155,13 +157,13 @@ class Pronoun(Task):
             Examples(swapped, wrong[paired, None], positions, valid[paired]),
         )
 
-    def words(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Split a sentence into its words; the last is always "."."""
         plain = text.lower().replace("\u2019", "'").replace("didn't", "did not")
         words = re.findall(r"[a-z']+|[^a-z'\s]", plain)
         return words if words[-1:] == ["."] else [*words, "."]
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words.count("it") != 1:
             raise ValueError(
                 f'a sentence asks about one "it", and this one has {words.count("it")}'
@@ -186,7 +188,10 @@ class Pronoun(Task):
 
     def probes(self, count: int) -> dict[str, Batch]:
         """Return Uszkoreit's sentence with either adjective, then validation's first sentences."""
-        famous = {adjective: self.read(f"{KNOWN} {adjective}.") for adjective in ("tired", "wide")}
+        famous = {
+            adjective: self.batch_of_text(f"{KNOWN} {adjective}.")
+            for adjective in ("tired", "wide")
+        }
         return dict([*famous.items(), *super().probes(count).items()][:count])
 
     def _build_sentences(
@@ -195,7 +200,7 @@ class Pronoun(Task):
         right: Int[np.ndarray, " n"],
         wrong: Int[np.ndarray, " n"],
         adjective: Int[np.ndarray, " n"],
-    ) -> Rows:
+    ) -> ExampleArrays:
         """Build a sentence for each triple; the target is its right noun, at the position of "it".
 
         An absent optional word is -1 until the words after it move up.
@@ -227,7 +232,7 @@ class Pronoun(Task):
         closed = np.take_along_axis(words, absent.argsort(axis=1, kind="stable"), axis=1)
         it_position = (np.stack(before_it, axis=1) >= 0).sum(axis=1)
         inputs = np.maximum(closed, 0).astype(np.int32)
-        return Rows(inputs, right[:, None].copy(), it_position[:, None], closed >= 0)
+        return ExampleArrays(inputs, right[:, None].copy(), it_position[:, None], closed >= 0)
 
 
 def noun_places(
@@ -239,8 +244,8 @@ def noun_places(
     return is_meant.int().argmax(dim=1), (is_noun & ~is_meant).int().argmax(dim=1)
 
 
-def _list_words(words: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:
+def _list_words(tokenize: Mapping[str, str]) -> tuple[list[str], Int[np.ndarray, " word"]]:
     """Return the words of all classes, and the class of each."""
-    all_words = [word for text in words.values() for word in text.split()]
-    word_classes = [number for number, text in enumerate(words.values()) for _ in text.split()]
+    all_words = [word for text in tokenize.values() for word in text.split()]
+    word_classes = [number for number, text in enumerate(tokenize.values()) for _ in text.split()]
     return all_words, np.array(word_classes)

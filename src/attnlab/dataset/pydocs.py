@@ -43,7 +43,7 @@ class PyDocs(Corpus):
         self.documents = _load_documents()
         self.tokens = sorted(set("".join(self.documents)))
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         text = "\n\n".join(parted(self.documents, self.seed)[split])
         if len(text) <= self.max_length:
             raise ValueError(

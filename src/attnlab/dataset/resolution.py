@@ -59,7 +59,9 @@ class Resolution(Dataset):
     ) -> None:
         self.classes = ["A", "B"]
         self.sha256, file_rows = rows.load(path, files, sha256, obtain, questions)
-        loaded = rows.parted(file_rows, files, seed, lambda row: (row[A].lower(), row[B].lower()))
+        loaded = rows.build_splits(
+            file_rows, files, seed, lambda row: (row[A].lower(), row[B].lower())
+        )
         answered = {
             split: [row for row in split_rows if row[ANSWER] != NEITHER]
             for split, split_rows in loaded.items()
@@ -68,7 +70,7 @@ class Resolution(Dataset):
             split: [row for row in split_rows if len(sentence(row)) <= length]
             for split, split_rows in answered.items()
         }
-        self.rows, held = rows.unheld(short, lambda row: (*sentence(row), row[ANSWER]))
+        self.rows, held = rows.remove_repeated(short, lambda row: (*sentence(row), row[ANSWER]))
         reasons = {
             "in an earlier split": held,
             "of neither candidate": {
@@ -92,16 +94,16 @@ class Resolution(Dataset):
         self.max_length = max(len(sentence(row)) for row in all_rows)
 
     @property
-    def located(self) -> dict[str, str | None]:
+    def content_identity(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
 
     @property
     def notes(self) -> list[str]:
         return self._notes
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         sentences = [sentence(row) for row in self.rows[split]]
-        inputs = rows.padded(sentences, self.tokens, 0, self.max_length)
+        inputs = rows.pad_sentences(sentences, self.tokens, 0, self.max_length)
         classes = self.classes or []
         targets = np.array(
             [[classes.index(row[ANSWER])] for row in self.rows[split]], dtype=np.int16
@@ -109,14 +111,14 @@ class Resolution(Dataset):
         positions = np.array([[words.index(PRONOUN)] for words in sentences], dtype=np.int32)
         return Examples(inputs, targets, positions, inputs != 0)
 
-    def words(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Split a text in the form of the inputs; words that training lacks are `<unk>`."""
         return [
             word if word in self._vocabulary else rows.UNKNOWN
             for word in _split_words(text, "<a>|<b>|<text>|<pronoun>|")
         ]
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         if words.count(PRONOUN) != 1:
             raise ValueError(f"a text has one {PRONOUN}, and this one has {words.count(PRONOUN)}")
         return [words.index(PRONOUN)]
@@ -126,7 +128,7 @@ class Resolution(Dataset):
         assert batch.valid is not None
         assert self.classes is not None
         answer = self.classes[int(batch.targets[0, 0])]
-        return f"{self.write(batch.inputs[batch.valid].tolist())}\n{PRONOUN} is {answer}"
+        return f"{self.decode(batch.inputs[batch.valid].tolist())}\n{PRONOUN} is {answer}"
 
 
 def sentence(row: rows.Row) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import IGNORE, Rows
+from attnlab.split import IGNORE, ExampleArrays
 
 END = "<end>"
 
@@ -39,7 +39,7 @@ class Reversal(Task):
         self.vocab_size, self.chance = vocab_size, 1 / vocab_size
         self.max_length, self.answer_length = length, length + 1
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         length = generator.integers(*self.lengths(split), size=(n, 1), endpoint=True)
         letters = generator.integers(self.vocab_size, size=(n, self.max_length), dtype=np.int16)
         positions, end = np.arange(self.max_length + 1), self.vocab_size
@@ -50,11 +50,11 @@ class Reversal(Task):
             [reversed_letters, np.int16(end)],
             np.int16(IGNORE),
         )
-        return Rows(inputs, targets, None, inputs != end)
+        return ExampleArrays(inputs, targets, None, inputs != end)
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
         assert batch.valid is not None
         letters = batch.inputs[batch.valid].tolist()
         answer = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(letters)}\nanswer: {self.write(answer)}"
+        return f"{self.decode(letters)}\nanswer: {self.decode(answer)}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 
 @ranged
@@ -52,7 +52,7 @@ class SelectiveCopying(Task):
         names = letters[:kinds] if kinds <= 26 else [f"t{i}" for i in range(kinds)]
         self.tokens = [*names, "_", "=>"]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         count, space = self.num_tokens, self.max_length - self.num_tokens - 1
         blank, copy = self.vocab_size - 2, self.vocab_size - 1
         targets = generator.integers(blank, size=(n, count), dtype=np.int32)
@@ -66,7 +66,7 @@ class SelectiveCopying(Task):
         np.put_along_axis(inputs, token_positions, targets, axis=1)
         inputs[:, space] = copy
         label_positions = np.arange(space + 1, self.max_length, dtype=np.int32)
-        return Rows(inputs, targets, np.tile(label_positions, (n, 1)))
+        return ExampleArrays(inputs, targets, np.tile(label_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return each copied token's index, from 0, and its distance to its copy in tokens."""

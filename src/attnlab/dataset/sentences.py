@@ -56,11 +56,11 @@ class Sentences(Dataset):
             path, files, sha256, obtain, self._load_rows, COLUMNS, [LABEL]
         )
         parsed = {split: self._parse_rows(split, texts) for split, texts in file_rows.items()}
-        loaded = rows.parted(parsed, files, seed, WORDS)
+        loaded = rows.build_splits(parsed, files, seed, WORDS)
         nonempty = {
             split: [row for row in split_rows if row[0]] for split, split_rows in loaded.items()
         }
-        self.rows, held = rows.unheld(nonempty, WORDS)
+        self.rows, held = rows.remove_repeated(nonempty, WORDS)
         num_empty = {split: len(loaded[split]) - len(nonempty[split]) for split in loaded}
         self.left_out = {split: held[split] + num_empty[split] for split in loaded}
         reasons = {"in an earlier split": held, "without words": num_empty}
@@ -76,26 +76,26 @@ class Sentences(Dataset):
         self.max_length = 1 + max(len(words) for words, _ in all_rows)
 
     @property
-    def located(self) -> dict[str, str | None]:
+    def content_identity(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
 
     @property
     def notes(self) -> list[str]:
         return self._notes
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         sentences = [(*words, ASKED) for words, _ in self.rows[split]]
-        inputs = rows.padded(sentences, self.tokens, 0, self.max_length)
+        inputs = rows.pad_sentences(sentences, self.tokens, 0, self.max_length)
         targets = np.array([[label] for _, label in self.rows[split]], dtype=np.int16)
         positions = np.array([[len(words)] for words, _ in self.rows[split]], dtype=np.int32)
         return Examples(inputs, targets, positions, inputs != 0)
 
-    def words(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Split a sentence into words; those that training lacks are `<unk>`, as in the splits."""
         words = text.lower().removesuffix(ASKED).split()
         return [*(word if word in self._vocabulary else rows.UNKNOWN for word in words), ASKED]
 
-    def asked_at(self, words: Sequence[str]) -> list[int]:
+    def label_positions(self, words: Sequence[str]) -> list[int]:
         return [len(words) - 1]
 
     def show(self, split: str = "train", index: int = 0) -> str:
@@ -103,7 +103,7 @@ class Sentences(Dataset):
         assert batch.valid is not None
         assert self.classes is not None
         class_name = self.classes[int(batch.targets[0, 0])]
-        return f"{self.write(batch.inputs[batch.valid].tolist())}\nclass: {class_name}"
+        return f"{self.decode(batch.inputs[batch.valid].tolist())}\nclass: {class_name}"
 
     def _load_rows(self, directory: Path, name: str) -> list[rows.Row]:
         """Load the sentences of a file, each with its label, as texts."""

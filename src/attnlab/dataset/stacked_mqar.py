@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Task
 from attnlab.ranges import Count, FewCount, Seed, Tokens, ranged
-from attnlab.split import Batch, Rows
+from attnlab.split import Batch, ExampleArrays
 
 
 @ranged
@@ -54,7 +54,7 @@ class StackedMQAR(Task):
         pairs = [f"{key}={value}" for key in keys for value in values]
         self.tokens = [*pairs, *(f"{key}?" for key in keys), *values]
 
-    def rows(self, generator: np.random.Generator, n: int, split: str) -> Rows:
+    def draw_examples(self, generator: np.random.Generator, n: int, split: str) -> ExampleArrays:
         keys, values = (
             generator.random((n, count), dtype=np.float32).argsort(axis=1)[:, : self.num_pairs]
             for count in (self.num_keys, self.num_values)
@@ -69,7 +69,7 @@ class StackedMQAR(Task):
         first_value_id = first_query_id + self.num_keys
         targets = (first_value_id + values[:, first_query:]).astype(np.int32)
         query_positions = np.arange(first_query, self.max_length, dtype=np.int32)
-        return Rows(inputs, targets, np.tile(query_positions, (n, 1)))
+        return ExampleArrays(inputs, targets, np.tile(query_positions, (n, 1)))
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
         """Return the number of pairs, and how many tokens after its last pair each query comes."""

@@ -74,7 +74,7 @@ class Text(Corpus):
             self._require_different_tokens(split)
 
     @property
-    def located(self) -> dict[str, str | None]:
+    def content_identity(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
 
     @property
@@ -87,10 +87,10 @@ class Text(Corpus):
         tokens_hash = super().data_hash
         if not self.tokenizer.learns:
             return tokens_hash
-        hashed_text = "\n".join([tokens_hash, *self.tokens, self.tokenizer.learnt])
+        hashed_text = "\n".join([tokens_hash, *self.tokens, self.tokenizer.state])
         return hashlib.sha256(hashed_text.encode()).hexdigest()
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Windows:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         stride = 1 if split == "train" else self.max_length
         return Windows(self._split_tokens(split), self.max_length, stride)
 
@@ -116,7 +116,7 @@ class Text(Corpus):
         empty_texts, min_distinct = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
         for start in range(0, len(tokens), NEAR):
             distinct_ids.update(np.unique(tokens[start : start + NEAR]).tolist())
-            texts = (self.write([token_id]).strip() for token_id in distinct_ids)
+            texts = (self.decode([token_id]).strip() for token_id in distinct_ids)
             if len(distinct_ids) >= min_distinct and any(text not in empty_texts for text in texts):
                 return
         token_names = ", ".join(repr(self.tokens[token_id]) for token_id in sorted(distinct_ids))
@@ -158,8 +158,8 @@ class Text(Corpus):
                 "dataset.sha256=null takes another text"
             )
         if self.tokenizer.learns and store.WHOLE in parts:
-            parts = source.cut(parts[store.WHOLE], self._cut_shares)
-        return text_sha256, store.make(parts, text_sha256, self.tokenizer, parting)
+            parts = source.split_text_by_shares(parts[store.WHOLE], self._cut_shares)
+        return text_sha256, store.load_or_tokenise(parts, text_sha256, self.tokenizer, parting)
 
     @property
     def _cut_shares(self) -> dict[str, float]:
@@ -170,12 +170,12 @@ class Text(Corpus):
         """Return the SHA-256 of the text that is read, and its parts."""
         own_splits = [name for name, share in self.shares.items() if share is None]
         if not own_splits:
-            text = source.find(path, column)
+            text = source.find_source(path, column)
             self._require_column_applies(path, column, [text])
             sha256 = text.sha256()
             self._note_missing_rows({store.WHOLE: text})
             return sha256, {store.WHOLE: text}
-        sources = source.splits(path, column)
+        sources = source.find_split_sources(path, column)
         for name in ("train", *own_splits):
             if name not in sources:
                 raise ValueError(
@@ -190,14 +190,14 @@ class Text(Corpus):
             sha.update(f"{part.sha256()}  {name}\n".encode())
         self._note_missing_rows(parts)
         if self._cut_shares:
-            parts |= source.cut(parts["train"], self._cut_shares)
+            parts |= source.split_text_by_shares(parts["train"], self._cut_shares)
         return sha.hexdigest(), parts
 
     def _require_column_applies(
         self, path: str, column: str, sources: Sequence[source.Source]
     ) -> None:
         """Refuse a column that was set although no table is read. Raises ValueError."""
-        if column != COLUMN and not any(isinstance(part, source.Rows) for part in sources):
+        if column != COLUMN and not any(isinstance(part, source.RowSource) for part in sources):
             raise ValueError(
                 f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
                 f"or name a table (.csv, .tsv, .jsonl, .parquet)"
@@ -206,7 +206,7 @@ class Text(Corpus):
     def _note_missing_rows(self, parts: Mapping[str, source.Source]) -> None:
         """Add a note for each part that has rows without a text."""
         for name, part in parts.items():
-            if isinstance(part, source.Rows) and (missing := part.counts().missing):
+            if isinstance(part, source.RowSource) and (missing := part.counts().missing):
                 prefix = f"{name}: " if name else ""
                 self._notes.append(
                     f"{prefix}{missing:,} of {part.counts().rows:,} rows are left out (without a "

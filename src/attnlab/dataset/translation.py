@@ -65,8 +65,8 @@ class Translation(Dataset):
         columns = [[language, f"translation.{language}"] for language in languages]
         self.sha256, file_rows = rows.load(path, files, sha256, obtain, self._load_pairs, columns)
         file_pairs = {split: self._split_pairs(texts) for split, texts in file_rows.items()}
-        loaded = rows.parted(file_pairs, files, 0, itemgetter(SOURCE))
-        new, held = rows.unheld(loaded, itemgetter(SOURCE))
+        loaded = rows.build_splits(file_pairs, files, 0, itemgetter(SOURCE))
+        new, held = rows.remove_repeated(loaded, itemgetter(SOURCE))
         nonempty = {
             split: [pair for pair in pairs if pair[SOURCE] and pair[TARGET]]
             for split, pairs in new.items()
@@ -94,18 +94,20 @@ class Translation(Dataset):
         self.answer_length = 1 + max(len(pair[TARGET]) for pair in all_pairs)
 
     @property
-    def located(self) -> dict[str, str | None]:
+    def content_identity(self) -> dict[str, str | None]:
         return {"path": None, "obtain": None, "sha256": self.sha256}
 
     @property
     def notes(self) -> list[str]:
         return self._notes
 
-    def draw(self, split: str, earlier: Mapping[str, Split]) -> Examples:
+    def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
         pairs = self.pairs[split]
-        inputs = rows.padded([pair[SOURCE] for pair in pairs], self.tokens, 0, self.max_length)
+        inputs = rows.pad_sentences(
+            [pair[SOURCE] for pair in pairs], self.tokens, 0, self.max_length
+        )
         answers, width = [(*pair[TARGET], END) for pair in pairs], self.answer_length or 0
-        targets = rows.padded(answers, self.tokens, IGNORE, width)
+        targets = rows.pad_sentences(answers, self.tokens, IGNORE, width)
         return Examples(inputs, targets, None, inputs != 0)
 
     def slices(self, batch: Batch) -> dict[str, Int[Tensor, "batch ..."]]:
@@ -114,12 +116,12 @@ class Translation(Dataset):
         length = batch.valid.sum(dim=1)
         return {"length": torch.div(length, DECADE, rounding_mode="floor") * DECADE}
 
-    def words(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         if self.segmented:
             return text.split()
         return WORDS.findall(text.lower())
 
-    def write(self, numbers: Sequence[int]) -> str:
+    def decode(self, numbers: Sequence[int]) -> str:
         """Return the text of token ids, with the pieces of each word joined."""
         return " ".join(self.tokens[number] for number in numbers).replace(JOINED, "")
 
@@ -128,7 +130,7 @@ class Translation(Dataset):
         assert batch.valid is not None
         source = batch.inputs[batch.valid].tolist()
         answer = batch.targets[batch.targets != IGNORE].tolist()
-        return f"{self.write(source)}\nanswer: {self.write(answer)}"
+        return f"{self.decode(source)}\nanswer: {self.decode(answer)}"
 
     def _load_pairs(self, directory: Path, name: str) -> list[rows.Row]:
         """Load the sentence pairs of two files. Raises ValueError if they are not as many."""
@@ -143,4 +145,6 @@ class Translation(Dataset):
 
     def _split_pairs(self, pairs: list[rows.Row]) -> list[Pair]:
         """Return the words of both sentences of each pair."""
-        return [(tuple(self.words(source)), tuple(self.words(target))) for source, target in pairs]
+        return [
+            (tuple(self.tokenize(source)), tuple(self.tokenize(target))) for source, target in pairs
+        ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnlab.evaluation.slices import Slices
-from attnlab.interp.observe import moved, undisturbed
+from attnlab.interp.observe import isolated_evaluation, to_device
 from attnlab.interp.subject import Subject
 from attnlab.metric.base import Metric, tally, total
 from attnlab.split import IGNORE, Batch, Split
@@ -41,11 +41,11 @@ def evaluate(
     )
     counts: dict[str, Tensor] = defaultdict(totals.default_factory)
     slices = Slices()
-    with undisturbed(model), torch.no_grad():
-        for examples, batch in subject.questions(split, batch_size=batch_size):
+    with isolated_evaluation(model), torch.no_grad():
+        for examples, batch in subject.paired_batches(split, batch_size=batch_size):
             # Losses and metrics are computed in a precision of their own.
             with subject.precision(), record_gauges(model) as readings:
-                logits, _ = model(*batch.given)
+                logits, _ = model(*batch.model_inputs)
             totals["loss"] += objective.loss(logits, batch.targets, "sum").double()
             counts["loss"] += (batch.targets != IGNORE).sum()
             for name, metric in metrics.items():
@@ -72,7 +72,7 @@ def evaluate_in_full(
     """Return the numbers of `evaluate` on a split, with slices and the objective's derived ones."""
     dataset, objective = subject.dataset, subject.objective
     values = evaluate(subject, dataset.splits[split], metrics, slicer=dataset.slices)
-    return values | objective.derived(split, values["loss"])
+    return values | objective.derived_metrics(split, values["loss"])
 
 
 def _add_slices(
@@ -84,7 +84,7 @@ def _add_slices(
     logits: Tensor,
 ) -> None:
     """Add a batch's metrics to slices; slices by label need the labels of the dataset."""
-    examples = moved(examples, torch.device("cpu"))
+    examples = to_device(examples, torch.device("cpu"))
     same_labels = torch.equal(examples.targets, targets.cpu())
     slice_keys = {
         name: keys for name, keys in slicer(examples).items() if same_labels or keys.ndim == 1

@@ -31,7 +31,7 @@ class AnswerBLEU(Evidence):
     """Measures `bleu` (0 to 100) and `exact_match` (a share) of the answers to the reported split.
 
     There is no teacher forcing: each token is the likeliest after the model's own, or the answer
-    is that of a search with `beams` beams. `dataset.write` turns answers and references into text,
+    is that of a search with `beams` beams. `dataset.decode` turns answers and references into text,
     and sacrebleu (Post 2018) compares them as one corpus with its default smoothing; `tokenize` is
     its tokenizer, and "none" splits at spaces. `length_ratio` is the number of words of the answers
     over that of the references.
@@ -57,10 +57,10 @@ class AnswerBLEU(Evidence):
         assert dataset.end is not None
         assert dataset.answer_length is not None
         assert begin is not None
-        end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.reported]
+        end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.report_split]
         answers, references = [], []
         with subject.observed():
-            for examples, _ in subject.questions(split, batch_size=self.batch_size):
+            for examples, _ in subject.paired_batches(split, batch_size=self.batch_size):
                 best_answers = search(
                     *(subject.model, examples.inputs, examples.valid),
                     *(begin, end, dataset.answer_length),
@@ -68,10 +68,10 @@ class AnswerBLEU(Evidence):
                     length_penalty=self.length_penalty,
                 )
                 answers += [
-                    dataset.write(_cut_at_end(end, answer)) for answer in best_answers.tolist()
+                    dataset.decode(_cut_at_end(end, answer)) for answer in best_answers.tolist()
                 ]
                 targets = examples.targets.tolist()
-                references += [dataset.write(_cut_at_end(end, target)) for target in targets]
+                references += [dataset.decode(_cut_at_end(end, target)) for target in targets]
         score = BLEU(tokenize=self.tokenize, force=True).corpus_score(answers, [references])
         is_exact = [
             answer == reference for answer, reference in zip(answers, references, strict=True)

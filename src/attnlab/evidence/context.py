@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attnlab.dataset.base import Corpus
 from attnlab.evidence.base import Evidence
-from attnlab.interp.interventions import blind
+from attnlab.interp.interventions import limit_reach
 from attnlab.objective.autoregressive import Autoregressive
 from attnlab.run_record.finding import Curve, Finding, Presentation
 from attnlab.split import IGNORE
@@ -54,7 +54,7 @@ class ContextUse(Evidence):
         if model.attention_layers() and len(edges) > 1:
             last_band = slice(edges[-2], edges[-1])
             for bound in edges[:-1]:
-                with blind(model, bound):
+                with limit_reach(model, bound):
                     bounded_losses = self._position_losses()
                 scalars[f"within_{bound}"] = float(bounded_losses[:, last_band].nanmean())
         return self.finding(scalars)
@@ -63,8 +63,8 @@ class ContextUse(Evidence):
         """Return the loss at each position of each window; NaN where another window counts it."""
         subject, losses = self.subject, []
         with subject.observed():
-            for batch in subject.ask(subject.dataset.splits[subject.dataset.reported]):
-                logits, _ = subject.model(*batch.given)
+            for batch in subject.batches(subject.dataset.splits[subject.dataset.report_split]):
+                logits, _ = subject.model(*batch.model_inputs)
                 label_losses = subject.objective.loss(logits, batch.targets, "none")
                 by_window = rearrange(label_losses, "(b s) -> b s", b=len(batch.inputs)).double()
                 losses.append(by_window.masked_fill(batch.targets == IGNORE, torch.nan).cpu())

@@ -29,7 +29,7 @@ class LSTMGates(Evidence):
             return self.finding({})
         dataset = self.subject.dataset
         statistics = gate_statistics(
-            *(self.subject, dataset.splits[dataset.reported]),
+            *(self.subject, dataset.splits[dataset.report_split]),
             num_examples=self.num_examples,
             batch_size=self.batch_size,
         )

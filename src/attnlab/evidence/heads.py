@@ -14,9 +14,9 @@ from attnlab.run_record.finding import Finding, NamedHead
 class StrongestHeads(Evidence):
     """Names the head with most of each kind, on the first examples of the reported split.
 
-    For each of SCORES (`attnlab.interp.pattern_stats.measure` defines them): the largest mean over
-    queries of all heads, 0 to 1, and its head. A score without any counted query is left out. A
-    model without attention has no scores.
+    For each of SCORES (`attnlab.interp.pattern_stats.measure_rows` defines them): the largest mean
+    over queries of all heads, 0 to 1, and its head. A score without any counted query is left out.
+    A model without attention has no scores.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class StrongestHeads(Evidence):
             return self.finding({})
         dataset = self.subject.dataset
         statistics = head_statistics(
-            *(self.subject, dataset.splits[dataset.reported]),
+            *(self.subject, dataset.splits[dataset.report_split]),
             batch_size=self.batch_size,
             num_examples=self.num_examples,
             pairs=False,

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from attnlab.dataset.pronoun import Pronoun, noun_places
 from attnlab.evidence.base import Evidence
-from attnlab.interp.attention import every_head, record_patterns
+from attnlab.interp.attention_taps import all_heads, record_patterns
 from attnlab.interp.attribution import influence
-from attnlab.interp.contrast import HeadAttention, Places, pointer, to_places, twin_flip
-from attnlab.interp.interventions import cut
-from attnlab.interp.observe import undisturbed
+from attnlab.interp.contrast import ContrastPlaces, HeadAttention, pointer, to_places, twin_flip
+from attnlab.interp.interventions import knock_out_edge
+from attnlab.interp.observe import isolated_evaluation
 from attnlab.layers import HeadRef
 from attnlab.objective.classification import Classification
 from attnlab.run_record.finding import Finding, Label, NamedHead, Presentation
@@ -66,7 +66,7 @@ class PronounResolution(Evidence):
         dataset = self.subject.dataset
         assert isinstance(dataset, Pronoun)
         validation, test = dataset.splits["validation"], dataset.splits["test"]
-        pairs = dataset.twins()
+        pairs = dataset.contrast_pairs()
         scalars, heads = self._noun_influences(test), {}
         if len(pairs[0]):
             is_right, twin_is_right = (self._is_answered_rightly(split) for split in pairs)
@@ -91,7 +91,7 @@ class PronounResolution(Evidence):
                 measurements["flip"] = float(twin_flip(*sides)[best_head])
             scalars |= {f"{prefix}{name}": value for name, value in measurements.items()}
             heads[_head_name(prefix)] = _describe_head(
-                every_head(self.subject.model)[best_head], prefix, scalars
+                all_heads(self.subject.model)[best_head], prefix, scalars
             )
         return self.finding(scalars, heads)
 
@@ -105,21 +105,26 @@ class PronounResolution(Evidence):
         numbers = {key: value for key, value in scalars.items() if not key.endswith(INDICES)}
         return cls.finding(numbers, heads)
 
-    def _batches_with_places(self, split: Split, at_end: bool) -> Iterator[tuple[Batch, Places]]:
+    def _batches_with_places(
+        self, split: Split, at_end: bool
+    ) -> Iterator[tuple[Batch, ContrastPlaces]]:
         """Yield each batch of the model, with the positions of its query and its two nouns."""
-        for examples, batch in self.subject.questions(split):
+        for examples, batch in self.subject.paired_batches(split):
             assert examples.at is not None
             assert examples.valid is not None
             query = examples.valid.sum(dim=1) - 1 if at_end else examples.at[:, 0]
-            yield batch, Places(query, *noun_places(examples.inputs, examples.targets[:, 0]))
+            yield (
+                batch,
+                ContrastPlaces(query, *noun_places(examples.inputs, examples.targets[:, 0])),
+            )
 
     def _noun_attention(self, split: Split, at_end: bool) -> HeadAttention:
-        """Return the query's weights on the two nouns, by head, in the order of `every_head`."""
+        """Return the query's weights on the two nouns, by head, in the order of `all_heads`."""
         model, parts = self.subject.model, []
         with self.subject.observed():
             for batch, places in self._batches_with_places(split, at_end):
                 with record_patterns(model) as patterns:
-                    model(*batch.given)
+                    model(*batch.model_inputs)
                 by_layer = [
                     torch.stack(to_places(patterns[layer], places))
                     for layer in model.attention_layers()
@@ -135,14 +140,16 @@ class PronounResolution(Evidence):
         with self.subject.observed():
             for batch, places in self._batches_with_places(split, at_end):
                 key = places.right if cut_right else places.wrong
-                with nullcontext() if cut_right is None else cut(model, places.query, key):
-                    logits, _ = model(*batch.given)
+                with (
+                    nullcontext() if cut_right is None else knock_out_edge(model, places.query, key)
+                ):
+                    logits, _ = model(*batch.model_inputs)
                 parts.append((logits.argmax(dim=-1) == batch.targets)[:, 0].cpu())
         return torch.cat(parts)
 
     def _noun_influences(self, split: Split) -> dict[str, float]:
         parts = []
-        with undisturbed(self.subject.model), self.subject.precision():
+        with isolated_evaluation(self.subject.model), self.subject.precision():
             for batch, places in self._batches_with_places(split, at_end=False):
                 _, shares = influence(self.subject.model, batch)
                 sequence = torch.arange(len(shares), device=shares.device)

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlab.evidence.base import MOST_WEIGHT, Evidence
-from attnlab.interp.attention import every_head, record_patterns
-from attnlab.interp.interventions import Means, mean_patterns, prune
+from attnlab.interp.attention_taps import all_heads, record_patterns
+from attnlab.interp.interventions import MeanPatterns, mean_patterns, prune
 from attnlab.interp.pattern_stats import mass, share_at, successors
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
@@ -70,8 +70,8 @@ class RecallCircuit(Evidence):
         if not layers or any(layer.axes.crosses for layer in layers):
             return self.finding({})
         validation_weights = self._sum_weights("validation")
-        split_weights = self._sum_weights(dataset.reported)
-        heads = every_head(subject.model)
+        split_weights = self._sum_weights(dataset.report_split)
+        heads = all_heads(subject.model)
         # Counted from the earlier occurrence of the asked token: 1 is the answer itself.
         read_offset, reading_head = max(
             ((offset, head) for offset in range(REACH + 1) for head in heads),
@@ -109,16 +109,16 @@ class RecallCircuit(Evidence):
         }
         return cls.finding(numbers, _describe_circuit(circuit, scalars))
 
-    def _sum_weights(self, split: str) -> "Weights":
+    def _sum_weights(self, split: str) -> "EdgeWeights":
         """Return the sums of each head's weights on the places of an answer, and from them."""
         subject, dataset = self.subject, self.subject.dataset
         if dataset.classes is not None:
             raise ValueError(f"{type(dataset).__name__} is no recall: its answers are no tokens")
-        weights, batches = Weights(), dataset.splits[split]
+        weights, batches = EdgeWeights(), dataset.splits[split]
         with subject.observed():
-            for batch in subject.ask(batches, batch_size=BATCH, num_examples=self.num_examples):
+            for batch in subject.batches(batches, batch_size=BATCH, num_examples=self.num_examples):
                 with record_patterns(subject.model) as patterns:
-                    subject.model(*batch.given)
+                    subject.model(*batch.model_inputs)
                 is_readable, counted = places(batch)
                 for layer, pattern in patterns.items():
                     _add_layer(weights, layer, pattern.float(), is_readable, counted)
@@ -129,15 +129,19 @@ class RecallCircuit(Evidence):
             )
         return weights
 
-    def _accuracy(self, removed_heads: Sequence[HeadRef], means: Means | None = None) -> float:
+    def _accuracy(
+        self, removed_heads: Sequence[HeadRef], means: MeanPatterns | None = None
+    ) -> float:
         """Return the accuracy at the queries that can read their answer, with heads ablated."""
         subject, dataset = self.subject, self.subject.dataset
         num_right, num_counted = 0, 0
         with subject.observed(), prune(subject.model, removed_heads, means):
-            for batch in subject.ask(
-                dataset.splits[dataset.reported], batch_size=BATCH, num_examples=self.num_examples
+            for batch in subject.batches(
+                dataset.splits[dataset.report_split],
+                batch_size=BATCH,
+                num_examples=self.num_examples,
             ):
-                logits, _ = subject.model(*batch.given)
+                logits, _ = subject.model(*batch.model_inputs)
                 _, counted = places(batch)
                 if batch.at is not None:
                     counted = counted.gather(1, batch.at)
@@ -148,7 +152,7 @@ class RecallCircuit(Evidence):
 
 
 @dataclass
-class Weights:
+class EdgeWeights:
     """Sums of the weights of each head, by name and layer, and the number of counted queries."""
 
     sums: dict[tuple[str, int], Float[Tensor, " head"]] = field(default_factory=dict)
@@ -188,7 +192,7 @@ def places(batch: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, 
 
 
 def _add_layer(
-    weights: Weights,
+    weights: EdgeWeights,
     layer: AttentionLayer,
     pattern: Float[Tensor, "batch head query key"],
     is_readable: Bool[Tensor, "batch query key"],

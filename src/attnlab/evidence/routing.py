@@ -1,7 +1,7 @@
 """Expert load and routing of each layer of experts on the reported split."""
 
 from attnlab.evidence.base import Evidence
-from attnlab.interp.routing import expert_layers, routing
+from attnlab.interp.expert_routing import expert_layers, routing
 from attnlab.interp.subject import Subject
 from attnlab.ranges import Count, ranged
 from attnlab.run_record.finding import Finding
@@ -29,7 +29,7 @@ class ExpertRouting(Evidence):
             return self.finding({})
         dataset = self.subject.dataset
         by_layer = routing(
-            *(self.subject, dataset.splits[dataset.reported]),
+            *(self.subject, dataset.splits[dataset.report_split]),
             num_examples=self.num_examples,
             batch_size=self.batch_size,
         )

@@ -33,8 +33,8 @@ class SampledLoss(Evidence):
     def measure(self) -> Finding:
         subject, losses = self.subject, []
         with subject.observed():
-            for batch in subject.ask(self._sample_batches()):
-                logits, _ = subject.model(*batch.given)
+            for batch in subject.batches(self._sample_batches()):
+                logits, _ = subject.model(*batch.model_inputs)
                 losses.append(subject.objective.loss(logits, batch.targets).double())
         return self.finding({"loss": float(torch.stack(losses).mean())})
 

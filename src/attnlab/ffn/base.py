@@ -11,7 +11,7 @@ Losses = dict[str, Tensor]
 
 
 class FFN(nn.Module, ABC):
-    """A layer that works on each position alone, except where tokens compete (`competes`).
+    """A layer that works on each position alone, unless it `routes_across_tokens`.
 
     Initialisation (experts as nn.Linear, the library's default):
         * | U(1/sqrt(fan_in))
@@ -19,7 +19,7 @@ class FFN(nn.Module, ABC):
 
     idle_parameters: int = 0
     """Parameters that one token does not use."""
-    competes: ClassVar[bool] = False
+    routes_across_tokens: ClassVar[bool] = False
     """Whether what a token gets depends on the other tokens, later ones among them."""
 
     @abstractmethod

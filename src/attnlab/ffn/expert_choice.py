@@ -30,7 +30,7 @@ class ExpertChoice(FFN):
     token.
     """
 
-    competes = True
+    routes_across_tokens = True
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class ExpertChoice(FFN):
         capacity = (reduce(valid, "b s -> b 1", "sum").double() * share).ceil()
         within_capacity = torch.arange(weight.shape[1], device=x.device) < capacity
         weight = weight * rearrange(within_capacity, "b c -> b c 1")
-        if self.chosen.heard:
+        if self.chosen.has_listeners:
             is_taken = rearrange(within_capacity, "b c -> b c 1").expand_as(positions)
             self.chosen(
                 torch.zeros_like(priority, dtype=torch.bool).scatter(1, positions, is_taken)
@@ -100,7 +100,7 @@ class ExpertChoice(FFN):
 
         num_valid = valid.sum()
         self.load(torch.full_like(self.router.weight[:, 0], 1 / self.num_experts), num_valid)
-        if self.drops.heard:
+        if self.drops.has_listeners:
             choices = repeat(within_capacity.long(), "b c -> (e b c)", e=self.num_experts)
             times_taken = positions.new_zeros(batch * seq).index_add(0, positions, choices)
             untaken = valid & rearrange(times_taken == 0, "(b s) -> b s", b=batch)

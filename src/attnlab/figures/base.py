@@ -76,7 +76,7 @@ def pdf(chart: Any) -> bytes:
     return file.getvalue()
 
 
-def drawn(chart: Any, ending: str) -> bytes:
+def render_chart(chart: Any, ending: str) -> bytes:
     """Draw a themed chart as the content of a file: ".svg", ".png" or ".pdf"."""
     return svg(chart).encode() if ending == ".svg" else {".png": png, ".pdf": pdf}[ending](chart)
 

@@ -12,7 +12,7 @@ DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2], [10, 4], [3, 1])
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """An arm at one step or length: the mean of n seeds and its interval (n = 1: the mean)."""
 
     arm: str
@@ -28,7 +28,7 @@ class Point:
 
 
 def curves(
-    points: Sequence[Point],
+    points: Sequence[CurvePoint],
     metric: str,
     palette: Mapping[str, str] | None = None,
     width: int | str = 420,

@@ -15,7 +15,7 @@ CELL = (46, 20)
 
 
 @dataclass(frozen=True, eq=False)
-class Heads:
+class ReachPanel:
     """The heads of a model, from the lowest layer up."""
 
     title: str
@@ -27,7 +27,7 @@ class Heads:
     """Attention at each distance; a row sums to 1."""
 
 
-def reach(models: Sequence[Heads], columns: int = 2) -> Any:
+def reach(models: Sequence[ReachPanel], columns: int = 2) -> Any:
     """Draw a row of numbers for each head, from white at 0 to blue at 1 in every model."""
     return themed(
         alt.concat(
@@ -38,7 +38,7 @@ def reach(models: Sequence[Heads], columns: int = 2) -> Any:
     )
 
 
-def _draw_heads(model: Heads) -> Any:
+def _draw_heads(model: ReachPanel) -> Any:
     data = [
         {"head": name, "distance": distance, "share": round(float(share), 4)}
         for name, row in zip(model.names, model.shares, strict=True)

@@ -19,7 +19,7 @@ LADDERS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
 
 
 @dataclass(frozen=True)
-class Point:
+class ScalingPoint:
     """A quantity at one length, and the interquartile range of its measurements."""
 
     length: int
@@ -29,24 +29,24 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class ScalingLine:
     """An arm; `power` is the exponent of the length, which the legend has before the name."""
 
     arm: str
     power: str
-    points: Sequence[Point]
+    points: Sequence[ScalingPoint]
 
 
 @dataclass(frozen=True)
-class Panel:
+class ScalingPanel:
     """A quantity of all arms; each arm has a line, which may have no points."""
 
     title: str
     subtitle: str
-    lines: Sequence[Line]
+    lines: Sequence[ScalingLine]
 
 
-def scaling(panels: Sequence[Panel], columns: int = 2) -> Any:
+def scaling(panels: Sequence[ScalingPanel], columns: int = 2) -> Any:
     """Draw a panel for each quantity; its legend has the arms by the value at their last points.
 
     An arm has one colour in all panels, and dashes once the colours are used up.
@@ -63,7 +63,7 @@ def scaling(panels: Sequence[Panel], columns: int = 2) -> Any:
 
 
 def _draw_panel(
-    panel: Panel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]
+    panel: ScalingPanel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]
 ) -> Any:
     lines = sorted(
         (line for line in panel.lines if line.points),

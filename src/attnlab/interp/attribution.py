@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from attnlab.interp.observe import undisturbed
+from attnlab.interp.observe import isolated_evaluation
 from attnlab.layers import MixingLayer
-from attnlab.mixer.base import BothWays, Mixer, mirrored
+from attnlab.mixer.base import Bidirectional, Mixer, reversed_indices
 from attnlab.model.base import Model
 from attnlab.split import Batch
 from attnlab.tap import Mixing, edit, edit_each
@@ -46,7 +46,7 @@ def influence_matrix(model: Model, batch: Batch) -> Float[Tensor, "query key"]:
     _require_single(batch)
     answering_sequence = batch.inputs if batch.prefix is None else batch.prefix
     rows = []
-    with undisturbed(model):
+    with isolated_evaluation(model):
         for positions in _split_positions(answering_sequence, batch.num_tokens):
             copies = Batch._make(
                 None if tensor is None else repeat(tensor, "1 ... -> q ...", q=len(positions))
@@ -81,9 +81,9 @@ def mixing(
     layers = [layer for layer in model.mixing_layers() if traced or layer.is_linear]
     recorded: dict[MixingLayer, Any] = {}
     taps_of_linear = {layer: _mixing_tap(model, layer) for layer in layers if layer.is_linear}
-    bidirectional = [module for module in model.modules() if isinstance(module, BothWays)]
+    bidirectional = [module for module in model.modules() if isinstance(module, Bidirectional)]
     inputs_of_bidirectional: dict[nn.Module, Any] = {}
-    with undisturbed(model):
+    with isolated_evaluation(model):
         with torch.no_grad(), ExitStack() as hooks:
             hooks.enter_context(edit_each(taps_of_linear, recorded.__setitem__))
             for layer in layers:
@@ -93,7 +93,7 @@ def mixing(
                     )
             for module in bidirectional:
                 hooks.enter_context(_record_inputs(module, module, inputs_of_bidirectional))
-            model(*batch.given)
+            model(*batch.model_inputs)
         if silent_sources := [layer.source for layer in layers if layer not in recorded]:
             raise RuntimeError(f"{', '.join(silent_sources)} heard nothing; give the eager model")
         matrices = {}
@@ -107,7 +107,7 @@ def mixing(
             for module in bidirectional:
                 # The matrix of the backward mixer is in the reversed order in which it reads.
                 if taps_of_linear[layer] in set(module.backwards.modules()):
-                    (reversal,) = mirrored(*inputs_of_bidirectional[module])
+                    (reversal,) = reversed_indices(*inputs_of_bidirectional[module])
                     matrices[layer] = matrices[layer][:, reversal][:, :, reversal]
     return matrices
 
@@ -133,7 +133,7 @@ def _label_influence(
 
     with _differentiable():
         with edit(model, "embedded", replace_by_leaf):
-            logits, _ = model(*batch.given)
+            logits, _ = model(*batch.model_inputs)
         top_logit_sum = logits[torch.arange(len(logits)), label].amax(dim=-1).sum()
         (gradient,) = torch.autograd.grad(top_logit_sum, embedded[0])
     products = reduce((gradient * embedded[0].detach()).float(), "b s d -> b s", "sum")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.interp.attention import record_patterns
+from attnlab.interp.attention_taps import record_patterns
 from attnlab.interp.attribution import influence, mixing, shares
-from attnlab.interp.observe import moved, undisturbed
+from attnlab.interp.observe import isolated_evaluation, to_device
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, Axes, MixingLayer
 from attnlab.split import Batch
@@ -24,7 +24,7 @@ class ActivationCapture:
     """The tokens of the model's input: (seq,)."""
     prefix: Tensor | None
     """The tokens of the decoder's prefix, if an encoder reads the inputs."""
-    asked_at: int
+    answer_position: int
     """The position of the answer; the last one, if the model answers at several."""
     answer: Float[Tensor, " output"]
     """The logits at that position."""
@@ -50,9 +50,9 @@ def capture(subject: Subject, probe: Batch) -> ActivationCapture:
     Training is bit-equal with and without it.
     """
     model = subject.model
-    batch = moved(subject.objective.probe(probe), subject.device)
+    batch = to_device(subject.objective.inspection_batch(probe), subject.device)
     attends = bool(model.attention_layers())
-    with undisturbed(model), subject.precision():
+    with isolated_evaluation(model), subject.precision():
         with record_patterns(model) if attends else nullcontext({}) as patterns:
             logits, (token_shares,) = influence(model, batch)
         weights: dict[Layer, Tensor] = {

@@ -7,7 +7,7 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 
 
 def gram(
@@ -52,7 +52,7 @@ def rollout(
 
 
 def values_and_outputs(
-    mixer: Heads,
+    mixer: GroupedAttention,
 ) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, "head d_model d_head"]]:
     """Return the value and output weights by head; a value that heads share is repeated."""
     value = mixer.query_key_value.weight.detach()[-mixer.widths[2] :]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Places(NamedTuple):
+class ContrastPlaces(NamedTuple):
     """The positions of the query and of its right and wrong key in each sequence."""
 
     query: Int[Tensor, " batch"]
@@ -31,7 +31,9 @@ class HeadAttention(NamedTuple):
         return self.right > self.wrong
 
 
-def to_places(pattern: Float[Tensor, "batch head query key"], places: Places) -> HeadAttention:
+def to_places(
+    pattern: Float[Tensor, "batch head query key"], places: ContrastPlaces
+) -> HeadAttention:
     """Return the weights of each sequence's query on its two places, in float32."""
     sequence = torch.arange(len(pattern), device=pattern.device)
     right, wrong = (

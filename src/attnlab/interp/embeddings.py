@@ -78,7 +78,9 @@ def align(
     return rotated + reference_mean, float(disparity)
 
 
-def course(steps: Sequence[Float[Tensor, "_token _d_model"]]) -> Float[Tensor, "step token 2"]:
+def align_history(
+    steps: Sequence[Float[Tensor, "_token _d_model"]],
+) -> Float[Tensor, "step token 2"]:
     """Compute the coordinates of each token at each step in one plane: its path over training.
 
     Every step is aligned to the last one and projected on the first two principal components of the
@@ -86,7 +88,7 @@ def course(steps: Sequence[Float[Tensor, "_token _d_model"]]) -> Float[Tensor, "
     steps with unequal tokens.
     """
     if not steps:
-        raise ValueError("no steps were given; a course needs the vectors of at least one")
+        raise ValueError("no steps were given; a history needs the vectors of at least one")
     last_vectors = steps[-1].double()
     directions, _ = _principal_directions(last_vectors - last_vectors.mean(dim=0), 2)
     aligned = (align(vectors, last_vectors)[0] - last_vectors.mean(dim=0) for vectors in steps[:-1])

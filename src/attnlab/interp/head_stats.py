@@ -8,10 +8,10 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.interp.attention import attend_of, chosen_layers, edit_attention
+from attnlab.interp.attention_taps import attend_module, edit_attention, select_layers
 from attnlab.interp.circuits import effective_rank, gram
-from attnlab.interp.pattern_stats import Rows, between_heads, measure
-from attnlab.interp.sequences import tokens_of, valid_of
+from attnlab.interp.pattern_stats import PatternRows, between_heads, measure_rows
+from attnlab.interp.sequences import sequence_tokens, sequence_valid
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer
 from attnlab.model.base import Model
@@ -33,10 +33,10 @@ class Tally:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: PatternRows) -> None:
         """Add rows, each of which is added once."""
         rows = replace(rows, pattern=rows.pattern.float())
-        for name, (values, counted) in measure(rows).items():
+        for name, (values, counted) in measure_rows(rows).items():
             counted_values = values.where(rearrange(counted, "b q -> b 1 q"), 0)
             self._add(name, reduce(counted_values.double(), "b h q -> h", "sum"), counted.sum())
         if self.pairs and rows.pattern.shape[1] > 1:
@@ -69,7 +69,9 @@ class Tally:
         self.counts[name] = self.counts[name] + count if name in self.counts else count
 
 
-def summarise(parts: Iterable[Rows], *, pairs: bool = True) -> dict[str, Float[Tensor, " head"]]:
+def summarise(
+    parts: Iterable[PatternRows], *, pairs: bool = True
+) -> dict[str, Float[Tensor, " head"]]:
     """Return the mean of every measure over all counted queries of a layer, for each head.
 
     With `pairs`, each two heads are compared too.
@@ -101,11 +103,11 @@ def head_statistics(
     RuntimeError if no layer passed a pattern.
     """
     model = subject.model
-    selected_layers = chosen_layers(model, layers)
+    selected_layers = select_layers(model, layers)
     tallies = {layer: Tally(pairs=pairs) for layer in selected_layers}
     has_batch = has_pattern = False
     with subject.observed():
-        for batch in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
+        for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
             has_batch = True
             first_query: dict[AttentionLayer, int] = {}
             grams: dict[AttentionLayer, Tensor] = {}
@@ -125,7 +127,7 @@ def head_statistics(
                     grams[layer] = grams.get(layer, 0) + gram(rows.pattern, rows.counted)
 
             with edit_attention(model, "rows", selected_layers, tally):
-                model(*batch.given)
+                model(*batch.model_inputs)
             has_pattern = has_pattern or bool(first_query)
             for layer, layer_grams in grams.items():
                 tallies[layer].add_rank(layer_grams)
@@ -142,14 +144,16 @@ def rows_of(
     pattern: Float[Tensor, "batch head query key"],
     batch: Batch,
     start: int = 0,
-) -> Rows:
-    """Build the `Rows` of a layer's pattern, whose first query is at position `start`."""
-    attend, axes = attend_of(model, layer), layer.axes
+) -> PatternRows:
+    """Build the `PatternRows` of a layer's pattern, whose first query is at position `start`."""
+    attend, axes = attend_module(model, layer), layer.axes
     end = start + pattern.shape[2]
-    counted = valid_of(axes.queries, batch, end)[:, start:end]
-    valid = valid_of(axes.keys, batch, pattern.shape[3])
+    counted = sequence_valid(axes.queries, batch, end)[:, start:end]
+    valid = sequence_valid(axes.keys, batch, pattern.shape[3])
     if axes.crosses:
-        return Rows(pattern, counted, valid)
+        return PatternRows(pattern, counted, valid)
     query_positions = torch.arange(start, end, device=pattern.device)
-    tokens = tokens_of(axes.keys, batch)
-    return Rows(pattern, counted, valid, query_positions, tokens, attend.causal, attend.window)
+    tokens = sequence_tokens(axes.keys, batch)
+    return PatternRows(
+        pattern, counted, valid, query_positions, tokens, attend.causal, attend.window
+    )

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
-from attnlab.interp.attention import edit_attention
-from attnlab.interp.interventions import Means, prune
-from attnlab.interp.observe import undisturbed
+from attnlab.interp.attention_taps import edit_attention
+from attnlab.interp.interventions import MeanPatterns, prune
+from attnlab.interp.observe import isolated_evaluation
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.model.base import Model
@@ -70,7 +70,7 @@ def importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance
     absolute: dict[AttentionLayer, Tensor] = {}
     signed: dict[AttentionLayer, Tensor] = {}
     loss, num_labels = 0.0, 0
-    for batch in subject.ask(batches):
+    for batch in subject.batches(batches):
         batch_loss, gradients = _differentiate_gates(subject, batch, layers)
         loss += batch_loss
         num_labels += int((batch.targets != IGNORE).sum())
@@ -94,7 +94,7 @@ def pruning(
     model: Model,
     order: Sequence[HeadRef],
     measure: Callable[[], Measured],
-    means: Means | None = None,
+    means: MeanPatterns | None = None,
 ) -> list[Measured]:
     """Return the measure of the model, then after each further removal (Michel et al., fig. 3)."""
     measurements = []
@@ -104,11 +104,11 @@ def pruning(
     return measurements
 
 
-def alone(
+def loss_without_each(
     model: Model,
     candidates: Collection[HeadRef],
     loss: Callable[[], float],
-    means: Means | None = None,
+    means: MeanPatterns | None = None,
 ) -> dict[HeadRef, float]:
     """Return the loss without each single head."""
     losses = {}
@@ -118,16 +118,16 @@ def alone(
     return losses
 
 
-def shuffled(candidates: Collection[HeadRef], seed: int) -> list[HeadRef]:
+def shuffle_heads(candidates: Collection[HeadRef], seed: int) -> list[HeadRef]:
     """Return heads in a random order of the seed, the baseline for any other order."""
     return random.Random(seed).sample(list(candidates), len(candidates))
 
 
-def greedy(
+def order_greedily(
     model: Model,
     candidates: Collection[HeadRef],
     loss: Callable[[], float],
-    means: Means | None = None,
+    means: MeanPatterns | None = None,
 ) -> list[HeadRef]:
     """Return heads in greedy order: next is the head whose removal leaves the lowest loss.
 
@@ -166,9 +166,9 @@ def _differentiate_gates(
 
     # cuDNN's LSTM has no backward pass in evaluation mode.
     flags = torch.backends.cudnn.flags(enabled=False)
-    with undisturbed(model), torch.enable_grad(), flags, subject.precision():
+    with isolated_evaluation(model), torch.enable_grad(), flags, subject.precision():
         with edit_attention(model, "pattern", layers, apply_gate):
-            logits, _ = model(*batch.given)
+            logits, _ = model(*batch.model_inputs)
         if silent_layers := [layer.path for layer in layers if layer not in gates]:
             raise RuntimeError(f"{', '.join(silent_layers)} heard nothing; run the eager model")
         loss = subject.objective.loss(logits, batch.targets, "sum")

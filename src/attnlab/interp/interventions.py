@@ -15,25 +15,25 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attnlab.interp.attention import (
+from attnlab.interp.attention_taps import (
     Place,
-    chosen_layers,
     edit_attention,
     record_patterns,
     require_heads,
+    select_layers,
 )
-from attnlab.interp.sequences import valid_of
+from attnlab.interp.sequences import sequence_valid
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 
-Means = Mapping[AttentionLayer, Float[Tensor, "head query key"]]
+MeanPatterns = Mapping[AttentionLayer, Float[Tensor, "head query key"]]
 """The mean pattern of each layer (`mean_patterns`)."""
 
 
 @contextmanager
-def cut(
+def knock_out_edge(
     model: Model,
     query_at: Int[Tensor, " batch"],
     key_at: Int[Tensor, " batch"],
@@ -63,7 +63,7 @@ def cut(
 
 
 @contextmanager
-def blind(model: Model, bound: int, layers: Sequence[int] | None = None) -> Iterator[None]:
+def limit_reach(model: Model, bound: int, layers: Sequence[int] | None = None) -> Iterator[None]:
     """Hide all keys from a query but the last `bound` tokens, its own among them.
 
     In the given layers (None: all). Raises LookupError for a model without attention or
@@ -85,7 +85,7 @@ def blind(model: Model, bound: int, layers: Sequence[int] | None = None) -> Iter
 
 @contextmanager
 def ablate(
-    model: Model, layer: int, heads: Sequence[int] | None = None, means: Means | None = None
+    model: Model, layer: int, heads: Sequence[int] | None = None, means: MeanPatterns | None = None
 ) -> Iterator[None]:
     """Set the patterns of heads of a layer (None: all) to 0 (Michel et al. 2019, sec. 2.3).
 
@@ -98,7 +98,7 @@ def ablate(
 
 @contextmanager
 def prune(
-    model: Model, pruned_heads: Iterable[HeadRef], means: Means | None = None
+    model: Model, pruned_heads: Iterable[HeadRef], means: MeanPatterns | None = None
 ) -> Iterator[None]:
     """Ablate several heads of any layers at once; no heads is no change."""
     heads_by_layer: dict[int, Sequence[int] | None] = {}
@@ -108,7 +108,7 @@ def prune(
         yield
 
 
-def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> Means:
+def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> MeanPatterns:
     """Compute the mean of each pattern over a reference set, at each (query, key) position.
 
     Mean ablation sets it in place of a pattern, so a head still reads, but its weights no longer
@@ -122,11 +122,11 @@ def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> Means:
     sums: dict[AttentionLayer, Tensor] = {}
     counts: dict[AttentionLayer, Tensor] = {}
     with subject.observed():
-        for batch in subject.ask(batches):
+        for batch in subject.batches(batches):
             with record_patterns(model) as patterns:
-                model(*batch.given)
+                model(*batch.model_inputs)
             for layer, pattern in patterns.items():
-                valid = valid_of(layer.axes.queries, batch, pattern.shape[2])
+                valid = sequence_valid(layer.axes.queries, batch, pattern.shape[2])
                 counted_rows = pattern.float() * rearrange(valid, "b q -> b 1 q 1")
                 if layer in sums and sums[layer].shape != pattern.shape[1:]:
                     raise ValueError(
@@ -147,19 +147,19 @@ def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> Means:
 def _edit_layers(
     model: Model, place: Place, layers: Sequence[int] | None, change: Callable[[Tensor], Tensor]
 ) -> Iterator[None]:
-    selected_layers = chosen_layers(model, layers)
+    selected_layers = select_layers(model, layers)
     with edit_attention(model, place, selected_layers, lambda _, value: change(value)):
         yield
 
 
 @contextmanager
 def _ablate_by_layer(
-    model: Model, heads_by_layer: Mapping[int, Sequence[int] | None], means: Means | None
+    model: Model, heads_by_layer: Mapping[int, Sequence[int] | None], means: MeanPatterns | None
 ) -> Iterator[None]:
     if not heads_by_layer:
         yield
         return
-    layers = chosen_layers(model, heads_by_layer)
+    layers = select_layers(model, heads_by_layer)
     hidden: dict[AttentionLayer, Bool[Tensor, "batch head query key"]] = {}
 
     def record_hidden(layer: AttentionLayer, scores: Tensor) -> None:

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnlab.interp.observe import device_of, moved, undisturbed
-from attnlab.interp.sequences import worked_on
+from attnlab.interp.observe import device_of, isolated_evaluation, to_device
+from attnlab.interp.sequences import processed_tokens
 from attnlab.interp.subject import Subject
-from attnlab.mixer.base import mirrored, take
+from attnlab.mixer.base import reversed_indices, take_positions
 from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 
@@ -61,7 +61,7 @@ def gate_statistics(
     """
     sums: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, int] = {}
-    for batch in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
+    for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
         for path, layer_gates in gates(subject.model, batch).items():
             layer_sums = sums.setdefault(path, {})
             counts[path] = counts.get(path, 0) + int(layer_gates.valid.sum())
@@ -91,26 +91,26 @@ def gates(model: Model, batch: Batch) -> dict[str, Gates]:
     if not layers:
         raise LookupError(f"this {type(model).__name__} has no LSTM, so there are no gates")
     gates_by_path: dict[str, Gates] = {}
-    batch = moved(batch, device_of(model))
+    batch = to_device(batch, device_of(model))
 
     def build_hook(path: str) -> Any:
         def hook(layer: nn.LSTM, arguments: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
-            _, valid = worked_on(model, path, batch)
+            _, valid = processed_tokens(model, path, batch)
             x, *state = arguments
             hidden = outputs[0]
             activations = _recompute_gates(layer, x, hidden, state[0] if state else None)
             if layers[path].is_reversed:
-                reversal = mirrored(hidden, valid)
-                activations = [take(activation, reversal) for activation in activations]
+                reversal = reversed_indices(hidden, valid)
+                activations = [take_positions(activation, reversal) for activation in activations]
             input_gate, forget_gate, output_gate, cell = activations
             gates_by_path[path] = Gates(input_gate, forget_gate, output_gate, cell, valid)
 
         return hook
 
-    with undisturbed(model), torch.no_grad(), ExitStack() as hooks:
+    with isolated_evaluation(model), torch.no_grad(), ExitStack() as hooks:
         for path, layer in layers.items():
             hooks.callback(layer.cells.register_forward_hook(build_hook(path)).remove)
-        model(*batch.given)
+        model(*batch.model_inputs)
     return gates_by_path
 
 

@@ -10,7 +10,7 @@ from attnlab.split import Batch
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def isolated_evaluation(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode under a forked random state, and restore both at the end."""
     device, was_training = device_of(model), model.training
     model.eval()
@@ -26,6 +26,6 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on a device."""
     return Batch._make(tensor if tensor is None else tensor.to(device) for tensor in batch)

@@ -1,9 +1,9 @@
 """Activation patching of attention: the patterns of one input, set into its twin.
 
 run = attnlab.load("pronoun-multihead")
-twins = run.dataset.twins()             # of `pronoun`: A, and B with the other noun's adjective
-for head in every_head(run.model):
-    print(head, patch(run.subject, twins, [head]).effect)  # 0: as A; 1: as B
+pairs = run.dataset.contrast_pairs()    # of `pronoun`: A, and B with the other noun's adjective
+for head in all_heads(run.model):
+    print(head, patch(run.subject, pairs, [head]).effect)  # 0: as A; 1: as B
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnlab.interp.attention import (
-    chosen_layers,
+from attnlab.interp.attention_taps import (
     edit_attention,
     record_patterns,
     require_heads,
+    select_layers,
 )
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
@@ -29,9 +29,9 @@ from attnlab.split import IGNORE, Batch, Split
 class Patched(NamedTuple):
     """Logit differences of twins: the logit of A's answer minus that of B's, for each label."""
 
-    one: Float[Tensor, " label"]
+    original: Float[Tensor, " label"]
     """With input A."""
-    other: Float[Tensor, " label"]
+    counterpart: Float[Tensor, " label"]
     """With input B."""
     patched: Float[Tensor, " label"]
     """With input A, where the patched heads have their patterns on B."""
@@ -44,15 +44,15 @@ class Patched(NamedTuple):
         could dominate a mean of ratios. Raises ValueError where A and B have the same mean
         difference, so that the ratio is undefined.
         """
-        total_change = (self.other - self.one).mean()
+        total_change = (self.counterpart - self.original).mean()
         if total_change == 0:
             raise ValueError("the model answers both twins alike; there is no effect to share out")
-        return float((self.patched - self.one).mean() / total_change)
+        return float((self.patched - self.original).mean() / total_change)
 
 
 def patch(
     subject: Subject,
-    twins: tuple[Split, Split],
+    pairs: tuple[Split, Split],
     patched_heads: Iterable[HeadRef],
     *,
     query_at: Callable[[Batch], Int[Tensor, " batch"]] | None = None,
@@ -67,19 +67,22 @@ def patch(
     Twins must have the same length and label positions, and differ in an answer; labels that do not
     differ are left out. With `query_at`, only the row of one query of each sequence is swapped:
     `lambda batch: batch.at[:, 0]` is "it" in `pronoun`. Raises ValueError for inputs that are no
-    twins, LookupError for a layer that the model lacks, IndexError for a head that it lacks.
+    contrast pairs, LookupError for a layer that the model lacks, IndexError for a head that it
+    lacks.
     """
     model, heads, differences = subject.model, list(patched_heads), []
-    if len(twins[0]) != len(twins[1]):
-        raise ValueError(f"{len(twins[0])} and {len(twins[1])} sequences cannot be pairs")
+    if len(pairs[0]) != len(pairs[1]):
+        raise ValueError(f"{len(pairs[0])} and {len(pairs[1])} sequences cannot be pairs")
     with subject.observed():
-        for (examples, batch), (_, twin_batch) in zip(*map(subject.questions, twins), strict=True):
-            _require_twins(batch, twin_batch)
+        for (examples, batch), (_, twin_batch) in zip(
+            *map(subject.paired_batches, pairs), strict=True
+        ):
+            _require_contrast_pair(batch, twin_batch)
             query_positions = None if query_at is None else query_at(examples)
             original = _logit_difference(model, batch, batch, twin_batch)
             with record_patterns(model) as twin_patterns:
                 twin = _logit_difference(model, twin_batch, batch, twin_batch)
-            with looking(model, heads, twin_patterns, query_positions):
+            with patch_patterns(model, heads, twin_patterns, query_positions):
                 patched = _logit_difference(model, batch, batch, twin_batch)
             differences.append(torch.stack([original, twin, patched]).cpu())
     by_label = torch.cat(differences, dim=1) if differences else torch.empty(3, 0)
@@ -89,7 +92,7 @@ def patch(
 
 
 @contextmanager
-def looking(
+def patch_patterns(
     model: Model,
     patched_heads: Iterable[HeadRef],
     source: Mapping[AttentionLayer, Tensor],
@@ -123,11 +126,11 @@ def looking(
         changed[edited_rows] = source_pattern[edited_rows].to(pattern)
         return changed
 
-    with edit_attention(model, "pattern", chosen_layers(model, heads_by_layer), replace_pattern):
+    with edit_attention(model, "pattern", select_layers(model, heads_by_layer), replace_pattern):
         yield
 
 
-def _require_twins(batch: Batch, twin_batch: Batch) -> None:
+def _require_contrast_pair(batch: Batch, twin_batch: Batch) -> None:
     for name in ("at", "valid", "prefix_valid"):
         field, twin_field = getattr(batch, name), getattr(twin_batch, name)
         if (field is None) != (twin_field is None) or (
@@ -145,7 +148,7 @@ def _logit_difference(
     model: Model, shown_batch: Batch, batch: Batch, twin_batch: Batch
 ) -> Float[Tensor, " label"]:
     """Return the logit of the batch's answer minus that of the twin's, where the two differ."""
-    logits, _ = model(*shown_batch.given)
+    logits, _ = model(*shown_batch.model_inputs)
     differs = (
         (batch.targets != twin_batch.targets)
         & (batch.targets != IGNORE)

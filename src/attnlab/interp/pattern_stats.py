@@ -27,7 +27,7 @@ SINKS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class PatternRows:
     """Rows of a layer's patterns, all or part of them, with their positions and tokens.
 
     `query_at` and `tokens` are None where queries and keys are of two sequences.
@@ -42,7 +42,7 @@ class Rows:
     causal: bool = False
     window: int | None = None
 
-    def parts(self, size: int) -> Iterator["Rows"]:
+    def parts(self, size: int) -> Iterator["PatternRows"]:
         """Yield the rows in parts of `size` queries."""
         for start in range(0, self.pattern.shape[2], size):
             queries = slice(start, start + size)
@@ -54,14 +54,14 @@ class Rows:
             )
 
 
-class Measured(NamedTuple):
+class RowMeasure(NamedTuple):
     """A number for each query, and the queries for which it is defined."""
 
     values: Float[Tensor, "batch head query"]
     counted: Bool[Tensor, "batch query"]
 
 
-def measure(rows: Rows) -> dict[str, Measured]:
+def measure_rows(rows: PatternRows) -> dict[str, RowMeasure]:
     """Compute the measures of each row.
 
     Always `entropy` (nats), `normalised_entropy`, `effective_keys` and `confidence`. Within one
@@ -74,29 +74,29 @@ def measure(rows: Rows) -> dict[str, Measured]:
     nats = entropy(pattern)
     num_visible = visible(query_positions, rows.valid, pattern.shape[2], rows.causal, rows.window)
     measures = {
-        "entropy": Measured(nats, counted),
-        "normalised_entropy": Measured(
+        "entropy": RowMeasure(nats, counted),
+        "normalised_entropy": RowMeasure(
             normalised_entropy(nats, num_visible), counted & (num_visible > 1)
         ),
-        "effective_keys": Measured(effective_keys(nats), counted),
-        "confidence": Measured(confidence(pattern), counted),
+        "effective_keys": RowMeasure(effective_keys(nats), counted),
+        "confidence": RowMeasure(confidence(pattern), counted),
     }
     if query_positions is None:
         return measures
-    measures["distance"] = Measured(distance(pattern, query_positions), counted)
+    measures["distance"] = RowMeasure(distance(pattern, query_positions), counted)
     for name, offset in (("previous", -1), ("current", 0), ("next", 1)):
-        measures[name] = Measured(share_at(pattern, query_positions, offset), counted)
-    measures["first"] = Measured(first(pattern), counted)
-    measures["sink"] = Measured(first(pattern, SINKS), counted & (query_positions >= SINKS))
+        measures[name] = RowMeasure(share_at(pattern, query_positions, offset), counted)
+    measures["first"] = RowMeasure(first(pattern), counted)
+    measures["sink"] = RowMeasure(first(pattern, SINKS), counted & (query_positions >= SINKS))
     if rows.tokens is None:
         return measures
     is_successor = successors(rows.tokens, query_positions)
     successor_mass = mass(pattern, is_successor)
-    measures["duplicate_token"] = Measured(
+    measures["duplicate_token"] = RowMeasure(
         mass(pattern, duplicates(rows.tokens, query_positions)), counted
     )
-    measures["induction"] = Measured(successor_mass, counted)
-    measures["prefix_matching"] = Measured(successor_mass, counted & is_successor.any(dim=-1))
+    measures["induction"] = RowMeasure(successor_mass, counted)
+    measures["prefix_matching"] = RowMeasure(successor_mass, counted & is_successor.any(dim=-1))
     return measures
 
 

@@ -9,12 +9,14 @@ from attnlab.model.base import Model
 from attnlab.split import Batch
 
 
-def tokens_of(sequence: SequenceName, batch: Batch) -> Tensor | None:
+def sequence_tokens(sequence: SequenceName, batch: Batch) -> Tensor | None:
     """Return the tokens of a sequence, (batch, position); latents have none."""
     return {"inputs": batch.inputs, "prefix": batch.prefix, "latents": None}[sequence]
 
 
-def valid_of(sequence: SequenceName, batch: Batch, size: int) -> Bool[Tensor, "batch position"]:
+def sequence_valid(
+    sequence: SequenceName, batch: Batch, size: int
+) -> Bool[Tensor, "batch position"]:
     """Return which of the `size` positions of a sequence are no padding."""
     valid = {"inputs": batch.valid, "prefix": batch.prefix_valid, "latents": None}[sequence]
     if valid is not None:
@@ -22,11 +24,11 @@ def valid_of(sequence: SequenceName, batch: Batch, size: int) -> Bool[Tensor, "b
     return torch.ones(len(batch.inputs), size, dtype=torch.bool, device=batch.inputs.device)
 
 
-def worked_on(
+def processed_tokens(
     model: Model, path: str, batch: Batch
 ) -> tuple[Int[Tensor, "batch position"], Bool[Tensor, "batch position"]]:
     """Return the tokens of the sequence that the module at a path processes, and their validity."""
     sequence = model.axes_at(path).queries
-    tokens = tokens_of(sequence, batch)
+    tokens = sequence_tokens(sequence, batch)
     assert tokens is not None
-    return tokens, valid_of(sequence, batch, tokens.shape[1])
+    return tokens, sequence_valid(sequence, batch, tokens.shape[1])

@@ -1,8 +1,8 @@
 """The subject of an analysis: a model, its objective, and its precision.
 
 run = attnlab.load("pronoun-multihead")
-for batch in run.subject.ask(run.dataset.splits["validation"], num_examples=512):
-    logits, _ = run.model(*batch.given)
+for batch in run.subject.batches(run.dataset.splits["validation"], num_examples=512):
+    logits, _ = run.model(*batch.model_inputs)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from attnlab.dataset.base import Dataset
-from attnlab.interp.observe import device_of, moved, undisturbed
+from attnlab.interp.observe import device_of, isolated_evaluation, to_device
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.split import Batch, Split
@@ -23,12 +23,12 @@ LEAST_AT_ONCE = 256
 """The least number of sequences in a batch of a split, if training has smaller batches."""
 
 
-class Question(NamedTuple):
+class PairedBatch(NamedTuple):
     """A batch of examples, and the batch that the objective makes of it for the model."""
 
     examples: Batch
     """As in the dataset."""
-    asked: Batch
+    batch: Batch
     """As the objective presents them to the model."""
 
 
@@ -59,10 +59,10 @@ class Subject:
 
         Random states and modes are restored at the end, so training is bit-equal with it.
         """
-        with undisturbed(self.model), torch.no_grad(), self.precision():
+        with isolated_evaluation(self.model), torch.no_grad(), self.precision():
             yield
 
-    def ask(
+    def batches(
         self,
         batches: Split | Iterable[Batch],
         *,
@@ -73,17 +73,19 @@ class Subject:
 
         `num_examples` takes the first examples of a split (None: all).
         """
-        for question in self.questions(batches, batch_size=batch_size, num_examples=num_examples):
-            yield question.asked
+        for question in self.paired_batches(
+            batches, batch_size=batch_size, num_examples=num_examples
+        ):
+            yield question.batch
 
-    def questions(
+    def paired_batches(
         self,
         batches: Split | Iterable[Batch],
         *,
         batch_size: int | None = None,
         num_examples: int | None = None,
-    ) -> Iterator[Question]:
-        """Yield the batches of `ask`, each with its examples of the dataset, on the model's device.
+    ) -> Iterator[PairedBatch]:
+        """Yield the batches of the method `batches`, each with its examples of the dataset.
 
         An objective that draws noise draws it by the example's index in its split, so that every
         pass over an example has the same noise.
@@ -92,12 +94,12 @@ class Subject:
             size = batch_size or max(self.batch_size, LEAST_AT_ONCE)
             batches = _batches_with_keys(batches, size, num_examples)
         for examples in batches:
-            examples = moved(examples, self.device)
-            yield Question(examples, self.objective.ask(examples))
+            examples = to_device(examples, self.device)
+            yield PairedBatch(examples, self.objective.training_batch(examples))
 
 
 def _batches_with_keys(split: Split, size: int, num_examples: int | None) -> Iterator[Batch]:
     num_taken = len(split) if num_examples is None else min(num_examples, len(split))
     for start in range(0, num_taken, size):
         index = np.arange(start, min(start + size, num_taken))
-        yield split.batch(index)._replace(key=torch.from_numpy(index))
+        yield split.batch(index)._replace(noise_key=torch.from_numpy(index))

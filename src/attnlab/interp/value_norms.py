@@ -1,7 +1,7 @@
 """Norm-based attention analysis: the weight times the norm of the transformed value.
 
 run = attnlab.load("pronoun-multihead")
-batch = run.objective.ask(run.dataset.splits["validation"][:64])
+batch = run.objective.training_batch(run.dataset.splits["validation"][:64])
 for layer, norms in weighted_norms(run.subject, batch).items():
     print(layer.name, norms.raw.shape, norms.agreement)  # (batch, head, query, key), (head,)
 """
@@ -18,12 +18,12 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from attnlab.attend import Attend
-from attnlab.interp.attention import attend_of, record_patterns
+from attnlab.interp.attention_taps import attend_module, record_patterns
 from attnlab.interp.circuits import values_and_outputs
-from attnlab.interp.sequences import valid_of
+from attnlab.interp.sequences import sequence_valid
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 from attnlab.split import Batch
 
 
@@ -52,27 +52,31 @@ class Norms(NamedTuple):
 
 
 def weighted_norms(subject: Subject, batch: Batch) -> dict[AttentionLayer, Norms]:
-    """Compute |a_qk f(x_k)| in every layer whose mixer has `Heads` (Kobayashi et al. 2020, eq. 5).
+    """Compute |a_qk f(x_k)| in every layer of `GroupedAttention` (Kobayashi et al. 2020, eq. 5).
 
     Our f(x_k) = v_k W_O^h is the output of head h for a key, value bias included, so the sum over
     heads and keys is the mixer's output without its bias. Rows of queries that are padding are 0.
     All in float32. Raises LookupError for a model without such a layer.
     """
     model = subject.model
-    mixers = {module.attend: module for module in model.modules() if isinstance(module, Heads)}
+    mixers = {
+        module.attend: module for module in model.modules() if isinstance(module, GroupedAttention)
+    }
     by_layer = {
         layer: mixers[attend]
         for layer in model.attention_layers()
-        if (attend := attend_of(model, layer)) in mixers
+        if (attend := attend_module(model, layer)) in mixers
     }
     if not by_layer:
-        raise LookupError("no mixer of the model has `Heads`: no head has values of its own width")
+        raise LookupError(
+            "no mixer of the model is a `GroupedAttention`: no head has values of its own width"
+        )
     with subject.observed(), _record_values(by_layer) as values, record_patterns(model) as patterns:
-        model(*batch.given)
+        model(*batch.model_inputs)
     norms = {}
     for layer, mixer in by_layer.items():
         pattern = patterns[layer].float()
-        is_token = valid_of(layer.axes.queries, batch, pattern.shape[2])
+        is_token = sequence_valid(layer.axes.queries, batch, pattern.shape[2])
         pattern = pattern * rearrange(is_token, "b q -> b 1 q 1")
         head_outputs = transformed(values[layer].float(), values_and_outputs(mixer)[1].float())
         lengths = head_outputs.norm(dim=-1)
@@ -90,7 +94,9 @@ def transformed(
 
 
 @contextmanager
-def _record_values(mixers: dict[AttentionLayer, Heads]) -> Iterator[dict[AttentionLayer, Tensor]]:
+def _record_values(
+    mixers: dict[AttentionLayer, GroupedAttention],
+) -> Iterator[dict[AttentionLayer, Tensor]]:
     """Record the values that each layer attends to."""
     values: dict[AttentionLayer, Tensor] = {}
 

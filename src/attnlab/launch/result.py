@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attnlab.building import imported
+from attnlab.building import import_target
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate_in_full
 from attnlab.experiment import Experiment
@@ -31,7 +31,7 @@ class FinalNumbers(NamedTuple):
     findings: Mapping[str, Finding]
 
 
-def who(experiment: Experiment) -> dict[str, Any]:
+def identify_attempt(experiment: Experiment) -> dict[str, Any]:
     """Return what is run, and by which code."""
     identity = experiment.identity
     return {
@@ -54,12 +54,12 @@ def code_hashes(experiment: Experiment) -> dict[str, str]:
     for name in names:
         # Of a class that was made in a notebook, or compiled, there is no source.
         with suppress(TypeError, OSError):
-            file = inspect.getsourcefile(inspect.unwrap(imported(name)))
+            file = inspect.getsourcefile(inspect.unwrap(import_target(name)))
             hashes[name] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
     return hashes
 
 
-def notes(experiment: Experiment) -> list[str]:
+def run_notes(experiment: Experiment) -> list[str]:
     """Return what a reader of the result must know: a line for each thing."""
     config, max_steps = experiment.config, experiment.settings.max_steps
     lines = [f"{config.choices['dataset']}: {note}" for note in experiment.dataset.notes]
@@ -75,7 +75,7 @@ def notes(experiment: Experiment) -> list[str]:
 def flops_per_token(experiment: Experiment) -> float:
     """Return the FLOPs of a forward pass, at the training length, of the experts that are used."""
     example = experiment.example
-    return flops(experiment.model, *example.given) / example.num_tokens
+    return flops(experiment.model, *example.model_inputs) / example.num_tokens
 
 
 def measure_trained(experiment: Experiment) -> FinalNumbers:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from attnlab.callbacks.mirror import LoggerFailed, Mirror
 from attnlab.callbacks.progress import ProgressBar
-from attnlab.callbacks.timekeeper import Watcher, beating
+from attnlab.callbacks.row_logger import LoggerFailed, RowLogger
+from attnlab.callbacks.training_callback import RowListener, beat_on_forward
 from attnlab.config import Config
 from attnlab.console import Console
 from attnlab.errors import Diverged, RecordError, RequestError
@@ -24,11 +24,11 @@ from attnlab.launch import machine
 from attnlab.launch.result import (
     code_hashes,
     flops_per_token,
+    identify_attempt,
     measure_trained,
-    notes,
     require_finite,
+    run_notes,
     run_result,
-    who,
 )
 from attnlab.process_state import unchanged_process
 from attnlab.run_record import write
@@ -44,8 +44,8 @@ from attnlab.run_record.record import (
     attempt_numbers,
     find_runs,
     generation_dir,
-    plan,
-    stem_of_hash,
+    name_on_disk,
+    plan_resume,
     wait_for_life,
 )
 from attnlab.run_record.result import (
@@ -93,7 +93,7 @@ def run(
     with stoppable():
         experiment = Experiment(config)
         outcome = _run(experiment, console, postpones, known_notes)
-        outcome.notes = notes(experiment)
+        outcome.notes = run_notes(experiment)
         return outcome
 
 
@@ -106,24 +106,24 @@ def _run(
     if config.values["extend"]:
         parent = _parent(runs_dir, identity, console)
         identity = {**identity, "parent": parent.name}
-    name = stem_of_hash(runs_dir, experiment.name, identity_hash(identity))
+    name = name_on_disk(runs_dir, experiment.name, identity_hash(identity))
     record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
-    step = plan(record)
+    step = plan_resume(record)
     last_attempt = max(attempt_numbers(record.path), default=0)
     if postpones and step.action in ("held", "retry"):
         status = "held" if step.action == "held" else "dead"
-        return Outcome(record.path, status, note=step.why)
+        return Outcome(record.path, status, note=step.reason)
     if step.action == "held":
-        console.print(f"{record.name}: {step.why}; waiting for a sign of life")
+        console.print(f"{record.name}: {step.reason}; waiting for a sign of life")
         if wait_for_life(record, config.values["lease"]):
             return Outcome(record.path, "held", note="another process is training it")
-        step = plan(record, holder_is_gone=True)
+        step = plan_resume(record, holder_is_gone=True)
     if step.action == "skip":
         result = record.result
         assert result is not None
         return Outcome(record.path, "skipped", result, _changes(experiment, result))
     if step.action == "refuse" and not config.values["retry"]:
-        return Outcome(record.path, "refused", note=step.why)
+        return Outcome(record.path, "refused", note=step.reason)
     if step.action == "start":
         _name_earlier_revision(runs_dir, identity, console)
     # Data that cannot be had are told before anything is written.
@@ -136,7 +136,7 @@ def _run(
     for sentence in damaged:
         console.print(f"warning: {sentence}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
-    description = who(experiment)
+    description = identify_attempt(experiment)
     with patient():
         try:
             attempt = Attempt.claim(
@@ -152,19 +152,19 @@ def _run(
             return Outcome(
                 record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
             )
-        for note in notes(experiment):
+        for note in run_notes(experiment):
             if note not in known_notes:
                 console.print(note)
         return _attempt(experiment, attempt, description, checkpoint, console)
 
 
-class Progress(Watcher):
+class Progress(RowListener):
     """Knows the last step that was written, for the word on how a run ended."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.step = max([self.step, *(row["step"] for row in rows)])
 
 
@@ -212,42 +212,42 @@ def _train(
         attempt.beat(progress.step)
 
     beat()
-    with beating(beat):
+    with beat_on_forward(beat):
         cost = flops_per_token(experiment)
     model, dataset = experiment.model, experiment.dataset
-    if dataset.learnt:
-        write.new_file(attempt.path / "tokenizer.json", dataset.learnt.encode())
+    if dataset.tokenizer_state:
+        write.new_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
     layers = Layers(model.attention_layers(), model.mixing_layers())
     write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
-    mirror = Mirror(
+    row_logger = RowLogger(
         list(experiment.config.parts("logger").values()),
         layers,
         _page(attempt.path.parents[1].name),
         lambda warning: console.print(f"warning: {warning}"),
     )
-    with mirror.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
-        # The first request to stop is left to the timekeeper, which saves after the step.
+    with row_logger.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
+        # The first request to stop is left to the training_callback, which saves after the step.
         with bar, patient(1):
-            fitted = fit(experiment, attempt, checkpoint, [progress, bar, mirror], [bar])
+            fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])
         progress.step = fitted.steps
-        with beating(beat):
+        with beat_on_forward(beat):
             numbers = measure_trained(experiment)
             final, warning = require_finite(numbers, experiment.headline, fitted.steps)
             if warning:
                 console.print(f"warning: {warning}")
-        mirror.scalars(fitted.steps, final.metrics)
+        row_logger.scalars(fitted.steps, final.metrics)
     return run_result(experiment, summary, fitted, final, cost, time.perf_counter() - began)
 
 
 def _page(name: str) -> Callable[[Sequence[Pattern]], str]:
     def page(patterns: Sequence[Pattern]) -> str:
-        # Figures are not loaded where no mirror shows them.
+        # Figures are not loaded where no logger shows them.
         from attnlab.report.page import attend_page
 
         caption = f"After step {patterns[0].step}."
         # The influence on the answer comes last, and its query is where the model answers.
-        return attend_page(patterns, caption, name, patterns[-1].asked_at)
+        return attend_page(patterns, caption, name, patterns[-1].answer_position)
 
     return page
 

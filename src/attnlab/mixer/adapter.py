@@ -23,7 +23,7 @@ class Adapter(Mixer):
     It is built as `module(d_model)`, with `layer_idx` where it has a parameter of that name
     (zoology's interface, Arora et al. 2023). What an output `sees`, the "past" or "all", is tried
     when it is built, on a copy with other weights and sequences of 8 tokens: a wrong claim is
-    refused. One that sees the past is one-way, and `step` runs it again on all inputs so far.
+    refused. One that sees the past is unidirectional; `step` runs it again on all inputs so far.
 
     No module needs to know of padding: one that sees all mixes the sequences of each length apart,
     without theirs. `state_size` is the module's own word, `state_size(sequence_length)` in numbers
@@ -50,7 +50,7 @@ class Adapter(Mixer):
                 "the module sees all, and the objective lets a position see the past alone; "
                 "choose a bidirectional objective or another mixer"
             )
-        self.one_way = sees == "past"  # pyright: ignore[reportAttributeAccessIssue]
+        self.unidirectional = sees == "past"  # pyright: ignore[reportAttributeAccessIssue]
         layer_argument = {"layer_idx": layer} if "layer_idx" in signature(module).parameters else {}
         _check_sees(lambda: module(d_model, **layer_argument), d_model, sees)
         self.module = module(d_model, **layer_argument)
@@ -60,7 +60,7 @@ class Adapter(Mixer):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        if valid is None or self.one_way:
+        if valid is None or self.unidirectional:
             return self.module(x)
         out, lengths = torch.zeros_like(x), valid.sum(dim=1)
         for length in lengths.unique().tolist():
@@ -72,7 +72,7 @@ class Adapter(Mixer):
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        if not self.one_way:
+        if not self.unidirectional:
             return super().step(x, at, state)
         inputs = x if state is None else torch.cat((state, x), dim=1)
         return self.module(inputs)[:, -1:], inputs

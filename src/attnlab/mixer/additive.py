@@ -21,7 +21,7 @@ class Additive(Attention):
     product would not depend on the distance alone.
     """
 
-    heeds = frozenset({"bias"})
+    position_inputs = frozenset({"bias"})
 
     def __init__(
         self,
@@ -39,16 +39,16 @@ class Additive(Attention):
         self.score = nn.Linear(d_model, 1, bias=False)
         self.output = nn.Linear(d_model, d_model, bias)
 
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         return self.query(x).unsqueeze(1)
 
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         return self.key(x).unsqueeze(1), x.unsqueeze(1)
 
     def project(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.ask(x), *self.tell(x)
+        return self.project_query(x), *self.project_key_value(x)
 
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
@@ -56,4 +56,4 @@ class Additive(Attention):
         pairs = rearrange(query, "b h q d -> b h q 1 d") + rearrange(key, "b h k d -> b h 1 k d")
         scores = rearrange(self.score(pairs.tanh()), "b h q k 1 -> b h q k")
         mask = self.attend.mask(query, key.shape[-2], bias, valid)
-        return self.attend.weigh(scores if mask is None else scores + mask, value)
+        return self.attend.mix_by_scores(scores if mask is None else scores + mask, value)

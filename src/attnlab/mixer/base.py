@@ -34,9 +34,9 @@ class Mixer(nn.Module, ABC):
         * | U(1/sqrt(fan_in))
     """
 
-    one_way: ClassVar[bool] = False
-    """Reads from left to right only, whatever `causal` says; `arranged` adds one backwards."""
-    heeds: ClassVar[frozenset[str]] = frozenset()
+    unidirectional: ClassVar[bool] = False
+    """Reads from left to right only, whatever `causal` says; `build_mixer` adds one backwards."""
+    position_inputs: ClassVar[frozenset[str]] = frozenset()
     """The signals of a position scheme that it uses: "rotate", "bias"."""
     min_layers: int = 1
     """The least number of layers at which every mixer that it was given is used."""
@@ -75,7 +75,7 @@ class Mixer(nn.Module, ABC):
         """
         return None
 
-    def read(
+    def cross_attend(
         self,
         x: Float[Tensor, "batch seq d_model"],
         memory: Float[Tensor, "batch source d_model"],
@@ -88,21 +88,21 @@ class Mixer(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} mixes one sequence and cannot read another")
 
-    def require_read(self, knob: str) -> None:
+    def require_cross_attention(self, knob: str) -> None:
         """Raise ValueError, naming the config's `knob`, if the mixer cannot read a sequence."""
-        if type(self).read is Mixer.read:
+        if type(self).cross_attend is Mixer.cross_attend:
             raise ValueError(
                 f"{knob}={type(self).__name__} mixes one sequence and cannot read another; use "
                 "multihead"
             )
 
 
-class BothWays(Mixer):
-    """Two one-way mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
+class Bidirectional(Mixer):
+    """Two unidirectional mixers, the second on the sequence backwards (Schuster & Paliwal 1997).
 
     Their outputs are added. A padded sequence is read backwards from its own last token. The taps
-    of `backwards` pass tensors in that reversed order; `mirrored` returns it, and taking it twice
-    restores the first order.
+    of `backwards` pass tensors in that reversed order; `reversed_indices` returns it, and taking it
+    twice restores the first order.
     """
 
     def __init__(self, forwards: Mixer, backwards: Mixer) -> None:
@@ -114,22 +114,24 @@ class BothWays(Mixer):
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        mirror = mirrored(x, valid)
+        reversal = reversed_indices(x, valid)
         forwards = self.forwards(x, valid)
-        return forwards + take(self.backwards(take(x, mirror), valid), mirror)
+        return forwards + take_positions(
+            self.backwards(take_positions(x, reversal), valid), reversal
+        )
 
 
-def arranged(
+def build_mixer(
     mixer: Callable[..., Mixer], d_model: int, position: Position, causal: bool, layer: int
 ) -> Mixer:
-    """Build a layer's mixer; where a position may see all, a one-way mixer gets one backwards."""
+    """Build a layer's mixer; a unidirectional one is made `Bidirectional` if not `causal`."""
     forwards = mixer(d_model, position, causal, layer)
-    if causal or not forwards.one_way:
+    if causal or not forwards.unidirectional:
         return forwards
-    return BothWays(forwards, mixer(d_model, position, causal, layer))
+    return Bidirectional(forwards, mixer(d_model, position, causal, layer))
 
 
-def mirrored(
+def reversed_indices(
     x: Float[Tensor, "batch seq width"], valid: Bool[Tensor, "batch seq"] | None
 ) -> Int[Tensor, "batch seq"]:
     """Return the indices that reverse each sequence, from its last valid token; padding stays."""
@@ -139,7 +141,7 @@ def mirrored(
     return torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - positions, positions)
 
 
-def take(
+def take_positions(
     x: Float[Tensor, "batch seq width"], index: Int[Tensor, "batch place"]
 ) -> Float[Tensor, "batch place width"]:
     """Take positions of each sequence, in the order of its own row of `index`."""
@@ -149,7 +151,7 @@ def take(
 class Attention(Mixer):
     """The parent of the attention mixers: projects, mixes in heads, merges, steps and reads."""
 
-    heeds = frozenset({"rotate", "bias"})
+    position_inputs = frozenset({"rotate", "bias"})
     output: nn.Linear
     patterns_per_head: ClassVar[int] = 1
     """Number of patterns that a head has in the taps."""
@@ -165,15 +167,15 @@ class Attention(Mixer):
     ) -> None:
         super().__init__(d_model, position, causal)
         self.d_model, self.num_heads = d_model, num_heads
-        position.serve(num_heads, d_rotated or d_model // num_heads)
+        position.prepare_heads(num_heads, d_rotated or d_model // num_heads)
         self.attend = Attend(causal, dropout, num_heads * self.patterns_per_head)
 
     @abstractmethod
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         """Return the queries, (batch, head, seq, d_head), before any rotation."""
 
     @abstractmethod
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         """Return keys and values, each (batch, head, seq, d_head), before any rotation."""
 
     def merge(
@@ -186,7 +188,7 @@ class Attention(Mixer):
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value of one sequence, query and key rotated to their positions."""
-        query, (key, value) = self.ask(x), self.tell(x)
+        query, (key, value) = self.project_query(x), self.project_key_value(x)
         return self.position.rotate(query, at), self.position.rotate(key, at), value
 
     def mix(
@@ -203,7 +205,7 @@ class Attention(Mixer):
         positions = torch.arange(x.shape[1], device=x.device)
         # Padding comes last, where no earlier query sees it: unless the patterns are recorded, a
         # causal kernel needs no mask for it. The outputs at padding become 0 either way.
-        key_valid = None if self.causal and not self.attend.heard else valid
+        key_valid = None if self.causal and not self.attend.has_listeners else valid
         mixed = self.merge(self._mix(*self.project(x, positions), positions, key_valid))
         return mixed if valid is None else mixed.masked_fill(~rearrange(valid, "b s -> b s 1"), 0)
 
@@ -221,15 +223,15 @@ class Attention(Mixer):
     def state_size(self, length: int) -> int:
         return 2 * length * self.d_model
 
-    def read(
+    def cross_attend(
         self,
         x: Float[Tensor, "batch seq d_model"],
         memory: Float[Tensor, "batch source d_model"],
         valid: Bool[Tensor, "batch source"] | None = None,
         state: State = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
-        key, value = self.tell(memory) if state is None else state
-        return self.merge(self.mix(self.ask(x), key, value, None, valid)), (key, value)
+        key, value = self.project_key_value(memory) if state is None else state
+        return self.merge(self.mix(self.project_query(x), key, value, None, valid)), (key, value)
 
     def _mix(
         self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
@@ -241,7 +243,7 @@ class Attention(Mixer):
         return self.mix(query, key, value, bias, valid)
 
 
-class Heads(Attention):
+class GroupedAttention(Attention):
     """Attention in heads of width d_model / num_heads, which may share keys and values.
 
     `query_key_norm` gives queries and keys an RMS norm over each head, with a learned scale, before
@@ -281,10 +283,10 @@ class Heads(Attention):
         query, key = self.query_norm(query), self.key_norm(key)
         return self.position.rotate(query, at), self.position.rotate(key, at), value
 
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         return self.query_norm(self._split_heads(self._project_rows(x, slice(self.d_model))))
 
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         key, value = self._project_rows(x, slice(self.d_model, None)).chunk(2, dim=-1)
         return self.key_norm(self._split_heads(key)), self._split_heads(value)
 

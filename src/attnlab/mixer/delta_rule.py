@@ -34,7 +34,7 @@ class DeltaRule(Mixer):
         convolution | U(1/sqrt(kernel_size))
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

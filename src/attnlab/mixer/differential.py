@@ -71,10 +71,10 @@ class Differential(Attention):
         )
         self.norm = RMSNorm(2 * d_head, eps=1e-5)
 
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         return rearrange(self.query(x), "b s (h d) -> b h s d", h=2 * self.num_heads)
 
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         key, value = self.key_value(x).chunk(2, dim=-1)
         return (
             rearrange(key, "b s (h d) -> b h s d", h=2 * self.num_kv_heads),

@@ -38,7 +38,7 @@ class GatedDelta(Mixer):
         dt_bias | softplus inverse of log-uniform (0.001, 0.1)
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

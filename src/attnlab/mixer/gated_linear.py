@@ -26,7 +26,7 @@ class GatedLinear(Mixer):
     that, but for its epsilon.
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

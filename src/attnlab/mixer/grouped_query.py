@@ -1,12 +1,12 @@
 """Grouped-query self-attention."""
 
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 from attnlab.position.base import Position
 from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
 @ranged
-class GroupedQuery(Heads):
+class GroupedQuery(GroupedAttention):
     """Lets groups of heads share keys and values (Ainslie et al. 2023, sec. 2.2).
 
         a_ts = softmax over s of q_t . k_s / sqrt(d_head), the k of the head's group

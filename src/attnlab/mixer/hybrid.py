@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.mixer.base import Mixer, State, arranged
+from attnlab.mixer.base import Mixer, State, build_mixer
 from attnlab.position.base import Position
 
 
@@ -14,7 +14,7 @@ class Hybrid(Mixer):
 
         y = mixer(x), of layer i the one that letter i of `pattern` names
 
-    The pattern repeats: "aaab" sets one layer of b on every three of a. One that reads one way is
+    The pattern repeats: "aaab" sets one layer of b on every three of a. A unidirectional one is
     built twice where all may be seen, so that an LSTM becomes a bidirectional one below attention
     that sees all.
     """
@@ -39,7 +39,7 @@ class Hybrid(Mixer):
                 "each of them"
             )
         self.min_layers = 1 + max(pattern.index(letter) for letter in mixers)
-        self.mixer = arranged(
+        self.mixer = build_mixer(
             mixers[pattern[layer % len(pattern)]], d_model, position, causal, layer
         )
 

@@ -61,10 +61,10 @@ class Latent(Attention):
         self.expand = nn.Linear(self.kv_rank, 2 * d_model, bias=False)
         self.output = nn.Linear(d_model, d_model, bias=False)
 
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         return rearrange(self.query(x), "b s (h d) -> b h s d", h=self.num_heads)
 
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         """Return the latents and the rotary keys, (batch, 1, seq, kv_rank) and (.., d_rotary)."""
         compressed = rearrange(self.compress(x), "b s d -> b 1 s d")
         latent, rotary = compressed.split((self.kv_rank, self.d_rotary), dim=-1)
@@ -73,12 +73,16 @@ class Latent(Attention):
     def project(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        latent, rotary = self.tell(x)
+        latent, rotary = self.project_key_value(x)
         key, value = rearrange(
             self.expand(latent), "b 1 s (two h d) -> two b h s d", two=2, h=self.num_heads
         )
         rotary = repeat(self.position.rotate(rotary, at), "b 1 s d -> b h s d", h=self.num_heads)
-        return self._rotate_query(self.ask(x), at), torch.cat((key, rotary), dim=-1), value
+        return (
+            self._rotate_query(self.project_query(x), at),
+            torch.cat((key, rotary), dim=-1),
+            value,
+        )
 
     def step(
         self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
@@ -86,25 +90,25 @@ class Latent(Attention):
         if not self.causal:
             return super().step(x, at, state)
         positions = torch.arange(at + 1, device=x.device)
-        latent, rotary = self.tell(x)
+        latent, rotary = self.project_key_value(x)
         token = torch.cat((latent, self.position.rotate(rotary, positions[-1:])), dim=-1)
         memory = token if state is None else torch.cat((state, token), dim=-2)
-        query = self._query_latents(self._rotate_query(self.ask(x), positions[-1:]))
+        query = self._query_latents(self._rotate_query(self.project_query(x), positions[-1:]))
         return self._expand_and_merge(self._mix(query, memory, memory, positions, None)), memory
 
     def state_size(self, length: int) -> int:
         return length * (self.kv_rank + self.d_rotary)
 
-    def read(
+    def cross_attend(
         self,
         x: Float[Tensor, "batch seq d_model"],
         memory: Float[Tensor, "batch source d_model"],
         valid: Bool[Tensor, "batch source"] | None = None,
         state: State = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], State]:
-        latents = torch.cat(self.tell(memory), dim=-1) if state is None else state
+        latents = torch.cat(self.project_key_value(memory), dim=-1) if state is None else state
         return self._expand_and_merge(
-            self.mix(self._query_latents(self.ask(x)), latents, latents, None, valid)
+            self.mix(self._query_latents(self.project_query(x)), latents, latents, None, valid)
         ), latents
 
     def _rotate_query(self, query: Tensor, positions: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class LongConvolution(Mixer):
         skip | N(0, 1)
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

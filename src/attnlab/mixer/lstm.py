@@ -23,7 +23,7 @@ class LSTM(Mixer):
         cells.* | U(1/sqrt(d_model))
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(self, d_model: int, position: Position, causal: bool, layer: int = 0) -> None:
         super().__init__(d_model, position, causal)

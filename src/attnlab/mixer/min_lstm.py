@@ -24,7 +24,7 @@ class MinLSTM(Mixer):
     `expansion` x d_model channels, and runs in float32 under autocast.
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """Multi-head self-attention."""
 
-from attnlab.mixer.base import Heads
+from attnlab.mixer.base import GroupedAttention
 from attnlab.position.base import Position
 from attnlab.ranges import ShareBelowOne, Width, ranged
 
 
 @ranged
-class MultiHead(Heads):
+class MultiHead(GroupedAttention):
     """Attends in parallel heads of width d_model / num_heads (Vaswani et al. 2017, sec. 3.2.2).
 
         a_ts = softmax over s of q_t . k_s / sqrt(d_head), in each head

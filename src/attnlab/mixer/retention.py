@@ -30,8 +30,8 @@ class Retention(Mixer):
     o_t, g^(t - s) q_t . k_s / sqrt(d_key).
     """
 
-    one_way = True
-    heeds = frozenset({"rotate"})
+    unidirectional = True
+    position_inputs = frozenset({"rotate"})
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Retention(Mixer):
                 f"do not both split into num_heads={num_heads} heads"
             )
         self.num_heads, self.d_key, self.d_values = num_heads, d_model // num_heads, d_values
-        position.serve(num_heads, self.d_key)
+        position.prepare_heads(num_heads, self.d_key)
         self.widths = (d_model, d_model, d_values, d_values)
         self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
         self.output = nn.Linear(d_values, d_model, bias=False)

@@ -36,7 +36,7 @@ class SelectiveStateSpace(Mixer):
         D | 1
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

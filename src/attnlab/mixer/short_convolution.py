@@ -23,7 +23,7 @@ class ShortConvolution(Mixer):
         filter, filter_bias | U(1/sqrt(kernel_size))
     """
 
-    one_way = True
+    unidirectional = True
 
     def __init__(
         self,

@@ -37,8 +37,8 @@ class SingleHead(Attention):
         norm = RMSNorm if query_key_norm else nn.Identity
         self.query_norm, self.key_norm = norm(d_model), norm(d_model)
 
-    def ask(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
+    def project_query(self, x: Float[Tensor, "batch seq d_model"]) -> Tensor:
         return self.query_norm(self.query(x)).unsqueeze(1)
 
-    def tell(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+    def project_key_value(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
         return self.key_norm(self.key(x)).unsqueeze(1), self.value(x).unsqueeze(1)

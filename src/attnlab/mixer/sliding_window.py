@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnlab.attend import Attend
-from attnlab.mixer.base import Heads, Mixer, State
+from attnlab.mixer.base import GroupedAttention, Mixer, State
 from attnlab.padding import add_padding
 from attnlab.position.base import Position
 from attnlab.ranges import Count, ShareBelowOne, Width, ranged
 
 
 @ranged
-class SlidingWindow(Heads):
+class SlidingWindow(GroupedAttention):
     """Lets each token see the tokens near it (Beltagy et al. 2020, sec. 3.1; Jiang et al. 2023).
 
         a_ts = softmax over t - window < s <= t of q_t . k_s / sqrt(d_head), in each head
@@ -60,17 +60,17 @@ class SlidingWindow(Heads):
     def state_size(self, length: int) -> int:
         return super().state_size(min(length, self.window))
 
-    read = Mixer.read
+    cross_attend = Mixer.cross_attend
 
     def _mix(
         self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
     ) -> Tensor:
         is_self_attention = query.shape[-2] == key.shape[-2]
-        if self.attend.heard or not is_self_attention or len(positions) <= 2 * self.window:
+        if self.attend.has_listeners or not is_self_attention or len(positions) <= 2 * self.window:
             return super()._mix(query, key, value, positions, valid)
-        if self.attend.rows.heard:
+        if self.attend.rows.has_listeners:
             bias = self.position.bias(self.num_heads, positions, positions, self.causal)
-            self.attend.show(query, key, bias, valid)
+            self.attend.pass_rows(query, key, bias, valid)
         return self._mix_in_blocks(query, key, value, positions, valid)
 
     def _mix_in_blocks(
@@ -98,7 +98,7 @@ class SlidingWindow(Heads):
         )
         query = rearrange(query, "b h (n q) d -> (b n) h q d", n=num_blocks)
         biases = self._block_biases(positions, num_blocks, batch)
-        mixed = self.attend(query, key, value, biases, block_valid, shown=False)
+        mixed = self.attend(query, key, value, biases, block_valid, passes_rows=False)
         return rearrange(mixed, "(b n) h q d -> b h (n q) d", b=batch)[..., :length, :]
 
     def _add_window_padding(self, query: Tensor, value: Tensor) -> None:

@@ -110,7 +110,7 @@ class Model(nn.Module, ABC):
         With an encoder, `length` is the number of inputs as well as that of prefix tokens.
         """
 
-    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+    def sequence_axes(self) -> Mapping[nn.Module, Axes]:
         """Return the sequences that parts of the model work on, where these are not the inputs.
 
         A module inside of a part works on the same sequences, unless it is stated itself.
@@ -123,7 +123,7 @@ class Model(nn.Module, ABC):
         Both are the inputs, except in a model with an encoder: there the answering stack has the
         prefix as both, and its cross-attention has the prefix as queries.
         """
-        stated, axes, names = self.stated_axes(), Axes(), path.split(".")
+        stated, axes, names = self.sequence_axes(), Axes(), path.split(".")
         for depth in range(1, len(names) + 1):
             axes = stated.get(self.get_submodule(".".join(names[:depth])), axes)
         return axes

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attnlab.ffn.base import FFN, Losses
-from attnlab.mixer.base import Mixer, State, arranged
+from attnlab.mixer.base import Mixer, State, build_mixer
 from attnlab.mixer.multihead import MultiHead
 from attnlab.position.base import Position
 from attnlab.ranges import ShareBelowOne, ranged
@@ -51,15 +51,15 @@ class Block(nn.Module, ABC):
             raise ValueError(f"norm={norm!r} must be one of {', '.join(NORMS)}")
         self.make_norm = partial(NORMS[norm], bias=norm_bias)
         self.mixer_norm = self.make_norm(d_model)
-        self.mixer = arranged(mixer, d_model, position, causal, layer)
+        self.mixer = build_mixer(mixer, d_model, position, causal, layer)
         self.cross = self.cross_norm = None
         # Positions of two sequences cannot be compared, so cross-attention has no position scheme.
         self.make_cross = partial(cross, d_model, Position(d_model, 0), False, layer)
         if reads:
             self.cross, self.cross_norm = self.make_cross(), self.make_norm(d_model)
-            self.cross.require_read("cross")
+            self.cross.require_cross_attention("cross")
         self.ffn = ffn(d_model)
-        if causal and self.ffn.competes:
+        if causal and self.ffn.routes_across_tokens:
             raise ValueError(
                 f"{type(self.ffn).__name__} lets tokens compete, so that a later one decides what "
                 "an earlier one gets; a causal model cannot have it: use moe"
@@ -81,9 +81,9 @@ class Block(nn.Module, ABC):
         def read_memory(x: Tensor) -> tuple[Tensor, State]:
             assert self.cross is not None
             assert memory is not None
-            return self.cross.read(x, memory, memory_valid)
+            return self.cross.cross_attend(x, memory, memory_valid)
 
-        x, _, _, losses = self.through(
+        x, _, _, losses = self.run_sublayers(
             x, lambda x: (self.mixer(x, valid), None), read_memory, lambda x: self.ffn(x, valid)
         )
         return x, losses
@@ -102,9 +102,9 @@ class Block(nn.Module, ABC):
         def read_memory(x: Tensor) -> tuple[Tensor, State]:
             assert self.cross is not None
             assert memory is not None
-            return self.cross.read(x, memory, memory_valid, read_state)
+            return self.cross.cross_attend(x, memory, memory_valid, read_state)
 
-        x, mixer_state, read_state, _ = self.through(
+        x, mixer_state, read_state, _ = self.run_sublayers(
             x,
             lambda x: self.mixer.step(x, at, mixer_state),
             read_memory,
@@ -122,7 +122,7 @@ class Block(nn.Module, ABC):
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @abstractmethod
-    def through(
+    def run_sublayers(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
         """Return the stream after the sublayers, the states of `mix` and `read`, and the losses."""
@@ -131,7 +131,7 @@ class Block(nn.Module, ABC):
 class PreNorm(Block):
     """Works on normalised copies, and adds the results to the stream (Xiong et al. 2020)."""
 
-    def through(
+    def run_sublayers(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
         from_mixer, mixer_state = mix(self.mixer_norm(x))
@@ -148,7 +148,7 @@ class PostNorm(Block):
 
     normalised = True
 
-    def through(
+    def run_sublayers(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
         from_mixer, mixer_state = mix(x)
@@ -168,7 +168,7 @@ class Parallel(Block):
 
     ffn_norms = False
 
-    def through(
+    def run_sublayers(
         self, x: Tensor, mix: Sublayer, read: Sublayer, work: Sublayer
     ) -> tuple[Tensor, State, State, Losses]:
         normed = self.mixer_norm(x)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnlab.ffn.base import Losses
 from attnlab.layers import Axes
-from attnlab.mixer.base import Mixer, mirrored, take
+from attnlab.mixer.base import Mixer, reversed_indices, take_positions
 from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
 from attnlab.position.base import Position
 from attnlab.ranges import FewCount, ShareBelowOne, Width, ranged
@@ -72,7 +72,7 @@ class Recurrent(Model):
         self.attention = None
         if attention is not None:
             self.attention = attention(width, Position(width, 0), False, num_layers)
-            self.attention.require_read("attention")
+            self.attention.require_cross_attention("attention")
         self.encoder = self.initial = self.memory = None
         if arrangement.encoder:
             self.encoder = _build_stack(num_layers, d_model, causal=False)
@@ -113,7 +113,7 @@ class Recurrent(Model):
         last = torch.full_like(inputs[:, :1], inputs.shape[1] - 1)
         if valid is not None:
             last = valid.sum(dim=1, keepdim=True) - 1
-        ends = torch.cat((take(forwards, last), backwards[:, :1]), dim=-1)
+        ends = torch.cat((take_positions(forwards, last), backwards[:, :1]), dim=-1)
         hidden, cell = rearrange(
             self.initial(ends), "b 1 (two l d) -> two l b 1 d", two=2, l=self.num_layers
         )
@@ -145,7 +145,7 @@ class Recurrent(Model):
         read_size = self.attention.state_size(length)
         return None if read_size is None else num_kept + length * self.d_model + read_size
 
-    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+    def sequence_axes(self) -> Mapping[nn.Module, Axes]:
         if self.encoder is None:
             return {}
         axes: dict[nn.Module, Axes] = {self.layers: Axes("prefix", "prefix")}
@@ -154,13 +154,13 @@ class Recurrent(Model):
     def _run_stack(
         self, layers: nn.ModuleList, x: Float[Tensor, "batch seq d_model"], valid: Tensor | None
     ) -> Float[Tensor, "batch seq width"]:
-        reversal = mirrored(x, valid) if "backwards" in _modules(layers)[0] else None
+        reversal = reversed_indices(x, valid) if "backwards" in _modules(layers)[0] else None
         for layer in _modules(layers):
             forwards = layer["forwards"](x)[0]
             if reversal is None:
                 x = self.dropout(forwards)
                 continue
-            backwards = take(layer["backwards"](take(x, reversal))[0], reversal)
+            backwards = take_positions(layer["backwards"](take_positions(x, reversal))[0], reversal)
             x = self.dropout(torch.cat((forwards, backwards), dim=-1))
         return x
 
@@ -174,7 +174,7 @@ class Recurrent(Model):
         """Append to each position what its attention reads of the memory; return the state too."""
         if self.attention is None or memory is None:
             return x, None
-        from_memory, state = self.attention.read(x, memory, valid, state)
+        from_memory, state = self.attention.cross_attend(x, memory, valid, state)
         return torch.cat((x, self.dropout(from_memory)), dim=-1), state
 
 

@@ -86,7 +86,7 @@ class Transformer(Model):
         self.bottleneck = None
         if arrangement.latents is not None:
             self.bottleneck = Bottleneck(d_model, arrangement.latents, _modules(self.blocks)[0])
-            if self.position.marks != "embed":
+            if self.position.signal != "embed":
                 raise ValueError(
                     "the answering stack of a bottleneck is given nothing but positions, so they "
                     "must be marked on the vectors: use position=learned or sinusoidal"
@@ -159,7 +159,7 @@ class Transformer(Model):
         num_kept = sum(size for size in sizes if size is not None)
         return num_kept + (length * self.embedding.embedding_dim if self.encoder else 0)
 
-    def stated_axes(self) -> Mapping[nn.Module, Axes]:
+    def sequence_axes(self) -> Mapping[nn.Module, Axes]:
         if self.encoder is None:
             return {}
         axes: dict[nn.Module, Axes] = {self.blocks: Axes("prefix", "prefix")}
@@ -185,11 +185,11 @@ class Transformer(Model):
 
     def _require_used_position(self) -> None:
         """Raise ValueError for a position scheme that no mixer of the blocks uses."""
-        marks = self.position.marks
+        marks = self.position.signal
         # Cross-attention has no position scheme, so only the blocks' mixers count.
         modules = (m for block in _modules(self.blocks) for m in block.mixer.modules())
         mixers = [m for m in modules if isinstance(m, Mixer)]
-        if marks in (None, "embed") or any(marks in mixer.heeds for mixer in mixers):
+        if marks in (None, "embed") or any(marks in mixer.position_inputs for mixer in mixers):
             return
         names = sorted({type(mixer).__name__ for mixer in mixers})
         effect = {"rotate": "turns queries and keys", "bias": "shifts attention scores"}[marks]
@@ -238,7 +238,7 @@ class Bottleneck(nn.Module):
     ) -> Float[Tensor, "batch latent d_model"]:
         """Return the latents after they have read the memory."""
         latents = repeat(self.latents, "l d -> b l d", b=len(memory))
-        return latents + self.cross.read(latents, memory, valid)[0]
+        return latents + self.cross.cross_attend(latents, memory, valid)[0]
 
 
 def _run_blocks(

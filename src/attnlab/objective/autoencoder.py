@@ -35,7 +35,7 @@ class Autoencoder(Objective):
     def outputs(self) -> Sequence[str]:
         return self.inputs
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         inputs = batch.inputs
         targets = inputs if batch.valid is None else inputs.where(batch.valid, IGNORE)
         blanks = torch.full_like(inputs, len(self.dataset.tokens))

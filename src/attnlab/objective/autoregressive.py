@@ -37,7 +37,7 @@ class Autoregressive(Objective):
     def max_length(self) -> int:
         return self.dataset.max_length + (self.dataset.answer_length or 0)
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         if self.begin is not None:
             return self._append_answers(batch)
         if self.dataset.classes is None:
@@ -49,7 +49,7 @@ class Autoregressive(Objective):
             valid = batch.valid[:, :-1]
         return Batch(batch.inputs[:, :-1], targets, None, valid)
 
-    def probe(self, batch: Batch) -> Batch:
+    def inspection_batch(self, batch: Batch) -> Batch:
         if self.begin is not None:
             return self._append_answers(batch._replace(targets=batch.targets[:, :1]))
         if self.dataset.classes is None:
@@ -74,7 +74,7 @@ class Autoregressive(Objective):
         valid = positions < question_lengths + answer_lengths
         return Batch(joined, targets, label_positions, valid)
 
-    def derived(self, split: str, loss: float) -> dict[str, float]:
+    def derived_metrics(self, split: str, loss: float) -> dict[str, float]:
         """Return the perplexity of a text, and its loss in bits for each byte (UTF-8)."""
         if not isinstance(self.dataset, Corpus):
             return {}

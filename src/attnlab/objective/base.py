@@ -55,19 +55,19 @@ class Objective(ABC):
         return self.dataset.max_length
 
     @abstractmethod
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         """Return the batch as the model is trained on it: inputs, targets and their positions."""
 
-    def read(self, text: str) -> Batch:
-        """Return a batch of one text that a person gives. Raises ValueError (`Dataset.read`)."""
-        return self.dataset.read(text)
+    def batch_of_text(self, text: str) -> Batch:
+        """Return a batch of a person's text. Raises ValueError as `Dataset.batch_of_text` does."""
+        return self.dataset.batch_of_text(text)
 
-    def probe(self, batch: Batch) -> Batch:
+    def inspection_batch(self, batch: Batch) -> Batch:
         """Return the batch for a sequence that is inspected: a person's text, or one of the data.
 
         For an answer that is a sequence, the only target is its first token.
         """
-        return self.ask(batch)
+        return self.training_batch(batch)
 
     def loss(
         self,
@@ -92,7 +92,7 @@ class Objective(ABC):
         """Return what training minimises: the loss itself, unless an objective overrides this."""
         return self.loss(logits, targets, reduction)
 
-    def derived(self, split: str, loss: float) -> dict[str, float]:
+    def derived_metrics(self, split: str, loss: float) -> dict[str, float]:
         """Return the numbers, by name, that are computed from the mean loss on a split."""
         return {}
 

@@ -30,7 +30,7 @@ class Classification(Objective):
     def outputs(self) -> Sequence[str]:
         return self.dataset.classes or ()
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         if not self.causal:
             return batch
         if batch.valid is None:

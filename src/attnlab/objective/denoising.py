@@ -31,11 +31,11 @@ class Denoising(Objective):
     def outputs(self) -> Sequence[str]:
         return self.dataset.tokens
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         inputs, damaged = batch.inputs, batch.inputs
-        if batch.key is not None:
+        if batch.noise_key is not None:
             damage_noise, token_noise = (
-                noise(batch.key, inputs.shape[1], draw) for draw in range(2)
+                noise(batch.noise_key, inputs.shape[1], draw) for draw in range(2)
             )
             random_tokens = (token_noise * len(self.dataset.tokens)).long()
             damaged = torch.where(damage_noise < self.rate, random_tokens, inputs)

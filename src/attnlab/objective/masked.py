@@ -46,13 +46,13 @@ class Masked(Objective):
     def outputs(self) -> Sequence[str]:
         return self.inputs
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         inputs = batch.inputs
-        if batch.key is None:
-            return self.probe(batch)
+        if batch.noise_key is None:
+            return self.inspection_batch(batch)
         mask_id = len(self.dataset.tokens)
         hide_noise, replacement_noise, token_noise = (
-            noise(batch.key, inputs.shape[1], draw) for draw in range(3)
+            noise(batch.noise_key, inputs.shape[1], draw) for draw in range(3)
         )
         if batch.valid is not None:
             hide_noise = hide_noise.masked_fill(~batch.valid, 2.0)
@@ -64,16 +64,16 @@ class Masked(Objective):
         targets = torch.where(hidden, inputs, IGNORE)
         return Batch(torch.where(hidden, replacements, inputs), targets, None, batch.valid)
 
-    def read(self, text: str) -> Batch:
+    def batch_of_text(self, text: str) -> Batch:
         data = copy.copy(self.dataset)
         data.tokens = [*data.tokens, HOLE]
-        data.asked_at = _hole_positions
+        data.label_positions = _hole_positions
         try:
-            return data.read(text.replace(MASK, HOLE))
+            return data.batch_of_text(text.replace(MASK, HOLE))
         except ValueError as error:
             raise ValueError(str(error).replace(repr(HOLE)[1:-1], MASK)) from error
 
-    def probe(self, batch: Batch) -> Batch:
+    def inspection_batch(self, batch: Batch) -> Batch:
         targets = torch.full_like(batch.inputs if batch.at is None else batch.at, IGNORE)
         return Batch(batch.inputs, targets, batch.at, batch.valid)
 

@@ -50,7 +50,7 @@ class Seq2Seq(Objective):
         """The id of the token before the first token of every answer."""
         return len(self.dataset.tokens)
 
-    def ask(self, batch: Batch) -> Batch:
+    def training_batch(self, batch: Batch) -> Batch:
         begin = torch.full_like(batch.targets[:, :1], self.begin)
         prefix = torch.cat((begin, batch.targets[:, :-1]), dim=1)
         # Positions after the end of an answer have no target, so any token may fill them.
@@ -60,8 +60,8 @@ class Seq2Seq(Objective):
         prefix_valid[:, 0] = True
         return batch._replace(prefix=prefix, prefix_valid=prefix_valid)
 
-    def probe(self, batch: Batch) -> Batch:
-        return self.ask(batch._replace(targets=batch.targets[:, :1]))
+    def inspection_batch(self, batch: Batch) -> Batch:
+        return self.training_batch(batch._replace(targets=batch.targets[:, :1]))
 
     @property
     def smooths(self) -> bool:

@@ -18,7 +18,7 @@ class ALiBi(Position):
     token sees both ways, both count alike.
     """
 
-    marks = "bias"
+    signal = "bias"
 
     def bias(
         self,

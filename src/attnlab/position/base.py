@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Position(nn.Module):
     """No position information, and the interface of every scheme that adds some."""
 
-    marks: ClassVar[str | None] = None
+    signal: ClassVar[str | None] = None
     """The method that the scheme overrides: "embed", "rotate" or "bias"; None if it has none."""
 
     def __init__(self, d_model: int, max_length: int) -> None:
@@ -30,7 +30,7 @@ class Position(nn.Module):
         """Return queries or keys rotated to their positions (rotary)."""
         return x
 
-    def serve(self, num_heads: int, d_rotated: int) -> None:
+    def prepare_heads(self, num_heads: int, d_rotated: int) -> None:
         """Prepare for a layer of so many heads; each layer that uses the scheme calls it once."""
 
     def bias(

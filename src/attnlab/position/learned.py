@@ -15,7 +15,7 @@ class Learned(Position):
         table.weight | N(0, std)
     """
 
-    marks = "embed"
+    signal = "embed"
 
     def __init__(self, d_model: int, max_length: int, *, std: NotNegative = 0.08) -> None:
         super().__init__(d_model, max_length)

@@ -24,7 +24,7 @@ class RelativeBias(Position):
         table | N(0, 1/sqrt(d_model))
     """
 
-    marks = "bias"
+    signal = "bias"
     undecayed = ("table",)
 
     def __init__(
@@ -44,7 +44,7 @@ class RelativeBias(Position):
         self.d_model, self.num_buckets, self.max_distance = d_model, num_buckets, max_distance
         self.register_parameter("table", None)
 
-    def serve(self, num_heads: int, d_rotated: int) -> None:
+    def prepare_heads(self, num_heads: int, d_rotated: int) -> None:
         if self.table is None:
             table = torch.empty(self.num_buckets, num_heads)
             self.table = nn.Parameter(nn.init.normal_(table, std=self.d_model**-0.5))

@@ -13,13 +13,13 @@ from attnlab.ranges import Base, ranged
 class RoPE(Position):
     """Rotates pairs of channels by angles proportional to the position (Su et al. 2021, eq. 34)."""
 
-    marks = "rotate"
+    signal = "rotate"
 
     def __init__(self, d_model: int, max_length: int, *, base: Base = 10_000.0) -> None:
         super().__init__(d_model, max_length)
         self.d_model, self.base = d_model, base
 
-    def serve(self, num_heads: int, d_rotated: int) -> None:
+    def prepare_heads(self, num_heads: int, d_rotated: int) -> None:
         _require_pairs(d_rotated)
 
     def rotate(

@@ -18,7 +18,7 @@ class Sinusoidal(Position):
     same ratio is an `amplitude` of .08.
     """
 
-    marks = "embed"
+    signal = "embed"
 
     def __init__(
         self, d_model: int, max_length: int, *, base: Base = 10_000.0, amplitude: NotNegative = 0.08

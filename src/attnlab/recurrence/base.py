@@ -50,7 +50,7 @@ def mix(
     tap as (batch, head, query, key), signed; what the tap returns mixes the values. In the tap,
     padded keys have weight 0; the weights of padding on padding are added after it.
     """
-    if not mixing.heard:
+    if not mixing.has_listeners:
         return recur(value)
     batch, num_heads, seq, _ = value.shape
     identity = torch.eye(seq, dtype=exact(value).dtype, device=value.device)

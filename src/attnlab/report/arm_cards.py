@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from attnlab.analysis.arms import Run, shown
+from attnlab.analysis.arms import FinishedRun, format_value
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import findings
-from attnlab.analysis.table import Cell, count, with_interval
-from attnlab.figures import attention
+from attnlab.analysis.table import TableCell, count, with_interval
+from attnlab.figures import attention_panels
 from attnlab.figures.base import colours
 from attnlab.report.probe_history import PROBES, ProbeHistory, probe_histories
 from attnlab.run_record.finding import Finding
-from attnlab.run_record.patterns import Pattern, probes, recorded
+from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
 
 
@@ -31,8 +31,8 @@ class Measure(NamedTuple):
     """A number of a card, or the reason why there is none."""
 
     name: str
-    value: Cell
-    why_not: str = ""
+    value: TableCell
+    reason_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SeedView:
     run: str
     seed: int
     histories: Sequence[ProbeHistory]
-    place: int
+    head_index: int
     """The index of the head that is shown first, in `heads` of the first history."""
     is_chosen: bool = False
     """Whether evidence chose that head on validation data."""
@@ -124,7 +124,7 @@ def measures(
             if key in existing:
                 listed.append(Measure(label.text, with_interval(group.over_seeds(key))))
             elif label.needs_attention and not has_attention:
-                listed.append(Measure(label.text, Cell("-"), "no attention"))
+                listed.append(Measure(label.text, TableCell("-"), "no attention"))
     others = [key for key in existing if key.startswith("test/") and key != metric]
     return listed + [Measure(_metric_words(k), with_interval(group.over_seeds(k))) for k in others]
 
@@ -134,24 +134,29 @@ def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> 
     arms = []
     for card in cards:
         first_seed = card.seeds[0]
-        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.why_not][
+        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.reason_missing][
             :max_numbers
         ]
-        if any(measure.why_not for measure in card.measures):
+        if any(measure.reason_missing for measure in card.measures):
             lines.append("no attention to cut")
-        head_name = first_seed.histories[0].head_name(first_seed.place)
+        head_name = first_seed.histories[0].head_name(first_seed.head_index)
         lines.append(f"shown: {head_name}, seed {first_seed.seed}")
         head_views = [
-            history.view(first_seed.place, title=history.probe) for history in first_seed.histories
+            history.view(first_seed.head_index, title=history.probe)
+            for history in first_seed.histories
         ]
-        arms.append(attention.Arm(f"{card.style.title} (n = {card.n})", lines, head_views))
-    return attention.rows(arms, columns)
+        arms.append(
+            attention_panels.ArmViews(f"{card.style.title} (n = {card.n})", lines, head_views)
+        )
+    return attention_panels.rows(arms, columns)
 
 
-def _seed_view(run: Run, record: Record, run_findings: Mapping[str, Finding]) -> SeedView | None:
+def _seed_view(
+    run: FinishedRun, record: Record, run_findings: Mapping[str, Finding]
+) -> SeedView | None:
     """Return the view of a run that opens at the head its evidence chose; None without patterns."""
     histories = probe_histories(
-        _add_token_roles(recorded(record, probe=probes(record)[:PROBES]), run)
+        _add_token_roles(load_patterns(record, probe=probes(record)[:PROBES]), run)
     )
     if not histories:
         return None
@@ -166,7 +171,7 @@ def _seed_view(run: Run, record: Record, run_findings: Mapping[str, Finding]) ->
     return SeedView(run.name, run.result.seed, histories, place, opening_place is not None)
 
 
-def _add_token_roles(patterns: Sequence[Pattern], run: Run) -> list[Pattern]:
+def _add_token_roles(patterns: Sequence[Pattern], run: FinishedRun) -> list[Pattern]:
     """Return the patterns with the dataset's token roles, which attnlab 0.1 did not record."""
     run_dataset_class = (
         None if any(p.roles for p in patterns) else dataset_class(run.result.identity)
@@ -183,7 +188,7 @@ def _with_same_content(views: Sequence[SeedView]) -> list[SeedView]:
     """Return the seeds with the sequences and heads of the first seed, which share its card."""
 
     def content(view: SeedView) -> Any:
-        return [(h.probe, list(h.tokens), h.asked_at, h.heads) for h in view.histories]
+        return [(h.probe, list(h.tokens), h.answer_position, h.heads) for h in view.histories]
 
     return [view for view in views if content(view) == content(views[0])]
 
@@ -205,7 +210,7 @@ def _distinguishing_values(group: Group, similar_groups: Sequence[Group]) -> lis
             keys.append(key)
         if len({repr([g.keys[k] for k in keys]) for g in similar_groups}) == len(similar_groups):
             break
-    return [f"{key.rpartition('.')[2]}={shown(group.keys[key])}" for key in keys]
+    return [f"{key.rpartition('.')[2]}={format_value(group.keys[key])}" for key in keys]
 
 
 def _metric_words(metric: str) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.findings import findings
 from attnlab.analysis.table import with_interval
-from attnlab.figures.curves import Point, curves
-from attnlab.figures.reach import Heads, reach
+from attnlab.figures.curves import CurvePoint, curves
+from attnlab.figures.reach import ReachPanel, reach
 from attnlab.report.arm_cards import arm_styles
 from attnlab.run_record.finding import Curve, Finding
 from attnlab.run_record.layers import Layer
-from attnlab.run_record.patterns import Pattern, probes, recorded
+from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
 
 
@@ -32,7 +32,7 @@ def evidence_curves(panel: Panel, width: int | str = "container") -> dict[str, A
     """Draw each curve that the evidence of a panel's runs states, and return charts by name."""
     styles, charts = arm_styles(panel), {}
     palette = {style.name: style.colour for style in styles}
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[CurvePoint]] = {}
     curves_by_name: dict[str, Curve] = {}
     for group, style in zip(panel.groups, styles, strict=True):
         for name, numbers in _curve_numbers(group, findings(group.runs[0].result)).items():
@@ -41,7 +41,9 @@ def evidence_curves(panel: Panel, width: int | str = "container") -> dict[str, A
                 n, mean, low, high = group.over_seeds(key)
                 if mean is not None:
                     bounds = (mean if low is None else low, mean if high is None else high)
-                    point = Point(group.label, style.name, style.depth, n, length, mean, *bounds)
+                    point = CurvePoint(
+                        group.label, style.name, style.depth, n, length, mean, *bounds
+                    )
                     points.setdefault(name, []).append(point)
     for name, curve in curves_by_name.items():
         if name in points:
@@ -72,7 +74,7 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
                 for length, key in numbers.keys[::-2]
             ]
             title = f"{style.title} (heads of seed {run.result.seed}, n = {len(group.seeds)})"
-            models.append(Heads(title, caption, *shares))
+            models.append(ReachPanel(title, caption, *shares))
     return reach(models) if models else None
 
 
@@ -101,7 +103,7 @@ def _curve_numbers(group: Group, run_findings: Mapping[str, Finding]) -> dict[st
 def _last_attention(record: Record) -> list[Pattern]:
     """Return the attention of the last step on all probes from the validation split."""
     names = [name for name in probes(record) if name.startswith("validation-")]
-    patterns = recorded(record, probe=names)
+    patterns = load_patterns(record, probe=names)
     last = max((pattern.step for pattern in patterns), default=0)
     return [p for p in patterns if p.step == last and p.attention is not None]
 

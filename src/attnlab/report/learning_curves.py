@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnlab.analysis.arms import by_value
+from attnlab.analysis.arms import group_by_value
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.statistics import interval
-from attnlab.figures.curves import Point, curves
+from attnlab.figures.curves import CurvePoint, curves
 from attnlab.report.arm_cards import ArmStyle, arm_styles
 from attnlab.run_record.record import Record
 
@@ -53,7 +53,7 @@ def _run_names(group: Group) -> list[str]:
 
 def _curve_points(
     group: Group, style: ArmStyle, rows_by_run: Mapping[str, Any], column: str
-) -> list[Point]:
+) -> list[CurvePoint]:
     """Return a point for each step that all runs of the group recorded.
 
     Other steps are left out, so that every mean is over the same runs.
@@ -66,7 +66,7 @@ def _curve_points(
         )
         for name in _run_names(group)
     }
-    runs_by_seed = by_value(group.runs, lambda run: run.result.seed)
+    runs_by_seed = group_by_value(group.runs, lambda run: run.result.seed)
     points = []
     for step in sorted(
         set.intersection(*(set(run_values) for run_values in values_by_run.values()))
@@ -78,5 +78,5 @@ def _curve_points(
         n, mean, low, high = interval(seed_means)
         if mean is not None:
             bounds = (mean if low is None else low, mean if high is None else high)
-            points.append(Point(group.label, style.name, style.depth, n, step, mean, *bounds))
+            points.append(CurvePoint(group.label, style.name, style.depth, n, step, mean, *bounds))
     return points

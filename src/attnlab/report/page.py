@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
-from attnlab.analysis.fairness import few
+from attnlab.analysis.fairness import abbreviate_names
 from attnlab.analysis.findings import findings
 from attnlab.analysis.left_out import LeftOut, by_state
 from attnlab.analysis.table import Column, columns, count, legend, title
-from attnlab.figures.attention import panel, role_colours
+from attnlab.figures.attention_panels import panel, role_colours
 from attnlab.report.arm_cards import ArmCard, ArmStyle, SeedView, arm_cards
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.learning_curves import learning_curves
@@ -89,8 +89,10 @@ def attend_page(
     `opens` names by its layer and its index in it (None, or a head that is not shown: the first
     head of the last layer).
     """
-    query_position = patterns[0].asked_at if query is None else query
-    histories = probe_histories([replace(pattern, asked_at=query_position) for pattern in patterns])
+    query_position = patterns[0].answer_position if query is None else query
+    histories = probe_histories(
+        [replace(pattern, answer_position=query_position) for pattern in patterns]
+    )
     history = histories[0]
     opening_places = (
         place
@@ -132,7 +134,7 @@ def _panel_facts(panel: Panel) -> dict[str, str]:
     results = [run.result for group in panel.groups for run in group.runs]
 
     def abbreviate(values: Any) -> str:
-        return few(dict.fromkeys(str(value) for value in values if value))
+        return abbreviate_names(dict.fromkeys(str(value) for value in values if value))
 
     seeds = sorted({result.seed for result in results})
     start_days = sorted(result.started[:10] for result in results)
@@ -231,7 +233,7 @@ def _render_html(heading: str, sections: Sequence[Section], left_out: str) -> st
     for card in (card for section in sections for card in section.cards):
         for history in card.seeds[0].histories:
             if _picture_content(history) not in picture_by_content:
-                view = history.view(card.seeds[0].place, title=history.probe)
+                view = history.view(card.seeds[0].head_index, title=history.probe)
                 picture_by_content[_picture_content(history)] = panel(view).to_dict()
     scripts = [_vega_script(), (ASSETS / "page.js").read_text("utf-8")]
     script_hashes = " ".join(
@@ -274,7 +276,7 @@ def _pack_card(card: ArmCard, contents: Sequence[Any]) -> dict[str, Any]:
             contents.index(_picture_content(history)) for history in card.seeds[0].histories
         ],
         "seeds": [
-            {"head": view.place, "histories": [history.packed() for history in view.histories]}
+            {"head": view.head_index, "histories": [history.packed() for history in view.histories]}
             for view in card.seeds
         ],
     }

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from attnlab.figures.attention import View
+from attnlab.figures.attention_panels import View
 from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.run_record.layers import Layer
-from attnlab.run_record.patterns import Pattern, Weights
+from attnlab.run_record.patterns import Pattern, PatternWeights
 
 PROBES = 2
 """The number of probes of a run that a page shows: the first that were recorded."""
@@ -48,7 +48,7 @@ class ProbeHistory:
 
     probe: str
     tokens: Sequence[str]
-    asked_at: int
+    answer_position: int
     steps: Sequence[int]
     maps: Sequence[MapHistory]
     cut: int
@@ -102,11 +102,11 @@ class ProbeHistory:
         """Return a head's weight of each token in the row of the query, else of the answer."""
         map_index, head_index = self.heads[place]
         row = self.maps[map_index].codes[step, head_index, self._row_of_query(map_index, query)]
-        return Weights(codes=row[None, None]).exact[0, 0]
+        return PatternWeights(codes=row[None, None]).exact[0, 0]
 
     def view(self, place: int, query: int | None = None, step: int = -1, title: str = "") -> View:
         """Return the picture of one head at one of the steps."""
-        query = self.asked_at if query is None else query
+        query = self.answer_position if query is None else query
         map_index = self.heads[place][0]
         shown_query = self.maps[map_index].query_at[self._row_of_query(map_index, query)]
         weights = self.weights(place, query, step)
@@ -116,7 +116,7 @@ class ProbeHistory:
         """Return the history as the page's script reads it."""
         return {
             "steps": list(self.steps),
-            "asked": self.asked_at,
+            "asked": self.answer_position,
             "keys": len(self.tokens),
             "heads": [list(map_head) for map_head in self.heads],
             "maps": [
@@ -137,7 +137,7 @@ class ProbeHistory:
     def _row_of_query(self, map_index: int, query: int) -> int:
         """Return the row of the query in a map, else of the answer's position, else the last."""
         queries = list(self.maps[map_index].query_at)
-        return next((queries.index(q) for q in (query, self.asked_at) if q in queries), -1)
+        return next((queries.index(q) for q in (query, self.answer_position) if q in queries), -1)
 
 
 def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
@@ -146,14 +146,14 @@ def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
     In a model with an encoder, a history has the attention among the inputs only, so that all its
     maps are of one sequence.
     """
-    self_patterns = [pattern for pattern in patterns if pattern.reading is None]
+    self_patterns = [pattern for pattern in patterns if pattern.query_tokens is None]
     tokens_by_probe: dict[str, Sequence[str]] = {}
     for pattern in self_patterns:
         tokens_by_probe.setdefault(pattern.probe, list(pattern.tokens))
     return [
         _build_history(
             [p for p in self_patterns if p.probe == probe and list(p.tokens) == probe_tokens],
-            any(p.reading is not None for p in patterns if p.probe == probe),
+            any(p.query_tokens is not None for p in patterns if p.probe == probe),
         )
         for probe, probe_tokens in tokens_by_probe.items()
     ]
@@ -174,13 +174,13 @@ def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
         }
     )
     first_pattern = next(iter(last_patterns.values()))
-    end = min(len(first_pattern.tokens), max(first_pattern.asked_at + 1, MOST_TOKENS))
+    end = min(len(first_pattern.tokens), max(first_pattern.answer_position + 1, MOST_TOKENS))
     window = slice(max(0, end - MOST_TOKENS), end)
     return ProbeHistory(
         probe=first_pattern.probe,
         tokens=list(first_pattern.tokens[window]),
         roles={position: role for position, role in enumerate(first_pattern.roles[window]) if role},
-        asked_at=first_pattern.asked_at - window.start,
+        answer_position=first_pattern.answer_position - window.start,
         steps=steps,
         maps=[
             _build_map([pattern_by_step_and_layer[step, layer] for step in steps], window)

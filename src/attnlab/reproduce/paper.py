@@ -36,7 +36,7 @@ class PaperRequest:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PaperPlan:
     """A request with all its values resolved."""
 
     recipes: Mapping[str, Recipe]
@@ -61,14 +61,14 @@ class Plan:
         return self.output / "README.md"
 
 
-def plan_paper(experiments: Path, request: PaperRequest) -> Plan:
+def plan_paper(experiments: Path, request: PaperRequest) -> PaperPlan:
     """Return the plan of a request. Raises RequestError for bad values; writes nothing."""
     _require_places(request)
     recipes_by_scale = recipes(experiments, request.paper)
     scales = _select_scales(recipes_by_scale, request)
     recipe = recipes_by_scale[scales[0]]
     root_dir = default_runs_dir()
-    return Plan(
+    return PaperPlan(
         recipes=recipes_by_scale,
         scales=scales,
         output=_output_dir(recipe, request.output),
@@ -79,7 +79,7 @@ def plan_paper(experiments: Path, request: PaperRequest) -> Plan:
     )
 
 
-def train_paper(plan: Plan, console: Console) -> None:
+def train_paper(plan: PaperPlan, console: Console) -> None:
     """Train the missing runs, and write the results and the figures.
 
     Raises what `attnlab.reproduce.run.reproduce` raises; nothing is written then.
@@ -94,7 +94,7 @@ def train_paper(plan: Plan, console: Console) -> None:
     draw(recipe, _records_by_arm(run_results, plan.runs_dir), plan.output)
 
 
-def judge_paper(plan: Plan) -> list[JudgedRecipe]:
+def judge_paper(plan: PaperPlan) -> list[JudgedRecipe]:
     """Return the requested scales judged, and write the paper's README with all scales."""
     results_by_scale = {
         scale: results.read(plan.output, scale) or results.read(recipe.folder, scale)

@@ -24,7 +24,7 @@ FAILED = ("failed", "refused")
 """How a run ended that fails the claims of its arm."""
 
 
-class Cell(NamedTuple):
+class PlannedRun(NamedTuple):
     """One run of a recipe."""
 
     arm: str
@@ -76,7 +76,7 @@ def reproduce(
 
 def cells(
     recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1, places: Sequence[str] = ()
-) -> list[Cell]:
+) -> list[PlannedRun]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
     overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
     threads = torch.get_num_threads()
@@ -98,14 +98,14 @@ def cells(
     # Not an override: a path may hold what their grammar reads otherwise.
     our_values = {"runs_dir": str(runs_dir)}
     return [
-        Cell(arm, seed, replace(config, values={**config.values, **our_values, "seed": seed}))
+        PlannedRun(arm, seed, replace(config, values={**config.values, **our_values, "seed": seed}))
         for seed in range(seeds)
         for arm, config in configs.items()
     ]
 
 
 def _collect(
-    recipe: Recipe, planned: Sequence[Cell], outcomes: Mapping[tuple[str, int], Outcome]
+    recipe: Recipe, planned: Sequence[PlannedRun], outcomes: Mapping[tuple[str, int], Outcome]
 ) -> dict[str, Any]:
     # In the order of the plan, whichever ended first.
     ended = [at for cell in planned if (at := (cell.arm, cell.seed)) in outcomes]

@@ -77,7 +77,7 @@ class Attempt:
         }
         path = run_dir / "attempts" / str(number)
         try:
-            write.born(path, {"claim.json": write.to_json(sealed(claim))})
+            write.publish_directory(path, {"claim.json": write.to_json(sealed(claim))})
         except FileExistsError as error:
             raise AlreadyClaimed(f"attempt {number} of {run_dir} is taken") from error
         return cls(path)

@@ -31,7 +31,7 @@ Whole = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 """A count."""
 
 
-class Origin(TypedDict):
+class ResumeOrigin(TypedDict):
     """The checkpoint that an attempt started from."""
 
     attempt: Whole
@@ -41,7 +41,7 @@ class Origin(TypedDict):
     """The name of its run, in the same directory, if `extend=true` continued another run."""
 
 
-class Claim(TypedDict):
+class AttemptClaim(TypedDict):
     """claim.json: which process began an attempt, and from which checkpoint."""
 
     schema: int
@@ -49,7 +49,7 @@ class Claim(TypedDict):
     pid: Whole
     process_start: float
     at: str
-    resumed_from: Origin | None
+    resumed_from: ResumeOrigin | None
     identity_hash: NotRequired[str]
 
 

@@ -13,7 +13,7 @@ from attnlab.run_record.record import Record
 TABLE = "heads"
 
 
-class Course(NamedTuple):
+class MeasureHistory(NamedTuple):
     """A measure of a layer's heads over training."""
 
     steps: Int[np.ndarray, " step"]
@@ -22,8 +22,8 @@ class Course(NamedTuple):
     """The measure of each head; NaN if no query could have it."""
 
 
-Scores = Mapping[AttentionLayer, Mapping[str, Course]]
-"""The measures of each layer, by their names (`attnlab.interp.pattern_stats.measure`)."""
+Scores = Mapping[AttentionLayer, Mapping[str, MeasureHistory]]
+"""The measures of each layer, by their names (`attnlab.interp.pattern_stats.measure_rows`)."""
 
 
 def row(step: int, layer: AttentionLayer, measure: str, values: Sequence[float]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def head_scores(record: Record) -> Scores:
             measures.setdefault(row["measure"], []).append((row["step"], row["heads"]))
         return {
             layers[path]: {
-                name: Course(
+                name: MeasureHistory(
                     np.array([step for step, _ in points]),
                     np.array([values for _, values in points], float),
                 )

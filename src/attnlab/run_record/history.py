@@ -4,6 +4,7 @@ A run is found by the hash of its identity, and the identity names classes and t
 changes one of these adds a line here, and nothing else:
 
 - a class or function that a config names has a new path: `MOVED`;
+- a key of a config has a new name: `RENAMED`;
 - a class has a new knob: `ADDED`, with the value at which nothing changes;
 - a class computes other numbers with an unchanged config: `REVISED`, with the reason, and the
   configs that it concerns, if not all.
@@ -27,6 +28,7 @@ class Revision(NamedTuple):
 
 
 MOVED: dict[str, str] = {
+    "attnlab.callbacks.clock.Clock": "attnlab.callbacks.cadence.Cadence",
     "attnlab.callbacks.recorder.Recorder": "attnlab.callbacks.patterns.PatternRecorder",
     "attnlab.callbacks.statistics.Statistics": "attnlab.callbacks.head_scores.HeadRecorder",
     "attnlab.callbacks.vectors.Vectors": "attnlab.callbacks.vectors.VectorRecorder",
@@ -40,6 +42,9 @@ MOVED: dict[str, str] = {
     "attnlab.evidence.sampled.sampled": "attnlab.evidence.sampled.SampledLoss",
 }
 """First path of a target, in 0.1 or in the version that added it: its path today."""
+
+RENAMED: dict[str, dict[str, str]] = {"callbacks": {"clock": "cadence"}}
+"""A config group: the first name of a key in it, and its name today."""
 
 ADDED: dict[str, dict[str, Any]] = {
     "attnlab.mixer.delta_rule.DeltaRule": {"scale_queries": False},
@@ -113,7 +118,10 @@ def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
                 del node[knob]
         node["_target_"] = first_paths.get(target, target)
 
-    return _copy_with(identity, restore)
+    first_names = {
+        group: {today: first for first, today in names.items()} for group, names in RENAMED.items()
+    }
+    return _with_renamed_keys(_copy_with(identity, restore), first_names)
 
 
 def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
         if _concerning_revisions(node):
             node.setdefault(REVISION, 1)
 
-    return _copy_with(identity, update)
+    return _with_renamed_keys(_copy_with(identity, update), RENAMED)
 
 
 def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
@@ -165,6 +173,18 @@ def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list
                 reasons.append(f"{node['_target_']}: {reason}")
 
     return _copy_with(identity, strip_and_collect_reasons), list(dict.fromkeys(reasons))
+
+
+def _with_renamed_keys(
+    identity: dict[str, Any], new_names: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """Return an identity in which the keys of some groups have their new names."""
+    renamed_groups = {
+        group: {names.get(key, key): value for key, value in identity[group].items()}
+        for group, names in new_names.items()
+        if isinstance(identity.get(group), Mapping)
+    }
+    return {**identity, **renamed_groups}
 
 
 def _concerning_revisions(node: Mapping[str, Any]) -> dict[int, str]:

@@ -28,7 +28,7 @@ ERROR = 0.0040
 """The largest difference between a decoded weight and the one that was recorded."""
 
 
-class Weights:
+class PatternWeights:
     """Weights between 0 and 1, from exact values or from the bytes of the record."""
 
     def __init__(
@@ -59,12 +59,12 @@ class Weights:
             )
         return np.rint(255 * np.sqrt(np.minimum(weights, 1))).astype(np.uint8)
 
-    def of(self, heads: Sequence[int]) -> "Weights":
+    def select_heads(self, heads: Sequence[int]) -> "PatternWeights":
         """Return the weights of some heads, by their index."""
         selected = (
             part if part is None else part[list(heads)] for part in (self._exact, self._codes)
         )
-        return Weights(*selected)
+        return PatternWeights(*selected)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,11 @@ class Pattern:
     """The tokens of the keys."""
     query_at: Sequence[int]
     """The position of each query in its own sequence."""
-    asked_at: int
+    answer_position: int
     """The position that the model answers from (the last, if it answers at several)."""
-    data: Weights
+    data: PatternWeights
 
-    reading: Sequence[str] | None = None
+    query_tokens: Sequence[str] | None = None
     """The tokens of the queries, if they are of another sequence than the keys."""
 
     heads: Sequence[int] | None = None
@@ -125,13 +125,13 @@ class Pattern:
     @property
     def queries(self) -> Sequence[str]:
         """The tokens of the queries."""
-        if self.reading is not None:
-            return self.reading
+        if self.query_tokens is not None:
+            return self.query_tokens
         return [self.tokens[position] for position in self.query_at]
 
-    def of(self, heads: Sequence[int]) -> "Pattern":
+    def select_heads(self, heads: Sequence[int]) -> "Pattern":
         """Return the pattern with these heads only."""
-        return replace(self, data=self.data.of(heads), heads=list(heads))
+        return replace(self, data=self.data.select_heads(heads), heads=list(heads))
 
     def row(self) -> dict[str, Any]:
         """Return a row of the record. Raises ValueError for values outside of 0 to 1."""
@@ -141,10 +141,10 @@ class Pattern:
             "probe": self.probe,
             "source": self.source,
             "tokens": list(self.tokens),
-            "reading": list(self.reading or ()),
+            "reading": list(self.query_tokens or ()),
             "roles": list(self.roles),
             "query_at": list(self.query_at),
-            "asked_at": self.asked_at,
+            "asked_at": self.answer_position,
             "heads": len(codes),
             "numbers": list(self.numbers),
             "codes": pa.compress(codes.tobytes(), codec="zstd", asbytes=True),
@@ -172,10 +172,10 @@ class Pattern:
             layer=layers.by_source.get(source),
             tokens=tokens,
             query_at=query_at,
-            asked_at=asked_at,
-            data=Weights(codes=np.frombuffer(codes, np.uint8).reshape(shape)),
+            answer_position=asked_at,
+            data=PatternWeights(codes=np.frombuffer(codes, np.uint8).reshape(shape)),
             # Earlier versions recorded patterns within one sequence only, and no roles.
-            reading=row.get("reading") or None,
+            query_tokens=row.get("reading") or None,
             heads=numbers,
             roles=roles,
         )
@@ -187,7 +187,7 @@ def probes(record: Record) -> list[str]:
     return table["probe"].unique().to_pylist() if table.num_rows else []
 
 
-def recorded(
+def load_patterns(
     record: Record, step: int | None = None, probe: str | Sequence[str] | None = None
 ) -> list[Pattern]:
     """Load the patterns of a run in order of steps; only those of `step` and `probe`, if given.

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from attnlab.errors import RecordError
 from attnlab.printable import one_line
-from attnlab.run_record.forms import Claim, Identity, Saved, fault
+from attnlab.run_record.forms import AttemptClaim, Identity, Saved, fault
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import Layers, inferred_layers, read_layers
 from attnlab.run_record.read import (
@@ -85,11 +85,11 @@ class AttemptState:
         return abs(start_time - self.claim["process_start"]) < 2
 
 
-class Plan(NamedTuple):
+class ResumePlan(NamedTuple):
     """What to do with a run, and why: start, resume, retry (it died), skip, held or refuse."""
 
     action: str
-    why: str
+    reason: str
 
 
 class Record:
@@ -108,7 +108,7 @@ class Record:
         identity = todays_identity(yaml_object(path, self.path, Identity), path)
         for number in attempt_numbers(self.path)[:1]:
             path = self.path / "attempts" / str(number) / "claim.json"
-            claim = json_object(path, self.path, Claim)
+            claim = json_object(path, self.path, AttemptClaim)
             stated_hash = claim and claim.get("identity_hash")
             if stated_hash and stated_hash != identity_hash(identity):
                 raise RecordError(
@@ -128,7 +128,7 @@ class Record:
         states = []
         for number in attempt_numbers(self.path):
             path = self.path / "attempts" / str(number)
-            claim = json_object(path / "claim.json", self.path, Claim)
+            claim = json_object(path / "claim.json", self.path, AttemptClaim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json; move that attempt away")
             summary = json_file(path / "run.json", self.path, summary_from_json)
@@ -233,7 +233,7 @@ class Record:
             if path in [part.path for part in chain]:
                 raise RecordError(f"{path} is damaged: it says that it was resumed from itself")
             run_dir = path.parents[1]
-            claim = json_object(path / "claim.json", run_dir, Claim)
+            claim = json_object(path / "claim.json", run_dir, AttemptClaim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
             num_rows = (
@@ -323,39 +323,39 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:09d}.ckpt"
 
 
-def plan(record: Record, holder_is_gone: bool = False) -> Plan:
+def plan_resume(record: Record, holder_is_gone: bool = False) -> ResumePlan:
     """Return what to do with this run when its command is given again.
 
     `holder_is_gone` states that the process that holds it gives no sign of life.
     """
     state = record.state
     if state == "finished":
-        return Plan("skip", "finished before")
+        return ResumePlan("skip", "finished before")
     if state == "new":
-        return Plan("start", "nothing has been tried yet")
+        return ResumePlan("start", "nothing has been tried yet")
     attempts = record.attempts
     if state == "running" and not holder_is_gone:
         claim = attempts[-1].claim
-        return Plan("held", f"process {claim['pid']} on {claim['host']} holds it")
+        return ResumePlan("held", f"process {claim['pid']} on {claim['host']} holds it")
     if state in ("running", "killed"):
         return _plan_after_death(attempts)
     if state != "failed":
-        return Plan("resume", f"it was {state}")
+        return ResumePlan("resume", f"it was {state}")
     errors = [a.summary.error for a in attempts if isinstance(a.summary, FailedAttempt)]
     last = errors[-1]
     description = f"{last.type} at step {last.step}: {last.message}"
     if last.cause == "diverged":
-        return Plan(
+        return ResumePlan(
             "refuse", f"it failed before ({description}), and would again; rerun=true repeats"
         )
     if last.cause == "error" and errors[-2:] == [last, last]:
-        return Plan(
+        return ResumePlan(
             "refuse", f"it failed twice in the same way ({description}); rerun=true repeats"
         )
-    return Plan("resume", f"it failed ({description})")
+    return ResumePlan("resume", f"it failed ({description})")
 
 
-def _plan_after_death(attempts: Sequence[AttemptState]) -> Plan:
+def _plan_after_death(attempts: Sequence[AttemptState]) -> ResumePlan:
     """Return a plan for a run that was killed: retry, or refuse after DEATHS at the same step."""
     step = attempts[-1].beat[1]
     deaths = 0
@@ -366,12 +366,12 @@ def _plan_after_death(attempts: Sequence[AttemptState]) -> Plan:
         if manifest(attempt.path, []):
             break
     if deaths >= DEATHS:
-        return Plan(
+        return ResumePlan(
             "refuse",
             f"its process died {deaths} times after step {step} without a new checkpoint, as where "
             "memory runs out; mend that, and retry=true goes on (rerun=true begins anew)",
         )
-    return Plan("retry", f"its process died after step {step}")
+    return ResumePlan("retry", f"its process died after step {step}")
 
 
 def wait_for_life(
@@ -428,7 +428,7 @@ def is_directory(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def resolve(run: str, runs_dir: Path) -> Record:
+def find_named_run(run: str, runs_dir: Path) -> Record:
     """Return the run with a directory, or with a unique prefix of its name or of its hash."""
     if is_directory(run) and Path(run, "config.yaml").exists():
         return Record(Path(run).resolve())
@@ -457,7 +457,7 @@ def with_prefix(records: Sequence[Record], prefix: str) -> list[Record]:
     ]
 
 
-def stem_of_hash(runs_dir: Path, name: str, identity_hash: str) -> str:
+def name_on_disk(runs_dir: Path, name: str, identity_hash: str) -> str:
     """Return the name of the run with this hash: that on disk, else `name` with the hash.
 
     The readable part of the name on disk may be that of an older version.
@@ -481,7 +481,7 @@ def generation_dir(runs_dir: Path, name: str, rerun: bool) -> Path:
     number = 1
     while (next_dir := runs_dir / f"{name}.{number + 1}").exists():
         newest, number = next_dir, number + 1
-    if rerun and newest.exists() and plan(Record(newest)).action in ("skip", "refuse"):
+    if rerun and newest.exists() and plan_resume(Record(newest)).action in ("skip", "refuse"):
         return next_dir
     return newest
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
-from attnlab.run_record.record import Record, resolve
+from attnlab.run_record.record import Record, find_named_run
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ def find_record(run: RunRef, runs_dir: str | Path | None = None) -> Record:
     if isinstance(run, Record):
         return run
     if isinstance(run, (str, Path)):
-        return resolve(str(run), Path(runs_dir or default_runs_dir()))
+        return find_named_run(str(run), Path(runs_dir or default_runs_dir()))
     if isinstance(run, HasRecord):
         return run.record
     raise RequestError(

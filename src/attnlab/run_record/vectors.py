@@ -33,7 +33,7 @@ def row(step: int, vectors: Float[np.ndarray, "token d_model"]) -> dict[str, Any
     }
 
 
-def recorded(
+def load_vectors(
     record: Record,
 ) -> tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step token d_model"]]:
     """Load (steps, vectors); both are empty for a run that recorded none.

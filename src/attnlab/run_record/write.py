@@ -88,7 +88,7 @@ def new_file(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
-def born(path: Path, files: Mapping[str, bytes]) -> None:
+def publish_directory(path: Path, files: Mapping[str, bytes]) -> None:
     """Make a directory that has `files` from the start; raises FileExistsError if it exists.
 
     A rename onto a directory fails unless that one is empty, and those made here never are.

@@ -28,25 +28,25 @@ class Tokenizer(ABC):
         """Build the list of a corpus's tokens. Raises ValueError if it cannot be read."""
 
     @property
-    def learnt(self) -> str:
+    def state(self) -> str:
         """The state that `vocabulary` has learnt beside the list that it returned, as a text."""
         return ""
 
-    def recall(self, learnt: str) -> None:
+    def load_state(self, state: str) -> None:
         """Load the state that an earlier process has learnt, in place of `vocabulary`."""
-        assert not learnt, f"{type(self).__name__} learns nothing beside its vocabulary"
+        assert not state, f"{type(self).__name__} learns nothing beside its vocabulary"
 
     @abstractmethod
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
         """Yield the ids of the corpus's tokens, in order, as arrays."""
 
     @abstractmethod
-    def part(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Return the names of a text's tokens, also of those that the vocabulary lacks."""
 
     @abstractmethod
-    def join(self, names: Sequence[str]) -> str:
-        """Return the text of tokens: the inverse of `part`."""
+    def detokenize(self, names: Sequence[str]) -> str:
+        """Return the text of tokens: the inverse of `tokenize`."""
 
     @abstractmethod
     def num_bytes(self, name: str) -> int:

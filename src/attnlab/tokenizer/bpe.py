@@ -56,15 +56,15 @@ class BPE(Tokenizer):
         return self._token_names()
 
     @property
-    def learnt(self) -> str:
+    def state(self) -> str:
         """The library's own JSON."""
         return self._trained_model().to_str()
 
-    def recall(self, learnt: str) -> None:
+    def load_state(self, state: str) -> None:
         from tokenizers import Tokenizer as Library
 
         try:
-            self._model = Library.from_str(learnt)
+            self._model = Library.from_str(state)
         except Exception as error:  # The library raises no class of its own.
             raise ValueError(f"its model is none of tokenizers: {error}") from error
 
@@ -74,10 +74,10 @@ class BPE(Tokenizer):
             encodings = model.encode_batch_fast(_split_before_words(text), add_special_tokens=False)
             yield np.concatenate([np.array(encoding.ids, dtype=dtype) for encoding in encodings])
 
-    def part(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         return self._trained_model().encode(text, add_special_tokens=False).tokens
 
-    def join(self, names: Sequence[str]) -> str:
+    def detokenize(self, names: Sequence[str]) -> str:
         return bytes(_BYTES[c] for name in names for c in name).decode(errors="replace")
 
     def num_bytes(self, name: str) -> int:

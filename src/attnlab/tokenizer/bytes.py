@@ -23,10 +23,10 @@ class Bytes(Tokenizer):
         for piece in pieces:
             yield np.frombuffer(piece, dtype=np.uint8)
 
-    def part(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         return [NAMES[byte] for byte in text.encode()]
 
-    def join(self, names: Sequence[str]) -> str:
+    def detokenize(self, names: Sequence[str]) -> str:
         return bytes(NUMBERS[name] for name in names).decode(errors="replace")
 
     def num_bytes(self, name: str) -> int:

@@ -25,10 +25,10 @@ class Characters(Tokenizer):
         for code_points in _code_points(pieces):
             yield id_of[code_points]
 
-    def part(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         return list(text)
 
-    def join(self, names: Sequence[str]) -> str:
+    def detokenize(self, names: Sequence[str]) -> str:
         return "".join(names)
 
     def num_bytes(self, name: str) -> int:

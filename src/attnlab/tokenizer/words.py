@@ -46,14 +46,14 @@ class Words(Tokenizer):
         id_of = {word: token_id for token_id, word in enumerate(vocabulary)}
         unknown_id, dtype = id_of[UNKNOWN], number_type(len(vocabulary))
         for text in whole_words(pieces):
-            words = self.part(text)
+            words = self.tokenize(text)
             ids = (id_of.get(word, unknown_id) for word in words)
             yield np.fromiter(ids, dtype=dtype, count=len(words))
 
-    def part(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         return text.replace("\n", f" {LINE} ").split()
 
-    def join(self, names: Sequence[str]) -> str:
+    def detokenize(self, names: Sequence[str]) -> str:
         lines: list[list[str]] = [[]]
         for name in names:
             if name == LINE:

@@ -82,14 +82,14 @@ def test_where_nothing_attends_the_sharpest_mixing_matrix_is_shown(offer, capsys
     captured, _ = run.capture(text)
     entropies = {}
     for layer, weights in captured.weights.items():
-        for head, row in enumerate(weights[:, captured.asked_at].double()):
+        for head, row in enumerate(weights[:, captured.answer_position].double()):
             there = row[row > 0]
             entropies[layer.name, head] = float(-(there * there.log()).sum())
     assert len(entropies) == 8
     name, head = min(entropies, key=lambda at: entropies[at])
     out = title(shown(capsys, text))
     assert out.startswith(f"{name}, head {head}: ")
-    says("commands.attend.sharpest_mixing", out.partition(": ")[2], captured.asked_at)
+    says("commands.attend.sharpest_mixing", out.partition(": ")[2], captured.answer_position)
 
 
 def test_why_a_layer_is_shown_is_said_of_what_it_was_chosen_from(offer, capsys):

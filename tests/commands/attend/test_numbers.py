@@ -9,14 +9,14 @@ import torch
 
 from attnlab.commands.render.attention import largest_tokens
 from attnlab.figures import heatmap
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.loaded_run import LoadedRun
 from tests.commands.attend.conftest import shown
 from tests.commands.attend.test_command import READS
 
 
 def answer_of(run: LoadedRun, logits) -> list[dict]:
-    return [{"output": name, "p": p} for name, p in run.answers(logits)]
+    return [{"output": name, "probability": p} for name, p in run.answers(logits)]
 
 
 @pytest.mark.parametrize(("name", "query"), [("multihead", 8), ("multihead", 3), ("seq2seq", 1)])
@@ -37,7 +37,7 @@ def test_json_has_the_rows_of_the_query_and_the_answer_without_its_largest_edges
     weight = np.sum([one["weights"] for one in found["heads"]], axis=0)
     assert [one["key"] for one in found["cuts"]] == np.argsort(-weight)[:3].tolist()
     for one in found["cuts"]:
-        with cut(run.model, torch.tensor([query]), torch.tensor([one["key"]]), layers):
+        with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([one["key"]]), layers):
             assert one["answer"] == answer_of(run, run(text))
     assert any(one["answer"] != found["answer"] for one in found["cuts"])
     sources = [one["source"] for one in found["maps"]]

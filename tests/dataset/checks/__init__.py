@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from attnlab.dataset.base import Task
-from attnlab.split import IGNORE, Rows
+from attnlab.split import IGNORE, ExampleArrays
 
 
 class Either:
@@ -22,7 +22,7 @@ class Either:
         return f"one of {self.allowed}"
 
 
-def check(answers: Callable, task: Task, rows: Rows) -> None:
+def check(answers: Callable, task: Task, rows: ExampleArrays) -> None:
     """Hold a checker against each of some examples."""
     inputs, targets, at, valid = rows
     names = task.classes or task.tokens

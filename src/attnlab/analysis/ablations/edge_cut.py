@@ -12,7 +12,7 @@ from attnlab.analysis.ablations.request import require_heads
 from attnlab.analysis.report import Report
 from attnlab.analysis.token_position import token_position
 from attnlab.errors import RequestError
-from attnlab.interp.interventions import cut
+from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
@@ -97,7 +97,7 @@ def edge_cut(
         with ExitStack() as cuts:
             for layer, layer_heads in heads_by_layer.items():
                 ends = (torch.tensor([query]), torch.tensor([key]))
-                cuts.enter_context(cut(model, *ends, [layer], layer_heads))
+                cuts.enter_context(knock_out_edge(model, *ends, [layer], layer_heads))
             logits_after = loaded_run(text)
     except ValueError as error:
         raise RequestError(f"edge {edge_text}: {error}") from error

@@ -14,8 +14,14 @@ from attnlab.analysis.ablations.request import (
 )
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.interp.importance import alone, greedy, importance, pruning, shuffled
-from attnlab.interp.interventions import Means
+from attnlab.interp.importance import (
+    importance,
+    loss_without_each,
+    order_greedily,
+    pruning,
+    shuffle_heads,
+)
+from attnlab.interp.interventions import MeanPatterns
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
@@ -104,7 +110,7 @@ def pruning_report(
         curve=removals,
         random=None
         if seeds is None
-        else [pruning_curve(shuffled(selected_heads, seed)) for seed in seeds],
+        else [pruning_curve(shuffle_heads(selected_heads, seed)) for seed in seeds],
     )
 
 
@@ -114,15 +120,17 @@ def _order_heads(
     order: str,
     selected_heads: Sequence[HeadRef],
     evaluate_loss: Callable[[], float],
-    means: Means | None,
+    means: MeanPatterns | None,
 ) -> list[HeadRef]:
     """Return the heads in the order in which they are removed, the least important first."""
     if order == "greedy":
-        return greedy(loaded_run.model, selected_heads, evaluate_loss, means)
+        return order_greedily(loaded_run.model, selected_heads, evaluate_loss, means)
     if order == "ablation":
         return sorted(
             selected_heads,
-            key=alone(loaded_run.model, selected_heads, evaluate_loss, means).__getitem__,
+            key=loss_without_each(
+                loaded_run.model, selected_heads, evaluate_loss, means
+            ).__getitem__,
         )
     head_importance = importance(loaded_run.subject, loaded_run.dataset.splits[split])
     importance_by_head = (

@@ -16,7 +16,7 @@ from attnlab.loaded_run import LoadedRun
 
 
 @dataclass(frozen=True)
-class Without:
+class MetricWithout:
     """The metric without a head, or without all heads of a layer."""
 
     layer: int
@@ -35,9 +35,9 @@ class HeadsWithoutReport(Report):
     split: str
     metric: str
     method: str
-    whole: float
-    without: Sequence[Without]
-    together: float | None
+    intact: float
+    ablated: Sequence[MetricWithout]
+    all_ablated: float | None
 
 
 def heads_without(
@@ -63,7 +63,7 @@ def heads_without(
         with prune(loaded_run.model, removed, means):
             return loaded_run.evaluate(split)[metric]
 
-    values_without: list[Without] = []
+    values_without: list[MetricWithout] = []
     layers = loaded_run.model.attention_layers()
     for layer in dict.fromkeys(layers[head.layer] for head in selected_heads):
         layer_heads, name = (
@@ -71,17 +71,20 @@ def heads_without(
             names[layer.index],
         )
         values_without += [
-            Without(layer.index, name, head.head, evaluate_without([head])) for head in layer_heads
+            MetricWithout(layer.index, name, head.head, evaluate_without([head]))
+            for head in layer_heads
         ]
         if set(layer_heads) == set(layer.heads) and len(layer_heads) > 1:
-            values_without.append(Without(layer.index, name, None, evaluate_without(layer_heads)))
+            values_without.append(
+                MetricWithout(layer.index, name, None, evaluate_without(layer_heads))
+            )
     return HeadsWithoutReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
         split=split,
         metric=metric,
         method=method,
-        whole=full_values[metric],
-        without=values_without,
-        together=None if heads is None else evaluate_without(selected_heads),
+        intact=full_values[metric],
+        ablated=values_without,
+        all_ablated=None if heads is None else evaluate_without(selected_heads),
     )

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from attnlab.errors import RequestError
-from attnlab.interp.attention import every_head
-from attnlab.interp.interventions import Means, mean_patterns
+from attnlab.interp.attention_taps import all_heads
+from attnlab.interp.interventions import MeanPatterns, mean_patterns
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
@@ -17,7 +17,7 @@ def require_heads(loaded_run: LoadedRun, heads: Sequence[HeadRef] | None = None)
 
     Raises RequestError for a head that does not exist, and for a model without attention heads.
     """
-    existing_heads, name = every_head(loaded_run.model), loaded_run.record.name
+    existing_heads, name = all_heads(loaded_run.model), loaded_run.record.name
     if not existing_heads:
         raise RequestError(f"{name} has no attention heads: there is none to ablate")
     if missing_heads := [head for head in heads or () if head not in existing_heads]:
@@ -46,7 +46,7 @@ def chosen_metric(
     return metric, values
 
 
-def reference_means(loaded_run: LoadedRun, split: str, method: str) -> Means | None:
+def reference_means(loaded_run: LoadedRun, split: str, method: str) -> MeanPatterns | None:
     """Return the mean patterns over a split for the method "mean"; None for "zero"."""
     require_choice("method", method, METHODS)
     if method == "zero":

@@ -11,12 +11,12 @@ from attnlab.analysis.ablations import (
     EdgeCutReport,
     HeadsWithoutReport,
     ImportanceReport,
+    PatchingReport,
     PruningReport,
-    TwinReport,
 )
 from attnlab.analysis.report import Report
 from attnlab.console import Console
-from attnlab.figures import shades
+from attnlab.figures import terminal_heatmap
 
 
 def print_ablation(report: AblationReport, console: Console) -> None:
@@ -28,8 +28,8 @@ def print_ablation(report: AblationReport, console: Console) -> None:
 def picture(report: PruningReport, ending: str) -> bytes:
     """Draw the pruning curve as the content of a file with such an ending."""
     # Vega takes a while to load, and a table does not need it.
-    from attnlab.figures.base import drawn
-    from attnlab.figures.embeddings import page
+    from attnlab.figures.base import render_chart
+    from attnlab.figures.embedding_plane import page
     from attnlab.figures.pruning import pruning
 
     random_curves = report.random or ()
@@ -48,17 +48,17 @@ def picture(report: PruningReport, ending: str) -> bytes:
         caption,
         random_curves,
     )
-    return page(figure, report.run).encode() if ending == ".html" else drawn(figure, ending)
+    return page(figure, report.run).encode() if ending == ".html" else render_chart(figure, ending)
 
 
 def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:
-    metric, full_value = report.metric, report.whole
+    metric, full_value = report.metric, report.intact
     method_text = "; with the mean pattern of" if report.method == "mean" else "; without"
     console.print(f"{metric} on the {report.split} split: {full_value:.4f}{method_text}")
     table = _build_table("layer", "head", metric, "change")
-    rows = [(_layer_label(row), _head_label(row.head), row.value) for row in report.without]
-    if report.together is not None:
-        rows.append(("all of these", "", report.together))
+    rows = [(_layer_label(row), _head_label(row.head), row.value) for row in report.ablated]
+    if report.all_ablated is not None:
+        rows.append(("all of these", "", report.all_ablated))
     for layer, head, value in rows:
         table.add_row(layer, head, f"{value:.4f}", f"{value - full_value:+.4f}")
     console.print(table)
@@ -66,7 +66,7 @@ def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:
 
 def _print_edge(report: EdgeCutReport, console: Console) -> None:
     ends = [
-        f"{shades.name(report.tokens[position])} at {position}"
+        f"{terminal_heatmap.name(report.tokens[position])} at {position}"
         for position in (report.query, report.key)
     ]
     console.print(f"without {' -> '.join(ends)}")
@@ -115,7 +115,7 @@ def _print_pruning(report: PruningReport, console: Console) -> None:
         )
 
 
-def _print_twins(report: TwinReport, console: Console) -> None:
+def _print_twins(report: PatchingReport, console: Console) -> None:
     query_text = {None: "", ASKED: ", at the query that is asked"}.get(
         report.query, f", at the query {report.query!r}"
     )
@@ -123,13 +123,13 @@ def _print_twins(report: TwinReport, console: Console) -> None:
         f"{report.pairs} twin pairs; A, with each head's pattern of its twin B{query_text}"
     )
     table = _build_table("layer", "head", "difference", "effect")
-    table.add_row("A", "", f"{report.one:+.3f}", "0.000")
+    table.add_row("A", "", f"{report.original:+.3f}", "0.000")
     rows: list[tuple[str, str, Any]] = [
         (_layer_label(row), str(row.head), row) for row in report.heads
     ]
-    for layer, head, row in (*rows, ("all of these", "", report.together)):
+    for layer, head, row in (*rows, ("all of these", "", report.all_heads)):
         table.add_row(layer, head, f"{row.patched:+.3f}", f"{row.effect:.3f}")
-    table.add_row("B", "", f"{report.other:+.3f}", "1.000")
+    table.add_row("B", "", f"{report.counterpart:+.3f}", "1.000")
     console.print(table)
     console.print("difference: the logit of A's answer less that of B's, mean over pairs;")
     console.print("effect: how far it went from that of A (0) to that of B (1)")
@@ -140,7 +140,7 @@ PRINTED: dict[type[Report], Callable[[Any, Console], None]] = {
     EdgeCutReport: _print_edge,
     ImportanceReport: _print_importance,
     PruningReport: _print_pruning,
-    TwinReport: _print_twins,
+    PatchingReport: _print_twins,
 }
 
 

@@ -7,9 +7,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from attnlab.analysis.attention_maps import AttentionMap, ShownMap
-from attnlab.analysis.attention_report import Answer, AttentionReport, HeadRow
+from attnlab.analysis.attention_report import AnswerProbability, AttentionReport, HeadRow
 from attnlab.console import Console
-from attnlab.figures import shades
+from attnlab.figures import terminal_heatmap
 from attnlab.layers import Axes, SequenceName
 
 ROWS = 20
@@ -41,8 +41,8 @@ def print_attention(
     if query is not None and tokens.count(query) > 1:
         positions = [position for position, token in enumerate(tokens) if token == query]
         console.print(
-            f"{shades.name(query)} stands at {', '.join(map(str, positions))}; the query is the "
-            f"last, --query {positions[0]} would be another"
+            f"{terminal_heatmap.name(query)} stands at {', '.join(map(str, positions))}; the query "
+            f"is the last, --query {positions[0]} would be another"
         )
     console.print()
     _print_map(report.shown, console, None if map_alone else ROWS)
@@ -64,7 +64,7 @@ def cut_sentences(report: AttentionReport) -> list[str]:
         return ["No edge can be cut here: the query sees one token, or nothing attends."]
 
     def token_at(position: int) -> str:
-        return f"{shades.name(report.tokens[position])} at {position}"
+        return f"{terminal_heatmap.name(report.tokens[position])} at {position}"
 
     query = token_at(report.query)
     return [
@@ -73,24 +73,26 @@ def cut_sentences(report: AttentionReport) -> list[str]:
     ]
 
 
-def picture(report: AttentionReport, ending: str, *, every_head: bool) -> bytes:
-    """Draw the map that is shown, or with `every_head` the maps of all layers and heads."""
+def picture(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
+    """Draw the map that is shown, or with `all_heads` the maps of all layers and heads."""
     # Vega takes a while to load, and the terminal does not need it.
-    from attnlab.figures.base import drawn
+    from attnlab.figures.base import render_chart
     from attnlab.figures.heatmap import Map, heat_map
 
     shown_map = report.shown
-    if every_head and shown_map.map.kind != "answer":
+    if all_heads and shown_map.map.kind != "answer":
         maps = report.layer_maps
         if sum(len(text_map.weights) for text_map in maps) > 1:
-            return drawn(_figure_of_all_heads(report, maps), ending)
+            return render_chart(_figure_of_all_heads(report, maps), ending)
     single_map = Map(
         "", shown_map.map.queries, shown_map.map.keys, shown_map.weights, shown_map.row
     )
     title = f"{report.run}, step {report.step}: {shown_map.title}"
     measure = f"{shown_map.measure[0].upper()}{shown_map.measure[1:]}{_reason_text(shown_map)}."
     lines_below = [measure, " ".join(caption(report, 1)), CAUTION]
-    return drawn(heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending)
+    return render_chart(
+        heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending
+    )
 
 
 def _figure_of_all_heads(report: AttentionReport, maps: Sequence[AttentionMap]) -> Any:
@@ -121,7 +123,7 @@ def _print_map(shown_map: ShownMap, console: Console, most_rows: int | None) -> 
     console.print(f"{shown_map.title}: {shown_map.measure}{_reason_text(shown_map)}", style="bold")
     queries, keys = SEQUENCES[shown_map.axes.queries], SEQUENCES[shown_map.axes.keys]
     console.print(Text(f"down: queries ({queries}); across: keys ({keys}); darker: more"))
-    shaded_map = shades.heat_map(
+    shaded_map = terminal_heatmap.heat_map(
         shown_map.weights,
         shown_map.map.queries,
         shown_map.map.keys,
@@ -133,8 +135,8 @@ def _print_map(shown_map: ShownMap, console: Console, most_rows: int | None) -> 
     )
     for line in shaded_map.lines:
         console.print(line)
-    if shaded_map.said:
-        console.print(shaded_map.said)
+    if shaded_map.summary:
+        console.print(shaded_map.summary)
 
 
 def _print_query_rows(report: AttentionReport, console: Console) -> None:
@@ -143,7 +145,7 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
     columns = [(_column_header(row), row.weights) for row in report.heads]
     columns.append(("answer", report.influence))
     largest_positions = largest_tokens(columns, query)
-    names = {position: shades.name(tokens[position]) for position in largest_positions}
+    names = {position: terminal_heatmap.name(tokens[position]) for position in largest_positions}
     if len(largest_positions) < len(tokens):
         names = {position: f"{position} {name}" for position, name in names.items()}
     width = min(16, max(map(cell_len, names.values())) + 2)
@@ -159,7 +161,7 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
             console.print(f"{mark}{name} {cells}")
     console.print()
     if report.heads:
-        legend = LEGENDS[report.view].format(shades.name(tokens[query]), query)
+        legend = LEGENDS[report.view].format(terminal_heatmap.name(tokens[query]), query)
         console.print(f"{legend}{' of the encoder' if report.of_encoder else ''}")
     console.print("answer: each token's share in it, by |gradient x input|")
     if len(largest_positions) < len(tokens):
@@ -186,11 +188,11 @@ def _column_header(row: HeadRow) -> str:
 
 
 def _head_names(text_map: AttentionMap) -> list[int | str]:
-    return list(range(len(text_map.weights))) if text_map.by_head else ["mean"]
+    return list(range(len(text_map.weights))) if text_map.has_heads else ["mean"]
 
 
 def _and_heads_text(maps: Sequence[AttentionMap]) -> str:
-    return " and heads" if all(text_map.by_head for text_map in maps) else ""
+    return " and heads" if all(text_map.has_heads for text_map in maps) else ""
 
 
 def _axis_titles(axes: Axes) -> tuple[str, str]:
@@ -200,12 +202,14 @@ def _axis_titles(axes: Axes) -> tuple[str, str]:
 
 
 def _reason_text(shown_map: ShownMap) -> str:
-    return f"; {shown_map.why}" if shown_map.why else ""
+    return f"; {shown_map.reason}" if shown_map.reason else ""
 
 
 def _shaded_cell(weight: float) -> str:
-    return f"{shades.shade(weight)} {weight:.2f}".replace(" 0.", " .")
+    return f"{terminal_heatmap.shade(weight)} {weight:.2f}".replace(" 0.", " .")
 
 
-def _answer_text(answer: Sequence[Answer]) -> str:
-    return ", ".join(f"{likely_output.output!r} {likely_output.p:.2f}" for likely_output in answer)
+def _answer_text(answer: Sequence[AnswerProbability]) -> str:
+    return ", ".join(
+        f"{likely_output.output!r} {likely_output.probability:.2f}" for likely_output in answer
+    )

@@ -11,7 +11,7 @@ from attnlab.console import Console
 if TYPE_CHECKING:
     from attnlab.analysis.cost_report import ArmCosts, CostReport, LengthCost
     from attnlab.analysis.growth import Exponent
-    from attnlab.figures.scaling import Line, Panel
+    from attnlab.figures.scaling import ScalingLine, ScalingPanel
 
 TITLES = {"forward": "Forward", "backward": "Forward and backward", "decode": "Decode"}
 MOST_MEMORY = ("backward", "forward", "decode")
@@ -97,27 +97,27 @@ def _three_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 99.95 else f"{number:#.3g}"
 
 
-def _build_panels(arms: "Sequence[ArmCosts]") -> "Iterator[Panel]":
-    from attnlab.figures.scaling import Panel
+def _build_panels(arms: "Sequence[ArmCosts]") -> "Iterator[ScalingPanel]":
+    from attnlab.figures.scaling import ScalingPanel
 
     modes = arms[0].modes
     for mode in modes:
         unit = "ms a token, the earlier ones cached" if mode == "decode" else "ms a sequence"
-        yield Panel(TITLES[mode], unit, [_time_line(arm, mode) for arm in arms])
+        yield ScalingPanel(TITLES[mode], unit, [_time_line(arm, mode) for arm in arms])
     costliest_mode = next(mode for mode in MOST_MEMORY if mode in modes)
-    yield Panel(
+    yield ScalingPanel(
         f"Peak memory, {TITLES[costliest_mode].lower()}",
         "MB a sequence, on top of parameters",
         [_memory_line(arm, costliest_mode) for arm in arms],
     )
 
 
-def _time_line(arm: "ArmCosts", mode: str) -> "Line":
-    from attnlab.figures.scaling import Line, Point
+def _time_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
+    from attnlab.figures.scaling import ScalingLine, ScalingPoint
 
     costs = arm.modes[mode]
     points = [
-        Point(
+        ScalingPoint(
             length_cost.length,
             *_per_sequence(
                 length_cost, (length_cost.seconds, length_cost.low, length_cost.high), 1e3
@@ -126,19 +126,21 @@ def _time_line(arm: "ArmCosts", mode: str) -> "Line":
         for length_cost in costs.lengths
         if length_cost.seconds is not None
     ]
-    return Line(arm.name, _format_exponent(costs.exponents.time), points)
+    return ScalingLine(arm.name, _format_exponent(costs.exponents.time), points)
 
 
-def _memory_line(arm: "ArmCosts", mode: str) -> "Line":
-    from attnlab.figures.scaling import Line, Point
+def _memory_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
+    from attnlab.figures.scaling import ScalingLine, ScalingPoint
 
     costs = arm.modes[mode]
     points = [
-        Point(length_cost.length, *_per_sequence(length_cost, [length_cost.peak_bytes] * 3, 1e-6))
+        ScalingPoint(
+            length_cost.length, *_per_sequence(length_cost, [length_cost.peak_bytes] * 3, 1e-6)
+        )
         for length_cost in costs.lengths
         if length_cost.seconds is not None
     ]
-    return Line(arm.name, _format_exponent(costs.exponents.memory), points)
+    return ScalingLine(arm.name, _format_exponent(costs.exponents.memory), points)
 
 
 def _per_sequence(

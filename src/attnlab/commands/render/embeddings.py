@@ -6,13 +6,13 @@ from rich.table import Table
 
 from attnlab.analysis.embedding_report import (
     NEAR,
-    EmbeddingCourse,
+    EmbeddingHistory,
     EmbeddingPlane,
     EmbeddingReport,
     Neighbour,
 )
 from attnlab.console import Console
-from attnlab.figures.shades import name
+from attnlab.figures.terminal_heatmap import name
 from attnlab.interp.embeddings import Embeddings
 
 
@@ -41,45 +41,45 @@ def show_neighbours_of_one(
     console.print(table)
 
 
-def show_course(console: Console, course: EmbeddingCourse) -> None:
+def show_history(console: Console, history: EmbeddingHistory) -> None:
     """Print how far the embeddings of each recorded step are from those of the last step."""
-    console.print(f"{len(course.tokens)} tokens over {len(course.steps)} recorded steps")
+    console.print(f"{len(history.tokens)} tokens over {len(history.steps)} recorded steps")
     table = Table(box=None, pad_edge=False)
     for header in ("step", "drift", "turnover"):
         table.add_column(header, justify="right")
-    by_step = zip(course.steps.tolist(), course.drift, course.turnover, strict=True)
+    by_step = zip(history.steps.tolist(), history.drift, history.turnover, strict=True)
     for step, drift, turnover in by_step:
         table.add_row(str(step), f"{drift:.2f}", f"{turnover:.2f}")
     console.print(table)
     console.print("drift: 1 - cosine to the last step, once turned to it; turnover: share of the")
-    console.print(f"{course.count} nearest tokens that are others at the last step")
+    console.print(f"{history.count} nearest tokens that are others at the last step")
 
 
 def plane_picture(plane: EmbeddingPlane, ending: str) -> bytes:
     """Draw all tokens on two principal components as the content of a file."""
     # The figures take a while to load, and printing neighbours does not need them.
-    from attnlab.figures.embeddings import plane as drawing
+    from attnlab.figures.embedding_plane import plane as drawing
 
     names = [name(token) for token in plane.tokens]
     figure = drawing(names, plane.places.numpy(), plane.shares.tolist(), plane.run)
     return _figure_file(figure, plane.run, ending)
 
 
-def course_picture(course: EmbeddingCourse, ending: str) -> bytes:
+def history_picture(history: EmbeddingHistory, ending: str) -> bytes:
     """Draw the path of each token as the content of a file; a page has a slider over the steps."""
-    from attnlab.figures.embeddings import film, paths
+    from attnlab.figures.embedding_plane import animated_plane, paths
 
-    draw = film if ending == ".html" else paths
-    names, steps = [name(token) for token in course.tokens], course.steps.tolist()
-    figure = draw(names, steps, course.places.numpy(), course.shares.tolist(), course.run)
-    return _figure_file(figure, course.run, ending)
+    draw = animated_plane if ending == ".html" else paths
+    names, steps = [name(token) for token in history.tokens], history.steps.tolist()
+    figure = draw(names, steps, history.places.numpy(), history.shares.tolist(), history.run)
+    return _figure_file(figure, history.run, ending)
 
 
 def _figure_file(figure: Any, title: str, ending: str) -> bytes:
-    from attnlab.figures.base import drawn
-    from attnlab.figures.embeddings import page
+    from attnlab.figures.base import render_chart
+    from attnlab.figures.embedding_plane import page
 
-    return page(figure, title).encode() if ending == ".html" else drawn(figure, ending)
+    return page(figure, title).encode() if ending == ".html" else render_chart(figure, ending)
 
 
 def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:

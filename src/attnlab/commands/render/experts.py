@@ -6,7 +6,7 @@ from rich.table import Table
 from attnlab.analysis.expert_report import EXAMPLES, ExpertReport, LayerExperts
 from attnlab.analysis.table import number
 from attnlab.console import Console
-from attnlab.figures.shades import name
+from attnlab.figures.terminal_heatmap import name
 
 ACROSS = 8
 """The number of experts on a line."""
@@ -33,19 +33,20 @@ def show_report(console: Console, report: ExpertReport) -> None:
 def load_picture(report: ExpertReport, ending: str) -> bytes:
     """Draw the load of all experts, and which of them share tokens, as the content of a file."""
     # The figures take a while to load, and tables do not need them.
-    from attnlab.figures.base import drawn
-    from attnlab.figures.routing import Layer, loads
+    from attnlab.figures.base import render_chart
+    from attnlab.figures.expert_load import ExpertLoad, loads
 
     layers = [
-        Layer(layer.name, layer.load.numpy(), layer.together.numpy()) for layer in report.layers
+        ExpertLoad(layer.name, layer.load.numpy(), layer.co_assignment.numpy())
+        for layer in report.layers
     ]
-    return drawn(loads(layers), ending)
+    return render_chart(loads(layers), ending)
 
 
 def token_picture(report: ExpertReport, ending: str) -> bytes:
     """Draw the experts of each token of a report's only layer as the content of a file."""
-    from attnlab.figures.base import drawn
-    from attnlab.figures.routing import table
+    from attnlab.figures.base import render_chart
+    from attnlab.figures.expert_load import table
 
     (layer,) = report.layers
     # A share times the count is a whole number of assignments, except for rounding.
@@ -53,7 +54,7 @@ def token_picture(report: ExpertReport, ending: str) -> bytes:
     title = f"{report.run}, {layer.name}"
     tokens = [token.token for token in layer.tokens]
     chart = table(tokens, np.array(counts).astype(int), title, len(tokens))
-    return drawn(chart, ending)
+    return render_chart(chart, ending)
 
 
 def _show_layer(console: Console, layer: LayerExperts) -> None:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from attnlab.analysis.head_report import (
     DRIFT,
-    HeadCourses,
+    HeadHistories,
     HeadReport,
     LayerHeads,
     MatchedLayerHeads,
@@ -35,7 +35,7 @@ COLUMNS = {
 OVER_SEEDS = ("prev.", "dupl.", "prefix", "sink", "entropy")
 DRAWN = ("previous", "duplicate_token", "prefix_matching", "sink", "normalised_entropy")
 ACROSS = 10
-"""The number of heads on a line of a course."""
+"""The number of heads on a line of a history."""
 LEGEND = (
     "prev., curr., dupl.: weight of the previous, the current, earlier same tokens",
     "prefix: of what followed those, where there are any; sink: of the first four",
@@ -76,24 +76,26 @@ def show_report(console: Console, report: HeadReport) -> None:
     if any(run_heads.measure is None for run_heads in report.runs) or report.groups:
         console.print(f"{NAMED}\n{CAVEAT}")
     for left_out in report.left_out:
-        console.print(f"left out: {left_out.run}: {left_out.why or left_out.state}")
+        console.print(f"left out: {left_out.run}: {left_out.reason or left_out.state}")
 
 
-def picture(courses: HeadCourses, measure: str | None, ending: str) -> bytes:
+def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes:
     """Draw a measure of each head over the steps (None: those of roles) as a file's content."""
     # The figures take a while to load, and a table does not need them.
-    from attnlab.figures.base import drawn
-    from attnlab.figures.embeddings import page
-    from attnlab.figures.heads import heads
+    from attnlab.figures.base import render_chart
+    from attnlab.figures.embedding_plane import page
+    from attnlab.figures.head_curves import head_curves
 
-    recorded_measures = {name for by_measure in courses.layers.values() for name in by_measure}
+    recorded_measures = {name for by_measure in histories.layers.values() for name in by_measure}
     drawn_measures = [measure] if measure else [m for m in DRAWN if m in recorded_measures]
     thresholds = {role.measure: role.threshold for role in ROLES}
-    layers = {layer.name: by_measure for layer, by_measure in courses.layers.items()}
-    figure = heads(layers, drawn_measures, f"{courses.run}, step {courses.step}", thresholds)
+    layers = {layer.name: by_measure for layer, by_measure in histories.layers.items()}
+    figure = head_curves(
+        layers, drawn_measures, f"{histories.run}, step {histories.step}", thresholds
+    )
     if ending == ".html":
-        return page(figure, courses.run).encode()
-    return drawn(figure, ending)
+        return page(figure, histories.run).encode()
+    return render_chart(figure, ending)
 
 
 def _show_run(console: Console, run: RunHeads) -> None:
@@ -144,9 +146,9 @@ def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHe
 def _show_course(console: Console, run: RunHeads) -> None:
     console.print(f"{run.run}: {run.measure} of each head", style="bold")
     for layer in run.layers:
-        if layer.course is None:
+        if layer.history is None:
             continue
-        steps, values = layer.course.steps.tolist(), layer.course.values.tolist()
+        steps, values = layer.history.steps.tolist(), layer.history.values.tolist()
         for start in range(0, len(values[0]), ACROSS):
             console.print(_layer_title(layer))
             table = Table(box=None, pad_edge=False)
@@ -193,7 +195,7 @@ def _format_interval(value: Interval | None) -> str:
 
 
 def _format_number(value: float | None, decimals: int) -> str:
-    # A measure that no query allows is NaN in a course.
+    # A measure that no query allows is NaN in a history.
     return "-" if value is None or isnan(value) else number(value, decimals)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
-from attnlab.interp.sequences import worked_on
+from attnlab.interp.sequences import processed_tokens
 from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
 from attnlab.split import Batch, Split
@@ -66,15 +66,15 @@ class Routing:
     """Share of assignments above capacity in a batch; if experts choose, of tokens not chosen."""
     entropy: float
     """Mean entropy of the router's probabilities, in nats; log(experts) if they are uniform."""
-    met: Float[Tensor, " number"]
+    share_by_count: Float[Tensor, " number"]
     """Share of tokens that are processed by 0, 1, 2, ... experts."""
-    together: Float[Tensor, "expert other"]
+    co_assignment: Float[Tensor, "expert other"]
     """Share of tokens sent to both experts; on the diagonal, share of tokens sent to the expert."""
     table: Int[Tensor, "token expert"]
     """How often each token of the vocabulary went to each expert."""
     token: Information
     """Information of the token on its experts (Jiang et al. 2024, sec. 5, look for it by eye)."""
-    kind: Information | None
+    token_class: Information | None
     """Information of the token's class on its experts; None without classes."""
 
     @property
@@ -129,18 +129,18 @@ def routing(
     tallies = {path: _Tally(layer, capacity) for path, layer in layers.items()}
     called_tallies: dict[str, _Tally] = {}
     with subject.observed():
-        for batch in subject.ask(batches, batch_size=batch_size, num_examples=num_examples):
+        for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
 
             def tally_tap(path: str, name: str, value: Tensor, batch: Batch = batch) -> None:
                 # The keys are in the order of the pass, in which an encoder precedes its decoder.
                 tally = called_tallies.setdefault(path, tallies[path])
-                tally.add(name, value, *worked_on(model, path, batch))
+                tally.add(name, value, *processed_tokens(model, path, batch))
 
             with ExitStack() as hooks:
                 for path, layer in layers.items():
                     for tap in _tap_names(layer):
                         hooks.enter_context(edit(layer, tap, partial(tally_tap, path)))
-                model(*batch.given)
+                model(*batch.model_inputs)
     if not called_tallies:
         raise ValueError("no batches were given, so there is no routing to follow")
     return {
@@ -243,11 +243,11 @@ class _Tally:
             importance=self.importance / num_positions,
             drops=float(share_by_number[0] if experts_choose else self.dropped / counts.sum()),
             entropy=float(self.entropy / num_positions),
-            met=share_by_number,
-            together=rearrange(counts, "t e -> e t") @ counts / num_positions,
+            share_by_count=share_by_number,
+            co_assignment=rearrange(counts, "t e -> e t") @ counts / num_positions,
             table=_count_assignments(tokens, assignments, vocabulary),
             token=information(tokens, assignments, vocabulary, shuffles=shuffles),
-            kind=class_information,
+            token_class=class_information,
         )
 
 

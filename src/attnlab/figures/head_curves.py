@@ -18,25 +18,25 @@ SHARES = {
 }
 """Measures from 0 to 1; their axis has that range, so any two can be compared by eye."""
 
-Course = tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]
+History = tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]
 
 
-def heads(
-    layers: Mapping[str, Mapping[str, Course]],
+def head_curves(
+    layers: Mapping[str, Mapping[str, History]],
     measures: Sequence[str],
     title: str,
     thresholds: Mapping[str, float] | None = None,
 ) -> Any:
-    """Draw measures of every head at each measured step, unsmoothed: {layer: {measure: course}}.
+    """Draw measures of every head at each measured step, unsmoothed: {layer: {measure: history}}.
 
     Heads of the same index have one colour in all layers, which does not relate them. A dotted line
     marks a given threshold. Raises ValueError for a measure that no layer has.
     """
     for measure in measures:
-        if not any(measure in courses for courses in layers.values()):
+        if not any(measure in histories for histories in layers.values()):
             raise ValueError(f"no layer has the measure {measure!r}, so there is nothing to draw")
     most_heads = max(
-        values.shape[1] for courses in layers.values() for _, values in courses.values()
+        values.shape[1] for histories in layers.values() for _, values in histories.values()
     )
     head_names = list(map(str, range(most_heads)))
     has_threshold = thresholds is not None and not thresholds.keys().isdisjoint(measures)
@@ -44,12 +44,12 @@ def heads(
     rows = []
     for measure in measures:
         value_range = _value_range(
-            [courses[measure][1] for courses in layers.values() if measure in courses]
+            [histories[measure][1] for histories in layers.values() if measure in histories]
         )
         domain = [0.0, 1.0] if measure in SHARES else value_range
         panels = [
             _panel(
-                courses.get(measure),
+                histories.get(measure),
                 layer if measure == measures[0] else "",
                 measure.replace("_", " ") if layer_index == 0 else None,
                 domain,
@@ -57,7 +57,7 @@ def heads(
                 (thresholds or {}).get(measure),
                 measure == measures[-1],
             )
-            for layer_index, (layer, courses) in enumerate(layers.items())
+            for layer_index, (layer, histories) in enumerate(layers.items())
         ]
         rows.append(alt.hconcat(*panels, spacing=22))
     return themed(
@@ -69,7 +69,7 @@ def heads(
 
 
 def _panel(
-    course: Course | None,
+    history: History | None,
     heading: str,
     title: str | None,
     domain: Sequence[float],
@@ -77,7 +77,7 @@ def _panel(
     threshold: float | None,
     is_last_row: bool,
 ) -> Any:
-    steps, values = course or (np.zeros(0, dtype=int), np.zeros((0, 0)))
+    steps, values = history or (np.zeros(0, dtype=int), np.zeros((0, 0)))
     data = [
         {"step": int(step), "head": str(head), "value": float(f"{value:.6g}")}
         for step, row in zip(steps, values, strict=True)

@@ -1,4 +1,4 @@
-"""The callback that does after each optimizer step what the clock says is due."""
+"""The callback that does after each optimizer step what the cadence says is due."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -8,16 +8,16 @@ import pytorch_lightning as pl
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from attnlab.callbacks.base import Recorder
-from attnlab.callbacks.clock import Clock
+from attnlab.callbacks.cadence import Cadence
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.interruption import Interrupted, asked, listen
+from attnlab.interruption import Interrupted, listen, stop_requested
 from attnlab.process_state import random_states, restore_random_states
 from attnlab.run_record.attempt import Attempt
 from attnlab.training import Training
 
 
 @contextmanager
-def beating(beat: Callable[[], None]) -> Iterator[None]:
+def beat_on_forward(beat: Callable[[], None]) -> Iterator[None]:
     """Call `beat` before the forward pass of every module, so that a hung process does not beat."""
     hook = register_module_forward_pre_hook(lambda module, inputs: beat())
     try:
@@ -26,14 +26,14 @@ def beating(beat: Callable[[], None]) -> Iterator[None]:
         hook.remove()
 
 
-class Watcher:
+class RowListener:
     """Receives the rows that are written to the record, like a progress bar or a logger."""
 
-    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Receive new rows of a table, in order of their steps; each row is passed once."""
 
 
-class Timekeeper(pl.Callback):
+class TrainingCallback(pl.Callback):
     """Writes rows, validates, runs recorders, and saves, at optimizer steps in that order.
 
     Saves the random states, so that a resumed run draws the same numbers as an uninterrupted one.
@@ -41,17 +41,23 @@ class Timekeeper(pl.Callback):
 
     def __init__(
         self,
-        clock: Clock,
+        cadence: Cadence,
         attempt: Attempt,
         evaluate: Callable[[str], dict[str, float]],
         early_stop: EarlyStop | None = None,
         recorders: Sequence[Recorder] = (),
-        watchers: Sequence[Watcher] = (),
+        listeners: Sequence[RowListener] = (),
     ) -> None:
-        self.clock, self.attempt, self.evaluate = clock, attempt, evaluate
-        self.early_stop, self.recorders, self.watchers = early_stop, recorders, watchers
+        self.cadence, self.attempt, self.evaluate = cadence, attempt, evaluate
+        self.early_stop, self.recorders, self.listeners = early_stop, recorders, listeners
         self.step, self.stopped_early = 0, False
         self._random_states: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        # The class's first name: Lightning would look for the state under today's name, and
+        # checkpoints of 0.1 have it under this one.
+        return "Timekeeper"
 
     def state_dict(self) -> dict[str, Any]:
         stop = self.early_stop.state_dict() if self.early_stop else None
@@ -86,22 +92,22 @@ class Timekeeper(pl.Callback):
             return
         assert isinstance(pl_module, Training)
         self.step = step = trainer.global_step
-        clock, is_interrupted = self.clock, asked()
+        cadence, is_interrupted = self.cadence, stop_requested()
         # A callback of the user may have ended training.
         self.stopped_early = self.stopped_early or trainer.should_stop
-        if clock.writes(step) or is_interrupted:
+        if cadence.writes(step) or is_interrupted:
             # Before all else: `drain` raises for a diverged model, which is not validated or saved.
             rows = pl_module.drain()
             self._write("train", rows)
-        if clock.validates(step) or self.stopped_early:
+        if cadence.validates(step) or self.stopped_early:
             values = self._evaluate("validation")
             if self.early_stop and self.early_stop.should_stop(values):
                 trainer.should_stop = self.stopped_early = True
         is_stopping = self.stopped_early
-        if clock.tests(step) or (is_stopping and clock.test_every is not None):
+        if cadence.tests(step) or (is_stopping and cadence.test_every is not None):
             self._evaluate("test")
         self._record(step)
-        if clock.saves(step) or is_interrupted or self.stopped_early:
+        if cadence.saves(step) or is_interrupted or self.stopped_early:
             trainer.save_checkpoint("")
         if is_interrupted:
             raise Interrupted(step)
@@ -114,17 +120,17 @@ class Timekeeper(pl.Callback):
 
     def _record(self, step: int) -> None:
         for recorder in self.recorders:
-            if recorder.due(self.clock, step) or self.stopped_early:
+            if recorder.is_due(self.cadence, step) or self.stopped_early:
                 with self._beating_at_step():
                     rows = recorder.rows(step)
                 self._write(recorder.table, rows)
 
     def _beating_at_step(self) -> AbstractContextManager:
-        return beating(lambda: self.attempt.beat(self.step))
+        return beat_on_forward(lambda: self.attempt.beat(self.step))
 
     def _write(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
         self.attempt.append(table, rows)
-        for watcher in self.watchers:
-            watcher.read(table, rows)
+        for listener in self.listeners:
+            listener.receive_rows(table, rows)

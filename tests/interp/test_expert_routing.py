@@ -14,7 +14,7 @@ from attnlab.evidence.routing import ExpertRouting
 from attnlab.experiment import Experiment
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
-from attnlab.interp.routing import information, routing
+from attnlab.interp.expert_routing import information, routing
 from attnlab.tap import record
 from tests.prose import refuses
 from tests.untrained import sharp
@@ -63,9 +63,11 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
     made = built(case)
     split = made.dataset.splits["validation"]
     found = routing(made.subject, split)
-    asked = made.objective.ask(split.batch(np.arange(7))._replace(key=torch.arange(7)))
+    asked = made.objective.training_batch(
+        split.batch(np.arange(7))._replace(noise_key=torch.arange(7))
+    )
     with torch.no_grad(), record(made.model.eval(), "*ffn*") as heard:
-        made.model(*asked.given)
+        made.model(*asked.model_inputs)
     assert list(found) == [n.removesuffix(".load") for n in heard if n.endswith(".load")]
     for path, seen in found.items():
         layer = made.model.get_submodule(path)
@@ -92,13 +94,15 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
             )
             for other in range(size):
                 both = sum({e, other} <= mine for mine in chosen) / count
-                assert float(seen.together[e, other]) == pytest.approx(both)
+                assert float(seen.co_assignment[e, other]) == pytest.approx(both)
         for (token, expert), n in pairs.items():
             assert int(seen.table[token, expert]) == n
         assert int(seen.table.sum()) == total
         assert seen.entropy == pytest.approx(sum(nats) / count, rel=1e-6)
         met = Counter(map(len, chosen))
-        assert seen.met.tolist() == pytest.approx([met[n] / count for n in range(size + 1)])
+        assert seen.share_by_count.tolist() == pytest.approx(
+            [met[n] / count for n in range(size + 1)]
+        )
         assert seen.importance.tolist() == pytest.approx(
             probability[valid].mean(dim=0).tolist(), abs=1e-6
         )
@@ -111,10 +115,10 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
 def test_two_experts_a_token_make_a_symmetric_table_of_pairs(built):
     made = built("padded")
     for seen in routing(made.subject, made.dataset.splits["test"]).values():
-        assert torch.equal(seen.together, seen.together.T)
-        assert float(seen.together.trace()) == pytest.approx(2)
-        assert float(seen.together.sum()) == pytest.approx(4)
-        assert seen.met.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
+        assert torch.equal(seen.co_assignment, seen.co_assignment.T)
+        assert float(seen.co_assignment.trace()) == pytest.approx(2)
+        assert float(seen.co_assignment.sum()) == pytest.approx(4)
+        assert seen.share_by_count.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
         shares = seen.shares[seen.table.sum(dim=1) > 0]
         assert shares.sum(dim=1).tolist() == pytest.approx([1] * len(shares))
 
@@ -204,32 +208,32 @@ def test_a_class_of_tokens_tells_no_more_than_the_token(built):
     split, size = made.dataset.splits["test"], len(made.objective.inputs)
     classes = [token % 3 for token in range(size)]
     for seen in routing(made.subject, split, classes=classes).values():
-        assert seen.kind is not None
-        assert 0 < seen.kind.nats < seen.token.nats
+        assert seen.token_class is not None
+        assert 0 < seen.token_class.nats < seen.token.nats
     classes = [token // 3 for token in range(size)]
     for seen in routing(made.subject, split, classes=classes).values():
-        assert seen.kind is not None
+        assert seen.token_class is not None
         counts = torch.zeros(max(classes) + 1, 8).index_add(
             0, torch.tensor(classes), seen.table * 1.0
         )
         shares = counts.double() / counts.sum()
         apart = shares.sum(dim=1, keepdim=True) * shares.sum(dim=0)
         nats = float(torch.xlogy(shares, shares / apart.where(apart > 0, 1)).sum())
-        assert seen.kind.nats == pytest.approx(nats)
+        assert seen.token_class.nats == pytest.approx(nats)
     for seen in routing(made.subject, split, classes=list(range(size))).values():
-        assert seen.kind == seen.token
+        assert seen.token_class == seen.token
 
 
 def test_what_no_expert_took_has_no_output(built):
     made = built("experts choose")
-    batch = made.objective.ask(made.dataset.splits["test"][0:20])
+    batch = made.objective.training_batch(made.dataset.splits["test"][0:20])
     layer = next(m for m in made.model.modules() if isinstance(m, ExpertChoice))
     outputs = []
     handle = layer.register_forward_hook(lambda _m, _given, made: outputs.append(made[0]))
     with torch.no_grad(), record(layer, "chosen") as heard:
-        made.model.eval()(*batch.given)
+        made.model.eval()(*batch.model_inputs)
     with torch.no_grad():
-        made.model(*batch.given)
+        made.model(*batch.model_inputs)
     handle.remove()
     assert torch.equal(*outputs)
     assert torch.equal(heard["chosen"].any(dim=-1), outputs[0].any(dim=-1))
@@ -239,12 +243,12 @@ def test_what_no_expert_took_has_no_output(built):
 def test_the_evidence_is_that_of_the_routing(built):
     made = built("experts choose")
     found = ExpertRouting(made.subject, num_examples=9).measure().scalars
-    split = made.dataset.splits[made.dataset.reported]
+    split = made.dataset.splits[made.dataset.report_split]
     layers = routing(made.subject, split, num_examples=9).values()
     assert len(found) == 7 * len(layers)
     for number, seen in enumerate(layers):
         assert found[f"layer{number}/load_max"] == pytest.approx(1 / 8)
-        assert found[f"layer{number}/drops"] == seen.drops == float(seen.met[0])
+        assert found[f"layer{number}/drops"] == seen.drops == float(seen.share_by_count[0])
         assert found[f"layer{number}/token_information"] == seen.token.normalised
         assert found[f"layer{number}/router_entropy"] == seen.normalised_entropy
     assert all(type(value) is float for value in found.values())
@@ -253,7 +257,7 @@ def test_the_evidence_is_that_of_the_routing(built):
 def test_the_evidence_has_the_extremes_of_the_load(built):
     made = built("padded")
     found = ExpertRouting(made.subject).measure().scalars
-    split = made.dataset.splits[made.dataset.reported]
+    split = made.dataset.splits[made.dataset.report_split]
     for number, seen in enumerate(routing(made.subject, split).values()):
         load = seen.load.tolist()
         assert found[f"layer{number}/load_max"] == max(load) > min(load)

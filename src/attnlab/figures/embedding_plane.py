@@ -108,7 +108,7 @@ def paths(
     )
 
 
-def film(
+def animated_plane(
     tokens: Sequence[str],
     steps: Sequence[int],
     places: Float[np.ndarray, "step token 2"],

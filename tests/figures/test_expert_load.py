@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnlab.figures import embeddings, routing
+from attnlab.figures import embedding_plane, expert_load
 from attnlab.figures.base import png, svg
 from tests.prose import refuses, says
 
@@ -24,7 +24,7 @@ def embedded(figure: Any) -> list[dict[str, Any]]:
 
 
 def test_a_table_has_the_shares_of_the_most_frequent_tokens():
-    figure = routing.table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
+    figure = expert_load.table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
     data = embedded(figure)
     assert [row["token"] for row in data[::3]] == ["the", "↵"]
     assert [row["share"] for row in data] == pytest.approx([40 / 42, 0, 2 / 42, 0.75, 0.25, 0])
@@ -32,20 +32,20 @@ def test_a_table_has_the_shares_of_the_most_frequent_tokens():
     assert re.findall(r">(\.\d\d|1\.00)<", text) == [".95", ".75", ".25"]
     assert ">42<" in text
     # A token that went nowhere has no row, however many are asked for.
-    whole = svg(routing.table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
+    whole = svg(expert_load.table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
     assert "&lt;pad>" not in whole.replace("&gt;", ">")
     assert whole.index(">the<") < whole.index(">↵<") < whole.index(">x<")
     with refuses(ValueError, "figures.routing.no_token"):
-        routing.table(["a"], COUNTS[:1], "run")
+        expert_load.table(["a"], COUNTS[:1], "run")
 
 
 def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
     together = np.array([[0.5, 0.25, 0], [0.25, 0.5, 0], [0, 0, 0]])
     layers = [
-        routing.Layer("first", np.array([0.6, 0.4, 0]), together),
-        routing.Layer("second", np.full(3, 1 / 3), together),
+        expert_load.ExpertLoad("first", np.array([0.6, 0.4, 0]), together),
+        expert_load.ExpertLoad("second", np.full(3, 1 / 3), together),
     ]
-    figure = routing.loads(layers)
+    figure = expert_load.loads(layers)
     spec = figure.to_dict()
     assert [row["title"]["text"] for row in spec["vconcat"]] == ["first", "second"]
     for row in spec["vconcat"]:
@@ -56,11 +56,11 @@ def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
     assert re.findall(r">(\.\d\d)<", text) == [".50", ".25", ".25", ".50"] * 2
     assert png(figure, scale=1).startswith(b"\x89PNG")
     with refuses(ValueError, "figures.routing.no_layers"):
-        routing.loads([])
+        expert_load.loads([])
 
 
 def test_a_path_goes_through_every_place_of_its_token():
-    figure = embeddings.paths(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    figure = embedding_plane.paths(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
     for row in embedded(figure):
         at, token = row["at"], TOKENS.index(row["token"])
         assert row["step"] == STEPS[at]
@@ -76,14 +76,14 @@ def test_a_path_goes_through_every_place_of_its_token():
     (axis,) = re.findall(r">([^<>]*40%[^<>]*)<", text)
     says("figures.embeddings.axis", axis)
     assert [text.count(f">{name}<") for name in ("one", "two")] == [1, 1]
-    alone = svg(embeddings.paths(TOKENS, [3], PLACES[:1], [0.4, 0.25], "run"))
+    alone = svg(embedding_plane.paths(TOKENS, [3], PLACES[:1], [0.4, 0.25], "run"))
     assert ">one<" in alone
     with refuses(ValueError, "figures.embeddings.steps"):
-        embeddings.paths(TOKENS, STEPS[:2], PLACES, [0.4, 0.25], "run")
+        embedding_plane.paths(TOKENS, STEPS[:2], PLACES, [0.4, 0.25], "run")
 
 
 def test_a_film_has_a_slider_over_the_recorded_steps():
-    figure = embeddings.film(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    figure = embedding_plane.animated_plane(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
     spec = figure.to_dict()
     (at,) = spec["params"]
     assert at["bind"] == {"input": "range", "min": 0, "max": 2, "step": 1, "name": "recorded step "}
@@ -97,6 +97,6 @@ def test_a_film_has_a_slider_over_the_recorded_steps():
     text = svg(figure)
     assert ">step 500<" in text
     assert ">step 10<" not in text
-    written = embeddings.page(figure, "run")
+    written = embedding_plane.page(figure, "run")
     assert written.count("</script>") == 2
     assert json.dumps(at["name"]) in written

@@ -8,7 +8,7 @@ from attnlab.ranges import Count, CountOrZero, FewCount, ranged
 
 
 @ranged
-class Clock:
+class Cadence:
     """Says what is due after an optimizer step; the only place that decides it.
 
     Rows come first, so that a broken model is neither validated nor saved; then validation and

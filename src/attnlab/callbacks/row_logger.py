@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnlab.callbacks.timekeeper import Watcher
+from attnlab.callbacks.training_callback import RowListener
 from attnlab.figures.grid import grid
 from attnlab.interp.head_stats import SCORES
 from attnlab.interruption import Interrupted
@@ -32,7 +32,7 @@ class LoggerFailed(RuntimeError):
     """A logger cannot start; the run itself is not affected."""
 
 
-class Mirror(Watcher):
+class RowLogger(RowListener):
     """Passes rows, the mean measures of each layer's heads (`by_layer`), and pictures to loggers.
 
     At each recorded step it logs one picture of the first probe's patterns; at the end, a page that
@@ -82,7 +82,7 @@ class Mirror(Watcher):
                 with self._warn_on_error(logger, attempt):
                     logger.end(status)
 
-    def read(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not self.loggers or table not in MIRRORED:
             return
         for step, step_rows in _group_by_step(rows).items():
@@ -120,7 +120,7 @@ class Mirror(Watcher):
                 stated_rows = [
                     {k: v for k, v in row.items() if v is not None} for row in rows.get(step, ())
                 ]
-                self.read(table, stated_rows)
+                self.receive_rows(table, stated_rows)
         return bool(steps)
 
     def _log_end(self, logger: Logger, attempt: Attempt, resumed: Record | None) -> None:

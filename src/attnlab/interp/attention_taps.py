@@ -22,12 +22,12 @@ Place = Literal["scores", "pattern", "rows"]
 """The taps of an `Attend`: before the softmax, after it, and the same a few queries at a time."""
 
 
-def every_head(model: Model) -> list[HeadRef]:
+def all_heads(model: Model) -> list[HeadRef]:
     """Return all heads of a model, in the order of its attention layers."""
     return [head for layer in model.attention_layers() for head in layer.heads]
 
 
-def chosen_layers(model: Model, layers: Iterable[int] | None = None) -> list[AttentionLayer]:
+def select_layers(model: Model, layers: Iterable[int] | None = None) -> list[AttentionLayer]:
     """Return the attention layers with these indices (None: all).
 
     Raises LookupError for an index out of range, and for a model without attention layers.
@@ -63,7 +63,7 @@ def record_patterns(model: Model) -> Iterator[dict[AttentionLayer, Tensor]]:
     def record(layer: AttentionLayer, pattern: Tensor) -> None:
         patterns[layer] = pattern.detach()
 
-    with edit_attention(model, "pattern", chosen_layers(model), record):
+    with edit_attention(model, "pattern", select_layers(model), record):
         yield patterns
     if not patterns:
         raise RuntimeError("the attention layers heard nothing; run the eager model inside this")
@@ -81,7 +81,7 @@ def edit_attention(
         yield
 
 
-def attend_of(model: Model, layer: AttentionLayer) -> Attend:
+def attend_module(model: Model, layer: AttentionLayer) -> Attend:
     """Return the `Attend` module of a layer."""
     attend = model.get_submodule(layer.path)
     assert isinstance(attend, Attend)
@@ -89,4 +89,4 @@ def attend_of(model: Model, layer: AttentionLayer) -> Attend:
 
 
 def _tap(model: Model, layer: AttentionLayer, place: Place) -> Tap:
-    return getattr(attend_of(model, layer), place)
+    return getattr(attend_module(model, layer), place)

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 import attnlab
-from attnlab.callbacks.mirror import Mirror, by_layer
+from attnlab.callbacks.row_logger import RowLogger, by_layer
 from attnlab.figures.grid import grid
 from attnlab.interruption import Interrupted
 from attnlab.layers import AttentionLayer, Axes
@@ -30,7 +30,7 @@ from attnlab.logger.base import Logger
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import row
 from attnlab.run_record.layers import Layer, Layers
-from attnlab.run_record.patterns import Pattern, Weights, recorded
+from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
 from tests import child
 from tests.logger.test_logger import alone
@@ -78,10 +78,10 @@ FIRST, SECOND = (AttentionLayer(at, f"blocks.{at}", 2, Axes()) for at in (0, 1))
 CROSS = AttentionLayer(2, "cross", 3, Axes("prefix", "inputs"))
 
 
-def mirror(*loggers: Logger, warned: list[str] | None = None) -> Mirror:
+def mirror(*loggers: Logger, warned: list[str] | None = None) -> RowLogger:
     """Mirror with pages that say of which source and step they are."""
     said = [] if warned is None else warned
-    return Mirror(
+    return RowLogger(
         loggers,
         Layers([FIRST, SECOND, CROSS]),
         lambda ps: f"{[(p.source, p.step) for p in ps]}",
@@ -131,7 +131,7 @@ def of_heads(record: Record) -> dict[tuple[int, str], float]:
 
 def pictures(record: Record) -> dict[int, np.ndarray]:
     """The grid of the first probe's maps at each recorded step."""
-    maps = [p for p in recorded(record) if p.layer is not None]
+    maps = [p for p in load_patterns(record) if p.layer is not None]
     first = [p for p in maps if p.probe == maps[0].probe]
     return {s: grid([p.weights for p in first if p.step == s]) for s in {p.step for p in maps}}
 
@@ -183,7 +183,7 @@ def of_wandb(
     return scalars, shown, pages, artifact
 
 
-WORDS = ("callbacks.clock.test_every=4", "model.num_layers=2")
+WORDS = ("callbacks.cadence.test_every=4", "model.num_layers=2")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_layers_are_counted_as_by_ablate_and_maps_across_are_drawn(tmp_path):
     for line in entropies:
         name = f"heads/{paths.index(line['layer'])}/entropy"
         assert logged[line["step"], name] == fsum(line["heads"]) / len(line["heads"])
-    shapes = {p.weights.shape[1] == p.weights.shape[2] for p in recorded(record)}
+    shapes = {p.weights.shape[1] == p.weights.shape[2] for p in load_patterns(record)}
     assert shapes == {True, False}
     require_equal(of_tensorboard(record.path / "attempts/1/tensorboard"), record)
 
@@ -241,19 +241,21 @@ def test_loggers_leave_training_and_the_identity_as_they_are(tmp_path, mirrored_
 
 
 def pattern(probe: str, layer: Layer | None, weights: np.ndarray) -> Pattern:
-    exact = Weights(weights.astype(np.float32))
+    exact = PatternWeights(weights.astype(np.float32))
     return Pattern(5, probe, layer, ["a", "b"], [0, 1], 1, exact)
 
 
 def test_the_picture_is_the_grid_of_the_first_probes_layers():
     maps = [np.random.default_rng(i).dirichlet([1, 1], (3, 2)) for i in range(3)]
     shown = [pattern("one", layer, maps[layer.index]) for layer in (FIRST, SECOND)]
-    across = Weights(np.random.default_rng(3).dirichlet([1, 1, 1], (3, 2)).astype(np.float32))
+    across = PatternWeights(
+        np.random.default_rng(3).dirichlet([1, 1, 1], (3, 2)).astype(np.float32)
+    )
     shown.append(Pattern(5, "one", CROSS, ["a", "b", "c"], [0, 1], 1, across, ["d", "e"]))
     others = [pattern("two", FIRST, maps[2]), pattern("one", None, maps[2])]
     rows = [p.row() for p in (*shown, *others)]
     fake = Fake()
-    mirror(fake).read("patterns", rows)
+    mirror(fake).receive_rows("patterns", rows)
     ((step, name, pixels),) = fake.told
     assert (step, name) == (5, "patterns/grid")
     layers = Layers([FIRST, SECOND, CROSS])
@@ -264,7 +266,7 @@ def test_the_picture_is_the_grid_of_the_first_probes_layers():
 def test_a_model_without_maps_sends_no_picture():
     fake = Fake()
     given = pattern("one", None, np.ones((1, 2, 2)) / 2)
-    mirror(fake).read("patterns", [given.row()])
+    mirror(fake).receive_rows("patterns", [given.row()])
     assert fake.told == []
 
 
@@ -283,7 +285,7 @@ def test_of_the_heads_each_layer_tells_its_mean_and_the_most_of_what_names_them(
     # Layers go by the numbers that they state, whatever their order.
     assert by_layer(rows, Layers([SECOND, FIRST])) == expected
     fake = Fake()
-    mirror(fake).read("heads", rows)
+    mirror(fake).receive_rows("heads", rows)
     assert fake.told == [(4, expected)]
 
 
@@ -327,7 +329,7 @@ def test_at_the_end_come_a_page_of_the_last_patterns_and_the_files(tmp_path):
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(fake)
     with mirrored.following(attempt, Record(tmp_path / "other"), {}):
-        mirrored.read("patterns", [p.row() for p in made])
+        mirrored.receive_rows("patterns", [p.row() for p in made])
         mirrored.scalars(7, {"test/loss": 1.0})
     page, files, _ = fake.told[-3:]
     assert page == (7, "patterns/page", "[('blocks.0.pattern', 5), ('influence', 5)]")
@@ -359,7 +361,7 @@ def test_a_logger_that_fails_at_the_end_fails_nothing(tmp_path):
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(clumsy, fake, warned=warned)
     with mirrored.following(attempt, Record(tmp_path / "other"), {}):
-        mirrored.read("patterns", [p.row() for p in made])
+        mirrored.receive_rows("patterns", [p.row() for p in made])
     assert clumsy.told[-1] == fake.told[-1] == ("end", "finished")
     says("callbacks.clumsy_logger", "\n".join(warned))
     assert "ConnectionError: nobody" in (attempt.path / "run.log").read_text()
@@ -380,7 +382,7 @@ def test_wandb_holds_the_record_after_a_run_from_the_command_line(tmp_path):
     assert logged == of_record(record)
     require_equal(shown, record)
     assert pages.keys() == {9}
-    require_alone(pages[9], recorded(record)[0].tokens)
+    require_alone(pages[9], load_patterns(record)[0].tokens)
     assert artifact["name"] == f"{record.name}-patterns"
     digests = {entry["path"]: entry["digest"] for entry in artifact["manifest"]["contents"]}
     assert {name: b64decode(digest) for name, digest in digests.items()} == {

@@ -41,7 +41,7 @@ class HeadEffect:
 
 
 @dataclass(frozen=True)
-class TwinReport(Report):
+class PatchingReport(Report):
     """The effect on the answer of giving each head its pattern on the twin."""
 
     run: str
@@ -50,59 +50,60 @@ class TwinReport(Report):
     """The number of pairs of an input A and its twin B: all of the test split."""
     query: str | None
     """The only query whose row is patched: a token, or "asked"; None: all rows."""
-    one: float
+    original: float
     """The logit of A's answer minus that of B's on the inputs A, mean over pairs."""
-    other: float
+    counterpart: float
     """The same on the inputs B."""
     heads: Sequence[HeadEffect]
-    together: Effect
+    all_heads: Effect
     """The effect of patching all of these heads at once."""
 
 
-def twin_report(
+def patching_report(
     loaded_run: LoadedRun,
     *,
     query: str | None = None,
     heads: Sequence[HeadRef] | None = None,
-) -> TwinReport:
+) -> PatchingReport:
     """Patch the twin's pattern into each selected head (None: all) alone, then into all of them.
 
     With `query`, a token (its last occurrence) or "asked", only the row of this query is patched.
-    Raises RequestError for data without twins, and for a query that some sequence does not have.
+    Raises RequestError for data without contrast pairs, and for a query that some sequence
+    does not have.
     """
-    selected_heads, twins = require_heads(loaded_run, heads), _load_twins(loaded_run)
-    query_at = None if query is None else query_positions(query, loaded_run, twins)
+    selected_heads, pairs = require_heads(loaded_run, heads), _load_contrast_pairs(loaded_run)
+    query_at = None if query is None else query_positions(query, loaded_run, pairs)
     try:
         patches = [
-            patch(loaded_run.subject, twins, patched_heads, query_at=query_at)
+            patch(loaded_run.subject, pairs, patched_heads, query_at=query_at)
             for patched_heads in (*([head] for head in selected_heads), selected_heads)
         ]
         effects = [_summarize_patch(head_patch) for head_patch in patches]
     except ValueError as error:
         raise RequestError(f"twins: {error}") from error
     names = layer_names(loaded_run)
-    return TwinReport(
+    return PatchingReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
-        pairs=len(twins[0]),
+        pairs=len(pairs[0]),
         query=query,
-        one=float(patches[-1].one.mean()),
-        other=float(patches[-1].other.mean()),
+        original=float(patches[-1].original.mean()),
+        counterpart=float(patches[-1].counterpart.mean()),
         heads=[
             HeadEffect(head.layer, names[head.layer], head.head, effect.patched, effect.effect)
             for head, effect in zip(selected_heads, effects[:-1], strict=True)
         ],
-        together=effects[-1],
+        all_heads=effects[-1],
     )
 
 
-def query_positions(query: str, loaded_run: LoadedRun, twins: tuple[Split, Split]) -> QueryAt:
+def query_positions(query: str, loaded_run: LoadedRun, pairs: tuple[Split, Split]) -> QueryAt:
     """Return a function that finds the query's position (its last) in each sequence of a batch.
 
     Raises RequestError for a token that a pair does not have in both of its sequences.
     """
     if query == ASKED:
-        return lambda batch: asked_position(loaded_run.objective.ask(batch))
+        return lambda batch: answer_positions(loaded_run.objective.training_batch(batch))
     names = list(loaded_run.objective.inputs)
     if query not in names:
         raise RequestError(f"query {query}: the run has no such token; or give `{ASKED}`")
@@ -115,16 +116,16 @@ def query_positions(query: str, loaded_run: LoadedRun, twins: tuple[Split, Split
         last = batch.inputs.shape[1] - 1 - matches.flip(1).int().argmax(dim=1)
         return torch.where(matches.any(dim=1), last, -1)
 
-    positions = torch.stack([last_position(split[: len(split)]) for split in twins])
+    positions = torch.stack([last_position(split[: len(split)]) for split in pairs])
     if missing := int((positions.amin(dim=0) < 0).sum()):
         raise RequestError(
-            f"query {query}: {missing} of {len(twins[0])} twin pairs do not have it in both; "
+            f"query {query}: {missing} of {len(pairs[0])} twin pairs do not have it in both; "
             "name a token that all have"
         )
     return last_position
 
 
-def asked_position(questions: Batch) -> Int[Tensor, " batch"]:
+def answer_positions(questions: Batch) -> Int[Tensor, " batch"]:
     """Return the position of each sequence at which the model answers.
 
     Raises ValueError where a sequence has several questions.
@@ -138,11 +139,11 @@ def _summarize_patch(patched: Patched) -> Effect:
     return Effect(float(patched.patched.mean()), patched.effect)
 
 
-def _load_twins(loaded_run: LoadedRun) -> tuple[Split, Split]:
+def _load_contrast_pairs(loaded_run: LoadedRun) -> tuple[Split, Split]:
     try:
-        twins = loaded_run.dataset.twins()
+        pairs = loaded_run.dataset.contrast_pairs()
     except ValueError as error:
         raise RequestError(f"twins: {error}") from error
-    if not len(twins[0]):
+    if not len(pairs[0]):
         raise RequestError("twins: no test sequence has a twin; train with more of them")
-    return twins
+    return pairs

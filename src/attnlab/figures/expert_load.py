@@ -21,13 +21,13 @@ DIGITS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class ExpertLoad:
     """The loads of the experts of a layer."""
 
     title: str
     load: Float[np.ndarray, " expert"]
     """Share of assignments."""
-    together: Float[np.ndarray, "expert other"]
+    co_assignment: Float[np.ndarray, "expert other"]
     """Share of tokens sent to both."""
 
 
@@ -85,7 +85,7 @@ def table(
     )
 
 
-def loads(layers: Sequence[Layer]) -> Any:
+def loads(layers: Sequence[ExpertLoad]) -> Any:
     """Draw for each layer the load of its experts, and the tokens shared by each two of them.
 
     A line marks an equal share. All bars have one scale. Raises ValueError for no layers.
@@ -106,7 +106,7 @@ def loads(layers: Sequence[Layer]) -> Any:
     )
 
 
-def _draw_loads(layer: Layer, largest_load: float) -> Any:
+def _draw_loads(layer: ExpertLoad, largest_load: float) -> Any:
     num_experts = len(layer.load)
     data = [
         {"expert": expert, "load": round(float(share), 6)}
@@ -132,14 +132,14 @@ def _draw_loads(layer: Layer, largest_load: float) -> Any:
     return chart.properties(width=240, height=ROW * num_experts, title=heading)
 
 
-def _draw_shared_tokens(layer: Layer) -> Any:
+def _draw_shared_tokens(layer: ExpertLoad) -> Any:
     data = [
         {"row": expert, "expert": other_expert, "share": round(float(share), 6)}
-        for expert, shares in enumerate(layer.together)
+        for expert, shares in enumerate(layer.co_assignment)
         for other_expert, share in enumerate(shares)
     ]
     base = alt.Chart(alt.InlineData(values=data))
-    num_experts = len(layer.together)
+    num_experts = len(layer.co_assignment)
     x = _cell_position("expert:O", alt.X, axis=_top_axis(None))
     cells = _draw_cells(base, x, _cell_position("row:O", alt.Y, axis=_left_axis(None)))
     heading = _small_heading("share of tokens sent to both; on the diagonal, to one")

@@ -21,11 +21,11 @@ EVERY = 5
 """Distance of the key numbers in the header, in narrow keys."""
 
 
-class Drawn(NamedTuple):
+class TerminalMap(NamedTuple):
     """A map in characters."""
 
     lines: list[Text]
-    said: str
+    summary: str
     """A sentence on the part that is shown; empty if all is shown."""
     rows: range
     """The queries that are shown."""
@@ -41,7 +41,7 @@ def heat_map(
     most_rows: int | None = None,
     square: bool = True,
     coloured: bool = False,
-) -> Drawn:
+) -> TerminalMap:
     """Draw queries down and keys across, in at most `width` columns, which must be 16 or more.
 
     If a map does not fit, the part around the query `at` is shown, which is marked; if that part
@@ -69,7 +69,7 @@ def heat_map(
         lines.append(line)
     if cell_width == NARROW and not square:
         lines.append(Text("keys: " + ", ".join(f"{key} {name(keys[key])}" for key in columns)))
-    return Drawn(
+    return TerminalMap(
         lines,
         _describe_part(columns, rows, keys, queries, at, None if shows_largest else largest),
         rows,
@@ -106,7 +106,7 @@ def name(token: str) -> str:
     )
 
 
-def fitted(token: str, width: int) -> str:
+def fit_label(token: str, width: int) -> str:
     """Return a token in exactly `width` columns."""
     return set_cell_size(name(token), width)
 
@@ -116,7 +116,7 @@ def _build_header(
 ) -> list[Text]:
     if cell_width == WIDE:
         numbers = "".join(f"{key:>{WIDE - 1}} " for key in columns)
-        key_names = "".join(" " + fitted(keys[key], WIDE - 1) for key in columns)
+        key_names = "".join(" " + fit_label(keys[key], WIDE - 1) for key in columns)
         return [
             Text(" " * label_width + line.rstrip(), style="bold") for line in (numbers, key_names)
         ]
