@@ -202,15 +202,17 @@ whoever knows the task but has not found what is asked. This page is made from t
 
 
 READING = """\
-A file's name says what it is, in small or capital letters. `.csv`, `.tsv`, `.json`, `.jsonl`,
-`.ndjson` and `.parquet` are tables, of which `text` reads `dataset.column`; any other name is a
-plain text. Each but Parquet may be packed too: `.gz`, `.bz2`, `.xz`, `.zst`.
+[Your own data](../data.md) has an example of each kind. A file's name says what it is, in small or
+capital letters. `.csv`, `.tsv`, `.json`, `.jsonl`, `.ndjson` and `.parquet` are tables, of which
+`text` and `documents` read `dataset.column`; any other name is a plain text. Each but Parquet may
+be packed too: `.gz`, `.bz2`, `.xz`, `.zst`.
 
 - A cell is what stands there: `NA`, `null` and `nan` in a CSV or TSV are words, and an empty cell
   is an empty text. CSV quotes cells; TSV has no quotes. JSON is an object on each line, an array of
   objects or of texts, or an object of columns.
+- A column NAME.KEY is the entry KEY of a column NAME of objects.
 - Files are UTF-8; a byte order mark is no part of the text. `sentences` takes another
-  `dataset.encoding`.
+  `dataset.layout.encoding`.
 - Rows without a text (null) are left out, and so are examples that an earlier split holds: test
   before validation before training. `attnlab data show` says how many as notes, the card of an
   export has them, and `Dataset.notes` gives them in Python.

@@ -39,7 +39,7 @@ TINY = (
 TABLES = ("train", "validation", "patterns", "heads", "vectors")
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.child", "attnlab.launch.run"])
+PROCESSES.set_forkserver_preload(["tests.child", "tests.warm", "attnlab.launch.run"])
 
 
 def start(

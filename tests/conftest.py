@@ -7,6 +7,9 @@ from functools import cache
 import pytest
 import torch
 
+import tests.type_checked  # noqa: F401
+
+# isort: split
 from attnlab.config import Config, compose, search_path
 from attnlab.experiment import Experiment
 from attnlab.loaded_run import LoadedRun

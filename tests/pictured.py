@@ -15,11 +15,11 @@ from attnlab.evidence.base import Evidence
 from attnlab.evidence.context import ContextUse
 from attnlab.evidence.pronoun import PronounResolution
 from attnlab.evidence.recall import RecallCircuit
-from attnlab.layers import AttentionLayer, Axes
+from attnlab.layers import AttentionLayer, Axes, Layer
 from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.finding import Finding
-from attnlab.run_record.layers import FILE, Layer, Layers
+from attnlab.run_record.layers import FILE, Layers
 from attnlab.run_record.patterns import Pattern, PatternWeights
 from tests.fabricated import result
 

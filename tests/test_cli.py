@@ -23,7 +23,8 @@ from tests.fabricated import interrupted
 from tests.prose import says
 from tests.refusals import refusals, refused
 
-TINY = ["debug=tiny", "dataset.num_train=200", "model.d_model=16", "trainer.threads=1"]
+FEW = ["callbacks.recorder.num_probes=1", "dataset.num_validation=20", "dataset.num_test=20"]
+TINY = ["debug=tiny", "dataset.num_train=200", "model.d_model=16", "trainer.threads=1", *FEW]
 QUICK = [*TINY, "trainer.max_steps=2", "trainer.val_check_interval=2"]
 
 
@@ -84,7 +85,7 @@ ON_TEXT = ("multihead", "lstm")
     ],
 )
 def test_every_variant_trains_on_every_kind_of_data(tmp_path, variant, dataset):
-    small = ["dataset.length=16"] if dataset == "pydocs" else ["dataset.num_train=200"]
+    small = ["dataset.length=16"] if dataset == "pydocs" else ["dataset.num_train=200", *FEW]
     words = ["debug=tiny", "trainer.max_steps=2", "model.d_model=16", "trainer.threads=1", *small]
     where = [f"variant={variant}", f"dataset={dataset}", f"runs_dir={tmp_path}"]
     assert main(["train", *words, *where]) == 0
@@ -148,7 +149,8 @@ def test_a_wrong_request_exits_2_says_why_and_writes_nothing(tmp_path, capsys):
         "jobs": ["-j", "2"],
         "cells": ["-m", "model.mixer.num_heads=2,3", "variant=multihead,lstm"],
     }
-    where = ["train", *QUICK, f"runs_dir={tmp_path / 'runs'}"]
+    quick = [word for word in QUICK if word not in FEW]
+    where = ["train", *quick, f"runs_dir={tmp_path / 'runs'}"]
     every = {name: [*where, *words] for name, words in requests.items()}
     refusals(capsys, "cli.wrong.{}", every, tmp_path)
     assert not (tmp_path / "runs").exists()
@@ -194,7 +196,7 @@ def test_an_unknown_command_is_refused(capsys):
 def test_an_error_of_ours_is_said_to_be_ours(monkeypatch, capsys):
     import attnlab.commands.list as command
 
-    monkeypatch.setattr(command, "_find_choices", lambda _: 1 / 0)
+    monkeypatch.setattr(command, "choice_files", lambda _: 1 / 0)
     assert main(["list"]) == 1
     says("cli.error_of_ours", capsys.readouterr().err)
     assert main(["list", "--traceback"]) == 1
@@ -265,9 +267,13 @@ def test_a_sweep_goes_on_when_its_reader_leaves(tmp_path, monkeypatch):
     assert [record.state for record in find_runs(tmp_path)] == ["finished"] * 2
 
 
-def test_a_finished_run_says_that_a_logger_saw_nothing_of_it(runs_dir, capsys):
+def test_a_finished_run_says_how_a_logger_gets_it_until_it_has(runs_dir, capsys):
     assert train(runs_dir, "logger=csv") == 0
-    says("cli.logger_of_a_finished_run", capsys.readouterr().out.splitlines()[0])
+    says("cli.logger_of_a_finished_run", capsys.readouterr().out.splitlines()[0], runs_dir)
+    assert main(["sync", "--to", "csv", "--runs-dir", str(runs_dir)]) == 0
+    capsys.readouterr()
+    assert train(runs_dir, "logger=csv") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "skipped: finished before"
 
 
 def test_the_lease_of_a_holder_is_a_knob_and_changes_no_run(runs_dir, capsys):
@@ -297,7 +303,8 @@ def test_a_place_for_runs_that_cannot_be_made_is_refused(tmp_path, capsys):
 
 
 def test_a_warm_up_that_is_longer_than_the_run_is_said(tmp_path, capsys):
-    assert main(["train", "debug=tiny", "depth=shallow", f"runs_dir={tmp_path}"]) == 0
+    words = ["train", *TINY, "depth=shallow", f"runs_dir={tmp_path}"]
+    assert main(words) == 0
     assert "warmup" not in capsys.readouterr().out
     words = [word for word in QUICK if not word.startswith("debug")]
     assert main(["train", *words, f"runs_dir={tmp_path}"]) == 0

@@ -21,7 +21,7 @@ from torch import Tensor
 from attnlab.analysis.generation_report import DrawSettings, generation_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.generate import choose, distribution, generate, pieces
+from attnlab.generate import choose, decode_pieces, distribution, generate
 from attnlab.loaded_run import LoadedRun
 from tests.choices import causal_variants
 from tests.prose import refuses, says
@@ -247,13 +247,13 @@ def decoded(numbers: Sequence[int]) -> str:
 
 @given(WRITTEN, WRITTEN)
 def test_a_character_of_several_bytes_comes_whole(prompt, text):
-    assert list(pieces(text.encode(), list(prompt.encode()), decoded)) == list(text)
+    assert list(decode_pieces(text.encode(), list(prompt.encode()), decoded)) == list(text)
 
 
 @given(WRITTEN, st.binary())
 def test_pieces_make_the_whole_whatever_the_bytes(prompt, content):
     start = list(prompt.encode())
-    assert prompt + "".join(pieces(content, start, decoded)) == decoded([*start, *content])
+    assert prompt + "".join(decode_pieces(content, start, decoded)) == decoded([*start, *content])
 
 
 def said(capsys, *words: str) -> dict:

@@ -1,5 +1,6 @@
 """A step is the same step, whether its examples come at once or in several batches."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -73,9 +74,11 @@ def clip_gradients(model: Any, optimizer: Any) -> None:
 @pytest.mark.parametrize("name", ASKED)
 def test_a_step_in_parts_is_the_step_as_a_whole(composed, name):
     results = []
+    config = composed(*ASKED[name], *SMALL)
     for batch_size, parts in CUTS:
-        cut = (f"batch_size={batch_size}", f"trainer.accumulate_grad_batches={parts}")
-        rows, training = first_steps(Experiment(composed(*ASKED[name], *SMALL, *cut)))
+        trainer = {**config.values["trainer"], "accumulate_grad_batches": parts}
+        values = {**config.values, "batch_size": batch_size, "trainer": trainer}
+        rows, training = first_steps(Experiment(replace(config, values=values)))
         results.append((rows, [p.detach() for p in training.model.parameters()]))
     for (rows, weights), (other_rows, other_weights) in pairwise(results):
         for row, other in zip(rows, other_rows, strict=True):

@@ -19,10 +19,11 @@ from attnlab.analysis.attention_report import AttentionReport, attention_report
 from attnlab.analysis.compare import Comparison, comparison
 from attnlab.analysis.embedding_report import EmbeddingReport, embedding_report
 from attnlab.analysis.expert_report import ExpertReport, expert_report
+from attnlab.analysis.find import find_records
 from attnlab.analysis.head_choice import Choice
 from attnlab.analysis.head_report import HeadReport, head_report
 from attnlab.analysis.run_list import ListedRun, RunList, list_runs
-from attnlab.analysis.select import find_records, select_any
+from attnlab.analysis.select import select_any
 from attnlab.config import compose, search_path
 from attnlab.console import Console
 from attnlab.errors import RequestError

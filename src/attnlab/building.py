@@ -6,10 +6,13 @@ it.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from inspect import isclass, isfunction
+from traceback import extract_tb
+from types import ModuleType
 from typing import Any, NamedTuple
 
 PARTS = {
@@ -63,7 +66,7 @@ def find_target(name: Any, section: str, own: UserTargets) -> Any:
     Raises ValueError, and imports nothing, if the section does not build from it; ValueError also
     if it cannot be imported, or is one of attnlab's that is no component.
     """
-    if not isinstance(name, str):
+    if not isinstance(name, str) or "." not in name:
         raise ValueError(f"expected the dotted name of a class, got {name!r}")
     if not is_allowed(name, section, own):
         packages = ", ".join(f"attnlab.{package}" for package in PARTS.get(section, ()))
@@ -78,7 +81,9 @@ def find_target(name: Any, section: str, own: UserTargets) -> Any:
     except Exception as error:  # Importing a user's module can fail in any way.
         while error.__cause__ is not None:
             error = error.__cause__
-        raise ValueError(f"cannot import {name}: {first_line(error)}") from error
+        is_own = name in own.targets and not name.startswith("attnlab.")
+        place = _place_hint(error, name) if is_own else ""
+        raise ValueError(f"cannot import {name}: {first_line(error)}{place}") from error
     if name in own.targets:
         return target
     is_component = isclass(target) or (isfunction(target) and section in OF_FUNCTIONS)
@@ -86,6 +91,19 @@ def find_target(name: Any, section: str, own: UserTargets) -> Any:
         kinds = "a class or function" if section in OF_FUNCTIONS else "a class"
         raise ValueError(f"{name} is not {kinds} of that module, which {section} needs")
     return target
+
+
+def _place_hint(error: BaseException, name: str) -> str:
+    """Return where a class of the user's own should lie, if it was not found in its module."""
+    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+        return (
+            "; modules of your own lie in the --config-dir, beside it, or where the command is "
+            "typed"
+        )
+    module = getattr(error, "obj", None)
+    if isinstance(error, AttributeError) and isinstance(module, ModuleType):
+        return f"; that is {getattr(module, '__file__', None) or 'a directory without modules'}"
+    return ""
 
 
 def import_target(name: str) -> Any:
@@ -131,6 +149,28 @@ def build(node: Mapping[str, Any], section: str, own: UserTargets, *wiring: Any)
             raise
         kind = type(error).__name__
         raise ValueError(f"{name} cannot be built: {kind}: {first_line(error)}") from error
+
+
+def fault_of_own_part(error: BaseException, own: UserTargets) -> str | None:
+    """Return what failed and where, if it was a class of the user's own; None for an error of ours.
+
+    It was one if its module is in the traceback, or if it does not take what it was called with.
+    """
+    names = [name for name in own.targets if not name.startswith("attnlab.")]
+    modules = (sys.modules.get(name.rpartition(".")[0]) for name in names)
+    files = {getattr(module, "__file__", None) for module in modules}
+    places = [
+        f" ({frame.filename}, line {frame.lineno})"
+        for frame in extract_tb(error.__traceback__)
+        if frame.filename in files
+    ]
+    called = re.match(
+        r"(?:Can't instantiate abstract class )?(\w+)(?:\.__init__\(\))? ", str(error)
+    )
+    is_called = called and called[1] in {name.rpartition(".")[2] for name in names}
+    if not places and not (isinstance(error, TypeError) and is_called):
+        return None
+    return f"{type(error).__name__}: {first_line(error)}{places[-1] if places else ''}"
 
 
 def first_line(error: BaseException) -> str:

@@ -4,17 +4,19 @@ import re
 import sys
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
+from attnlab.environment import variable
 from attnlab.interruption import Interrupted, stoppable
 from attnlab.printable import say, unheard
 
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
+    "runs": "list runs, show one, tell what differs in two, tag, archive and delete them",
     "compare": "tabulate runs over seeds, with intervals and paired differences",
     "report": "write the comparison, the attention patterns and the curves as one HTML file",
     "attend": "show who looks at whom in a text, and what cutting the edges does",
@@ -24,10 +26,12 @@ COMMANDS = {
     "ablate": "measure a trained run without each head, and without each layer's attention",
     "heads": "name the heads of a run by their scores, over training, and match them over seeds",
     "experts": "show which experts of a trained run work on which tokens",
+    "sync": "send finished runs to wandb, TensorBoard or CSV files, each of them once",
     "bench": "measure time, memory and FLOPs of models by the length of the sequence",
     "reproduce": "run a paper's recipe and judge each claim",
     "data": "show a dataset without training, or export it to files",
     "list": "list what can be chosen, with one line and the knobs",
+    "completion": "print the script by which a shell completes the words of attnlab",
 }
 
 
@@ -36,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Nobody needs to listen: a reader of its output that leaves changes nothing.
     """
+    if variable("_ARGCOMPLETE"):
+        # A shell asks which words fit; what is printed is not for people.
+        from attnlab.commands.complete import complete
+
+        return complete(COMMANDS)
     with unheard() as failures:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -55,10 +64,12 @@ def _main(words: list[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
         say(_help())
         return 0 if words else 2
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version"):
         from importlib.metadata import version
 
         say(f"attnlab {version('attnlab')}")
@@ -73,12 +84,39 @@ def _command(words: list[str]) -> int:
     command.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     # Overrides and options come in any order.
-    arguments = parser.parse_intermixed_args(words[1:])
+    words_with_runs_dir = _with_runs_dir(words[0], words[1:])
+    arguments = parser.parse_intermixed_args([*parser.with_values(words_with_runs_dir)])
     return _run(partial(command.run, arguments), with_traceback=arguments.traceback)
 
 
+def _with_runs_dir(command: str, words: Sequence[str]) -> list[str]:
+    """Return a command's words with `runs_dir=DIR` as the option --runs-dir.
+
+    `train` has it among its overrides, where Hydra reads it.
+    """
+    if command == "train":
+        return [*words]
+    return [re.sub(r"\Aruns_dir=", "--runs-dir=", word) for word in words]
+
+
 class Parser(ArgumentParser):
-    """Says of an override that is written as an option how it is written."""
+    """Takes overrides beside options, and says of one that is written as an option how it goes."""
+
+    def with_values(self, words: Sequence[str]) -> Iterator[str]:
+        """Yield the words, with the default of an option whose value is left out: `--cfg seed=1`.
+
+        argparse would take the override for the value.
+        """
+        for word, following in zip(words, [*words, "-"][1:], strict=True):
+            action = self._option_string_actions.get(word)
+            if (
+                action is not None
+                and (action.nargs, bool(action.choices)) == ("?", True)
+                and ("=" in following or following[:1] in ("-", "~"))
+            ):
+                yield f"{action.option_strings[-1]}={action.const}"
+            else:
+                yield word
 
     def error(self, message: str) -> NoReturn:
         overrides = re.findall(r"--([a-z]\w*(?:[./]\w+)*=\S*)", message)
@@ -121,7 +159,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "attnlab COMMAND --help explains a command.",
+            "attnlab help COMMAND explains a command.",
         ]
     )
 

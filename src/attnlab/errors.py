@@ -16,10 +16,13 @@ class RecordWarning(UserWarning):
 
 
 class ConfigError(RequestError):
-    """The config does not fit the code; `faults` holds one line for each fault."""
+    """The config does not fit the code; `faults` holds one line for each fault.
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
+    It is impossible where each word is right by itself, and what they ask for cannot work.
+    """
+
+    def __init__(self, faults: Sequence[str], *, is_impossible: bool = False) -> None:
+        self.faults, self.is_impossible = list(faults), is_impossible
         super().__init__("\n  ".join(["the config does not fit the code:", *self.faults]))
 
 

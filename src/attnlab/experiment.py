@@ -10,6 +10,8 @@ import torch
 from attnlab.callbacks.cadence import Cadence
 from attnlab.config import Config
 from attnlab.config.callbacks import in_identity
+from attnlab.config.config import NOT_IN_IDENTITY
+from attnlab.config.run_name import run_name
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.loader import Loader
 from attnlab.errors import RequestError
@@ -22,8 +24,6 @@ from attnlab.run_record.direction import LOSSES, stated_names
 from attnlab.run_record.history import revised
 from attnlab.split import Batch
 from attnlab.training import Settings
-
-NOT_IN_IDENTITY = ("runs_dir", "rerun", "retry", "extend", "lease", "logger", "match")
 
 
 class Experiment:
@@ -120,10 +120,16 @@ class Experiment:
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
         return revised({**values, "variant": variant, **sections})
 
+    @property
+    def choices(self) -> dict[str, str]:
+        """The choice of each group of the config, without Hydra's own and without loggers."""
+        return {
+            group: choice
+            for group, choice in self.config.choices.items()
+            if isinstance(choice, str) and group.split("/")[0] not in ("hydra", "logger")
+        }
+
     @cached_property
     def name(self) -> str:
         """What a reader of the runs directory sees first."""
-        model = self.config.values["model"]
-        shape = f"{model['num_layers']}x{model['d_model']}"
-        choices = self.config.choices
-        return f"{choices['dataset']}-{choices['variant']}-{shape}-s{self.seed}"
+        return run_name(self.config)

@@ -7,9 +7,11 @@ begins at the batch that comes next. A resumed run is bit-equal to one that was 
 
 import io
 import logging
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from statistics import median
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -22,6 +24,9 @@ from attnlab.callbacks.training_callback import RowListener, TrainingCallback
 from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callbacks
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.experiment import Experiment
+from attnlab.interp.observe import to_device
+from attnlab.precision import parameter_type
+from attnlab.process_state import unchanged_process
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.checkpoint import Checkpoint
 from attnlab.run_record.direction import lower_is_better
@@ -62,7 +67,7 @@ def fit(
         max_steps=settings.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate_grad_batches,
-        # The training_callback saves, so what the user's own have done at a step comes before it.
+        # The training callback saves, so what the user's own have done at a step comes before it.
         callbacks=[*own_callbacks, training_callback, *callbacks],
         plugins=[AttemptCheckpoints(attempt, resumed)],
         logger=False,
@@ -90,6 +95,64 @@ def fit(
     return Fitted(
         trainer.global_step, training_callback.stopped_early, trainer.strategy.root_device
     )
+
+
+class StepSeconds(NamedTuple):
+    """How long a training step takes, and a batch in evaluation."""
+
+    training: float
+    evaluation: float
+
+
+def time_steps(experiment: Experiment, budget: float) -> StepSeconds:
+    """Measure real training steps of an experiment for about `budget` seconds; spoils its model.
+
+    The first step only warms up, unless it takes the whole budget. Nothing is recorded.
+    """
+    training, settings = training_module(experiment), experiment.settings
+    device = torch.device("cuda" if experiment.accelerator == "gpu" else "cpu")
+    precision = experiment.subject.precision
+    with unchanged_process():
+        torch.set_num_threads(experiment.threads)
+        torch.set_float32_matmul_precision(settings.matmul_precision)
+        model = experiment.model.to(device, parameter_type(settings.precision)).train()
+        optimizer = training.optimizer.build(model)
+
+        def train_on(number: int) -> None:
+            for part in range(settings.accumulate_grad_batches):
+                with precision():
+                    loss = training.training_step(
+                        to_device(experiment.loader.batch(number + part), device), part
+                    )
+                loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
+            optimizer.step()
+            optimizer.zero_grad()
+
+        def evaluate_on(number: int) -> None:
+            batch = experiment.objective.training_batch(experiment.loader.batch(number))
+            with torch.no_grad(), precision():
+                model(*to_device(batch, device).model_inputs)
+
+        train_seconds = _timed(train_on, budget, device)
+        evaluation_seconds = _timed(evaluate_on, budget / 4, device)
+    return StepSeconds(train_seconds, evaluation_seconds)
+
+
+MOST_TIMED = 10
+"""Steps after which a time is known well enough."""
+
+
+def _timed(work: Callable[[int], None], budget: float, device: torch.device) -> float:
+    """Return the median seconds of a work that is repeated until the budget is spent."""
+    seconds: list[float] = []
+    while len(seconds) <= MOST_TIMED and sum(seconds) < budget:
+        start = time.perf_counter()
+        work(len(seconds))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[1:] or seconds)
 
 
 def training_module(experiment: Experiment) -> Training:

@@ -166,7 +166,7 @@ def distribution(
     return torch.zeros_like(precise_logits).index_copy(0, remaining_tokens, probabilities)
 
 
-def pieces(
+def decode_pieces(
     tokens: Iterable[int], prompt: Sequence[int], write: Callable[[Sequence[int]], str]
 ) -> Iterator[str]:
     """Yield the text of tokens after a prompt as they come; an incomplete character waits."""

@@ -1,8 +1,8 @@
 """References to the layers and heads of a model, for the model, the record and every output.
 
-Attention layers are counted from 0 in the order of the model's modules, and so are the layers
-without attention, separately; heads are counted from 0 within their layer. Every table, page,
-metric and option uses these numbers.
+Layers of each kind (attention, mixing without attention, experts, LSTM) are counted from 0, always
+in the order of the model's modules: with an encoder, the answering stack comes first. Heads are
+counted from 0 within their layer. Every table, page, metric and option uses these numbers.
 """
 
 from dataclasses import dataclass
@@ -88,3 +88,35 @@ class MixingLayer:
     def name(self) -> str:
         """Its name in tables and pages."""
         return f"mixing layer {self.index}"
+
+
+Layer = AttentionLayer | MixingLayer
+"""A layer that moves information between positions, of which a pattern is recorded."""
+
+
+@dataclass(frozen=True)
+class ExpertLayer:
+    """A mixture of experts."""
+
+    index: int
+    """Its index among the layers of experts."""
+    path: str
+    """The path of the feed-forward network, as in "blocks.0.ffn"."""
+    num_experts: int
+
+
+@dataclass(frozen=True)
+class LSTMLayer:
+    """An LSTM layer, or one of its two directions."""
+
+    index: int
+    """Its index among the LSTM layers, which both directions share."""
+    path: str
+    """The path of the cells, as in "layers.0.forwards"."""
+    is_reversed: bool
+    """Whether it reads the sequence backwards."""
+
+    @property
+    def name(self) -> str:
+        """Its name in metrics."""
+        return f"layer{self.index}{'_backwards' if self.is_reversed else ''}"

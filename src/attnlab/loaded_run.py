@@ -1,6 +1,7 @@
 """A trained run in Python: its model, dataset and config, for further analysis."""
 
 import io
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.building import NOTHING, UserTargets, first_line, is_allowed
-from attnlab.callbacks.patterns import patterns
+from attnlab.callbacks.patterns import captured_patterns
 from attnlab.config import SECTIONS, Config, changed, own_parts
 from attnlab.dataset.base import Dataset
 from attnlab.errors import RecordError, RecordWarning, RequestError
@@ -26,13 +27,13 @@ from attnlab.experiment import Experiment
 from attnlab.generate import (
     Hypothesis,
     choose,
+    decode_pieces,
     generate,
-    pieces,
     require_search,
     require_settings,
     search,
 )
-from attnlab.interp.attribution import influence_matrix, mixing, shares
+from attnlab.interp.attribution import influence_matrix, mixing_matrices, shares
 from attnlab.interp.capture import ActivationCapture, capture
 from attnlab.interp.embeddings import Embeddings
 from attnlab.interp.observe import to_device
@@ -116,23 +117,23 @@ class LoadedRun:
     def capture(self, text: str) -> tuple[ActivationCapture, list[Pattern]]:
         """Return attention and influence on a text, as tensors and as patterns of the record."""
         activations = capture(self.subject, self.batch_of_text(text))
-        return activations, patterns(activations, self.objective, self.step, text)
+        return activations, captured_patterns(activations, self.objective, self.step, text)
 
-    def mixing(self, text: str) -> list[Pattern]:
+    def mixing(self, text: str, captured: ActivationCapture) -> list[Pattern]:
         """Return the mixing matrix of each layer without attention, as shares of absolute values.
 
-        The last pattern is the influence of each token on the answer at each position.
+        The last pattern is the influence of each token on the answer at each position. `captured`
+        is what `capture` returned for the text.
         """
         batch = to_device(
             self.objective.inspection_batch(self.batch_of_text(text)), self.subject.device
         )
         with self.precision():
-            matrices = mixing(self.model, batch)
+            matrices = mixing_matrices(self.model, batch)
             influences = influence_matrix(self.model, batch)
-        activations = self.capture(text)[0]
         weights: dict[Any, Tensor] = {layer: shares(matrix) for layer, matrix in matrices.items()}
-        *mixing_patterns, answer_pattern = patterns(
-            replace(activations, weights=weights), self.objective, self.step, text
+        *mixing_patterns, answer_pattern = captured_patterns(
+            replace(captured, weights=weights), self.objective, self.step, text
         )
         num_queries = len(influences)
         answer_position = (
@@ -163,7 +164,9 @@ class LoadedRun:
         """Return an iterator over the text of each new token after a prompt (`attnlab.generate`).
 
         An empty prompt is a line feed, if the data have one. If a prompt is longer than the model
-        reads, its end is used. For a sequence-to-sequence run, the prompt is the source sequence.
+        reads, its end is used. Of documents that are kept apart, an empty prompt begins one, and
+        the text ends where the next one would begin. For a sequence-to-sequence run, the prompt is
+        the source sequence.
         Raises RequestError at once, before the first token, for a request that is not possible.
         """
         require_settings(tokens, temperature, top_k, top_p, seed)
@@ -185,7 +188,10 @@ class LoadedRun:
             )
         prompt_tokens = self._encode_prompt(prompt)
         new_tokens = generate(self.model, prompt_tokens, draw_token, self.precision)
-        return pieces(islice(new_tokens, tokens), prompt_tokens, self.dataset.decode)
+        if self.dataset.boundary is not None:
+            boundary = self.dataset.tokens.index(self.dataset.boundary)
+            new_tokens = takewhile(lambda token: token != boundary, new_tokens)
+        return decode_pieces(islice(new_tokens, tokens), prompt_tokens, self.dataset.decode)
 
     def search(
         self, prompt: str, beams: int = 5, *, length_penalty: float = 0.0
@@ -226,7 +232,9 @@ class LoadedRun:
         answer_tokens = islice(
             generate(self.model, opening, pick, self.precision, state), min(tokens, longest)
         )
-        return pieces(takewhile(lambda token: token != end, answer_tokens), [], self.dataset.decode)
+        return decode_pieces(
+            takewhile(lambda token: token != end, answer_tokens), [], self.dataset.decode
+        )
 
     def _answer_limits(self) -> tuple[int, int, int]:
         """Return the begin and end tokens of an answer, and its maximum number of tokens."""
@@ -241,8 +249,9 @@ class LoadedRun:
         return type(self.objective).__name__.lower()
 
     def _encode_prompt(self, text: str) -> list[int]:
-        if not text and set(self.dataset.tokenize("\n")) <= set(self.dataset.tokens):
-            text = "\n"
+        if not text:
+            opening = self.dataset.boundary or "\n"
+            text = opening if set(self.dataset.tokenize(opening)) <= {*self.dataset.tokens} else ""
         try:
             tokens = self.dataset.encode(text)
         except ValueError as error:
@@ -387,14 +396,19 @@ def _require_own(record: Record, own: UserTargets) -> None:
         (attempt.summary for attempt in reversed(record.attempts) if attempt.summary), None
     )
     directory, hashes = (summary.config_dir, summary.code) if summary else (None, {})
-    hint = f"; the run was trained with --config-dir {directory}" if directory else ""
+    option = "the --config-dir whose YAMLs name them"
+    if directory:
+        # Words of a record: they are said, and looked up nowhere.
+        python = f"config_dir={directory!r}"
+        option = f"--config-dir {shlex.quote(directory)} as in training (in Python, {python})"
+    not_named = f" (no YAML of {own.config_dir} names them)" if own.config_dir else ""
     sources = [
         f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else name
         for name in dict.fromkeys(foreign)
     ]
     raise RecordError(
-        f"{record.name} is built from {', '.join(sources)}, which is not attnlab's: give the "
-        f"--config-dir whose YAMLs name it, if you trust that code{hint}"
+        f"{record.name} has parts that are not attnlab's{not_named}; if you trust their code, give "
+        f"{option}: {', '.join(sources)}"
     )
 
 

@@ -106,7 +106,8 @@ def match_widths(
     try:
         _MATCHED[cache_key], description = arm.solved()
     except ValueError as error:
-        raise ConfigError([f"match: {arm_name}: {_fault_text(error)}"]) from error
+        fault = f"match: {arm_name}: {_fault_text(error)}"
+        raise ConfigError([fault], is_impossible=True) from error
     return copy.deepcopy(_MATCHED[cache_key]), f"match: {arm_name}: {description}"
 
 

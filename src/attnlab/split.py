@@ -2,14 +2,16 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 IGNORE = -100
 """The target that no loss or metric counts (torch's own convention)."""
@@ -50,8 +52,8 @@ class Batch(NamedTuple):
         return self.inputs.numel() + (0 if self.prefix is None else self.prefix.numel())
 
 
-class Split(ABC):
-    """A sized set of examples, read by index."""
+class Split(TorchDataset[Batch], ABC):
+    """A sized set of examples, read by index; a dataset for `torch.utils.data.DataLoader` too."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -90,10 +92,30 @@ class Split(ABC):
         nonnegative_index = range(len(self))[index]
         return self.batch(np.array([nonnegative_index]))
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """Return the examples of a batch of `torch.utils.data.DataLoader`, drawn at once."""
+        return [self.batch(np.asarray(indices))]
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all examples in their order, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+
+def collate(batches: Sequence[Batch], *, collate_fn_map: Any = None) -> Batch:
+    """Return several batches as one, in their order; torch hands its own functions over too."""
+    if len(batches) == 1:
+        return batches[0]
+    columns: list[Any] = [
+        None if all(part is None for part in column) else torch.cat(column)
+        for column in zip(*batches, strict=True)
+    ]
+    return Batch(*columns)
+
+
+# So a plain DataLoader of a split gives its batches: on its own, torch would stack examples, and
+# fail on the fields that are None.
+default_collate_fn_map[Batch] = collate
 
 
 class ExampleArrays(NamedTuple):

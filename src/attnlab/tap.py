@@ -35,7 +35,7 @@ class Gauge(Tap):
 class Mixing(Tap):
     """A tap for the matrix by which a mixer that is linear in its values mixes them.
 
-    (batch, head, query, key), signed. `Model.mixing_layers` finds layers by this tap.
+    (batch, head, query, key), signed. `Mixer.pattern_modules` offers it to evidence.
     """
 
     def __init__(self, num_heads: int) -> None:

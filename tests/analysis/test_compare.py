@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from attnlab.analysis.compare import compare
+from attnlab.analysis.compare import compare, compare_sets
 from attnlab.analysis.statistics import interval
 from attnlab.errors import RequestError
 from tests.fabricated import result
@@ -167,33 +167,58 @@ STEPS = [
     ("results", "word", "key"),
     [(PAIRS, "data", "dataset.num_pairs"), (STEPS, "budget", "trainer.max_steps")],
 )
-def test_unequal_data_or_budget_is_refused_and_the_advice_helps(results, word, key):
-    with refuses(RequestError, f"runs.compare.unequal.{word}") as refusal:
-        compare(named(*results))
-    message = str(refusal.value)
-    advice = re.search(r"`by` ([\w. ]+), or .*`allow` (\w+)", message)
-    assert advice
-    panels = compare(named(*results), by=advice[1].split())
+@pytest.mark.parametrize("by", [None, ["variant"]])
+def test_unequal_data_or_budget_make_tables_of_their_own_and_the_advice_helps(
+    results, word, key, by
+):
+    panels, left_out, notes = compare_sets(named(*results), by=by)
+    assert left_out == []
     assert [list(panel.panel_keys) for panel in panels] == [[key], [key]]
-    assert [[group.label.split(",")[0] for group in panel.groups] for panel in panels] == [
+    assert [[group.label for group in panel.groups] for panel in panels] == [
         ["variant=vanilla", "variant=moe"]
     ] * 2
-
-    (panel,) = compare(named(*results), allow=[advice[2]])
-    assert advice[2] == word
+    (note,) = notes
+    says(f"runs.compare.sets.{word}", note)
+    advice = re.search(r"`allow` (\w+)", note)
+    assert advice
+    assert advice[1] == word
+    (panel,) = compare(named(*results), allow=[word])
     assert len(panel.groups) == 4
     says(f"runs.compare.allowed.{word}", "\n".join(panel.notes))
 
 
-def test_data_that_differ_between_variants_are_no_reason_to_part_them():
+def test_no_group_of_any_panel_mixes_data_or_budgets():
+    runs = named(*PAIRS, *STEPS, *(result("moe", seed=s, data_hash="new") for s in range(3)))
+    panels, left_out, _ = compare_sets(runs)
+    for panel in panels:
+        results = [run.result for group in panel.groups for run in group.runs]
+        assert len({(r.data_hash, r.budget_tokens) for r in results}) == 1
+    shown = [run.name for panel in panels for group in panel.groups for run in group.runs]
+    assert sorted([*shown, *(run.run for run in left_out)]) == sorted(runs)
+
+
+def test_data_that_no_key_explains_are_told_apart_by_their_hash():
     runs = named(result("vanilla", data_hash="old"), result("moe", data_hash="new"))
-    with refuses(RequestError, "runs.compare.unequal.variants"):
-        compare(runs, by=["variant"])
+    panels, _, notes = compare_sets(runs, by=["variant"])
+    assert [panel.panel_keys for panel in panels] == [{"data_hash": "old"}, {"data_hash": "new"}]
+    says("runs.compare.sets.unexplained", "\n".join(notes))
 
 
-def test_where_a_group_saw_several_data_its_runs_are_named():
-    with refuses(RequestError, "runs.compare.unequal.seeds"):
-        compare(named(result(seed=0, data_hash="old"), result(seed=1, data_hash="new")))
+def test_a_single_run_beside_a_comparison_is_left_out_with_the_reason():
+    lonely = result("lstm", data_hash="pairs-9", knobs={"dataset.num_pairs": 9})
+    panels, left_out, _ = compare_sets(named(*PAIRS, lonely))
+    assert len(panels) == 2
+    (run,) = left_out
+    assert run.run == f"run-{len(PAIRS):02}"
+    says("runs.compare.left_out.single", run.reason)
+
+
+def test_a_set_that_cannot_be_compared_does_not_block_the_others():
+    twice = [result(dataset="parity"), result(dataset="parity")]
+    panels, left_out, _ = compare_sets(named(*PAIRS, *twice))
+    assert [panel.dataset for panel in panels] == ["mqar", "mqar"]
+    assert len(left_out) == 2
+    says("runs.compare.left_out.twice", left_out[0].reason)
 
 
 def test_a_key_that_explains_nothing_does_not_part_a_panel():

@@ -20,7 +20,9 @@ def test_a_layer_has_what_its_routing_has(offer):
     report = expert_report(run, "test", num_examples=15, num_tokens=5)
     found = routing(run.subject, run.dataset.splits["test"], num_examples=15)
     assert (report.run, report.step, report.split) == (run.record.name, run.step, "test")
-    assert [layer.name for layer in report.layers] == list(found)
+    assert [(layer.layer, layer.name) for layer in report.layers] == [
+        (layer.index, layer.path) for layer in found
+    ]
     for layer, routed in zip(report.layers, found.values(), strict=True):
         assert torch.equal(layer.load, routed.load)
         assert torch.equal(layer.co_assignment, routed.co_assignment)
@@ -49,7 +51,7 @@ def test_a_layer_that_is_named_is_that_of_the_whole_report(offer):
 def test_a_picture_of_tokens_has_their_counts(offer, monkeypatch):
     run, drawn = offer(*MOE), []
     monkeypatch.setattr("attnlab.figures.base.render_chart", lambda chart, ending: b"")
-    monkeypatch.setattr(figures, "table", lambda *given: drawn.append(given))
+    monkeypatch.setattr(figures, "token_table", lambda *given: drawn.append(given))
     token_picture(expert_report(run, layer=0, num_tokens=999), ".svg")
     ((tokens, counts, _, _),) = drawn
     table = next(iter(routing(run.subject, run.dataset.splits["validation"]).values())).table

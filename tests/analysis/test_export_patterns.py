@@ -14,17 +14,17 @@ import torch
 
 import attnlab
 from attnlab.analysis.export_patterns import (
+    arrays_as_lists,
     left_out_of_bertviz,
     left_out_of_circuitsvis,
-    plain,
     to_bertviz,
     to_circuitsvis,
     to_npz,
 )
 from attnlab.errors import RequestError
-from attnlab.layers import AttentionLayer, Axes, MixingLayer, SequenceName
+from attnlab.layers import AttentionLayer, Axes, Layer, MixingLayer, SequenceName
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.layers import Layer, Layers
+from attnlab.run_record.layers import Layers
 from attnlab.run_record.patterns import ERROR, TABLE, Pattern, PatternWeights
 from tests.fabricated import state_layers
 from tests.prose import refuses, says
@@ -138,7 +138,7 @@ def test_circuitsvis_gets_each_layer_within_one_sequence():
             assert np.array_equal(layer["attention"], pattern.weights)
             # Unless told not to, CircuitsVis hides what a model that sees both ways looks at.
             assert layer["mask_upper_tri"] is False
-    assert json.loads(json.dumps(plain(to_circuitsvis(OWN))))[0]["tokens"] == TEXT
+    assert json.loads(json.dumps(arrays_as_lists(to_circuitsvis(OWN))))[0]["tokens"] == TEXT
 
 
 def test_circuitsvis_gets_the_numbers_that_heads_have_in_their_layer():
@@ -214,7 +214,7 @@ def test_bertviz_shows_every_map_that_it_is_given(name):
     # BertViz has the encoder first, and what stands between last.
     kept.sort(key=lambda one: (not one.source.startswith("encoder."), one.query_tokens is not None))
     arrays = to_bertviz(SETS[name])
-    for given in (arrays, json.loads(json.dumps(plain(arrays)))):
+    for given in (arrays, json.loads(json.dumps(arrays_as_lists(arrays)))):
         tensors = {
             kind: part if "tokens" in kind else [torch.tensor(layer) for layer in part]
             for kind, part in given.items()
@@ -234,7 +234,7 @@ def test_circuitsvis_shows_every_map_that_it_is_given(name):
     views = pytest.importorskip("circuitsvis.attention")
     kept = [one for one in SETS[name] if one.source not in left_out_of_circuitsvis(SETS[name])]
     arrays = to_circuitsvis(SETS[name])
-    for given in (arrays, json.loads(json.dumps(plain(arrays)))):
+    for given in (arrays, json.loads(json.dumps(arrays_as_lists(arrays)))):
         for layer, one in zip(given, kept, strict=True):
             older = views.attention_patterns(layer["tokens"], layer["attention"])
             for view in (views.attention_heads(**layer), older):

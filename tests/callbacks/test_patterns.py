@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from attnlab.callbacks.head_scores import HeadRecorder
-from attnlab.callbacks.patterns import PatternRecorder, _draw_tokens, first, repeated, unpadded
+from attnlab.callbacks.patterns import (
+    PatternRecorder,
+    _draw_tokens,
+    first_tokens,
+    repeated,
+    unpadded,
+)
 from attnlab.callbacks.vectors import VectorRecorder
 from attnlab.errors import Diverged
 from attnlab.experiment import Experiment
@@ -307,19 +313,19 @@ def test_every_dataset_has_probes_that_its_model_can_be_asked(composed, dataset)
 def test_a_long_probe_is_cut_to_its_first_tokens():
     inputs, at = torch.arange(9)[None], torch.tensor([[2, 7]])
     probe = Batch(inputs, torch.tensor([[5, 6]]), at, torch.ones(1, 9, dtype=torch.bool))
-    assert first(probe, 9) is probe
-    cut = first(probe, 4)
+    assert first_tokens(probe, 9) is probe
+    cut = first_tokens(probe, 4)
     assert cut.at is not None
     assert (cut.inputs.tolist(), cut.at.tolist(), cut.targets.tolist()) == (
         [[0, 1, 2, 3]],
         [[2]],
         [[5]],
     )
-    none = first(probe, 2)
+    none = first_tokens(probe, 2)
     assert none.at is not None
     assert (none.at.tolist(), none.targets.tolist()) == ([[1]], [[IGNORE]])
     everywhere = Batch(inputs, inputs + 1)
-    assert first(everywhere, 3).targets.tolist() == [[1, 2, 3]]
+    assert first_tokens(everywhere, 3).targets.tolist() == [[1, 2, 3]]
 
 
 def test_every_probe_is_cut_to_as_many_tokens(experiment):

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64decode
@@ -22,16 +23,20 @@ import torch
 from PIL import Image
 
 import attnlab
+from attnlab.analysis.select import select_runs
 from attnlab.callbacks.row_logger import RowLogger, by_layer
 from attnlab.figures.grid import grid
 from attnlab.interruption import Interrupted
-from attnlab.layers import AttentionLayer, Axes
-from attnlab.logger.base import Logger
+from attnlab.launch.sync import logger_for, sync_runs
+from attnlab.layers import AttentionLayer, Axes, Layer
+from attnlab.logger.base import LoggedRun, Logger
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import row
-from attnlab.run_record.layers import Layer, Layers
+from attnlab.run_record.layers import Layers
+from attnlab.run_record.mirrors import mirrors
 from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
+from attnlab.run_record.result import RunResult
 from tests import child
 from tests.logger.test_logger import alone
 from tests.prose import says
@@ -43,8 +48,8 @@ class Fake(Logger):
     def __init__(self) -> None:
         self.told = []
 
-    def start(self, directory, name, config) -> None:
-        self.told.append(("start", directory.name, name, dict(config)))
+    def start(self, directory, run) -> None:
+        self.told.append(("start", directory.name, run))
 
     def scalars(self, step, values) -> None:
         self.told.append((step, dict(values)))
@@ -54,6 +59,9 @@ class Fake(Logger):
 
     def page(self, step, name, html) -> None:
         self.told.append((step, name, html()))
+
+    def summary(self, values) -> None:
+        self.told.append(("summary", dict(values)))
 
     def files(self, packed) -> None:
         self.told.append({name: path.read_bytes() for name, path in packed().items()})
@@ -78,11 +86,15 @@ FIRST, SECOND = (AttentionLayer(at, f"blocks.{at}", 2, Axes()) for at in (0, 1))
 CROSS = AttentionLayer(2, "cross", 3, Axes("prefix", "inputs"))
 
 
+RUN = LoggedRun("run", 1, {"seed": 0}, {"dataset": "mqar"}, None, 40, 2.5)
+
+
 def mirror(*loggers: Logger, warned: list[str] | None = None) -> RowLogger:
     """Mirror with pages that say of which source and step they are."""
     said = [] if warned is None else warned
     return RowLogger(
         loggers,
+        RUN,
         Layers([FIRST, SECOND, CROSS]),
         lambda ps: f"{[(p.source, p.step) for p in ps]}",
         said.append,
@@ -110,7 +122,16 @@ def of_record(record: Record) -> dict[tuple[int, str], float]:
     values |= of_heads(record)
     result = record.result
     assert result is not None
-    return values | {(result.steps, name): v for name, v in result.metrics.items()}
+    values |= {(result.steps, name): v for name, v in result.metrics.items()}
+    return values | axes(result, {step for step, _ in values})
+
+
+def axes(result: RunResult, steps: set[int]) -> dict[tuple[int, str], float]:
+    """Tokens up to each step, and three forward passes of each."""
+    tokens = {step: step * result.tokens // result.steps for step in steps}
+    flops = {step: 3 * result.flops_per_token * tokens[step] for step in steps}
+    named = {"tokens": tokens, "flops": flops}
+    return {(s, name): value for name, by_step in named.items() for s, value in by_step.items()}
 
 
 def of_heads(record: Record) -> dict[tuple[int, str], float]:
@@ -198,6 +219,50 @@ def test_a_mirror_holds_the_rows_of_the_record_and_the_result(mirrored_dir):
     record = child.only_record(mirrored_dir)
     assert of_csv(record.path / "attempts/1/csv/metrics.csv") == of_record(record)
     require_equal(of_tensorboard(record.path / "attempts/1/tensorboard"), record)
+
+
+def test_a_copy_that_is_sent_later_is_that_of_a_logger_that_followed(mirrored_dir, tmp_path):
+    record = child.only_record(mirrored_dir)
+    places = [(entry["tool"], entry["place"]) for entry in mirrors(record.path)]
+    assert places == [("csv", "attempts/1/csv"), ("tensorboard", "attempts/1/tensorboard")]
+    live = record.path / "attempts/1"
+    selection = select_runs([str(record.path)], None)
+    for tool in ("csv", "tensorboard"):
+        assert [run.status for run in sync_runs(selection, logger_for(tool))] == ["present"]
+        assert [run.status for run in sync_runs(selection, logger_for(tool), tmp_path)] == ["sent"]
+    (copy,) = tmp_path.iterdir()
+    assert of_csv(copy / "csv/metrics.csv") == of_csv(live / "csv/metrics.csv")
+    for name in ("hparams.yaml", "summary.yaml"):
+        assert (copy / "csv" / name).read_text() == (live / "csv" / name).read_text()
+    assert "model/mixer: multihead" in (copy / "csv/hparams.yaml").read_text()
+    assert events(copy / "tensorboard") == events(live / "tensorboard")
+
+
+def test_what_a_logger_did_not_complete_is_no_copy(mirrored_dir, tmp_path):
+    record = child.only_record(mirrored_dir)
+    copied = Path(shutil.copytree(record.path, tmp_path / record.name))
+    # As where a logger fails at the end.
+    (copied / "mirrors.jsonl").unlink()
+    (run,) = sync_runs(select_runs([str(copied)], None), logger_for("csv"))
+    assert (run.status, mirrors(copied)) == ("failed", [])
+    says("sync.incomplete", run.reason, copied)
+
+
+def events(directory: Path) -> set[tuple[int, str, bytes]]:
+    """Read all that a TensorBoard has, by step and name."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = directory.glob("events.*")
+    values = [(e.step, v) for e in EventFileLoader(str(file)).Load() for v in e.summary.value]
+    contents = [
+        # When a session of hyperparameters began is not what it holds.
+        (step, value.tag, b"" if "session" in value.tag else value.tensor.SerializeToString())
+        for step, value in values
+    ]
+    steps = [step for step, name, _ in contents if name == "tokens"]
+    assert steps == sorted(set(steps))
+    assert len(contents) > 50
+    return set(contents)
 
 
 def test_the_mirror_of_a_resumed_attempt_is_whole(tmp_path):
@@ -297,7 +362,7 @@ def test_a_logger_is_told_how_it_ended_once(tmp_path, error, status):
     fake, attempt = Fake(), Attempt.claim(tmp_path / "run", {"seed": 0})
 
     def work():
-        with mirror(fake).following(attempt, Record(tmp_path / "run"), {"seed": 0}):
+        with mirror(fake).following(attempt, Record(tmp_path / "run")):
             if error:
                 raise error
 
@@ -307,7 +372,7 @@ def test_a_logger_is_told_how_it_ended_once(tmp_path, error, status):
     else:
         work()
     files = [] if status == "failed" else [{}]
-    assert fake.told == [("start", "1", "run", {"seed": 0}), *files, ("end", status)]
+    assert fake.told == [("start", "1", RUN), *files, ("end", status)]
 
 
 def begun(path: Path) -> tuple[Attempt, list[Pattern]]:
@@ -328,7 +393,7 @@ def test_at_the_end_come_a_page_of_the_last_patterns_and_the_files(tmp_path):
     fake = Fake()
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(fake)
-    with mirrored.following(attempt, Record(tmp_path / "other"), {}):
+    with mirrored.following(attempt, Record(tmp_path / "other")):
         mirrored.receive_rows("patterns", [p.row() for p in made])
         mirrored.scalars(7, {"test/loss": 1.0})
     page, files, _ = fake.told[-3:]
@@ -345,7 +410,7 @@ def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0}, origin)
     record, fake = Record(tmp_path / "run"), Fake()
     other = Fake()
-    with mirror(fake, other).following(attempt, record, {}):
+    with mirror(fake, other).following(attempt, record):
         attempt.append("heads", [row(9, FIRST, "entropy", [1.0, 3.0])])
     page, files, _ = fake.told[-3:]
     assert other.told == fake.told
@@ -360,11 +425,43 @@ def test_a_logger_that_fails_at_the_end_fails_nothing(tmp_path):
     clumsy, fake, warned = Clumsy(), Fake(), []
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(clumsy, fake, warned=warned)
-    with mirrored.following(attempt, Record(tmp_path / "other"), {}):
+    with mirrored.following(attempt, Record(tmp_path / "other")):
         mirrored.receive_rows("patterns", [p.row() for p in made])
     assert clumsy.told[-1] == fake.told[-1] == ("end", "finished")
     says("callbacks.clumsy_logger", "\n".join(warned))
     assert "ConnectionError: nobody" in (attempt.path / "run.log").read_text()
+
+
+def test_a_logger_that_ends_well_leaves_the_line_of_its_copy(tmp_path):
+    class Online(Fake):
+        tool = "wandb"
+
+        @property
+        def destination(self) -> str:
+            return "mine"
+
+        @property
+        def is_online(self) -> bool:
+            return True
+
+    class Failing(Clumsy):
+        tool = "csv"
+
+    class Nameless(Fake):
+        tool = None
+
+    attempt, record = Attempt.claim(tmp_path / "run", {"seed": 0}), Record(tmp_path / "run")
+    with mirror(Online(), Failing(), Nameless()).following(attempt, record):
+        pass
+    lines = [(m["tool"], m["place"], m["project"], m["run_id"]) for m in mirrors(record.path)]
+    assert lines == [
+        ("wandb", "attempts/1/wandb", "mine", "run-1"),
+        ("wandb", "online", "mine", "run-1"),
+    ]
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    with pytest.raises(Interrupted), mirror(Online()).following(attempt, record):
+        raise Interrupted(1)
+    assert len(mirrors(record.path)) == 2
 
 
 @pytest.mark.slow
@@ -379,7 +476,8 @@ def test_wandb_holds_the_record_after_a_run_from_the_command_line(tmp_path):
     record = child.only_record(tmp_path)
     (file,) = record.path.glob("attempts/1/wandb/*/*.wandb")
     logged, shown, pages, artifact = of_wandb(file)
-    assert logged == of_record(record)
+    assert record.result is not None
+    assert logged == of_record(record) | axes(record.result, {*shown, *pages})
     require_equal(shown, record)
     assert pages.keys() == {9}
     require_alone(pages[9], load_patterns(record)[0].tokens)

@@ -136,7 +136,7 @@ def test_json_is_whole_and_alone_on_standard_output(runs_dir, capsys):
     code, out, err = told(capsys, "--runs-dir", runs_dir, "--format", "json")
     assert (code, err) == (0, "")
     whole = json.loads(out)
-    assert list(whole) == ["schema", "panels", "left_out"]
+    assert list(whole) == ["schema", "panels", "left_out", "notes"]
     assert (whole["schema"], whole["left_out"]) == (2, [])
     (panel,) = whole["panels"]
     assert list(panel) == [
@@ -231,7 +231,7 @@ def test_a_wrong_request_is_refused(runs_dir, tmp_path, capsys):
     requests = {name: ["compare", "--runs-dir", str(path)] for name, path in places.items()}
     wrong = {
         "pattern": ["*nothing*"],
-        "prefix": ["mqar-moe"],
+        "prefix": ["parity"],
         "by": ["--by", "variant"],
         "metric": ["--metric", "loss/test"],
         "baseline": ["--baseline", "variant=gru"],

@@ -51,6 +51,11 @@ def test_json_is_one_object_of_the_documented_form(capsys):
         "classes": None,
         "max_length": 64,
         "splits": {"train": 30, "validation": 5, "test": 8},
+        "contents": {
+            split: {"tokens": 64 * size, "documents": None, "classes": None}
+            for split, size in (("train", 30), ("validation", 5), ("test", 8))
+        },
+        "origin": "each drawn by itself, from `seed`",
         "notes": [],
         "data_hash": made.data_hash,
         "chance": 0.25,
@@ -83,6 +88,30 @@ def test_classes_are_listed_and_odd_tokens_are_quoted(capsys):
     found = shown(capsys, "text", *words)
     assert (found["chance"], found["best"]) == (None, None)
     assert len(found["examples"][0]["inputs"]) == 20
+
+
+def test_tokens_documents_and_classes_of_each_split_are_counted(tmp_path, capsys):
+    rows = "".join(f"{'fine' if n % 4 else 'dull'} film {n},{n % 4 > 0}\n" for n in range(60))
+    (tmp_path / "films.csv").write_text(f"text,label\n{rows}")
+    words = ("sentences", f"dataset.path={tmp_path / 'films.csv'}", "dataset.min_count=1")
+    found = shown(capsys, *words)
+    contents = found["contents"]
+    assert {split: sum(held["classes"].values()) for split, held in contents.items()} == (
+        found["splits"]
+    )
+    assert {split: held["tokens"] for split, held in contents.items()} == {
+        split: 4 * size for split, size in found["splits"].items()
+    }
+    assert sum(held["classes"]["False"] for held in contents.values()) == 15
+    assert data("show", *words) == 0
+    says("commands.data.shown_table", capsys.readouterr().out)
+    (tmp_path / "stories").mkdir()
+    for number in range(60):
+        (tmp_path / f"stories/{number}.txt").write_text(f"story {number}\n" * 3)
+    words = ("documents", f"dataset.path={tmp_path / 'stories'}", "dataset.length=16")
+    contents = shown(capsys, *words)["contents"]
+    assert sum(held["documents"] for held in contents.values()) == 60
+    assert contents["train"]["classes"] is None
 
 
 def test_the_last_examples_are_fewer_than_asked(capsys):

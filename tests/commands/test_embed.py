@@ -12,7 +12,7 @@ from attnlab.analysis.embedding_report import embedding_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.figures.base import png, svg
-from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, page, plane
+from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, figure_page, plane
 from attnlab.interp.embeddings import Embeddings, principal
 from attnlab.run_record import vectors as kept
 from attnlab.run_record.attempt import Attempt
@@ -145,7 +145,7 @@ def test_of_several_names_for_one_place_the_first_is_written():
 def test_a_page_needs_nothing_else_and_no_token_ends_its_script():
     tokens = ["</script><b>", "<!--", "&amp;", "plain"]
     figure = plane(tokens, np.random.default_rng(0).normal(size=(4, 2)), [0.5, 0.5], "run")
-    text = page(figure, "run")
+    text = figure_page(figure, "run")
     assert text.count("</script>") == 2
     assert "<!--" not in text
     written = re.search(r'vegaEmbed\("#figure", (.*), \{actions', text)

@@ -17,7 +17,9 @@ def test_it_tells_what_is_measured(offer, capsys):
     found = routing(run.subject, run.dataset.splits["validation"])
     assert main(["experts", "untrained", "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert [layer["name"] for layer in printed["layers"]] == list(found)
+    assert [(layer["layer"], layer["name"]) for layer in printed["layers"]] == [
+        (layer.index, layer.path) for layer in found
+    ]
     for layer, seen in zip(printed["layers"], found.values(), strict=True):
         assert layer["load"] == pytest.approx(seen.load.tolist())
         assert layer["token_information"] == pytest.approx(seen.token.normalised)
@@ -31,6 +33,10 @@ def test_it_tells_what_is_measured(offer, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("load") for line in lines) == 2
+    titles = ["layer 0 blocks.0.ffn", "layer 1 blocks.1.ffn"]
+    assert [line for line in lines if line.startswith("layer ")] == titles
+    assert main(["experts", "untrained", "--layer", "1"]) == 0
+    assert titles[1] in capsys.readouterr().out.splitlines()
     assert main(["experts", "untrained", "--layer", "1", "--format", "json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["layers"]
     assert one == printed["layers"][1]

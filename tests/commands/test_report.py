@@ -15,11 +15,10 @@ from attnlab.analysis.compare import compare
 from attnlab.analysis.select import select_runs
 from attnlab.cli import main
 from attnlab.dataset.pronoun import Pronoun
-from attnlab.layers import Axes, HeadRef, MixingLayer
+from attnlab.layers import Axes, HeadRef, Layer, MixingLayer
 from attnlab.report import page as report_page
 from attnlab.report.arm_cards import arm_cards, figure
 from attnlab.report.probe_history import MOST_TOKENS, probe_histories
-from attnlab.run_record.layers import Layer
 from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
 from tests.fabricated import failed, result, write

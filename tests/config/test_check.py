@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from attnlab.config import cells, compose, conf_dir, search_path
+from attnlab.config import compose, conf_dir, search_path, sweep_overrides
 from attnlab.errors import ConfigError, RequestError
 from attnlab.model.base import ENCODER
 from tests.choices import choices, dataset_words
@@ -258,7 +258,7 @@ def test_a_class_outside_the_trusted_packages_is_not_even_imported(composed):
 
 def test_a_sweeps_cells_are_the_product_of_its_values():
     with search_path():
-        assert cells(["seed=0,1", "variant=lstm", "depth=glob(s*)"]) == [
+        assert sweep_overrides(["seed=0,1", "variant=lstm", "depth=glob(s*)"]) == [
             ["seed=0", "variant=lstm", "depth=shallow"],
             ["seed=1", "variant=lstm", "depth=shallow"],
         ]

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from attnlab.config import cells, search_path
+from attnlab.config import search_path, sweep_overrides
 from attnlab.config.composition import MOST_CELLS
 from attnlab.errors import ConfigError
 from tests.prose import says
@@ -42,6 +42,22 @@ MEANT = {
     "deleted_callbacks": ["~callbacks"],
     "no_cadence": ["callbacks.cadence=null"],
     "choice_that_is_a_number": ["trainer.precision=16"],
+    "misspelt_in_a_section": ["max_stepz=1"],
+    "choice_below_another": ["mixer=lstm"],
+    "knob_of_the_root": ["data.batch_size=64"],
+    "knob_of_another_mixer": ["model/mixer=lstm", "model.mixer.num_heads=2"],
+    "knob_of_no_mixer_of_the_variant": ["model.mixer.kernel_size=3"],
+    "knob_of_another_loss": ["objective=masked", "objective.causal=true"],
+    "deleted_schedule": ["~schedule"],
+    "deleted_part": ["~model/block"],
+    "deleted_variant": ["~variant"],
+    "added_choice": ["+variant=lstm"],
+    "forced_choice": ["++logger=csv"],
+    "added_experiment": ["+experiment=recal"],
+    "sweeper_of_hydra": ["hydra/sweeper=optuna"],
+    "sweep_dir_of_hydra": ["hydra.sweep.dir=/tmp/x"],
+    "launcher_of_a_cluster": ["hydra/launcher=submitit_slurm"],
+    "job_of_hydra": ["hydra.job.chdir=true"],
 }
 
 
@@ -56,7 +72,7 @@ def test_what_was_meant_is_said(composed, name):
         *before, last = MEANT[name]
         key, _, value = last.partition("=")
         meant = fault.partition("did you mean `")[2].partition("`")[0]
-        if "." in key and "." not in meant:
+        if f": {key.rpartition('.')[0]} has no" in fault and "." not in meant:
             # One that is misspelt in its own section.
             meant = f"{key.rpartition('.')[0]}.{meant}"
         assert composed(*before, meant if "=" in meant else f"{meant}={value}")
@@ -81,19 +97,25 @@ EMPTY = {
     "no_step": ["seed=range(1,5,0)"],
     "globs_in_a_list": ["variant=glob(l*),glob(m*)"],
     "sorted_and_more": ["seed=sort(2,1),3"],
+    "tag": ["optimizer.lr=tag(a,1e-3)"],
+    "tag_of_values": ["seed=tag(a,choice(1,2))"],
+    "misspelt_function": ["seed=rnage(3)"],
+    "function_without_its_end": ["seed=range(3"],
+    "range_of_words": ["seed=range(a,b)"],
+    "glob_of_no_group": ["model.num_layers=glob(*)"],
 }
 
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_a_sweep_without_a_run_or_with_far_too_many_is_refused(name):
     with search_path(), pytest.raises(ConfigError) as raised:
-        cells(["depth=base", *EMPTY[name]])
+        sweep_overrides(["depth=base", *EMPTY[name]])
     says(f"config.sweep.{name}", "\n".join(raised.value.faults))
 
 
 def test_a_sweep_is_the_product_of_all_kinds_of_values_in_their_order():
     with search_path():
-        runs = cells(["seed=0,1", "variant=glob(l*)", "+x=range(1,3)", "runs_dir=a"])
+        runs = sweep_overrides(["seed=0,1", "variant=glob(l*)", "+x=range(1,3)", "runs_dir=a"])
     assert len(runs) == 8 < MOST_CELLS
     assert runs[0] == ["seed=0", "variant=lstm", "+x=1", "runs_dir=a"]
     assert runs[-1] == ["seed=1", "variant=lstm_attention", "+x=2", "runs_dir=a"]

@@ -1,5 +1,6 @@
 """A directory of configs may have any name, and its files say what is wrong with them."""
 
+import queue
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,70 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, name):
     # What is not chosen hinders nothing.
     with search_path(tmp_path) as own:
         compose([], own)
+
+
+def test_what_lies_in_the_directory_or_beside_it_is_found_wherever_one_is(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine/optimizer").mkdir(parents=True)
+    (tmp_path / "beside_it").mkdir()
+    text = """
+from attnlab.optimizer.adamw import AdamW
+class Mine(AdamW):
+    pass
+"""
+    for path in ("mine/lies_in_it", "beside_it/of_mine", "mine/queue", "mine/torch"):
+        (tmp_path / f"{path}.py").write_text(text)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = [*sys.path]
+    knobs = (conf_dir() / "optimizer/adamw.yaml").read_text()
+    for name in ("lies_in_it", "beside_it.of_mine", "queue"):
+        choice = knobs.replace("attnlab.optimizer.adamw.AdamW", f"{name}.Mine")
+        (tmp_path / "mine/optimizer" / f"{name.partition('.')[0]}.yaml").write_text(choice)
+    with search_path(Path("../mine")) as own:
+        for choice in ("lies_in_it", "beside_it"):
+            made = compose([f"optimizer={choice}"], own).build("optimizer")
+            assert type(made).__name__ == "Mine"
+        # A module of Python's own comes first, and the message says which was found.
+        with pytest.raises(ConfigError) as raised:
+            compose(["optimizer=queue"], own)
+    says("config.import.queue", raised.value.faults[0], queue.__file__)
+    # Nothing of the user's comes before what attnlab itself imports.
+    assert sys.path[: len(before)] == before
+
+
+FAILS = {
+    "few": "def __init__(self, d_model): super().__init__(d_model, None, True)",
+    "undefined": """def __init__(self, d_model, position, causal, layer=0):
+        super().__init__(d_model, position, causal)
+        self.width = d_modl""",
+    "abstract": "forward = Mixer.forward",
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_a_class_of_ones_own_that_cannot_be_built_is_told_with_its_place(
+    tmp_path, monkeypatch, name
+):
+    text = f"""
+from attnlab.mixer.base import Mixer
+class Mine(Mixer):
+    def forward(self, x, valid=None): return x
+    {FAILS[name]}
+"""
+    (tmp_path / "model/mixer").mkdir(parents=True)
+    (tmp_path / f"fails_{name}.py").write_text(text)
+    choice = f"_target_: fails_{name}.Mine\n_partial_: true\n"
+    (tmp_path / "model/mixer/mine.yaml").write_text(choice)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with search_path(tmp_path) as own, pytest.raises(ConfigError) as raised:
+        compose(["model/mixer=mine"], own)
+    # Of the two others, the words are Python's.
+    (fault,) = raised.value.faults
+    assert fault.startswith("model: ")
+    assert "Mine" in fault or "d_modl" in fault
+    if name == "undefined":
+        says("config.fails.undefined", fault, tmp_path)
 
 
 ENDS = {

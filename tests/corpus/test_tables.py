@@ -190,7 +190,7 @@ def test_what_a_library_says_of_the_hub_is_told_with_its_cause(monkeypatch):
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("An error occurred") from ValueError("line 3 is torn\nmore of it")
 
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", fails)
     with refuses(ValueError, "corpus.tables.cause"):
         source.find_source("hub:some/name", "text")

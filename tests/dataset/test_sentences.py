@@ -1,11 +1,13 @@
 """A sentence is of the class that its file says, and stands in one split alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
+from attnlab.corpus.rows import split_of_content
 from attnlab.dataset.sentences import Sentences
 from attnlab.experiment import Experiment
 from tests.corpus.real import real
@@ -80,7 +82,7 @@ def test_another_encoding_is_read_where_it_is_named(tmp_path):
         (tmp_path / name).write_bytes(f"0 caf\xe9 {name}\n1 th\xe9 {name}\n".encode("latin-1"))
     files = {"train": "train", "validation": "dev", "test": "test"}
     knobs = {"path": str(tmp_path), "files": files, "min_count": 1}
-    assert "café" in Sentences(encoding="latin-1", **knobs).tokens
+    assert "café" in Sentences(layout={"encoding": "latin-1"}, **knobs).tokens
     with refuses(ValueError, "dataset.sentences.not_utf8", tmp_path):
         Sentences(**knobs)
 
@@ -152,8 +154,117 @@ def hub_of(monkeypatch, **columns: list[Any]) -> None:
     table = datasets.Dataset.from_dict(columns)
     held = datasets.Dataset.from_dict({"text": ["held back"], "label": [1]})
     tables = datasets.DatasetDict({"train": table, "validation": held})
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
+
+
+REVIEWS = [
+    (f"plot {n} was {'fine' if n % 3 else 'dull'}", "good" if n % 3 else "bad") for n in range(90)
+]
+NAMED = {"text": "review", "label": "stars"}
+
+
+def write_csv(path: Path, rows: Sequence[tuple[str, object]]) -> Path:
+    path.write_text("review,stars\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return path
+
+
+def test_one_table_with_texts_for_labels_is_split_by_what_its_rows_say(tmp_path):
+    path = write_csv(tmp_path / "reviews.csv", REVIEWS)
+    dataset = Sentences(path=str(path), layout=NAMED, min_count=1)
+    assert dataset.classes == ["bad", "good"]
+    by_split = {split: set(sentences(dataset, split)) for split in dataset.split_names}
+    assert set.union(*by_split.values()) == {text for text, _ in REVIEWS}
+    assert sum(map(len, by_split.values())) == len(REVIEWS)
+    assert 2 <= len(by_split["test"]) <= 20
+    assert dataset.classes is not None
+    labels = {" ".join(words): dataset.classes[label] for words, label in dataset.rows["train"]}
+    assert labels.items() <= dict(REVIEWS).items()
+    # Other rows, and another order, move no row to another split.
+    fewer = write_csv(tmp_path / "fewer.csv", REVIEWS[::-2])
+    of_fewer = Sentences(path=str(fewer), layout=NAMED, min_count=1)
+    for split, found in by_split.items():
+        assert set(sentences(of_fewer, split)) == found & {text for text, _ in REVIEWS[::-2]}
+    shares = {"train": "train.tsv", "validation": 0.4, "test": None}
+    held = Sentences(path=str(path), layout=NAMED, min_count=1, files=shares)
+    assert held.split_names == ("validation", "train")
+    assert 25 <= len(held.rows["validation"]) <= 47
+    assert held.origin == (
+        "validation (0.4) of one table, by the hash of each text and seed=0; the rest is train"
+    )
+    others = Sentences(path=str(path), layout=NAMED, min_count=1, seed=1)
+    assert set(sentences(others, "test")) != by_split["test"]
+    again = Sentences(sha256=dataset.sha256, classes=dataset.classes, min_count=1)
+    assert again.data_hash == dataset.data_hash
+
+
+def test_equal_sentences_of_one_table_are_in_one_split(tmp_path):
+    path = write_csv(tmp_path / "reviews.csv", REVIEWS * 2)
+    dataset = Sentences(path=str(path), layout=NAMED, min_count=1)
+    assert dataset.left_out == dict.fromkeys(dataset.split_names, 0)
+    assert sum(len(split_rows) for split_rows in dataset.rows.values()) == 2 * len(REVIEWS)
+
+
+def test_classes_are_the_labels_in_order_or_as_stated(tmp_path):
+    def of(labels: Sequence[object], **knobs: Any) -> Sentences:
+        rows = [(text, labels[n % len(labels)]) for n, (text, _) in enumerate(REVIEWS)]
+        path = write_csv(tmp_path / "reviews.csv", rows)
+        return Sentences(path=str(path), layout=NAMED, min_count=1, **knobs)
+
+    assert of([10, 9, 1]).classes == ["1", "9", "10"]
+    assert of([0, 1]).classes == ["negative", "positive"]
+    assert of([0, 1]).content_identity["classes"] == ["negative", "positive"]
+    assert of(["b", "a"], classes=["b", "a"]).show("train").endswith("class: b")
+    assert of([0, 1, 2], classes=["low", "mid", "high"]).classes == ["low", "mid", "high"]
+
+
+def test_tables_of_each_split_are_found_by_their_names(tmp_path):
+    for name, rows in (("train", REVIEWS[:60]), ("dev", REVIEWS[60:75]), ("test", REVIEWS[75:])):
+        write_csv(tmp_path / f"reviews_{name}.csv", rows)
+    dataset = Sentences(path=str(tmp_path), layout=NAMED, min_count=1)
+    assert {split: len(found) for split, found in dataset.rows.items()} == {
+        "test": 15,
+        "validation": 15,
+        "train": 60,
+    }
+    assert dataset.origin == "as the data have them"
+
+
+def test_a_saved_dataset_brings_the_names_of_its_classes(tmp_path):
+    classes = datasets.ClassLabel(names=["spam", "ham"])
+    columns = {"text": [text for text, _ in REVIEWS], "label": [n % 2 for n in range(90)]}
+    features = datasets.Features({"text": datasets.Value("string"), "label": classes})
+    table = datasets.Dataset.from_dict(columns, features)
+    table.save_to_disk(tmp_path / "one")
+    one = Sentences(path=str(tmp_path / "one"), min_count=1)
+    assert one.classes is not None
+    assert one.classes == ["ham", "spam"]
+    labels = {" ".join(words): one.classes[label] for words, label in one.rows["train"]}
+    assert all(
+        labels.get(text, name) == name
+        for text, name in zip(columns["text"], ["spam", "ham"] * 45, strict=True)
+    )
+    splits = {"train": range(60), "validation": range(60, 75), "test": range(75, 90)}
+    datasets.DatasetDict({s: table.select(at) for s, at in splits.items()}).save_to_disk(
+        tmp_path / "all"
+    )
+    assert (
+        sentences(Sentences(path=str(tmp_path / "all"), min_count=1), "test")
+        == columns["text"][75:]
+    )
+
+
+@pytest.mark.parametrize("split", ["", "train", "test"])
+def test_a_directory_of_texts_for_each_class_is_read(tmp_path, split):
+    for number, (text, label) in enumerate(REVIEWS):
+        splits = ["train", "validation", "test"] if split else [""]
+        place = tmp_path / splits[number % 13 % len(splits)] / label
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.txt").write_text(f"{text}\n")
+    dataset = Sentences(path=str(tmp_path), min_count=1)
+    assert dataset.classes == ["bad", "good"]
+    texts = {text for split in dataset.split_names for text in sentences(dataset, split)}
+    assert texts == {text for text, _ in REVIEWS}
 
 
 HUB_FILES = {"train": "train", "validation": "validation"}
@@ -185,6 +296,37 @@ def test_cells_that_are_no_sentence_or_no_class_are_told_by_their_row(tmp_path, 
 
         return call
 
+    def of_table(rows: Sequence[tuple[str, object]], **knobs: Any) -> Callable[[], object]:
+        def call() -> None:
+            path = write_csv(tmp_path / "reviews.csv", rows)
+            Sentences(path=str(path), **{"layout": NAMED, "min_count": 1, **knobs})
+
+        return call
+
+    def of_many(names: Sequence[str]) -> Callable[[], object]:
+        def call() -> None:
+            place = tmp_path / "-".join(names)
+            place.mkdir()
+            for name in names:
+                write_csv(place / name, REVIEWS)
+            Sentences(path=str(place), layout=NAMED)
+
+        return call
+
+    def of_plain(text: str, **knobs: Any) -> Callable[[], object]:
+        def call() -> None:
+            (tmp_path / "book.txt").write_text(text)
+            Sentences(path=str(tmp_path / "book.txt"), **knobs)
+
+        return call
+
+    # One at which the sentence of the only class is held back.
+    rare_seed = next(
+        seed
+        for seed in range(99)
+        if split_of_content(b'["an", "odd", "one"]', {"test": 0.1, "validation": 0.1}, seed)
+        == "test"
+    )
     refused_calls(
         "dataset.sentences.cell.{}",
         {
@@ -199,8 +341,23 @@ def test_cells_that_are_no_sentence_or_no_class_are_told_by_their_row(tmp_path, 
             "torn": of_file("t.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "la'),
             "two_columns": of_file("t.tsv", "text\ttext\tlabel\na\tb\t1\n"),
             "rare_words": of_file("t.tsv", "text\tlabel\na\t1\nb\t0\n", min_count=2),
-            "encoding": of_file("t.tsv", "text\tlabel\na\t1\n", encoding="utf-9"),
-            "encoding_of_hub": lambda: Sentences(path="hub:some/rows", encoding="latin-1"),
+            "encoding": of_file("t.tsv", "text\tlabel\na\t1\n", layout={"encoding": "utf-9"}),
+            "mixed_labels": of_table([*REVIEWS, ("one more", "3")]),
+            "no_label": of_table([*REVIEWS, ("one more", "")]),
+            "many_labels": of_table([(text, f"id{n}") for n, (text, _) in enumerate(REVIEWS)]),
+            "rare_class": of_table([*REVIEWS, ("an odd one", "odd")], seed=rare_seed),
+            "unlike_classes": of_table(REVIEWS, classes=["fine", "dull"]),
+            "near_column": of_table(REVIEWS, layout={"text": "revew", "label": "stars"}),
+            "unknown_layout": of_table(REVIEWS, layout={"column": "review"}),
+            "one_plain_file": of_plain("Call me Ishmael.\nSome years ago\n"),
+            "named_column_of_text": of_plain("1 a\n0 b\n", layout=NAMED),
+            "empty_table": of_table([]),
+            "no_tables": lambda: Sentences(path=str(tmp_path)),
+            "several_tables": of_many(("train_1.csv", "train_2.csv")),
+            "no_validation": of_many(("train_1.csv",)),
+            "encoding_of_hub": lambda: Sentences(
+                path="hub:some/rows", layout={"encoding": "latin-1"}
+            ),
         },
         tmp_path,
     )

@@ -329,7 +329,7 @@ def test_the_hub_brings_its_own_splits(directory, monkeypatch):
     tables = datasets.DatasetDict(
         {split: datasets.Dataset.from_dict({"text": found}) for split, found in rows.items()}
     )
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     dataset = Text(path="hub:some/words", tokenizer=Words(), length=8, validation=None, test=0.2)
     # A row that ends its line is not ended again.
@@ -404,15 +404,19 @@ def test_rows_without_a_text_are_told(tmp_path, monkeypatch):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     dataset = make(path)
     assert "None" not in dataset.decode(dataset.whole.tolist())
-    assert dataset.notes == ["20 of 60 rows are left out (without a text)"]
+    joined = "rows are joined into one text, each ends with its line; dataset=documents keeps"
+    assert dataset.notes == [
+        "20 of 60 rows are left out (without a text)",
+        f"40 {joined} them apart",
+    ]
     assert make(path).notes == dataset.notes
     tables = datasets.DatasetDict(
         {split: datasets.Dataset.from_dict({"text": texts}) for split in ("train", "validation")}
     )
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     hub = make("hub:some/rows", validation=None, test=0.2)
-    assert hub.notes == [
+    assert hub.notes[::2] == [
         f"{split}: 20 of 60 rows are left out (without a text)" for split in ("train", "validation")
     ]
     with refuses(ValueError, "dataset.text.hub.number"):

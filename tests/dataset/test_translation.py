@@ -1,6 +1,8 @@
 """A pair of sentences is read as it stands in its files, and what is left out is counted."""
 
+import csv
 import gzip
+import json
 from typing import Any
 
 import numpy as np
@@ -98,7 +100,7 @@ def test_columns_of_the_hub_are_read_as_files_are(directory, monkeypatch, tmp_pa
             for split, name in FILES.items()
         }
     )
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables)
     hub = Translation(path="hub:some/pairs", files=FILES)
     assert hub.sha256 == make(directory).sha256
@@ -126,7 +128,7 @@ def test_pairs_in_one_column_of_the_hub_are_read(directory, monkeypatch):
     def tables() -> datasets.DatasetDict:
         return datasets.DatasetDict({s: datasets.Dataset.from_list(p) for s, p in pairs.items()})
 
-    monkeypatch.setattr("attnlab.corpus.source._hub_answers", lambda: True)
+    monkeypatch.setattr("attnlab.corpus.hub._hub_answers", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: tables())
     hub, of_files = Translation(path="hub:some/pairs", files=FILES), make(directory)
     assert (hub.pairs, hub.tokens) == (of_files.pairs, of_files.tokens)
@@ -138,6 +140,59 @@ def test_pairs_in_one_column_of_the_hub_are_read(directory, monkeypatch):
     pairs["train"] = [{"translation": {"de": 1, "en": "one"}}]
     with refuses(ValueError, "dataset.translation.hub_number"):
         Translation(path="hub:some/pairs", files=FILES)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "saved", "csv"])
+def test_nested_columns_of_tables_are_read_as_files_are(directory, tmp_path, kind):
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = tmp_path / "tables"
+    place.mkdir()
+    splits = {
+        split: [{"translation": {"de": de, "en": en}} for de, en in PAIRS[name]]
+        for split, name in FILES.items()
+    }
+    for split, rows in splits.items():
+        if kind == "jsonl":
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (place / f"{split}.jsonl").write_text(text)
+        elif kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), place / f"{split}-00000.parquet")
+        elif kind == "csv":
+            with (place / f"{split}.csv").open("w", newline="") as file:
+                pairs = [row["translation"] for row in rows]
+                csv.writer(file).writerows([["de", "en"], *(pair.values() for pair in pairs)])
+    if kind == "saved":
+        tables = {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
+        datasets.DatasetDict(list(tables.items())).save_to_disk(place)
+    of_tables = Translation(path=str(place))
+    assert of_tables.sha256 == make(directory).sha256
+    assert of_tables.pairs == make(directory).pairs
+
+
+def test_one_table_is_split_by_the_hash_of_its_sources(tmp_path):
+    rows = [{"translation": {"de": f"satz {n}", "en": f"sentence {n}"}} for n in range(80)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = Translation(path=str(path))
+    sources = {split: {pair[0] for pair in pairs} for split, pairs in dataset.pairs.items()}
+    assert sum(map(len, sources.values())) == len(set.union(*sources.values())) == 80
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[::-2]))
+    for split, pairs in Translation(path=str(path)).pairs.items():
+        assert {pair[0] for pair in pairs} <= sources[split]
+    path.write_text('{"translation": {"fr": "a"}}\n' * 3)
+    (tmp_path / "text.txt").write_text("a\n")
+    refused_calls(
+        "dataset.translation.table.{}",
+        {
+            "no_language": lambda: Translation(path=str(path), languages=["xx", "en"]),
+            "no_translation": lambda: Translation(path=str(path)),
+            "text": lambda: Translation(path=str(tmp_path / "text.txt")),
+        },
+        tmp_path,
+    )
 
 
 def test_marks_at_the_beginning_are_no_word(directory):

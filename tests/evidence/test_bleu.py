@@ -13,7 +13,7 @@ from sacrebleu.metrics.bleu import BLEU
 from attnlab import generate
 from attnlab.dataset.reversal import Reversal
 from attnlab.errors import ConfigError
-from attnlab.evidence.bleu import AnswerBLEU, search
+from attnlab.evidence.bleu import AnswerBLEU, search_answers
 from attnlab.experiment import Experiment
 from attnlab.interp.subject import Subject
 from attnlab.model.base import Model
@@ -69,7 +69,7 @@ def test_a_batch_is_searched_as_each_of_it_alone(made, variant, beams, length_pe
         # So that some answers end, at different places.
         experiment.model.get_parameter("head.bias").data[end] += 2.0
     with torch.no_grad():
-        found = search(
+        found = search_answers(
             *(experiment.model, batch.inputs, batch.valid, experiment.objective.begin, end),
             data.answer_length,
             beams=beams,

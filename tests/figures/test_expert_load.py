@@ -24,7 +24,7 @@ def embedded(figure: Any) -> list[dict[str, Any]]:
 
 
 def test_a_table_has_the_shares_of_the_most_frequent_tokens():
-    figure = expert_load.table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
+    figure = expert_load.token_table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
     data = embedded(figure)
     assert [row["token"] for row in data[::3]] == ["the", "↵"]
     assert [row["share"] for row in data] == pytest.approx([40 / 42, 0, 2 / 42, 0.75, 0.25, 0])
@@ -32,11 +32,11 @@ def test_a_table_has_the_shares_of_the_most_frequent_tokens():
     assert re.findall(r">(\.\d\d|1\.00)<", text) == [".95", ".75", ".25"]
     assert ">42<" in text
     # A token that went nowhere has no row, however many are asked for.
-    whole = svg(expert_load.table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
+    whole = svg(expert_load.token_table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
     assert "&lt;pad>" not in whole.replace("&gt;", ">")
     assert whole.index(">the<") < whole.index(">↵<") < whole.index(">x<")
     with refuses(ValueError, "figures.routing.no_token"):
-        expert_load.table(["a"], COUNTS[:1], "run")
+        expert_load.token_table(["a"], COUNTS[:1], "run")
 
 
 def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
@@ -97,6 +97,6 @@ def test_a_film_has_a_slider_over_the_recorded_steps():
     text = svg(figure)
     assert ">step 500<" in text
     assert ">step 10<" not in text
-    written = embedding_plane.page(figure, "run")
+    written = embedding_plane.figure_page(figure, "run")
     assert written.count("</script>") == 2
     assert json.dumps(at["name"]) in written

@@ -30,7 +30,7 @@ def test_every_arm_has_a_panel_for_each_sentence_and_its_numbers():
     arms = [
         attention_panels.ArmViews(name, ["accuracy .99"], of_arm) for name, of_arm in views.items()
     ]
-    picture = attention_panels.rows(arms)
+    picture = attention_panels.arm_rows(arms)
     spec = picture.to_dict()
     assert [len(pair["hconcat"]) for pair in spec["concat"]] == [2, 1]
     assert [pair["title"]["text"] for pair in spec["concat"]] == ["one", "<two>"]

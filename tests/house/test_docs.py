@@ -89,8 +89,8 @@ def test_every_dataset_that_reads_files_says_how_to_obtain_them(docs):
         assert f"**{name}**: {docs.dataset_summary(name)[:20]}" in entry
         assert f"- {entry}\n" in page, "run `make docs`"
         # The others are for files of one's own.
-        assert (" By hand: " in entry) == bool(node["obtain"])
-        assert (node["obtain"] or "")[:10] in entry
+        assert (" By hand: " in entry) == bool(node.get("obtain"))
+        assert (node.get("obtain") or "")[:10] in entry
 
 
 def test_a_section_has_the_docstring_and_the_first_example(docs):

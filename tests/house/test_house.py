@@ -22,7 +22,7 @@ FILES = sorted(p for p in SOURCE.rglob("*.py") if p.stat().st_size)
 # a command also what renders its answers.
 LAYERS = [
     {"errors", "interruption", "layers", "printable", "padding", "ranges", "tap"},
-    {"console", "environment", "places", "precision", "process_state"},
+    {"choices", "console", "environment", "places", "precision", "process_state"},
     {"position", "recurrence", "attend"},
     {"mixer", "ffn"},
     {"model"},

@@ -52,6 +52,26 @@ TRAIN = {
     "boolean_for_a_number": ["optimizer.weight_decay=false"],
     "list_for_a_number": ["optimizer.lr=[0.1]"],
     "class_for_a_choice": ["model/mixer=MultiHead"],
+    "hydra_help": ["--hydra-help"],
+    "config_name_of_hydra": ["--config-name", "mine"],
+    "config_path_of_hydra": ["-cp", "conf", "seed=1"],
+    "completion_of_hydra": ["-sc", "install=bash"],
+    "run_of_hydra": ["--run", "seed=1"],
+    "rerun_of_hydra": ["--experimental-rerun", "job.pickle"],
+    "plugins_of_hydra": ["--info", "plugins"],
+    "misspelt_kind_of_config": ["--cfg", "jbo"],
+    "package_of_nothing": ["--package", "model"],
+    "misspelt_package": ["--cfg", "-p", "model.mixr"],
+    "format_of_nothing": ["--format", "json"],
+    "two_things_to_print": ["--cfg", "--dry-run"],
+    "hydras_config_of_a_sweep": ["-m", "--cfg", "all", "seed=0,1"],
+    "choices_of_a_sweep": ["-m", "--info", "seed=0,1"],
+    "path_with_a_space": ["dataset=text", "dataset.path=my", "reviews.csv"],
+    "path_with_a_space_and_a_comma": ["dataset=text", "dataset.path=a,b", "c.txt"],
+    "key_without_a_value_behind_another": ["dataset=mqar", "seed"],
+    "impossible_cells": ["-m", "model/position=rope,none", "model/mixer=multihead,gated_delta"],
+    "a_mistake_is_not_skipped": ["-m", "variant=lstm,lstmm", "skip_impossible=true"],
+    "nothing_is_possible": ["-m", "model.d_model=63,65", "skip_impossible=true"],
 }
 OTHERS = {
     "other_command": ["run", "variant=lstm"],
@@ -67,6 +87,9 @@ OTHERS = {
     "misspelt_dataset": ["data", "show", "pronuon"],
     "misspelt_paper": ["reproduce", "pronou"],
     "length_in_words": ["bench", "--lengths", "ten"],
+    "help_for_no_command": ["help", "trian"],
+    "completion_of_another_shell": ["completion", "tcsh"],
+    "cluster": ["train", "hydra/launcher=submitit_slurm"],
 }
 
 

@@ -1,146 +1,97 @@
-"""A mixer, an optimizer, a recorder and an evidence of one's own: two files each, and no third."""
+"""Every example of docs/extend/ runs as it is printed, from a directory of a user's own."""
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
 from attnlab.cli import main
-from attnlab.run_record.record import find_runs
+from attnlab.run_record.record import Record, find_runs
+from tests.prose import says
 
-FILES = {
-    "own_mixer.py": """
-        from torch import nn
-
-        from attnlab.attend import Attend
-        from attnlab.mixer.base import Mixer
-
-
-        class Averages(Mixer):
-            def __init__(self, d_model, position, causal, layer=0, *, num_heads: int = 2):
-                super().__init__(d_model, position, causal)
-                self.num_heads = num_heads
-                self.maps = nn.Linear(d_model, 3 * d_model)
-                self.looks_around = Attend(causal, 0.0, num_heads)
-
-            def forward(self, x, valid=None):
-                parts = self.maps(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
-                query, key, value = parts.unbind(2)
-                return self.looks_around(query, key, value, valid=valid).transpose(1, 2).flatten(2)
-    """,
-    "mine/model/mixer/averages.yaml": """
-        _target_: own_mixer.Averages
-        _partial_: true
-        num_heads: 2
-    """,
-    "own_optimizer.py": """
-        import torch
-
-        from attnlab.optimizer.base import Optimizer
-
-
-        class SGD(Optimizer):
-            def __init__(self, *, lr: float = 0.1, gradient_clip: float | None = 1.0):
-                super().__init__(lr, gradient_clip)
-
-            def build(self, model):
-                return torch.optim.SGD(model.parameters(), lr=self.lr)
-    """,
-    "mine/optimizer/sgd.yaml": """
-        _target_: own_optimizer.SGD
-        lr: 0.05
-        gradient_clip: 1.0
-    """,
-    "own_recorder.py": """
-        from attnlab.callbacks.base import Recorder
-
-
-        class WeightNorms(Recorder):
-            table = "weight_norms"
-
-            def __init__(self, subject, *, every: int = 2):
-                super().__init__(subject)
-                self.every = every
-
-            def is_due(self, cadence, step):
-                return step % self.every == 0
-
-            def rows(self, step):
-                norm = sum(float(p.detach().norm()) for p in self.subject.model.parameters())
-                return [{"step": step, "norm": norm}]
-    """,
-    "mine/callbacks/norms.yaml": """
-        defaults:
-          - default
-        norms:
-          _target_: own_recorder.WeightNorms
-          _partial_: true
-          every: 2
-    """,
-    "own_evidence.py": """
-        from attnlab.evidence.base import Evidence
-        from attnlab.interp.attention_taps import all_heads, record_patterns
-        from attnlab.layers import HeadRef
-        from attnlab.run_record.finding import Label, NamedHead, Presentation
-
-
-        class FirstToken(Evidence):
-            presentation = Presentation(
-                labels=(Label("weight", "weight of the first token", needs_attention=True),),
-                opens_at=("anchor",),
-                taken_away="the first token is hidden",
-            )
-
-            def __init__(self, subject, *, num_examples: int = 16):
-                super().__init__(subject)
-                self.num_examples = num_examples
-
-            def measure(self):
-                split = self.subject.dataset.splits["validation"]
-                (asked,) = self.subject.batches(split, num_examples=self.num_examples)
-                with self.subject.observed(), record_patterns(self.subject.model) as patterns:
-                    self.subject.model(*asked.model_inputs)
-                means = {
-                    head: float(pattern[:, head.head, :, 0].mean())
-                    for layer, pattern in patterns.items()
-                    for head in layer.heads
-                }
-                best = max(means, key=means.get)
-                assert set(means) == set(all_heads(self.subject.model))
-                head = NamedHead(best, "anchor", means[best], {"first token hidden": 0.5})
-                return self.finding({"weight": means[best]}, {"anchor": head})
-    """,
-    "mine/evidence/first_token.yaml": """
-        first_token:
-          _target_: own_evidence.FirstToken
-          _partial_: true
-          num_examples: 16
-    """,
+PAGES = {page.stem: page.read_text() for page in Path(__file__).parents[2].glob("docs/extend/*.md")}
+FILE = re.compile(r"```\w+\n(?:#|<!--) (\S+/\S+\.\w+)(?: -->)?\n(.*?)```", re.DOTALL)
+"""A file: a block whose first line is its path."""
+SIZES = {
+    "debug": "tiny",
+    "model.d_model": "8",
+    "dataset.num_train": "200",
+    "dataset.num_validation": "60",
+    "dataset.num_test": "60",
+    "callbacks.cadence.statistics_every": "6",
+    "trainer.accelerator": "cpu",
+    "trainer.threads": "1",
+    "trainer.max_steps": "12",
+    "trainer.val_check_interval": "6",
 }
-TRAINED = (
-    *("dataset=pronoun", "model/mixer=averages", "optimizer=sgd", "callbacks=norms"),
-    *("evidence=first_token", "debug=tiny", "model.d_model=8", "trainer.threads=1"),
-    *("dataset.num_train=100", "dataset.num_validation=60", "dataset.num_test=60"),
-    *("trainer.accelerator=cpu", "trainer.max_steps=4", "trainer.val_check_interval=4"),
+OF_TEXTS = ("dataset=diary", "dataset=text")
+COMBINED = (
+    *("dataset=pronoun", "model/mixer=averages", "model/ffn=squared"),
+    *("optimizer=sgd", "schedule=inverse_root", "metric=[accuracy,margin]", "evidence=anchor"),
+    *("callbacks=both", "callbacks.norms.every=3", "callbacks.freeze.after=4"),
+    *("logger=[csv,json_lines]", "optimizer.lr=0.1", "schedule.warmup_steps=2"),
+    *("trainer.max_steps=6", "trainer.val_check_interval=3"),
 )
 
 
+def files() -> dict[str, str]:
+    """Return the files that all pages print, by their paths."""
+    return {path: text for page in PAGES.values() for path, text in FILE.findall(page)}
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the words of the commands that a page prints."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES[page], re.DOTALL)
+    return [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
+
+
+def small(words: list[str]) -> list[str]:
+    """Return a command with sizes for a test, where it does not state its own."""
+    stated = {word.partition("=")[0] for word in words}
+    sizes = [f"{key}={value}" for key, value in SIZES.items() if key not in stated]
+    if set(OF_TEXTS) & {*words}:
+        sizes = [word for word in sizes if not word.startswith("dataset.")]
+    if words[0] == "bench":
+        return ["bench", "model.d_model=8", *words[1:], "--lengths", "64", "--rounds", "1"]
+    return [*words, *sizes] if words[0] == "train" else words
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """Train with all four, from a directory of one's own."""
-    home = tmp_path_factory.mktemp("own")
-    for name, text in FILES.items():
-        path = home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text))
+def home(tmp_path_factory) -> Iterator[Path]:
+    """A user's directory with all files of the pages, in which commands are typed."""
+    home = tmp_path_factory.mktemp("home")
+    printed = files()
+    # The two callbacks in one YAML, and the paper at a size for a test.
+    both = printed["mine/callbacks/norms.yaml"] + printed["mine/callbacks/freeze.yaml"]
+    printed["mine/callbacks/both.yaml"] = both.replace("defaults:\n  - default\n\nfreeze", "freeze")
+    recipe = "exps/mypaper/check.yaml"
+    sizes = ", ".join(f"{key}={value}" for key, value in SIZES.items() if "trainer.a" not in key)
+    sizes = sizes.replace(", trainer.threads=1", "")
+    printed[recipe] = printed[recipe].replace("dataset=pronoun", f"dataset=pronoun, {sizes}")
+    printed["diary.txt"] = "Today I attended to many things, and to some of them twice.\n" * 100
+    for name, text in printed.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(home))
-        for seed in (0, 1, 2):
-            where = ["--config-dir", str(home / "mine"), f"runs_dir={home / 'runs'}"]
-            assert main(["train", *TRAINED, f"seed={seed}", *where]) == 0
+        patch.chdir(home)
+        patch.setattr(sys, "path", [*sys.path])
+        for variable in ("PYTHONPATH", "ATTNLAB_RUNS"):
+            patch.delenv(variable, raising=False)
+        yield home
+    own = {Path(name).stem for name in printed if name.endswith(".py")} | {"my_package"}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def trained(home) -> Path:
+    """Train two seeds with a part of nearly every kind."""
+    words = ["train", "-m", "--config-dir", "mine", *COMBINED, "seed=0,1"]
+    assert main(small(words)) == 0
     return home / "runs"
 
 
@@ -148,83 +99,132 @@ def test_the_record_has_what_each_of_them_gives(trained):
     for record in find_runs(trained):
         result = record.result
         assert result is not None
-        anchor = result.findings["first_token"].heads["anchor"]
-        assert anchor.weight == pytest.approx(result.metrics["first_token/weight"])
+        anchor = result.findings["anchor"].heads["anchor"]
+        assert anchor.weight == pytest.approx(result.metrics["anchor/weight"])
+        assert anchor.without == {"head out": result.metrics["anchor/without"]}
+        assert {"test/margin", "validation/margin"} <= {*result.metrics}
         (layer, *_) = record.layers.attention
-        assert layer.path == "blocks.0.mixer.looks_around"
-        assert record.rows("weight_norms")["step"].to_pylist() == [0, 2, 4]
+        assert layer.path == "blocks.0.mixer.attend"
+        assert record.rows("weight_norms")["step"].to_pylist() == [0, 3, 6]
         assert record.rows("heads").num_rows
-        assert record.identity["optimizer"]["_target_"] == "own_optimizer.SGD"
+        # Of step 6: sqrt(3 / 6) of the rate.
+        last_row = record.rows("train").to_pylist()[-1]
+        assert last_row["lr"] == pytest.approx(0.1 * 0.5**0.5)
+        assert record.identity["optimizer"]["_target_"] == "sgd.SGD"
+        # What only measures is no part of the identity; what may change training is.
         assert "norms" not in record.identity["callbacks"]
+        assert record.identity["callbacks"]["freeze"]["after"] == 4
+        lines = (record.path / "attempts/1/metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["step"] == 6
+
+
+def test_the_mixer_offers_what_evidence_finds(trained):
+    mixer = sys.modules["averages"].Averages(8)
+    assert mixer.pattern_modules() == {"attend": mixer.attend}
 
 
 def test_the_json_of_commands_has_them(trained, capsys):
-    assert main(["compare", "--runs-dir", str(trained), "--format", "json"]) == 0
+    assert main(["compare", "--format", "json"]) == 0
     (panel,) = json.loads(capsys.readouterr().out)["panels"]
     (group,) = panel["groups"]
-    assert group["n"] == 3
-    assert group["metrics"]["first_token/weight"]["mean"] is not None
+    assert group["n"] == 2
+    assert group["metrics"]["anchor/weight"]["mean"] is not None
     run = find_runs(trained)[0]
-    assert main(["heads", str(run.path), "--format", "json"]) == 0
+    assert main(["heads", run.name, "--format", "json"]) == 0
     (content,) = json.loads(capsys.readouterr().out)["runs"]
-    assert content["layers"][0]["name"] == "blocks.0.mixer.looks_around"
-    anchor = content["findings"]["first_token"]["anchor"]
+    assert content["layers"][0]["name"] == "blocks.0.mixer.attend"
+    anchor = content["findings"]["anchor"]["anchor"]
     result = run.result
     assert result is not None
-    head = result.findings["first_token"].heads["anchor"].head
+    head = result.findings["anchor"].heads["anchor"].head
     assert anchor["head"] == {"layer": head.layer, "head": head.head}
 
 
 def test_the_report_shows_them_as_they_state(trained, tmp_path):
     page = tmp_path / "report.html"
-    assert main(["report", "--runs-dir", str(trained), "-o", str(page)]) == 0
+    assert main(["report", "-o", str(page)]) == 0
     text = page.read_text()
-    assert "weight of the first token" in text
-    assert "what happens when the first token is hidden" in text
-    assert "layer 0, head 1" in text
+    assert "weight of the first four tokens" in text
+    assert "what happens when the head passes nothing on" in text
 
 
-def test_own_parts_are_not_built_without_the_directory_that_names_them(trained, capsys):
+def test_a_run_says_which_directory_it_needs_and_imports_nothing_of_it(
+    trained, capsys, monkeypatch
+):
     run = find_runs(trained)[0]
-    assert main(["evaluate", str(run.path)]) == 2
-    assert "own_mixer.Averages" in capsys.readouterr().err
+    places = [place for place in sys.path if not Path(place).is_relative_to(trained.parent)]
+    monkeypatch.setattr(sys, "path", [*places])
+    monkeypatch.delitem(sys.modules, "averages")
+    assert main(["evaluate", run.name]) == 2
+    said = capsys.readouterr().err
+    says("own_parts.needed", re.sub(r": \w{16}\)", ": HASH)", said), run.name)
+    assert (sys.path, "averages" in sys.modules) == (places, False)
+    option = ["--config-dir", "mine"]
+    assert shlex.join(option) in said
+    assert main(["evaluate", run.name, *option]) == 0
+    assert "averages" in sys.modules
 
 
-def printed_files() -> dict[str, str]:
-    """Return the files that docs/parts.md prints: one package, and YAMLs by their first line."""
-    page = (Path(__file__).parents[2] / "docs/parts.md").read_text()
-    files = {"my_package.py": "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))}
-    for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
-        files[text.partition("\n")[0].removeprefix("# ")] = text
-    return files
+def test_a_task_a_corpus_and_a_tokenizer_are_data(home, capsys):
+    for name in ("first_letter", "diary"):
+        assert main(["data", "show", name, "--config-dir", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "Which letter did the row begin with?" in said
+    assert "My diary, by characters." in said
 
 
-MADE_OF_PRINTED_PARTS = {
-    "causal": ("model/mixer=averages", "objective=autoregressive", "dataset=copying"),
-    "without_attention": ("variant=lstm", "dataset=pronoun"),
-    "many_examples": (
-        "variant=multihead",
-        "dataset=pronoun",
-        "evidence.first_token.num_examples=300",
-    ),
-}
+def test_an_objective_a_position_scheme_and_a_tokenizer_work_together(home, capsys):
+    words = ["objective=focal", "dataset=text", "dataset.path=diary.txt", "evidence=none"]
+    words += ["model/position=nearness", "dataset/tokenizer=lowercase", f"runs_dir={home / 'text'}"]
+    assert main(small(["train", "--config-dir", "mine", *words])) == 0
+    (record,) = find_runs(home / "text")
+    position = record.identity["model"]["position"]
+    assert position == {"_target_": "my_package.nearness.Nearness", "_partial_": True, "slope": 0.1}
+    assert record.result is not None
+    assert "test/bits_per_byte" in record.result.metrics
+    capsys.readouterr()
+    words = ["--prompt", "TODAY", "--runs-dir", "text", "--config-dir", "mine", "--tokens", "3"]
+    code = main(["generate", record.name, *words])
+    assert code == 0
+    continuation = capsys.readouterr().out.removeprefix("TODAY")
+    assert continuation == continuation.lower()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_that_is_no_file_runs(home, page):
+    for code in re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL):
+        if not code.startswith("# "):
+            exec(code, {})
+
+
+def test_every_page_has_a_class_a_choice_a_command_and_what_one_gets():
+    for name, page in PAGES.items():
+        if name != "README":
+            assert [path for path, _ in FILE.findall(page) if path.endswith(".yaml")], name
+            assert commands(name), name
+            assert "\n## What you get\n" in page, name
+            assert f"]({name}.md)" in PAGES["README"], name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MADE_OF_PRINTED_PARTS)
-def test_the_parts_that_the_page_prints_train_measure_and_record(tmp_path, monkeypatch, name):
-    for path, text in printed_files().items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop("my_package", None)
-    more = ("callbacks=norms", "evidence=first_token", "callbacks.norms.every=2", "debug=tiny")
-    sizes = ("model.d_model=8", "dataset.num_train=400", "dataset.num_validation=350")
-    words = ["train", "--config-dir", "mine", *MADE_OF_PRINTED_PARTS[name], *more, *sizes]
-    assert main([*words, "trainer.accelerator=cpu", "trainer.max_steps=4"]) == 0
-    (record,) = find_runs(tmp_path / "runs")
-    assert record.result is not None
-    assert record.rows("weight_norms").num_rows == 3
-    has_weight = "first_token/weight" in record.result.metrics
-    assert has_weight == (name != "without_attention")
+@pytest.mark.parametrize("page", [name for name in PAGES if name not in ("README", "paper")])
+def test_the_commands_of_a_page_run_as_they_are_printed(home, tmp_path, monkeypatch, page):
+    monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
+    for words in commands(page):
+        assert main(small(words)) == 0, words
+    assert all(record.result for record in find_runs(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_paper_about_a_part_of_ones_own_is_trained_and_its_command_written(home, capsys):
+    train, *others = commands("paper")
+    assert main([*train, "-j", "2"]) in (0, 1)
+    readme = home / "exps/mypaper/README.md"
+    written = readme.read_text()
+    assert f"```sh\n{shlex.join(['attnlab', *train])}\n```" in written
+    assert "Each run is `attnlab train --config-dir mine dataset=pronoun" in written
+    assert "not_run" not in written
+    for words in others:
+        assert main(words) in (0, 1)
+    assert readme.read_text() == written
+    assert {type(record) for record in find_runs(home / "runs/reproduce/mypaper-check")} == {Record}

@@ -9,7 +9,7 @@ from einops import einsum
 from torch import Tensor, nn
 
 from attnlab.interp import attribution as module
-from attnlab.interp.attribution import influence, influence_matrix, mixing, shares
+from attnlab.interp.attribution import influence, influence_matrix, mixing_matrices, shares
 from attnlab.layers import Axes, MixingLayer
 from attnlab.mixer.base import Bidirectional
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
@@ -91,13 +91,13 @@ def test_the_row_of_the_asked_position_is_the_influence_there():
 
 def test_a_long_sequence_goes_through_in_parts(monkeypatch):
     made, batch = model("hybrid"), asked()
-    whole = influence_matrix(made, batch), mixing(made, batch)
+    whole = influence_matrix(made, batch), mixing_matrices(made, batch)
     seen: list[int] = []
     monkeypatch.setattr(module, "TOKENS", 2 * LENGTH)
     with made.register_forward_pre_hook(lambda _, given: seen.append(given[0].numel())):
         torch.testing.assert_close(influence_matrix(made, batch), whole[0])
     assert max(seen) == 2 * LENGTH
-    torch.testing.assert_close(mixing(made, batch), whole[1])
+    torch.testing.assert_close(mixing_matrices(made, batch), whole[1])
 
 
 class Averaging(Model):
@@ -136,7 +136,7 @@ def test_of_a_linear_model_the_shares_are_weight_times_the_output_of_each_vector
 @pytest.mark.parametrize(("family", "arrangement"), cases(choices("model/mixer"), FAST))
 def test_every_layer_shows_a_pattern_or_what_it_mixes(family, arrangement):
     made, batch = model(family, ARRANGEMENTS[arrangement]), asked(ARRANGEMENTS[arrangement])
-    found = mixing(made, batch)
+    found = mixing_matrices(made, batch)
     attending = [layer for layer in made.attention_layers() if not layer.axes.crosses]
     layers = {layer.path.partition(".mixer")[0] for layer in (*found, *attending)}
     stacks = ("encoder.blocks", "blocks") if arrangement == "encoder-decoder" else ("blocks",)
@@ -158,7 +158,7 @@ def test_every_layer_shows_a_pattern_or_what_it_mixes(family, arrangement):
 @pytest.mark.parametrize(("family", "length"), [("retention", 6), ("gated_delta", LENGTH)])
 def test_both_ways_are_shown_in_the_sequences_own_positions(family, length):
     made, batch = model(family, ENCODER, num_layers=1), asked(length=length)
-    found = mixing(made, batch)
+    found = mixing_matrices(made, batch)
     assert [layer.path for layer in found] == [
         "blocks.0.mixer.forwards",
         "blocks.0.mixer.backwards",
@@ -196,11 +196,11 @@ def test_a_layer_without_a_matrix_shows_its_jacobian_between_outputs_and_inputs(
         made(*batch.model_inputs)
     slopes: Any = torch.autograd.functional.jacobian(lambda x: mixer(x)[0], given[0])
     expected = einsum(mixer(given[0])[0], slopes[:, :, 0], given[0][0], "q d, q d k e, k e -> q k")
-    ((layer, matrix),) = mixing(made, batch).items()
+    ((layer, matrix),) = mixing_matrices(made, batch).items()
     assert layer == MixingLayer(
         0, "blocks.0.mixer", "blocks.0.mixer.influence", 1, Axes(), is_linear=False
     )
-    assert mixing(made, batch, traced=False) == {}
+    assert mixing_matrices(made, batch, traced=False) == {}
     torch.testing.assert_close(matrix[0], expected.float(), rtol=1e-4, atol=1e-6)
     if causal:
         assert (matrix.triu(1) == 0).all()
@@ -214,7 +214,7 @@ def test_the_parts_of_a_linear_layer_add_up_to_the_square_of_each_output(monkeyp
     )
     given: list[Tensor] = []
     with mixer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach()[0])):
-        (matrix,) = mixing(made, batch).values()
+        (matrix,) = mixing_matrices(made, batch).values()
     mixed = weights @ given[0]
     closed = weights * (mixed @ given[0].T)
     torch.testing.assert_close(matrix[0], closed.float())
@@ -228,8 +228,8 @@ def test_padding_has_no_part_in_what_a_layer_mixes():
         for arrangement in (DECODER, ENCODER):
             made = model(family, arrangement, num_layers=1)
             short = Batch(batch.inputs[:, :length], batch.targets[:, :length])
-            alone = mixing(made, short)
-            for layer, matrix in mixing(made, batch).items():
+            alone = mixing_matrices(made, short)
+            for layer, matrix in mixing_matrices(made, batch).items():
                 assert (matrix[..., length:] == 0).all()
                 torch.testing.assert_close(matrix[:, :length, :length], alone[layer])
 
@@ -238,13 +238,13 @@ def test_padding_has_no_part_in_what_a_layer_mixes():
 def test_looking_at_matrices_leaves_no_trace(family):
     made, batch = model(family, dropout=0.5).train(), asked()
     before, state = torch.get_rng_state(), {n: w.clone() for n, w in made.state_dict().items()}
-    first = influence_matrix(made, batch), mixing(made, batch)
+    first = influence_matrix(made, batch), mixing_matrices(made, batch)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(m.training and not m._forward_hooks for m in made.modules())
     assert all(not m._forward_pre_hooks for m in made.modules())
     assert all(weights.grad is None for weights in made.parameters())
     assert all(torch.equal(weights, state[name]) for name, weights in made.state_dict().items())
-    again = influence_matrix(made, batch), mixing(made, batch)
+    again = influence_matrix(made, batch), mixing_matrices(made, batch)
     torch.testing.assert_close(again, first, rtol=0, atol=0)
 
 
@@ -255,6 +255,6 @@ def test_shares_are_sizes_of_a_row_that_sum_to_1_and_zeros_stay():
 
 def test_several_sequences_are_refused():
     batch = Batch(torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long))
-    for look in (influence_matrix, mixing):
+    for look in (influence_matrix, mixing_matrices):
         with refuses(ValueError, "evidence.influence.two_sequences"):
             look(model("lstm"), batch)

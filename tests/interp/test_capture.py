@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 
 from attnlab.experiment import Experiment
-from attnlab.interp.attribution import influence, mixing
+from attnlab.interp.attribution import influence, mixing_matrices
 from attnlab.interp.capture import capture
 from attnlab.layers import MixingLayer
 from attnlab.split import Batch
@@ -128,7 +128,9 @@ def test_of_several_questions_the_last_is_told(composed):
 def test_of_a_linear_mixer_the_shares_of_each_row_are_seen(experiment):
     made = experiment("variant=multihead", "model/mixer=gated_delta")
     seen = capture(made.subject, made.dataset.batch_of_text(TEXT))
-    signed = mixing(made.model, made.objective.inspection_batch(made.dataset.batch_of_text(TEXT)))
+    signed = mixing_matrices(
+        made.model, made.objective.inspection_batch(made.dataset.batch_of_text(TEXT))
+    )
     assert seen.weights.keys() == signed.keys()
     assert seen.patterns == {}
     assert min(float(matrix.min()) for matrix in signed.values()) < 0

@@ -9,9 +9,9 @@ from attnlab.interp.embeddings import (
     Embeddings,
     align,
     align_history,
-    drift,
     principal,
     turnover,
+    vector_drift,
 )
 from tests.prose import refuses
 
@@ -35,7 +35,7 @@ def test_a_turned_and_shifted_copy_is_the_reference(mirrored):
     aligned, disparity = align(copy, reference)
     assert disparity == pytest.approx(0, abs=1e-10)
     torch.testing.assert_close(aligned, reference, atol=1e-10, rtol=0)
-    assert drift(copy, reference) == pytest.approx(0, abs=1e-10)
+    assert vector_drift(copy, reference) == pytest.approx(0, abs=1e-10)
     assert turnover((reference @ turn(6, seed, mirrored)), reference, 4) == 0
 
 
@@ -56,7 +56,7 @@ def test_no_other_turn_comes_nearer_and_lengths_stay():
 
 def test_noise_is_not_aligned_and_what_shares_no_direction_least():
     assert 0.3 < align(drawn(400, 6), drawn(400, 6, seed=1))[1] < 1
-    assert 0.6 < drift(drawn(400, 6), drawn(400, 6, seed=1)) < 1
+    assert 0.6 < vector_drift(drawn(400, 6), drawn(400, 6, seed=1)) < 1
     assert turnover(drawn(400, 6), drawn(400, 6, seed=1)) > 0.9
     # What one has, the other lacks: no turn of the one meets the other.
     apart = torch.zeros(4, 2, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_no_measure_hangs_on_how_either_is_turned_or_shifted():
     vectors, reference = drawn(40, 5), drawn(40, 5, seed=1)
     elsewhere = vectors @ turn(5, 3) + 7, reference @ turn(5, 4, mirrored=True) - 3
     assert align(*elsewhere)[1] == pytest.approx(align(vectors, reference)[1])
-    assert drift(*elsewhere) == pytest.approx(drift(vectors, reference))
+    assert vector_drift(*elsewhere) == pytest.approx(vector_drift(vectors, reference))
     turned = vectors @ turn(5, 3), reference @ turn(5, 4, mirrored=True)
     assert turnover(*turned) == pytest.approx(turnover(vectors, reference))
     assert turnover(vectors, reference) == turnover(reference, vectors)
@@ -80,16 +80,16 @@ def test_the_drift_is_the_mean_angle_that_is_left():
     reference = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
     # A mirrored copy of other lengths has the same angles.
     vectors = reference[[0, 1, 3, 2]] * torch.tensor([2.0, 2, 1, 1])[:, None]
-    assert drift(vectors, reference) == pytest.approx(0)
+    assert vector_drift(vectors, reference) == pytest.approx(0)
     # Two axes fell into one: nearest is a turn by 45 degrees, which is left for all.
-    assert drift(reference[[0, 1, 0, 1]], reference) == pytest.approx(1 - 0.5**0.5)
+    assert vector_drift(reference[[0, 1, 0, 1]], reference) == pytest.approx(1 - 0.5**0.5)
     # What points away is further than what stands across.
     noise, other = drawn(9, 3), drawn(9, 3, seed=1)
     middle = other.mean(dim=0)
     pairs = zip(align(noise, other)[0] - middle, other - middle, strict=True)
     cosines = [float(one @ its / one.norm() / its.norm()) for one, its in pairs]
     assert min(cosines) < 0
-    assert drift(noise, other) == pytest.approx(1 - sum(cosines) / 9)
+    assert vector_drift(noise, other) == pytest.approx(1 - sum(cosines) / 9)
 
 
 def test_the_turnover_is_that_of_the_named_neighbours():

@@ -68,8 +68,9 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
     )
     with torch.no_grad(), record(made.model.eval(), "*ffn*") as heard:
         made.model(*asked.model_inputs)
-    assert list(found) == [n.removesuffix(".load") for n in heard if n.endswith(".load")]
-    for path, seen in found.items():
+    assert list(found) == made.model.expert_layers()
+    assert {f"{layer.path}.load" for layer in found} == {n for n in heard if n.endswith(".load")}
+    for path, seen in ((layer.path, seen) for layer, seen in found.items()):
         layer = made.model.get_submodule(path)
         assert isinstance(layer, MoE | ExpertChoice)
         decoder = asked.prefix is not None and not path.startswith("encoder")

@@ -16,7 +16,7 @@ from attnlab.interp.importance import (
     Importance,
     importance,
     order_greedily,
-    pruning,
+    prune_in_order,
     rank_correlation,
 )
 from attnlab.interp.interventions import mean_patterns, prune
@@ -156,12 +156,12 @@ def test_the_gradient_orders_heads_as_ablation_does_and_by_layer_it_does_not(onc
 
 def test_pruning_is_ablation_of_ever_more_heads(trained):
     order = [HeadRef(1, 2), HeadRef(0, 0), HeadRef(1, 0)]
-    values = pruning(trained.model, order, loss_of(trained))
+    values = prune_in_order(trained.model, order, loss_of(trained))
     assert len(values) == 4
     for removed, value in enumerate(values):
         with prune(trained.model, order[:removed]):
             assert loss_of(trained)() == value
-    everything = pruning(trained.model, all_heads(trained.model), loss_of(trained))
+    everything = prune_in_order(trained.model, all_heads(trained.model), loss_of(trained))
     assert everything[-1] > everything[0]
 
 
@@ -222,7 +222,7 @@ def test_training_is_bit_equal_with_and_without_interventions_between_its_steps(
             if asked_between:
                 importance_of(made)
                 means = mean_patterns(made.subject, [batch])
-                pruning(made.model, [HeadRef(0, 1)], loss_of(made), means)
+                prune_in_order(made.model, [HeadRef(0, 1)], loss_of(made), means)
             optimizer.step()
             optimizer.zero_grad()
         ends.append(made.model.state_dict())

@@ -12,6 +12,7 @@ from torch import nn
 from attnlab.evidence.gates import LSTMGates
 from attnlab.experiment import Experiment
 from attnlab.interp.lstm_gates import gate_statistics, gates
+from attnlab.layers import LSTMLayer
 from attnlab.split import Batch
 from tests.prose import refuses
 from tests.untrained import sharp
@@ -69,19 +70,19 @@ def outputs(made: Experiment, asked: Batch) -> dict[str, tuple]:
 def test_the_states_that_follow_from_gates_and_cells_are_the_librarys(built, case):
     made = built(case)
     asked = asked_of(made)
-    found, heard = gates(made.model, asked), outputs(made, asked)
-    assert list(found) == list(heard)
-    ways = {part for path in found for part in path.split(".") if part.endswith("wards")}
-    assert ("backwards" in ways) == (case != "causal")
-    for path, seen in found.items():
-        hidden, (_, cell) = heard[path]
+    found, heard = gates(made.subject, asked), outputs(made, asked)
+    assert list(found) == made.model.lstm_layers()
+    assert {layer.path for layer in found} == set(heard)
+    assert any(layer.is_reversed for layer in found) == (case != "causal")
+    for layer, seen in found.items():
+        hidden, (_, cell) = heard[layer.path]
         for b, valid in enumerate(seen.valid):
             real = valid.nonzero()[:, 0].tolist()
-            there = real[::-1] if "backwards" in path else real
+            there = real[::-1] if layer.is_reversed else real
             expected = hidden[b, there]
             torch.testing.assert_close(seen.hidden[b, real], expected, atol=1e-6, rtol=0)
             if len(real) == len(valid):
-                last = real[0] if "backwards" in path else real[-1]
+                last = real[0] if layer.is_reversed else real[-1]
                 torch.testing.assert_close(seen.cell[b, last], cell[0, b], atol=2e-6, rtol=1e-6)
         for gate in (seen.input, seen.forget, seen.output):
             assert gate.shape == hidden.shape
@@ -96,11 +97,14 @@ def test_what_reads_backwards_stands_at_the_sequences_own_positions(built):
     assert asked.valid is not None
     changed = asked.inputs.clone()
     changed[:, 3] = (changed[:, 3] + 1) % 20
-    before = gates(made.model, asked)
-    after = gates(made.model, asked._replace(inputs=changed))
+    before = gates(made.subject, asked)
+    after = gates(made.subject, asked._replace(inputs=changed))
     forwards, backwards = (
-        ~torch.isclose(before[path].cell, after[path].cell).all(dim=-1) & asked.valid
-        for path in ("layers.0.forwards", "layers.0.backwards")
+        ~torch.isclose(before[layer].cell, after[layer].cell).all(dim=-1) & asked.valid
+        for layer in (
+            LSTMLayer(0, "layers.0.forwards", False),
+            LSTMLayer(0, "layers.0.backwards", True),
+        )
     )
     # A changed token is felt where it stands, and by those that are read after it.
     assert not forwards[:, :3].any()
@@ -119,7 +123,7 @@ def test_statistics_are_means_over_tokens_and_no_size_of_batches_moves_them(buil
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
     parted = gate_statistics(made.subject, split, batch_size=3)
-    each = gates(model, made.objective.training_batch(split[0:20]))
+    each = gates(made.subject, made.objective.training_batch(split[0:20]))
     for path, units in found.items():
         for unit in (0, 7):
             rows = {name: [] for name in ("input", "forget", "output")}
@@ -154,7 +158,7 @@ def test_a_bias_alone_decides_how_long_cells_remember(composed):
         assert found[f"{layer}/time"] == pytest.approx(10, rel=1e-5)
         assert found[f"{layer}/input_left"] == 1
         assert found[f"{layer}/output_left"] == found[f"{layer}/output_right"] == 0
-    cell = gates(made.model, asked_of(made))["layers.0.forwards"].cell[0, :, 0]
+    cell = next(iter(gates(made.subject, asked_of(made)).values())).cell[0, :, 0]
     new = math.tanh(1) / (1 + math.exp(5))
     grown = [new * (1 - 0.9 ** (t + 1)) / 0.1 for t in range(len(cell))]
     assert cell.tolist() == pytest.approx(grown, rel=1e-5)
@@ -164,9 +168,12 @@ def test_the_evidence_names_layers_and_ways(built):
     made = built("encoder-decoder")
     found = LSTMGates(made.subject, num_examples=9).measure().scalars
     layers = {name.split("/")[0] for name in found}
-    # An encoder of two layers both ways stands before a decoder of two.
-    both = [f"layer{n}{way}" for n in (0, 1) for way in ("", "_backwards")]
-    assert layers == {*both, "layer2", "layer3"}
+    # The decoder's two layers are counted before the encoder's two, as they stand in the model.
+    both = [f"layer{n}{way}" for n in (2, 3) for way in ("", "_backwards")]
+    assert layers == {"layer0", "layer1", *both}
+    assert [layer.path for layer in made.model.lstm_layers()][::2] == [
+        *("layers.0.forwards", "encoder.0.forwards", "encoder.1.forwards"),
+    ]
     assert len(found) == 8 * len(layers)
     assert all(type(value) is float for value in found.values())
     assert all(found[f"{layer}/time"] >= 1 for layer in layers)
@@ -178,11 +185,11 @@ def test_the_evidence_is_that_of_the_statistics(built):
     split = made.dataset.splits[made.dataset.report_split]
     units = gate_statistics(made.subject, split, num_examples=9)
     assert len(units) == 4
-    for path, of_units in units.items():
-        layer = f"layer{path.split('.')[1]}" + "_backwards" * path.endswith("backwards")
+    for layer, of_units in units.items():
+        key = f"layer{layer.path.split('.')[1]}" + "_backwards" * layer.path.endswith("backwards")
         for name, values in of_units.items():
             number = values.median() if name == "time" else values.mean()
-            assert found[f"{layer}/{name}"] == pytest.approx(float(number))
+            assert found[f"{key}/{name}"] == pytest.approx(float(number))
 
 
 def test_what_has_no_lstm_has_no_gates(built, composed):
@@ -192,4 +199,4 @@ def test_what_has_no_lstm_has_no_gates(built, composed):
     other = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
     assert LSTMGates(other.subject).measure().scalars == {}
     with refuses(LookupError, "evidence.gates.no_lstm"):
-        gates(other.model, asked_of(other))
+        gates(other.subject, asked_of(other))

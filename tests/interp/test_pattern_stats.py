@@ -13,6 +13,7 @@ from attnlab.attend import Attend
 from attnlab.interp.pattern_stats import (
     between_heads,
     confidence,
+    count_visible_keys,
     distance,
     drift,
     duplicates,
@@ -24,7 +25,6 @@ from attnlab.interp.pattern_stats import (
     normalised_entropy,
     share_at,
     successors,
-    visible,
 )
 from tests.depth import examples
 
@@ -62,7 +62,9 @@ def test_a_uniform_pattern_knows_all_keys_and_none():
     pattern, nats = uniform(), entropy(uniform())
     assert row(nats) == near([math.log(6)] * 6)
     assert row(effective_keys(nats)) == near([6] * 6)
-    assert row(normalised_entropy(nats, visible(AT, VALID, LENGTH, False))) == near([1] * 6)
+    assert row(normalised_entropy(nats, count_visible_keys(AT, VALID, LENGTH, False))) == near(
+        [1] * 6
+    )
     assert row(confidence(pattern)) == near([1 / 6] * 6)
     assert row(distance(pattern, AT)) == near([15 / 6, 11 / 6, 9 / 6, 9 / 6, 11 / 6, 15 / 6])
     assert row(share_at(pattern, AT, -1)) == near([0, *[1 / 6] * 5])
@@ -72,12 +74,25 @@ def test_a_uniform_pattern_knows_all_keys_and_none():
     assert row(first(pattern, 4)) == near([4 / 6] * 6)
 
 
+def test_keys_of_other_documents_are_not_counted_as_visible():
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2]])
+    assert count_visible_keys(AT, VALID, LENGTH, True, None, documents).tolist() == [
+        [1, 2, 3, 1, 2, 1]
+    ]
+    assert count_visible_keys(AT, VALID, LENGTH, False, None, documents).tolist() == [
+        [3, 3, 3, 2, 2, 1]
+    ]
+    assert count_visible_keys(AT[4:], VALID, 2, True, 1, documents).tolist() == [[1, 1]]
+
+
 def test_a_one_hot_pattern_is_at_one_place():
     pattern = one_hot([0, 0, 1, 2, 3, 4])
     nats = entropy(pattern)
     assert row(nats) == near([0] * 6)
     assert row(effective_keys(nats)) == near([1] * 6)
-    assert row(normalised_entropy(nats, visible(AT, VALID, LENGTH, True))) == near([0] * 6)
+    assert row(normalised_entropy(nats, count_visible_keys(AT, VALID, LENGTH, True))) == near(
+        [0] * 6
+    )
     assert row(confidence(pattern)) == near([1] * 6)
     assert row(distance(pattern, AT)) == near([0, 1, 1, 1, 1, 1])
     assert row(share_at(pattern, AT, -1)) == near([0, 1, 1, 1, 1, 1])
@@ -90,7 +105,7 @@ def test_a_causal_uniform_pattern_is_even_over_what_it_sees():
     pattern, nats = causal_uniform(), entropy(causal_uniform())
     assert row(nats) == near([math.log(n) for n in range(1, 7)])
     assert row(effective_keys(nats)) == near([1, 2, 3, 4, 5, 6])
-    assert row(normalised_entropy(nats, visible(AT, VALID, LENGTH, True))) == near(
+    assert row(normalised_entropy(nats, count_visible_keys(AT, VALID, LENGTH, True))) == near(
         [0, 1, 1, 1, 1, 1]
     )
     assert row(confidence(pattern)) == near([1 / n for n in range(1, 7)])
@@ -104,10 +119,12 @@ def test_padding_is_no_key_to_see():
     pattern = torch.where(valid[:, None, None], 1 / 4, 0.0).expand(1, 1, LENGTH, LENGTH)
     nats = entropy(pattern)
     assert row(effective_keys(nats)) == near([4] * 6)
-    assert row(normalised_entropy(nats, visible(AT, valid, LENGTH, False))) == near([1] * 6)
-    assert visible(AT, valid, LENGTH, True)[0].tolist() == [1, 2, 3, 4, 4, 4]
+    assert row(normalised_entropy(nats, count_visible_keys(AT, valid, LENGTH, False))) == near(
+        [1] * 6
+    )
+    assert count_visible_keys(AT, valid, LENGTH, True)[0].tolist() == [1, 2, 3, 4, 4, 4]
     assert row(share_at(pattern, AT, 1))[:4] == near([1 / 4, 1 / 4, 1 / 4, 0])
-    assert visible(None, valid, 2, False)[0].tolist() == [4, 4]
+    assert count_visible_keys(None, valid, 2, False)[0].tolist() == [4, 4]
 
 
 def test_as_many_keys_are_visible_as_attention_shows():
@@ -116,7 +133,7 @@ def test_as_many_keys_are_visible_as_attention_shows():
     for causal, window in product((True, False), (None, 1, 3, 9)):
         mask = Attend(causal, 0.0, 1, window).mask(query, LENGTH, None, valid)
         attended = (mask == 0).expand(2, 1, LENGTH, LENGTH).sum(dim=-1)[:, 0]
-        counted = visible(AT, valid, LENGTH, causal, window)
+        counted = count_visible_keys(AT, valid, LENGTH, causal, window)
         assert torch.equal(counted[valid], attended[valid]), (causal, window)
 
 
@@ -229,7 +246,7 @@ def test_some_rows_say_what_they_say_among_all(data, length, seed):
     at = torch.tensor(data.draw(st.lists(st.integers(0, length - 1), min_size=1, max_size=9)))
 
     def said(rows: torch.Tensor, at: torch.Tensor) -> list[torch.Tensor]:
-        seen = visible(at, valid, len(at), True, 3)
+        seen = count_visible_keys(at, valid, len(at), True, 3)
         nats = entropy(rows)
         return [
             *(nats, normalised_entropy(nats, seen), confidence(rows), distance(rows, at)),

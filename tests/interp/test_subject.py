@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from attnlab.evidence.gates import LSTMGates
 from attnlab.evidence.heads import StrongestHeads
 from attnlab.evidence.routing import ExpertRouting
 from attnlab.experiment import Experiment
+from attnlab.interp.capture import capture
 from attnlab.interp.expert_routing import routing
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.importance import importance
@@ -61,6 +63,29 @@ def watched(subject: Subject) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+@contextmanager
+def precision_required(subject: Subject) -> Iterator[Subject]:
+    """Give the subject with a precision of its own, and fail where a pass is made without it."""
+    entered: list[bool] = []
+    passes: list[bool] = []
+
+    @contextmanager
+    def precision() -> Iterator[None]:
+        entered.append(True)
+        try:
+            yield
+        finally:
+            entered.pop()
+
+    hook = subject.model.register_forward_pre_hook(lambda _, __: passes.append(bool(entered)))
+    try:
+        yield replace(subject, precision=precision)
+    finally:
+        hook.remove()
+    assert passes
+    assert all(passes)
+
+
 def whole(asked: Iterator[Batch]) -> tuple[Tensor, Tensor]:
     batches = list(asked)
     return torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches])
@@ -77,6 +102,22 @@ def test_every_look_sees_the_same_masked_tokens_of_an_example(made, name):
     with watched(subject) as given:
         look(subject, split)
     assert torch.equal(torch.cat(given), expected)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_look_is_in_the_precision_of_the_run(made, name):
+    variant, look = LOOKS[name]
+    experiment = made(variant)
+    split = experiment.dataset.splits[experiment.dataset.report_split]
+    with precision_required(experiment.subject) as subject:
+        look(subject, split)
+
+
+@pytest.mark.parametrize("variant", ["multihead", "lstm"])
+def test_a_text_is_captured_in_the_precision_of_the_run(made, variant):
+    experiment = made(variant)
+    with precision_required(experiment.subject) as subject:
+        capture(subject, experiment.dataset.splits["test"][0:1])
 
 
 @pytest.mark.parametrize("objective", ["masked", "denoising"])

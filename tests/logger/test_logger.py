@@ -13,6 +13,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from PIL import Image
 from attnlab.errors import ConfigError
 from attnlab.experiment import Experiment
 from attnlab.figures.grid import grid
+from attnlab.logger.base import LoggedRun
 from tests.choices import choices
 from tests.prose import refuses
 
@@ -42,6 +44,7 @@ import json, random, sys
 from pathlib import Path
 import numpy as np, torch
 from attnlab.config import compose, search_path
+from attnlab.logger.base import LoggedRun
 
 def states():
     return str([random.getstate(), np.random.get_state()]), torch.get_rng_state().tolist()
@@ -53,6 +56,7 @@ run, rows, pixels, page, packed = Path(sys.argv[1]), *map(json.loads, sys.argv[2
 pixels = np.array(pixels, dtype=np.uint8)
 with search_path():
     config = compose(sys.argv[6:])
+choices = {"variant": "multihead", "dataset": "parity", "model/mixer": "latent"}
 before = states()
 for attempt, status in ((1, "finished"), (2, "failed")):
     directory = run / "attempts" / str(attempt)
@@ -61,7 +65,8 @@ for attempt, status in ((1, "finished"), (2, "failed")):
     file.write_text(packed)
     loggers = config.parts("logger")
     for logger in loggers.values():
-        logger.start(directory, run.name, config.values)
+        logged = LoggedRun(run.name, attempt, config.values, choices, "mine", 10, 0.5)
+        logger.start(directory, logged)
         for step, values in rows if attempt == 1 else []:
             logger.scalars(step, values)
             if "validation/loss" in values:
@@ -77,6 +82,7 @@ for attempt, status in ((1, "finished"), (2, "failed")):
         if attempt == 1:
             wanted = name == "wandb"
             logger.page(rows[-1][0], "patterns/page", lambda: page if wanted else unwanted())
+            logger.summary({"parameters": 3, "commit": "0abc", "dirty": False})
             logger.files(lambda: {file.name: file} if wanted else unwanted())
         logger.end(status)
 assert states() == before, "a logger drew random numbers"
@@ -133,11 +139,22 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Mirrored:
 
 
 def told() -> dict[int, dict[str, str]]:
-    """What was sent, by step; as text, in which nan equals nan."""
+    """What was sent, by step, with the axes; as text, in which nan equals nan."""
     steps: dict[int, dict[str, str]] = {}
     for step, values in ROWS:
-        steps.setdefault(step, {}).update({n: str(float(v)) for n, v in values.items()})
+        # 10 tokens a step, half a FLOP of a forward pass a token, and three passes.
+        named = {"tokens": 10 * step, "flops": 15 * step, **values}
+        steps.setdefault(step, {}).update({n: str(float(v)) for n, v in named.items()})
     return steps
+
+
+CHOICES = {"variant": "multihead", "dataset": "parity", "model/mixer": "latent"}
+SUMMARY = {"parameters": 3, "commit": "0abc", "dirty": False}
+
+
+def described(values: dict[str, Any]) -> dict[str, Any]:
+    """The config as a logger gets it."""
+    return {**values, "choices": CHOICES}
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -157,13 +174,60 @@ def test_wandb_holds_all_scalars_at_their_steps(mirrored):
     for record in mirrored.records(1):
         if record["type"] == "history":
             item = record["history"]["item"]
-            named = {n: v for n, v in item.items() if n.startswith(("train/", "validation/"))}
+            named = {
+                n: v for n, v in item.items() if not n.startswith(("_", "attention", "pattern"))
+            }
             history[item["_step"]] = {n: str(float(v)) for n, v in named.items()}
     assert history == told()
 
 
+def test_wandb_offers_tokens_and_flops_as_axes(mirrored):
+    metrics = [record["metric"] for record in mirrored.records(1) if record["type"] == "metric"]
+    assert {m["name"] for m in metrics if m["options"]["defined"]} == {"tokens", "flops"}
+    assert not [m for m in metrics if "step_metric" in m]
+
+
+def test_wandb_can_group_filter_and_sort(mirrored):
+    records = mirrored.records(1)
+    run = next(record["run"] for record in records if record["type"] == "run")
+    assert (run["run_group"], run["job_type"]) == ("mine", "train")
+    assert run["tags"] == ["multihead", "parity"]
+    summary: dict[str, Any] = {}
+    for record in records:
+        summary |= record["summary"]["update"] if record["type"] == "summary" else {}
+    assert {name: summary[name] for name in SUMMARY} == SUMMARY
+    assert (summary["tokens"], summary["flops"]) == (1100, 1650)
+
+
+@pytest.mark.parametrize(("overrides", "is_on"), [((), True), (["logger.wandb.include=[]"], False)])
+def test_wandb_is_set_as_its_knobs_say(composed, monkeypatch, overrides, is_on):
+    import wandb
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(wandb, "setup", lambda settings: None)
+    monkeypatch.setattr(wandb, "init", lambda **given: asked.append(given) or MagicMock())
+    words = ["group=g", "job_type=probe", "tags=[a,b]", "notes='by hand'", "entity=me"]
+    config = composed("logger=wandb", *(f"logger.wandb.{word}" for word in words), *overrides)
+    for is_live in (True, False):
+        run = LoggedRun("name", 2, {}, CHOICES, "mine", 10, 0.5, is_live)
+        config.parts("logger")["wandb"].start(Path(), run)
+        # The machine that sends a run later is not the one that trained it.
+        settings = asked[-1]["settings"]
+        assert settings.x_disable_stats == (not (is_on and is_live))
+        # wandb 0.31 measures no load where it may not look at the machine.
+        assert settings.x_disable_machine_info == settings.x_disable_stats
+    stated = {name: asked[-1][name] for name in ("group", "job_type", "tags", "notes", "entity")}
+    assert stated == {
+        "group": "g",
+        "job_type": "probe",
+        "tags": ["a", "b"],
+        "notes": "by hand",
+        "entity": "me",
+    }
+
+
 def test_wandb_holds_the_name_the_config_and_how_it_ended(mirrored, once):
-    config = once(LOGGERS).values
+    config = described(once(LOGGERS).values)
     for number, code in ((1, 0), (2, 1)):
         records = {record["type"]: record for record in mirrored.records(number)}
         run = records["run"]["run"]
@@ -193,7 +257,9 @@ def test_wandb_names_the_file_by_its_digest_where_it_lies(mirrored):
 
 
 def test_an_artifact_can_be_left_out(composed):
-    logger = composed("logger=wandb", "logger.wandb.artifact=false").parts("logger")["wandb"]
+    logger = composed("logger=wandb", "logger.wandb.include=[system_metrics]").parts("logger")[
+        "wandb"
+    ]
     logger.files(lambda: pytest.fail("made for nobody"))
 
 
@@ -214,7 +280,9 @@ def test_tensorboard_holds_scalars_pixels_and_config(mirrored, once):
     about = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     start = metadata.parse_session_start_info_plugin_data(about)
     hparams = {n: getattr(v, v.WhichOneof("kind")) for n, v in start.hparams.items()}
-    assert hparams == dict(flat(once(LOGGERS).values))
+    assert hparams == dict(flat(described(once(LOGGERS).values)))
+    (summary,) = events.Tensors("summary/text_summary")
+    assert "| commit | 0abc |" in summary.tensor_proto.string_val[0].decode()
 
 
 def test_csv_holds_all_scalars_at_their_steps_and_the_config(mirrored, once):
@@ -225,7 +293,9 @@ def test_csv_holds_all_scalars_at_their_steps_and_the_config(mirrored, once):
             values = {n: str(float(v)) for n, v in row.items() if v and n != "step"}
             history.setdefault(int(row["step"]), {}).update(values)
     assert history == told()
-    assert yaml.safe_load((directory / "hparams.yaml").read_text()) == once(LOGGERS).values
+    config = described(once(LOGGERS).values)
+    assert yaml.safe_load((directory / "hparams.yaml").read_text()) == config
+    assert yaml.safe_load((directory / "summary.yaml").read_text()) == SUMMARY
 
 
 def test_nothing_is_written_elsewhere_and_nothing_printed(mirrored):
@@ -233,9 +303,11 @@ def test_nothing_is_written_elsewhere_and_nothing_printed(mirrored):
         written = {path.name for path in mirrored.attempt(number).iterdir()}
         assert written == {"csv", "tensorboard", "wandb", "patterns.arrow"}
     assert list(mirrored.cwd.iterdir()) == []
-    # wandb's background process keeps a log of its own, and knows no setting against it.
+    # wandb's processes in the background (core, and symon for the load of the machine) keep logs of
+    # their own, and know no setting against it.
     files = [path for path in mirrored.home.rglob("*") if path.is_file()]
-    assert all(path.match(".cache/wandb/logs/core-debug-*.log") for path in files)
+    logs = [f".cache/wandb/logs/{name}-debug-*.log" for name in ("core", "symon")]
+    assert all(any(path.match(log) for log in logs) for path in files)
     assert sum(path.stat().st_size for path in files) < 20_000
     assert mirrored.printed == ""
 
@@ -243,7 +315,9 @@ def test_nothing_is_written_elsewhere_and_nothing_printed(mirrored):
 def test_wandb_online_without_an_account_is_an_error_and_no_question(tmp_path):
     script = (
         "import sys; from pathlib import Path; from attnlab.logger.wandb import Wandb; "
-        "Wandb(mode='online').start(Path(sys.argv[1]), 'name', {})"
+        "from attnlab.logger.base import LoggedRun; "
+        "run = LoggedRun('name', 1, {}, {}, None, 1, 1.0); "
+        "Wandb(mode='online').start(Path(sys.argv[1]), run)"
     )
     ours, theirs = pty.openpty()
     try:
@@ -292,3 +366,9 @@ def test_a_missing_package_is_refused_in_words(composed, monkeypatch):
 def test_a_typo_in_a_logger_is_told(composed):
     with refuses(ConfigError, "logger.typo"):
         composed("logger=wandb", "+logger.wandb.projekt=mine", "logger.wandb.mode=onlin")
+
+
+@pytest.mark.parametrize(("fault", "tags"), [("text", "mine"), ("empty", "[a,'']")])
+def test_tags_are_a_list_of_names(composed, fault, tags):
+    with refuses(ConfigError, f"logger.tags_{fault}"):
+        composed("logger=wandb", f"logger.wandb.tags={tags}")

@@ -1,5 +1,6 @@
 """A mixer of one's own is found by what it mixes with, whatever that is called."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import PatternRecorder
 from attnlab.experiment import Experiment
 from attnlab.interp.attention_taps import all_heads, record_patterns
-from attnlab.interp.attribution import mixing
+from attnlab.interp.attribution import mixing_matrices
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.importance import importance
 from attnlab.interp.interventions import knock_out_edge, prune
@@ -169,7 +170,7 @@ def test_one_that_shows_its_matrix_is_named_and_shown(averaging):
     ]
     assert model.mixing_layers() == layers
     assert model.attention_layers() == []
-    matrices = mixing(model, averaging.objective.training_batch(probe))
+    matrices = mixing_matrices(model, averaging.objective.training_batch(probe))
     assert list(matrices) == layers
     expected = torch.ones(length, length).tril() / torch.arange(1, length + 1)[:, None]
     for matrix in matrices.values():
@@ -179,3 +180,41 @@ def test_one_that_shows_its_matrix_is_named_and_shown(averaging):
     read = partial(Pattern.read, layers=Layers((), layers))
     assert [read(row).mixing for row in rows] == [*layers, None]
     assert HeadRecorder(averaging).rows(0) == []
+
+
+class LeavesOut(Inner):
+    """Holds a second `Attend` that is not its own reading, and does not offer it."""
+
+    def __init__(self, d_model: int, position: Position, causal: bool, layer: int = 0) -> None:
+        super().__init__(d_model, position, causal, layer)
+        self.other = Attend(causal, 0.0, HEADS)
+
+    def pattern_modules(self) -> Mapping[str, Attend | Mixing]:
+        return {"parts.inner": super().pattern_modules()["parts.inner"]}
+
+
+class Wrapper(Mixer):
+    """Holds another mixer."""
+
+    def __init__(self, inner: Mixer) -> None:
+        super().__init__(D_MODEL, inner.position, inner.causal)
+        self.wrapped = nn.ModuleList([inner])
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return self.wrapped[0](x, valid)
+
+
+def test_what_a_mixer_does_not_offer_is_no_layer_in_a_model_or_another_mixer(made):
+    paths = [layer.path for layer in model_of(LeavesOut, made.objective).attention_layers()]
+    assert paths == [f"blocks.{at}.mixer.parts.inner" for at in (0, 1)]
+    mixer = LeavesOut(D_MODEL, Position(D_MODEL, 4), True)
+    assert list(Wrapper(mixer).pattern_modules()) == ["wrapped.0.parts.inner"]
+
+
+def test_a_mixer_that_attends_offers_no_matrix_and_one_with_neither_offers_nothing():
+    position = Position(D_MODEL, 4)
+    both = Inner(D_MODEL, position, True)
+    both.flow = Mixing(HEADS)
+    assert list(both.pattern_modules()) == ["parts.inner"]
+    assert list(Averages(D_MODEL, position, True).pattern_modules()) == ["flow"]
+    assert part("mixer", "lstm")(D_MODEL, position, True, 0).pattern_modules() == {}

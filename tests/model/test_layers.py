@@ -8,8 +8,8 @@ import torch
 
 from attnlab.attend import Attend
 from attnlab.interp.attention_taps import record_patterns
-from attnlab.interp.attribution import mixing
-from attnlab.layers import AttentionLayer, Axes, MixingLayer, SequenceName
+from attnlab.interp.attribution import mixing_matrices
+from attnlab.layers import AttentionLayer, Axes, ExpertLayer, LSTMLayer, MixingLayer, SequenceName
 from attnlab.mixer.base import Bidirectional, Mixer
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.split import Batch
@@ -105,7 +105,7 @@ def test_each_pattern_has_the_heads_and_sequences_that_its_layer_states(arm):
 def test_each_matrix_has_the_heads_and_sequences_that_its_layer_states(arm):
     model = built(arm)
     batch, layers = asked(model), model.mixing_layers()
-    matrices = mixing(model, batch)
+    matrices = mixing_matrices(model, batch)
     assert set(matrices) == set(layers)
     for layer, matrix in matrices.items():
         assert matrix.shape == sizes(layer), layer
@@ -125,10 +125,16 @@ def test_each_matrix_has_the_heads_and_sequences_that_its_layer_states(arm):
 def test_layers_of_each_kind_are_counted_from_0_in_the_order_of_the_modules(arm):
     model = built(arm)
     order = [path for path, _ in model.named_modules()]
-    for layers in (model.attention_layers(), model.mixing_layers()):
+    lists = (model.attention_layers(), model.mixing_layers(), model.expert_layers())
+    for layers in lists:
         assert [layer.index for layer in layers] == list(range(len(layers)))
         paths = [layer.path for layer in layers]
         assert paths == sorted(set(paths), key=order.index)
+    cells = model.lstm_layers()
+    assert [layer.path for layer in cells] == sorted((c.path for c in cells), key=order.index)
+    indices = [layer.index for layer in cells]
+    assert list(dict.fromkeys(indices)) == list(range(len(set(indices))))
+    assert all(not layer.is_reversed or indices.count(layer.index) == 2 for layer in cells)
     for layer in model.attention_layers():
         assert [(head.layer, head.head) for head in layer.heads] == [
             (layer.index, head) for head in range(layer.num_heads)
@@ -184,6 +190,21 @@ def test_the_layers_of_an_encoder_a_bottleneck_and_a_decoder_are_stated_in_full(
     hybrid = transformer(DECODER, mixer="hybrid", num_layers=2)
     assert [layer.index for layer in hybrid.attention_layers()] == [0]
     assert [layer.index for layer in hybrid.mixing_layers()] == [0]
+
+
+def test_experts_and_cells_of_an_encoder_are_counted_after_those_that_answer():
+    experts = transformer(ENCODER_DECODER, ffn="moe", num_layers=1).expert_layers()
+    assert experts == [ExpertLayer(0, "blocks.0.ffn", 8), ExpertLayer(1, "encoder.blocks.0.ffn", 8)]
+    assert recurrent(ENCODER_DECODER, num_layers=1).lstm_layers() == [
+        LSTMLayer(0, "layers.0.forwards", is_reversed=False),
+        LSTMLayer(1, "encoder.0.forwards", is_reversed=False),
+        LSTMLayer(1, "encoder.0.backwards", is_reversed=True),
+    ]
+    both_ways = transformer(ENCODER, mixer="lstm", num_layers=1)
+    assert both_ways.expert_layers() == []
+    assert [(layer.index, layer.is_reversed) for layer in both_ways.lstm_layers()] == [
+        *((0, False), (0, True)),
+    ]
 
 
 @law(arms)

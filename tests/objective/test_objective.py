@@ -223,6 +223,14 @@ def test_a_text_is_asked_at_its_own_masks(dataset):
         Masked(plain).batch_of_text("k1 [MASK],")
 
 
+def test_an_objective_with_another_training_loss_reports_the_plain_one():
+    class Halved(Autoregressive):
+        def train_loss(self, logits, targets, reduction="mean"):
+            return self.loss(logits, targets, reduction) / 2
+
+    assert (Halved(Reversal()).smooths, Autoregressive(Reversal()).smooths) == (True, False)
+
+
 def test_label_smoothing_is_in_what_training_minimises_and_in_no_reported_loss():
     data = Reversal(num_train=50, num_validation=5, num_test=5)
     logits, targets = torch.randn(4, 3, 18), torch.randint(17, (4, 3))
@@ -251,3 +259,9 @@ def test_label_smoothing_is_in_what_training_minimises_and_in_no_reported_loss()
 def test_what_cannot_be_asked_is_refused(dataset, key, build):
     with refuses(ValueError, f"objective.impossible.{key}"):
         build(dataset)
+
+
+def test_a_document_mask_needs_documents(dataset):
+    assert Autoregressive(dataset).arrangement.boundary is None
+    with refuses(ValueError, "objective.document_mask_without_documents"):
+        Autoregressive(dataset, document_mask=True)

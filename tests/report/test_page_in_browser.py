@@ -93,13 +93,13 @@ def weights(run: Path, step: int, probe: str, head: int) -> np.ndarray:
     return rows[head]
 
 
-def named(runs: Path, of: str) -> Path:
-    return next(runs.glob(f"*{of}*"))
+def named(runs: Path, arm: str, seed: int = 0) -> Path:
+    return next(runs.glob(f"*{arm}-*s{seed}-*"))
 
 
 def test_the_lines_have_the_recorded_weights_at_every_step_and_head(runs, show):
     page = show(runs / "r.html")
-    run = named(runs, "multihead-2x64-s0")
+    run = named(runs, "multihead-2x64")
     assert page.locator("[data-card='0'] [data-choose=head] option").count() == 9
     for place, step in enumerate(STEPS):
         page.locator("input[type=range]").fill(str(place))
@@ -116,7 +116,7 @@ def test_the_lines_have_the_recorded_weights_at_every_step_and_head(runs, show):
 
 def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
     page = show(runs / "r.html")
-    run = named(runs, "multihead-2x64-s1")
+    run = named(runs, "multihead-2x64", seed=1)
     page.locator("[data-card='0'] [data-choose=seed]").select_option(label="1")
     result = Record(run).result
     assert result is not None
@@ -130,7 +130,7 @@ def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
 
 def test_a_click_and_the_arrow_keys_choose_the_token_that_asks(runs, show):
     page = show(runs / "r.html")
-    patterns = load_patterns(Record(named(runs, "multihead-2x64-s0")), STEPS[-1], "wide")
+    patterns = load_patterns(Record(named(runs, "multihead-2x64")), STEPS[-1], "wide")
     layer, head = divmod(int(page.locator("[data-card='0'] [data-choose=head]").input_value()), 4)
     picture = page.locator("[data-card='0'] [data-history='1']")
 
@@ -161,7 +161,7 @@ def test_the_step_can_be_chosen_with_the_keyboard(runs, show):
     assert page.locator("[data-step]").text_content() == str(STEPS[-2])
     page.keyboard.press("Home")
     head = int(page.locator("[data-card='0'] [data-choose=head]").input_value())
-    expected = weights(named(runs, "multihead-2x64-s0"), 0, "tired", head)
+    expected = weights(named(runs, "multihead-2x64"), 0, "tired", head)
     assert drawn(page, 0, 0) == pytest.approx(expected, abs=ERROR)
     said = page.locator("input[type=range]").get_attribute("aria-valuetext")
     assert said == "after step 0"

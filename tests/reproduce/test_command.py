@@ -168,7 +168,7 @@ def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(place,
 def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     folder(place.parent, CLAIMS, ARMS, TINY, scale="paper", needs="gpu")
-    assert len(run.cells(read(place.parent, "paper"), 1, tmp_path)) == 2
+    assert len(run.compose_runs(read(place.parent, "paper"), 1, tmp_path)) == 2
     before = tree(place.parents[1])
     words = ["reproduce", "tiny", "--experiments", str(place.parent), "--scale", "paper"]
     refused(capsys, "reproduce.no_gpu", words, place.parent)
@@ -312,6 +312,9 @@ WRONG = {
     "override": ["tiny", "optimizer.lr=1"],
     "place": ["tiny", "dataset.path=x"],
     "judge_and_place": ["tiny", "--judge", "dataset.path=x"],
+    "judge_and_parts": ["tiny", "--judge", "--config-dir", "mine"],
+    "parts_of_no_paper": ["--config-dir", "mine"],
+    "parts_nowhere": ["tiny", "--config-dir", "nowhere"],
 }
 
 
@@ -320,6 +323,11 @@ def test_a_wrong_request_is_refused_and_writes_nothing(place, capsys):
     requests = {name: ["reproduce", *at, *words] for name, words in WRONG.items()}
     refusals(capsys, "reproduce.request.{}", requests, place.parent)
     assert tree(place.parents[1]) == before
+
+
+def test_a_recipe_without_a_text_is_told_before_anything_is_trained(place, capsys):
+    (place / "about.md").unlink()
+    refused(capsys, "reproduce.no_text", ["reproduce", "tiny", "--experiments", str(place.parent)])
 
 
 def test_a_faulty_arm_stops_all_before_anything_is_written(place, capsys):

@@ -11,7 +11,7 @@ from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import experiments_dir, papers, recipes
-from attnlab.reproduce.run import cells
+from attnlab.reproduce.run import compose_runs
 from tests.choices import dataset_words
 from tests.prose import refuses, says
 from tests.reproduce.recipes import claim, folder, read
@@ -32,7 +32,7 @@ def test_every_recipe_composes_for_each_arm(paper, tmp_path):
     for scale, recipe in recipes(experiments_dir(), paper).items():
         (dataset,) = (word for word in recipe.common if word.startswith("dataset="))
         _, *places = dataset_words(dataset.removeprefix("dataset="))
-        planned = cells(recipe, 1, tmp_path, places=places)
+        planned = compose_runs(recipe, 1, tmp_path, places=places)
         assert [cell.arm for cell in planned] == list(recipe.arms)
         text = (recipe.folder / f"{scale}.yaml").read_text()
         head = "".join(line for line in text.splitlines(True) if line.startswith("#"))
@@ -227,7 +227,7 @@ def test_the_runs_of_all_arms_are_checked_before_any(tmp_path):
     arms = {"a": ["variant=vanila"], "b": ["model.num_haeds=2"], "c": []}
     folder(tmp_path, {"claim": claim(at_least=0)}, {**arms, "d": []})
     with refuses(ConfigError, "reproduce.arms"):
-        cells(read(tmp_path), 3, tmp_path)
+        compose_runs(read(tmp_path), 3, tmp_path)
 
 
 def test_runs_at_once_share_the_threads_unless_the_recipe_says_how(tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_runs_at_once_share_the_threads_unless_the_recipe_says_how(tmp_path, mon
     folder(tmp_path, {"claim": claim(at_least=0)}, arms)
 
     def threads(jobs):
-        planned = cells(read(tmp_path), 1, tmp_path, jobs)
+        planned = compose_runs(read(tmp_path), 1, tmp_path, jobs)
         return [cell.config.values["trainer"]["threads"] for cell in planned]
 
     assert (threads(1), threads(2), threads(16)) == ([None, 3], [4, 3], [1, 3])
@@ -244,10 +244,10 @@ def test_runs_at_once_share_the_threads_unless_the_recipe_says_how(tmp_path, mon
 
 def test_where_data_lie_is_in_every_run_and_in_no_recipe(tmp_path):
     folder(tmp_path, {"claim": claim(at_least=0)}, {"a": [], "b": ["depth=deep"]})
-    planned = cells(read(tmp_path), 2, tmp_path, places=["dataset.seed=7"])
+    planned = compose_runs(read(tmp_path), 2, tmp_path, places=["dataset.seed=7"])
     assert {cell.config.values["dataset"]["seed"] for cell in planned} == {7}
     with refuses(ConfigError, "reproduce.place_of_no_data"):
-        cells(read(tmp_path), 2, tmp_path, places=["dataset.path=here"])
+        compose_runs(read(tmp_path), 2, tmp_path, places=["dataset.path=here"])
 
 
 def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):
@@ -260,7 +260,7 @@ def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):
 
 def test_seeds_come_first_so_that_what_is_done_is_balanced(tmp_path):
     folder(tmp_path, {"claim": claim(at_least=0)})
-    planned = cells(read(tmp_path), 2, tmp_path / "a=b c")
+    planned = compose_runs(read(tmp_path), 2, tmp_path / "a=b c")
     assert [(cell.arm, cell.seed) for cell in planned] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert [cell.config.values["seed"] for cell in planned] == [0, 0, 1, 1]
     assert {cell.config.values["runs_dir"] for cell in planned} == {str(tmp_path / "a=b c")}

@@ -73,6 +73,20 @@ def test_a_knob_that_comes_keeps_the_runs_at_the_value_that_changes_nothing(past
     assert history.todays_form(identity()) == identity(scale=1.0, gate=None)
 
 
+def test_a_knob_that_becomes_an_entry_of_another_keeps_its_runs(past, monkeypatch):
+    old = identity(encoding="latin-1")
+    before = identity_hash(old)
+    nested = {MIXER: {"layout": history.Nested(("encoding",), {"text": None})}}
+    monkeypatch.setattr(history, "NESTED", nested)
+    today = identity(layout={"encoding": "latin-1", "text": None})
+    assert identity_hash(today) == identity_hash(identity(layout={"encoding": "latin-1"})) == before
+    assert history.todays_form(old) == history.todays_form(today) == today
+    assert history.first_form(today) == old
+    named = identity(layout={"encoding": "latin-1", "text": "review"})
+    assert identity_hash(named) != before
+    assert history.todays_form(history.first_form(named)) == named
+
+
 def test_a_moved_class_with_a_new_knob_keeps_its_runs(past):
     old = identity(_target_="attnlab.old.Heads")
     before = identity_hash(old)
@@ -107,6 +121,29 @@ def test_a_revision_may_concern_some_configs_alone(past):
     assert history.revised(identity()) == history.todays_form(identity()) == identity()
     assert identity_hash(history.revised(identity())) == before
     assert history.todays_form(identity(num_heads=8))["model"]["mixer"][history.REVISION] == 1
+
+
+def test_a_revision_may_concern_the_runs_alone_whose_config_says_so(past):
+    deep = history.Revision("deep stacks", concerns_run=lambda identity: identity["seed"] > 0)
+    past(revised={MIXER: [deep]})
+    assert history.revised(identity()) == identity()
+    other = identity() | {"seed": 1}
+    assert history.revised(other)["model"]["mixer"][history.REVISION] == 2
+    assert history.todays_form(other)["model"]["mixer"][history.REVISION] == 1
+    assert history.without_revisions(other)[1] == [f"{MIXER}: deep stacks"]
+
+
+def test_layers_of_experts_and_cells_are_numbered_anew_where_there_is_an_encoder():
+    for target in ("gates.LSTMGates", "routing.ExpertRouting"):
+        node = {"_target_": f"attnlab.evidence.{target}", "_partial_": True}
+        for objective, revisions in (
+            ("seq2seq.Seq2Seq", 1),
+            ("autoencoder.Autoencoder", 1),
+            ("autoregressive.Autoregressive", 0),
+        ):
+            run = {"objective": {"_target_": f"attnlab.objective.{objective}"}}
+            run |= {"evidence": {"e": node}}
+            assert len(history.without_revisions(run)[1]) == revisions, (target, objective)
 
 
 def test_each_earlier_revision_is_named_with_what_changed_since(past):

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.run_record.identity import canonical, identity_hash, plain
+from attnlab.run_record.identity import canonical, identity_hash, plain_config
 from tests.depth import examples
 from tests.refused_calls import refused_calls
 
@@ -40,7 +40,7 @@ def test_the_hash_is_of_sorted_compact_json():
 def test_the_order_of_keys_does_not_count_and_an_identity_survives_its_file(identity):
     turned = dict(reversed(identity.items()))
     assert canonical(turned) == canonical(identity)
-    written = yaml.safe_dump(plain(identity), sort_keys=False)
+    written = yaml.safe_dump(plain_config(identity), sort_keys=False)
     assert canonical(yaml.safe_load(written)) == canonical(identity)
 
 

@@ -10,9 +10,10 @@ import pytest
 
 import attnlab
 from attnlab.errors import RecordError
-from attnlab.layers import AttentionLayer, Axes, MixingLayer
+from attnlab.layers import AttentionLayer, Axes, ExpertLayer, LSTMLayer, MixingLayer
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.forms import sealed
 from attnlab.run_record.layers import FILE, Layers, inferred_layers, read_layers
 from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record, find_runs
@@ -43,13 +44,19 @@ def test_records_of_0_1_of_one_stack_and_of_two_have_attention():
 
 
 def test_a_run_states_the_layers_of_its_model(tmp_path):
-    assert child.train(tmp_path, "dataset=reversal", "model/mixer=gated_delta") == 0
+    assert (
+        child.train(tmp_path, "dataset=reversal", "model/mixer=gated_delta", "model/ffn=moe") == 0
+    )
     record = child.only_record(tmp_path)
     model = attnlab.load(record.path).model
     assert list(record.layers.attention) == model.attention_layers()
     assert list(record.layers.mixing) == model.mixing_layers()
     assert len(record.layers.attention) == 1
     assert len(record.layers.mixing) == 3
+    assert list(record.layers.experts) == model.expert_layers()
+    assert [layer.path for layer in model.expert_layers()] == [
+        *("blocks.0.ffn", "encoder.blocks.0.ffn"),
+    ]
     for layer in (*record.layers.attention, *record.layers.mixing):
         assert record.layers.by_source[layer.source] == layer
     assert list(record.layers.by_path) == [layer.path for layer in model.attention_layers()]
@@ -58,6 +65,8 @@ def test_a_run_states_the_layers_of_its_model(tmp_path):
 LAYERS = Layers(
     [AttentionLayer(0, "blocks.0.inner", 3, Axes("prefix", "latents"))],
     [MixingLayer(0, "blocks.1.mixer", "blocks.1.mixer.influence", 1, Axes(), is_linear=False)],
+    [ExpertLayer(0, "blocks.1.ffn", 4)],
+    [LSTMLayer(0, "blocks.1.mixer.cells", is_reversed=False)],
 )
 
 
@@ -68,6 +77,16 @@ def test_what_is_stated_is_read_back(tmp_path):
     attempt.close()
     assert read_layers(attempt.path) == LAYERS
     assert Record(tmp_path / "run").layers == LAYERS
+
+
+def test_a_record_from_before_experts_were_stated_has_none(tmp_path):
+    attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
+    state_layers(attempt.path, LAYERS)
+    attempt.close()
+    content = json.loads((attempt.path / FILE).read_text())
+    older = {key: content[key] for key in ("schema", "attention", "mixing")}
+    (attempt.path / FILE).write_text(json.dumps(sealed(older)))
+    assert read_layers(attempt.path) == replace(LAYERS, experts=[], lstm=[])
 
 
 def test_the_newest_attempt_that_states_them_counts(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from attnlab.errors import RecordError
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.checkpoint import newest_checkpoint
-from attnlab.run_record.read import rows
+from attnlab.run_record.read import read_rows
 from attnlab.run_record.record import Record
 from tests.depth import DEPTH
 from tests.fabricated import result
@@ -17,8 +17,8 @@ from tests.prose import refuses
 
 IDENTITY = {"variant": "fake", "seed": 0, "optimizer": {"lr": 0.001, "betas": [0.9, 0.99]}}
 
-STRIDE = max(1, 61 // DEPTH)
-"""Of so many bits one is flipped."""
+FLIPS = 100 * DEPTH**2
+"""The bits of a file that are flipped, one at a time; nearly every bit in a whole soak."""
 
 
 def write_rows(attempt: Attempt, steps: range) -> None:
@@ -62,6 +62,11 @@ def seen(run: Path) -> dict[str, Any]:
     }
 
 
+def flipped_bits(content: bytes) -> range:
+    # An odd stride comes upon each of the eight bits of a byte.
+    return range(0, 8 * len(content), max(1, 8 * len(content) // FLIPS) | 1)
+
+
 @pytest.mark.parametrize(
     "name",
     ["config.yaml", "run.json", "attempts/1/claim.json"]
@@ -72,7 +77,7 @@ def test_no_flipped_bit_changes_what_is_read(run, name):
     path = run / name
     original = path.read_bytes()
     unnoticed = []
-    for bit in range(0, 8 * len(original), STRIDE):
+    for bit in flipped_bits(original):
         damaged = bytearray(original)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bytes(damaged))
@@ -91,7 +96,7 @@ def test_a_flipped_bit_of_a_checkpoint_or_its_manifest_is_told(run):
     directory = run / "attempts/2/checkpoints"
     for path in sorted(directory.iterdir()):
         original = path.read_bytes()
-        for bit in range(0, 8 * len(original), max(1, STRIDE // 9)):
+        for bit in flipped_bits(original):
             damaged = bytearray(original)
             damaged[bit // 8] ^= 1 << bit % 8
             path.write_bytes(bytes(damaged))
@@ -114,4 +119,4 @@ def test_compressed_rows_are_refused_before_they_are_unpacked(run):
             writer.write_table(table)
         path.write_bytes(sink.getvalue().to_pybytes())
         with refuses(RecordError, "runs.compressed", run):
-            rows(path, run, False)
+            read_rows(path, run, False)

@@ -106,7 +106,10 @@ def test_a_result_of_0_1_is_read_with_what_it_does_not_say_left_open():
         assert (read.lower_is_better, read.config_dir) == (None, None)
         assert (read.rows, read.findings) == ({}, {})
         again = read.to_json()
-        left_open = {"lower_is_better", "config_dir", "rows", "findings"}
+        assert (read.choices, read.overrides) == ({}, ())
+        left_open = {
+            *("lower_is_better", "config_dir", "rows", "findings", "choices", "overrides"),
+        }
         assert again.keys() - stated.keys() == {*left_open, "sha256"}
         told = stated.keys() - {"schema", "identity"}
         assert {key: again[key] for key in told} == {key: stated[key] for key in told}

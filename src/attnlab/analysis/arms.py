@@ -71,7 +71,7 @@ def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     distinguishing_keys = [key for key in VARIANT_KEYS if differs_within(arms, [], key)]
     for key in dict.fromkeys(key for arm in arms for key in arm):
         if key in (*SHORT_NAMES, "model.num_layers") or not differs_within(
-            arms, _enclosing_paths(key), key
+            arms, enclosing_paths(key), key
         ):
             continue
         config_group = key.split(".")[0]
@@ -132,7 +132,7 @@ def format_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest_key(name: str, names: Iterable[str]) -> str:
     """Return a hint which of the names was probably meant; `lr` matches `optimizer.lr`."""
     candidates = sorted(names)
     last_parts = {full: re.split("[./]", full)[-1] for full in candidates}
@@ -165,7 +165,7 @@ def is_class(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
 
 
-def _enclosing_paths(key: str) -> list[str]:
+def enclosing_paths(key: str) -> list[str]:
     """Return the paths of all config nodes that enclose a dotted key, the outermost first."""
     parts = key.split(".")
     return [".".join(parts[:n]) for n in range(1, len(parts))]

@@ -185,7 +185,8 @@ class TextMaps:
         """
         if self.view != "weights":
             return []
-        return [self._from_pattern(pattern) for pattern in self.loaded_run.mixing(self.text)]
+        patterns = self.loaded_run.mixing(self.text, self.captured)
+        return [self._from_pattern(pattern) for pattern in patterns]
 
     @property
     def all_maps(self) -> list[AttentionMap]:

@@ -6,26 +6,13 @@ from attnlab.analysis.select import select_runs
 report = comparison(select_runs(["pronoun-*"], None), by=["variant"], metric="test/loss")
 report.panels[0].groups[0].over_seeds("test/loss")  # mean, low, high
 report.summaries[0].differences[0].p                # as in JSON
-
-JSON has schema, panels [PANEL] and left_out [{"run", "state", "reason"}]; a value that cannot be
-computed, such as the interval of one seed, is null:
-
-    PANEL       dataset, panel_keys (keys that distinguish it from the dataset's other panels),
-                metric, higher_is_better, baseline (the keys of its group; null where it has none),
-                groups [GROUP], differences [DIFFERENCE], notes [text]
-    GROUP       label, its keys (each at the root, and all under `keys`), n (seeds), seeds,
-                runs [name], parameters, active_parameters, flops_per_token, seconds (means),
-                metrics {name: {"mean", "low", "high"}}
-    DIFFERENCE  group (its label), keys, n (pairs), mean, low, high, p (Holm-corrected)
-
-Without `by`, a group's keys are variant, num_layers and the other keys that distinguish the groups.
 """
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnlab.analysis import fairness
 from attnlab.analysis.arms import (
@@ -36,10 +23,10 @@ from attnlab.analysis.arms import (
     format_value,
     group_by_value,
     label_keys,
-    nearest,
+    nearest_key,
 )
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
-from attnlab.analysis.left_out import LeftOut
+from attnlab.analysis.left_out import LeftOut, abbreviate_names
 from attnlab.analysis.report import IN_PYTHON, Report, aligned
 from attnlab.analysis.statistics import Difference, Interval, holm, interval, paired
 from attnlab.errors import RequestError
@@ -50,7 +37,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     # Arrow takes a while to load, and judging claims does not need it.
-    from attnlab.analysis.select import Selection
+    from attnlab.analysis.run_list import Selection
 
 ENOUGH_SEEDS = 3
 """The number of seeds below which a difference is no evidence for a claim."""
@@ -120,6 +107,8 @@ class Comparison(Report):
 
     panels: Sequence[Panel] = field(metadata=IN_PYTHON)
     left_out: Sequence[LeftOut]
+    notes: Sequence[str] = ()
+    """Why the runs of a dataset make several panels."""
 
     @property
     def summaries(self) -> list[PanelSummary]:
@@ -177,8 +166,10 @@ def comparison(
     allow: str | Collection[str] = (),
 ) -> Comparison:
     """Return the comparison of the selected runs (`compare`)."""
-    panels = compare(selection.results, by=by, metric=metric, baseline=baseline, allow=allow)
-    return Comparison(panels, selection.left_out)
+    panels, left_out, notes = compare_sets(
+        selection.results, by=by, metric=metric, baseline=baseline, allow=allow
+    )
+    return Comparison(panels, [*selection.left_out, *left_out], notes)
 
 
 def compare(
@@ -189,15 +180,39 @@ def compare(
     baseline: str | None = None,
     allow: str | Collection[str] = (),
 ) -> list[Panel]:
+    """Return the panels of `compare_sets`."""
+    return compare_sets(results, by=by, metric=metric, baseline=baseline, allow=allow).panels
+
+
+class ComparedSets(NamedTuple):
+    """A panel for each comparable set, and what has none."""
+
+    panels: list[Panel]
+    left_out: list[LeftOut]
+    """The finished runs of sets without a panel, with the reason."""
+    notes: list[str]
+    """Why the sets of a dataset are not compared with each other."""
+
+
+def compare_sets(
+    results: Mapping[str, RunResult],
+    *,
+    by: str | Sequence[str] | None = None,
+    metric: str | None = None,
+    baseline: str | None = None,
+    allow: str | Collection[str] = (),
+) -> ComparedSets:
     """Group results, given by the names of their runs, and compare every group with a baseline.
 
-    A group holds the runs that differ only in their seed, or that agree on the keys `by`; groups
-    come in the order in which their runs were started. The baseline ("variant=moe,num_layers=1") is
-    by default the first group. An interval is over seeds: where `allow` has "mixed", runs that
-    share a seed are averaged first.
+    Only runs with equal data and an equal budget are compared: each such set of a dataset has a
+    panel of its own, unless `allow` has "data" or "budget". A single run beside larger sets is left
+    out. A group holds the runs that differ only in their seed, or that agree on the keys `by`;
+    groups come in the order in which their runs were started. The baseline
+    ("variant=moe,num_layers=1") is by default the first group. An interval is over seeds: where
+    `allow` has "mixed", runs that share a seed are averaged first.
 
-    Raises RequestError where groups are not comparable, unless `allow` names the reason ("data",
-    "budget", "mixed"), and for an unknown key, metric or baseline.
+    A set that cannot be compared does not block the others. Raises RequestError where none can be,
+    and for an unknown key, metric or baseline.
     """
     runs = sorted(
         (FinishedRun(name, result, flatten(result)) for name, result in results.items()),
@@ -210,15 +225,38 @@ def compare(
         raise RequestError(f"allow {unknown[0]!r}: expected one of {allowances}")
     baseline_values = None if baseline is None else _parse_baseline(baseline)
     _require_existing([*(by or []), *(baseline_values or {})], runs)
-    panels = [
-        _compare_runs(panel_runs, separating_values, by, metric, baseline_values, allow)
-        for dataset_runs in group_by_value(runs, lambda run: run.result.dataset)
-        for separating_values, panel_runs in fairness.split_incomparable(dataset_runs, by or [])
-    ]
-    if baseline_values is not None and not any(panel.baseline for panel in panels):
-        labels = "; ".join(group.label for panel in panels for group in panel.groups)
+    compared = ComparedSets([], [], [])
+    faults: list[RequestError] = []
+    for dataset_runs in group_by_value(runs, lambda run: run.result.dataset):
+        keys = label_keys([run.config for run in dataset_runs])
+        sets = fairness.comparable_sets(dataset_runs, by or [], keys, allow)
+        if len(sets) > 1:
+            compared.notes.append(fairness.describe_sets(sets))
+        largest = max(len(comparable_set.runs) for comparable_set in sets)
+        for comparable_set in sets:
+            if len(comparable_set.runs) == 1 < largest:
+                reason = f"nothing to compare it with at {describe_keys(comparable_set.keys)}"
+                compared.left_out.extend(_left_out(comparable_set.runs, reason))
+                continue
+            try:
+                panel = _compare_runs(
+                    comparable_set.runs, comparable_set.keys, by, metric, baseline_values, allow
+                )
+            except RequestError as error:
+                faults.append(error)
+                compared.left_out.extend(_left_out(comparable_set.runs, str(error)))
+            else:
+                compared.panels.append(panel)
+    if not compared.panels:
+        raise faults[0]
+    if baseline_values is not None and not any(panel.baseline for panel in compared.panels):
+        labels = "; ".join(group.label for panel in compared.panels for group in panel.groups)
         raise RequestError(f"baseline {baseline} is none of the groups: {labels}")
-    return panels
+    return compared
+
+
+def _left_out(runs: Sequence[FinishedRun], reason: str) -> list[LeftOut]:
+    return [LeftOut(run.name, "finished", reason) for run in runs]
 
 
 def _compare_runs(
@@ -294,7 +332,9 @@ def _choose_metric(runs: Sequence[FinishedRun], metric: str | None) -> str:
     for run in runs:
         values = run.result.metrics
         if metric_name not in values:
-            raise RequestError(f"{run.name} has no {metric_name!r}; {nearest(metric_name, values)}")
+            raise RequestError(
+                f"{run.name} has no {metric_name!r}; {nearest_key(metric_name, values)}"
+            )
         if not isfinite(values[metric_name]):
             raise RequestError(
                 f"{metric_name} of {run.name} is {values[metric_name]}, which has no place in a "
@@ -360,7 +400,7 @@ def _require_existing(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
         if key == "seed":
             raise RequestError("seed makes no group: the intervals are over the seeds")
         if key not in existing_keys:
-            raise RequestError(f"the runs have no key {key!r}; {nearest(key, existing_keys)}")
+            raise RequestError(f"the runs have no key {key!r}; {nearest_key(key, existing_keys)}")
 
 
 def _evidence_notes(
@@ -371,17 +411,15 @@ def _evidence_notes(
     """Return notes on what weakens the evidence: few or unpaired seeds, runs that stopped early."""
     notes = []
     if few_seeds := [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]:
-        which = (
-            "" if len(few_seeds) == len(groups) else f" ({fairness.abbreviate_names(few_seeds)})"
-        )
+        which = "" if len(few_seeds) == len(groups) else f" ({abbreviate_names(few_seeds)})"
         notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{which}")
     if unpaired := [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]:
-        notes.append(f"seeds that the baseline shares: {fairness.abbreviate_names(unpaired)}")
+        notes.append(f"seeds that the baseline shares: {abbreviate_names(unpaired)}")
     if any(d.p == 0 and d.low == d.high for _, d in differences):
         notes.append("p is 0 where every seed gave the very same difference, which has no spread")
     if stopped_early := [run.name for run in runs if run.result.tokens < run.result.budget_tokens]:
         notes.append(
             f"{len(stopped_early)} of {len(runs)} runs stopped before their budget was used: "
-            f"{fairness.abbreviate_names(stopped_early)}"
+            f"{abbreviate_names(stopped_early)}"
         )
     return notes

@@ -16,26 +16,35 @@ class MetricSummary:
     """A metric over the seeds of a group: its mean and the 95 % interval."""
 
     mean: float | None
+    """None where a value is no finite number."""
     low: float | None
-    """None for a single seed, as `high`."""
+    """The lower bound of the interval; None for a single seed."""
     high: float | None
+    """The upper bound of the interval; None for a single seed."""
 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """The numbers of a group; costs are means over its runs."""
+    """The numbers of a group. JSON has each of its keys beside these fields too."""
 
     label: str
+    """Its values of the keys that distinguish the groups."""
     keys: Mapping[str, Any]
+    """The config values that its runs share: those of `by`; by default variant, number of layers
+    and what else distinguishes the groups."""
     n: int
     """The number of seeds."""
     seeds: Sequence[int]
     runs: Sequence[str]
     """The names of the runs."""
     parameters: int | float
+    """The mean over its runs."""
     active_parameters: int | float
+    """The parameters that one token uses, mean over its runs."""
     flops_per_token: int | float
+    """FLOPs of a forward pass per token, mean over its runs."""
     seconds: int | float
+    """The duration of the attempt that did the last step, mean over its runs."""
     metrics: Mapping[str, MetricSummary]
     """The metrics that every run has measured."""
 
@@ -56,11 +65,15 @@ class DifferenceSummary:
     group: str
     """The label of the group."""
     keys: Mapping[str, Any]
+    """The keys of the group."""
     n: int
-    """The number of pairs."""
+    """The number of seeds that both have."""
     mean: float | None
+    """None without such a seed."""
     low: float | None
+    """The lower bound of the 95 % interval; None for a single pair."""
     high: float | None
+    """The upper bound of the 95 % interval; None for a single pair."""
     p: float | None
     """The p value of the paired t-test, Holm-corrected over the panel."""
 
@@ -73,12 +86,15 @@ class PanelSummary:
     panel_keys: Mapping[str, Any]
     """The config values that distinguish the panel from others of its dataset."""
     metric: str
+    """The metric that is compared."""
     higher_is_better: bool
     baseline: Mapping[str, Any] | None
     """The keys of the baseline group; None where the panel does not have that group."""
     groups: Sequence[GroupSummary]
     differences: Sequence[DifferenceSummary]
+    """Each other group minus the baseline; empty without a baseline."""
     notes: Sequence[str]
+    """What a reader must know before making a claim."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name, with the groups as their `to_json` returns them."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from attnlab.building import UserTargets
-from attnlab.config import Config, cells, compose_each, search_path
+from attnlab.config import Config, compose_each, search_path, sweep_overrides
 from attnlab.errors import ConfigError, RequestError
 from attnlab.measure import NUM_TOKENS, MeasuredArm
 from attnlab.model.base import DECODER
@@ -37,7 +37,7 @@ def cost_arms(
     ConfigError with the faults of all arms, and RequestError for arms that cannot be compared.
     """
     with search_path(config_dir) as own:
-        combinations = cells(overrides)
+        combinations = sweep_overrides(overrides)
         configs = _compose_all(combinations, own)
     settings = [config.build("trainer") for config in configs]
     for name in SHARED:
@@ -103,10 +103,10 @@ def _compose_all(combinations: Sequence[Sequence[str]], own: UserTargets) -> lis
             "match= gives the widths for a training run, of another vocabulary than the models "
             "that are timed; give model.d_model"
         )
-    configs, faults = compose_each(dict(enumerate(combinations)), own)
-    if faults:
-        raise ConfigError(list(faults))
-    return list(configs.values())
+    composed = compose_each(dict(enumerate(combinations)), own)
+    if composed.faults:
+        raise ConfigError(list(composed.faults))
+    return list(composed.configs.values())
 
 
 def _require_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[Config]) -> None:

@@ -6,21 +6,6 @@ from attnlab.analysis.cost_report import cost_report
 arms = cost_arms(["model/mixer=multihead,min_lstm"], longest=1024, modes=["forward"])
 report = cost_report(arms, [256, 512, 1024], ["forward"])
 report.arms[0].modes["forward"].exponents.time  # the power of the length, and its standard error
-
-JSON has schema, date, machine {"device", "threads", "torch", "matmul_precision"}, least_seconds
-(the least duration of a timing), tokens, rounds and arms [ARM]:
-
-    ARM       name, overrides, precision, parameters, active_parameters, modes {MODE: COSTS}
-    MODE      forward (in evaluation, no gradients), backward (forward, loss, backward), decode (one
-              token of one sequence, the earlier ones cached)
-    COSTS     {"exponents": {"time", "memory", "flops"}, "lengths": [LENGTH]}; an exponent is
-              {"value", "error" (standard error, null for two lengths)} of one sequence's cost;
-              null for a single length and where the cost is 0
-    LENGTH    length, batch (sequences of a call), seconds (median of a call), low, high
-              (quartiles), rounds [seconds], tokens_per_second, peak_bytes (of a call, on top of
-              parameters), flops (of a call's forward pass), state_size (numbers kept of a sequence
-              of that length, null where the model cannot step); where the memory did not suffice,
-              all but length, batch and state_size are null, and rounds is empty
 """
 
 import datetime
@@ -48,20 +33,23 @@ class Machine:
     torch: str
     """Its version."""
     matmul_precision: str
+    """The precision of matrix products in float32, as PyTorch names it."""
 
 
 @dataclass(frozen=True)
 class LengthCost:
-    """The cost of a call at one length; None where the memory did not suffice."""
+    """The cost of a call at one length; None (and no rounds) where the memory did not suffice."""
 
     length: int
+    """Tokens of a sequence."""
     batch: int
     """The number of sequences of a call."""
     seconds: float | None
     """The median of the rounds."""
     low: float | None
-    """The lower quartile of the rounds; `high` is the upper one."""
+    """The lower quartile of the rounds."""
     high: float | None
+    """The upper quartile of the rounds."""
     rounds: Sequence[float]
     """The seconds of a call in each round."""
     tokens_per_second: float | None
@@ -70,7 +58,7 @@ class LengthCost:
     flops: int | None
     """The FLOPs of the forward pass."""
     state_size: int | None
-    """How many numbers are kept of one sequence; None where the model cannot step."""
+    """The numbers kept of one sequence of that length; None where the model cannot step."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,10 @@ class ArmCosts:
     precision: str
     parameters: int
     active_parameters: int
+    """The parameters that one token uses."""
     modes: Mapping[str, ModeCosts]
+    """forward (in evaluation, no gradients), backward (forward, loss and backward), decode (one
+    token of one sequence, the earlier ones cached)."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +96,7 @@ class CostReport(Report):
     tokens: int
     """The number of tokens of a call, as near as whole sequences come."""
     rounds: int
+    """How often each call was timed."""
     arms: Sequence[ArmCosts]
 
 

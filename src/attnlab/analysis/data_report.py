@@ -5,11 +5,6 @@ from attnlab.analysis.data_report import data_report, export_data, open_data
 mqar = open_data("mqar", ["dataset.num_pairs=4"])
 print(data_report(mqar, split="test", count=1).examples[0].text)
 export_data(mqar, Path("mqar"))
-
-JSON has schema, name, summary, class, vocabulary (number of tokens), classes (null where a label is
-a token), max_length, splits {SPLIT: number of examples}, notes (sentences on what was left out, and
-why), data_hash, chance and best (accuracies, null for a corpus), and examples [{split, index, text
-(for human readers), and the columns of an export}].
 """
 
 import shlex
@@ -18,12 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attnlab.analysis.report import IN_PYTHON, Report, plain
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.export import ExportOrigin, columns, export, sizes
 from attnlab.errors import RequestError
 from attnlab.signatures import nearest
+from attnlab.split import IGNORE, Examples, Windows
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class OpenData:
     knobs: Mapping[str, Any]
     """Its config; the path of a text is replaced by the SHA-256 of its content."""
     dataset: Dataset
+    config_dir: Path | None = None
+    """The directory of the user's own configs with which it was opened."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -55,9 +55,11 @@ class Example:
 
     split: str
     index: int
+    """From 0, in its split."""
     text: str
+    """The example as a person reads it."""
     columns: Mapping[str, Any]
-    """The columns of an export."""
+    """The columns of an export; JSON has each of them beside these fields."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name and the columns in one dict, like a row of an export."""
@@ -67,11 +69,25 @@ class Example:
 
 
 @dataclass(frozen=True)
+class SplitContents:
+    """What a split holds beside its number of examples; None for what its data do not have."""
+
+    tokens: int | None
+    """Tokens that are read, each once, without padding."""
+    documents: int | None
+    """Documents that are kept apart."""
+    classes: Mapping[str, int] | None
+    """The number of examples of each class."""
+
+
+@dataclass(frozen=True)
 class DataReport(Report):
     """A description of a dataset, with some of its examples."""
 
     name: str
+    """Its choice in conf/dataset."""
     summary: str
+    """One line."""
     class_path: str
     """The dotted path of the class, in JSON under `class`."""
     vocabulary: int
@@ -79,13 +95,20 @@ class DataReport(Report):
     classes: Sequence[str] | None
     """None where a label is a token."""
     max_length: int
+    """The tokens in the longest sequence."""
     splits: Mapping[str, int]
+    """The number of examples of each split."""
+    contents: Mapping[str, SplitContents]
+    origin: str
+    """Where the splits come from."""
     notes: Sequence[str]
     """Sentences on what was left out, and why."""
     data_hash: str
+    """The SHA-256 over all splits."""
     chance: float | None
-    """The accuracy of guessing; None for a corpus, as `best`."""
+    """The accuracy of guessing; None for a corpus."""
     best: float | None
+    """The best accuracy that is possible; None for a corpus."""
     examples: Sequence[Example]
     tokens: Sequence[str] = field(metadata=IN_PYTHON)
 
@@ -118,7 +141,7 @@ def open_data(
         )
     dataset = config.build("dataset")
     summary = _summary(name, config_dir, dataset)
-    return OpenData(name, summary, list(overrides), _knobs(config, dataset), dataset)
+    return OpenData(name, summary, list(overrides), _knobs(config, dataset), dataset, config_dir)
 
 
 def data_report(
@@ -145,6 +168,8 @@ def data_report(
         classes=dataset.classes,
         max_length=dataset.max_length,
         splits=split_sizes,
+        contents={name: _contents(dataset, name) for name in split_sizes},
+        origin=dataset.origin,
         notes=dataset.notes,
         data_hash=dataset.data_hash,
         chance=getattr(dataset, "chance", None),
@@ -164,6 +189,8 @@ def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
     """
     _ = data.sizes
     words = ["attnlab", "data", "export", data.name, *data.overrides]
+    if data.config_dir is not None:
+        words += ["--config-dir", str(data.config_dir)]
     command = shlex.join([*words, "-o", directory.name, "--format", kind])
     try:
         export(
@@ -174,6 +201,21 @@ def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
         )
     except ValueError as error:
         raise RequestError(f"output {error}") from error
+
+
+def _contents(dataset: Dataset, name: str) -> SplitContents:
+    """Return the counts of a split."""
+    split, tokens, class_counts = dataset.splits[name], None, None
+    if isinstance(split, Windows):
+        tokens = len(split.tokens)
+    elif isinstance(split, Examples):
+        arrays = split.arrays
+        tokens = arrays.inputs.size if arrays.valid is None else int(arrays.valid.sum())
+        if dataset.classes is not None:
+            labels = arrays.targets[arrays.targets != IGNORE]
+            counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+            class_counts = dict(zip(dataset.classes, counts, strict=True))
+    return SplitContents(tokens, dataset.num_documents.get(name), class_counts)
 
 
 def _knobs(config: Config, dataset: Dataset) -> dict[str, Any]:

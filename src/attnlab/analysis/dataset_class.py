@@ -1,19 +1,25 @@
-"""The class of a run's dataset, where attnlab defines it."""
+"""The class of a run's dataset, where attnlab or the user's own --config-dir defines it."""
 
 from collections.abc import Mapping
+from inspect import isclass
 from typing import Any
 
-from attnlab.building import NOTHING, find_target
+from attnlab.building import NOTHING, UserTargets, find_target
 from attnlab.dataset.base import Dataset
+from attnlab.errors import RequestError
 
 
-def dataset_class(identity: Mapping[str, Any]) -> type[Dataset] | None:
-    """Return the class of a run's dataset; None for a class that attnlab does not define.
+def dataset_class(identity: Mapping[str, Any], own: UserTargets = NOTHING) -> type[Dataset] | None:
+    """Return the class of a run's dataset; None for one that neither attnlab nor `own` names.
 
-    A record can name any class, and only attnlab's own are known to be harmless when imported.
+    A record can name any class, and others are not known to be harmless when imported. Raises
+    RequestError for a class of the user's own that cannot be imported.
     """
+    name = (identity.get("dataset") or {}).get("_target_")
     try:
-        target = find_target((identity.get("dataset") or {}).get("_target_"), "dataset", NOTHING)
-    except ValueError:
+        target = find_target(name, "dataset", own)
+    except ValueError as error:
+        if name in own.targets:
+            raise RequestError(f"dataset: {error}") from error
         return None
-    return target if issubclass(target, Dataset) else None
+    return target if isclass(target) and issubclass(target, Dataset) else None

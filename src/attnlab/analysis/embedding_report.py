@@ -24,7 +24,7 @@ from torch import Tensor
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.figures.terminal_heatmap import name
-from attnlab.interp.embeddings import Embeddings, align_history, drift, principal, turnover
+from attnlab.interp.embeddings import Embeddings, align_history, principal, turnover, vector_drift
 from attnlab.run_record.vectors import load_vectors
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
         run=run.record.name,
         tokens=[run.embeddings.tokens[token_id] for token_id in token_ids],
         steps=steps,
-        drift=[drift(step_vectors, last_vectors) for step_vectors in vectors_by_step],
+        drift=[vector_drift(step_vectors, last_vectors) for step_vectors in vectors_by_step],
         turnover=[
             turnover(step_vectors, last_vectors, num_nearest) for step_vectors in vectors_by_step
         ],

@@ -1,7 +1,4 @@
-"""The loss and the metrics of a run on a split of its own data or of changed data.
-
-JSON has schema, run, step, split, examples, overrides [KEY=VALUE] and metrics {name: number}.
-"""
+"""The loss and the metrics of a run on a split of its own data or of changed data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +20,9 @@ class EvaluationReport(Report):
     examples: int
     """The number of examples of the split."""
     overrides: Sequence[str]
-    """The overrides by which the data differ from the training data."""
+    """The overrides (KEY=VALUE) by which the data differ from the training data."""
     metrics: Mapping[str, float]
+    """Numbers by the names of the metrics, "loss" in nats among them."""
 
 
 def evaluation_report(

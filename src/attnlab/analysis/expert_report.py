@@ -5,7 +5,7 @@ from attnlab.analysis.expert_report import expert_report
 
 report = expert_report(attnlab.load("pronoun-moe"), "test")
 for layer in report.layers:
-    print(layer.name, layer.balance, layer.token_information, layer.tokens[0].shares)
+    print(layer.layer, layer.balance, layer.token_information, layer.tokens[0].shares)
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from attnlab.analysis.head_choice import require_number
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.interp.expert_routing import Routing, routing
+from attnlab.layers import ExpertLayer
 
 if TYPE_CHECKING:
     # It imports Lightning, which takes seconds, and --help or a refused request must not wait.
@@ -45,6 +46,8 @@ class TokenExperts:
 class LayerExperts:
     """The experts of a layer (`attnlab.interp.expert_routing.Routing`)."""
 
+    layer: int
+    """The number of the layer, counted from 0 among those of experts."""
     name: str
     """The path of the module."""
     load: Float[Tensor, " expert"]
@@ -85,7 +88,7 @@ def expert_report(
 ) -> ExpertReport:
     """Return which tokens a run routes to which experts on the first examples of a split.
 
-    `layer` selects one of the expert layers, which are counted from 0 without the other layers.
+    `layer` selects one of the layers of experts, by its number.
     Raises RequestError for a run without experts, and for an unknown split or layer.
     """
     if split not in run.dataset.split_names:
@@ -104,24 +107,23 @@ def expert_report(
         raise RequestError(
             f"layer {layer} of experts: the run has {len(routing_by_layer)} of them, counted from 0"
         )
-    selected = (
-        list(routing_by_layer.items()) if layer is None else [list(routing_by_layer.items())[layer]]
-    )
     token_names = list(run.objective.inputs)
     layers = [
-        _describe_layer(path, layer_routing, token_names, num_tokens)
-        for path, layer_routing in selected
+        _describe_layer(expert_layer, layer_routing, token_names, num_tokens)
+        for expert_layer, layer_routing in routing_by_layer.items()
+        if layer in (None, expert_layer.index)
     ]
     return ExpertReport(run.record.name, run.step, split, layers)
 
 
 def _describe_layer(
-    path: str, layer_routing: Routing, token_names: Sequence[str], num_tokens: int
+    layer: ExpertLayer, layer_routing: Routing, token_names: Sequence[str], num_tokens: int
 ) -> LayerExperts:
     counts, shares = layer_routing.table.sum(dim=1), layer_routing.shares
     most_frequent: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
     return LayerExperts(
-        name=path,
+        layer=layer.index,
+        name=layer.path,
         load=layer_routing.load,
         dead=layer_routing.dead,
         drops=layer_routing.drops,

@@ -146,13 +146,13 @@ def to_npz(patterns: Sequence[Pattern]) -> bytes:
     return content.getvalue()
 
 
-def plain(value: Any) -> Any:
+def arrays_as_lists(value: Any) -> Any:
     """Return exported arguments with their arrays as lists, for JSON."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list) else value
+        return {name: arrays_as_lists(part) for name, part in value.items()}
+    return [arrays_as_lists(part) for part in value] if isinstance(value, list) else value
 
 
 def _split_for_bertviz(

@@ -1,9 +1,10 @@
 """Checks of a comparison: equal data and budget, one arm in a group, every run counted once."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from attnlab.analysis.arms import FinishedRun, differs_within, format_value, group_by_value
+from attnlab.analysis.left_out import abbreviate_names
 from attnlab.errors import RequestError
 
 
@@ -30,24 +31,68 @@ EQUAL = {
 ALLOWANCES = (*EQUAL, "mixed")
 
 
-def split_incomparable(
-    runs: Sequence[FinishedRun], by: Sequence[str]
-) -> list[tuple[dict[str, Any], list[FinishedRun]]]:
-    """Split runs by the fewest keys of `by` that explain why their data or budgets differ.
+class ComparableSet(NamedTuple):
+    """Runs on one dataset that may be compared: equal data and budget, or allowed to differ."""
 
-    Each part comes with its values of these keys.
+    keys: dict[str, Any]
+    """What distinguishes the set from others of its dataset: config keys, or fields of `EQUAL`."""
+    runs: list[FinishedRun]
+
+
+def comparable_sets(
+    runs: Sequence[FinishedRun],
+    by: Sequence[str],
+    distinguishing_keys: Sequence[str],
+    allow: Collection[str],
+) -> list[ComparableSet]:
+    """Split the runs on a dataset into sets of equal data and budget, unless `allow` names these.
+
+    A set is described by the fewest config keys that explain the difference, those of `by` first;
+    where none does, by the field itself.
     """
     keys: list[str] = []
-    for equal in EQUAL.values():
-        explaining = [key for key in by if key != "dataset" and key.split(".")[0] in equal.rooms]
+    unexplained: list[EqualField] = []
+    for allowance, equal in EQUAL.items():
         configs = _configs_with_value(runs, equal)
-        if not differs_within(configs, explaining, equal.field):
-            for key in list(explaining):
-                fewer = [other_key for other_key in explaining if other_key != key]
-                explaining = explaining if differs_within(configs, fewer, equal.field) else fewer
-            keys += [key for key in explaining if key not in keys]
-    parts = group_by_value(runs, lambda run: repr(run.select_keys(keys)))
-    return [(part_runs[0].select_keys(keys), part_runs) for part_runs in parts]
+        if allowance in allow or not differs_within(configs, [], equal.field):
+            continue
+        candidates = dict.fromkeys([*by, *distinguishing_keys])
+        explaining = [k for k in candidates if k != "dataset" and k.split(".")[0] in equal.rooms]
+        if differs_within(configs, explaining, equal.field):
+            unexplained.append(equal)
+            continue
+        for key in reversed(explaining):
+            fewer = [other_key for other_key in explaining if other_key != key]
+            explaining = explaining if differs_within(configs, fewer, equal.field) else fewer
+        keys += [key for key in explaining if key not in keys]
+
+    def describe(run: FinishedRun) -> dict[str, Any]:
+        fields = {equal.field: _abbreviate(equal.value(run)) for equal in unexplained}
+        return {**run.select_keys(keys), **fields}
+
+    sets = group_by_value(runs, lambda run: repr(describe(run)))
+    return [ComparableSet(describe(set_runs[0]), set_runs) for set_runs in sets]
+
+
+def describe_sets(sets: Sequence[ComparableSet]) -> str:
+    """Return why the sets of a dataset are not compared with each other, and what would do it."""
+    runs = [run for comparable_set in sets for run in comparable_set.runs]
+    allowances = [
+        allowance
+        for allowance, equal in EQUAL.items()
+        if differs_within(_configs_with_value(runs, equal), [], equal.field)
+    ]
+    reasons = " and ".join(EQUAL[allowance].unequal for allowance in allowances)
+    return (
+        f"the runs on {runs[0].result.dataset} were {reasons} ({', '.join(sets[0].keys)}), so they "
+        f"make {len(sets)} sets that are not compared with each other; `allow` "
+        f"{' '.join(allowances)} puts them into one table"
+    )
+
+
+def _abbreviate(value: Any) -> Any:
+    """Return a value of a field as it can stand in a title; of a hash the first digits."""
+    return value[:12] if isinstance(value, str) else value
 
 
 def check_fairness(
@@ -73,9 +118,6 @@ def check_fairness(
     for allowance, equal in EQUAL.items():
         if not differs_within(_configs_with_value(runs, equal), [], equal.field):
             continue
-        if allowance not in allow:
-            by = list(dict.fromkeys([*keys, *distinguishing_keys]))
-            raise _unequal_error(parts, by, allowance)
         notes.append(f"the runs were {equal.unequal} (allow {allowance})")
     return notes
 
@@ -104,36 +146,9 @@ def require_same_data(name: str, runs: Sequence[FinishedRun]) -> None:
         )
 
 
-def abbreviate_names(names: Iterable[str], most: int = 4) -> str:
-    """Return the names joined by commas; beyond `most`, only the number of the others."""
-    listed = list(names)
-    rest = [f"{len(listed) - most} more"] if len(listed) > most else []
-    return ", ".join([*listed[:most], *rest])
-
-
 def _configs_with_value(runs: Sequence[FinishedRun], equal: EqualField) -> list[dict[str, Any]]:
     """Return the runs' configs, each with the run's value of a field that must be equal."""
     return [{**run.config, equal.field: equal.value(run)} for run in runs]
-
-
-def _unequal_error(
-    parts: Sequence[tuple[str, Sequence[FinishedRun]]], by: Sequence[str], allowance: str
-) -> RequestError:
-    """Return the error for unequal groups, with a hint to `by` where the keys `by` explain it."""
-    equal = EQUAL[allowance]
-    runs = [run for _, group_runs in parts for run in group_runs]
-    explaining = [key for key in by if key.split(".")[0] in equal.rooms]
-    explained = not differs_within(_configs_with_value(runs, equal), explaining, equal.field)
-    hint = f"set them apart with `by` {' '.join(by)}, or " if explained else ""
-    return RequestError(
-        "\n  ".join(
-            [
-                f"the runs on {runs[0].result.dataset} were {equal.unequal}:",
-                *_list_by_value(parts, equal),
-                f"{hint}compare them all the same with `allow` {allowance}",
-            ]
-        )
-    )
 
 
 def _describe_mixture(
@@ -160,21 +175,3 @@ def _describe_mixture(
     seeds = {tuple(sorted(run.result.seed for run in arm)) for arm in arms}
     uneven = "" if len(seeds) == 1 else ", though not every arm has every seed"
     return f"mixed arms ({mixture}), so runs that share a seed are averaged first{uneven}"
-
-
-def _list_by_value(
-    parts: Sequence[tuple[str, Sequence[FinishedRun]]], equal: EqualField
-) -> list[str]:
-    """Return a line for each value of a field, with the groups or runs that have it."""
-    names_by_value: dict[Any, list[str]] = {}
-    for name, group_runs in parts:
-        runs_by_value = group_by_value(group_runs, equal.value)
-        for equal_runs in runs_by_value:
-            run_names = abbreviate_names(run.name for run in equal_runs)
-            # Where the runs of a group have several values, the group's name is not enough.
-            holder = name if len(runs_by_value) == 1 else f"{name} ({run_names})"
-            names_by_value.setdefault(equal.value(equal_runs[0]), []).append(holder)
-    return [
-        f"{equal.field} {str(value)[:12]}: {abbreviate_names(holders)}"
-        for value, holders in names_by_value.items()
-    ]

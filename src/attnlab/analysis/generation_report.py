@@ -5,11 +5,6 @@ from attnlab.analysis.generation_report import DrawSettings, generation_report
 
 run = attnlab.load("pydocs-lstm")
 generation_report(run, "The import statement", DrawSettings(tokens=50, top_p=0.9)).samples
-
-JSON has schema, run, step, prompt, settings {tokens, temperature, top_k, top_p, seed} and samples
-[text] (the continuation of the prompt or the answer to it; each sample has the next seed). For a
-search it has settings {beams, length_penalty} and hypotheses [{text, finished, log_probability
-(nats), score}], the best first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +28,9 @@ class DrawSettings:
     temperature: float = 1.0
     """Divides the logits; 0 takes the likeliest token."""
     top_k: int | None = None
+    """The number of likeliest tokens to sample from; None takes all."""
     top_p: float | None = None
+    """The share of probability of the likeliest tokens to sample from; None takes all."""
     seed: int = 0
     """The seed of the first text; each further text has the next seed."""
     samples: int = field(default=1, metadata=IN_PYTHON)
@@ -66,7 +63,7 @@ class GenerationReport(Report):
     prompt: str
     settings: DrawSettings
     samples: Sequence[str]
-    """Without the prompt."""
+    """The continuations of the prompt, or the answers to it, without the prompt."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,14 @@ def generation_report(
     loaded_run: "LoadedRun", prompt: str, settings: DrawSettings
 ) -> GenerationReport:
     """Return texts that continue or answer a prompt. Raises RequestError as `generate` does."""
-    samples = ["".join(pieces) for pieces in draw(loaded_run, prompt, settings)]
+    samples = ["".join(pieces) for pieces in sample_texts(loaded_run, prompt, settings)]
     name, step = loaded_run.record.name, loaded_run.step
     return GenerationReport(name, step, prompt, settings, samples)
 
 
-def draw(loaded_run: "LoadedRun", prompt: str, settings: DrawSettings) -> Iterator[Iterator[str]]:
+def sample_texts(
+    loaded_run: "LoadedRun", prompt: str, settings: DrawSettings
+) -> Iterator[Iterator[str]]:
     """Yield for each text an iterator of its pieces, which are sampled as it is consumed."""
     for seed in range(settings.seed, settings.seed + settings.samples):
         yield loaded_run.generate(

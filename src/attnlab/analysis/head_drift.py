@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.interp.pattern_stats import drift
-from attnlab.layers import AttentionLayer
+from attnlab.layers import AttentionLayer, Layer
 from attnlab.run_record.head_scores import MeasureHistory
-from attnlab.run_record.layers import Layer
 from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
 

@@ -14,15 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from attnlab.analysis.arms import FinishedRun, flatten, group_by_arm, nearest
+from attnlab.analysis.arms import FinishedRun, flatten, group_by_arm, nearest_key
 from attnlab.analysis.fairness import require_once, require_same_data
+from attnlab.analysis.find import find_records
 from attnlab.analysis.findings import findings
 from attnlab.analysis.head_drift import mean_drifts
 from attnlab.analysis.head_matching import MatchedLayer, match_runs
 from attnlab.analysis.head_roles import Role, role_since, roles
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import Report
-from attnlab.analysis.select import Selection, find_records, select_finished, select_record
+from attnlab.analysis.run_list import Selection
+from attnlab.analysis.select import select_record, select_records
 from attnlab.analysis.statistics import Interval
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer
@@ -43,7 +45,9 @@ class NamedRole:
     role: str
     measure: str
     threshold: float
+    """A head has the role if its score is above it."""
     source: str
+    """Where role and threshold come from."""
     since: int | None = None
     """The first measured step from which on the score stays above it; None for a mean of seeds."""
 
@@ -81,7 +85,7 @@ class RunHeads:
     step: int
     """The last measured step."""
     measure: str | None
-    """The measure of the histories, where one was requested."""
+    """The measure of the histories; None where none was requested."""
     layers: Sequence[LayerHeads]
     findings: Mapping[str, Mapping[str, NamedHead]]
     """The heads that each evidence named, by its names; empty before the run is finished."""
@@ -108,7 +112,9 @@ class MatchedLayerHeads:
     """A layer whose heads were matched over several seeds."""
 
     layer: int | None
+    """From 0, among the attention layers; None where a record of 0.1 does not number them."""
     name: str
+    """The path of the module."""
     apart: float
     """The mean over the heads of their distance to the reference's."""
     chance: float
@@ -159,7 +165,7 @@ def head_report(
 ) -> HeadReport:
     """Return the measures of the heads of some runs; with `measure`, its history in one run.
 
-    `runs` is a selection, or anything that names runs (`attnlab.analysis.select.find_records`).
+    `runs` is a selection, or anything that names runs (`attnlab.analysis.find.find_records`).
     Runs that differ only in their seed become a group, as in `attnlab.analysis.compare`. A measure
     is one of `attnlab.interp.pattern_stats.measure_rows` that was recorded, or "drift". Raises
     RequestError where no run has measures, where a group has a run twice or unequal data, and for a
@@ -207,7 +213,7 @@ def _measured_arms(
     """
     if not isinstance(runs, Selection):
         records = find_records(runs)
-        runs = select_record(records[0]) if len(records) == 1 else select_finished(records)
+        runs = select_record(records[0]) if len(records) == 1 else select_records(records)
     reason_by_name = {
         name: _reason_unmeasured(record, measure) for name, record in runs.records.items()
     }
@@ -293,7 +299,7 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
     measure_names = list(dict.fromkeys(name for measures in scores.values() for name in measures))
     if measure is not None and measure not in measure_names:
         raise RequestError(
-            f"there is no measure {measure!r}; {nearest(measure, [*measure_names, DRIFT])}"
+            f"there is no measure {measure!r}; {nearest_key(measure, [*measure_names, DRIFT])}"
         )
     return scores
 

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import pyarrow as pa
 
-from attnlab.analysis.arms import flatten_identity, format_value, label_keys, nearest
-from attnlab.analysis.left_out import LeftOut
+from attnlab.analysis.arms import flatten_identity, format_value, label_keys, nearest_key
+from attnlab.analysis.left_out import LeftOut, by_state
 from attnlab.analysis.report import aligned, plain
-from attnlab.analysis.select import Selection
 from attnlab.analysis.where import conditions
 from attnlab.errors import RecordError, RequestError
+from attnlab.run_record.annotations import Annotations
 from attnlab.run_record.record import Record
 from attnlab.run_record.result import RunResult
 
@@ -76,6 +76,14 @@ class ListedRun:
         """The metrics by name; empty before the run is finished."""
         return {} if self.result is None else dict(self.result.metrics)
 
+    @cached_property
+    def annotations(self) -> Annotations:
+        """Its tags, notes and sweeps; nothing where they cannot be read."""
+        try:
+            return self.record.annotations
+        except RecordError:
+            return Annotations()
+
     @property
     def facts(self) -> dict[str, Any]:
         """All values that a condition can test, by key."""
@@ -84,10 +92,22 @@ class ListedRun:
         return {
             "run": self.name,
             "state": self.state,
+            "tag": self.annotations.tags,
+            "sweep": self.annotations.sweeps,
             **self.config,
             **result_fields,
             **self.metrics,
         }
+
+
+class Selection(NamedTuple):
+    """The records that a user named."""
+
+    records: dict[str, Record]
+    """The records of finished runs, by a unique name."""
+    results: dict[str, RunResult]
+    left_out: list[LeftOut]
+    """The runs without a usable result."""
 
 
 class RunList(Sequence[ListedRun]):
@@ -138,9 +158,14 @@ class RunList(Sequence[ListedRun]):
         existing_keys = {key for run_facts in facts_by_run for key in run_facts}
         for condition in required if self._runs else ():
             if condition.key not in existing_keys:
-                hint = nearest(condition.key, existing_keys)
+                hint = nearest_key(condition.key, existing_keys)
                 raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
-            facts = [facts[condition.key] for facts in facts_by_run if condition.key in facts]
+            facts = [
+                fact
+                for run_facts in facts_by_run
+                if condition.key in run_facts
+                for fact in _as_values(run_facts[condition.key])
+            ]
             # That no run failed is an answer, and no mistake.
             condition.require_possible([*facts, *(STATES if condition.key == "state" else ())])
         return RunList(
@@ -167,7 +192,10 @@ class RunList(Sequence[ListedRun]):
             name = str(run.path) if run.name in results else run.name
             records[name], results[name] = run.record, run.result
         if not results:
-            raise RequestError(f"none of {len(self)} runs is finished; train them to the end")
+            states = by_state(left_out) or "there are no runs"
+            if left_out and all(run.state == "damaged" for run in left_out):
+                raise RequestError(f"no run can be used: {states}")
+            raise RequestError(f"no run is finished: {states}; train them to the end")
         return Selection(records, results, left_out)
 
     def table(self) -> pa.Table:
@@ -235,7 +263,7 @@ class RunList(Sequence[ListedRun]):
             )
         if not tables:
             raise RequestError(
-                f"no run has rows of {metric!r} on {split}; {nearest(metric, columns)}"
+                f"no run has rows of {metric!r} on {split}; {nearest_key(metric, columns)}"
             )
         return pa.concat_tables(tables, promote_options="default")
 
@@ -271,6 +299,11 @@ def _main_metric(run: ListedRun) -> str:
     if result is None or result.headline not in result.metrics:
         return ""
     return f"{result.headline} {result.metrics[result.headline]:.4g}"
+
+
+def _as_values(fact: Any) -> Sequence[Any]:
+    """Return the values of a fact; only tags and sweeps have several, or none."""
+    return fact if isinstance(fact, tuple) else (fact,)
 
 
 def to_frame(table: pa.Table) -> "DataFrame":

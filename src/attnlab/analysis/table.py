@@ -32,7 +32,7 @@ class Column(NamedTuple):
     """Whether its numbers are aligned to the right."""
 
 
-def columns(panel: Panel) -> list[Column]:
+def comparison_columns(panel: Panel) -> list[Column]:
     """Return a panel as columns; a key with the same value in every row is left to the title."""
     differences = {id(group): difference for group, difference in panel.differences}
     table_columns = [

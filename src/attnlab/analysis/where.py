@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import format_value, is_class, nearest
+from attnlab.analysis.arms import format_value, is_class, nearest_key
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -49,6 +49,10 @@ class Condition:
         if self.key not in facts:
             return self.operator == "!="
         fact = facts[self.key]
+        if isinstance(fact, tuple):
+            # Of several values, such as tags, one is enough; `!=` holds where none is equal.
+            has_one = any(is_value(value, text) for value in fact for text in self.alternatives)
+            return self.operator not in ORDERS and has_one == (self.operator == "=")
         if self.operator in ORDERS:
             fact_number = _number_or_none(fact)
             return fact_number is not None and OPERATORS[self.operator](
@@ -127,6 +131,8 @@ def _number_or_none(value: Any) -> float | None:
 def _hint(text: str, values: Iterable[str]) -> str:
     """Return the nearest values, or the first of all."""
     names = list(values)
+    if not names:
+        return "none has any"
     if len(names) > MOST_VALUES and not get_close_matches(text, names, n=1):
         return f"there are {', '.join(names[:MOST_VALUES])}, ..."
-    return nearest(text, names)
+    return nearest_key(text, names)

@@ -70,7 +70,9 @@ class PatternRecorder(Recorder):
             for side, split in zip("ab", dataset.contrast_pairs(), strict=True):
                 for number in range(min(self.num_twins, len(split))):
                     probes[f"twin-{number}-{side}"] = split[number]
-        return {name: first(unpadded(probe), self.max_tokens) for name, probe in probes.items()}
+        return {
+            name: first_tokens(unpadded(probe), self.max_tokens) for name, probe in probes.items()
+        }
 
     def is_due(self, cadence: Cadence, step: int) -> bool:
         return cadence.records(step)
@@ -80,7 +82,7 @@ class PatternRecorder(Recorder):
         return [
             pattern
             for name, probe in self.probes.items()
-            for pattern in patterns(
+            for pattern in captured_patterns(
                 capture(self.subject, probe), self.subject.objective, step, name
             )
         ]
@@ -99,7 +101,7 @@ class PatternRecorder(Recorder):
         return rows
 
 
-def patterns(
+def captured_patterns(
     captured: ActivationCapture, objective: Objective, step: int, probe: str
 ) -> list[Pattern]:
     """Return what a pass captured as patterns of the record: of each layer, then the influence."""
@@ -167,7 +169,7 @@ def unpadded(probe: Batch) -> Batch:
     return Batch(inputs[:, : int(valid.sum())], targets, label_positions)
 
 
-def first(probe: Batch, count: int) -> Batch:
+def first_tokens(probe: Batch, count: int) -> Batch:
     """Return the first `count` tokens of a batch of one sequence, with the labels among them."""
     inputs, targets, label_positions, valid = probe[:4]
     if inputs.shape[1] <= count:

@@ -13,14 +13,16 @@ from attnlab.callbacks.training_callback import RowListener
 from attnlab.figures.grid import grid
 from attnlab.interp.head_stats import SCORES
 from attnlab.interruption import Interrupted
-from attnlab.logger.base import Logger
+from attnlab.logger.base import TOKENS, LoggedRun, Logger
 from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import TABLE as HEADS
 from attnlab.run_record.layers import Layers
+from attnlab.run_record.mirrors import ONLINE, add_mirror, new_mirror, place_name
 from attnlab.run_record.patterns import TABLE as PATTERNS
 from attnlab.run_record.patterns import Pattern
-from attnlab.run_record.record import Record
+from attnlab.run_record.record import Record, attempt_origin
+from attnlab.run_record.result import RunResult
 
 TABLES = ("train", "validation", "test")
 MIRRORED = (*TABLES, PATTERNS, HEADS)
@@ -35,40 +37,40 @@ class LoggerFailed(RuntimeError):
 class RowLogger(RowListener):
     """Passes rows, the mean measures of each layer's heads (`by_layer`), and pictures to loggers.
 
-    At each recorded step it logs one picture of the first probe's patterns; at the end, a page that
-    `page` builds from the last of them, and the tables of patterns and heads as files. `layers` are
-    those of the model. A logger that fails at the end does not fail the run: `warn` gets a message,
-    and run.log the traceback.
+    At each recorded step it logs one picture of the first probe's patterns; at the end, the metrics
+    and facts of the result, a page that `page` builds from the last patterns, and the tables of
+    patterns and heads as files. `layers` are those of the model. A logger that fails at the end
+    does not fail the run: `warn` gets a message, and run.log the traceback.
     """
 
     def __init__(
         self,
         loggers: Sequence[Logger],
+        run: LoggedRun,
         layers: Layers,
         page: Callable[[Sequence[Pattern]], str],
         warn: Callable[[str], None],
     ) -> None:
-        self.loggers, self.layers, self.page, self.warn = loggers, layers, page, warn
+        self.loggers, self.run, self.layers = loggers, run, layers
+        self.page, self.warn = page, warn
         self._step = 0
         self._last: list[Pattern] = []
 
     @contextmanager
-    def following(
-        self, attempt: Attempt, record: Record, config: Mapping[str, Any]
-    ) -> Iterator[None]:
+    def following(self, attempt: Attempt, record: Record) -> Iterator[None]:
         """Start the loggers, log the rows of earlier attempts of the run, and end the loggers."""
         started_loggers: list[Logger] = []
         status, has_earlier_rows = "failed", False
         try:
             for logger in self.loggers:
                 try:
-                    logger.start(attempt.path, record.name, config)
+                    logger.start(attempt.path, self.run)
                 except Exception as error:
                     message = f"{type(logger).__name__} cannot start: {error}"
                     raise LoggerFailed(message) from error
                 started_loggers.append(logger)
             if started_loggers:
-                has_earlier_rows = self._log_earlier_rows(record)
+                has_earlier_rows = self._log_rows(record)
             yield
             status = "finished"
         except (Interrupted, KeyboardInterrupt):
@@ -78,9 +80,36 @@ class RowLogger(RowListener):
             for logger in started_loggers:
                 if status != "failed":
                     with self._warn_on_error(logger, attempt):
-                        self._log_end(logger, attempt, record if has_earlier_rows else None)
+                        self._log_end(logger, attempt.path, record if has_earlier_rows else None)
                 with self._warn_on_error(logger, attempt):
                     logger.end(status)
+                    if status == "finished" and logger.tool:
+                        self._add_mirrors(logger, logger.tool, attempt, record)
+
+    def replay(self, record: Record, result: RunResult, directory: Path) -> None:
+        """Log a finished run from its record into `directory`, as `following` would have.
+
+        Raises whatever a logger raises, and RecordError for rows that are damaged.
+        """
+        attempt_path, resumed_from = attempt_origin(record, result)
+        for logger in self.loggers:
+            logger.start(directory, self.run)
+        status = "failed"
+        try:
+            self._log_rows(record)
+            self.log_result(result, resumed_from["step"] if resumed_from else 0)
+            for logger in self.loggers:
+                self._log_end(logger, attempt_path, record if resumed_from else None)
+            status = "finished"
+        finally:
+            for logger in self.loggers:
+                logger.end(status)
+
+    def log_result(self, result: RunResult, first_step: int) -> None:
+        """Pass the final metrics and the facts of a result whose attempt began at a step."""
+        self.scalars(result.steps, result.metrics)
+        for logger in self.loggers:
+            logger.summary(summary(result, first_step))
 
     def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not self.loggers or table not in MIRRORED:
@@ -110,8 +139,8 @@ class RowLogger(RowListener):
             for logger in self.loggers:
                 logger.picture(step, GRID, pixels)
 
-    def _log_earlier_rows(self, record: Record) -> bool:
-        """Log all rows before the checkpoint in order of steps; return whether there are any."""
+    def _log_rows(self, record: Record) -> bool:
+        """Log all rows of a record in order of steps; return whether there are any."""
         tables = {name: _group_by_step(record.rows(name).to_pylist()) for name in MIRRORED}
         steps = sorted({step for rows in tables.values() for step in rows})
         for step in steps:
@@ -123,10 +152,17 @@ class RowLogger(RowListener):
                 self.receive_rows(table, stated_rows)
         return bool(steps)
 
-    def _log_end(self, logger: Logger, attempt: Attempt, resumed: Record | None) -> None:
+    def _log_end(self, logger: Logger, attempt_path: Path, resumed: Record | None) -> None:
         if self._last:
             logger.page(self._step, PAGE, lambda: self.page(self._last))
-        logger.files(lambda: _table_files(attempt, resumed))
+        logger.files(lambda: _table_files(attempt_path, resumed))
+
+    def _add_mirrors(self, logger: Logger, tool: str, attempt: Attempt, record: Record) -> None:
+        """Write down that a logger's copy is complete, and where."""
+        places = [place_name(attempt.path / tool, record.path)]
+        for place in [*places, *([ONLINE] if logger.is_online else [])]:
+            entry = new_mirror(tool, place, logger.destination, self.run.run_id)
+            add_mirror(record.path, entry)
 
     @contextmanager
     def _warn_on_error(self, logger: Logger, attempt: Attempt) -> Iterator[None]:
@@ -139,6 +175,29 @@ class RowLogger(RowListener):
                 attempt.log_exception(error)
             first_line = f"{type(error).__name__}: {error}".split("\n")[0]
             self.warn(f"{type(logger).__name__} does not show how the run ended: {first_line}")
+
+
+def summary(result: RunResult, first_step: int) -> dict[str, int | float | str]:
+    """Return the facts of a result by name, without those that are not known.
+
+    `tokens_per_second` counts the tokens of the attempt that ended with the result, from
+    `first_step` on; its time includes validation, recording and the final evaluation.
+    """
+    attempt_tokens = result.tokens * (result.steps - first_step) / max(result.steps, 1)
+    is_timed = attempt_tokens > 0 and result.seconds > 0
+    facts = {
+        "parameters": result.parameters,
+        "active_parameters": result.active_parameters,
+        "flops_per_token": result.flops_per_token,
+        TOKENS: result.tokens,
+        "tokens_per_second": attempt_tokens / result.seconds if is_timed else None,
+        "seconds": result.seconds,
+        "state_size": result.state_size,
+        "started": result.started,
+        "data_hash": result.data_hash,
+        **{key: (result.git or {}).get(key) for key in ("commit", "dirty")},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, float]:
@@ -159,13 +218,13 @@ def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, flo
     return scalars
 
 
-def _table_files(attempt: Attempt, resumed: Record | None) -> dict[str, Path]:
+def _table_files(attempt_path: Path, resumed: Record | None) -> dict[str, Path]:
     """Return the files of patterns and heads by name; after a resume, with the earlier rows."""
     paths_by_name = {}
     for table in (PATTERNS, HEADS):
-        path = attempt.path / f"{table}.arrow"
+        path = attempt_path / f"{table}.arrow"
         if resumed is not None:
-            path = attempt.path / "whole" / path.name
+            path = attempt_path / "whole" / path.name
             write.make_directory(path.parent)
             # Each logger calls this; the file is written once.
             if not path.exists():

@@ -115,10 +115,11 @@ def _build_output(arguments: Namespace) -> bytes:
     text = arguments.text
     ending = None if arguments.output is None else arguments.output.suffix
     if arguments.format in PROGRAMS or ending == ".npz":
-        _, patterns = loaded.capture(text)
+        captured, patterns = loaded.capture(text)
         query_position(arguments.query, patterns[-1].tokens, patterns[-1].answer_position)
         if ending == ".npz":
-            return to_npz([*(p for p in patterns if p.attention is not None), *loaded.mixing(text)])
+            attention_patterns = [p for p in patterns if p.attention is not None]
+            return to_npz([*attention_patterns, *loaded.mixing(text, captured)])
         return for_program(arguments.format, patterns, loaded.record.name)
     layer, head, view = arguments.layer, arguments.head, arguments.view
     as_json = ending == ".json" or arguments.format == "json"

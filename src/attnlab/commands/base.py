@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnlab.analysis.fairness import ALLOWANCES
-from attnlab.commands.options import add_runs_dir, path_option
+from attnlab.commands.options import add_config_dir, add_runs, add_runs_dir
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.places import require_writable
@@ -23,10 +23,7 @@ HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks else
 
 def add_selection(parser: ArgumentParser) -> None:
     """Declare the options that select runs and compare them."""
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="directories, prefixes or patterns of names"
-    )
-    add_runs_dir(parser)
+    add_runs(parser)
     parser.add_argument(
         "--by", nargs="+", metavar="KEY", help="what makes a group; default: all but the seed"
     )
@@ -51,9 +48,7 @@ def add_run(parser: ArgumentParser, *, required: bool = True) -> None:
         help="a run's directory, or the start of its name",
     )
     add_runs_dir(parser)
-    parser.add_argument(
-        "--config-dir", type=path_option, metavar="DIR", help="where the parts of your own stand"
-    )
+    add_config_dir(parser)
 
 
 def load_run(

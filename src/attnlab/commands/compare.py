@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the comparison."""
     report = comparison(
-        select_runs(arguments.runs, arguments.runs_dir),
+        select_runs(arguments.runs, arguments.runs_dir, arguments.where),
         by=arguments.by,
         metric=arguments.metric,
         baseline=arguments.baseline,

@@ -14,8 +14,8 @@ from attnlab.analysis.generation_report import (
     DrawSettings,
     SearchReport,
     SearchSettings,
-    draw,
     generation_report,
+    sample_texts,
     search_report,
 )
 from attnlab.commands.base import add_run, load_run
@@ -80,7 +80,7 @@ def run(arguments: Namespace) -> int:
     if isinstance(settings, DrawSettings) and arguments.format == "text":
         # An answer does not continue the prompt, so the prompt is not printed before it.
         opening = "" if isinstance(loaded.objective, Seq2Seq) else prompt
-        _print_samples(opening, draw(loaded, prompt, settings))
+        _print_samples(opening, sample_texts(loaded, prompt, settings))
         return 0
     if isinstance(settings, DrawSettings):
         report = generation_report(loaded, prompt, settings)

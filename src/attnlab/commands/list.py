@@ -17,9 +17,11 @@ from typing import Any
 import yaml
 
 from attnlab.analysis.report import plain
+from attnlab.building import first_line
+from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
-from attnlab.config import conf_dir
-from attnlab.errors import RequestError
+from attnlab.config import own_parts, unreadable_yaml
+from attnlab.errors import ConfigError, RequestError
 from attnlab.printable import say
 
 
@@ -41,7 +43,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the groups, or the choices of one."""
-    choices = _find_choices(arguments.config_dir)
+    if arguments.config_dir is not None:
+        # So that the classes that its YAMLs name can be described.
+        own_parts(arguments.config_dir)
+    choices = choice_files(arguments.config_dir)
     if arguments.group is None:
         answer: Any = {group: sorted(names) for group, names in sorted(choices.items())}
         name_width = max(map(len, answer))
@@ -64,28 +69,19 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _find_choices(config_dir: Path | None) -> dict[str, dict[str, Path]]:
-    """Return the files of each group by name; the user's replace attnlab's of the same name."""
-    directories = [conf_dir()]
-    if config_dir is not None:
-        if not config_dir.is_dir():
-            raise RequestError(f"--config-dir {config_dir} is not a directory")
-        directories.append(config_dir)
-    paths_by_group: dict[str, dict[str, Path]] = {}
-    for directory in directories:
-        for path in directory.rglob("*.yaml"):
-            group = path.parent.relative_to(directory).as_posix()
-            if group != ".":
-                paths_by_group.setdefault(group, {})[path.stem] = path
-    return paths_by_group
-
-
 def _describe_choice(name: str, path: Path) -> Choice:
-    """Read a choice from its YAML: the first comment, else its class's docstring, and the knobs."""
-    yaml_text = path.read_text()
+    """Read a choice from its YAML: the first comment, else its class's docstring, and the knobs.
+
+    Raises ConfigError for a YAML of the user's that cannot be read.
+    """
+    if faults := list(unreadable_yaml([path])):
+        raise ConfigError(faults)
+    yaml_text = path.read_text(encoding="utf-8")
     comments = [line[1:].strip() for line in yaml_text.splitlines() if line.startswith("#")]
     summaries = [line for line in comments if not line.startswith("@package")]
     config = yaml.safe_load(yaml_text) or {}
+    if not isinstance(config, dict):
+        raise ConfigError([f"{path}: expected keys, got {config!r}"])
     nodes = list(_find_targets(config))
     # A choice that changes another one has no class: its knobs stand under the group's name.
     knobs = nodes[0] if nodes else config.get(path.parent.name) or config
@@ -106,12 +102,17 @@ def _find_targets(node: Any) -> Iterator[dict[str, Any]]:
                 yield from _find_targets(child)
 
 
-def _first_docstring_line(target: str) -> str:
+def _first_docstring_line(target: Any) -> str:
     """Return the first docstring line of a class from its source; importing it would load torch."""
-    module, name = target.rsplit(".", 1)
-    spec = find_spec(module)
+    module, _, name = str(target).rpartition(".")
+    if not module:
+        return f"{target!r} is no dotted name of a class"
+    try:
+        spec = find_spec(module)
+    except Exception as error:  # A package of the user's own can fail in any way.
+        return f"{target} cannot be found: {first_line(error)}"
     if spec is None or spec.origin is None:
-        return ""
+        return f"{target} cannot be found: no module named {module!r}"
     for node in ast.parse(Path(spec.origin).read_text()).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             return (ast.get_docstring(node) or "").split("\n")[0]

@@ -1,10 +1,36 @@
 """Options that many commands share; this module imports nothing that is slow to load."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attnlab.environment import given_path
 from attnlab.errors import RequestError
+
+OF_HYDRA = {
+    (
+        "--hydra-help",
+    ): "`attnlab help train` lists the options, docs/sweeps.md what Hydra's do here",
+    ("-sc", "--shell-completion"): "`attnlab completion bash` (zsh, fish) prints the script",
+    ("-cn", "--config-name"): (
+        "there is one config; one of your own is DIR/experiment/NAME.yaml, chosen by "
+        "`--config-dir DIR experiment=NAME`"
+    ),
+    ("-cp", "--config-path"): "`--config-dir DIR` adds a directory of your own configs",
+    ("-r", "--run"): "one run is trained without any option; leave it out",
+    ("--experimental-rerun",): "the same command again does what is missing; rerun=true repeats",
+}
+"""Options of a program that Hydra runs, and what does the same here."""
+
+
+class _OfHydra(Action):
+    """An option that is refused with what does the same here."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None
+    ) -> None:
+        parser.error(f"{option} is an option of Hydra's own programs; {self.metavar}")
 
 
 def path_option(text: str) -> Path:
@@ -18,8 +44,43 @@ def path_option(text: str) -> Path:
 def add_config_dir(parser: ArgumentParser) -> None:
     """Declare the option for the directory of the user's own configs."""
     parser.add_argument(
-        "--config-dir", type=path_option, metavar="DIR", help="your own configs, first"
+        "--config-dir",
+        type=path_option,
+        metavar="DIR",
+        help="your own configs and classes, in DIR and beside it",
     )
+
+
+def add_dry_run(parser: ArgumentParser) -> None:
+    """Declare the options of a list of what would be trained."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the runs, their costs and times; train nothing"
+    )
+    parser.add_argument("--format", choices=("table", "json"), help="of --dry-run")
+
+
+def add_hydra_options(parser: ArgumentParser) -> None:
+    """Declare the options of Hydra's that print, and those that are refused."""
+    parser.add_argument(
+        *("-c", "--cfg"),
+        nargs="?",
+        const="job",
+        choices=("job", "hydra", "all"),
+        help="print the config and train nothing; of a sweep, what differs",
+    )
+    parser.add_argument("-p", "--package", metavar="KEY", help="with --cfg: this part alone")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: as it always is")
+    parser.add_argument(
+        *("-i", "--info"),
+        nargs="?",
+        const="all",
+        choices=("all", "config", "defaults", "searchpath"),
+        help="print what the config is composed of, and train nothing",
+    )
+    for names, instead in OF_HYDRA.items():
+        parser.add_argument(
+            *names, nargs="?", action=_OfHydra, help=SUPPRESS, dest=SUPPRESS, metavar=instead
+        )
 
 
 def add_runs_dir(parser: ArgumentParser) -> None:
@@ -27,3 +88,40 @@ def add_runs_dir(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--runs-dir", type=path_option, metavar="DIR", help="default: $ATTNLAB_RUNS, else runs"
     )
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """Declare the options that select several runs; without them, all runs are meant."""
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="directories of runs, names, starts or patterns of names, sweeps; default: all",
+    )
+    add_runs_dir(parser)
+    parser.add_argument(
+        "--where",
+        metavar="CONDITIONS",
+        help="those for which all hold: 'variant=moe num_layers>=2 optimizer.lr<1e-2'",
+    )
+
+
+def with_runs_dir(overrides: Sequence[str], runs_dir: Path | None) -> list[str]:
+    """Return overrides with the directory that `--runs-dir` names.
+
+    Raises RequestError where an override names one as well.
+    """
+    if runs_dir is None:
+        return [*overrides]
+    if stated := [word for word in overrides if word.startswith("runs_dir=")]:
+        raise RequestError(f"--runs-dir {runs_dir} and {stated[0]} say the same; leave one")
+    quoted = str(runs_dir).replace("\\", "\\\\").replace('"', '\\"')
+    return [*overrides, f'runs_dir="{quoted}"']
+
+
+def add_training_options(parser: ArgumentParser) -> None:
+    """Declare where configs and runs lie, and what is printed in place of training."""
+    add_config_dir(parser)
+    add_runs_dir(parser)
+    add_dry_run(parser)
+    add_hydra_options(parser)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select_runs, without_damage
+from attnlab.building import NOTHING
 from attnlab.commands.base import add_selection, require_picture
-from attnlab.commands.options import path_option
+from attnlab.commands.options import add_config_dir, path_option
 from attnlab.printable import say
 from attnlab.run_record import write
 
@@ -22,13 +23,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="default: report.html",
     )
+    add_config_dir(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
     require_picture(output, (".html", ".htm"))
-    selection = without_damage(select_runs(arguments.runs, arguments.runs_dir))
+    own = NOTHING
+    if arguments.config_dir is not None:
+        # Hydra takes a while to import, and without parts of the user's own nothing needs it.
+        from attnlab.config import own_parts
+
+        own = own_parts(arguments.config_dir)
+    selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
     comparison_report = comparison(
         selection,
         by=arguments.by,
@@ -41,7 +49,13 @@ def run(arguments: Namespace) -> int:
 
     write.replace(
         output,
-        page(comparison_report.panels, selection.records, comparison_report.left_out).encode(),
+        page(
+            comparison_report.panels,
+            selection.records,
+            comparison_report.left_out,
+            comparison_report.notes,
+            own,
+        ).encode(),
     )
     say(output)
     return 0

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from attnlab.analysis.report import plain
-from attnlab.commands.options import path_option
+from attnlab.commands.options import add_config_dir, path_option
 from attnlab.commands.render.verdicts import print_overview, print_verdicts
 from attnlab.console import Console
 from attnlab.errors import RequestError
@@ -25,6 +25,7 @@ examples:
   attnlab reproduce pronoun --judge       judge the results that are there
   attnlab reproduce pronoun --seeds 1 -o try
   attnlab reproduce PAPER --scale paper dataset.path=FILE
+  attnlab reproduce mypaper --experiments exps --config-dir mine
 
 The same command again goes on where it was interrupted. Results and README.md go
 beside the recipe; of a recipe inside an installed package, to
@@ -48,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--experiments", type=path_option, metavar="DIR", help="recipes of your own"
     )
+    add_config_dir(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
@@ -73,6 +75,7 @@ def run(arguments: Namespace) -> int:
             output=arguments.output,
             runs_dir=arguments.runs_dir,
             places=arguments.places,
+            config_dir=arguments.config_dir,
         ),
     )
     if not arguments.judge:
@@ -91,7 +94,8 @@ def run(arguments: Namespace) -> int:
 
 def _require_paper(arguments: Namespace, paper_names: Sequence[str]) -> None:
     """Raise RequestError for options that need a paper."""
-    options = {"--seeds": "seeds", "--jobs": "jobs", "--judge": "judge", "--output": "output"}
+    names = ("seeds", "jobs", "judge", "output", "config_dir")
+    options = {f"--{name.replace('_', '-')}": name for name in names}
     if given_options := [word for word, name in options.items() if getattr(arguments, name)]:
         raise RequestError(f"{', '.join(given_options)} needs a PAPER: {', '.join(paper_names)}")
 

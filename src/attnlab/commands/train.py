@@ -1,17 +1,15 @@
 """`attnlab train`: one run, or a sweep."""
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from attnlab.building import UserTargets
-from attnlab.commands.options import add_config_dir
-from attnlab.config import Config, cells, compose_each, search_path, threads_each
+from attnlab.commands.options import add_training_options, with_runs_dir
+from attnlab.config import Config, Sweep, plan_sweep, search_path, threads_each
 from attnlab.console import Console
-from attnlab.errors import ConfigError, RequestError
+from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.places import require_writable
 from attnlab.printable import say
@@ -20,8 +18,11 @@ EPILOG = """\
 examples:
   attnlab train dataset=mqar variant=multihead depth=base
   attnlab train -m variant=vanilla,multihead,moe,lstm depth=shallow,base seed=0,1,2
-  attnlab train dataset=mqar --cfg          what would be trained
+  attnlab train experiment=recall model/mixer=gated_delta   a baseline, and one change
+  attnlab train -m --dry-run seed='range(3)' optimizer.lr=1e-3,3e-3   names, costs, time
+  attnlab train dataset=mqar --cfg          the config
 
+values of a sweep: a,b,c  range(1,5)  glob(l*)  choice(a,b)     more: docs/sweeps.md
 `attnlab list` shows what can be chosen. The same command again resumes what was
 interrupted and skips what is finished.
 """
@@ -35,8 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over a,b,c values")
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="runs at once")
-    add_config_dir(parser)
-    parser.add_argument("--cfg", action="store_true", help="print the config and train nothing")
+    add_training_options(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -45,31 +45,70 @@ def run(arguments: Namespace) -> int:
     jobs = arguments.jobs
     if jobs < 1 or (jobs > 1 and not arguments.multirun):
         raise RequestError(f"--jobs {jobs} must be at least 1, and above 1 it needs -m")
+    _require_fitting_options(arguments)
     with search_path(arguments.config_dir) as own:
-        overrides = list(arguments.overrides)
+        overrides = with_runs_dir(arguments.overrides, arguments.runs_dir)
         if jobs > 1:
             import torch
 
             overrides += threads_each(overrides, jobs, torch.get_num_threads())
-        configs = _compose(cells(overrides) if arguments.multirun else [overrides], own)
-    for note in (note for config in configs for note in config.notes):
+        sweep = plan_sweep(overrides, own, is_multirun=arguments.multirun)
+        printed = _printed(arguments, sweep, own)
+    configs = [cell.config for cell in sweep.cells]
+    for note in dict.fromkeys(note for config in configs for note in config.notes):
         say(note, file=sys.stderr)
-    if arguments.cfg:
-        for config in configs:
-            say(yaml.safe_dump(config.values, sort_keys=False))
+    if printed is not None:
+        say(printed)
         return 0
+    if arguments.dry_run:
+        return _dry_run(sweep, jobs, arguments.format)
     for directory in {Path(config.values["runs_dir"]) for config in configs}:
         require_writable(directory, "runs_dir")
     # Lightning takes seconds to import, so a wrong request is refused before that.
     try:
-        return (
-            _train_sweep(configs, jobs, console)
-            if arguments.multirun
-            else _train_one(configs[0], console)
-        )
+        if arguments.multirun:
+            return _train_sweep(sweep, jobs, console)
+        return _train_one(configs[0], console)
     except Interrupted as interrupted:
         console.print(f"{interrupted}; the same command goes on from there")
         return 130
+
+
+def _require_fitting_options(arguments: Namespace) -> None:
+    """Raise RequestError for options that change nothing beside the others."""
+    if arguments.format and not arguments.dry_run:
+        raise RequestError("--format is of --dry-run; give both, or neither")
+    if (arguments.package or arguments.resolve) and not arguments.cfg:
+        raise RequestError("--package and --resolve are of --cfg; give that too, or leave them out")
+    asked = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
+    if len(asked) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in asked)
+        raise RequestError(f"{options} each print something else; give one of them")
+    if arguments.multirun and (arguments.info or arguments.cfg in ("hydra", "all")):
+        option = "--info" if arguments.info else f"--cfg {arguments.cfg}"
+        raise RequestError(f"{option} is of one run; leave -m out and give one value each")
+
+
+def _printed(arguments: Namespace, sweep: Sweep, own: UserTargets) -> str | None:
+    """Return what `--cfg` or `--info` asks for; None without them."""
+    if not (arguments.cfg or arguments.info):
+        return None
+    from attnlab.commands.render.config import config_text, info_text, sweep_text
+
+    if arguments.info:
+        return info_text(arguments.info, sweep.cells[0], own)
+    if len(sweep.cells) > 1:
+        return sweep_text(sweep.cells, arguments.package)
+    return config_text(sweep.cells[0], own, arguments.cfg, arguments.package)
+
+
+def _dry_run(sweep: Sweep, jobs: int, form: str | None) -> int:
+    from attnlab.commands.render.dry_run import dry_run_text
+    from attnlab.launch.dry_run import dry_run
+
+    report = dry_run(sweep, jobs)
+    say(json.dumps(report.to_json(), indent=2) if form == "json" else dry_run_text(report))
+    return 0
 
 
 def _train_one(config: Config, console: Console) -> int:
@@ -86,33 +125,24 @@ def _train_one(config: Config, console: Console) -> int:
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 
 
-def _train_sweep(configs: Sequence[Config], jobs: int, console: Console) -> int:
+def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
     from attnlab.launch import show
     from attnlab.launch.many import launcher_for, many
 
-    outcomes, total = [], len(configs)
+    if sweep.impossible:
+        from attnlab.commands.render.dry_run import left_out_text
+
+        console.print(left_out_text(sweep.impossible))
+    outcomes, total = [], len(sweep.cells)
+    configs = [cell.config for cell in sweep.cells]
     for index, outcome in many(configs, console, launcher_for(jobs)):
         outcomes.append(outcome)
         console.print(f"[{index + 1:>{len(str(total))}}/{total}] {show.line(outcome)}")
-    console.print(f"{total} runs: {show.counts(outcomes)}")
+    left_out = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
+    name = configs[0].values["sweep"]
+    console.print(f"{total} runs: {show.counts(outcomes)}{left_out}; sweep {name}")
     for outcome in outcomes:
         if not outcome.ok:
             console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")
     return 0 if all(outcome.ok for outcome in outcomes) else 1
-
-
-def _compose(cells: Sequence[Sequence[str]], own: UserTargets) -> list[Config]:
-    """Compose all cells; one error lists the faults of all of them, each once."""
-    configs, faults = compose_each(dict(enumerate(cells)), own)
-    if faults:
-        raise ConfigError(
-            [
-                fault
-                if len(indices) == len(cells)
-                else f"{fault}\n    in {len(indices)} of {len(cells)} runs, the first: "
-                + " ".join(cells[indices[0]])
-                for fault, indices in faults.items()
-            ]
-        )
-    return list(configs.values())

@@ -7,12 +7,9 @@ from typing import Any
 
 from attnlab.building import DIRECTIVES, UserTargets
 from attnlab.config.composition import parsed
-from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, Config
+from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
 from attnlab.errors import ConfigError
 from attnlab.signatures import nearest, target_faults, value_faults
-
-UNPACKED = ("debug", "experiment")
-"""Groups whose choices change the whole config, and have no section of their own."""
 
 
 def changed(config: Config, overrides: Sequence[str]) -> Config:

@@ -1,8 +1,9 @@
 """From overrides to a checked config: every fault at once, before anything is built or written."""
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -11,6 +12,7 @@ from attnlab.building import NOTHING, UserTargets, first_line
 from attnlab.config.check import signature_faults
 from attnlab.config.composition import composition
 from attnlab.config.config import ROOT_KNOBS, Config
+from attnlab.config.run_name import overridden, sweep_faults, varied_keys
 from attnlab.environment import given_path
 from attnlab.errors import ConfigError
 from attnlab.signatures import target_faults
@@ -31,40 +33,71 @@ def compose(overrides: Sequence[str], own: UserTargets = NOTHING) -> Config:
     faults += [*unresolved, *signature_faults(values, own)]
     if values.get("runs_dir") == "":
         faults.append("runs_dir: expected a directory, got ''")
+    faults += sweep_faults(values.get("sweep"))
     if faults:
         raise ConfigError(faults)
     values["runs_dir"] = str(given_path(values["runs_dir"]))
-    choices = composed.hydra.runtime.choices
-    config = Config(values, {str(group): choice for group, choice in choices.items()}, own)
+    choices = {str(group): choice for group, choice in composed.hydra.runtime.choices.items()}
+    config = Config(values, choices, own, overrides=tuple(composed.hydra.overrides.task))
     if values.get("match"):
         config = _with_matched_widths(config, composed.hydra.overrides.task)
     # What follows needs torch, and what has been refused by now needs none.
     from attnlab.config.feasibility import infeasible, too_many_steps
 
     if faults := [*too_many_steps(config, overrides), *infeasible(config)]:
-        raise ConfigError(faults)
-    return config
+        raise ConfigError(faults, is_impossible=True)
+    return replace(config, notes=(*config.notes, *_thread_notes(config, overrides)))
+
+
+@dataclass(frozen=True)
+class ComposedEach(Generic[Name]):
+    """Several configs by name, and who has each of the faults of the others."""
+
+    configs: dict[Name, Config] = field(default_factory=dict)
+    mistakes: dict[str, list[Name]] = field(default_factory=dict)
+    """Faults of what was written, such as a choice that there is not."""
+    impossible: dict[str, list[Name]] = field(default_factory=dict)
+    """Faults of parts that are right and do not fit together."""
+
+    @property
+    def faults(self) -> dict[str, list[Name]]:
+        return {**self.mistakes, **self.impossible}
 
 
 def compose_each(
     overrides_by_name: Mapping[Name, Sequence[str]], own: UserTargets = NOTHING
-) -> tuple[dict[Name, Config], dict[str, list[Name]]]:
-    """Compose several configs; return those without faults, and who has each of the faults."""
-    configs: dict[Name, Config] = {}
-    faults: dict[str, list[Name]] = {}
+) -> ComposedEach[Name]:
+    """Compose several configs, whatever faults some of them have."""
+    composed: ComposedEach[Name] = ComposedEach()
     for name, overrides in overrides_by_name.items():
         try:
-            configs[name] = compose(overrides, own)
+            composed.configs[name] = compose(overrides, own)
         except ConfigError as error:
+            faults = composed.impossible if error.is_impossible else composed.mistakes
             for fault in error.faults:
                 faults.setdefault(fault, []).append(name)
-    return configs, faults
+    swept = frozenset(varied_keys([*map(overridden, overrides_by_name.values())]))
+    for name, config in composed.configs.items():
+        composed.configs[name] = replace(config, swept=swept)
+    return composed
 
 
 def threads_each(overrides: Sequence[str], jobs: int, threads: int) -> list[str]:
     """Return the override that shares the cores among runs at once, unless one says how."""
     is_stated = any(override.startswith("trainer.threads=") for override in overrides)
     return [] if jobs == 1 or is_stated else [f"trainer.threads={max(1, threads // jobs)}"]
+
+
+def _thread_notes(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Return a sentence where more threads are asked for than the machine has cores."""
+    threads, num_cores = config.values["trainer"].get("threads"), os.cpu_count()
+    is_stated = any(override.startswith("trainer.threads=") for override in overrides)
+    if not is_stated or threads is None or num_cores is None or threads <= num_cores:
+        return []
+    return [
+        f"trainer.threads={threads} is more than the {num_cores} cores of this machine: threads "
+        "wait for each other, and training is slower"
+    ]
 
 
 def _plain_values(composed: DictConfig) -> tuple[dict[str, Any], list[str]]:

@@ -19,16 +19,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import NOTHING, UserTargets, first_line
 from attnlab.config import hints
-from attnlab.config.paths import unreadable
+from attnlab.config.config import UNPACKED
+from attnlab.config.paths import unreadable_yaml, yaml_files
 from attnlab.errors import ConfigError
 from attnlab.signatures import nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError, ValueError)
 MOST_CELLS = 100_000
 """Runs of a sweep; more than that was hardly meant."""
+ADDED_EXPERIMENTS = tuple(f"+{group}=" for group in UNPACKED)
 
 
-def cells(overrides: Sequence[str]) -> list[list[str]]:
+def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each run of a sweep, inside `search_path`.
 
     Raises ConfigError for what cannot be read, stands for no value, or for far too many.
@@ -45,8 +47,7 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
         elif any(isinstance(value, (Glob, Sweep)) for value in _listed(override)):
             faults.append(f"{text}: a function stands alone, as in glob([a*,b*]) or range(1,5)")
         elif override.is_interval_sweep():
-            hint = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
-            faults.append(f"{text}: {hint}")
+            faults.append(f"{text}: {hints.INTERVAL}")
         else:
             # One more than too many: a range can be longer than the memory.
             choices.append(list(islice(_values(override), MOST_CELLS + 1)))
@@ -66,15 +67,21 @@ def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
     parser = OverridesParser.create(config_loader=loader)
     words: dict[str, Override] = {}
     faults: list[str] = []
-    for text in overrides:
+    for index, text in enumerate(overrides):
+        # As Hydra's users write it where the defaults list has no experiment.
+        text = text[1:] if text.startswith(ADDED_EXPERIMENTS) else text
         try:
             override = parser.parse_overrides([text])[0]
         except hints.UNREADABLE:
             if not (quoted := hints.quoted_home(text)):
-                faults.append(hints.unreadable(text, parser))
+                before = overrides[index - 1] if index else ""
+                faults.append(hints.unreadable_override(text, parser, before))
                 continue
             text, override = quoted, parser.parse_overrides([quoted])[0]
-        if override.is_hydra_override():
+        swept: Any = override.value()
+        if isinstance(swept, Sweep) and swept.tags:
+            faults.append(f"{text}: {hints.TAG}")
+        elif override.is_hydra_override():
             faults.append(hints.of_hydra(text))
         elif not override.key_or_group:
             hint = "the key is missing; expected KEY=VALUE, with no spaces around ="
@@ -93,7 +100,7 @@ def composition(
     """
     good, faults = parsed(overrides)
     for text, override in list(good.items()):
-        if hint := hints.no_name_of_a_choice(override):
+        if hint := hints.deleted(override) or hints.no_name_of_a_choice(override):
             faults.append(f"{text}: {hint}")
             del good[text]
     # Hydra stops at its first fault. So the override at fault is left out and the others are
@@ -104,8 +111,8 @@ def composition(
             composed = _hydra_compose(list(good))
             break
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            broken = list(unreadable(Path(own.config_dir))) if own.config_dir else []
-            raise ConfigError(broken or [first_line(error)]) from error
+            own_files = yaml_files(Path(own.config_dir)) if own.config_dir else ()
+            raise ConfigError(list(unreadable_yaml(own_files)) or [first_line(error)]) from error
         except COMPOSITION_ERRORS as error:
             text = _culprit(good, error)
             bad.append((text, good.pop(text), error))
@@ -182,6 +189,8 @@ def _fault(
 ) -> str:
     if override.is_sweep_override():
         return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
+    if hint := hints.added(override, composed):
+        return f"{text}: {hint}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         missing = error.missing_cfg_file or ""
         if missing != f"{override.key_or_group}/{override.value()}":

@@ -12,15 +12,31 @@ ROOT_KNOBS = {
     "seed": Seed,
     "batch_size": Count,
     "runs_dir": str,
+    "sweep": str | None,
     "rerun": bool,
     "retry": bool,
     "extend": bool,
     "lease": Positive,
+    "skip_impossible": bool,
 }
+NOT_IN_IDENTITY = (
+    "runs_dir",
+    "sweep",
+    "rerun",
+    "retry",
+    "extend",
+    "lease",
+    "skip_impossible",
+    "logger",
+    "match",
+)
+"""The keys at the root that do not change what a run is."""
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 """The sections that are one part each."""
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
 """The sections that hold parts by name."""
+UNPACKED = ("debug", "experiment")
+"""Groups whose choices change the whole config, and have no section of their own."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,10 @@ class Config:
     own: UserTargets
     notes: tuple[str, ...] = ()
     """What a reader must know of how it was composed, such as the widths that `match` gave."""
+    overrides: tuple[str, ...] = ()
+    """The overrides as they were given, which a run's name is made from."""
+    swept: frozenset[str] = frozenset()
+    """The keys of overrides that differ between the runs of its sweep."""
 
     def build(self, key: str, *wiring: Any) -> Any:
         """Build what stands at a dotted key; `wiring` are its positional arguments.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from attnlab.building import fault_of_own_part
 from attnlab.callbacks.cadence import Cadence
 from attnlab.config.callbacks import (
     CADENCE,
@@ -68,6 +69,11 @@ def infeasible(config: Config) -> list[str]:
             faults.extend(error.faults)
         except ValueError as error:
             faults.append(f"{key}: {error}")
+        except Exception as error:
+            fault = fault_of_own_part(error, config.own)
+            if fault is None:
+                raise
+            faults.append(f"{key}: {fault}")
         return None
 
     def build(key: str) -> Any:

@@ -14,16 +14,41 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES
+from attnlab.config.config import ROOT_KNOBS, SECTIONS
 from attnlab.signatures import nearest
 
 UNREADABLE = (HydraException, OmegaConfBaseException)
 """What Hydra raises for an override that it cannot read."""
 OF_HYDRA = {
-    ("hydra.run", "hydra.sweep"): "runs_dir=DIR says where runs go",
-    ("hydra.launcher",): "-j N trains several runs at once",
-    ("hydra.searchpath",): "--config-dir DIR adds your own configs",
+    "hydra.run": "runs_dir=DIR says where runs go",
+    "hydra.sweep": "runs_dir=DIR says where runs go",
+    "hydra.launcher": "-j N trains several runs at once",
+    "hydra.searchpath": "--config-dir DIR adds your own configs",
+    "hydra.sweeper": (
+        "a sweep is a grid: write the values as KEY=1,2 or range(1,5); for a search, call "
+        "`attnlab.train` in Python from a study of Optuna or another library"
+    ),
 }
 """What does for attnlab what a setting of Hydra's does elsewhere."""
+LOCAL_LAUNCHERS = ("basic", "joblib", "loky", "multiprocessing")
+CLUSTER = (
+    "there is no launcher for a cluster; put the same `attnlab train -m` command into several "
+    "jobs: those with one runs_dir share its runs, and train each once"
+)
+FUNCTIONS = {
+    "choice": "choice(a,b)",
+    "range": "range(1,5)",
+    "glob": "glob(l*)",
+    "sort": "sort(2,1)",
+    "shuffle": "shuffle(1,2)",
+    "interval": "",
+    "tag": "",
+}
+"""The functions by which Hydra writes several values, and how; empty: of no use here."""
+INTERVAL = "an interval is a range to search in; write values as 0.1,0.2 or range(1,5)"
+TAG = "a tag is for a search, and a sweep here is a grid; write its values alone, as in 0.1,0.2"
+REQUIRED = (*SECTIONS, "variant", "depth", "size")
+"""The groups of which a run needs a choice."""
 
 
 OTHER_NAMES = {
@@ -40,29 +65,38 @@ OTHER_NAMES = {
 """What other libraries call a knob."""
 LIKE_ENOUGH = 0.75
 """How like a name elsewhere must be, from 0 to 1, to be the one that was meant."""
+MOST_LISTED = 6
+"""How many choices of a group are listed."""
+MOST_NAMED = 4
+"""How many choices that have a knob are named."""
 
 
 def of_hydra(text: str) -> str:
     """Say why a setting of Hydra itself is refused."""
-    setting = text.lstrip("+~").replace("/", ".")
-    instead = [hint for keys, hint in OF_HYDRA.items() if setting.startswith(keys)]
+    key, _, value = text.lstrip("+~").partition("=")
+    setting = ".".join(re.split(r"[./]", key)[:2])
+    instead = OF_HYDRA.get(setting, "leave it out")
+    if setting == "hydra.launcher" and "/" in key and value not in LOCAL_LAUNCHERS:
+        instead = CLUSTER
     return (
         f"{text}: attnlab composes by Hydra, but does not run by it, so this changes nothing; "
-        f"{instead[0] if instead else 'leave it out'}"
+        f"{instead}"
     )
 
 
-def unreadable(text: str, parser: OverridesParser) -> str:
-    """Say how an override that cannot be read is written."""
+def unreadable_override(text: str, parser: OverridesParser, before: str = "") -> str:
+    """Say how an override that cannot be read is written; `before` is the word in front of it."""
     key, equals, value = text.partition("=")
     if not equals:
-        return f"{text}: expected KEY=VALUE"
+        return f"{text}: expected KEY=VALUE{_rest_of_a_value(text, before, parser)}"
     if not key.lstrip("+~"):
         return f"{text}: the key is missing; expected KEY=VALUE, with no spaces around ="
     if value.rstrip().endswith(",") and _is_readable(f"{key}={value.rstrip().rstrip(',')}", parser):
         return (
             f"{text}: it ends in a comma; leave that out, and a sweep's values are 1,2 (no spaces)"
         )
+    if (called := re.match(r"(\w+)\(", value)) and (hint := _function_hint(called[1])):
+        return f"{text}: {hint}"
     if value[:1] not in ("[", "{") and _is_readable(quoted := _quoted(key, value), parser):
         return f"{text}: a text with such characters stands in quotes: {shlex.quote(quoted)}"
     example = f"""'{key}=["one, two","three"]'"""
@@ -70,6 +104,26 @@ def unreadable(text: str, parser: OverridesParser) -> str:
         f"{text}: cannot be read as KEY=VALUE; a text with one of ,:'()[]{{}} or a space around it "
         f"stands in quotes, as in {example}"
     )
+
+
+def deleted(override: Override) -> str | None:
+    """Say what to do instead of deleting what a run needs; None for what it does not need."""
+    group = override.key_or_group
+    is_needed = override.is_delete() and group.split("/")[0] in REQUIRED
+    if not is_needed or "." in group or not _options(group):
+        return None
+    options = _options(group)
+    choices = _either(options) if len(options) <= MOST_LISTED else f"one of `attnlab list {group}`"
+    return f"a run needs a choice of {group}; leave it out, or choose {choices}"
+
+
+def added(override: Override, composed: DictConfig) -> str | None:
+    """Say how a choice is made of a group that has one; None where nothing else is added."""
+    group = override.key_or_group
+    is_added = override.is_add() or override.is_force_add()
+    if not is_added or group not in composed.hydra.runtime.choices:
+        return None
+    return f"{group} has a choice already; write {group}={override.value()} to make another"
 
 
 def quoted_home(text: str) -> str | None:
@@ -135,8 +189,9 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
     siblings = sorted(map(str, node)) if isinstance(node, DictConfig) else []
     siblings = [name for name in siblings if name not in {"hydra", *DIRECTIVES}]
     siblings += [] if path else sorted(group for group in groups if "/" not in group)
-    meant = _meant(override, part, siblings, list(_keys(composed)), groups)
-    hint = meant or nearest(part, {*siblings} - {part})
+    hint = _having(path, part, groups)
+    hint = hint or _meant(override, part, siblings, list(_keys(composed)), groups)
+    hint = hint or nearest(part, {*siblings} - {part})
     return f"{key}: {above} has no `{part}` here{_because(path, composed)}{hint}"
 
 
@@ -169,6 +224,32 @@ def _meant(
     return ""
 
 
+def _rest_of_a_value(word: str, before: str, parser: OverridesParser) -> str:
+    """Say how a value with a space is written, where a word may be the rest of one."""
+    key, equals, value = before.partition("=")
+    is_key = word in ROOT_KNOBS or _options(word.partition(".")[0])
+    if not equals or not value or is_key or word[:1] in "~+-=":
+        return ""
+    joined = f"{before} {word}"
+    if not _is_readable(joined, parser):
+        joined = _quoted(key, f"{value} {word}")
+    return f"; a value with a space stands in quotes: {shlex.quote(joined)}"
+
+
+def _function_hint(name: str) -> str:
+    """Say how a function of Hydra's is written, or which was meant; empty for another text."""
+    if name not in FUNCTIONS:
+        near = get_close_matches(name, FUNCTIONS, n=1, cutoff=LIKE_ENOUGH)
+        return f"there is no function `{name}`; did you mean {FUNCTIONS[near[0]]}?" if near else ""
+    if form := FUNCTIONS[name]:
+        return f"`{name}` cannot be read; expected a form such as {form}, without spaces"
+    return TAG if name == "tag" else INTERVAL
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _options(group: str) -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(group)
 
@@ -189,13 +270,38 @@ def _because(path: Sequence[str], composed: DictConfig) -> str:
     if not path:
         return ""
     choices = composed.hydra.runtime.choices
+    groups = ["/".join(path[:length]) for length in range(len(path), 0, -1)]
+    asked_groups = [word.lstrip("+").partition("=")[0] for word in composed.hydra.overrides.task]
+    for group in groups:
+        if group in asked_groups and choices.get(group) is not None:
+            return f" ({group}={choices[group]})"
     if path[0] == "model":
         return f" (variant={choices.variant})"
-    for length in range(len(path), 0, -1):
-        group = "/".join(path[:length])
+    for group in groups:
         if choices.get(group) is not None:
             return f" ({group}={choices[group]})"
     return ""
+
+
+def _having(path: Sequence[str], knob: str, groups: set[str]) -> str:
+    """Name the choices of a section's group that have a knob; empty where none has."""
+    group = "/".join(path)
+    if group not in groups:
+        return ""
+    having = [option for option in _options(group) if knob in _stated_knobs(group, option)]
+    if not having:
+        return ""
+    more = f" and {len(having) - MOST_NAMED} more" if len(having) > MOST_NAMED else ""
+    return f"; it is a knob of {group}={', '.join(having[:MOST_NAMED])}{more}"
+
+
+def _stated_knobs(group: str, option: str) -> set[str]:
+    """Return the keys at the top of a choice's own YAML."""
+    for source in GlobalHydra.instance().config_loader().get_sources():
+        if source.available() and source.is_config(f"{group}/{option}"):
+            config = source.load_config(f"{group}/{option}").config
+            return {str(key) for key in config} if isinstance(config, DictConfig) else set()
+    return set()
 
 
 def _has(node: DictConfig | ListConfig, part: str) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,19 +12,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attnlab.building import NOTHING, UserTargets, first_line
+from attnlab.choices import conf_dir
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.signatures import targets
 
+__all__ = ["conf_dir", "own_parts", "search_path", "unreadable_yaml"]
+
 # In conf/train.yaml; OmegaConf's own `oc.env` takes an empty variable for a value.
 OmegaConf.register_resolver("attnlab.runs_dir", lambda: str(default_runs_dir()), replace=True)
-
-
-def conf_dir() -> Path:
-    """Return the directory of attnlab's own configs, in a wheel or beside the source."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 @contextmanager
@@ -47,19 +43,22 @@ def search_path(config_dir: Path | None = None) -> Iterator[UserTargets]:
 def own_parts(config_dir: Path) -> UserTargets:
     """Return what a directory of the user's own configs names, which can then be imported.
 
-    Raises RequestError if there is no such directory.
+    Modules are found in the directory, beside it, and where the command is typed. Raises
+    RequestError if there is no such directory.
     """
     if not config_dir.is_dir():
         raise RequestError(f"--config-dir {config_dir} is not a directory")
-    # The user's own package usually lies where the command is typed.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return UserTargets(str(config_dir), _named_in(config_dir.resolve()))
+    resolved_dir = config_dir.resolve()
+    for place in map(str, (resolved_dir, resolved_dir.parent, Path.cwd())):
+        # Last, so that no file of the user's stands in for a module that attnlab or torch imports.
+        if place not in sys.path:
+            sys.path.append(place)
+    return UserTargets(str(config_dir), _named_in(config_dir))
 
 
-def unreadable(config_dir: Path) -> Iterator[str]:
-    """Yield a fault for each YAML of a directory that cannot be read, with its place."""
-    for path in _yaml_files(config_dir.resolve()):
+def unreadable_yaml(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield a fault for each YAML that cannot be read, with its place."""
+    for path in paths:
         try:
             # As Hydra reads it: a key that stands there twice is a fault.
             OmegaConf.load(path)
@@ -77,17 +76,19 @@ def unreadable(config_dir: Path) -> Iterator[str]:
 
 def _named_in(config_dir: Path) -> frozenset[str]:
     """Return what stands behind `_target_` in the YAMLs of a directory, those of runs left out."""
-    names = set()
-    for path in _yaml_files(config_dir):
+    names: set[str] = set()
+    for path in yaml_files(config_dir):
         # A file that is no YAML is refused where it is chosen.
         with suppress(yaml.YAMLError, ValueError, OSError):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            names |= {node["_target_"] for node in targets(content)}
-    return frozenset(name for name in names if isinstance(name, str))
+            target_names = [node["_target_"] for node in targets(content)]
+            names |= {name for name in target_names if isinstance(name, str)}
+    return frozenset(names)
 
 
-def _yaml_files(config_dir: Path) -> Iterator[Path]:
-    for directory, subdirectories, files in os.walk(config_dir):
+def yaml_files(config_dir: Path) -> Iterator[Path]:
+    """Yield the YAMLs below a directory of configs, without those of runs that lie there."""
+    for directory, subdirectories, files in os.walk(config_dir.resolve()):
         subdirectories.sort()
         if "attempts" in subdirectories:
             # A run, which may be somebody else's.

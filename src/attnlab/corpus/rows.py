@@ -4,41 +4,59 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from attnlab.corpus import files as text_files
-from attnlab.corpus import source, store, tables
+from attnlab.corpus import hub, source, store, tables
 from attnlab.environment import given_path
 from attnlab.ranges import Share
 
 Row = list[str]
 T = TypeVar("T")
-Files = Mapping[str, str | Share]
-"""The file of each split, inside the directory; a number is a share of the training rows."""
+Files = Mapping[str, str | Share | None]
+"""The file of each split, inside the directory; a number is a share of the training rows, and null
+leaves a split out."""
+HELD_SHARE = 0.1
+"""The share of each held-back split where data without splits are read and none is stated."""
 
+SHOWN = 8
+"""The number of a directory's files in a message."""
 PAD, UNKNOWN = "<pad>", "<unk>"
 
 
+@dataclass(frozen=True)
+class Reader:
+    """How a dataset reads its rows."""
+
+    read: Callable[[Path, str], list[Row]]
+    """Reads the file or directory of a name in a directory."""
+    columns: Sequence[Sequence[str]] = ()
+    """The names of each column in tables of the hub or of `save_to_disk`."""
+    numbers: Sequence[int] = ()
+    """The indices of columns that may hold numbers; the others hold texts."""
+    column_knobs: Sequence[str] = ()
+    """The knob that names each column, for messages."""
+    default_files: Files | None = None
+    """The files where none are stated; then data without splits are read too, under `hub.ONLY`."""
+    reads_folders: bool = False
+    """Whether a directory without files of splits is read as a whole."""
+
+
 def load(
-    path: str | None,
-    files: Files,
-    sha256: str | None,
-    obtain: str | None,
-    read: Callable[[Path, str], list[Row]],
-    columns: Sequence[Sequence[str]] = (),
-    numbers: Sequence[int] = (),
+    path: str | None, files: Files, sha256: str | None, obtain: str | None, reader: Reader
 ) -> tuple[str, dict[str, list[Row]]]:
     """Load the rows of all splits that have files; return their SHA-256 and the rows.
 
-    `read(directory, name)` reads a file. For `hub:NAME`, the `columns` are read instead, each by
-    one of its names, from the splits that have the names in `files`. Columns whose index is in
-    `numbers` may hold numbers; the others hold texts, and a missing text is read as an empty one.
-    The SHA-256 is over the rows, one line of JSON for each split, so it does not depend on the
-    path. With a `sha256`, other rows are refused, and rows that are in the cache need no path.
+    From `hub:NAME` and from a directory of `save_to_disk`, columns are read instead, from the
+    splits that have the names in `files`. A missing text is read as an empty one. Data without
+    splits are all under `hub.ONLY`. The SHA-256 is over the rows, one line of JSON for each split,
+    so it does not depend on the path. With a `sha256`, other rows are refused, and rows that are in
+    the cache need no path.
     """
     require_files(files)
     instruction = f"; obtain {obtain}, and give dataset.path=DIRECTORY" if obtain else ""
@@ -48,10 +66,16 @@ def load(
             fault = (
                 f"the rows with sha256={sha256} are not kept here" if sha256 else "it needs data"
             )
-            raise ValueError(f"{fault}{instruction or '; give dataset.path=DIRECTORY'}")
+            places = "FILE or DIRECTORY" if reader.default_files else "DIRECTORY"
+            raise ValueError(f"{fault}{instruction or f'; give dataset.path={places}'}")
         return sha256 or "", cached_rows
     try:
-        rows = dict(_read_splits(path, files, read, columns, numbers))
+        rows = dict(_read_splits(path, files, reader))
+    except tables.MissingColumn as error:
+        knobs = dict(zip(map(tuple, reader.columns), reader.column_knobs, strict=False))
+        knob = knobs.get(tuple(error.names))
+        hint = f"; give dataset.{knob}=COLUMN" if knob else ""
+        raise ValueError(f"{error}{hint}{instruction}") from error
     except ValueError as error:
         raise ValueError(f"{error}{instruction}") from error
     sha = hashlib.sha256()
@@ -73,14 +97,24 @@ def require_files(files: Files) -> None:
         if split not in ("train", "validation", "test") and not split.startswith("test_"):
             raise ValueError(f"files: {split} must be train, validation, test or test_N")
     for split in ("train", "validation"):
-        if split not in files:
+        if files.get(split) is None:
             raise ValueError(f"files: there is none for {split}; there is {', '.join(files)}")
-    shares = [share for share in files.values() if not isinstance(share, str)]
+    shares = held_shares(files).values()
     if not isinstance(files["train"], str) or min([1, *shares]) <= 0 or sum(shares) >= 1:
         raise ValueError(
             f"files={dict(files)} must have a file for train, and a file or a share of train above "
             "0 for each other split, which leave some of train"
         )
+
+
+def held_shares(files: Files, default: float | None = None) -> dict[str, float]:
+    """Return the share of each split that has one; with a default, of all splits but train."""
+    shares = {
+        split: default if isinstance(share, str) else share
+        for split, share in files.items()
+        if split != "train"
+    }
+    return {split: share for split, share in shares.items() if share is not None}
 
 
 def split_rows_by_shares(
@@ -101,15 +135,53 @@ def split_rows_by_shares(
     return rows_by_split
 
 
+def split_rows_by_hash(
+    rows: list[T], shares: Mapping[str, float], seed: int, group: Callable[[T], object]
+) -> dict[str, list[T]]:
+    """Split rows by shares, each by a hash of its group; the rest is train.
+
+    So a row's split depends on its group and the seed alone, and not on the other rows.
+    """
+    rows_by_split: dict[str, list[T]] = {split: [] for split in ("train", *shares)}
+    for row in rows:
+        content = json.dumps(group(row), ensure_ascii=False).encode()
+        rows_by_split[split_of_content(content, shares, seed)].append(row)
+    return rows_by_split
+
+
+def split_of_content(content: bytes, shares: Mapping[str, float], seed: int) -> str:
+    """Return the split of a content: held-back ones by their shares, the rest is train."""
+    digest = hashlib.sha256(f"{seed}\n".encode() + content).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    for split, share in shares.items():
+        if place < share:
+            return split
+        place -= share
+    return "train"
+
+
 def build_splits(
     rows: Mapping[str, list[T]], files: Files, seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
     """Return the rows of all splits, also of those cut from train; tests first, train last."""
-    shares = {split: share for split, share in files.items() if not isinstance(share, str)}
-    rows_by_split = (
-        {**rows, **split_rows_by_shares(rows["train"], shares, seed, group)} if shares else {**rows}
-    )
-    return {split: rows_by_split[split] for split in sorted(files, key=_split_order)}
+    if hub.ONLY in rows:
+        shares = held_shares(files, HELD_SHARE)
+        rows_by_split = split_rows_by_hash(rows[hub.ONLY], shares, seed, group)
+    else:
+        shares = held_shares(files)
+        cut = split_rows_by_shares(rows["train"], shares, seed, group) if shares else {}
+        rows_by_split = {**rows, **cut}
+    splits = [split for split, file in files.items() if file is not None]
+    return {split: rows_by_split[split] for split in sorted(splits, key=_split_order)}
+
+
+def splits_origin(rows: Mapping[str, list[T]], files: Files, seed: int) -> str:
+    """Return where the splits come from, as a sentence."""
+    shares = held_shares(files, HELD_SHARE if hub.ONLY in rows else None)
+    drawn = " and ".join(f"{split} ({share:g})" for split, share in shares.items())
+    if hub.ONLY in rows:
+        return f"{drawn} of one table, by the hash of each text and seed={seed}; the rest is train"
+    return f"{drawn} of train, drawn with seed={seed}" if drawn else "as the data have them"
 
 
 def remove_repeated(
@@ -178,10 +250,15 @@ def require_encoding(encoding: str, path: str | None) -> None:
         ) from error
     except UnicodeDecodeError:
         pass
-    if path is not None and path.startswith(source.HUB) and encoding != "utf-8":
+    if path is not None and path.startswith(hub.HUB) and encoding != "utf-8":
         raise ValueError(
             f"encoding={encoding} is for files, and path={path} has none; leave it out"
         )
+
+
+def exists(directory: Path, name: str) -> bool:
+    """Return whether a directory has a file of this name, packed or not."""
+    return any((directory / f"{name}{ending}").is_file() for ending in ("", *text_files.PACKED))
 
 
 def find_file(directory: Path, name: str) -> Path:
@@ -189,7 +266,10 @@ def find_file(directory: Path, name: str) -> Path:
     for ending in ("", *text_files.PACKED):
         if (file := directory / f"{name}{ending}").is_file():
             return file
-    raise ValueError(f"path={directory} has no file {name}, nor {name}.gz")
+    names = sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
+    raise ValueError(
+        f"path={directory} has no file {name}, nor {name}.gz; there is {_listed(names)}"
+    )
 
 
 def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
@@ -278,38 +358,94 @@ def pad_sentences(
     return padded_ids
 
 
-def _read_splits(
-    path: str,
-    files: Files,
-    read: Callable[[Path, str], list[Row]],
-    columns: Sequence[Sequence[str]],
-    numbers: Sequence[int],
-) -> Iterator[tuple[str, list[Row]]]:
+def _read_splits(path: str, files: Files, reader: Reader) -> Iterator[tuple[str, list[Row]]]:
     """Yield each split that has a file, or a table of that name on the hub, with its rows."""
     file_names = {split: file for split, file in files.items() if isinstance(file, str)}
-    if path.startswith(source.HUB):
-        if not columns:
+    if path.startswith(hub.HUB):
+        if not reader.columns:
             raise ValueError(f"path={path} is on the hub, and this data is read from files alone")
-        hub_tables = source.load_hub_tables(path, columns)
-        for split in file_names:
-            if split not in hub_tables:
-                raise ValueError(f"path={path} has no {split}; there is {', '.join(hub_tables)}")
-            hub_table = hub_tables[split]
-            names = [
-                source.require_column(choice, hub_table.column_names, path) for choice in columns
-            ]
-            cells = source.cells(f"{path}, {split}", hub_table, names)
-            texts = (texts_of(*row, [[name] for name in names], numbers) for row in cells)
-            yield split, [[text.strip() for text in row] for row in texts]
+        split_tables = hub.load_hub_tables(path, reader.columns)
+        yield from _read_tables(path, split_tables, list(file_names), reader)
         return
-    directory = given_path(path)
-    if not directory.is_dir():
-        fault = "is one file" if directory.exists() else "does not exist"
+    place = given_path(path)
+    reads_one = reader.default_files is not None and file_names.items() <= {
+        *reader.default_files.items()
+    }
+    if place.is_file() and reads_one:
+        only_rows = reader.read(place.parent, place.name)
+        if not only_rows:
+            raise ValueError(f"path={path} has no rows")
+        yield hub.ONLY, only_rows
+        return
+    if not place.is_dir():
+        fault = "is one file" if place.exists() else "does not exist"
+        one_file = "one table, or " if reads_one else ""
         raise ValueError(
-            f"path={path} {fault}; give the directory of {', '.join(file_names.values())}"
+            f"path={path} {fault}; give {one_file}the directory of {', '.join(file_names.values())}"
         )
+    if reader.columns and hub.is_saved(place):
+        split_tables = hub.load_saved_tables(place, path, reader.columns)
+        names = [hub.ONLY] if hub.ONLY in split_tables and reads_one else list(file_names)
+        yield from _read_tables(path, split_tables, names, reader, names_classes=True)
+        return
+    split_places = source.split_places(place)
+    is_folder = any(entry.is_dir() for entry in place.iterdir() if not entry.name.startswith("."))
+    if reads_one and reader.reads_folders and is_folder and not split_places:
+        yield hub.ONLY, reader.read(place.parent, place.name)
+        return
     for split, file in file_names.items():
-        yield split, read(directory, file)
+        if reads_one and not exists(place, file):
+            file = _named_by_split(place, split_places.get(split, []), file, split)
+        yield split, reader.read(place, file)
+
+
+def _named_by_split(directory: Path, candidates: Sequence[Path], file: str, split: str) -> str:
+    """Return the name of the only candidate for a split; the `file` where its parts have that name.
+
+    Raises ValueError if there is no candidate, or if several are tables.
+    """
+    names = [candidate.name for candidate in candidates]
+    if len(names) == 1:
+        return names[0]
+    if sum(tables.kind(name) is not None for name in names) > 1:
+        raise ValueError(
+            f"path={directory} has several tables for {split}: {_listed(names)}; leave one"
+        )
+    if any(name.startswith(f"{file}.") for name in names):
+        return file
+    visible = (entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
+    share = "" if split == "train" else f", or dataset.files.{split}=0.1 as a share of train"
+    raise ValueError(
+        f"path={directory} has no file {file}, nor another named {split}; there is "
+        f"{_listed(sorted(visible))}; give the path of one table{share}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")) or "nothing"
+
+
+def _read_tables(
+    path: str,
+    split_tables: Mapping[str, Any],
+    names: Sequence[str],
+    reader: Reader,
+    names_classes: bool = False,
+) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the rows of the named tables of the hub or of `save_to_disk`."""
+    for split in names:
+        if split not in split_tables:
+            share = (
+                "" if split == "train" else f"; dataset.files.{split}=0.1 takes a share of train"
+            )
+            raise ValueError(
+                f"path={path} has no {split}; there is {', '.join(split_tables)}{share}"
+            )
+        table = split_tables[split]
+        columns = [tables.column_of(choice, table.column_names, path) for choice in reader.columns]
+        cells = hub.cells(f"{path}, {split}", table, columns, names_classes)
+        texts = (texts_of(*row, [[name] for name in columns], reader.numbers) for row in cells)
+        yield split, [[text.strip() for text in row] for row in texts]
 
 
 def _split_order(split: str) -> tuple[int, str]:

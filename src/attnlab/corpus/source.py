@@ -1,23 +1,20 @@
-"""Sources of a corpus: a text file, a column of a table, or a dataset on the hub."""
+"""Sources of a corpus: text files, a column of a table, a saved dataset, or one on the hub."""
 
 import hashlib
-import os
 import re
-import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from glob import has_magic
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import NamedTuple
 
-from attnlab.corpus import files, tables
-from attnlab.environment import given_path, variable
+from attnlab.corpus import files, hub, tables
+from attnlab.environment import given_path
 
-HUB = "hub:"
-PROBE_SECONDS = 1.0
+COLUMN = "text"
+"""The column of a table that is read where none is stated."""
 BATCH = 1000
 """The number of rows that are converted at once."""
 NAMES = {
@@ -33,9 +30,16 @@ NEAR = 1 << 16
 class Source(ABC):
     """A text as bytes, which can be read repeatedly."""
 
+    has_tables: bool = False
+    """Whether tables are among what is read."""
+
     @abstractmethod
     def pieces(self) -> Iterator[bytes]:
         """Yield the text from its beginning."""
+
+    def documents(self) -> Iterator[bytes]:
+        """Yield each document of the text: a row of a table, or a whole file."""
+        yield b"".join(self.pieces())
 
     def sha256(self) -> str:
         """Return the SHA-256 of the text."""
@@ -64,8 +68,9 @@ class Counts(NamedTuple):
 
     sha256: str
     rows: int
+    """Rows of tables, or files of texts."""
     missing: int
-    """Rows without a text, which are left out."""
+    """Rows without a text, and empty files, which are left out."""
 
 
 class RowSource(Source):
@@ -74,6 +79,10 @@ class RowSource(Source):
     Rows without a text (null) are left out; an empty text is an empty line. A cell that is no text
     raises ValueError, which names its row.
     """
+
+    has_tables = True
+    unit = "rows"
+    """What its counts are of."""
 
     def __init__(
         self, path: str, column: str, read: Sequence[Callable[[], Iterator[tables.Row]]]
@@ -92,6 +101,10 @@ class RowSource(Source):
             all_texts = chain(first_two, texts)
             while batch := [*islice(all_texts, BATCH)]:
                 yield "".join(t if t.endswith("\n") else f"{t}\n" for t in batch).encode()
+
+    def documents(self) -> Iterator[bytes]:
+        for read in self.read:
+            yield from (text.encode() for text in self._read_texts(read))
 
     def sha256(self) -> str:
         return self.counts().sha256
@@ -138,6 +151,65 @@ class TableSource(RowSource):
         return _table_counts(self.file, self.path, self.column, *version)
 
 
+class Folder(Source):
+    """Many files one after the other; each text ends in a newline. Tables give their rows.
+
+    Empty files are left out.
+    """
+
+    unit = "files"
+
+    def __init__(self, paths: Sequence[Path], path: str, column: str) -> None:
+        self.paths, self.path, self.column = tuple(paths), path, column
+        self.parts: list[Source] = [
+            TableSource(file, str(file), column) if tables.kind(file.name) else File(file)
+            for file in paths
+            if file.stat().st_size
+        ]
+        self.has_tables = any(part.has_tables for part in self.parts)
+        if self.has_tables:
+            self.unit = "rows and files"
+
+    def pieces(self) -> Iterator[bytes]:
+        for part in self.parts:
+            last_byte = b"\n"
+            for piece in part.pieces():
+                if piece:
+                    yield piece
+                    last_byte = piece[-1:]
+            if last_byte != b"\n":
+                yield b"\n"
+
+    def documents(self) -> Iterator[bytes]:
+        yield from chain.from_iterable(part.documents() for part in self.parts)
+
+    def sha256(self) -> str:
+        return self.counts().sha256
+
+    def counts(self) -> Counts:
+        """Count rows and files. Raises ValueError if none has a text."""
+        stats = [file.stat() for file in self.paths]
+        versions = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+        return _folder_counts(self.paths, self.path, self.column, versions)
+
+    def unreadable_file(self) -> Path | None:
+        """Return the first file that is binary or not UTF-8; None if all are text."""
+        for part in self.parts:
+            if isinstance(part, File):
+                content = b"".join(part.pieces())
+                try:
+                    content.decode()
+                except UnicodeDecodeError:
+                    return part.path
+                if b"\0" in content:
+                    return part.path
+        return None
+
+
+JoinedSource = RowSource | Folder
+"""The sources that join several documents to one text."""
+
+
 class Slice(Source):
     """The bytes `start` to `stop` - 1 of a text."""
 
@@ -152,6 +224,18 @@ class Slice(Source):
             offset += len(piece)
             if offset >= self.stop:
                 return
+
+
+def with_unreadable_file(error: ValueError, parts: Iterable[Source]) -> ValueError:
+    """Return the fault of a text with the file at fault, if the text is of many files."""
+    wholes = [part.whole if isinstance(part, Slice) else part for part in parts]
+    for folder in [whole for whole in wholes if isinstance(whole, Folder)]:
+        if file := folder.unreadable_file():
+            return ValueError(
+                f"{file} is binary or not UTF-8; convert it or move it away, or take "
+                "dataset/tokenizer=bytes"
+            )
+    return error
 
 
 def split_text_by_shares(text: Source, shares: Mapping[str, float]) -> dict[str, Source]:
@@ -183,72 +267,160 @@ def _find_cut(text: Source, bound: int) -> int:
 
 
 def find_source(path: str, column: str) -> Source:
-    """Return the source of a corpus at a file's path, or at `hub:NAME[:CONFIG][@REVISION]`.
+    """Return the source of a corpus at a path, or at `hub:NAME[:CONFIG][@REVISION]`.
 
-    From a table (`tables.KINDS`) or the hub, the `column` is read, all splits one after the other:
-    train, validation, test, others. Raises ValueError if there is no such corpus.
+    A path is that of a text file, of a table (`tables.KINDS`), of a directory of such files (in the
+    order of their relative paths; hidden ones are left out), of a directory of `save_to_disk`, or
+    a pattern of files with `*`, `?` and `[...]`. Of tables, the `column` is read; of the hub, all
+    splits one after the other: train, validation, test, others. Raises ValueError if there is no
+    such corpus.
     """
-    if path.startswith(HUB):
+    if path.startswith(hub.HUB):
         readers = [
-            partial(cells, path, table, [column])
-            for table in load_hub_tables(path, [[column]]).values()
+            partial(hub.cells, path, table, [column])
+            for table in hub.load_hub_tables(path, [[column]]).values()
         ]
         return RowSource(path, column, readers)
-    return _file_source(given_path(path), path, column)
+    place = given_path(path)
+    if place.is_dir() or (has_magic(path) and not place.exists()):
+        return _many_files_source(place, path, column)
+    return _file_source(place, path, column)
+
+
+def find_sources(path: str, column: str, shares: Mapping[str, float | None]) -> dict[str, Source]:
+    """Return the source of train, and of each split that has no share (null).
+
+    Raises ValueError if there is none, and for a column that was stated although no table is read.
+    """
+    own_splits = [name for name, share in shares.items() if share is None]
+    if own_splits:
+        sources = find_split_sources(path, column)
+        for name in ("train", *own_splits):
+            if name not in sources:
+                raise ValueError(
+                    f"path={path} has no split named {name}; there is "
+                    f"{', '.join(sources) or 'none'}"
+                    + (f"; give dataset.{name} as a share" if name != "train" else "")
+                )
+        sources = {name: sources[name] for name in ("train", *own_splits)}
+    else:
+        sources = {"train": find_source(path, column)}
+    if column != COLUMN and not any(part.has_tables for part in sources.values()):
+        raise ValueError(
+            f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
+            f"or name a table (.csv, .tsv, .jsonl, .parquet)"
+        )
+    return sources
 
 
 def find_split_sources(path: str, column: str) -> dict[str, Source]:
     """Return the corpus's own splits, from a directory or `hub:NAME[:CONFIG][@REVISION]`.
 
-    A directory holds a text or table for each, with train, valid (validation, val, dev) or test in
-    its name. Raises ValueError if `path` is no directory, or holds several files for one split.
+    A directory holds a text, table or directory of texts for each, with train, valid (validation,
+    val, dev) or test in its name; or `save_to_disk` wrote it. Raises ValueError if `path` is no
+    directory, or holds several files for one split.
     """
-    if path.startswith(HUB):
+    directory = None if path.startswith(hub.HUB) else given_path(path)
+    if directory is None or hub.is_saved(directory):
+        split_tables = (
+            hub.load_hub_tables(path, [[column]])
+            if directory is None
+            else hub.load_saved_tables(directory, path, [[column]])
+        )
         return {
-            split: RowSource(path, column, [partial(cells, path, table, [column])])
-            for split, table in load_hub_tables(path, [[column]]).items()
+            "train" if split == hub.ONLY else split: RowSource(
+                path, column, [partial(hub.cells, path, table, [column])]
+            )
+            for split, table in split_tables.items()
         }
-    directory = given_path(path)
     if not directory.is_dir():
         fault = "is one file" if directory.is_file() else "does not exist"
         raise ValueError(
             f"path={path} {fault}; give a directory with files for train, validation and test, or "
             "dataset.validation and dataset.test as shares"
         )
-    files_by_split: dict[str, list[Path]] = {split: [] for split in NAMES}
-    for file in sorted(directory.iterdir()):
-        words = set(re.split(r"[^a-z]+", file.name.lower()))
-        for split, split_words in NAMES.items():
-            if words & split_words and file.is_file():
-                files_by_split[split].append(file)
-    for split, split_files in files_by_split.items():
+    places = split_places(directory)
+    for split, split_files in places.items():
         if len(split_files) > 1:
             file_names = ", ".join(file.name for file in split_files)
             raise ValueError(f"path={path} has several files for {split}: {file_names}; leave one")
     return {
-        split: _file_source(split_files[0], str(split_files[0]), column)
-        for split, split_files in files_by_split.items()
-        if split_files
+        split: _many_files_source(place, str(place), column)
+        if place.is_dir()
+        else _file_source(place, str(place), column)
+        for split, (place,) in places.items()
     }
 
 
-def load_hub_tables(path: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Load the tables of `hub:NAME[:CONFIG][@REVISION]`, by split: train, validation, test, others.
+def split_places(directory: Path) -> dict[str, list[Path]]:
+    """Return the files and directories whose names mark a split, by split; none is left out."""
+    places: dict[str, list[Path]] = {split: [] for split in NAMES}
+    for place in sorted(directory.iterdir()):
+        words = set(re.split(r"[^a-z]+", place.name.lower()))
+        for split, split_words in NAMES.items():
+            if words & split_words and not place.name.startswith("."):
+                places[split].append(place)
+    return {split: split_places for split, split_places in places.items() if split_places}
 
-    Each entry of `columns` lists names for one column, of which a table must have one.
-    """
-    return _load_from_hub(path.removeprefix(HUB), columns)
+
+def text_files(directory: Path) -> list[Path]:
+    """Return all files below a directory, by relative path; hidden ones are left out."""
+    found = [
+        (place.relative_to(directory), place) for place in directory.rglob("*") if place.is_file()
+    ]
+    visible = [
+        (relative.as_posix(), place)
+        for relative, place in found
+        if not any(part.startswith(".") for part in relative.parts)
+    ]
+    return [place for _, place in sorted(visible)]
+
+
+def _many_files_source(place: Path, path: str, column: str) -> Source:
+    """Return the source of a directory, or of a pattern of files. Raises ValueError."""
+    if place.is_dir():
+        if hub.is_saved(place):
+            return _saved_source(place, path, column)
+        places = split_places(place)
+        if len(places) > 1:
+            names = ", ".join(split_files[0].name for split_files in places.values())
+            raise ValueError(
+                f"path={path} has splits of its own ({names}); dataset.validation=null and "
+                "dataset.test=null read them, or name the files that are one text"
+            )
+        paths, fault = text_files(place), "has no file"
+    else:
+        pattern = str(place.relative_to(place.anchor))
+        matches = sorted(Path(place.anchor).glob(pattern))
+        paths = [file for file in matches if file.is_file() and not file.name.startswith(".")]
+        fault = "matches no file"
+    if not paths:
+        raise ValueError(f"path={path} {fault}; give text files, or tables with their column")
+    folder = Folder(paths, path, column)
+    if not folder.parts:
+        raise ValueError(f"path={path}: all of {len(paths):,} files are empty")
+    return folder
+
+
+def _saved_source(directory: Path, path: str, column: str) -> Source:
+    """Return the only table of a directory of `save_to_disk`. Raises ValueError if it has more."""
+    split_tables = hub.load_saved_tables(directory, path, [[column]])
+    if len(split_tables) > 1:
+        raise ValueError(
+            f"path={path} has splits of its own ({', '.join(split_tables)}); "
+            "dataset.validation=null reads them, and so does dataset.test=null"
+        )
+    readers = [partial(hub.cells, path, table, [column]) for table in split_tables.values()]
+    return RowSource(path, column, readers)
 
 
 def _file_source(file: Path, path: str, column: str) -> Source:
     """Return the source of a text file or table. Raises ValueError if it is missing or empty."""
     if not file.is_file():
-        fault = "does not exist"
-        if file.exists():
-            fault = "is a directory" if file.is_dir() else "is no plain file"
+        fault = "is no plain file" if file.exists() else "does not exist"
         raise ValueError(
-            f"path={path} {fault}; give a text file, or a table with its column. "
-            "dataset.validation=null reads the splits of a directory"
+            f"path={path} {fault}; give a text file, a table with its column, or a directory of "
+            "such files"
         )
     if not file.stat().st_size:
         raise ValueError(f"path={path} is empty")
@@ -257,115 +429,6 @@ def _file_source(file: Path, path: str, column: str) -> Source:
     if not any(files.pieces(file)):
         raise ValueError(f"path={path} is empty")
     return File(file)
-
-
-def cells(path: str, table: Any, columns: Sequence[str]) -> Iterator[tables.Row]:
-    """Yield the cells of a table of the hub; NAME.KEY is an entry of a column of objects."""
-    column_keys = [
-        (name, "") if name in table.column_names else (*name.split(".", 1), "")[:2]
-        for name in columns
-    ]
-    table_columns = list(dict.fromkeys(column for column, _ in column_keys))
-    row_number = 0
-    for batch in table.select_columns(table_columns).iter(batch_size=BATCH):
-        for index in range(len(batch[table_columns[0]])):
-            place = f"path={path}, row {row_number}"
-            yield tables.Row(
-                place,
-                [
-                    _entry_of_cell(batch[column][index], column, key, place)
-                    for column, key in column_keys
-                ],
-            )
-            row_number += 1
-
-
-def _entry_of_cell(cell: Any, column: str, key: str, place: str) -> Any:
-    """Return the entry `key` of a cell that is an object; the cell itself without a key."""
-    if not key or cell is None:
-        return cell
-    if not isinstance(cell, Mapping):
-        kind = tables.type_of(cell)
-        raise ValueError(f"{place}: column={column!r} holds {kind}, not an object with {key!r}")
-    return cell.get(key)
-
-
-def _load_from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
-    match = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
-    if match is None:
-        raise ValueError(f"path=hub:{name} is no hub:NAME[:CONFIG][@REVISION]")
-    repository, config, revision = match.groups()
-    if not _hub_answers():
-        # Without these variables the library retries for 20 seconds before it gives up.
-        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
-        if not _is_downloaded(repository):
-            raise ValueError(f"path=hub:{name} is not here, and {_endpoint()} does not answer")
-    return _load_tables(repository, columns, f"hub:{name}", name=config, revision=revision)
-
-
-def _load_tables(
-    builder: str, columns: Sequence[Sequence[str]], path: str, **options: Any
-) -> dict[str, Any]:
-    """Load the tables of a hub dataset by split, and check that each has all columns."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        dataset = datasets.load_dataset(builder, **options)
-    except Exception as error:  # The library raises any exception of its readers and servers.
-        # The exception says only that loading failed; its chain of causes says what failed.
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__) is not None:
-            causes.append(cause)
-        chain_text = ": ".join(
-            f"{type(e).__name__}: {str(e).strip().split(chr(10))[0]}" for e in causes
-        )
-        raise ValueError(f"path={path} cannot be read: {chain_text}") from error
-    assert isinstance(dataset, datasets.DatasetDict)
-    known_splits = [split for split in ("train", "validation", "test") if split in dataset]
-    by_split = {str(name): dataset[str(name)] for name in dict.fromkeys([*known_splits, *dataset])}
-    for table in by_split.values():
-        for names in columns:
-            require_column(names, table.column_names, path)
-    return by_split
-
-
-def require_column(names: Sequence[str], table_columns: Sequence[str], path: str) -> str:
-    """Return the first of the names that a table has; NAME.KEY is an entry of its column NAME.
-
-    Raises ValueError if it has none of them.
-    """
-    for name in names:
-        if name not in table_columns and name.partition(".")[0] in table_columns:
-            return name
-    return tables.column_of(names, table_columns, path)
-
-
-def _endpoint() -> str:
-    return variable("HF_ENDPOINT") or "https://huggingface.co"
-
-
-def _hub_answers() -> bool:
-    """Return whether the hub, or the proxy before it, accepts a connection."""
-    if (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
-        return False
-    server = urlsplit(_endpoint())
-    proxy = getproxies().get(server.scheme)
-    if proxy and not proxy_bypass(server.hostname or ""):
-        server = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = server.port or (80 if server.scheme == "http" else 443)
-    try:
-        with socket.create_connection((server.hostname or "", port), PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-def _is_downloaded(name: str) -> bool:
-    """Return whether the library's cache has an earlier download, without importing the library."""
-    home = given_path(variable("HF_HOME") or "~/.cache/huggingface")
-    cache = given_path(variable("HF_DATASETS_CACHE") or home / "datasets")
-    return (cache / name.replace("/", "___").lower()).is_dir()
 
 
 @lru_cache
@@ -378,3 +441,20 @@ def _table_counts(
     file: Path, path: str, column: str, inode: int, size: int, modified: int
 ) -> Counts:
     return RowSource.counts(TableSource(file, path, column))
+
+
+@lru_cache
+def _folder_counts(
+    paths: tuple[Path, ...], path: str, column: str, versions: tuple[tuple[int, ...], ...]
+) -> Counts:
+    folder = Folder(paths, path, column)
+    table_counts = [part.counts() for part in folder.parts if isinstance(part, RowSource)]
+    num_files = len(paths) - len(table_counts)
+    num_empty = len(paths) - len(folder.parts)
+    if not table_counts and not any(piece.strip() for piece in folder.pieces()):
+        raise ValueError(f"path={path}: none of the {len(paths):,} files has a text")
+    return Counts(
+        Source.sha256(folder),
+        num_files + sum(counts.rows for counts in table_counts),
+        num_empty + sum(counts.missing for counts in table_counts),
+    )

@@ -34,6 +34,8 @@ DAY = 24 * 3600
 
 WHOLE = ""
 """The name of the only part of a corpus that is not split into parts."""
+OWN = "own"
+"""Stands for a split that the corpus brings, in the name of how it is split into parts."""
 
 
 class Tokenised(NamedTuple):

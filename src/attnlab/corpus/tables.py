@@ -3,13 +3,15 @@
 A table's name has an ending of `KINDS`, in upper or lower case, and may be packed (.csv.gz,
 .jsonl.zst); a Parquet table may not. In CSV and TSV every cell is a text: NA, null and nan are
 words, and an empty cell is an empty text. CSV quotes cells; TSV has no quotes, as GLUE writes it.
-JSON is an object on each line, an array of objects or of texts, or an object of columns.
+JSON is an object on each line, an array of objects or of texts, or an object of columns. A column
+NAME.KEY is the entry KEY of a column NAME of objects, as WMT's `translation.de`.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,21 +93,57 @@ def type_of(cell: Any) -> str:
         return type(cell).__name__
 
 
+class MissingColumn(ValueError):
+    """A table has none of the names of a column."""
+
+    def __init__(self, names: Sequence[str], table_columns: Sequence[str], path: str) -> None:
+        self.names = names
+        expected = " or ".join(map(repr, names))
+        actual = [
+            name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in table_columns[:SHOWN]
+        ]
+        ellipsis = ["..."] if len(table_columns) > SHOWN else []
+        close = [near for name in names for near in get_close_matches(name, table_columns, n=1)]
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        if len(table_columns) == 1 and any(mark in table_columns[0] for mark in ";\t|"):
+            hint = "; the cells of a .csv stand between commas, and those of a .tsv between tabs"
+        columns = ", ".join([*actual, *ellipsis]) or "none"
+        super().__init__(f"column={expected} is not in {path}; there is {columns}{hint}")
+
+
 def column_of(names: Sequence[str], table_columns: Sequence[str], path: str) -> str:
-    """Return the first of the names that a table has. Raises ValueError if it has none of them."""
+    """Return the first of the names that a table has; NAME.KEY is an entry of its column NAME.
+
+    Raises ValueError if it has none of them.
+    """
     for name in names:
         if name in table_columns:
             if list(table_columns).count(name) > 1:
                 raise ValueError(f"{path} has several columns named {name!r}; rename all but one")
             return name
-    expected = " or ".join(map(repr, names))
-    actual = [
-        name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in table_columns[:SHOWN]
-    ]
-    ellipsis = ["..."] if len(table_columns) > SHOWN else []
-    raise ValueError(
-        f"column={expected} is not in {path}; there is {', '.join([*actual, *ellipsis]) or 'none'}"
-    )
+        if name.partition(".")[0] in table_columns:
+            return name
+    raise MissingColumn(names, table_columns, path)
+
+
+def outer_column(name: str, table_columns: Sequence[str]) -> str:
+    """Return the column of a table in which the cells of a column are."""
+    return name if name in table_columns else name.partition(".")[0]
+
+
+def entry(cell: Any, name: str, column: str, place: str) -> Any:
+    """Return the cell of the column `name` from that of its outer `column`."""
+    if name == column or cell is None:
+        return cell
+    key = name.removeprefix(f"{column}.")
+    if not isinstance(cell, Mapping):
+        raise ValueError(
+            f"{place}: column={column!r} holds {type_of(cell)}, not an object with {key!r}"
+        )
+    if key not in cell:
+        keys = ", ".join(map(str, cell)) or "nothing"
+        raise ValueError(f"{place}: column={column!r} has no {key!r}; there is {keys}")
+    return cell[key]
 
 
 class _LineCounter:
@@ -173,30 +211,41 @@ def _rows_under_header(
     _, header = next(rows, (0, []))
     if not header:
         raise ValueError(f"{path} is empty")
-    indices = [header.index(column_of(names, header, str(path))) for names in columns]
+    names = [column_of(choice, header, str(path)) for choice in columns]
+    outer = [outer_column(name, header) for name in names]
+    indices = [header.index(column) for column in outer]
     for number, row in rows:
+        place = f"{path}, line {number}"
         if len(row) != len(header):
-            raise ValueError(f"{path}, line {number}, has {len(row)} columns, not {len(header)}")
-        yield Row(f"{path}, line {number}", [row[index] for index in indices])
+            raise ValueError(f"{place}, has {len(row)} columns, not {len(header)}")
+        cells = zip(indices, names, outer, strict=True)
+        yield Row(place, [entry(row[index], name, column, place) for index, name, column in cells])
 
 
 def _read_json(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
     """Yield the requested cells of JSON; only JSON with one row on each line is streamed."""
     all_keys: set[str] = set()
     num_rows = 0
-    for place, entry in _json_entries(path, text):
+    for place, row in _json_entries(path, text):
         num_rows += 1
-        if isinstance(entry, str) and len(columns) == 1 and TEXT in columns[0]:
-            entry = {columns[0][0]: entry}
-        if not isinstance(entry, dict):
-            raise ValueError(f"{place}: it holds {type_of(entry)}, not an object with its columns")
-        all_keys |= entry.keys()
-        keys = [next((name for name in names if name in entry), None) for names in columns]
-        yield Row(place, [None if key is None else entry[key] for key in keys])
+        if isinstance(row, str) and len(columns) == 1 and TEXT in columns[0]:
+            row = {columns[0][0]: row}
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: it holds {type_of(row)}, not an object with its columns")
+        all_keys |= row.keys()
+        yield Row(place, [_json_cell(row, names, place) for names in columns])
     if not num_rows:
         raise ValueError(f"{path} has no rows")
     for names in columns:
         column_of(names, sorted(all_keys), str(path))
+
+
+def _json_cell(row: Mapping[str, Any], names: Sequence[str], place: str) -> Any:
+    """Return the cell of the first of the names that a row has; None without any of them."""
+    for name in names:
+        if (column := outer_column(name, [*row])) in row:
+            return entry(row[column], name, column, place)
+    return None
 
 
 def _json_entries(path: Path, text: io.TextIOBase) -> Iterator[tuple[str, Any]]:
@@ -272,11 +321,16 @@ def _read_parquet(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]
         with ParquetFile(path) as table:
             table_columns = table.schema_arrow.names
             column_names = [column_of(names, table_columns, str(path)) for names in columns]
+            outer = [outer_column(name, table_columns) for name in column_names]
             row_number = 0
-            for batch in table.iter_batches(BATCH, columns=list(dict.fromkeys(column_names))):
-                cells = [batch.column(name).to_pylist() for name in column_names]
+            for batch in table.iter_batches(BATCH, columns=list(dict.fromkeys(outer))):
+                cells = [batch.column(column).to_pylist() for column in outer]
                 for row in zip(*cells, strict=True):
-                    yield Row(f"{path}, row {row_number}", list(row))
+                    place = f"{path}, row {row_number}"
+                    named = zip(row, column_names, outer, strict=True)
+                    yield Row(
+                        place, [entry(cell, name, column, place) for cell, name, column in named]
+                    )
                     row_number += 1
     except (pa.ArrowException, OSError) as error:
         first_line = str(error).strip().split("\n")[0]

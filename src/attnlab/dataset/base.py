@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from torch import Tensor
 from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import IGNORE, Batch, ExampleArrays, Examples, Split, Windows
 from attnlab.tokenizer.base import Tokenizer
+from attnlab.tokenizer.words import UNKNOWN
 
 BLOCK = 1024
 """The number of examples drawn from one key."""
 
 PIECE = 1 << 24
 """The number of tokens of a text that are counted at once."""
+NEAR = 1 << 16
+"""The number of tokens that are checked at once for different ones."""
 
 # Splits are drawn in this order, and each redraws the examples that an earlier one holds: so the
 # test split does not depend on the number of training examples.
@@ -50,10 +54,17 @@ class Dataset(ABC):
     end: str | None = None
     """The last token of such an answer."""
 
+    boundary: str | None = None
+    """The token that begins each document, in data whose documents are kept apart."""
+
     headline: str = "accuracy"
     """The metric that a comparison shows first."""
     split_names: tuple[str, ...] = SPLITS
     """The names of all splits."""
+    origin: str = "each drawn by itself, from `seed`"
+    """Where the splits come from."""
+    num_documents: Mapping[str, int] = MappingProxyType({})
+    """The number of documents of each split whose data come in documents."""
 
     @property
     def report_split(self) -> str:
@@ -262,6 +273,37 @@ class Corpus(Dataset):
     @property
     def tokenizer_state(self) -> str | None:
         return self.tokenizer.state or None
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 over the contents of all splits, and over a learnt vocabulary."""
+        tokens_hash = super().data_hash
+        if not self.tokenizer.learns:
+            return tokens_hash
+        hashed_text = "\n".join([tokens_hash, *self.tokens, self.tokenizer.state])
+        return hashlib.sha256(hashed_text.encode()).hexdigest()
+
+    def require_learnable(self, split: str, token_ids: np.ndarray, length: int) -> None:
+        """Refuse a split that is too short, or has nothing to learn. Raises ValueError.
+
+        That is a text of white space alone; for training, one of one token or unknown words.
+        """
+        if len(token_ids) <= length:
+            raise ValueError(
+                f"length={length} is too long: the {split} text has {len(token_ids):,} tokens"
+            )
+        distinct_ids = set[int]()
+        empty_texts, min_distinct = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
+        for start in range(0, len(token_ids), NEAR):
+            distinct_ids.update(np.unique(token_ids[start : start + NEAR]).tolist())
+            texts = (self.decode([token_id]).strip() for token_id in distinct_ids)
+            if len(distinct_ids) >= min_distinct and any(text not in empty_texts for text in texts):
+                return
+        token_names = ", ".join(repr(self.tokens[token_id]) for token_id in sorted(distinct_ids))
+        raise ValueError(
+            f"the {split} text has no other token than {token_names}, {len(token_ids):,} tokens "
+            "in all; there is nothing to learn"
+        )
 
     def bytes_per_token(self, split: str) -> float:
         """Return the mean number of bytes (UTF-8) of a split's tokens."""

@@ -37,6 +37,7 @@ class PyDocs(Corpus):
     """
 
     tokenizer = Characters()
+    origin = "topics drawn with `seed`, a tenth of the characters for validation and test each"
 
     def __init__(self, *, length: Tokens = 128, seed: Seed = 0) -> None:
         self.max_length, self.seed = length, seed

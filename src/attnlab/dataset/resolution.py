@@ -58,10 +58,11 @@ class Resolution(Dataset):
         obtain: str | None = None,
     ) -> None:
         self.classes = ["A", "B"]
-        self.sha256, file_rows = rows.load(path, files, sha256, obtain, questions)
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, rows.Reader(questions))
         loaded = rows.build_splits(
             file_rows, files, seed, lambda row: (row[A].lower(), row[B].lower())
         )
+        self.origin = rows.splits_origin(file_rows, files, seed)
         answered = {
             split: [row for row in split_rows if row[ANSWER] != NEITHER]
             for split, split_rows in loaded.items()

@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from attnlab.corpus import rows, tables
+from attnlab.corpus import hub, rows, source, tables
 from attnlab.dataset.base import Dataset
 from attnlab.ranges import Count, Seed, ranged
 from attnlab.split import Examples, Split
 
 ASKED = "<class>"
 FILES = {"train": "train.tsv", "validation": "validation.tsv", "test": "test.tsv"}
-CLASSES = ("negative", "positive")
-COLUMNS = (("sentence", "text"), ("label", "coarse_label"))
+LAYOUT = {"text": None, "label": None, "encoding": "utf-8"}
+COLUMNS = {"text": ("sentence", "text"), "label": ("label", "coarse_label")}
+"""The names of a column that is not named."""
+NUMBERED = ("negative", "positive")
+"""The classes of labels that are 0 and 1, where no other names are stated."""
 LABEL = 1
 WORDS = itemgetter(0)
 
@@ -24,12 +28,20 @@ class Sentences(Dataset):
     """Names the class of a sentence, as SST-2 (Socher et al. 2013) and TREC (Li & Roth 2002) ask.
 
     "a gripping movie <class>" is positive: the label stands at the last token, where a causal model
-    too has read everything. `path` is a directory with a file (.gz too) for each split of `files`:
-    a table (.tsv, .csv, .jsonl, .parquet) has columns `sentence` and `label`, others a label, a
-    space and the sentence on each line. Or it is `hub:NAME` with such columns. A label is the
-    number of its class in `classes`. A number in `files` is a share of the training sentences,
-    drawn with `seed`. Words stand between spaces, lower-cased; the vocabulary has those that
+    too has read everything. Words stand between spaces, lower-cased; the vocabulary has those that
     training has `min_count` times.
+
+    `path` is one table (.csv, .tsv, .jsonl, .parquet; packed too); a directory with a file for each
+    split of `files`, or named by its split (train.csv); a directory of `save_to_disk`; a directory
+    with a directory of texts for each class, also below train and test; or `hub:NAME`. In `layout`,
+    `text` and `label` name the columns of a table (null: `sentence` or `text`, and `label` or
+    `coarse_label`), and `encoding` is that of files. Other files than tables have a label, a space
+    and the sentence on each line.
+
+    A label is the name of its class in `classes`, or its number. With null, classes are the labels
+    of the data, sorted; labels 0 and 1 are negative and positive. A number in `files` is a share of
+    the training sentences, drawn with `seed`; null leaves a split out. Of one table, the splits are
+    shares too (0.1 where none is stated), each sentence by a hash of its words and `seed`.
 
     A sentence that an earlier split holds (test, then validation) is left out of a later one, as
     is one without words; `left_out` counts them, and `notes` says so: the published SST-2 trains
@@ -41,24 +53,42 @@ class Sentences(Dataset):
         *,
         path: str | None = None,
         files: rows.Files = FILES,
-        classes: Sequence[str] = CLASSES,
-        encoding: str = "utf-8",
+        layout: Mapping[str, str | None] = LAYOUT,
+        classes: Sequence[str] | None = None,
         min_count: Count = 2,
         seed: Seed = 0,
         sha256: str | None = None,
         obtain: str | None = None,
     ) -> None:
-        if len(set(classes)) != len(classes) or len(classes) < 2:
+        if classes is not None and (len(set(classes)) != len(classes) or len(classes) < 2):
             raise ValueError(f"classes={list(classes)} must be two or more different names")
-        rows.require_encoding(encoding, path)
-        self.classes, self.encoding = list(classes), encoding
-        self.sha256, file_rows = rows.load(
-            path, files, sha256, obtain, self._load_rows, COLUMNS, [LABEL]
+        if unknown := [key for key in layout if key not in LAYOUT]:
+            raise ValueError(f"layout: there is no {unknown[0]}; there is {', '.join(LAYOUT)}")
+        self.encoding = layout.get("encoding") or "utf-8"
+        rows.require_encoding(self.encoding, path)
+        self._named_columns = [f"layout.{key}" for key in COLUMNS if layout.get(key)]
+        self._columns = [
+            [name] if (name := layout.get(key)) else names for key, names in COLUMNS.items()
+        ]
+        self._plain_file: str | None = None
+        reader = rows.Reader(
+            self._load_rows,
+            self._columns,
+            [LABEL],
+            [f"layout.{key}" for key in COLUMNS],
+            FILES,
+            reads_folders=True,
         )
-        parsed = {split: self._parse_rows(split, texts) for split, texts in file_rows.items()}
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, reader)
+        self.classes, class_of_label = self._find_classes(classes, file_rows)
+        parsed = {
+            split: [(tuple(text.lower().split()), class_of_label[label]) for text, label in texts]
+            for split, texts in file_rows.items()
+        }
         loaded = rows.build_splits(parsed, files, seed, WORDS)
+        self.origin = rows.splits_origin(file_rows, files, seed)
         nonempty = {
-            split: [row for row in split_rows if row[0]] for split, split_rows in loaded.items()
+            split: [row for row in split_rows if WORDS(row)] for split, split_rows in loaded.items()
         }
         self.rows, held = rows.remove_repeated(nonempty, WORDS)
         num_empty = {split: len(loaded[split]) - len(nonempty[split]) for split in loaded}
@@ -68,7 +98,7 @@ class Sentences(Dataset):
         self._notes = rows.left_out_notes("sentences", sizes, reasons)
         rows.require_left("sentences", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
-        rows.require_classes(self.classes[label] for _, label in self.rows["train"])
+        self._require_learnable_classes()
         words = map(WORDS, self.rows["train"])
         self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
         self._vocabulary = set(self.tokens)
@@ -76,8 +106,8 @@ class Sentences(Dataset):
         self.max_length = 1 + max(len(words) for words, _ in all_rows)
 
     @property
-    def content_identity(self) -> dict[str, str | None]:
-        return {"path": None, "obtain": None, "sha256": self.sha256}
+    def content_identity(self) -> dict[str, Any]:
+        return {"path": None, "obtain": None, "sha256": self.sha256, "classes": self.classes}
 
     @property
     def notes(self) -> list[str]:
@@ -106,23 +136,102 @@ class Sentences(Dataset):
         return f"{self.decode(batch.inputs[batch.valid].tolist())}\nclass: {class_name}"
 
     def _load_rows(self, directory: Path, name: str) -> list[rows.Row]:
-        """Load the sentences of a file, each with its label, as texts."""
+        """Load the sentences of a file or directory, each with its label, as texts."""
+        if (folder := directory / name).is_dir():
+            return self._load_folder(folder)
         if tables.kind(name):
-            table = rows.table(directory, name, COLUMNS, self.encoding, [LABEL])
+            table = rows.table(directory, name, self._columns, self.encoding, [LABEL])
             return [[cell.strip() for cell in row] for _, row in table]
+        if self._named_columns:
+            knobs = " and ".join(f"dataset.{knob}" for knob in self._named_columns)
+            raise ValueError(
+                f"{knobs}: {rows.find_file(directory, name)} is no table; leave it out"
+            )
+        self._plain_file = name
         label_texts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
         return [[text.strip(), label] for label, _, text in label_texts]
 
-    def _parse_rows(
-        self, split: str, file_rows: list[rows.Row]
-    ) -> list[tuple[tuple[str, ...], int]]:
-        """Return the words of each sentence with the number of its class. Raises ValueError."""
+    def _load_folder(self, folder: Path) -> list[rows.Row]:
+        """Load the texts below a directory, each of the class that its directory is named after."""
+        texts = [
+            (
+                place.relative_to(folder),
+                " ".join(rows.lines(place.parent, place.name, self.encoding)),
+            )
+            for place in source.text_files(folder)
+        ]
+        if loose := [relative for relative, _ in texts if len(relative.parts) < 2]:
+            raise ValueError(
+                f"path={folder} has {loose[0]} beside directories; give a directory of texts for "
+                "each class and nothing else, or a table"
+            )
+        if not texts:
+            raise ValueError(f"path={folder} has no text; give a directory of texts for each class")
+        return [[text, relative.parts[0]] for relative, text in texts]
+
+    def _find_classes(
+        self, stated: Sequence[str] | None, file_rows: Mapping[str, list[rows.Row]]
+    ) -> tuple[list[str], dict[str, int]]:
+        """Return the names of the classes, and the number of the class of each label."""
+        labels = {label for split_rows in file_rows.values() for _, label in split_rows}
+        names = list(stated) if stated is not None else self._classes_of(labels, file_rows)
+        numbers = {str(number): number for number in range(len(names))}
+        if labels <= set(names):
+            return names, {name: number for number, name in enumerate(names)}
+        for split, split_rows in file_rows.items():
+            for row_number, (_, label) in enumerate(split_rows):
+                if label not in numbers:
+                    raise ValueError(
+                        f"{_place(split, row_number)} has the label {label!r}, which is none of "
+                        f"the classes {', '.join(names)}, nor the number of one, "
+                        f"0..{len(names) - 1}"
+                    )
+        return names, numbers
+
+    def _classes_of(self, labels: set[str], file_rows: Mapping[str, list[rows.Row]]) -> list[str]:
+        """Return the classes of data whose labels name them. Raises ValueError."""
+        for split, split_rows in file_rows.items():
+            for row_number, (_, label) in enumerate(split_rows):
+                if not label:
+                    place = _place(split, row_number)
+                    raise ValueError(f"{place} has no label; leave the row out")
+        numbers = {label for label in labels if label.isdecimal()}
+        if labels <= {"0", "1"}:
+            return list(NUMBERED)
+        if numbers == labels:
+            return sorted(labels, key=int)
+        words = ", ".join(map(repr, sorted(labels - numbers)[:3]))
+        if numbers:
+            raise ValueError(
+                f"labels are numbers ({', '.join(sorted(numbers)[:3])}) and texts ({words}); name "
+                "the column of labels, or state dataset.classes"
+            )
+        if self._plain_file:
+            raise ValueError(
+                f"{self._plain_file} is no table, and its lines begin with {words}, which are no "
+                "numbers of classes; give a table, or state dataset.classes"
+            )
+        num_rows = sum(map(len, file_rows.values()))
+        if len(labels) > max(num_rows / 2, len(NUMBERED)):
+            raise ValueError(
+                f"{num_rows:,} rows have {len(labels):,} different labels ({words}, ...); name the "
+                "column of classes, or state dataset.classes"
+            )
+        return sorted(labels)
+
+    def _require_learnable_classes(self) -> None:
+        """Refuse training sentences of one class, and classes that training lacks."""
         assert self.classes is not None
-        class_numbers = {str(number): number for number in range(len(self.classes))}
-        for row_number, (_, label) in enumerate(file_rows):
-            if label not in class_numbers:
+        trained = {label for _, label in self.rows["train"]}
+        rows.require_classes(self.classes[label] for label in trained)
+        for split, split_rows in self.rows.items():
+            unseen = [label for _, label in split_rows if label not in trained]
+            if unseen:
                 raise ValueError(
-                    f"row {row_number} of {split} has the label {label!r}, which is no number of a "
-                    f"class in 0..{len(class_numbers) - 1} ({', '.join(self.classes)})"
+                    f"class {self.classes[unseen[0]]!r} of {split} has no sentence in train; leave "
+                    "its rows out, or give other files, shares or dataset.seed"
                 )
-        return [(tuple(text.lower().split()), class_numbers[label]) for text, label in file_rows]
+
+
+def _place(split: str, row_number: int) -> str:
+    return f"row {row_number}" if split == hub.ONLY else f"row {row_number} of {split}"

@@ -1,22 +1,15 @@
 """Any text, from a file, a directory or the hub."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 
 import numpy as np
 
-from attnlab.corpus import source, store
+from attnlab.corpus import hub, source, store
 from attnlab.dataset.base import Corpus
 from attnlab.ranges import ShareBelowOne, Tokens, ranged
 from attnlab.split import Split, Windows
 from attnlab.tokenizer.base import Tokenizer
-from attnlab.tokenizer.words import UNKNOWN
-
-OWN = "own"
-COLUMN = "text"
-NEAR = 1 << 16
-"""The number of tokens that are checked at once for different ones."""
 
 
 @ranged
@@ -24,11 +17,12 @@ class Text(Corpus):
     """Continues a text: its last parts are for validation and test, in that order.
 
     `path` is a text file, a table (.csv, .tsv, .json, .jsonl, .ndjson, .parquet) with a text
-    `column`, either packed too (.gz, .bz2, .xz, .zst), or `hub:NAME[:CONFIG][@REVISION]`, read
-    through the `datasets` library. Rows without a text are left out, which `notes` says; a byte
-    order mark is no part of a text. The text is tokenised once and kept by its SHA-256; where
-    `sha256` is given, no other text is taken, and one that was read before needs no path. `obtain`
-    says where a person gets it.
+    `column`, either packed too (.gz, .bz2, .xz, .zst), a directory or a pattern (`*.txt`) of such
+    files, a directory of `save_to_disk`, or `hub:NAME[:CONFIG][@REVISION]`, read through the
+    `datasets` library. Rows and files are joined, each ends with its line; rows without a text are
+    left out; `notes` says both. A byte order mark is no part of a text. The text is tokenised once
+    and kept by its SHA-256; where `sha256` is given, no other text is taken, and one that was read
+    before needs no path. `obtain` says where a person gets it.
 
     `validation` and `test` are shares of the text (of its tokens; of its bytes, then to the end of
     the line, for a tokenizer that learns from the training part). Null takes the split that the
@@ -43,7 +37,7 @@ class Text(Corpus):
         self,
         *,
         path: str | None = None,
-        column: str = COLUMN,
+        column: str = source.COLUMN,
         sha256: str | None = None,
         obtain: str | None = None,
         tokenizer: Tokenizer,
@@ -65,13 +59,9 @@ class Text(Corpus):
             self.split_names = ("validation", "train")
         self.sha256, text = self._load_tokens(path, column, sha256, obtain)
         self.whole, self.tokens, self._tokens_by_split = text.tokens, text.vocabulary, text.parts
-        for split in self.split_names:
-            if (size := len(self._split_tokens(split))) <= length:
-                raise ValueError(
-                    f"length={length} is too long: the {split} text has {size:,} tokens"
-                )
+        self.origin = self._describe_splits()
         for split in reversed(self.split_names):
-            self._require_different_tokens(split)
+            self.require_learnable(split, self._split_tokens(split), length)
 
     @property
     def content_identity(self) -> dict[str, str | None]:
@@ -80,15 +70,6 @@ class Text(Corpus):
     @property
     def notes(self) -> list[str]:
         return self._notes
-
-    @cached_property
-    def data_hash(self) -> str:
-        """SHA-256 over the contents of all splits, and over a learnt vocabulary."""
-        tokens_hash = super().data_hash
-        if not self.tokenizer.learns:
-            return tokens_hash
-        hashed_text = "\n".join([tokens_hash, *self.tokens, self.tokenizer.state])
-        return hashlib.sha256(hashed_text.encode()).hexdigest()
 
     def build_split(self, split: str, earlier: Mapping[str, Split]) -> Windows:
         stride = 1 if split == "train" else self.max_length
@@ -110,25 +91,21 @@ class Text(Corpus):
         }
         return self.whole[slice(*bounds[split])]
 
-    def _require_different_tokens(self, split: str) -> None:
-        """Refuse a text of white space alone; for training, one of one token or unknown words."""
-        tokens, distinct_ids = self._split_tokens(split), set[int]()
-        empty_texts, min_distinct = (("", UNKNOWN), 2) if split == "train" else (("",), 1)
-        for start in range(0, len(tokens), NEAR):
-            distinct_ids.update(np.unique(tokens[start : start + NEAR]).tolist())
-            texts = (self.decode([token_id]).strip() for token_id in distinct_ids)
-            if len(distinct_ids) >= min_distinct and any(text not in empty_texts for text in texts):
-                return
-        token_names = ", ".join(repr(self.tokens[token_id]) for token_id in sorted(distinct_ids))
-        raise ValueError(
-            f"the {split} text has no other token than {token_names}, {len(tokens):,} tokens in "
-            "all; there is nothing to learn"
-        )
+    def _describe_splits(self) -> str:
+        """Return where the splits come from."""
+        own = [split for split, share in self.shares.items() if share is None]
+        cut = [f"{split} ({share:g})" for split, share in self._cut_shares.items()]
+        origins = [f"{' and '.join(own)} as the data have them"] if own else []
+        if cut:
+            origins.append(f"{' and '.join(cut)} from the end of {'train' if own else 'the text'}")
+        return "; ".join(origins)
 
     def _parting_name(self) -> str:
         """Return a name for how the text is split before it is tokenised, for the cache."""
         if self.tokenizer.learns or None in self.shares.values():
-            return "-".join(OWN if share is None else str(share) for share in self.shares.values())
+            return "-".join(
+                store.OWN if share is None else str(share) for share in self.shares.values()
+            )
         return store.WHOLE
 
     def _load_tokens(
@@ -136,7 +113,7 @@ class Text(Corpus):
     ) -> tuple[str, store.Tokenised]:
         """Load or tokenise the text; return its SHA-256 and its tokens."""
         instruction = f"; obtain {obtain}, and give dataset.path=FILE" if obtain else ""
-        is_local = path is not None and not path.startswith(source.HUB)
+        is_local = path is not None and not path.startswith(hub.HUB)
         parting = self._parting_name()
         if sha256 and not is_local and (cached := store.load(sha256, self.tokenizer, parting)):
             return sha256, cached
@@ -159,7 +136,10 @@ class Text(Corpus):
             )
         if self.tokenizer.learns and store.WHOLE in parts:
             parts = source.split_text_by_shares(parts[store.WHOLE], self._cut_shares)
-        return text_sha256, store.load_or_tokenise(parts, text_sha256, self.tokenizer, parting)
+        try:
+            return text_sha256, store.load_or_tokenise(parts, text_sha256, self.tokenizer, parting)
+        except ValueError as error:
+            raise source.with_unreadable_file(error, parts.values()) from error
 
     @property
     def _cut_shares(self) -> dict[str, float]:
@@ -168,47 +148,33 @@ class Text(Corpus):
 
     def _find_sources(self, path: str, column: str) -> tuple[str, dict[str, source.Source]]:
         """Return the SHA-256 of the text that is read, and its parts."""
-        own_splits = [name for name, share in self.shares.items() if share is None]
-        if not own_splits:
-            text = source.find_source(path, column)
-            self._require_column_applies(path, column, [text])
+        parts = source.find_sources(path, column, self.shares)
+        if None not in self.shares.values():
+            text = parts["train"]
             sha256 = text.sha256()
-            self._note_missing_rows({store.WHOLE: text})
+            self._note_rows({store.WHOLE: text})
             return sha256, {store.WHOLE: text}
-        sources = source.find_split_sources(path, column)
-        for name in ("train", *own_splits):
-            if name not in sources:
-                raise ValueError(
-                    f"path={path} has no split named {name}; there is "
-                    f"{', '.join(sources) or 'none'}"
-                    + (f"; give dataset.{name} as a share" if name != "train" else "")
-                )
-        parts = {name: sources[name] for name in ("train", *own_splits)}
-        self._require_column_applies(path, column, list(parts.values()))
         sha = hashlib.sha256()
         for name, part in parts.items():
             sha.update(f"{part.sha256()}  {name}\n".encode())
-        self._note_missing_rows(parts)
+        self._note_rows(parts)
         if self._cut_shares:
             parts |= source.split_text_by_shares(parts["train"], self._cut_shares)
         return sha.hexdigest(), parts
 
-    def _require_column_applies(
-        self, path: str, column: str, sources: Sequence[source.Source]
-    ) -> None:
-        """Refuse a column that was set although no table is read. Raises ValueError."""
-        if column != COLUMN and not any(isinstance(part, source.RowSource) for part in sources):
-            raise ValueError(
-                f"column={column!r} is for tables, and path={path} holds plain text; leave it out, "
-                f"or name a table (.csv, .tsv, .jsonl, .parquet)"
-            )
-
-    def _note_missing_rows(self, parts: Mapping[str, source.Source]) -> None:
-        """Add a note for each part that has rows without a text."""
+    def _note_rows(self, parts: Mapping[str, source.Source]) -> None:
+        """Add notes for each part of many rows or files: which are left out, and how they join."""
         for name, part in parts.items():
-            if isinstance(part, source.RowSource) and (missing := part.counts().missing):
-                prefix = f"{name}: " if name else ""
+            if not isinstance(part, source.JoinedSource):
+                continue
+            prefix, counts = f"{name}: " if name else "", part.counts()
+            if counts.missing:
                 self._notes.append(
-                    f"{prefix}{missing:,} of {part.counts().rows:,} rows are left out (without a "
-                    "text)"
+                    f"{prefix}{counts.missing:,} of {counts.rows:,} {part.unit} are left out "
+                    "(without a text)"
+                )
+            if (num_joined := counts.rows - counts.missing) > 1:
+                self._notes.append(
+                    f"{prefix}{num_joined:,} {part.unit} are joined into one text, each ends with "
+                    "its line; dataset=documents keeps them apart"
                 )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attnlab.corpus import rows
+from attnlab.corpus import rows, tables
 from attnlab.dataset.base import Dataset
 from attnlab.ranges import Count, Tokens, ranged
 from attnlab.split import IGNORE, Batch, Examples, Split
@@ -33,8 +33,11 @@ class Translation(Dataset):
 
     "zwei hunde spielen ." is answered by "two dogs are playing . <end>". `path` is a directory with
     the file FILE.LANGUAGE (.gz too) for each split of `files` and each of the two `languages`, what
-    is read first: a sentence on each line. Or it is `hub:NAME` with a column for each language, or
-    with a column `translation` of objects that have both.
+    is read first: a sentence on each line. Or it has tables: one (.csv, .tsv, .jsonl, .parquet), a
+    directory with one for each split, one of `save_to_disk`, or `hub:NAME`; each has a column for
+    each language, or a column `translation` of objects that have both, as WMT's have. A number in
+    `files` is a share of train; of one table, the splits are shares (0.1 where none is stated),
+    each pair by a hash of its source.
     Where files are `segmented`, words are what stands between spaces, and "@@" joins the pieces of
     one; else they are lower-cased words and marks. One vocabulary for both languages, of the words
     that training has `min_count` times; `<unk>` stands for others.
@@ -62,10 +65,12 @@ class Translation(Dataset):
         if len(languages) != 2 or languages[0] == languages[1]:
             raise ValueError(f"languages={list(languages)} must be two different ones")
         self.languages, self.segmented, self.length = list(languages), segmented, length
-        columns = [[language, f"translation.{language}"] for language in languages]
-        self.sha256, file_rows = rows.load(path, files, sha256, obtain, self._load_pairs, columns)
+        self._columns = [[language, f"translation.{language}"] for language in languages]
+        reader = rows.Reader(self._load_pairs, self._columns, default_files=FILES)
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, reader)
         file_pairs = {split: self._split_pairs(texts) for split, texts in file_rows.items()}
         loaded = rows.build_splits(file_pairs, files, 0, itemgetter(SOURCE))
+        self.origin = rows.splits_origin(file_rows, files, 0)
         new, held = rows.remove_repeated(loaded, itemgetter(SOURCE))
         nonempty = {
             split: [pair for pair in pairs if pair[SOURCE] and pair[TARGET]]
@@ -133,7 +138,15 @@ class Translation(Dataset):
         return f"{self.decode(source)}\nanswer: {self.decode(answer)}"
 
     def _load_pairs(self, directory: Path, name: str) -> list[rows.Row]:
-        """Load the sentence pairs of two files. Raises ValueError if they are not as many."""
+        """Load the sentence pairs of a table, or of two files. Raises ValueError."""
+        if tables.kind(name):
+            table = rows.table(directory, name, self._columns)
+            return [[cell.strip() for cell in row] for _, row in table]
+        if (directory / name).is_file():
+            raise ValueError(
+                f"path={directory / name} is one file of text; give a table, or the directory of "
+                f"files such as train.{self.languages[SOURCE]} and train.{self.languages[TARGET]}"
+            )
         sides = [rows.lines(directory, f"{name}.{language}") for language in self.languages]
         if len(sides[SOURCE]) != len(sides[TARGET]):
             counts = " and ".join(f"{len(side):,}" for side in sides)

@@ -42,18 +42,18 @@ def evaluate(
     counts: dict[str, Tensor] = defaultdict(totals.default_factory)
     slices = Slices()
     with isolated_evaluation(model), torch.no_grad():
-        for examples, batch in subject.paired_batches(split, batch_size=batch_size):
+        for examples, model_batch in subject.paired_batches(split, batch_size=batch_size):
             # Losses and metrics are computed in a precision of their own.
             with subject.precision(), record_gauges(model) as readings:
-                logits, _ = model(*batch.model_inputs)
-            totals["loss"] += objective.loss(logits, batch.targets, "sum").double()
-            counts["loss"] += (batch.targets != IGNORE).sum()
+                logits, _ = model(*model_batch.model_inputs)
+            totals["loss"] += objective.loss(logits, model_batch.targets, "sum").double()
+            counts["loss"] += (model_batch.targets != IGNORE).sum()
             for name, metric in metrics.items():
-                sums, count = tally(metric, logits, batch.targets)
+                sums, count = tally(metric, logits, model_batch.targets)
                 totals[name] = totals[name] + sums.double()
                 counts[name] += count
             if slicer is not None:
-                _add_slices(slices, slicer, examples, batch.targets, metrics, logits)
+                _add_slices(slices, slicer, examples, model_batch.targets, metrics, logits)
             for name, (values, count) in readings.items():
                 for key, value in _name_scalars(name, values):
                     totals[key] += value.double() * count

@@ -61,7 +61,7 @@ class AnswerBLEU(Evidence):
         answers, references = [], []
         with subject.observed():
             for examples, _ in subject.paired_batches(split, batch_size=self.batch_size):
-                best_answers = search(
+                best_answers = search_answers(
                     *(subject.model, examples.inputs, examples.valid),
                     *(begin, end, dataset.answer_length),
                     beams=self.beams,
@@ -85,7 +85,7 @@ class AnswerBLEU(Evidence):
         )
 
 
-def search(
+def search_answers(
     model: Model,
     inputs: Int[Tensor, "batch seq"],
     valid: Bool[Tensor, "batch seq"] | None,

@@ -1,7 +1,7 @@
 """Statistics of the gates of each LSTM on the reported split."""
 
 from attnlab.evidence.base import Evidence
-from attnlab.interp.lstm_gates import gate_statistics, lstm_layers
+from attnlab.interp.lstm_gates import gate_statistics
 from attnlab.interp.subject import Subject
 from attnlab.ranges import Count, ranged
 from attnlab.run_record.finding import Finding
@@ -13,7 +13,7 @@ class LSTMGates(Evidence):
 
     `layerN/forget` is the mean forget gate, `layerN/time` the median over units of their
     characteristic time in tokens, `layerN/GATE_left` and `GATE_right` the shares of saturated gates
-    (`gate_statistics` defines them). N counts the layers with an LSTM, in the order of the pass; a
+    (`gate_statistics` defines them). N is the number of the LSTM layer (`attnlab.layers`); a
     backward direction is `layerN_backwards`. A model without an LSTM has no numbers.
     """
 
@@ -24,8 +24,7 @@ class LSTMGates(Evidence):
         self.num_examples, self.batch_size = num_examples, batch_size
 
     def measure(self) -> Finding:
-        layers = lstm_layers(self.subject.model)
-        if not layers:
+        if not self.subject.model.lstm_layers():
             return self.finding({})
         dataset = self.subject.dataset
         statistics = gate_statistics(
@@ -33,13 +32,9 @@ class LSTMGates(Evidence):
             num_examples=self.num_examples,
             batch_size=self.batch_size,
         )
-        numbers: dict[str, int] = {}
         scalars = {}
-        for path, by_statistic in statistics.items():
-            # The two directions of a layer share its number.
-            number = numbers.setdefault(layers[path].layer, len(numbers))
-            name = f"layer{number}{'_backwards' if layers[path].is_reversed else ''}"
+        for layer, by_statistic in statistics.items():
             for statistic, values in by_statistic.items():
                 summary = values.median() if statistic == "time" else values.mean()
-                scalars[f"{name}/{statistic}"] = float(summary)
+                scalars[f"{layer.name}/{statistic}"] = float(summary)
         return self.finding(scalars)

@@ -47,7 +47,7 @@ def panel(view: View) -> Any:
     return themed(_draw_view(view, "weights", legend=None))
 
 
-def rows(arms: Sequence[ArmViews], columns: int = 2) -> Any:
+def arm_rows(arms: Sequence[ArmViews], columns: int = 2) -> Any:
     """Draw the views of each arm side by side, with `columns` arms in a row, for print."""
     roles = role_colours(view for arm in arms for view in arm.views)
     legend = alt.Legend(

@@ -146,7 +146,7 @@ def animated_plane(
     )
 
 
-def page(figure: Any, title: str) -> str:
+def figure_page(figure: Any, title: str) -> str:
     """Return a figure as a self-contained HTML page."""
     from vl_convert import javascript_bundle
 

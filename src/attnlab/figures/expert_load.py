@@ -31,7 +31,7 @@ class ExpertLoad:
     """Share of tokens sent to both."""
 
 
-def table(
+def token_table(
     tokens: Sequence[str],
     counts: Int[np.ndarray, "token expert"],
     title: str,

@@ -41,7 +41,7 @@ def select_layers(model: Model, layers: Iterable[int] | None = None) -> list[Att
     return [layers_of_model[index] for index in indices]
 
 
-def require_heads(
+def head_indices(
     values: Float[Tensor, "batch head query key"], heads: Sequence[int] | None
 ) -> list[int]:
     """Return `heads` as a list (None: all). Raises IndexError for a head that the layer lacks."""

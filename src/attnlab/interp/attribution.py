@@ -62,7 +62,7 @@ def influence_matrix(model: Model, batch: Batch) -> Float[Tensor, "query key"]:
     return matrix.tril() if model.causal and batch.prefix is None else matrix
 
 
-def mixing(
+def mixing_matrices(
     model: Model, batch: Batch, *, traced: bool = True
 ) -> dict[MixingLayer, Float[Tensor, "head query key"]]:
     """Compute the mixing matrix of each layer without attention, in the order of the pass.

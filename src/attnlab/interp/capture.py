@@ -7,13 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.interp.attention_taps import record_patterns
-from attnlab.interp.attribution import influence, mixing, shares
+from attnlab.interp.attribution import influence, mixing_matrices, shares
 from attnlab.interp.observe import isolated_evaluation, to_device
 from attnlab.interp.subject import Subject
-from attnlab.layers import AttentionLayer, Axes, MixingLayer
+from attnlab.layers import AttentionLayer, Axes, Layer
 from attnlab.split import Batch
-
-Layer = AttentionLayer | MixingLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ def capture(subject: Subject, probe: Batch) -> ActivationCapture:
         weights: dict[Layer, Tensor] = {
             layer: pattern[0].float() for layer, pattern in patterns.items()
         }
-        matrices = mixing(model, batch, traced=False)
+        matrices = mixing_matrices(model, batch, traced=False)
         weights |= {layer: shares(matrix) for layer, matrix in matrices.items()}
     prefix = None if batch.prefix is None else batch.prefix[0]
     answer_position = batch.inputs.shape[1] - 1 if batch.at is None else int(batch.at[0, -1])

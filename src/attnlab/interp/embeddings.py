@@ -95,7 +95,7 @@ def align_history(
     return torch.stack([*aligned, last_vectors - last_vectors.mean(dim=0)]) @ directions
 
 
-def drift(
+def vector_drift(
     vectors: Float[Tensor, "_token _d_model"], reference: Float[Tensor, "_token _d_model"]
 ) -> float:
     """Return the mean over tokens of 1 - cosine to the reference, after `align`, about its mean.

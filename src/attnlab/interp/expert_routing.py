@@ -2,8 +2,8 @@
 
 run = attnlab.load("text-moe")
 by_layer = routing(run.subject, run.dataset.splits["validation"], num_examples=256)
-for path, layer in by_layer.items():
-    print(path, layer.load.tolist(), layer.token.normalised)
+for layer, layer_routing in by_layer.items():
+    print(layer.index, layer_routing.load.tolist(), layer_routing.token.normalised)
 """
 
 import math
@@ -21,6 +21,7 @@ from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
 from attnlab.interp.sequences import processed_tokens
 from attnlab.interp.subject import Subject
+from attnlab.layers import ExpertLayer
 from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 from attnlab.tap import edit
@@ -107,8 +108,8 @@ def routing(
     capacity: float | None = None,
     classes: Sequence[int] | None = None,
     shuffles: int = SHUFFLES,
-) -> dict[str, Routing]:
-    """Compute the routing of a split, or of batches, in every layer of experts: {path: Routing}.
+) -> dict[ExpertLayer, Routing]:
+    """Compute the routing of a split, or of batches, in every layer of experts.
 
     `capacity` is the factor above which `drops` counts (Fedus et al. 2022, sec. 2.2; Zoph et al.
     2022); None takes each layer's own, and a layer without one drops nothing. Only `drops` depends
@@ -117,8 +118,8 @@ def routing(
     Raises LookupError for a model without experts, ValueError for no batches or for classes of
     another vocabulary.
     """
-    model, layers = subject.model, expert_layers(subject.model)
-    if not layers:
+    model = subject.model
+    if not model.expert_layers():
         raise LookupError(f"this {type(model).__name__} has no layer of experts, so nothing routes")
     vocabulary = len(subject.objective.inputs)
     if classes is not None and len(classes) != vocabulary:
@@ -126,26 +127,29 @@ def routing(
             f"{len(classes)} classes were given for {vocabulary} tokens; give one for each token"
         )
     class_of_token = None if classes is None else torch.tensor(list(classes))
-    tallies = {path: _Tally(layer, capacity) for path, layer in layers.items()}
-    called_tallies: dict[str, _Tally] = {}
+    tallies = {
+        layer: _Tally(_mixture_module(model, layer), capacity) for layer in model.expert_layers()
+    }
+    has_batches = False
     with subject.observed():
         for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
+            has_batches = True
 
-            def tally_tap(path: str, name: str, value: Tensor, batch: Batch = batch) -> None:
-                # The keys are in the order of the pass, in which an encoder precedes its decoder.
-                tally = called_tallies.setdefault(path, tallies[path])
-                tally.add(name, value, *processed_tokens(model, path, batch))
+            def tally_tap(
+                layer: ExpertLayer, name: str, value: Tensor, batch: Batch = batch
+            ) -> None:
+                tallies[layer].add(name, value, *processed_tokens(model, layer.path, batch))
 
             with ExitStack() as hooks:
-                for path, layer in layers.items():
-                    for tap in _tap_names(layer):
-                        hooks.enter_context(edit(layer, tap, partial(tally_tap, path)))
+                for layer, tally in tallies.items():
+                    for tap in _tap_names(tally.mixture):
+                        hooks.enter_context(edit(tally.mixture, tap, partial(tally_tap, layer)))
                 model(*batch.model_inputs)
-    if not called_tallies:
+    if not has_batches:
         raise ValueError("no batches were given, so there is no routing to follow")
     return {
-        path: tally.summarise(vocabulary, class_of_token, shuffles)
-        for path, tally in called_tallies.items()
+        layer: tally.summarise(vocabulary, class_of_token, shuffles)
+        for layer, tally in tallies.items()
     }
 
 
@@ -186,10 +190,10 @@ def information(
 class _Tally:
     """Sums the tap values of one layer of experts."""
 
-    def __init__(self, layer: MoE | ExpertChoice, capacity: float | None) -> None:
-        self.layer = layer
-        if isinstance(layer, MoE):
-            capacity = layer.capacity if capacity is None else capacity
+    def __init__(self, mixture: MoE | ExpertChoice, capacity: float | None) -> None:
+        self.mixture = mixture
+        if isinstance(mixture, MoE):
+            capacity = mixture.capacity if capacity is None else capacity
         self.capacity = capacity
         self.entropy = self.importance = self.dropped = torch.zeros((), dtype=torch.float64)
         self.tokens: list[Tensor] = []
@@ -209,13 +213,13 @@ class _Tally:
             probability = value[valid].double()
             self.entropy = self.entropy + torch.special.entr(probability).sum().cpu()
             self.importance = self.importance + reduce(probability, "t e -> e", "sum").cpu()
-        if tap != _tap_names(self.layer)[-1]:
+        if tap != _tap_names(self.mixture)[-1]:
             return
-        if isinstance(self.layer, MoE):
-            top_experts = value.topk(self.layer.top_k, dim=-1).indices
+        if isinstance(self.mixture, MoE):
+            top_experts = value.topk(self.mixture.top_k, dim=-1).indices
             value = torch.zeros_like(value, dtype=torch.bool).scatter(-1, top_experts, True)
         assignments = value[valid].cpu()
-        if isinstance(self.layer, MoE) and self.capacity is not None:
+        if isinstance(self.mixture, MoE) and self.capacity is not None:
             assigned = assignments.sum(dim=0)
             expert_capacity = (self.capacity * assigned.sum() / len(assigned)).ceil()
             self.dropped = self.dropped + (assigned - expert_capacity).clamp(min=0).sum()
@@ -237,7 +241,7 @@ class _Tally:
             class_information = information(
                 class_of_token[tokens], assignments, num_classes, shuffles=shuffles
             )
-        experts_choose = isinstance(self.layer, ExpertChoice)
+        experts_choose = isinstance(self.mixture, ExpertChoice)
         return Routing(
             load=counts.sum(dim=0) / counts.sum(),
             importance=self.importance / num_positions,
@@ -251,18 +255,15 @@ class _Tally:
         )
 
 
-def expert_layers(model: Model) -> dict[str, MoE | ExpertChoice]:
-    """Return the layers of experts by their paths, in the order of the model's modules."""
-    return {
-        path: module
-        for path, module in model.named_modules()
-        if isinstance(module, MoE | ExpertChoice)
-    }
+def _mixture_module(model: Model, layer: ExpertLayer) -> MoE | ExpertChoice:
+    mixture = model.get_submodule(layer.path)
+    assert isinstance(mixture, MoE | ExpertChoice)
+    return mixture
 
 
-def _tap_names(layer: MoE | ExpertChoice) -> tuple[str, ...]:
-    """Return the taps of a layer; the last one determines the assignments."""
-    return ("probability",) if isinstance(layer, MoE) else ("probability", "chosen")
+def _tap_names(mixture: MoE | ExpertChoice) -> tuple[str, ...]:
+    """Return the taps of a mixture; the last one determines the assignments."""
+    return ("probability",) if isinstance(mixture, MoE) else ("probability", "chosen")
 
 
 def _count_assignments(

@@ -154,6 +154,8 @@ def rows_of(
         return PatternRows(pattern, counted, valid)
     query_positions = torch.arange(start, end, device=pattern.device)
     tokens = sequence_tokens(axes.keys, batch)
+    documents = None if tokens is None else model.number_documents(tokens)
     return PatternRows(
-        pattern, counted, valid, query_positions, tokens, attend.causal, attend.window
+        *(pattern, counted, valid, query_positions, tokens),
+        *(attend.causal, attend.window, documents),
     )

@@ -90,7 +90,7 @@ def importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance
     return Importance(loss / num_labels, by_head(absolute), by_head(signed))
 
 
-def pruning(
+def prune_in_order(
     model: Model,
     order: Sequence[HeadRef],
     measure: Callable[[], Measured],

@@ -3,7 +3,7 @@
 run = attnlab.load("pronoun-multihead")
 with prune(run.model, [HeadRef(0, 1), HeadRef(1, 3)]):      # two heads of two layers output 0
     print(run.evaluate("test")["accuracy"])
-with cut(run.model, torch.tensor([8]), torch.tensor([1])):  # query 8 does not see key 1
+with knock_out_edge(run.model, torch.tensor([8]), torch.tensor([1])):  # 8 does not see 1
     print(run.answers(run("The animal didn't cross the street because it was too tired.")))
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from attnlab.interp.attention_taps import (
     Place,
     edit_attention,
+    head_indices,
     record_patterns,
-    require_heads,
     select_layers,
 )
 from attnlab.interp.sequences import sequence_valid
@@ -29,7 +29,8 @@ from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 
 MeanPatterns = Mapping[AttentionLayer, Float[Tensor, "head query key"]]
-"""The mean pattern of each layer (`mean_patterns`)."""
+"""The pattern of each layer's heads, averaged over the sequences of a reference set
+(`mean_patterns`): what mean ablation sets in place of a pattern."""
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def knock_out_edge(
     def hide_edge(scores: Tensor) -> Tensor:
         edge = (query_at.to(scores.device), key_at.to(scores.device))
         batch = torch.arange(len(scores), device=scores.device)
-        selected_heads = torch.tensor(require_heads(scores, heads), device=scores.device)
+        selected_heads = torch.tensor(head_indices(scores, heads), device=scores.device)
         query, key, batch = (rearrange(index, "b -> b 1") for index in (*edge, batch))
         changed = scores.clone()
         changed[batch, selected_heads, query, key] = -torch.inf
@@ -87,10 +88,12 @@ def limit_reach(model: Model, bound: int, layers: Sequence[int] | None = None) -
 def ablate(
     model: Model, layer: int, heads: Sequence[int] | None = None, means: MeanPatterns | None = None
 ) -> Iterator[None]:
-    """Set the patterns of heads of a layer (None: all) to 0 (Michel et al. 2019, sec. 2.3).
+    """Replace the patterns of heads of a layer (None: all) in the forward passes inside of it.
 
-    With `means`, set them to their mean over a reference set instead (`mean_patterns`). Raises
-    LookupError for a layer that the model lacks, IndexError for a head that the layer lacks.
+    Zero ablation (`means` is None) sets them to 0, so that the heads output 0 (Michel et al. 2019,
+    sec. 2.3). Mean ablation sets them to `means`, so that the heads read by a pattern that does not
+    depend on the tokens. Gradients and evaluation mode are left as they are. Raises LookupError
+    for a layer that the model lacks, IndexError for a head that the layer lacks.
     """
     with _ablate_by_layer(model, {layer: heads}, means):
         yield
@@ -166,7 +169,7 @@ def _ablate_by_layer(
         hidden[layer] = scores.isneginf()
 
     def replace_pattern(layer: AttentionLayer, pattern: Tensor) -> Tensor:
-        heads, changed = require_heads(pattern, heads_by_layer[layer.index]), pattern.clone()
+        heads, changed = head_indices(pattern, heads_by_layer[layer.index]), pattern.clone()
         mean = None if means is None else _mask_mean(means[layer], hidden[layer])
         changed[:, heads] = 0 if mean is None else mean[:, heads].to(pattern)
         return changed

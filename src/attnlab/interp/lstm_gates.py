@@ -11,17 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnlab.interp.observe import device_of, isolated_evaluation, to_device
+from attnlab.interp.observe import to_device
 from attnlab.interp.sequences import processed_tokens
 from attnlab.interp.subject import Subject
+from attnlab.layers import LSTMLayer
 from attnlab.mixer.base import reversed_indices, take_positions
-from attnlab.model.base import Model
 from attnlab.split import Batch, Split
 
 SHUT, OPEN = 0.1, 0.9
 """A gate below `SHUT` is left-saturated, one above `OPEN` right-saturated."""
 GATES = ("input", "forget", "output")
-WAYS = ("forwards", "backwards")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +49,8 @@ def gate_statistics(
     *,
     batch_size: int | None = None,
     num_examples: int | None = None,
-) -> dict[str, dict[str, Float[Tensor, " unit"]]]:
-    """Compute gate statistics of each unit over a split or batches: {path: {statistic: (unit,)}}.
+) -> dict[LSTMLayer, dict[str, Float[Tensor, " unit"]]]:
+    """Compute statistics of each unit's gates over a split or batches, in every LSTM.
 
     For the input, forget and output gate, `GATE_left` and `GATE_right` are the shares of positions
     at which it is below 0.1 and above 0.9 (Karpathy et al. 2015, sec. 4.2). `forget` is the mean f
@@ -59,12 +58,12 @@ def gate_statistics(
     but 1 / e, for a nearly constant gate (Tallec & Ollivier 2018, sec. 2). Padding is left out.
     Raises LookupError for a model without an LSTM, ValueError for no batches.
     """
-    sums: dict[str, dict[str, Tensor]] = {}
-    counts: dict[str, int] = {}
+    sums: dict[LSTMLayer, dict[str, Tensor]] = {}
+    counts: dict[LSTMLayer, int] = {}
     for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
-        for path, layer_gates in gates(subject.model, batch).items():
-            layer_sums = sums.setdefault(path, {})
-            counts[path] = counts.get(path, 0) + int(layer_gates.valid.sum())
+        for layer, layer_gates in gates(subject, batch).items():
+            layer_sums = sums.setdefault(layer, {})
+            counts[layer] = counts.get(layer, 0) + int(layer_gates.valid.sum())
             for gate_name in GATES:
                 gate = getattr(layer_gates, gate_name)[layer_gates.valid]
                 for statistic, unit_values in (
@@ -76,42 +75,46 @@ def gate_statistics(
                     layer_sums[statistic] = layer_sums.get(statistic, 0) + unit_sums
     if not sums:
         raise ValueError("no batches were given, so there are no gates to summarise")
-    return {path: _summarise_layer(layer_sums, counts[path]) for path, layer_sums in sums.items()}
+    return {
+        layer: _summarise_layer(layer_sums, counts[layer]) for layer, layer_sums in sums.items()
+    }
 
 
-def gates(model: Model, batch: Batch) -> dict[str, Gates]:
-    """Compute the gates and cells of every LSTM on a batch: {path of the cells: Gates}.
+def gates(subject: Subject, batch: Batch) -> dict[LSTMLayer, Gates]:
+    """Compute the gates and cells of every LSTM on a batch of the model.
 
     The library's fused cells return their hidden states h alone. At each position the gates are
     maps of the input and of the previous h, both of which a hook sees, so only c = f c + i g is
     run a second time (Hochreiter & Schmidhuber 1997; with the forget gate of Gers et al. 2000).
-    Paths are in the order of the pass. Raises LookupError for a model without an LSTM.
+    Raises LookupError for a model without an LSTM.
     """
-    layers = lstm_layers(model)
+    model = subject.model
+    layers = model.lstm_layers()
     if not layers:
         raise LookupError(f"this {type(model).__name__} has no LSTM, so there are no gates")
-    gates_by_path: dict[str, Gates] = {}
-    batch = to_device(batch, device_of(model))
+    gates_by_layer: dict[LSTMLayer, Gates] = {}
+    batch = to_device(batch, subject.device)
 
-    def build_hook(path: str) -> Any:
-        def hook(layer: nn.LSTM, arguments: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
-            _, valid = processed_tokens(model, path, batch)
+    def build_hook(layer: LSTMLayer) -> Any:
+        def hook(cells: nn.LSTM, arguments: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+            _, valid = processed_tokens(model, layer.path, batch)
             x, *state = arguments
             hidden = outputs[0]
-            activations = _recompute_gates(layer, x, hidden, state[0] if state else None)
-            if layers[path].is_reversed:
+            activations = _recompute_gates(cells, x, hidden, state[0] if state else None)
+            if layer.is_reversed:
                 reversal = reversed_indices(hidden, valid)
                 activations = [take_positions(activation, reversal) for activation in activations]
             input_gate, forget_gate, output_gate, cell = activations
-            gates_by_path[path] = Gates(input_gate, forget_gate, output_gate, cell, valid)
+            gates_by_layer[layer] = Gates(input_gate, forget_gate, output_gate, cell, valid)
 
         return hook
 
-    with isolated_evaluation(model), torch.no_grad(), ExitStack() as hooks:
-        for path, layer in layers.items():
-            hooks.callback(layer.cells.register_forward_hook(build_hook(path)).remove)
+    with subject.observed(), ExitStack() as hooks:
+        for layer in layers:
+            cells = model.get_submodule(layer.path)
+            hooks.callback(cells.register_forward_hook(build_hook(layer)).remove)
         model(*batch.model_inputs)
-    return gates_by_path
+    return {layer: gates_by_layer[layer] for layer in layers}
 
 
 def _recompute_gates(
@@ -154,28 +157,3 @@ def _summarise_layer(sums: dict[str, Tensor], count: int) -> dict[str, Float[Ten
     }
     mean_leak = (1 - means["forget"]).clamp(min=torch.finfo(torch.float64).eps)
     return {**means, "time": 1 / mean_leak}
-
-
-@dataclass(frozen=True)
-class LSTMLayer:
-    """The cells of one direction of an LSTM layer."""
-
-    cells: nn.LSTM
-    layer: str
-    """The path of the layer, which its two directions share."""
-    is_reversed: bool
-    """Whether it reads the sequence backwards."""
-
-
-def lstm_layers(model: Model) -> dict[str, LSTMLayer]:
-    """Return the LSTM layers by the paths of their cells; each has its batch first."""
-    directions: dict[nn.Module, tuple[str, bool]] = {}
-    for path, module in model.named_modules():
-        for name, child in module.named_children():
-            if name in WAYS:
-                directions |= dict.fromkeys(child.modules(), (path, name == WAYS[1]))
-    return {
-        path: LSTMLayer(module, *directions.get(module, (path, False)))
-        for path, module in model.named_modules()
-        if isinstance(module, nn.LSTM)
-    }

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from attnlab.interp.attention_taps import (
     edit_attention,
+    head_indices,
     record_patterns,
-    require_heads,
     select_layers,
 )
 from attnlab.interp.subject import Subject
@@ -116,7 +116,7 @@ def patch_patterns(
                 f"{layer.name}: a pattern of {tuple(source_pattern.shape)} has no place in one of "
                 f"{tuple(pattern.shape)}"
             )
-        require_heads(pattern, heads)
+        head_indices(pattern, heads)
         if query_at is None:
             changed[:, heads] = source_pattern[:, heads].to(pattern)
             return changed

@@ -41,6 +41,8 @@ class PatternRows:
     tokens: Int[Tensor, "batch key"] | None = None
     causal: bool = False
     window: int | None = None
+    documents: Int[Tensor, "batch key"] | None = None
+    """The number of each key's document, where no query sees those of others."""
 
     def parts(self, size: int) -> Iterator["PatternRows"]:
         """Yield the rows in parts of `size` queries."""
@@ -72,7 +74,9 @@ def measure_rows(rows: PatternRows) -> dict[str, RowMeasure]:
     """
     pattern, counted, query_positions = rows.pattern, rows.counted, rows.query_at
     nats = entropy(pattern)
-    num_visible = visible(query_positions, rows.valid, pattern.shape[2], rows.causal, rows.window)
+    num_visible = count_visible_keys(
+        *(query_positions, rows.valid, pattern.shape[2], rows.causal, rows.window, rows.documents)
+    )
     measures = {
         "entropy": RowMeasure(nats, counted),
         "normalised_entropy": RowMeasure(
@@ -190,16 +194,18 @@ def successors(
     return F.pad(duplicates(tokens, query_at)[..., :-1], (1, 0))
 
 
-def visible(
+def count_visible_keys(
     query_at: Int[Tensor, " query"] | None,
     valid: Bool[Tensor, "batch key"],
     num_queries: int,
     causal: bool,
     window: int | None = None,
+    documents: Int[Tensor, "batch key"] | None = None,
 ) -> Int[Tensor, "batch query"]:
     """Count the keys that each query may attend to: no padding, no future, none beyond the window.
 
-    A window counts as in `Attend`. Queries without positions (None) read another sequence.
+    A window counts as in `Attend`; with `documents`, keys of others than the query's are hidden.
+    Queries without positions (None) read another sequence.
     """
     if query_at is None:
         return valid.sum(dim=1, keepdim=True).expand(-1, num_queries)
@@ -207,7 +213,11 @@ def visible(
     is_visible = offset <= 0 if causal else torch.ones_like(offset, dtype=torch.bool)
     if window is not None:
         is_visible &= offset.abs() < window
-    return (rearrange(valid, "b k -> b 1 k") & is_visible).sum(dim=-1)
+    is_visible = rearrange(valid, "b k -> b 1 k") & is_visible
+    if documents is not None:
+        query_documents = rearrange(documents[:, query_at], "b q -> b q 1")
+        is_visible &= query_documents == rearrange(documents, "b k -> b 1 k")
+    return is_visible.sum(dim=-1)
 
 
 def jensen_shannon(p: Float[Tensor, "*#row key"], q: Float[Tensor, "*#row key"]) -> Tensor:

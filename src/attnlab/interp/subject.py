@@ -27,9 +27,9 @@ class PairedBatch(NamedTuple):
     """A batch of examples, and the batch that the objective makes of it for the model."""
 
     examples: Batch
-    """As in the dataset."""
-    batch: Batch
-    """As the objective presents them to the model."""
+    """The examples as they are in the dataset."""
+    model_batch: Batch
+    """The same examples as the objective presents them to the model, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,8 @@ class Subject:
 
         `num_examples` takes the first examples of a split (None: all).
         """
-        for question in self.paired_batches(
-            batches, batch_size=batch_size, num_examples=num_examples
-        ):
-            yield question.batch
+        for pair in self.paired_batches(batches, batch_size=batch_size, num_examples=num_examples):
+            yield pair.model_batch
 
     def paired_batches(
         self,

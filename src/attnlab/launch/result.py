@@ -42,6 +42,8 @@ def identify_attempt(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "code": code_hashes(experiment),
         "config_dir": experiment.config.own.config_dir,
+        "overrides": experiment.config.overrides,
+        "choices": experiment.choices,
         "git": machine.git(),
         "versions": machine.versions(),
     }
@@ -76,6 +78,14 @@ def flops_per_token(experiment: Experiment) -> float:
     """Return the FLOPs of a forward pass, at the training length, of the experts that are used."""
     example = experiment.example
     return flops(experiment.model, *example.model_inputs) / example.num_tokens
+
+
+def tokens_per_step(experiment: Experiment) -> int:
+    """Return the number of training tokens of an optimizer step, including padding."""
+    example = experiment.example
+    batches_per_step = experiment.settings.accumulate_grad_batches
+    tokens_per_example = example.num_tokens // len(example.inputs)
+    return experiment.batch_size * batches_per_step * tokens_per_example
 
 
 def measure_trained(experiment: Experiment) -> FinalNumbers:
@@ -152,9 +162,7 @@ def run_result(
     """Build what is kept of a finished run; `seconds` is how long its attempt took."""
     model, dataset = experiment.model, experiment.dataset
     example = experiment.example
-    batches_per_step = experiment.settings.accumulate_grad_batches
-    tokens_per_example = example.num_tokens // len(example.inputs)
-    tokens_per_step = experiment.batch_size * batches_per_step * tokens_per_example
+    step_tokens = tokens_per_step(experiment)
     return RunResult(
         **vars(summary),
         steps=fitted.steps,
@@ -167,8 +175,8 @@ def run_result(
         seconds=seconds,
         network_depth=model.network_depth,
         data_hash=dataset.data_hash,
-        tokens=fitted.steps * tokens_per_step,
-        budget_tokens=experiment.settings.max_steps * tokens_per_step,
+        tokens=fitted.steps * step_tokens,
+        budget_tokens=experiment.settings.max_steps * step_tokens,
         parameters=parameters(model),
         active_parameters=active_parameters(model),
         state_size=model.state_size(example.inputs.shape[1]),

@@ -2,12 +2,13 @@
 
 import errno
 import json
+import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +22,7 @@ from attnlab.experiment import Experiment
 from attnlab.fit import fit
 from attnlab.interruption import Interrupted, patient, stoppable
 from attnlab.launch import machine
+from attnlab.launch.logged_run import probe_page, training_run
 from attnlab.launch.result import (
     code_hashes,
     flops_per_token,
@@ -32,13 +34,14 @@ from attnlab.launch.result import (
 )
 from attnlab.process_state import unchanged_process
 from attnlab.run_record import write
+from attnlab.run_record.annotations import annotate
 from attnlab.run_record.attempt import AlreadyClaimed, Attempt
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint, newest_checkpoint
 from attnlab.run_record.history import earlier_revisions
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import FILE as LAYERS
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.mirrors import find_mirror, mirrors
 from attnlab.run_record.record import (
     Record,
     attempt_numbers,
@@ -101,13 +104,8 @@ def _run(
     experiment: Experiment, console: Console, postpones: bool, known_notes: Collection[str]
 ) -> Outcome:
     config = experiment.config
-    runs_dir = Path(config.values["runs_dir"])
-    identity, parent = experiment.identity, None
-    if config.values["extend"]:
-        parent = _parent(runs_dir, identity, console)
-        identity = {**identity, "parent": parent.name}
-    name = name_on_disk(runs_dir, experiment.name, identity_hash(identity))
-    record = Record(generation_dir(runs_dir, name, config.values["rerun"]))
+    record, identity, parent = place_of_run(experiment, console)
+    runs_dir = record.path.parent
     step = plan_resume(record)
     last_attempt = max(attempt_numbers(record.path), default=0)
     if postpones and step.action in ("held", "retry"):
@@ -121,7 +119,8 @@ def _run(
     if step.action == "skip":
         result = record.result
         assert result is not None
-        return Outcome(record.path, "skipped", result, _changes(experiment, result))
+        _join_sweep(config, record, console)
+        return Outcome(record.path, "skipped", result, _changes(experiment, record, result))
     if step.action == "refuse" and not config.values["retry"]:
         return Outcome(record.path, "refused", note=step.reason)
     if step.action == "start":
@@ -152,10 +151,41 @@ def _run(
             return Outcome(
                 record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
             )
+        _join_sweep(config, record, console)
         for note in run_notes(experiment):
             if note not in known_notes:
                 console.print(note)
         return _attempt(experiment, attempt, description, checkpoint, console)
+
+
+def _join_sweep(config: Config, record: Record, console: Console) -> None:
+    """State beside the record that the run is a part of its sweep, unless that stands there."""
+    sweep = config.values["sweep"]
+    try:
+        if sweep is not None and sweep not in record.annotations.sweeps:
+            annotate(record.path, "sweep", sweep)
+    except RecordError as error:
+        console.print(f"warning: {record.name} is not listed as a run of sweep {sweep}: {error}")
+
+
+class PlaceOfRun(NamedTuple):
+    """Where a run is recorded, or would be."""
+
+    record: Record
+    identity: dict[str, Any]
+    parent: Record | None
+    """The finished run that it extends."""
+
+
+def place_of_run(experiment: Experiment, console: Console) -> PlaceOfRun:
+    """Find the record of an experiment; nothing is written. Raises RequestError where none fits."""
+    values = experiment.config.values
+    runs_dir, identity, parent = Path(values["runs_dir"]), experiment.identity, None
+    if values["extend"]:
+        parent = _parent(runs_dir, identity, console)
+        identity = {**identity, "parent": parent.name}
+    name = name_on_disk(runs_dir, experiment.name, identity_hash(identity))
+    return PlaceOfRun(Record(generation_dir(runs_dir, name, values["rerun"])), identity, parent)
 
 
 class Progress(RowListener):
@@ -218,16 +248,21 @@ def _train(
     if dataset.tokenizer_state:
         write.new_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
     bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
-    layers = Layers(model.attention_layers(), model.mixing_layers())
+    layers = Layers(
+        *(model.attention_layers(), model.mixing_layers()),
+        *(model.expert_layers(), model.lstm_layers()),
+    )
     write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
+    record = Record(attempt.path.parents[1])
     row_logger = RowLogger(
         list(experiment.config.parts("logger").values()),
+        training_run(experiment, record.name, attempt.number, cost),
         layers,
-        _page(attempt.path.parents[1].name),
+        probe_page(record.name),
         lambda warning: console.print(f"warning: {warning}"),
     )
-    with row_logger.following(attempt, Record(attempt.path.parents[1]), experiment.identity):
-        # The first request to stop is left to the training_callback, which saves after the step.
+    with row_logger.following(attempt, record):
+        # The first request to stop is left to the training callback, which saves after the step.
         with bar, patient(1):
             fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])
         progress.step = fitted.steps
@@ -236,20 +271,10 @@ def _train(
             final, warning = require_finite(numbers, experiment.headline, fitted.steps)
             if warning:
                 console.print(f"warning: {warning}")
-        row_logger.scalars(fitted.steps, final.metrics)
-    return run_result(experiment, summary, fitted, final, cost, time.perf_counter() - began)
-
-
-def _page(name: str) -> Callable[[Sequence[Pattern]], str]:
-    def page(patterns: Sequence[Pattern]) -> str:
-        # Figures are not loaded where no logger shows them.
-        from attnlab.report.page import attend_page
-
-        caption = f"After step {patterns[0].step}."
-        # The influence on the answer comes last, and its query is where the model answers.
-        return attend_page(patterns, caption, name, patterns[-1].answer_position)
-
-    return page
+        seconds = time.perf_counter() - began
+        result = run_result(experiment, summary, fitted, final, cost, seconds)
+        row_logger.log_result(result, checkpoint.step if checkpoint else 0)
+    return result
 
 
 @contextmanager
@@ -352,15 +377,21 @@ def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str
     return {**place, "run": origin} if origin else place
 
 
-def _changes(experiment: Experiment, result: RunResult) -> str:
+def _changes(experiment: Experiment, record: Record, result: RunResult) -> str:
     before, now = result.code, code_hashes(experiment)
     changed = sorted(name for name in now if before.get(name) != now[name])
-    loggers = ", ".join(experiment.config.values.get("logger") or {})
-    faults = [
-        *([f"the code of {', '.join(changed)} has changed"] if changed else []),
-        # A logger follows a run while it trains.
-        *([f"logger={loggers} saw nothing of it"] if loggers else []),
+    sentences = [
+        f"finished before, but the code of {', '.join(changed)} has changed; rerun=true repeats"
+        if changed
+        else "finished before"
     ]
-    if not faults:
-        return "finished before"
-    return f"finished before, but {', and '.join(faults)}; rerun=true repeats"
+    entries = mirrors(record.path)
+    for name, logger in experiment.config.parts("logger").items():
+        # A logger follows a run while it trains.
+        if not logger.tool:
+            sentences.append(f"logger={name} saw nothing of it; rerun=true repeats")
+        elif not find_mirror(entries, logger.tool, None, logger.destination):
+            project = "" if logger.destination is None else f" --project {logger.destination}"
+            command = f"attnlab sync {shlex.quote(str(record.path))} --to {logger.tool}{project}"
+            sentences.append(f"logger={name} saw nothing of it; `{command}` sends it")
+    return "; ".join(sentences)

@@ -7,29 +7,37 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from attnlab.logger.base import Logger, require
+from attnlab.logger.base import LoggedRun, Logger, require
 
 
 class TensorBoard(Logger):
     """Writes an event file below tensorboard/: `tensorboard --logdir runs` compares runs.
 
-    Values are kept in single precision, as TensorBoard does.
+    Values are kept in single precision, as TensorBoard does. `tokens` and `flops` are curves of
+    their own.
     """
+
+    tool = "tensorboard"
 
     def __init__(self) -> None:
         require("tensorboard", "'attnlab[tensorboard]'")
 
-    def start(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
+    def start(self, directory: Path, run: LoggedRun) -> None:
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from torch.utils.tensorboard import SummaryWriter
 
+        self._run, self._last_step = run, -1
         self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
         # Lightning's logger and `add_hparams` would add a metric that was not measured, or a run.
         assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(hparams_pb(dict(_flatten(config)), trial_id=name))
+        hparams = dict(_flatten(run.config))
+        self._writer.file_writer.add_summary(hparams_pb(hparams, trial_id=run.name))
 
     def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
-        for name, value in values.items():
+        # Training, validation and heads may each have values of the same step.
+        axes = self._run.axes(step) if step != self._last_step else {}
+        self._last_step = step
+        for name, value in {**axes, **values}.items():
             self._writer.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
@@ -37,6 +45,10 @@ class TensorBoard(Logger):
 
     def page(self, step: int, name: str, html: Callable[[], str]) -> None:
         """Do nothing: TensorBoard cannot show an HTML page."""
+
+    def summary(self, values: Mapping[str, int | float | str]) -> None:
+        rows = [f"| {name} | {value} |" for name, value in values.items()]
+        self._writer.add_text("summary", "\n".join(["| | |", "|---|---|", *rows]))
 
     def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
         """Do nothing: the tables lie in the attempt's directory already."""

@@ -36,8 +36,8 @@ class Adapter(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         module: Callable[..., nn.Module],
@@ -47,7 +47,7 @@ class Adapter(Mixer):
         self.d_model, self.sees = d_model, sees
         if causal and sees == "all":
             raise ValueError(
-                "the module sees all, and the objective lets a position see the past alone; "
+                "the module sees all, and causal=true lets a position see the past alone; "
                 "choose a bidirectional objective or another mixer"
             )
         self.unidirectional = sees == "past"  # pyright: ignore[reportAttributeAccessIssue]

@@ -26,8 +26,8 @@ class Additive(Attention):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         dropout: ShareBelowOne = 0.0,

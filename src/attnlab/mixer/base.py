@@ -1,7 +1,8 @@
 """What every mixer is, and what the attention mixers share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from attnlab.attend import Attend
 from attnlab.position.base import Position
+from attnlab.tap import Mixing
 
 State = Any
 """What `step` keeps of the earlier tokens: tensors, batch first."""
@@ -21,12 +23,10 @@ class Mixer(nn.Module, ABC):
     """A layer that moves information between positions: (batch, seq, d_model) to the same shape.
 
     Wiring: the objective sets `causal` (a position sees itself and earlier ones only); `layer` is
-    the index of the layer, 0 for the lowest.
+    the index of the layer, 0 for the lowest. All but the width has a default, so that a mixer
+    stands alone as well, `MultiHead(64)`: causal, without positions, as the lowest layer.
 
-    How evidence finds which position reads which: an attention mixer holds an `Attend`
-    (`attnlab.attend`); a mixer that is linear in its values passes its matrix through a `Mixing`
-    tap (`attnlab.tap`), as `attnlab.recurrence.base.mix` does. Both state their number of heads,
-    and may have any attribute name. Any other mixer is traced by the gradients of its outputs.
+    Evidence finds which position reads which by `pattern_modules`.
 
     Initialisation, where a class has no row of its own (nn.Linear is the library's default):
         *norm.weight | 1
@@ -41,8 +41,15 @@ class Mixer(nn.Module, ABC):
     min_layers: int = 1
     """The least number of layers at which every mixer that it was given is used."""
 
-    def __init__(self, d_model: int, position: Position, causal: bool) -> None:
+    def __init__(self, d_model: int, position: Position | None, causal: bool) -> None:
         super().__init__()
+        if position is None:
+            position = Position(d_model, 0)
+        elif not isinstance(position, Position):
+            raise TypeError(
+                f"position: expected a scheme such as RoPE(d_model, max_length), or None, got "
+                f"{position!r}; knobs are given by name, as in num_heads=4"
+            )
         self.causal = causal
         # The model owns the scheme; a tuple keeps its parameters out of the mixer's own.
         self._position = (position,)
@@ -88,6 +95,22 @@ class Mixer(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} mixes one sequence and cannot read another")
 
+    def pattern_modules(self) -> Mapping[str, Attend | Mixing]:
+        """Return the modules that show which position reads which, by their paths in the mixer.
+
+        An attention mixer has an `Attend` (`attnlab.attend`), whose rows sum to 1. A mixer that is
+        linear in its values passes its matrix through a `Mixing` tap, as
+        `attnlab.recurrence.base.mix` does. Both state their number of heads. If there is neither,
+        the mixer is traced by the gradients of its outputs.
+
+        By default it returns every `Attend` that the mixer holds, under whatever name, and every
+        `Mixing` if there is no `Attend`. A mixer overrides it to leave out what is not its own
+        reading of the sequence.
+        """
+        modules = modules_within(self)
+        attends = {path: m for path, m in modules.items() if isinstance(m, Attend)}
+        return attends or modules
+
     def require_cross_attention(self, knob: str) -> None:
         """Raise ValueError, naming the config's `knob`, if the mixer cannot read a sequence."""
         if type(self).cross_attend is Mixer.cross_attend:
@@ -95,6 +118,32 @@ class Mixer(nn.Module, ABC):
                 f"{knob}={type(self).__name__} mixes one sequence and cannot read another; use "
                 "multihead"
             )
+
+    def require_document_mask(self) -> None:
+        """Raise ValueError if the mixer cannot keep the documents of a sequence apart.
+
+        One that can takes `documents` in `forward` and in `step`, the number of the document of
+        each position that it reads, and lets no position read those of other documents.
+        """
+        methods = (self.forward, self.step)
+        if not all("documents" in signature(method).parameters for method in methods):
+            raise ValueError(
+                f"objective.document_mask=true hides documents from each other, and "
+                f"{type(self).__name__} reads all that stands before; use a mixer with a softmax "
+                "over positions (multihead, grouped_query, sliding_window, ...), or no mask"
+            )
+
+
+def modules_within(module: nn.Module) -> dict[str, Attend | Mixing]:
+    """Return each `Attend` and `Mixing` in a module, of a mixer in it those that it offers."""
+    modules: dict[str, Attend | Mixing] = {}
+    for name, child in module.named_children():
+        if isinstance(child, Attend | Mixing):
+            modules[name] = child
+            continue
+        inner = child.pattern_modules() if isinstance(child, Mixer) else modules_within(child)
+        modules |= {f"{name}.{path}": inner_module for path, inner_module in inner.items()}
+    return modules
 
 
 class Bidirectional(Mixer):
@@ -159,7 +208,7 @@ class Attention(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
+        position: Position | None,
         causal: bool,
         num_heads: int,
         dropout: float,
@@ -167,7 +216,7 @@ class Attention(Mixer):
     ) -> None:
         super().__init__(d_model, position, causal)
         self.d_model, self.num_heads = d_model, num_heads
-        position.prepare_heads(num_heads, d_rotated or d_model // num_heads)
+        self.position.prepare_heads(num_heads, d_rotated or d_model // num_heads)
         self.attend = Attend(causal, dropout, num_heads * self.patterns_per_head)
 
     @abstractmethod
@@ -201,24 +250,35 @@ class Attention(Mixer):
         self,
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
+        """Mix the whole sequence; a position reads its own of the `documents` alone (None: all)."""
         positions = torch.arange(x.shape[1], device=x.device)
         # Padding comes last, where no earlier query sees it: unless the patterns are recorded, a
         # causal kernel needs no mask for it. The outputs at padding become 0 either way.
         key_valid = None if self.causal and not self.attend.has_listeners else valid
-        mixed = self.merge(self._mix(*self.project(x, positions), positions, key_valid))
+        mixed = self.merge(self._mix(*self.project(x, positions), positions, key_valid, documents))
         return mixed if valid is None else mixed.masked_fill(~rearrange(valid, "b s -> b s 1"), 0)
 
     def step(
-        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+        self,
+        x: Float[Tensor, "batch 1 d_model"],
+        at: int,
+        state: State = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        """Mix the token at position `at` with the earlier ones, of its document alone.
+
+        `documents` has the numbers of the earlier positions' documents, and its own last.
+        """
         if not self.causal:
             return super().step(x, at, state)
         query, key, value = self.project(x, torch.arange(at, at + 1, device=x.device))
         if state is not None:
             key, value = (torch.cat(pair, dim=-2) for pair in zip(state, (key, value), strict=True))
         key_positions = torch.arange(at + 1 - key.shape[-2], at + 1, device=x.device)
-        return self.merge(self._mix(query, key, value, key_positions, None)), (key, value)
+        mixed = self._mix(query, key, value, key_positions, None, documents)
+        return self.merge(mixed), (key, value)
 
     def state_size(self, length: int) -> int:
         return 2 * length * self.d_model
@@ -234,13 +294,37 @@ class Attention(Mixer):
         return self.merge(self.mix(self.project_query(x), key, value, None, valid)), (key, value)
 
     def _mix(
-        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        documents: Tensor | None = None,
     ) -> Tensor:
-        """Mix with keys at `positions`, the last of which are also those of the queries."""
-        bias = self.position.bias(
-            self.num_heads, positions[-query.shape[-2] :], positions, self.causal
-        )
+        """Mix with keys at `positions`, the last of which are also those of the queries.
+
+        The last `documents` are those of the keys.
+        """
+        num_queries, num_keys = query.shape[-2], key.shape[-2]
+        bias = self.position.bias(self.num_heads, positions[-num_queries:], positions, self.causal)
+        if documents is not None:
+            documents = documents[:, -num_keys:]
+            bias = hide_other_documents(bias, query, documents[:, -num_queries:], documents)
         return self.mix(query, key, value, bias, valid)
+
+
+def hide_other_documents(
+    bias: Float[Tensor, "*#batch head query key"] | None,
+    query: Float[Tensor, "batch any_head query d_head"],
+    query_documents: Int[Tensor, "batch query"],
+    key_documents: Int[Tensor, "batch key"],
+) -> Float[Tensor, "batch some_head query key"]:
+    """Return a bias with -inf added wherever a query and a key are of different documents."""
+    query_document = rearrange(query_documents, "b q -> b 1 q 1")
+    is_other = query_document != rearrange(key_documents, "b k -> b 1 1 k")
+    hidden = query.new_zeros(is_other.shape).masked_fill(is_other, -torch.inf)
+    return hidden if bias is None else bias + hidden
 
 
 class GroupedAttention(Attention):
@@ -253,7 +337,7 @@ class GroupedAttention(Attention):
     def __init__(
         self,
         d_model: int,
-        position: Position,
+        position: Position | None,
         causal: bool,
         num_heads: int,
         num_kv_heads: int,

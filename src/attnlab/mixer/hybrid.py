@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnlab.mixer.base import Mixer, State, build_mixer
@@ -22,8 +22,8 @@ class Hybrid(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         a: Callable[..., Mixer],
@@ -40,20 +40,29 @@ class Hybrid(Mixer):
             )
         self.min_layers = 1 + max(pattern.index(letter) for letter in mixers)
         self.mixer = build_mixer(
-            mixers[pattern[layer % len(pattern)]], d_model, position, causal, layer
+            mixers[pattern[layer % len(pattern)]], d_model, self.position, causal, layer
         )
 
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
         valid: Bool[Tensor, "batch seq"] | None = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        return self.mixer(x, valid)
+        # A mixer that cannot keep documents apart has no parameter for them.
+        return self.mixer(x, valid, *(() if documents is None else (documents,)))
 
     def step(
-        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+        self,
+        x: Float[Tensor, "batch 1 d_model"],
+        at: int,
+        state: State = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        return self.mixer.step(x, at, state)
+        return self.mixer.step(x, at, state, *(() if documents is None else (documents,)))
+
+    def require_document_mask(self) -> None:
+        self.mixer.require_document_mask()
 
     def state_size(self, length: int) -> int | None:
         return self.mixer.state_size(length)

@@ -30,8 +30,8 @@ class Latent(Attention):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         num_heads: Width = 4,
@@ -85,7 +85,11 @@ class Latent(Attention):
         )
 
     def step(
-        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+        self,
+        x: Float[Tensor, "batch 1 d_model"],
+        at: int,
+        state: State = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
         if not self.causal:
             return super().step(x, at, state)
@@ -94,7 +98,8 @@ class Latent(Attention):
         token = torch.cat((latent, self.position.rotate(rotary, positions[-1:])), dim=-1)
         memory = token if state is None else torch.cat((state, token), dim=-2)
         query = self._query_latents(self._rotate_query(self.project_query(x), positions[-1:]))
-        return self._expand_and_merge(self._mix(query, memory, memory, positions, None)), memory
+        mixed = self._mix(query, memory, memory, positions, None, documents)
+        return self._expand_and_merge(mixed), memory
 
     def state_size(self, length: int) -> int:
         return length * (self.kv_rank + self.d_rotary)

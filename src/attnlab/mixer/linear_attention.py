@@ -30,8 +30,8 @@ class LinearAttention(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         num_heads: Width = 4,

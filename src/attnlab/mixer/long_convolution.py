@@ -42,8 +42,8 @@ class LongConvolution(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         timescale: Count = 256,

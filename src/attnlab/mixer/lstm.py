@@ -25,7 +25,9 @@ class LSTM(Mixer):
 
     unidirectional = True
 
-    def __init__(self, d_model: int, position: Position, causal: bool, layer: int = 0) -> None:
+    def __init__(
+        self, d_model: int, position: Position | None = None, causal: bool = True, layer: int = 0
+    ) -> None:
         super().__init__(d_model, position, causal)
         self.d_model = d_model
         self.cells = Cells(d_model, d_model, batch_first=True)

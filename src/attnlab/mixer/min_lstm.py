@@ -29,8 +29,8 @@ class MinLSTM(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         expansion: Expansion = 1.0,

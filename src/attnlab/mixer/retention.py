@@ -36,8 +36,8 @@ class Retention(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         num_heads: Width = 4,
@@ -51,7 +51,7 @@ class Retention(Mixer):
                 f"do not both split into num_heads={num_heads} heads"
             )
         self.num_heads, self.d_key, self.d_values = num_heads, d_model // num_heads, d_values
-        position.prepare_heads(num_heads, self.d_key)
+        self.position.prepare_heads(num_heads, self.d_key)
         self.widths = (d_model, d_model, d_values, d_values)
         self.query_key_value_gate = nn.Linear(d_model, sum(self.widths), bias=False)
         self.output = nn.Linear(d_values, d_model, bias=False)

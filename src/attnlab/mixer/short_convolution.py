@@ -28,8 +28,8 @@ class ShortConvolution(Mixer):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         kernel_size: Width = 4,

@@ -21,8 +21,8 @@ class SingleHead(Attention):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         dropout: ShareBelowOne = 0.0,

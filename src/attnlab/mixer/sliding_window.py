@@ -2,12 +2,12 @@
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from attnlab.attend import Attend
-from attnlab.mixer.base import GroupedAttention, Mixer, State
+from attnlab.mixer.base import GroupedAttention, Mixer, State, hide_other_documents
 from attnlab.padding import add_padding
 from attnlab.position.base import Position
 from attnlab.ranges import Count, ShareBelowOne, Width, ranged
@@ -31,8 +31,8 @@ class SlidingWindow(GroupedAttention):
     def __init__(
         self,
         d_model: int,
-        position: Position,
-        causal: bool,
+        position: Position | None = None,
+        causal: bool = True,
         layer: int = 0,
         *,
         window: Count = 32,
@@ -52,9 +52,13 @@ class SlidingWindow(GroupedAttention):
         self.reach = (2 if causal else 3) * window
 
     def step(
-        self, x: Float[Tensor, "batch 1 d_model"], at: int, state: State = None
+        self,
+        x: Float[Tensor, "batch 1 d_model"],
+        at: int,
+        state: State = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
-        mixed, (key, value) = super().step(x, at, state)
+        mixed, (key, value) = super().step(x, at, state, documents)
         return mixed, (key[..., -self.window :, :], value[..., -self.window :, :])
 
     def state_size(self, length: int) -> int:
@@ -63,18 +67,32 @@ class SlidingWindow(GroupedAttention):
     cross_attend = Mixer.cross_attend
 
     def _mix(
-        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         is_self_attention = query.shape[-2] == key.shape[-2]
         if self.attend.has_listeners or not is_self_attention or len(positions) <= 2 * self.window:
-            return super()._mix(query, key, value, positions, valid)
+            return super()._mix(query, key, value, positions, valid, documents)
         if self.attend.rows.has_listeners:
             bias = self.position.bias(self.num_heads, positions, positions, self.causal)
+            if documents is not None:
+                bias = hide_other_documents(bias, query, documents, documents)
             self.attend.pass_rows(query, key, bias, valid)
-        return self._mix_in_blocks(query, key, value, positions, valid)
+        return self._mix_in_blocks(query, key, value, positions, valid, documents)
 
     def _mix_in_blocks(
-        self, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, valid: Tensor | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        documents: Tensor | None,
     ) -> Tensor:
         """Mix in blocks of `window` queries, with the keys of the block and of its neighbours."""
         batch, length, window = len(query), query.shape[-2], self.window
@@ -98,6 +116,13 @@ class SlidingWindow(GroupedAttention):
         )
         query = rearrange(query, "b h (n q) d -> (b n) h q d", n=num_blocks)
         biases = self._block_biases(positions, num_blocks, batch)
+        if documents is not None:
+            # Queries beyond the end count as of the last document, so that each sees some key.
+            last = num_filled + (0 if self.causal else window)
+            padded = torch.cat((documents, documents[:, -1:].expand(-1, last)), dim=1)
+            padded = F.pad(padded, (pad_before, 0), value=-1)
+            blocks = rearrange(padded.unfold(-1, self.reach, window), "b n k -> (b n) k")
+            biases = hide_other_documents(biases, query, blocks[:, window : 2 * window], blocks)
         mixed = self.attend(query, key, value, biases, block_valid, passes_rows=False)
         return rearrange(mixed, "(b n) h q d -> b h (n q) d", b=batch)[..., :length, :]
 

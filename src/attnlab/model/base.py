@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 from attnlab.attend import Attend
 from attnlab.ffn.base import FFN, Losses
-from attnlab.layers import AttentionLayer, Axes, MixingLayer
-from attnlab.mixer.base import Mixer
+from attnlab.ffn.expert_choice import ExpertChoice
+from attnlab.ffn.moe import MoE
+from attnlab.layers import AttentionLayer, Axes, ExpertLayer, LSTMLayer, MixingLayer
+from attnlab.mixer.base import Mixer, modules_within
 from attnlab.tap import Mixing, Tap
+
+DIRECTIONS = ("forwards", "backwards")
+"""The names of the two directions of a layer, each a module that reads the sequence that way."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,14 @@ class Arrangement:
 
     `causal`: the answering stack sees only the position itself and earlier ones. `encoder`: the
     answering stack works on the prefix, and also reads the output of an encoder of the inputs.
-    `latents`: the encoder's output is first compressed to this number of vectors.
+    `latents`: the encoder's output is first compressed to this number of vectors. `boundary`: the
+    input token that begins a document; no position sees another document.
     """
 
     causal: bool
     encoder: bool = False
     latents: int | None = None
+    boundary: int | None = None
 
 
 DECODER, ENCODER = Arrangement(causal=True), Arrangement(causal=False)
@@ -110,6 +117,20 @@ class Model(nn.Module, ABC):
         With an encoder, `length` is the number of inputs as well as that of prefix tokens.
         """
 
+    def number_documents(
+        self, inputs: Int[Tensor, "batch seq"], earlier: Int[Tensor, "batch earlier"] | None = None
+    ) -> Int[Tensor, "batch position"] | None:
+        """Return the number of each position's document, after the `earlier` ones.
+
+        None where positions see all documents.
+        """
+        if self.arrangement.boundary is None:
+            return None
+        numbers = (inputs == self.arrangement.boundary).cumsum(dim=1)
+        return (
+            numbers if earlier is None else torch.cat((earlier, earlier[:, -1:] + numbers), dim=1)
+        )
+
     def sequence_axes(self) -> Mapping[nn.Module, Axes]:
         """Return the sequences that parts of the model work on, where these are not the inputs.
 
@@ -129,11 +150,11 @@ class Model(nn.Module, ABC):
         return axes
 
     def attention_layers(self) -> list[AttentionLayer]:
-        """List the layers that attend: every `Attend`, in the order of the model's modules."""
-        attending = [(n, m) for n, m in self.named_modules() if isinstance(m, Attend)]
+        """List the layers that attend, in the order of the model's modules."""
+        attends = [(path, m) for path, m in self._read_modules() if isinstance(m, Attend)]
         return [
             AttentionLayer(index, path, attend.num_heads, self.axes_at(path))
-            for index, (path, attend) in enumerate(attending)
+            for index, (path, attend) in enumerate(attends)
         ]
 
     def mixing_layers(self) -> list[MixingLayer]:
@@ -143,22 +164,53 @@ class Model(nn.Module, ABC):
         it is bidirectional); any other mixer is one layer.
         """
         layers: list[MixingLayer] = []
-        for path, mixer in self._mixers():
-            modules = dict(mixer.named_modules(prefix=path))
-            if any(isinstance(module, Attend) for module in modules.values()):
+        for path, module in self._read_modules():
+            if isinstance(module, Attend):
                 continue
-            mixing_taps = [
-                (owner_path, f"{owner_path}.{name}", tap.num_heads)
-                for owner_path, module in modules.items()
-                for name, tap in module.named_children()
-                if isinstance(tap, Mixing)
-            ]
-            for owner_path, source, num_heads in mixing_taps or [(path, f"{path}.influence", 1)]:
-                axes = self.axes_at(path)
-                layers.append(
-                    MixingLayer(len(layers), owner_path, source, num_heads, axes, bool(mixing_taps))
-                )
+            owner_path, source, num_heads = path, f"{path}.influence", 1
+            if is_linear := isinstance(module, Mixing):
+                owner_path, source, num_heads = path.rpartition(".")[0], path, module.num_heads
+            axes = self.axes_at(owner_path)
+            layers.append(MixingLayer(len(layers), owner_path, source, num_heads, axes, is_linear))
         return layers
+
+    def expert_layers(self) -> list[ExpertLayer]:
+        """List the mixtures of experts, in the order of the model's modules."""
+        mixtures = [(n, m) for n, m in self.named_modules() if isinstance(m, MoE | ExpertChoice)]
+        return [
+            ExpertLayer(index, path, mixture.num_experts)
+            for index, (path, mixture) in enumerate(mixtures)
+        ]
+
+    def lstm_layers(self) -> list[LSTMLayer]:
+        """List the cells of each LSTM and direction, in the order of the model's modules.
+
+        Two directions that stand beside each other are one layer.
+        """
+        direction_of_cells: dict[nn.Module, tuple[str, bool]] = {}
+        for path, module in self.named_modules():
+            for name, child in module.named_children():
+                if name in DIRECTIONS:
+                    is_reversed = name == DIRECTIONS[1]
+                    direction_of_cells |= dict.fromkeys(child.modules(), (path, is_reversed))
+        index_of_layer: dict[str, int] = {}
+        layers = []
+        for path, cells in self.named_modules():
+            if isinstance(cells, nn.LSTM):
+                layer_path, is_reversed = direction_of_cells.get(cells, (path, False))
+                index = index_of_layer.setdefault(layer_path, len(index_of_layer))
+                layers.append(LSTMLayer(index, path, is_reversed))
+        return layers
+
+    def _read_modules(self) -> list[tuple[str, Attend | Mixing | Mixer]]:
+        """List each mixer's `pattern_modules` with their paths; of a traced mixer, itself.
+
+        An `Attend` that the model holds outside of its mixers is one of them.
+        """
+        offered = modules_within(self)
+        traced = {path: m for path, m in self._mixers() if not m.pattern_modules()}
+        modules = {**offered, **traced}
+        return [(path, modules[path]) for path, _ in self.named_modules() if path in modules]
 
     def _mixers(self) -> list[tuple[str, Mixer]]:
         """List the mixers that are not inside of another one, with their paths."""

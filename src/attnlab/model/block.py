@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.ffn.base import FFN, Losses
@@ -75,8 +75,11 @@ class Block(nn.Module, ABC):
         valid: Bool[Tensor, "batch seq"] | None = None,
         memory: Float[Tensor, "batch source d_model"] | None = None,
         memory_valid: Bool[Tensor, "batch source"] | None = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
         """Return the stream after this block, and the losses of its parts."""
+        # A mixer that cannot keep documents apart has no parameter for them.
+        masks = () if documents is None else (documents,)
 
         def read_memory(x: Tensor) -> tuple[Tensor, State]:
             assert self.cross is not None
@@ -84,7 +87,10 @@ class Block(nn.Module, ABC):
             return self.cross.cross_attend(x, memory, memory_valid)
 
         x, _, _, losses = self.run_sublayers(
-            x, lambda x: (self.mixer(x, valid), None), read_memory, lambda x: self.ffn(x, valid)
+            x,
+            lambda x: (self.mixer(x, valid, *masks), None),
+            read_memory,
+            lambda x: self.ffn(x, valid),
         )
         return x, losses
 
@@ -95,8 +101,10 @@ class Block(nn.Module, ABC):
         state: Any = None,
         memory: Float[Tensor, "batch source d_model"] | None = None,
         memory_valid: Bool[Tensor, "batch source"] | None = None,
+        documents: Int[Tensor, "batch seq"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 d_model"], Any]:
         """Return the stream at one more position, and the state of mixer and cross-attention."""
+        masks = () if documents is None else (documents,)
         mixer_state, read_state = (None, None) if state is None else state
 
         def read_memory(x: Tensor) -> tuple[Tensor, State]:
@@ -106,7 +114,7 @@ class Block(nn.Module, ABC):
 
         x, mixer_state, read_state, _ = self.run_sublayers(
             x,
-            lambda x: self.mixer.step(x, at, mixer_state),
+            lambda x: self.mixer.step(x, at, mixer_state, *masks),
             read_memory,
             lambda x: self.ffn(x, None),
         )

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from attnlab.ffn.base import Losses
 from attnlab.layers import Axes
 from attnlab.mixer.base import Mixer, reversed_indices, take_positions
-from attnlab.model.base import Arrangement, Model, embedding, require_causal, require_prefix
+from attnlab.model.base import (
+    DIRECTIONS,
+    Arrangement,
+    Model,
+    embedding,
+    require_causal,
+    require_prefix,
+)
 from attnlab.position.base import Position
 from attnlab.ranges import FewCount, ShareBelowOne, Width, ranged
 from attnlab.recurrence.cells import Cells
@@ -56,6 +63,11 @@ class Recurrent(Model):
             raise ValueError(
                 "an LSTM passes one state from encoder to decoder, and no latents; use "
                 "model=transformer, or objective=seq2seq"
+            )
+        if arrangement.boundary is not None:
+            raise ValueError(
+                "objective.document_mask=true hides documents from each other, and an LSTM reads "
+                "all that stands before; use a mixer with a softmax over positions, or no mask"
             )
         if attention is not None and arrangement.causal and not arrangement.encoder:
             raise ValueError(
@@ -180,7 +192,7 @@ class Recurrent(Model):
 
 def _build_stack(num_layers: int, d_model: int, causal: bool) -> nn.ModuleList:
     """Build the layers, each a dict from direction to LSTM cells."""
-    directions = ("forwards",) if causal else ("forwards", "backwards")
+    directions = DIRECTIONS[:1] if causal else DIRECTIONS
     return nn.ModuleList(
         nn.ModuleDict(
             {

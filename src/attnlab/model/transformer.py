@@ -92,6 +92,9 @@ class Transformer(Model):
                     "must be marked on the vectors: use position=learned or sinusoidal"
                 )
         self._require_used_position()
+        if arrangement.boundary is not None:
+            for layer_block in _modules(self.blocks):
+                layer_block.mixer.require_document_mask()
         min_layers = max(block.mixer.min_layers for block in _modules(self.blocks))
         if num_layers < min_layers:
             raise ValueError(
@@ -117,7 +120,12 @@ class Transformer(Model):
         require_length(inputs.shape[1], self.max_length)
         vectors = self.embedded(self.embedding(inputs))
         if prefix is None:
-            x, losses = _run_blocks(self.blocks, self._embed_positions(vectors), valid)
+            x, losses = _run_blocks(
+                self.blocks,
+                self._embed_positions(vectors),
+                valid,
+                documents=self.number_documents(inputs),
+            )
             return self.norm(x), losses
         require_length(prefix.shape[1], self.max_length)
         memory, memory_valid, losses = self._encode_memory(vectors, valid)
@@ -132,7 +140,7 @@ class Transformer(Model):
             return super().start(inputs, valid)
         require_length(inputs.shape[1], self.max_length)
         memory, memory_valid, _ = self._encode_memory(self.embedded(self.embedding(inputs)), valid)
-        return memory, memory_valid, [None] * len(self.blocks)
+        return memory, memory_valid, [None] * len(self.blocks), None
 
     def step(
         self, inputs: Int[Tensor, "batch 1"], at: int, state: Any = None
@@ -141,14 +149,15 @@ class Transformer(Model):
         require_length(at + 1, self.max_length)
         if self.encoder is not None and state is None:
             raise ValueError("an encoder-decoder steps from the state that `start` gives")
-        memory, valid, states = state or (None, None, [None] * len(self.blocks))
+        memory, valid, states, earlier = state or (None, None, [None] * len(self.blocks), None)
+        documents = self.number_documents(inputs, earlier)
         positions = torch.arange(at, at + 1, device=inputs.device)
         x = self.position.embed(self.embedding(inputs), positions)
         states_after = []
         for block, state_before in zip(_modules(self.blocks), states, strict=True):
-            x, state_after = block.step(x, at, state_before, memory, valid)
+            x, state_after = block.step(x, at, state_before, memory, valid, documents)
             states_after.append(state_after)
-        return self.head(self.norm(x)), (memory, valid, states_after)
+        return self.head(self.norm(x)), (memory, valid, states_after, documents)
 
     def state_size(self, length: int) -> int | None:
         if not self.causal:
@@ -157,6 +166,7 @@ class Transformer(Model):
         if None in sizes:
             return None
         num_kept = sum(size for size in sizes if size is not None)
+        num_kept += 0 if self.arrangement.boundary is None else length
         return num_kept + (length * self.embedding.embedding_dim if self.encoder else 0)
 
     def sequence_axes(self) -> Mapping[nn.Module, Axes]:
@@ -247,10 +257,11 @@ def _run_blocks(
     valid: Tensor | None,
     memory: Tensor | None = None,
     memory_valid: Tensor | None = None,
+    documents: Tensor | None = None,
 ) -> tuple[Float[Tensor, "batch seq d_model"], Losses]:
     block_losses = []
     for block in _modules(blocks):
-        x, losses = block(x, valid, memory, memory_valid)
+        x, losses = block(x, valid, memory, memory_valid, documents)
         block_losses.append(losses)
     return x, _add_losses(block_losses)
 

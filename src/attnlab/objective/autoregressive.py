@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from attnlab.dataset.base import Corpus
+from attnlab.dataset.base import Corpus, Dataset
 from attnlab.model.base import DECODER
 from attnlab.objective.base import BEGIN, Objective
 from attnlab.split import IGNORE, Batch
@@ -17,9 +18,24 @@ class Autoregressive(Objective):
     A dataset whose labels are tokens (recall tasks, text) asks its own. One whose labels are
     classes is read as plain sequences, and every next token is asked. Where an answer is a sequence
     of its own, it follows what it answers, after a token `[BEGIN]`, and it alone is asked.
+
+    With `document_mask`, a position sees its own document alone, from the token that begins it
+    (`<document>` of the dataset `documents`); positions are still counted from the beginning of the
+    sequence. Only mixers with a softmax over positions can do so.
     """
 
     arrangement = DECODER
+
+    def __init__(self, dataset: Dataset, *, document_mask: bool = False) -> None:
+        super().__init__(dataset)
+        if document_mask:
+            if dataset.boundary is None:
+                raise ValueError(
+                    f"document_mask=true needs documents that are kept apart, and the data "
+                    f"({type(dataset).__name__}) have no token between them; use dataset=documents"
+                )
+            boundary = dataset.tokens.index(dataset.boundary)
+            self.arrangement = replace(DECODER, boundary=boundary)
 
     @property
     def inputs(self) -> Sequence[str]:

@@ -80,8 +80,8 @@ class Objective(ABC):
 
     @property
     def smooths(self) -> bool:
-        """Whether `train_loss` differs from `loss`."""
-        return False
+        """Whether `train_loss` differs from `loss`, which a run reports."""
+        return type(self).train_loss is not Objective.train_loss
 
     def train_loss(
         self,

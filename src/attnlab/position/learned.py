@@ -26,4 +26,10 @@ class Learned(Position):
     def embed(
         self, x: Float[Tensor, "batch seq d_model"], at: Int[Tensor, " seq"]
     ) -> Float[Tensor, "batch seq d_model"]:
-        return x + self.table(at)
+        try:
+            return x + self.table(at)
+        except IndexError as error:
+            raise ValueError(
+                f"there are vectors for max_length={self.table.num_embeddings} positions, and the "
+                f"last one asked for is {int(at.max())}, counted from 0"
+            ) from error

@@ -62,7 +62,9 @@ class RelativeBias(Position):
         causal: bool,
     ) -> Float[Tensor, "head query key"]:
         if self.table is None or self.table.shape[1] != num_heads:
-            raise ValueError(f"no biases for {num_heads} heads; call serve({num_heads}) first")
+            raise ValueError(
+                f"no biases for {num_heads} heads; call prepare_heads({num_heads}, d_head) first"
+            )
         distance = key_at - rearrange(query_at, "q -> q 1")
         return rearrange(self.table[self._bucket(distance, causal)], "q k h -> h q k")
 

@@ -40,8 +40,10 @@ class SeedView:
     """The probe histories of one seed, and the head that is shown first."""
 
     run: str
+    """The name of the run."""
     seed: int
     histories: Sequence[ProbeHistory]
+    """One for each probe; the first is shown first."""
     head_index: int
     """The index of the head that is shown first, in `heads` of the first history."""
     is_chosen: bool = False
@@ -148,7 +150,7 @@ def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> 
         arms.append(
             attention_panels.ArmViews(f"{card.style.title} (n = {card.n})", lines, head_views)
         )
-    return attention_panels.rows(arms, columns)
+    return attention_panels.arm_rows(arms, columns)
 
 
 def _seed_view(

@@ -11,9 +11,9 @@ from attnlab.analysis.findings import findings
 from attnlab.analysis.table import with_interval
 from attnlab.figures.curves import CurvePoint, curves
 from attnlab.figures.reach import ReachPanel, reach
+from attnlab.layers import Layer
 from attnlab.report.arm_cards import arm_styles
 from attnlab.run_record.finding import Curve, Finding
-from attnlab.run_record.layers import Layer
 from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
 

@@ -13,16 +13,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
-from attnlab.analysis.fairness import abbreviate_names
 from attnlab.analysis.findings import findings
-from attnlab.analysis.left_out import LeftOut, by_state
-from attnlab.analysis.table import Column, columns, count, legend, title
+from attnlab.analysis.left_out import LeftOut, abbreviate_names, by_reason, by_state
+from attnlab.analysis.table import Column, comparison_columns, count, legend, title
+from attnlab.building import NOTHING, UserTargets
 from attnlab.figures.attention_panels import panel, role_colours
+from attnlab.layers import Layer
 from attnlab.report.arm_cards import ArmCard, ArmStyle, SeedView, arm_cards
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.learning_curves import learning_curves
 from attnlab.report.probe_history import MOST_TOKENS, ProbeHistory, probe_histories
-from attnlab.run_record.layers import Layer
 from attnlab.run_record.patterns import Pattern
 from attnlab.run_record.record import Record
 
@@ -69,11 +69,22 @@ def page(
     panels: Sequence[Panel],
     records: Mapping[str, Record],
     left_out: Sequence[LeftOut] = (),
+    notes: Sequence[str] = (),
+    own: UserTargets = NOTHING,
 ) -> str:
-    """Return panels as an HTML page; `records` has the record of each of their runs by name."""
-    sections = _limit_size([_build_section(panel, records) for panel in panels])
+    """Return panels as an HTML page; `records` has the record of each of their runs by name.
+
+    A dataset of the user's own is described by its class where `own` names that.
+    """
+    sections = _limit_size([_build_section(panel, records, own) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render_html(", ".join(datasets), sections, by_state(left_out))
+    states = by_state(left_out)
+    footnotes = [
+        *notes,
+        *(f"left out: {line}" for line in by_reason(left_out)),
+        *([f"left out, because they have no result: {states}"] if states else []),
+    ]
+    return _render_html(", ".join(datasets), sections, footnotes)
 
 
 def attend_page(
@@ -113,15 +124,15 @@ def attend_page(
     )
 
 
-def _build_section(panel: Panel, records: Mapping[str, Record]) -> Section:
+def _build_section(panel: Panel, records: Mapping[str, Record], own: UserTargets) -> Section:
     cards = arm_cards(panel, records)
     return Section(
         name=panel.dataset,
-        summary=_dataset_summary(panel),
+        summary=_dataset_summary(panel, own),
         cards=cards,
         remarks=_card_remarks(panel, cards) if cards else (),
         caution=_caution_text(panel, cards),
-        table=columns(panel),
+        table=comparison_columns(panel),
         table_title=title(panel),
         notes=[legend(panel), *panel.notes],
         curves=[*learning_curves(panel, records), *evidence_curves(panel).values()],
@@ -173,9 +184,9 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
     ]
 
 
-def _dataset_summary(panel: Panel) -> str:
+def _dataset_summary(panel: Panel, own: UserTargets) -> str:
     """Return the first line of the docstring of the panel's dataset."""
-    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity)
+    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity, own)
     return (panel_dataset.__doc__ or "").partition("\n")[0] if panel_dataset else ""
 
 
@@ -227,7 +238,7 @@ def _cut_remark(cards: Sequence[ArmCard]) -> list[str]:
     ]
 
 
-def _render_html(heading: str, sections: Sequence[Section], left_out: str) -> str:
+def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[str]) -> str:
     """Return the HTML of a page with some sections."""
     picture_by_content: dict[Any, Any] = {}
     for card in (card for section in sections for card in section.cards):
@@ -246,7 +257,7 @@ def _render_html(heading: str, sections: Sequence[Section], left_out: str) -> st
         .render(
             heading=heading,
             sections=sections,
-            left_out=left_out,
+            footnotes=footnotes,
             scripts=scripts,
             style=(ASSETS / "page.css").read_text("utf-8"),
             policy=f"default-src 'none'; script-src {script_hashes}; style-src 'unsafe-inline'; "

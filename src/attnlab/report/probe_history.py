@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from attnlab.figures.attention_panels import View
-from attnlab.layers import AttentionLayer, HeadRef
-from attnlab.run_record.layers import Layer
+from attnlab.layers import AttentionLayer, HeadRef, Layer
 from attnlab.run_record.patterns import Pattern, PatternWeights
 
 PROBES = 2

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attnlab.analysis.arms import nearest
+from attnlab.analysis.arms import nearest_key
 from attnlab.analysis.statistics import Interval, interval, paired
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce.claims import Best, Claim, Steps, Term, Value
@@ -66,7 +66,7 @@ def _metric_faults(recipe: Recipe, results: Results) -> list[str]:
     }
     return [
         f"{recipe.paper}/{recipe.scale}.yaml: metrics: no run has `{metric}`; "
-        f"{nearest(metric, measured_metrics)}"
+        f"{nearest_key(metric, measured_metrics)}"
         for metric in recipe.metrics
         if metric not in measured_metrics
     ]
@@ -167,7 +167,9 @@ def _measure_term(term: Term, run: Mapping[str, Any]) -> Value:
         column = _table(term, run)[term.column]
         return Value(float(np.max(column) if term.upward else np.min(column)))
     if term not in run["metrics"]:
-        raise RequestError(f"{run['name']} has no metric `{term}`; {nearest(term, run['metrics'])}")
+        raise RequestError(
+            f"{run['name']} has no metric `{term}`; {nearest_key(term, run['metrics'])}"
+        )
     return Value(float(run["metrics"][term]))
 
 

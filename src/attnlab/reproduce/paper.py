@@ -33,6 +33,8 @@ class PaperRequest:
     runs_dir: Path | None = None
     places: Sequence[str] = ()
     """KEY=VALUE arguments for the paths of data."""
+    config_dir: Path | None = None
+    """The directory of parts of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class PaperPlan:
     """Number of runs at the same time."""
     runs_dir: Path
     places: Sequence[str]
+    experiments: Path
+    """The directory of the recipes."""
+    config_dir: Path | None
 
     @property
     def recipe(self) -> Recipe:
@@ -76,6 +81,8 @@ def plan_paper(experiments: Path, request: PaperRequest) -> PaperPlan:
         jobs=1 if request.judge_only else _num_jobs(recipe, request.jobs),
         runs_dir=request.runs_dir or root_dir / "reproduce" / f"{recipe.paper}-{recipe.scale}",
         places=request.places,
+        experiments=experiments,
+        config_dir=request.config_dir,
     )
 
 
@@ -89,7 +96,11 @@ def train_paper(plan: PaperPlan, console: Console) -> None:
     from attnlab.reproduce.run import reproduce
 
     recipe = plan.recipe
-    run_results = reproduce(recipe, plan.seeds, plan.runs_dir, plan.jobs, console, plan.places)
+    run_results = reproduce(
+        *(recipe, plan.seeds, plan.runs_dir, plan.jobs, console),
+        places=plan.places,
+        config_dir=plan.config_dir,
+    )
     results.write(plan.output, run_results)
     draw(recipe, _records_by_arm(run_results, plan.runs_dir), plan.output)
 
@@ -101,7 +112,8 @@ def judge_paper(plan: PaperPlan) -> list[JudgedRecipe]:
         for scale, recipe in plan.recipes.items()
     }
     make_directory(plan.output)
-    replace(plan.readme, readme.text(plan.recipes, results_by_scale, plan.output).encode())
+    content = readme.text(plan.recipes, results_by_scale, plan.output, plan.experiments)
+    replace(plan.readme, content.encode())
     return [judge_recipe(plan.recipes[scale], results_by_scale[scale]) for scale in plan.scales]
 
 
@@ -121,6 +133,8 @@ def _require_places(request: PaperRequest) -> None:
             )
     if request.judge_only and request.places:
         raise RequestError(f"--judge reads no data; leave {' '.join(request.places)} out")
+    if request.judge_only and request.config_dir is not None:
+        raise RequestError("--judge builds nothing; leave --config-dir out")
 
 
 def _select_scales(recipes_by_scale: Mapping[str, Recipe], request: PaperRequest) -> list[str]:

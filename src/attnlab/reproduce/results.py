@@ -2,13 +2,14 @@
 
     {"schema", "paper", "scale", "date" (of the last run's start), "seeds": [0, ...],
      "made": [{"runs" (how many), "git": {"commit", "dirty"}, "device", "threads", "versions"}],
+     "config_dir" (the --config-dir as it was given, or null; missing in older results),
      "arms": {ARM: {"overrides", "parameters", "headline",
                     "runs": [{"seed", "name", "made" (a place in the list above), "steps",
                               "seconds", "data_hash", "metrics",
                               "tables": {TABLE: {"step": [...], COLUMN: [...]}}}],
                     "failed": [{"seed", "name", "error"}]}}}
 
-They are a function of the run records alone: collecting the same runs again changes nothing.
+They are a function of the run records and the recipe: the same command again changes nothing.
 """
 
 import json
@@ -56,7 +57,10 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def collect(
-    recipe: Recipe, finished: Mapping[tuple[str, int], Path], failed: Mapping[tuple[str, int], Path]
+    recipe: Recipe,
+    finished: Mapping[tuple[str, int], Path],
+    failed: Mapping[tuple[str, int], Path],
+    config_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Return the results of the finished and failed runs, given by arm and seed."""
     # The record needs Arrow, which the other functions here do not.
@@ -93,6 +97,7 @@ def collect(
         "date": max((result.started[:10] for result in results.values()), default=None),
         "seeds": sorted({seed for _, seed in [*finished, *failed]}),
         "made": makers,
+        "config_dir": None if config_dir is None else str(config_dir),
         "arms": arms,
     }
 

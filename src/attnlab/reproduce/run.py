@@ -39,19 +39,21 @@ def reproduce(
     jobs: int,
     console: Console,
     places: Sequence[str] = (),
+    config_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Do what is missing of a recipe's runs, and give the results.
 
-    `places` are overrides that say where data lie. Raises ConfigError with the faults of all arms
-    before anything is written, and with what an arm's first run has not measured; RequestError
-    where a run cannot be begun; Interrupted once what was running is saved.
+    `places` are overrides that say where data lie; `config_dir` has parts of the user's own. Raises
+    ConfigError with the faults of all arms before anything is written, and with what an arm's first
+    run has not measured; RequestError where a run cannot be begun; Interrupted once what was
+    running is saved.
     """
     if recipe.needs == "gpu" and not torch.cuda.is_available():
         raise RequestError(
             f"{recipe.paper} at --scale {recipe.scale} needs a GPU, and torch sees none here; run "
             "it where there is one, or take another scale"
         )
-    planned = cells(recipe, seeds, runs_dir, jobs, places)
+    planned = compose_runs(recipe, seeds, runs_dir, jobs, places, config_dir)
     outcomes: dict[tuple[str, int], Outcome] = {}
     judged_arms: set[str] = set()
     for note in dict.fromkeys(note for cell in planned for note in cell.config.notes):
@@ -68,26 +70,32 @@ def reproduce(
             if outcome.ok and cell.arm not in judged_arms:
                 judged_arms.add(cell.arm)
                 # A measure that is misspelt is told now, not after all the runs.
-                judge(recipe, _collect(recipe, planned, outcomes))
+                judge(recipe, _collect(recipe, planned, outcomes, config_dir))
     if undone := [o for o in outcomes.values() if o.status in ("held", "interrupted")]:
         raise RequestError(f"{len(undone)} runs could not be done; {undone[0].note}")
-    return _collect(recipe, planned, outcomes)
+    return _collect(recipe, planned, outcomes, config_dir)
 
 
-def cells(
-    recipe: Recipe, seeds: int, runs_dir: Path, jobs: int = 1, places: Sequence[str] = ()
+def compose_runs(
+    recipe: Recipe,
+    seeds: int,
+    runs_dir: Path,
+    jobs: int = 1,
+    places: Sequence[str] = (),
+    config_dir: Path | None = None,
 ) -> list[PlannedRun]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
     overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
     threads = torch.get_num_threads()
-    with search_path() as own:
-        configs, faults = compose_each(
+    with search_path(config_dir) as own:
+        composed = compose_each(
             {
                 arm: [*overrides, *threads_each(overrides, jobs, threads), *places]
                 for arm, overrides in overrides_by_arm.items()
             },
             own,
         )
+    configs, faults = composed.configs, composed.faults
     for first, second in combinations(configs, 2):
         if configs[first].values == configs[second].values:
             faults.setdefault("the same run as another arm", []).extend([first, second])
@@ -105,7 +113,10 @@ def cells(
 
 
 def _collect(
-    recipe: Recipe, planned: Sequence[PlannedRun], outcomes: Mapping[tuple[str, int], Outcome]
+    recipe: Recipe,
+    planned: Sequence[PlannedRun],
+    outcomes: Mapping[tuple[str, int], Outcome],
+    config_dir: Path | None,
 ) -> dict[str, Any]:
     # In the order of the plan, whichever ended first.
     ended = [at for cell in planned if (at := (cell.arm, cell.seed)) in outcomes]
@@ -113,6 +124,7 @@ def _collect(
         recipe,
         finished={at: outcomes[at].directory for at in ended if outcomes[at].ok},
         failed={at: o.directory for at in ended if (o := outcomes[at]).status in FAILED},
+        config_dir=config_dir,
     )
 
 

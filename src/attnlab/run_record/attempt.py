@@ -22,7 +22,7 @@ from attnlab.errors import RecordError
 from attnlab.run_record import write
 from attnlab.run_record.batches import write_batch
 from attnlab.run_record.forms import SCHEMA, sealed
-from attnlab.run_record.identity import canonical, identity_hash, plain
+from attnlab.run_record.identity import canonical, identity_hash, plain_config
 from attnlab.run_record.record import Record, attempt_numbers, checkpoint_name
 from attnlab.run_record.result import AttemptSummary, RunResult
 
@@ -204,7 +204,7 @@ def _write_or_check_identity(run_dir: Path, identity: Mapping[str, Any]) -> None
     if not path.exists():
         # Another process may write the file first; its content is compared below.
         with suppress(FileExistsError):
-            write.new_file(path, yaml.safe_dump(plain(identity), sort_keys=False).encode())
+            write.new_file(path, yaml.safe_dump(plain_config(identity), sort_keys=False).encode())
     if canonical(Record(run_dir).identity) != canonical(identity):
         raise RecordError(
             f"{path} describes another run than the one to be written there; move that directory "

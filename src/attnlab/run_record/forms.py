@@ -14,7 +14,7 @@ import msgspec
 
 from attnlab.errors import RecordError
 from attnlab.printable import OBEYED
-from attnlab.run_record.identity import canonical, plain
+from attnlab.run_record.identity import canonical, plain_config
 
 SCHEMA = 2
 """The version of the forms; readers refuse a newer one. Since version 2, files have checksums."""
@@ -64,6 +64,17 @@ class Saved(TypedDict):
     """The number of rows of each table before it."""
 
 
+class Mirror(TypedDict):
+    """A line of mirrors.jsonl: a complete copy of the run in another tool."""
+
+    tool: Name
+    place: Name
+    """Its directory, from the run's on or absolute; "online" for an upload."""
+    project: Name | None
+    run_id: Name
+    at: Name
+
+
 class Identity(TypedDict, total=False):
     """config.yaml: what determines a run's result. A section may be left out."""
 
@@ -83,7 +94,7 @@ class Identity(TypedDict, total=False):
     evidence: dict[str, Any] | None
 
 
-def fault(value: Any, form: Any) -> str | None:
+def form_fault(value: Any, form: Any) -> str | None:
     """Return why a value does not fit a form, nests too deep or is no plain text; None if it fits.
 
     `form` may be a mapping from the value's status to its form.
@@ -91,7 +102,7 @@ def fault(value: Any, form: Any) -> str | None:
     if _depth(value) > DEEPEST:
         return f"its values nest deeper than {DEEPEST}"
     try:
-        json.dumps(plain(value, "$"), ensure_ascii=False).encode()
+        json.dumps(plain_config(value, "$"), ensure_ascii=False).encode()
         if isinstance(form, Mapping):
             status = value.get("status") if isinstance(value, dict) else None
             if not isinstance(status, str) or status not in form:
@@ -118,7 +129,7 @@ def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
             f"{path} was written by a newer attnlab (schema {schema}, this one reads "
             f"{SCHEMA}); upgrade attnlab"
         )
-    if fault_text := fault(value, form):
+    if fault_text := form_fault(value, form):
         raise RecordError(f"{path} is damaged ({fault_text}); move that run away")
     # Before schema 2 there were no checksums.
     if schema > 1 and not is_whole(value):

@@ -6,8 +6,9 @@ changes one of these adds a line here, and nothing else:
 - a class or function that a config names has a new path: `MOVED`;
 - a key of a config has a new name: `RENAMED`;
 - a class has a new knob: `ADDED`, with the value at which nothing changes;
+- knobs are entries of one knob now, a mapping: `NESTED`;
 - a class computes other numbers with an unchanged config: `REVISED`, with the reason, and the
-  configs that it concerns, if not all.
+  configs or runs that it concerns, if not all.
 
 So `identity_hash` of an unchanged run stays the same, records of older code are read as if today's
 code had written them, and a run whose numbers would differ is trained again, and says why.
@@ -25,6 +26,14 @@ class Revision(NamedTuple):
     """What the class does now, as in "padding is no longer counted"."""
     concerns: Callable[[Mapping[str, Any]], bool] = lambda node: True
     """Returns whether the numbers of a config node with these knobs changed."""
+    concerns_run: Callable[[Mapping[str, Any]], bool] = lambda identity: True
+    """Returns whether they changed in a run with this identity."""
+
+
+def _has_encoder(identity: Mapping[str, Any]) -> bool:
+    """Return whether a run's model has an encoder beside the stack that answers."""
+    objectives = ("attnlab.objective.seq2seq.Seq2Seq", "attnlab.objective.autoencoder.Autoencoder")
+    return (identity.get("objective") or {}).get("_target_") in objectives
 
 
 MOVED: dict[str, str] = {
@@ -52,8 +61,26 @@ ADDED: dict[str, dict[str, Any]] = {
     "attnlab.mixer.gated_delta.GatedDelta": {"scale_queries": False},
     "attnlab.mixer.gated_linear.GatedLinear": {"scale_queries": False},
     "attnlab.mixer.long_convolution.LongConvolution": {"hyena_filter": False},
+    "attnlab.objective.autoregressive.Autoregressive": {"document_mask": False},
 }
 """A target's path today: its knobs added later, each with the value that changes nothing."""
+
+
+class Nested(NamedTuple):
+    """A knob that is a mapping, some of whose entries were knobs at first."""
+
+    first_knobs: tuple[str, ...]
+    """The entries that were knobs, under the same names."""
+    added: Mapping[str, Any]
+    """The other entries, each with the value that changes nothing."""
+
+
+NESTED: dict[str, dict[str, Nested]] = {
+    "attnlab.dataset.sentences.Sentences": {
+        "layout": Nested(("encoding",), {"text": None, "label": None})
+    },
+}
+"""A target's path today: its knobs that hold earlier ones."""
 
 REVISED: dict[str, list[Revision]] = {
     "attnlab.training.Settings": [
@@ -69,6 +96,12 @@ REVISED: dict[str, list[Revision]] = {
             "the loss is computed in float64",
             lambda trainer: trainer.get("precision") == "64-true",
         ),
+    ],
+    "attnlab.evidence.gates.LSTMGates": [
+        Revision("layers are numbered in module order", concerns_run=_has_encoder)
+    ],
+    "attnlab.evidence.routing.ExpertRouting": [
+        Revision("layers are numbered in module order", concerns_run=_has_encoder)
     ],
     "attnlab.metric.top_k.top_k": [Revision("ties and numbers that are none are no hits")],
     "attnlab.mixer.differential.Differential": [Revision("lambda vectors do not decay")],
@@ -97,7 +130,7 @@ def revised(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's identity with the revision number of each class that has revisions."""
 
     def stamp(node: dict[str, Any]) -> None:
-        changes = _concerning_revisions(node)
+        changes = _concerning_revisions(node, identity)
         if changes:
             node[REVISION] = max(changes)
 
@@ -116,6 +149,13 @@ def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
         for knob, value in {**ADDED.get(target, {}), REVISION: 1}.items():
             if knob in node and node[knob] == value and type(node[knob]) is type(value):
                 del node[knob]
+        for knob, nested in NESTED.get(target, {}).items():
+            if isinstance(node.get(knob), Mapping):
+                entries = {**nested.added, **node.pop(knob)}
+                stated = [name for name in nested.first_knobs if name in entries]
+                node.update({name: entries.pop(name) for name in stated})
+                if entries != nested.added:
+                    node[knob] = entries
         node["_target_"] = first_paths.get(target, target)
 
     first_names = {
@@ -132,7 +172,11 @@ def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
         target = node["_target_"] = MOVED.get(recorded_target, recorded_target)
         for knob, value in ADDED.get(target, {}).items():
             node.setdefault(knob, value)
-        if _concerning_revisions(node):
+        for knob, nested in NESTED.get(target, {}).items():
+            entries = {name: node.pop(name) for name in nested.first_knobs if name in node}
+            if entries:
+                node[knob] = {**nested.added, **node.get(knob, {}), **entries}
+        if _concerning_revisions(node, identity):
             node.setdefault(REVISION, 1)
 
     return _with_renamed_keys(_copy_with(identity, update), RENAMED)
@@ -168,7 +212,7 @@ def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list
 
     def strip_and_collect_reasons(node: dict[str, Any]) -> None:
         trained_revision = node.pop(REVISION, 1)
-        for revision, reason in _concerning_revisions(node).items():
+        for revision, reason in _concerning_revisions(node, identity).items():
             if revision > trained_revision:
                 reasons.append(f"{node['_target_']}: {reason}")
 
@@ -187,10 +231,14 @@ def _with_renamed_keys(
     return {**identity, **renamed_groups}
 
 
-def _concerning_revisions(node: Mapping[str, Any]) -> dict[int, str]:
+def _concerning_revisions(node: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[int, str]:
     """Return the reason of each revision that concerns a node; its first code was revision 1."""
     revisions = enumerate(REVISED.get(node["_target_"], ()), start=2)
-    return {revision: change.reason for revision, change in revisions if change.concerns(node)}
+    return {
+        revision: change.reason
+        for revision, change in revisions
+        if change.concerns(node) and change.concerns_run(identity)
+    }
 
 
 def _copy_with(identity: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> Any:

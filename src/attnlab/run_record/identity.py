@@ -14,7 +14,7 @@ def canonical(identity: Mapping[str, Any]) -> bytes:
 
     Raises TypeError for a value that is not plain, ValueError for a float that is not finite.
     """
-    return json.dumps(plain(identity), sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(plain_config(identity), sort_keys=True, separators=(",", ":")).encode()
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
@@ -25,15 +25,15 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(first_form(identity))).hexdigest()[:10]
 
 
-def plain(value: Any, key: str = "identity") -> Any:
+def plain_config(value: Any, key: str = "identity") -> Any:
     """Return a copy of types common to JSON and YAML: dict, list, str, int, float, bool, None."""
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{key}: the key {name!r} is {type(name).__name__}, expected str")
-        return {name: plain(child, f"{key}.{name}") for name, child in value.items()}
+        return {name: plain_config(child, f"{key}.{name}") for name, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(child, f"{key}[{index}]") for index, child in enumerate(value)]
+        return [plain_config(child, f"{key}[{index}]") for index, child in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}: {value} cannot be written down; give a finite number or null")
     if value is None or type(value) in (bool, int, float, str):

@@ -1,19 +1,18 @@
 """The layers of a run's model as its record states them, under the names used in its rows."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from attnlab.layers import AttentionLayer, Axes, MixingLayer
+from attnlab.layers import AttentionLayer, Axes, ExpertLayer, Layer, LSTMLayer, MixingLayer
 from attnlab.run_record.forms import SCHEMA, sealed
 from attnlab.run_record.read import json_object
 
 FILE = "layers.json"
-Layer = AttentionLayer | MixingLayer
 
 
 class Form(msgspec.Struct):
@@ -22,14 +21,20 @@ class Form(msgspec.Struct):
     schema: int
     attention: list[AttentionLayer]
     mixing: list[MixingLayer]
+    experts: list[ExpertLayer] = []
+    lstm: list[LSTMLayer] = []
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a model that mix positions."""
+    """The numbered layers of a model: those that mix positions, and those of experts."""
 
     attention: Sequence[AttentionLayer] = ()
     mixing: Sequence[MixingLayer] = ()
+    experts: Sequence[ExpertLayer] = ()
+    """Empty in records of attnlab 0.1, which state none."""
+    lstm: Sequence[LSTMLayer] = ()
+    """Empty in records of attnlab 0.1, which state none."""
 
     @cached_property
     def by_source(self) -> Mapping[str, Layer]:
@@ -43,7 +48,7 @@ class Layers:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of layers.json."""
-        lists = {"attention": list(self.attention), "mixing": list(self.mixing)}
+        lists = {field.name: list(getattr(self, field.name)) for field in fields(self)}
         return sealed({"schema": SCHEMA, **msgspec.to_builtins(lists)})
 
 
@@ -56,7 +61,7 @@ def read_layers(attempt: Path) -> Layers | None:
     if value is None:
         return None
     form = msgspec.convert(value, Form)
-    return Layers(form.attention, form.mixing)
+    return Layers(form.attention, form.mixing, form.experts, form.lstm)
 
 
 def inferred_layers(

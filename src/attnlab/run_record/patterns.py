@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, UInt8
 
-from attnlab.layers import AttentionLayer, MixingLayer
-from attnlab.run_record.layers import Layer, Layers
+from attnlab.layers import AttentionLayer, Layer, MixingLayer
+from attnlab.run_record.layers import Layers
 from attnlab.run_record.read import decoding, decompressed
 from attnlab.run_record.record import Record
 
@@ -72,22 +72,28 @@ class Pattern:
     """The attention weights of one layer on one probe, after one optimizer step."""
 
     step: int
+    """The optimizer step after which it was recorded."""
     probe: str
+    """The name of the probe, the sequence that the model read; of a text, the text."""
     layer: Layer | None
     """The layer; None where the weights are the influence of each token on the answer."""
     tokens: Sequence[str]
-    """The tokens of the keys."""
+    """The token of each key: the last axis of the weights."""
     query_at: Sequence[int]
-    """The position of each query in its own sequence."""
+    """The position of each query in its own sequence: the second axis of the weights."""
     answer_position: int
-    """The position that the model answers from (the last, if it answers at several)."""
+    """The position in the queries' sequence that the model answers from (the last, if it answers at
+    several)."""
     data: PatternWeights
+    """The weights, exact or as the bytes of the record; `weights` and `codes` return them."""
 
     query_tokens: Sequence[str] | None = None
-    """The tokens of the queries, if they are of another sequence than the keys."""
+    """The token of each query, if queries are of another sequence than the keys; None if both are
+    of one, so that `tokens[query_at[q]]` is the token of query q (`queries`)."""
 
     heads: Sequence[int] | None = None
-    """The numbers of the heads in their layer, if only some were recorded."""
+    """The number in its layer of each head: the first axis of the weights; None for all heads of
+    the layer, in order (`numbers`)."""
 
     roles: Sequence[str] = ()
     """The role of each key (`Dataset.token_roles`), "" if it has none; empty if unknown."""

@@ -20,8 +20,8 @@ import yaml
 
 from attnlab.errors import RecordError
 from attnlab.run_record.batches import batch_sum
-from attnlab.run_record.forms import SEAL, checked, fault
-from attnlab.run_record.identity import plain
+from attnlab.run_record.forms import SEAL, checked, form_fault
+from attnlab.run_record.identity import plain_config
 
 Content = TypeVar("Content")
 
@@ -134,14 +134,14 @@ def yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
     """
     try:
         value = yaml.load(content(path, run_dir, MOST_TEXT), _AliasFreeLoader)
-        value = plain(value)
+        value = plain_config(value)
     except FileNotFoundError as error:
         raise RecordError(f"{run_dir} is no run: it has no {path.name}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, RecordError):
             raise
         raise RecordError(f"{path} is damaged; move that run away") from error
-    fault_text = fault(value, form) if isinstance(value, dict) else "it is no mapping"
+    fault_text = form_fault(value, form) if isinstance(value, dict) else "it is no mapping"
     if fault_text:
         raise RecordError(
             f"{path} is damaged ({fault_text}); move that run away and train it again"
@@ -149,7 +149,7 @@ def yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
     return value
 
 
-def rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
+def read_rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
     """Load the complete batches of a stream, without the torn end of a killed write.
 
     None if there is no such file, or no batch in it yet. Raises RecordError if it is damaged: a

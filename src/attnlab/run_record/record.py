@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from attnlab.errors import RecordError
 from attnlab.printable import one_line
-from attnlab.run_record.forms import AttemptClaim, Identity, Saved, fault
+from attnlab.run_record.annotations import Annotations, read_annotations
+from attnlab.run_record.forms import AttemptClaim, Identity, ResumeOrigin, Saved, form_fault
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import Layers, inferred_layers, read_layers
 from attnlab.run_record.read import (
@@ -26,7 +27,7 @@ from attnlab.run_record.read import (
     decoding,
     json_file,
     json_object,
-    rows,
+    read_rows,
     yaml_object,
 )
 from attnlab.run_record.result import (
@@ -156,7 +157,7 @@ class Record:
         table_parts = []
         for part in self._attempt_chain():
             run_dir = part.path.parents[1]
-            table_part = rows(part.path / f"{table}.arrow", run_dir, part.is_sealed)
+            table_part = read_rows(part.path / f"{table}.arrow", run_dir, part.is_sealed)
             if table_part is not None and part.last_step is not None:
                 table_part = table_part.filter(pc.field("step") <= part.last_step)
             count, expected = 0 if table_part is None else table_part.num_rows, part.rows.get(table)
@@ -210,6 +211,11 @@ class Record:
             num_layers = (self.identity.get("model") or {}).get("num_layers")
         num_layers = num_layers if type(num_layers) is int else 0
         return inferred_layers(measured_heads, recorded_heads, num_layers, crossing)
+
+    @property
+    def annotations(self) -> Annotations:
+        """Its tags, notes and sweeps. Raises RecordError if their file cannot be read."""
+        return read_annotations(self.path)
 
     def check_rows(self) -> None:
         """Raise RecordError if any table of the run is damaged."""
@@ -284,6 +290,18 @@ class _AttemptPart(NamedTuple):
     """The number of rows of each table up to that step, where it is stated."""
 
 
+def attempt_origin(record: Record, result: RunResult) -> tuple[Path, ResumeOrigin | None]:
+    """Return the directory of the attempt that ended with a result, and what it started from.
+
+    Raises RecordError if the attempt does not say so.
+    """
+    path = record.path / "attempts" / str(result.attempt)
+    claim = json_object(path / "claim.json", record.path, AttemptClaim)
+    if claim is None:
+        raise RecordError(f"{path} has no claim.json, but the result is that of this attempt")
+    return path, claim["resumed_from"]
+
+
 def _rows_at(attempt: Path, step: int) -> Mapping[str, int]:
     """Return the number of rows of each table that an attempt had written at a saved step."""
     entries = manifest(attempt, [])
@@ -310,7 +328,7 @@ def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
             else:
                 # An entry without its line feed still counts.
                 entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
-        if not fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
+        if not form_fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
             entries.append(entry)
         elif number <= len(lines):
             # A bad last line is the torn end of a killed write, which is no damage.
@@ -451,10 +469,18 @@ def find_named_run(run: str, runs_dir: Path) -> Record:
 
 
 def with_prefix(records: Sequence[Record], prefix: str) -> list[Record]:
-    """Return the run of that name, else those whose name or hash begins with it."""
-    return [r for r in records if r.name == prefix] or [
+    """Return the run of that name, else those whose name or hash begins with it.
+
+    Whole words of names come first: `...-s1` is not the start of `...-s10-...`, where both are.
+    """
+    starting = [
         r for r in records if r.name.startswith(prefix) or hash_in(r.name).startswith(prefix)
     ]
+    return (
+        [r for r in starting if r.name == prefix]
+        or [r for r in starting if r.name.startswith(f"{prefix}-")]
+        or starting
+    )
 
 
 def name_on_disk(runs_dir: Path, name: str, identity_hash: str) -> str:

@@ -39,10 +39,14 @@ class AttemptSummary:
     """The SHA-256 of the source of each class that the identity names."""
     config_dir: str | None = None
     """The --config-dir with parts of the user's own, if there was one."""
+    overrides: tuple[str, ...] = ()
+    """The overrides as they were given; empty in records of 0.1."""
     git: Mapping[str, Any] | None
     """The commit of the code, and whether it was dirty; None if unknown."""
     versions: Mapping[str, str | None]
     """The versions of Python, attnlab and the packages that affect the numbers."""
+    choices: Mapping[str, Name] = field(default_factory=dict)
+    """The choice of each config group by its name; empty in older records."""
     rows: Mapping[str, Whole] = field(default_factory=dict)
     """The number of rows that the attempt wrote into each table; empty in records of 0.1."""
 

@@ -6,12 +6,15 @@ counted from 1.
 """
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,9 @@ POINTS = (
 KINDS = ("kill", "stop", "full", "fsync")
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files and directories; readers ignore them."""
+
+DELETED = ".deleted-"
+"""Prefix of the names of directories that are being deleted; readers ignore them."""
 
 _passed: Counter[str] = Counter()
 
@@ -78,7 +84,7 @@ def new_file(path: Path, content: bytes) -> None:
 
     The name appears only with the whole content on the disk.
     """
-    temporary = _temporary_path(path.parent)
+    temporary = temporary_path(path.parent)
     try:
         _write_file(temporary, content)
         fault("file.name")
@@ -94,23 +100,31 @@ def publish_directory(path: Path, files: Mapping[str, bytes]) -> None:
     A rename onto a directory fails unless that one is empty, and those made here never are.
     """
     assert files
-    temporary = _temporary_path(path.parent)
+    temporary = temporary_path(path.parent)
     fault("birth.make")
     temporary.mkdir()
     try:
         for name, content in files.items():
             _write_file(temporary / name, content)
         _sync_directory(temporary)
-        fault("birth.name")
-        temporary.rename(path)
-    except OSError as error:
+        move_directory(temporary, path)
+    except OSError:
         for name in files:
             _delete_temporary(temporary / name)
         _delete_temporary(temporary)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         raise
-    _sync_directory(path.parent)
+
+
+def move_directory(source: Path, target: Path) -> None:
+    """Give a directory that is not empty another name; raises FileExistsError if it is taken."""
+    fault("birth.name")
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        raise
+    _sync_directory(target.parent)
 
 
 def publish(source: Path, target: Path) -> bool:
@@ -130,9 +144,44 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def remove_directory(path: Path) -> None:
+    """Delete a directory with all that is in it, if it exists."""
+    fault("remove")
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same lock waiting; a killed process frees it."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def temporary_path(directory: Path) -> Path:
+    """Return a free name in a directory, where a rename or a link does not cross file systems."""
+    return directory / f"{TEMPORARY}{uuid.uuid4().hex}"
+
+
+def remove_at_once(path: Path) -> None:
+    """Delete a directory with all that is in it, at once for whoever reads its name.
+
+    It is renamed first, so that a process that is killed meanwhile leaves no half of it: what is
+    left has a hidden name, and goes with the next directory that is deleted beside it.
+    """
+    fault("remove")
+    path.rename(path.parent / f"{DELETED}{uuid.uuid4().hex}")
+    for deleted in path.parent.glob(f"{DELETED}*"):
+        fault("remove")
+        shutil.rmtree(deleted)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a file, replacing an existing one: for reports and results, not for files of a run."""
-    temporary = _temporary_path(path.parent)
+    temporary = temporary_path(path.parent)
     try:
         _write_file(temporary, content)
         fault("file.name")
@@ -207,11 +256,6 @@ class BeatFile:
 def to_json(value: Any) -> bytes:
     """Return plain values as indented JSON. Raises ValueError for NaN, which is no JSON."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _temporary_path(directory: Path) -> Path:
-    # In the target's own directory: a rename or a link does not cross file systems.
-    return directory / f"{TEMPORARY}{uuid.uuid4().hex}"
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -2,9 +2,12 @@
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Tokenizer(ABC):
@@ -17,6 +20,8 @@ class Tokenizer(ABC):
     """
 
     learns: bool = False
+
+    _of_vocabulary: tuple[Sequence[str], Any] = ((), None)
 
     @property
     def key(self) -> str:
@@ -35,6 +40,15 @@ class Tokenizer(ABC):
     def load_state(self, state: str) -> None:
         """Load the state that an earlier process has learnt, in place of `vocabulary`."""
         assert not state, f"{type(self).__name__} learns nothing beside its vocabulary"
+
+    def once(self, build: Callable[[Sequence[str]], T], vocabulary: Sequence[str]) -> T:
+        """Return what `build` makes of a vocabulary, made anew for another list alone.
+
+        So many documents are encoded one by one at the cost of their tokens.
+        """
+        if self._of_vocabulary[0] is not vocabulary:
+            self._of_vocabulary = vocabulary, build(vocabulary)
+        return self._of_vocabulary[1]
 
     @abstractmethod
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:

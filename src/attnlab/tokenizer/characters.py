@@ -20,8 +20,7 @@ class Characters(Tokenizer):
         return [chr(code_point) for code_point in np.flatnonzero(occurs)]
 
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        id_of = np.zeros(0x110000, dtype=number_type(len(vocabulary)))
-        id_of[[ord(name) for name in vocabulary]] = np.arange(len(vocabulary))
+        id_of = self.once(_ids, vocabulary)
         for code_points in _code_points(pieces):
             yield id_of[code_points]
 
@@ -33,6 +32,13 @@ class Characters(Tokenizer):
 
     def num_bytes(self, name: str) -> int:
         return len(name.encode())
+
+
+def _ids(vocabulary: Sequence[str]) -> np.ndarray:
+    """Return the id of each code point."""
+    id_of = np.zeros(0x110000, dtype=number_type(len(vocabulary)))
+    id_of[[ord(name) for name in vocabulary]] = np.arange(len(vocabulary))
+    return id_of
 
 
 def _code_points(pieces: Iterable[bytes]) -> Iterator[np.ndarray]:

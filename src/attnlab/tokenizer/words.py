@@ -43,7 +43,7 @@ class Words(Tokenizer):
         return [UNKNOWN, LINE, *(word for _, word in sorted(frequent)[:max_words])]
 
     def encode(self, pieces: Iterable[bytes], vocabulary: Sequence[str]) -> Iterator[np.ndarray]:
-        id_of = {word: token_id for token_id, word in enumerate(vocabulary)}
+        id_of = self.once(_ids, vocabulary)
         unknown_id, dtype = id_of[UNKNOWN], number_type(len(vocabulary))
         for text in whole_words(pieces):
             words = self.tokenize(text)
@@ -64,3 +64,7 @@ class Words(Tokenizer):
 
     def num_bytes(self, name: str) -> int:
         return 1 if name == LINE else len(name.encode()) + 1
+
+
+def _ids(vocabulary: Sequence[str]) -> dict[str, int]:
+    return {word: token_id for token_id, word in enumerate(vocabulary)}

@@ -18,7 +18,7 @@ from attnlab.interp.importance import (
     importance,
     loss_without_each,
     order_greedily,
-    pruning,
+    prune_in_order,
     shuffle_heads,
 )
 from attnlab.interp.interventions import MeanPatterns
@@ -50,6 +50,7 @@ class PruningReport(Report):
     split: str
     metric: str
     method: str
+    """How a head is taken away: "zero" (its pattern is 0) or "mean" (its mean pattern)."""
     order: str
     curve: Sequence[Removal]
     """First the whole model, then after each head that is removed."""
@@ -89,7 +90,7 @@ def pruning_report(
         return loaded_run.evaluate(split)[name]
 
     def pruning_curve(removed: Sequence[HeadRef]) -> list[float]:
-        return pruning(loaded_run.model, removed, partial(evaluate_metric, metric), means)
+        return prune_in_order(loaded_run.model, removed, partial(evaluate_metric, metric), means)
 
     names = layer_names(loaded_run)
     ordered_heads = _order_heads(

@@ -35,7 +35,9 @@ class HeadsWithoutReport(Report):
     split: str
     metric: str
     method: str
+    """How a head is taken away: "zero" (its pattern is 0) or "mean" (its mean pattern)."""
     intact: float
+    """The metric of the whole model."""
     ablated: Sequence[MetricWithout]
     all_ablated: float | None
 

@@ -29,7 +29,7 @@ def picture(report: PruningReport, ending: str) -> bytes:
     """Draw the pruning curve as the content of a file with such an ending."""
     # Vega takes a while to load, and a table does not need it.
     from attnlab.figures.base import render_chart
-    from attnlab.figures.embedding_plane import page
+    from attnlab.figures.embedding_plane import figure_page
     from attnlab.figures.pruning import pruning
 
     random_curves = report.random or ()
@@ -48,7 +48,11 @@ def picture(report: PruningReport, ending: str) -> bytes:
         caption,
         random_curves,
     )
-    return page(figure, report.run).encode() if ending == ".html" else render_chart(figure, ending)
+    return (
+        figure_page(figure, report.run).encode()
+        if ending == ".html"
+        else render_chart(figure, ending)
+    )
 
 
 def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:

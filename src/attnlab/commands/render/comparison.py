@@ -7,8 +7,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.analysis.compare import Comparison, Panel
-from attnlab.analysis.left_out import by_state
-from attnlab.analysis.table import Column, columns, legend, title
+from attnlab.analysis.left_out import by_reason, by_state
+from attnlab.analysis.table import Column, comparison_columns, legend, title
 from attnlab.console import Console
 
 
@@ -16,14 +16,18 @@ def print_comparison(report: Comparison, console: Console) -> None:
     """Print every panel, and the runs that could not be used."""
     for panel in report.panels:
         _print_panel(panel, console)
-    if report.left_out:
-        console.print(f"left out: {by_state(report.left_out)}")
+    for note in report.notes:
+        console.print(note)
+    for line in by_reason(report.left_out):
+        console.print(f"left out: {line}")
+    if states := by_state(report.left_out):
+        console.print(f"left out: {states}")
 
 
 def _print_panel(panel: Panel, console: Console) -> None:
     console.print(title(panel), style="bold")
     unbounded = console.options.update(max_width=999)
-    panel_columns = columns(panel)
+    panel_columns = comparison_columns(panel)
     # From the widest layout to the narrowest, which has the interval below its number.
     for layout in ({}, {"gap": 1, "folded": True}, {"gap": 1, "folded": True, "between": "\n"}):
         table = _build_table(panel_columns, **layout)

@@ -1,10 +1,18 @@
 """A dataset in the terminal: its description, and examples for human readers."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from attnlab.analysis.report import aligned
 
 if TYPE_CHECKING:
     from attnlab.analysis.data_report import DataReport
+
+WIDTH = 80
+INDENT = " " * 12
+MOST_CLASSES = 20
+"""The number of classes whose balance is shown."""
 
 
 def data_text(report: "DataReport") -> str:
@@ -14,13 +22,45 @@ def data_text(report: "DataReport") -> str:
     lines.append(f"vocabulary  {_abbreviate_names(report.tokens)}")
     lines += [f"classes     {_abbreviate_names(report.classes)}"] if report.classes else []
     lines += [f"length      {report.max_length:,}", f"splits      {sizes}"]
-    lines += [f"note        {note}" for note in report.notes]
+    lines += _contents_lines(report)
+    for label, text in [("origin", report.origin), *(("note", note) for note in report.notes)]:
+        lines += textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=f"{label:<12}",
+            subsequent_indent=INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     if report.chance is not None:
         lines.append(f"accuracy    chance {report.chance:.3g}, at best {report.best:.3g}")
     lines.append(f"data_hash   {report.data_hash}")
     for example in report.examples:
         lines += ["", f"{example.split} {example.index}", example.text]
     return "\n".join(lines)
+
+
+def _contents_lines(report: "DataReport") -> list[str]:
+    """Return the tokens and documents of each split, and the examples of each class."""
+    lines = []
+    for name in ("tokens", "documents"):
+        counts = {split: getattr(held, name) for split, held in report.contents.items()}
+        known = [f"{split} {count:,}" for split, count in counts.items() if count is not None]
+        lines += [f"{name:<12}{', '.join(known)}"] if known else []
+    by_split = {split: held.classes for split, held in report.contents.items() if held.classes}
+    if not by_split:
+        return lines
+    rows = [["class", *by_split]]
+    for name in (report.classes or [])[:MOST_CLASSES]:
+        rows.append([name, *(_share(counts, name) for counts in by_split.values())])
+    if report.classes and len(report.classes) > MOST_CLASSES:
+        rows.append(["...", *("" for _ in by_split)])
+    table = aligned(rows)
+    return [*lines, f"balance     {table[0]}", *(f"{INDENT}{line}" for line in table[1:])]
+
+
+def _share(counts: Mapping[str, int], name: str) -> str:
+    return f"{counts[name]:,} ({counts[name] / max(sum(counts.values()), 1):.0%})"
 
 
 def _abbreviate_names(names: Sequence[str], count: int = 8) -> str:

@@ -77,9 +77,11 @@ def history_picture(history: EmbeddingHistory, ending: str) -> bytes:
 
 def _figure_file(figure: Any, title: str, ending: str) -> bytes:
     from attnlab.figures.base import render_chart
-    from attnlab.figures.embedding_plane import page
+    from attnlab.figures.embedding_plane import figure_page
 
-    return page(figure, title).encode() if ending == ".html" else render_chart(figure, ending)
+    return (
+        figure_page(figure, title).encode() if ending == ".html" else render_chart(figure, ending)
+    )
 
 
 def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:

@@ -20,10 +20,9 @@ def show_report(console: Console, report: ExpertReport) -> None:
     """Print the load and the tokens of the experts of each layer."""
     console.print(f"{report.run}, step {report.step}", style="bold")
     console.print(f"{report.split} split, {EXAMPLES} sequences at most")
-    for index, layer in enumerate(report.layers):
+    for layer in report.layers:
         console.print()
-        title = f"layer {index} {layer.name}" if len(report.layers) > 1 else layer.name
-        console.print(title, style="bold")
+        console.print(_layer_title(layer), style="bold")
         _show_layer(console, layer)
     console.print()
     for line in LEGEND:
@@ -37,7 +36,7 @@ def load_picture(report: ExpertReport, ending: str) -> bytes:
     from attnlab.figures.expert_load import ExpertLoad, loads
 
     layers = [
-        ExpertLoad(layer.name, layer.load.numpy(), layer.co_assignment.numpy())
+        ExpertLoad(_layer_title(layer), layer.load.numpy(), layer.co_assignment.numpy())
         for layer in report.layers
     ]
     return render_chart(loads(layers), ending)
@@ -46,15 +45,20 @@ def load_picture(report: ExpertReport, ending: str) -> bytes:
 def token_picture(report: ExpertReport, ending: str) -> bytes:
     """Draw the experts of each token of a report's only layer as the content of a file."""
     from attnlab.figures.base import render_chart
-    from attnlab.figures.expert_load import table
+    from attnlab.figures.expert_load import token_table
 
     (layer,) = report.layers
     # A share times the count is a whole number of assignments, except for rounding.
     counts = [np.rint(np.array(token.shares) * token.count) for token in layer.tokens]
-    title = f"{report.run}, {layer.name}"
+    title = f"{report.run}, {_layer_title(layer)}"
     tokens = [token.token for token in layer.tokens]
-    chart = table(tokens, np.array(counts).astype(int), title, len(tokens))
+    chart = token_table(tokens, np.array(counts).astype(int), title, len(tokens))
     return render_chart(chart, ending)
+
+
+def _layer_title(layer: LayerExperts) -> str:
+    """Return the number of a layer and its path."""
+    return f"layer {layer.layer} {layer.name}"
 
 
 def _show_layer(console: Console, layer: LayerExperts) -> None:

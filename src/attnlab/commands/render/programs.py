@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from attnlab.analysis.export_patterns import (
+    arrays_as_lists,
     left_out_of_bertviz,
     left_out_of_circuitsvis,
-    plain,
     to_bertviz,
     to_circuitsvis,
 )
@@ -42,4 +42,4 @@ def for_program(name: str, patterns: Sequence[Pattern], run: str) -> bytes:
             f"--format {name} leaves out {reasons}; -o FILE.npz writes every map of {run}",
             file=sys.stderr,
         )
-    return json.dumps(plain(exported)).encode() + b"\n"
+    return json.dumps(arrays_as_lists(exported)).encode() + b"\n"

@@ -1,0 +1,101 @@
+"""Find the runs that a user names: by directory, name, prefix, pattern or sweep."""
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from attnlab.environment import default_runs_dir
+from attnlab.errors import RecordError, RequestError
+from attnlab.run_record.record import (
+    Record,
+    find_named_run,
+    find_runs,
+    is_directory,
+    with_prefix,
+)
+from attnlab.run_record.run_ref import RunRef, find_record
+
+
+def find_records(
+    names: RunRef | Iterable[RunRef] | None,
+    runs_dir: str | Path | None = None,
+    *,
+    archived: bool = False,
+) -> list[Record]:
+    """Return the records that names match, each once; None matches all of `runs_dir`.
+
+    A name is the directory of a run or of runs, a run's name or hash or the start of one, a pattern
+    of names ("pronoun-*"), the name of a sweep, or an object that has a record. Names are searched
+    in `runs_dir` (default: $ATTNLAB_RUNS or "runs"). A start of several names matches all of them.
+    Archived runs are found by their names alone; with `archived`, as all others are. Raises
+    RequestError for a missing directory and for a name that matches no run.
+    """
+    directory = Path(runs_dir or default_runs_dir())
+    if names is None:
+        return _without_archived(find_runs(directory), archived)
+    references = [names] if isinstance(names, RunRef) else list(names)
+    records = [
+        record
+        for reference in references
+        for record in _matching_records(reference, directory, archived)
+    ]
+    return list({record.path.resolve(): record for record in records}.values())
+
+
+def require_runs(
+    names: Sequence[RunRef], runs_dir: str | Path | None, *, archived: bool = False
+) -> list[Record]:
+    """Return the records that names match, without names all. Raises RequestError for none."""
+    if records := find_records(names or None, runs_dir, archived=archived):
+        return records
+    place = ", ".join(map(str, names)) or runs_dir or default_runs_dir()
+    raise RequestError(
+        f"{place} holds no runs; `attnlab train` makes some, another runs_dir may hold some"
+    )
+
+
+def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list[Record]:
+    """Return the records that one name matches; none for a directory without runs."""
+    if not isinstance(reference, (str, Path)):
+        return [find_record(reference)]
+    name, path = str(reference), Path(reference)
+    is_run = is_directory(path) and (path / "config.yaml").exists()
+    records_in_runs_dir = find_runs(runs_dir) if runs_dir.is_dir() and not is_run else []
+    if is_directory(path) and not is_run:
+        records = find_runs(path)
+        # A directory of the working directory may have the name that runs begin with.
+        if records or not with_prefix(records_in_runs_dir, name):
+            return _without_archived(records, archived)
+    elif not is_run and re.search(r"[*?[]", name):
+        directory = path.parent if path.name != name else runs_dir
+        matching = [r for r in find_runs(directory) if fnmatchcase(r.name, path.name)]
+        if not matching:
+            raise RequestError(f"no run in {directory} has a name like {path.name!r}")
+        return _without_archived(matching, archived)
+    matching = with_prefix(records_in_runs_dir, name)
+    if len(matching) == 1 and matching[0].name == name:
+        return matching
+    if in_sweep := [record for record in records_in_runs_dir if name in _sweeps(record)]:
+        return _without_archived(in_sweep, archived)
+    if len(matching) > 1 and (visible := _without_archived(matching, archived)):
+        return visible
+    return [find_named_run(name, runs_dir)]
+
+
+def _without_archived(records: Sequence[Record], archived: bool) -> list[Record]:
+    """Return the records without those that were archived, or with `archived` all."""
+    return [record for record in records if archived or not _is_archived(record)]
+
+
+def _is_archived(record: Record) -> bool:
+    with suppress(RecordError):
+        return record.annotations.archived
+    return False
+
+
+def _sweeps(record: Record) -> Sequence[str]:
+    with suppress(RecordError):
+        return record.annotations.sweeps
+    return ()

@@ -1,0 +1,147 @@
+"""The readable part of a run's name, and the name of a sweep: what was chosen, and what differs."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from attnlab.config.config import NOT_IN_IDENTITY, Config
+
+MOST_CHARACTERS = 64
+"""The longest readable part of a name, without seed and hash."""
+MOST_OF_A_VALUE, MOST_OF_A_SWEEP = 24, 100
+SHOWN_APART = ("dataset", "variant", "seed", "depth", "size", "model.num_layers", "model.d_model")
+"""The keys that a name states in any case: NUM_LAYERSxD_MODEL is one of its words."""
+SWEEP_NAME = re.compile(rf"[\w+][\w.+-]{{0,{MOST_OF_A_SWEEP - 1}}}", re.ASCII)
+MIXER = "model/mixer"
+
+
+def run_name(config: Config) -> str:
+    """Return DATASET-CHOICES-LAYERSxWIDTH-KNOBS-sSEED, as in `parity-gated_delta-1x64-lr1e-3-s0`.
+
+    The choices and knobs are those that the overrides state. A mixer that is chosen stands for a
+    variant that is not. What does not fit into `MOST_CHARACTERS` is counted (`+2`), and the knobs
+    that a sweep varies come first.
+    """
+    stated_values = _values_in_identity(config.overrides)
+    stated = {key: value for key, value in stated_values.items() if key not in SHOWN_APART}
+    chosen = {key: value for key, value in stated.items() if key in config.choices}
+    variant, model = config.choices["variant"], config.values["model"]
+    choices = [] if MIXER in chosen and "variant" not in stated_values else [variant]
+    for key, value in chosen.items():
+        word = _choice_word(key, value)
+        if word not in choices:
+            choices.append(word)
+    knobs = [key for key in stated if key not in chosen]
+    in_order = sorted(knobs, key=lambda key: key not in config.swept)
+    short_keys = _short_keys(knobs)
+    shape = f"{model['num_layers']}x{model['d_model']}"
+    words = [*choices, shape, *(_knob_word(short_keys[key], stated[key]) for key in in_order)]
+    name, left_out = str(config.choices["dataset"]), 0
+    for word in words:
+        # The shape is short, and the reader of a long name needs it most.
+        if (left_out and word != shape) or len(name) + len(word) >= MOST_CHARACTERS:
+            left_out += 1
+        else:
+            name = f"{name}-{word}"
+    more = f"-+{left_out}" if left_out else ""
+    return f"{name}{more}-s{config.values['seed']}"
+
+
+def named_sweep(configs: Sequence[Config]) -> list[Config]:
+    """Return the configs of a sweep with its name, which is made where none was given."""
+    name = sweep_name(configs)
+    return [
+        replace(config, values={**config.values, "sweep": name})
+        if config.values["sweep"] is None
+        else config
+        for config in configs
+    ]
+
+
+def sweep_name(configs: Sequence[Config]) -> str:
+    """Return DATASETS-VARIED_KEYS-HASH for the sweep of some configs; equal sweeps have one name.
+
+    Where the results go is no part of it, nor how many runs share the cores, so that a sweep that
+    is begun again has its old name.
+    """
+    stated = [_values_in_identity(config.overrides) for config in configs]
+    for values in stated:
+        values.pop("trainer.threads", None)
+    datasets = dict.fromkeys(str(config.choices["dataset"]) for config in configs)
+    varied = [key for key in varied_keys(stated) if key != "dataset"]
+    words = [_plain_word("_".join(datasets)), *(re.split("[./]", key)[-1] for key in varied)]
+    digest = hashlib.sha256(repr([sorted(values.items()) for values in stated]).encode())
+    return f"{'-'.join(words)[:MOST_CHARACTERS]}-{digest.hexdigest()[:4]}"
+
+
+def sweep_faults(name: Any) -> list[str]:
+    """Return what is wrong with the name of a sweep, which stands where names of runs do."""
+    if name is None or (isinstance(name, str) and SWEEP_NAME.fullmatch(name)):
+        return []
+    return [f"sweep: expected letters, digits and _.+-, at most {MOST_OF_A_SWEEP}, got {name!r}"]
+
+
+def varied_keys(cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys whose values differ between cells, in order of first occurrence."""
+    keys = dict.fromkeys(key for cell in cells for key in cell)
+    return [key for key in keys if len({cell.get(key) for cell in cells}) > 1]
+
+
+def overridden(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the values that overrides state, by key; a deleted key has the value `null`."""
+    values = {}
+    for override in overrides:
+        key, equals, value = override.lstrip("+~").partition("=")
+        values[key] = value if equals and not override.startswith("~") else "null"
+    return values
+
+
+def _values_in_identity(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the stated values that change what a run is."""
+    return {
+        key: value
+        for key, value in overridden(overrides).items()
+        if re.split("[./]", key)[0] not in NOT_IN_IDENTITY
+    }
+
+
+def _choice_word(key: str, value: str) -> str:
+    """Return the word for a choice: its name, with the group's where the name says too little."""
+    group, _, package = key.partition("@")
+    place = package.rpartition(".")[2] if package else group.rpartition("/")[2]
+    word = _plain_word(value)
+    return f"{place}_{word}" if package or word in ("none", "null", "default") else word
+
+
+def _knob_word(key: str, value: str) -> str:
+    """Return the word for a knob: `lr1e-3` for a number, `tied_false` for any other value."""
+    try:
+        number = float(value)
+    except ValueError:
+        return f"{key}_{_plain_word(value.rpartition('/')[2])}"
+    return f"{key}{_short_number(value, number)}"
+
+
+def _short_number(text: str, number: float) -> str:
+    """Return the shortest way to write a number; small and large ones with an exponent."""
+    if "e" not in text.lower() and (number == 0 or 0.1 <= abs(number) < 1e5):
+        return text
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Return the last part of each key; two parts where the last one is that of several keys."""
+    last_parts = {key: key.rpartition(".")[2] for key in keys}
+    shared = {part for part in last_parts.values() if list(last_parts.values()).count(part) > 1}
+    return {
+        key: "_".join(key.split(".")[-2:]) if part in shared else part
+        for key, part in last_parts.items()
+    }
+
+
+def _plain_word(text: str) -> str:
+    """Return a text with only letters, digits and `_.+-`, as a file's name can hold it anywhere."""
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_.")[:MOST_OF_A_VALUE]

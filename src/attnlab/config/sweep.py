@@ -1,0 +1,72 @@
+"""The cells of a sweep: what differs between them, which can work, and why the others cannot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnlab.building import UserTargets
+from attnlab.config.compose import compose_each
+from attnlab.config.composition import sweep_overrides
+from attnlab.config.config import Config
+from attnlab.config.run_name import named_sweep
+from attnlab.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep, or a run by itself."""
+
+    overrides: Sequence[str]
+    differs: str
+    """The overrides that not all cells have; empty for a run by itself."""
+    config: Config
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs that a command asks for, each composed and checked."""
+
+    cells: Sequence[Cell]
+    total: int
+    """The number of cells with those that are left out."""
+    impossible: Mapping[str, Sequence[str]]
+    """Why cells are left out (`skip_impossible`), and what differs in each of these."""
+
+    @property
+    def num_left_out(self) -> int:
+        return self.total - len(self.cells)
+
+
+def plan_sweep(overrides: Sequence[str], own: UserTargets, *, is_multirun: bool) -> Sweep:
+    """Compose and check every cell, inside `search_path`.
+
+    Raises ConfigError with the faults of all cells, each once. With skip_impossible=true, a cell
+    whose parts are right and do not fit together is left out, as long as another one works.
+    """
+    overrides_by_cell = sweep_overrides(overrides) if is_multirun else [list(overrides)]
+    labels = _differences(overrides_by_cell)
+    composed = compose_each(dict(enumerate(overrides_by_cell)), own)
+    configs = composed.configs
+    skips = any(config.values["skip_impossible"] for config in configs.values())
+    if composed.mistakes or (composed.impossible and not skips):
+        faults = [
+            fault
+            if len(indices) == len(overrides_by_cell)
+            else f"{fault}\n    in {len(indices)} of {len(overrides_by_cell)} runs, the first: "
+            + " ".join(overrides_by_cell[indices[0]])
+            for fault, indices in composed.faults.items()
+        ]
+        if configs and not composed.mistakes:
+            faults.append("skip_impossible=true leaves these runs out and trains the others")
+        raise ConfigError(faults)
+    if is_multirun:
+        configs = dict(zip(configs, named_sweep([*configs.values()]), strict=True))
+    return Sweep(
+        [Cell(overrides_by_cell[i], labels[i], config) for i, config in configs.items()],
+        len(overrides_by_cell),
+        {fault: [labels[i] for i in indices] for fault, indices in composed.impossible.items()},
+    )
+
+
+def _differences(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
+    shared = set(overrides_by_cell[0]).intersection(*overrides_by_cell)
+    return [" ".join(word for word in cell if word not in shared) for cell in overrides_by_cell]
