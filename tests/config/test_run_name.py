@@ -61,8 +61,8 @@ def test_a_sweep_shows_what_it_varies_and_what_does_not_fit_is_counted():
     configs = composed(*fixed, *more, "optimizer.lr=0.001,0.01", "seed=0,1")
     names = [run_name(config) for config in configs]
     assert len(set(names)) == 4
-    assert all(re.search(r"lr1e-[23]-.*\+\d-s[01]\Z", name) for name in names)
-    assert all(len(name.rpartition("-s")[0]) <= MOST_CHARACTERS + 3 for name in names)
+    assert all(re.search(r"lr1e-[23]-.*\d_more-s[01]\Z", name) for name in names)
+    assert all(len(name.rpartition("-s")[0]) <= MOST_CHARACTERS + 8 for name in names)
 
 
 @pytest.mark.parametrize("value", ["../../etc", "a b", "$(rm)", "ü\u202e", "x" * 300])
@@ -73,7 +73,7 @@ def test_a_name_is_a_plain_file_name(tmp_path, value):
     config = type(config)(
         config.values, config.choices, config.own, overrides=(f"dataset.path={value}",)
     )
-    assert re.fullmatch(r"[\w+][\w.+-]*", run_name(config), re.ASCII)
+    assert re.fullmatch(r"\w[\w.-]*", run_name(config), re.ASCII)
     assert len(run_name(config)) < 100
 
 

@@ -13,7 +13,7 @@ MOST_CHARACTERS = 64
 MOST_OF_A_VALUE, MOST_OF_A_SWEEP = 24, 100
 SHOWN_APART = ("dataset", "variant", "seed", "depth", "size", "model.num_layers", "model.d_model")
 """The keys that a name states in any case: NUM_LAYERSxD_MODEL is one of its words."""
-SWEEP_NAME = re.compile(rf"[\w+][\w.+-]{{0,{MOST_OF_A_SWEEP - 1}}}", re.ASCII)
+SWEEP_NAME = re.compile(rf"\w[\w.-]{{0,{MOST_OF_A_SWEEP - 1}}}", re.ASCII)
 MIXER = "model/mixer"
 
 
@@ -21,8 +21,8 @@ def run_name(config: Config) -> str:
     """Return DATASET-CHOICES-LAYERSxWIDTH-KNOBS-sSEED, as in `parity-gated_delta-1x64-lr1e-3-s0`.
 
     The choices and knobs are those that the overrides state. A mixer that is chosen stands for a
-    variant that is not. What does not fit into `MOST_CHARACTERS` is counted (`+2`), and the knobs
-    that a sweep varies come first.
+    variant that is not. What does not fit into `MOST_CHARACTERS` is counted (`2_more`), and the
+    knobs that a sweep varies come first.
     """
     stated_values = _values_in_identity(config.overrides)
     stated = {key: value for key, value in stated_values.items() if key not in SHOWN_APART}
@@ -45,7 +45,7 @@ def run_name(config: Config) -> str:
             left_out += 1
         else:
             name = f"{name}-{word}"
-    more = f"-+{left_out}" if left_out else ""
+    more = f"-{left_out}_more" if left_out else ""
     return f"{name}{more}-s{config.values['seed']}"
 
 
@@ -80,7 +80,7 @@ def sweep_faults(name: Any) -> list[str]:
     """Return what is wrong with the name of a sweep, which stands where names of runs do."""
     if name is None or (isinstance(name, str) and SWEEP_NAME.fullmatch(name)):
         return []
-    return [f"sweep: expected letters, digits and _.+-, at most {MOST_OF_A_SWEEP}, got {name!r}"]
+    return [f"sweep: expected letters, digits and _.-, at most {MOST_OF_A_SWEEP}, got {name!r}"]
 
 
 def varied_keys(cells: Sequence[Mapping[str, str]]) -> list[str]:
@@ -143,5 +143,5 @@ def _short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _plain_word(text: str) -> str:
-    """Return a text with only letters, digits and `_.+-`, as a file's name can hold it anywhere."""
-    return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_.")[:MOST_OF_A_VALUE]
+    """Return a text with only letters, digits and `_.-`, all that an artifact of wandb can have."""
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("_.")[:MOST_OF_A_VALUE]
