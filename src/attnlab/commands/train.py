@@ -80,9 +80,9 @@ def _require_fitting_options(arguments: Namespace) -> None:
         raise RequestError("--format is of --dry-run; give both, or neither")
     if (arguments.package or arguments.resolve) and not arguments.cfg:
         raise RequestError("--package and --resolve are of --cfg; give that too, or leave them out")
-    asked = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
-    if len(asked) > 1:
-        options = " and ".join("--" + name.replace("_", "-") for name in asked)
+    given_options = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
+    if len(given_options) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in given_options)
         raise RequestError(f"{options} each print something else; give one of them")
     if arguments.multirun and (arguments.info or arguments.cfg in ("hydra", "all")):
         option = "--info" if arguments.info else f"--cfg {arguments.cfg}"

@@ -26,14 +26,14 @@ def run_name(config: Config) -> str:
     """
     stated_values = _values_in_identity(config.overrides)
     stated = {key: value for key, value in stated_values.items() if key not in SHOWN_APART}
-    chosen = {key: value for key, value in stated.items() if key in config.choices}
+    stated_choices = {key: value for key, value in stated.items() if key in config.choices}
     variant, model = config.choices["variant"], config.values["model"]
-    choices = [] if MIXER in chosen and "variant" not in stated_values else [variant]
-    for key, value in chosen.items():
+    choices = [] if MIXER in stated_choices and "variant" not in stated_values else [variant]
+    for key, value in stated_choices.items():
         word = _choice_word(key, value)
         if word not in choices:
             choices.append(word)
-    knobs = [key for key in stated if key not in chosen]
+    knobs = [key for key in stated if key not in stated_choices]
     in_order = sorted(knobs, key=lambda key: key not in config.swept)
     short_keys = _short_keys(knobs)
     shape = f"{model['num_layers']}x{model['d_model']}"

@@ -64,10 +64,13 @@ def cells(
     for batch in table.select_columns(table_columns).iter(batch_size=BATCH):
         for index in range(len(batch[table_columns[0]])):
             place = f"path={path}, row {row_number}"
-            named = zip(columns, outer, strict=True)
+            names_and_columns = zip(columns, outer, strict=True)
             yield tables.Row(
                 place,
-                [tables.entry(batch[column][index], name, column, place) for name, column in named],
+                [
+                    tables.entry(batch[column][index], name, column, place)
+                    for name, column in names_and_columns
+                ],
             )
             row_number += 1
 

@@ -365,12 +365,12 @@ def split_places(directory: Path) -> dict[str, list[Path]]:
 
 def text_files(directory: Path) -> list[Path]:
     """Return all files below a directory, by relative path; hidden ones are left out."""
-    found = [
+    all_files = [
         (place.relative_to(directory), place) for place in directory.rglob("*") if place.is_file()
     ]
     visible = [
         (relative.as_posix(), place)
-        for relative, place in found
+        for relative, place in all_files
         if not any(part.startswith(".") for part in relative.parts)
     ]
     return [place for _, place in sorted(visible)]

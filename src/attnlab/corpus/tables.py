@@ -327,9 +327,13 @@ def _read_parquet(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]
                 cells = [batch.column(column).to_pylist() for column in outer]
                 for row in zip(*cells, strict=True):
                     place = f"{path}, row {row_number}"
-                    named = zip(row, column_names, outer, strict=True)
+                    cells_and_names = zip(row, column_names, outer, strict=True)
                     yield Row(
-                        place, [entry(cell, name, column, place) for cell, name, column in named]
+                        place,
+                        [
+                            entry(cell, name, column, place)
+                            for cell, name, column in cells_and_names
+                        ],
                     )
                     row_number += 1
     except (pa.ArrowException, OSError) as error:

@@ -93,9 +93,9 @@ class Documents(Corpus):
         drawn = [f"{split} ({share:g})" for split, share in self._drawn_shares.items()]
         origins = [f"{' and '.join(own)} as the data have them"] if own else []
         if drawn:
-            whole = "train" if own else "all documents"
+            population = "train" if own else "all documents"
             origins.append(
-                f"{' and '.join(drawn)} of {whole}, by the hash of each and seed={self.seed}"
+                f"{' and '.join(drawn)} of {population}, by the hash of each and seed={self.seed}"
             )
         return "; ".join(origins)
 

@@ -6,22 +6,18 @@ line more. The file is no part of the run's identity or result, and a line that 
 as the torn end of a killed write, is passed over.
 """
 
-import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnlab.errors import RecordError, RequestError
-from attnlab.run_record import write
-from attnlab.run_record.read import content
+from attnlab.run_record.json_lines import append_line, read_lines
 
 FILE = "annotations.jsonl"
 KINDS = ("tag", "untag", "note", "sweep", "archive", "restore")
-MOST_FILE, MOST_TEXT, MOST_TAG = 16 << 20, 10_000, 64
-"""The largest size of the file in bytes, and the most characters of a note and of a tag."""
+MOST_NOTE, MOST_TAG = 10_000, 64
+"""The most characters of a note and of a tag."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +48,12 @@ def read_annotations(run_dir: Path) -> Annotations:
 
     Raises RecordError for a file that is no plain file of the run, or too large.
     """
-    try:
-        text = content(run_dir / FILE, run_dir, MOST_FILE).decode(errors="replace")
-    except FileNotFoundError:
-        return Annotations()
     tags: dict[str, None] = {}
     sweeps: dict[str, None] = {}
     notes: list[Note] = []
     archived = False
-    for line in text.split("\n"):
-        match _parse(line):
+    for entry in read_lines(run_dir / FILE):
+        match _parts(entry):
             case ("tag", _, tag):
                 tags[tag] = None
             case ("untag", _, tag):
@@ -84,16 +76,8 @@ def annotate(run_dir: Path, kind: str, text: str = "") -> None:
     assert kind in KINDS
     require_text(kind, text)
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    line = json.dumps({"at": at, "kind": kind, "text": text})
     try:
-        separator = "\n" if _has_torn_end(run_dir) else ""
-        stream = write.Stream(run_dir / FILE)
-        try:
-            # One call writes the whole line, so that lines of two writers never mix.
-            stream.append(f"{separator}{line}\n".encode())
-            stream.sync()
-        finally:
-            stream.close()
+        append_line(run_dir / FILE, {"at": at, "kind": kind, "text": text})
     except OSError as error:
         raise RecordError(f"{run_dir / FILE} cannot be written ({error.strerror})") from error
 
@@ -107,27 +91,13 @@ def require_text(kind: str, text: str) -> None:
                 f"tag {text!r}: expected a word of at most {MOST_TAG} characters, without spaces "
                 "and commas; a sentence is a note"
             )
-    elif kind == "note" and not 0 < len(text.strip()) <= MOST_TEXT:
-        raise RequestError(f"note: expected 1 to {MOST_TEXT:,} characters, got {len(text):,}")
+    elif kind == "note" and not 0 < len(text.strip()) <= MOST_NOTE:
+        raise RequestError(f"note: expected 1 to {MOST_NOTE:,} characters, got {len(text):,}")
 
 
-def _parse(line: str) -> tuple[str, str, str] | None:
-    """Return kind, time and text of a line; None for one that cannot be read."""
-    entry: Any = None
-    with suppress(ValueError, RecursionError):
-        entry = json.loads(line)
-    if not isinstance(entry, Mapping):
-        return None
-    kind, at, text = (entry.get(key) for key in ("kind", "at", "text"))
-    if not (isinstance(kind, str) and isinstance(at, str) and isinstance(text, str)):
-        return None
-    return kind, at, text
-
-
-def _has_torn_end(run_dir: Path) -> bool:
-    """Return whether the file ends within a line, as after a killed write."""
-    try:
-        text = content(run_dir / FILE, run_dir, MOST_FILE)
-    except FileNotFoundError:
-        return False
-    return not text.endswith(b"\n")
+def _parts(entry: Any) -> tuple[str, str, str] | None:
+    """Return kind, time and text of a line; None for one that says something else."""
+    match entry:
+        case {"kind": str(kind), "at": str(at), "text": str(text)}:
+            return kind, at, text
+    return None

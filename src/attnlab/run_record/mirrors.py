@@ -7,12 +7,11 @@ it sends later. So no run is sent twice to the same place.
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from attnlab.run_record import write
 from attnlab.run_record.forms import Mirror, form_fault
+from attnlab.run_record.json_lines import append_line, read_lines
 from attnlab.run_record.read import MOST_TEXT, content
 
 FILE = "mirrors.jsonl"
@@ -27,15 +26,7 @@ def mirrors(run_dir: Path) -> list[Mirror]:
 
     Raises RecordError if the file cannot be read.
     """
-    entries: list[Mirror] = []
-    for line in _content(run_dir).split(b"\n"):
-        entry: Any = None
-        # A killed write leaves a torn line, and its copy is found where it lies.
-        with suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-        if not form_fault(entry, Mirror):
-            entries.append(entry)
-    return entries
+    return [entry for entry in read_lines(run_dir / FILE) if not form_fault(entry, Mirror)]
 
 
 def find_mirror(
@@ -58,14 +49,7 @@ def new_mirror(tool: str, place: str, project: str | None, run_id: str) -> Mirro
 
 def add_mirror(run_dir: Path, entry: Mirror) -> None:
     """Append the line of a copy; it is on the disk when this returns."""
-    text = _content(run_dir)
-    is_torn = bool(text) and not text.endswith(b"\n")
-    stream = write.Stream(run_dir / FILE)
-    try:
-        stream.append(b"\n" * is_torn + (json.dumps(entry) + "\n").encode())
-        stream.sync()
-    finally:
-        stream.close()
+    append_line(run_dir / FILE, entry)
 
 
 def mark(copy: Path, entry: Mirror) -> None:
@@ -88,10 +72,3 @@ def place_name(path: Path, run_dir: Path) -> str:
         return str(path.resolve().relative_to(run_dir.resolve()))
     except ValueError:
         return str(path.resolve())
-
-
-def _content(run_dir: Path) -> bytes:
-    try:
-        return content(run_dir / FILE, run_dir, MOST_TEXT)
-    except FileNotFoundError:
-        return b""

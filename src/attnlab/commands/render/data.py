@@ -45,8 +45,10 @@ def _contents_lines(report: "DataReport") -> list[str]:
     lines = []
     for name in ("tokens", "documents"):
         counts = {split: getattr(held, name) for split, held in report.contents.items()}
-        known = [f"{split} {count:,}" for split, count in counts.items() if count is not None]
-        lines += [f"{name:<12}{', '.join(known)}"] if known else []
+        split_counts = [
+            f"{split} {count:,}" for split, count in counts.items() if count is not None
+        ]
+        lines += [f"{name:<12}{', '.join(split_counts)}"] if split_counts else []
     by_split = {split: held.classes for split, held in report.contents.items() if held.classes}
     if not by_split:
         return lines

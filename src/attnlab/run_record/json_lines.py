@@ -1,0 +1,45 @@
+"""Files of JSON lines beside a record, which are only ever appended to.
+
+A killed write leaves a torn line, which readers pass over, and after which the next line begins
+anew. A line is written by one system call, so those of two writers never mix.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attnlab.run_record import write
+from attnlab.run_record.read import MOST_TEXT, content
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Return the values of the lines that can be read; none where there is no file.
+
+    Raises RecordError for a file that is no plain file of its directory, or too large.
+    """
+    values = []
+    for line in _content(path).split(b"\n"):
+        with suppress(ValueError, RecursionError):
+            values.append(json.loads(line))
+    return values
+
+
+def append_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append a line; it is on the disk when this returns. Raises RecordError as `read_lines`."""
+    text = _content(path)
+    separator = b"\n" if text and not text.endswith(b"\n") else b""
+    stream = write.Stream(path)
+    try:
+        stream.append(separator + json.dumps(entry).encode() + b"\n")
+        stream.sync()
+    finally:
+        stream.close()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return content(path, path.parent, MOST_TEXT)
+    except FileNotFoundError:
+        return b""
