@@ -251,7 +251,7 @@ resource.setrlimit(resource.RLIMIT_AS, (there + int(limit), hard))
 # all but the last step, that opens what was made, has to do without.
 load, store.load = store.load, lambda *_: None
 file = source.File(Path(path))
-parts = source.split_by_shares(file, {"validation": 0.1}) if tokenizer.learns else {"": file}
+parts = source.split_text_by_shares(file, {"validation": 0.1}) if tokenizer.learns else {"": file}
 sha = file.sha256()
 try:
     store.load_or_tokenise(parts, sha, tokenizer, parting)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from attnlab.config import conf_dir
 from attnlab.dataset.base import Dataset
@@ -49,7 +50,7 @@ def published_knobs(name: str) -> dict[str, Any]:
                 if (place := group.partition("@dataset.")[2]) and isinstance(chosen, str):
                     path = conf_dir() / "dataset" / group.partition("@")[0].split()[-1]
                     knobs[place] = yaml.safe_load((path / f"{chosen}.yaml").read_text())
-    return knobs | content["dataset"]
+    return OmegaConf.to_container(OmegaConf.merge(knobs, content["dataset"]))  # pyright: ignore[reportReturnType]
 
 
 def builds_on_another(name: str) -> bool:
