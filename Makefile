@@ -25,6 +25,12 @@ demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, com
 		depth=shallow,base seed=0,1,2 runs_dir=$(DEMO_RUNS)
 	$(BIN)/attnlab compare --runs-dir $(DEMO_RUNS)
 	$(BIN)/attnlab report --runs-dir $(DEMO_RUNS) -o $(DEMO_RUNS)/report.html
+	@echo
+	@echo 'Open $(DEMO_RUNS)/report.html in a browser. Then, for these runs:'
+	@echo '  source .venv/bin/activate; export ATTNLAB_RUNS=$(DEMO_RUNS)'
+	@echo '  attnlab curves -o curves.svg'
+	@echo '  attnlab attend pronoun-multihead-2x64-s0 "The animal did not cross the street because it was too wide."'
+	@echo '  attnlab compare --format markdown'
 
 test: .venv/ready  ## the fast tests
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not browser' $(ARGS)

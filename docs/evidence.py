@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.analysis.statistics import interval
+from attnlab.analysis.statistics import estimate
 from attnlab.analysis.table import number, with_interval
+from attnlab.run_record.bounds import SHARE
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).parent / "attention.md"
@@ -99,7 +100,7 @@ def page() -> str:
 
 def _mean(values: Sequence[float | None]) -> str:
     there = [value for value in values if value is not None]
-    return with_interval(interval(there)).joined() if len(there) == len(values) else "-"
+    return with_interval(estimate(there, SHARE)).joined() if len(there) == len(values) else "-"
 
 
 if __name__ == "__main__":

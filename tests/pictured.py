@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def pictured(
     sentences: Mapping[str, Sequence[str]] | None = None,
     steps: Sequence[int] = STEPS,
     dataset: str = "pronoun",
+    knobs: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Path:
     """Write a finished run that learned to look at the noun that is meant, if it has two layers."""
@@ -63,7 +65,9 @@ def pictured(
     # The numbers of layers and heads are among the named heads, and no metrics.
     numbers = {key: value for key, value in fields["metrics"].items() if not _is_index(key)}
     fields = {"findings": found, **fields, "metrics": numbers}
-    content = result(variant, num_layers, seed, dataset=dataset, knobs=kind, **fields)
+    content = result(
+        variant, num_layers, seed, dataset=dataset, knobs={**kind, **(knobs or {})}, **fields
+    )
     name = f"{dataset}-{variant}-{num_layers}x64-s{seed}-{len(list(runs_dir.glob('*'))):03}"
     attempt = Attempt.claim(runs_dir / name, content.identity)
     slow = 250 if variant == "lstm" else 120
@@ -81,6 +85,32 @@ def pictured(
                 attempt.append("patterns", [pattern.row()])
     attempt.finish(content)
     return runs_dir / name
+
+
+MIXERS = ("multihead.MultiHead", "retention.Retention", "min_lstm.MinLSTM")
+POSITIONS = ("learned.Learned", "base.Position")
+
+
+def sweep(runs_dir: Path, seeds: int = 2, **fields: Any) -> Path:
+    """Write a sweep of 24 arms: mixers, positions, learning rates and weight decays."""
+    cells = list(product(MIXERS, POSITIONS, (0.001, 0.005), (0.0, 0.1), range(seeds)))
+    for place, (mixer, position, lr, decay, seed) in enumerate(cells):
+        knobs = {
+            "model.mixer": {"_target_": f"attnlab.mixer.{mixer}", "_partial_": True},
+            "model.position": {"_target_": f"attnlab.position.{position}", "_partial_": True},
+            "optimizer.lr": lr,
+            "optimizer.weight_decay": decay,
+        }
+        accuracy = 0.5 + 0.45 * np.random.default_rng(place).uniform()
+        pictured(
+            runs_dir,
+            seed=seed,
+            knobs=knobs,
+            started=f"2026-11-23T00:{place // 60:02}:{place % 60:02}Z",
+            metrics={"test/accuracy": accuracy, "test/loss": 1 - accuracy},
+            **fields,
+        )
+    return runs_dir
 
 
 def demo(runs_dir: Path, seeds: int = 3, **fields: Any) -> Path:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -315,3 +316,12 @@ def test_a_sweep_can_train_several_runs_at_once(tmp_path):
     assert train(tmp_path, "-m", "-j", "2", "seed=0,1") == 0
     assert train(tmp_path, "-m", "seed=0,1") == 0
     assert [(r.state, len(r.attempts)) for r in find_runs(tmp_path)] == [("finished", 1)] * 2
+
+
+def test_python_m_attnlab_is_the_program(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["attnlab", "--version"])
+    monkeypatch.delitem(sys.modules, "attnlab.__main__", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("attnlab", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("attnlab ")

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
     "runs": "list runs, show one, tell what differs in two, tag, archive and delete them",
     "compare": "tabulate runs over seeds, with intervals and paired differences",
+    "curves": "draw a metric over training, with intervals over seeds, as a figure",
     "report": "write the comparison, the attention patterns and the curves as one HTML file",
     "attend": "show who looks at whom in a text, and what cutting the edges does",
     "generate": "continue a prompt, token by token, with what a trained run expects",

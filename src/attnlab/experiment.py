@@ -20,6 +20,7 @@ from attnlab.metric.base import Metric
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.precision import forward_context
+from attnlab.run_record.bounds import stated_bounds
 from attnlab.run_record.direction import LOSSES, stated_names
 from attnlab.run_record.history import revised
 from attnlab.split import Batch
@@ -75,6 +76,11 @@ class Experiment:
         metrics = [name for n, metric in self.metrics.items() for name in stated_names(metric, n)]
         evidence = self.config.parts("evidence").values()
         return [*LOSSES, *metrics, *(name for part in evidence for name in stated_names(part))]
+
+    @property
+    def bounds(self) -> dict[str, tuple[float | None, float | None]]:
+        """The ranges of the run's metrics, by names or patterns of names."""
+        return stated_bounds(self.metrics, self.config.parts("evidence"))
 
     @cached_property
     def model(self) -> Model:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.compare import compare, compare_sets
-from attnlab.analysis.statistics import interval
+from attnlab.analysis.statistics import estimate, interval
 from attnlab.errors import RequestError
+from attnlab.run_record.bounds import SHARE
 from tests.fabricated import result
 from tests.prose import refuses, says
 from tests.refused_calls import refused_calls
@@ -46,7 +47,7 @@ def test_a_group_is_the_runs_that_differ_in_their_seed_alone():
     for place, group in enumerate(panel.groups):
         mine = [runs[f"run-{3 * place + seed:02}"].metrics["test/accuracy"] for seed in range(3)]
         assert group.seeds == [0, 1, 2]
-        assert group.over_seeds("test/accuracy") == interval(mine)
+        assert group.over_seeds("test/accuracy") == estimate(mine, SHARE)
 
 
 def test_groups_come_in_the_order_in_which_they_were_started():
@@ -74,7 +75,7 @@ def test_groups_come_in_the_order_in_which_they_were_started():
         ([result("vanilla"), result("multihead", knobs={"model.ffn.expansion": 2.0})],
          ["variant=vanilla,model.ffn.expansion=4.0", "variant=multihead,model.ffn.expansion=2.0"]),
         ([result(), result(knobs={"model.mixer": {"_target_": "mine.Mixer", "reach": 3}})],
-         ["model.mixer=SingleHead", "model.mixer=Mixer"]),
+         ["model.mixer=single_head", "model.mixer=Mixer"]),
         ([result(knobs={"dataset.file": "a.txt"}), result(knobs={"dataset.file": "b.txt"})],
          ["dataset.file=a.txt", "dataset.file=b.txt"]),
         ([result(), result(knobs={"callbacks.early_stop": {"_target_": "a.Stop", "patience": 3}})],
@@ -110,7 +111,9 @@ def test_mixed_arms_are_averaged_at_each_seed_before_the_interval():
     (panel,) = compare(runs, by=["variant"], allow=["mixed"])
     accuracy = [runs[f"run-{place:02}"].metrics["test/accuracy"] for place in range(6)]
     means = [(accuracy[seed] + accuracy[3 + seed]) / 2 for seed in range(3)]
-    assert panel.groups[0].over_seeds("test/accuracy") == pytest.approx(interval(means))
+    assert tuple(panel.groups[0].over_seeds("test/accuracy")) == pytest.approx(
+        tuple(estimate(means, SHARE))
+    )
     assert panel.groups[0].seeds == [0, 1, 2]
     says("runs.compare.notes.mixed", "\n".join(panel.notes))
 
@@ -321,7 +324,8 @@ def test_differences_are_on_the_seeds_that_both_have_and_a_note_counts_them():
     theirs = [result("vanilla", seed=s, accuracy=0.5 + s / 50) for s in (0, 1, 2)]
     (panel,) = compare(named(*theirs, *ours), baseline="variant=vanilla")
     ((_, difference),) = panel.differences
-    assert difference[:4] == pytest.approx(interval([0.61 - 0.52, 0.62 - 0.54]))
+    assert difference.mean == pytest.approx(np.mean([0.61 - 0.52, 0.62 - 0.54]))
+    assert (difference.n, difference.low, difference.high, difference.p) == (2, None, None, None)
     says("runs.compare.notes.few_pairs", "\n".join(panel.notes))
 
 

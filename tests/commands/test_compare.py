@@ -1,5 +1,6 @@
 """`attnlab compare` prints what the records say: a table that fits, or JSON and nothing else."""
 
+import csv
 import json
 import re
 from itertools import product
@@ -63,7 +64,8 @@ def test_the_table_shows_every_group_and_fits_80_columns(runs_dir, capsys):
     assert rows[0][-2:] == ["50", "k"]
 
 
-def test_the_table_says_what_the_json_says(runs_dir, capsys):
+def test_the_table_says_what_the_json_says(runs_dir, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     _, table, _ = told(capsys, "--runs-dir", runs_dir)
     _, text, _ = told(capsys, "--runs-dir", runs_dir, "--format", "json")
     group = json.loads(text)["panels"][0]["groups"][-1]
@@ -181,7 +183,7 @@ def test_runs_without_a_result_are_counted_and_listed(tmp_path, capsys):
     leave(tmp_path, "away", None)
     leave(tmp_path, "broken", "failed")
     _, table, _ = told(capsys, "--runs-dir", tmp_path)
-    says("commands.compare.left_out", " ".join(table.split()).partition("left out: ")[2])
+    says("commands.compare.left_out", " ".join(table.split()).partition("left out, ")[2])
     _, out, _ = told(capsys, "--runs-dir", tmp_path, "--format", "json")
     assert json.loads(out)["left_out"] == [
         {"run": "away", "state": "running", "reason": None},
@@ -295,3 +297,77 @@ def test_a_group_has_its_keys_at_its_root_and_under_keys(runs_dir):
     (panel,) = comparison(select_runs([], runs_dir)).to_json()["panels"]
     for group in panel["groups"]:
         assert group["keys"] == {key: group[key] for key in ("variant", "num_layers")}
+
+
+def formatted(capsys, runs_dir: Path, form: str) -> str:
+    code, out, err = told(capsys, "--runs-dir", runs_dir, "--format", form)
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_csv_has_the_numbers_of_the_json(runs_dir, capsys):
+    rows = list(csv.DictReader(formatted(capsys, runs_dir, "csv").splitlines()))
+    (panel,) = json.loads(formatted(capsys, runs_dir, "json"))["panels"]
+    differences = {d["group"]: d for d in panel["differences"]}
+    for row, group in zip(rows, panel["groups"], strict=True):
+        assert (row["variant"], int(row["num_layers"])) == (group["variant"], group["num_layers"])
+        measured = group["metrics"][row["metric"]]
+        assert {key: float(row[key]) for key in measured} == measured
+        difference = differences.get(group["label"])
+        assert row["p_holm"] == ("" if difference is None else str(difference["p"]))
+
+
+def test_latex_has_a_booktabs_table_with_escaped_text_and_a_caption(tmp_path, capsys):
+    for seed in range(3):
+        for variant in ("50%_a&b", "{c}~$d\\e^f#"):
+            accuracy = 0.5 + seed / 100
+            name = f"run-{seed}-{len(variant)}"
+            write(tmp_path, name, result(variant, seed=seed, accuracy=accuracy))
+    text = formatted(capsys, tmp_path, "latex")
+    rows = sorted(text.partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines())
+    assert len(rows) == 2
+    assert all(row.endswith(r" \\") for row in rows)
+    assert rows[0].startswith(r"50\%\_a\&b & 3 & ")
+    escaped = r"\{c\}\textasciitilde{}\$d\textbackslash{}e\textasciicircum{}f\#"
+    assert rows[1].startswith(f"{escaped} & 3 & ")
+    # Neither what begins and ends a group nor what separates cells is ever left as it was.
+    assert len({row.replace(r"\&", "").count("&") for row in rows}) == 1
+    unescaped = re.sub(r"\\[{}]", "", text)
+    assert unescaped.count("{") == unescaped.count("}")
+    assert "t-interval on the logit scale" in text.partition("\\caption")[2]
+
+
+def test_markdown_has_a_row_for_each_group_under_its_title(runs_dir, capsys):
+    title, _, heads, rules, *lines = formatted(capsys, runs_dir, "markdown").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert title == "**mqar: test/accuracy (higher is better)**"
+    assert len(rows) == 8
+    assert len({line.count("|") for line in (heads, rules, *rows)}) == 1
+
+
+def test_keys_without_room_move_into_a_legend_below_the_table(tmp_path, capsys):
+    long = [f"a_variant_with_a_long_name_number_{number}" for number in range(3)]
+    for variant, width, seed in product(long, (64, 128), range(3)):
+        knobs = {"model.d_model": width, "optimizer.lr": width / 1000}
+        content = result(variant, seed=seed, accuracy=0.5 + seed / 100, knobs=knobs)
+        write(tmp_path, f"run-{variant}-{width}-{seed}", content)
+    _, out, _ = told(capsys, "--runs-dir", tmp_path)
+    lines = out.splitlines()
+    assert lines[1].split()[:2] == ["arm", "n"]
+    assert [line.split()[0] for line in lines if line.startswith(tuple("ABCDEF"))] == [
+        *"ABCDEF",
+        *"ABCDEF",
+    ]
+    assert sum(name in line for line in lines for name in long) == 6
+    assert max(map(len, lines)) <= 80
+
+
+def test_two_seeds_are_said_and_have_no_interval(tmp_path, capsys):
+    for variant, seed in product(("vanilla", "moe"), range(2)):
+        write(tmp_path, f"run-{variant}-{seed}", result(variant, seed=seed, accuracy=0.5 + seed))
+    _, out, _ = told(capsys, "--runs-dir", tmp_path)
+    assert "n=2" in out
+    assert "[" not in out
+    (panel,) = json.loads(formatted(capsys, tmp_path, "json"))["panels"]
+    assert panel["groups"][0]["metrics"]["test/accuracy"]["low"] is None
+    assert panel["differences"][0]["p"] is None

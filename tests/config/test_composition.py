@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from attnlab.config import search_path, sweep_overrides
+from attnlab.config import compose, search_path, sweep_overrides
 from attnlab.config.composition import MOST_CELLS
 from attnlab.errors import ConfigError
 from tests.prose import says
@@ -84,6 +84,15 @@ def test_the_quotes_that_are_proposed_give_the_text_that_was_meant(composed, tex
         composed(text)
     (proposed,) = shlex.split(raised.value.faults[0].partition("in quotes: ")[2])
     assert composed(proposed).values["runs_dir"] == text.partition("=")[2]
+
+
+def test_a_choice_that_asks_for_what_is_not_there_says_what(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /model/position: none\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    with search_path(tmp_path) as own, pytest.raises(ConfigError) as raised:
+        compose(["variant=lstm", "experiment=mine"], own)
+    says("config.meant.experiment_on_another_model", "\n".join(raised.value.faults))
 
 
 EMPTY = {

@@ -1,6 +1,7 @@
 """Figures draw the numbers that they are given, and nothing else."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,26 +58,63 @@ def test_no_variant_has_the_colour_of_a_role_or_of_another():
     assert base.colours(["a", "b", "a"]) == {"a": base.VARIANTS[0], "b": base.VARIANTS[1]}
 
 
-def test_a_curve_has_every_point_and_its_interval_unsmoothed():
-    random = np.random.default_rng(0)
+def arm(title: str, colour: str | None, n: int = 3, dash: int = 0) -> curves.ArmCurve:
+    random = np.random.default_rng(len(title))
+    means = random.uniform(0.2, 0.8, size=5).tolist()
+    bounds = [(None, None) if n < 3 else (m - 0.1, m + 0.1) for m in means]
     points = [
-        curves.CurvePoint(
-            f"{name},{depth}", name, depth, 3, step, float(m), float(m) - 0.1, float(m) + 1
-        )
-        for name in ("moe", "lstm")
-        for depth in ("1 layer", "2 layers")
-        for step, m in enumerate(random.uniform(size=5))
+        curves.CurvePoint(step, n, mean, *bound)
+        for step, (mean, bound) in enumerate(zip(means, bounds, strict=True))
     ]
-    spec = curves.curves(points, "validation loss").to_dict()
-    (data,) = [layer["data"] for layer in spec["layer"] if "data" in layer] or [spec["data"]]
-    for row, point in zip(data["values"], points, strict=True):
-        assert (row["arm"], row["step"], row["n"]) == (point.arm, point.step, 3)
-        assert [row[k] for k in ("mean", "low", "high")] == pytest.approx(
-            [point.mean, point.low, point.high], rel=1e-5
-        )
-    assert "n = 3" in spec["title"]["subtitle"]
+    seeds = [[(step, mean + 0.01) for step, mean in enumerate(means)] for _ in range(n)]
+    return curves.ArmCurve(title, colour, points, dash, seeds)
+
+
+def layers(chart: Any) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Give the mark and the rows of each layer, in the order in which they are drawn."""
+    spec = chart.to_dict()
+    rows = [spec["datasets"][layer["data"]["name"]] for layer in spec["layer"]]
+    marks = [layer["mark"]["type"] for layer in spec["layer"]]
+    return list(zip(marks, rows, strict=True))
+
+
+def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
+    arms = [arm("moe, 1 layer", base.VARIANTS[0]), arm("moe, 2 layers", base.VARIANTS[0], dash=1)]
+    chart = curves.curves(arms, "validation loss", ["n = 3"])
+    (_, seeds), (band, bands), (line, rows), _ = layers(chart)
+    assert (band, line, rows, len(seeds)) == ("area", "line", bands, 2 * 3 * 5)
+    points = [(a.title, point) for a in arms for point in a.points]
+    for row, (title, point) in zip(rows, points, strict=True):
+        assert (row["arm"], row["x"], row["n"]) == (title, point.x, 3)
+        assert [row[k] for k in ("mean", "low", "high")] == pytest.approx(point[2:], rel=1e-5)
+    spec = chart.to_dict()
+    assert spec["title"]["subtitle"] == ["n = 3"]
     assert not any("transform" in layer for layer in spec["layer"])
-    colour = spec["layer"][1]["encoding"]["color"]["scale"]
-    assert colour["range"] == list(base.VARIANTS[:2])
-    dashes = spec["layer"][1]["encoding"]["strokeDash"]["scale"]
-    assert dashes["domain"] == ["1 layer", "2 layers"]
+    encoding = spec["layer"][2]["encoding"]
+    assert encoding["color"]["scale"]["range"] == [base.VARIANTS[0]] * 2
+    assert encoding["strokeDash"]["scale"]["range"] == list(curves.DASHES[:2])
+    assert encoding["color"]["legend"]["labelLimit"] == 0
+
+
+def test_of_two_seeds_no_band_is_drawn_and_of_many_arms_none_either():
+    assert "area" not in dict(layers(curves.curves([arm("few", "#000", n=2)], "")))
+    many = [arm(f"arm {n}", colour) for n, colour in enumerate(base.HIGHLIGHTS)]
+    assert "area" not in dict(layers(curves.curves(many, "")))
+    # On a page, the band of a chosen arm is there to be shown.
+    on_page = curves.curves(many, "", legend=False).to_dict()
+    (band,) = (layer for layer in on_page["layer"] if layer["mark"]["type"] == "area")
+    assert band["encoding"]["opacity"]["value"] == 0
+
+
+def test_arms_without_a_colour_are_grey_behind_the_others_and_not_in_the_legend():
+    chart = curves.curves([arm("grey", None), arm("blue", "#0072B2")], "")
+    (_, behind), *_ = layers(chart)
+    assert {row["arm"] for row in behind} == {"grey"}
+    colours = chart.to_dict()["layer"][-1]["encoding"]["color"]["scale"]
+    assert colours == {"domain": ["blue"], "range": ["#0072B2"]}
+    assert base.svg(chart).count(curves.REST) > 0
+
+
+def test_a_logarithmic_axis_begins_after_0():
+    chart = curves.curves([arm("one", "#000")], "", x=curves.XAxis("tokens", log=True))
+    assert all(row["x"] > 0 for _, rows in layers(chart) for row in rows)

@@ -44,7 +44,7 @@ def planned(tmp_path, monkeypatch, outcomes):
     """Let runs end as is said: by seed, a list of what comes of each try."""
     tried = []
 
-    def run_as_stated(config, console, postpones, notes):
+    def run_as_stated(config, console, postpones, notes, cell):
         seed = config.values["seed"]
         tried.append((seed, postpones))
         outcome = outcomes[seed].pop(0)

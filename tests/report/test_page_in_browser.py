@@ -11,7 +11,7 @@ import pytest
 from attnlab.cli import main
 from attnlab.run_record.patterns import ERROR, load_patterns
 from attnlab.run_record.record import Record
-from tests.pictured import STEPS, TWINS, pictured
+from tests.pictured import STEPS, TWINS, pictured, sweep
 
 pytestmark = pytest.mark.browser
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -164,7 +164,7 @@ def test_the_step_can_be_chosen_with_the_keyboard(runs, show):
     expected = weights(named(runs, "multihead-2x64"), 0, "tired", head)
     assert drawn(page, 0, 0) == pytest.approx(expected, abs=ERROR)
     said = page.locator("input[type=range]").get_attribute("aria-valuetext")
-    assert said == "after step 0"
+    assert said == "pictures after step 0"
 
 
 def test_hostile_names_and_tokens_are_text(tmp_path, show):
@@ -177,7 +177,7 @@ def test_hostile_names_and_tokens_are_text(tmp_path, show):
     page = show(tmp_path / "r.html")
     assert page.title() == "attnlab: pronoun"
     assert page.locator("img").count() == 0
-    assert page.locator("h4").text_content() == f"{HOSTILE}, 2 layers"
+    assert page.locator("h4").text_content() == HOSTILE
     shown = page.locator("[data-history='0'] text").all_text_contents()
     assert {HOSTILE, HOSTILE[:12], "<!--", "&lt;", '"', "ü", "∅"} <= set(shown)
 
@@ -200,3 +200,45 @@ def test_the_policy_stops_a_script_that_is_not_the_pages_own(runs, chromium, tmp
     page.wait_for_selector("html[data-ready]", state="attached")
     assert page.title() == "attnlab: pronoun"
     page.close()
+
+
+@pytest.fixture(scope="module")
+def many_arms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of 24 arms with two seeds each."""
+    runs_dir = sweep(tmp_path_factory.mktemp("sweep") / "runs", steps=(500,))
+    page = runs_dir.parent / "r.html"
+    assert main(["report", "--runs-dir", str(runs_dir), "-o", str(page)]) == 0
+    return page
+
+
+def test_an_arm_that_is_chosen_comes_forward_in_legend_table_and_curves(many_arms, show):
+    page = show(many_arms)
+    buttons = page.locator(".arms button")
+    assert buttons.count() == 24
+    inked = "[...document.querySelectorAll('.curve path')].filter(p => %s).length"
+    strong = inked % "p.getAttribute('stroke-width') === '2.5'"
+    assert page.evaluate(strong) == 0
+    buttons.last.click()
+    page.wait_for_function(f"{strong} === 2")
+    assert buttons.last.get_attribute("aria-pressed") == "true"
+    assert page.locator("tr.chosen").count() == 1
+    buttons.last.click()
+    page.wait_for_function(f"{strong} === 0")
+
+
+def test_cards_of_the_other_arms_are_drawn_when_they_are_unfolded(many_arms, show):
+    page = show(many_arms)
+    assert page.locator(".cards .picture svg").count() == 2 * 8
+    page.locator("summary").click()
+    page.wait_for_selector("details[data-ready]")
+    assert page.locator(".cards .picture svg").count() == 2 * 24
+
+
+def test_400_pixels_show_the_main_metric_of_every_arm(many_arms, show):
+    page = show(many_arms)
+    page.set_viewport_size({"width": 400, "height": 900})
+    cells = page.locator("td[data-of=accuracy]")
+    assert cells.count() == 24
+    boxes = [cells.nth(n).bounding_box() for n in range(24)]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 400 for box in boxes)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -112,11 +112,11 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     begun, before = [], tree(place)
     train = launcher.run
 
-    def interrupted(config, console, postpones, notes):
+    def interrupted(config, console, postpones, notes, cell):
         begun.append(config)
         if len(begun) == 3:
             raise Interrupted(1)
-        return train(config, console, postpones, notes)
+        return train(config, console, postpones, notes, cell)
 
     monkeypatch.setattr(launcher, "run", interrupted)
     assert reproduce(place, "-j", "1") == 130
@@ -182,7 +182,7 @@ def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeyp
 def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
     begun = []
 
-    def begin(config, console, postpones, notes):
+    def begin(config, console, postpones, notes, cell):
         begun.append(config.values["dataset"]["seed"])
         return run.Outcome(place, "held", note="it is held")
 
@@ -217,7 +217,7 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
 
 
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
-    def no_data(config, console, postpones, notes):
+    def no_data(config, console, postpones, notes, cell):
         raise RequestError("there is no file")
 
     monkeypatch.setattr(launcher, "run", no_data)

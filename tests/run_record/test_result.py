@@ -108,7 +108,15 @@ def test_a_result_of_0_1_is_read_with_what_it_does_not_say_left_open():
         again = read.to_json()
         assert (read.choices, read.overrides) == ({}, ())
         left_open = {
-            *("lower_is_better", "config_dir", "rows", "findings", "choices", "overrides"),
+            *(
+                "lower_is_better",
+                "bounds",
+                "config_dir",
+                "rows",
+                "findings",
+                "choices",
+                "overrides",
+            ),
         }
         assert again.keys() - stated.keys() == {*left_open, "sha256"}
         told = stated.keys() - {"schema", "identity"}

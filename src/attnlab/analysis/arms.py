@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from attnlab.run_record.choice_name import choice_name, is_class
 from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
@@ -123,13 +124,58 @@ def describe_keys(keys: Mapping[str, Any]) -> str:
     return ",".join(f"{key}={format_value(value)}" for key, value in keys.items())
 
 
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return the shortest ending of each dotted key that no other of the keys has."""
+    paths = {key: key.split(".") for key in keys}
+
+    def ending(key: str, length: int) -> str:
+        return ".".join(paths[key][-length:])
+
+    return {
+        key: next(
+            (
+                ending(key, length)
+                for length in range(1, len(path))
+                if [ending(other, length) for other in paths].count(ending(key, length)) == 1
+            ),
+            key,
+        )
+        for key, path in paths.items()
+    }
+
+
+def short_label(keys: Mapping[str, Any]) -> str:
+    """Return what distinguishes an arm in few words: `gated_delta, 2 layers, lr=0.001`."""
+    names = short_keys(keys)
+    parts = []
+    for key, value in keys.items():
+        text = format_value(value)
+        if key == "num_layers" and isinstance(value, int):
+            parts.append(f"{value} layer{'s' if value != 1 else ''}")
+        elif key == "variant" or (
+            text != value and text not in ("-", "none", "default") and isinstance(value, str)
+        ):
+            parts.append(text)
+        else:
+            parts.append(f"{names[key]}={text}")
+    return ", ".join(parts)
+
+
 def format_value(value: Any) -> str:
-    """Return a value as an override writes it; a class as its bare name, None as `-`."""
+    """Return a value as an override writes it; a class as its choice, None as `-`."""
     if value is None:
         return "-"
-    if isinstance(value, str):
-        return value.rpartition(".")[2] if is_class(value) else value
-    return json.dumps(value)
+    return choice_name(value) if isinstance(value, str) else json.dumps(value)
+
+
+def is_written(value: Any, text: str) -> bool:
+    """Return whether a value is the one that a person wrote: a choice, or the name of a class."""
+    names = {format_value(value), str(value)}
+    if is_class(value):
+        names.add(value.rpartition(".")[2])
+        # A choice and the module of its class have the same name.
+        names.add(value.split(".")[-2])
+    return text in names
 
 
 def nearest_key(name: str, names: Iterable[str]) -> str:
@@ -158,11 +204,6 @@ def _flatten_node(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         elif not key.startswith("_"):
             leaves[child_path] = value
     return leaves
-
-
-def is_class(value: Any) -> bool:
-    """Return whether the value is the dotted path of a class, as a component's `_target_` is."""
-    return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
 
 
 def enclosing_paths(key: str) -> list[str]:

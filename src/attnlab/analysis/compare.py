@@ -20,16 +20,24 @@ from attnlab.analysis.arms import (
     FinishedRun,
     describe_keys,
     flatten,
-    format_value,
     group_by_value,
+    is_written,
     label_keys,
     nearest_key,
 )
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
-from attnlab.analysis.left_out import LeftOut, abbreviate_names
+from attnlab.analysis.left_out import LeftOut, abbreviate_names, by_reason, by_state
 from attnlab.analysis.report import IN_PYTHON, Report, aligned
-from attnlab.analysis.statistics import Difference, Interval, holm, interval, paired
+from attnlab.analysis.statistics import (
+    ENOUGH_SEEDS,
+    Difference,
+    Interval,
+    estimate,
+    holm,
+    paired_estimate,
+)
 from attnlab.errors import RequestError
+from attnlab.run_record.bounds import Bounds, metric_bounds
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.result import RunResult
 
@@ -38,9 +46,6 @@ if TYPE_CHECKING:
 
     # Arrow takes a while to load, and judging claims does not need it.
     from attnlab.analysis.run_list import Selection
-
-ENOUGH_SEEDS = 3
-"""The number of seeds below which a difference is no evidence for a claim."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,12 @@ class Group:
         return {seed: sum(values_by_seed[seed]) / len(values_by_seed[seed]) for seed in self.seeds}
 
     def over_seeds(self, metric: str) -> Interval:
-        """Return the metric's mean and interval over the seeds."""
-        return interval(list(self.by_seed(metric).values()))
+        """Return the metric's mean and, for three seeds or more, its interval (`estimate`)."""
+        return estimate(list(self.by_seed(metric).values()), self.bounds(metric))
+
+    def bounds(self, metric: str) -> Bounds:
+        """Return the range of a metric's values."""
+        return metric_bounds(metric, self.runs[0].result.bounds)
 
     def mean(self, field: str) -> int | float:
         """Return the mean of a field of the results, such as `seconds`; equal values stay as is."""
@@ -132,6 +141,16 @@ class Comparison(Report):
             for group in panel.groups
             for metric in group.metrics
         )
+
+    @property
+    def footnotes(self) -> list[str]:
+        """What a reader of the tables must know: what is not in them, and why."""
+        states = by_state(self.left_out)
+        return [
+            *self.notes,
+            *(f"left out: {line}" for line in by_reason(self.left_out)),
+            *([f"left out, because they have no result: {states}"] if states else []),
+        ]
 
     def __repr__(self) -> str:
         """Return a table for each panel, with a line for each group."""
@@ -312,7 +331,10 @@ def _paired_differences(
     """Return each other group with its difference to the baseline, p Holm-corrected."""
     other_groups = [group for group in groups if group is not baseline]
     baseline_by_seed = baseline.by_seed(metric)
-    differences = [paired(group.by_seed(metric), baseline_by_seed) for group in other_groups]
+    differences = [
+        paired_estimate(group.by_seed(metric), baseline_by_seed, group.bounds(metric))
+        for group in other_groups
+    ]
     corrected = holm([difference.p for difference in differences])
     return [
         (group, difference._replace(p=p))
@@ -386,7 +408,7 @@ def _select_baseline(groups: Sequence[Group], baseline_values: Mapping[str, str]
 
 def _matches(value: Any, value_text: str) -> bool:
     """Return whether a config value is the one that the user wrote as a text."""
-    if value_text in (format_value(value), str(value)):
+    if is_written(value, value_text):
         return True
     try:
         return not isinstance(value, bool) and float(value) == float(value_text)

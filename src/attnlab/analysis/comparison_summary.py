@@ -18,9 +18,9 @@ class MetricSummary:
     mean: float | None
     """None where a value is no finite number."""
     low: float | None
-    """The lower bound of the interval; None for a single seed."""
+    """The lower bound of the interval; None for fewer than three seeds."""
     high: float | None
-    """The upper bound of the interval; None for a single seed."""
+    """The upper bound of the interval; None for fewer than three seeds."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,23 @@
-"""Intervals and tests over seeds, for few and nearly normal values."""
+"""Intervals and tests over seeds, for few and nearly normal values.
+
+What a reader is shown (`estimate`, `paired_estimate`) stays inside the range of the metric and
+needs three seeds. What claims are judged by (`interval`, `paired`) is Student's t as it stands, as
+their thresholds were committed against it.
+"""
 
 from collections.abc import Mapping, Sequence
+from math import exp, inf
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import expit, logit, stdtr, stdtrit
+
+from attnlab.run_record.bounds import ANY, Bounds
 
 CONFIDENCE = 0.95
 """The share of intervals that contain the true mean."""
+ENOUGH_SEEDS = 3
+"""The number of seeds below which there is no interval, and no evidence for a claim."""
 
 
 class Interval(NamedTuple):
@@ -41,6 +51,68 @@ def interval(values: Sequence[float]) -> Interval:
         return Interval(1, mean, None, None)
     half_width = error * float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2))
     return Interval(len(values), mean, mean - half_width, mean + half_width)
+
+
+def estimate(values: Sequence[float], bounds: Bounds = ANY) -> Interval:
+    """Return the mean with an interval inside the bounds; fewer than 3 values have no interval.
+
+    A metric with two bounds has the t-interval of its logit, and one with a single bound that of
+    its logarithm. Both are centred at the arithmetic mean, with the standard error by the delta
+    method (Agresti 2013, sec. 16.1; as `svyciprop` of R's survey package): they contain the mean,
+    agree with `interval` where the spread is small, and cover better where values are close to a
+    bound. Values outside of the bounds, and a mean on one, have the interval of `interval`.
+    """
+    plain = interval(values)
+    if plain.n < ENOUGH_SEEDS:
+        return plain._replace(low=None, high=None)
+    if plain.mean is None or plain.low is None or plain.low == plain.high:
+        return plain
+    if not bounds.low < plain.mean < bounds.high or not (
+        bounds.low <= min(values) and max(values) <= bounds.high
+    ):
+        return plain
+    half_width = plain.mean - plain.low
+    below, above = plain.mean - bounds.low, bounds.high - plain.mean
+    if below == above == inf:
+        return plain
+    if above == inf:
+        factor = exp(min(half_width / below, 700.0))
+        return plain._replace(low=bounds.low + below / factor, high=bounds.low + below * factor)
+    if below == inf:
+        factor = exp(min(half_width / above, 700.0))
+        return plain._replace(low=bounds.high - above * factor, high=bounds.high - above / factor)
+    size = bounds.high - bounds.low
+    centre, half_width = float(logit(below / size)), half_width * size / (below * above)
+    low, high = (bounds.low + size * float(expit(centre + s * half_width)) for s in (-1, 1))
+    return plain._replace(low=low, high=high)
+
+
+def describe_method(bounds: Bounds) -> str:
+    """Return the method of `estimate` for a metric with these bounds, in words for a caption."""
+    num_bounds = sum(abs(bound) < inf for bound in bounds)
+    scale = ("", " on the log scale", " on the logit scale")[num_bounds]
+    return f"{CONFIDENCE:.0%} t-interval{scale}".replace("%", " %")
+
+
+def paired_estimate(
+    group_values: Mapping[int, float], baseline_values: Mapping[int, float], bounds: Bounds = ANY
+) -> Difference:
+    """Return `paired` for a reader: fewer than 3 pairs have neither interval nor p value.
+
+    The interval ends where a difference within the bounds must end; that is the t-interval all the
+    same, so it excludes 0 where p is below .05.
+    """
+    difference = paired(group_values, baseline_values)
+    if difference.n < ENOUGH_SEEDS:
+        return difference._replace(low=None, high=None, p=None)
+    largest = bounds.high - bounds.low
+    if difference.mean is None or difference.low is None or difference.high is None:
+        return difference
+    if abs(difference.mean) > largest:
+        return difference
+    return difference._replace(
+        low=max(difference.low, -largest), high=min(difference.high, largest)
+    )
 
 
 def paired(group_values: Mapping[int, float], baseline_values: Mapping[int, float]) -> Difference:

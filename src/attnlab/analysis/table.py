@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from math import floor, log10
 from typing import NamedTuple
 
-from attnlab.analysis.arms import describe_keys, format_value
+from attnlab.analysis.arms import describe_keys, format_value, short_keys
 from attnlab.analysis.compare import Panel
-from attnlab.analysis.statistics import Difference, Interval
+from attnlab.analysis.statistics import ENOUGH_SEEDS, Difference, Interval, describe_method
 
 
 class TableCell(NamedTuple):
@@ -35,9 +35,12 @@ class Column(NamedTuple):
 def comparison_columns(panel: Panel) -> list[Column]:
     """Return a panel as columns; a key with the same value in every row is left to the title."""
     differences = {id(group): difference for group, difference in panel.differences}
+    headers = short_keys(_varying_keys(panel))
     table_columns = [
         Column(
-            key, [TableCell(format_value(group.keys[key])) for group in panel.groups], is_key=True
+            headers[key],
+            [TableCell(format_value(group.keys[key])) for group in panel.groups],
+            is_key=True,
         )
         for key in _varying_keys(panel)
     ]
@@ -64,6 +67,24 @@ def comparison_columns(panel: Panel) -> list[Column]:
     return [*table_columns, Column("size", size_cells, is_count=True)]
 
 
+def with_letters(table_columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
+    """Return the columns with a letter for each arm in place of its keys, and what each stands for.
+
+    For where there is no room for the keys.
+    """
+    keys = [column for column in table_columns if column.is_key]
+    num_rows = len(table_columns[0].cells)
+    letters = [_letters(row) for row in range(num_rows)]
+    width = max(map(len, letters))
+    lines = [
+        f"{letter:<{width}}  "
+        + ", ".join(f"{column.header}={column.cells[row].text}" for column in keys)
+        for row, letter in enumerate(letters)
+    ]
+    arm_column = Column("arm", [TableCell(letter) for letter in letters], is_key=True)
+    return [arm_column, *(column for column in table_columns if not column.is_key)], lines
+
+
 def title(panel: Panel) -> str:
     """Return the title of a panel, with the keys that have the same value in all of its rows."""
     direction = "higher is better" if panel.higher_is_better else "lower is better"
@@ -75,7 +96,11 @@ def title(panel: Panel) -> str:
 
 def legend(panel: Panel) -> str:
     """Return a sentence on the meaning of the numbers."""
-    sentences = ["mean over n seeds [95 % t-interval]"]
+    method = describe_method(panel.groups[0].bounds(panel.metric))
+    most_seeds = max(len(group.seeds) for group in panel.groups)
+    sentences = [f"mean over n seeds [{method}]"]
+    if most_seeds < ENOUGH_SEEDS:
+        sentences = [f"mean over n seeds; an interval needs {ENOUGH_SEEDS}"]
     if panel.differences:
         sentences.append("difference to the baseline, paired by seed")
     if tested := sum(difference.p is not None for _, difference in panel.differences):
@@ -86,17 +111,29 @@ def legend(panel: Panel) -> str:
 def with_interval(value: Interval | Difference, sign: str = "") -> TableCell:
     """Return `.998 [.995, 1.000]`, with two significant digits of the interval's width.
 
-    An interval without a width has four decimals, or none where the mean is whole.
+    There are more digits where a bound would otherwise read as the mean or as 0. An interval
+    without a width has four decimals, or none where the mean is whole. Where there is no interval,
+    the number of values stands in its place: `.998 n=2`.
     """
     if value.mean is None:
         return TableCell("no shared seed")
     if value.low is None or value.high is None:
-        return TableCell(number(value.mean, 4, sign))
+        return TableCell(number(value.mean, 4, sign), f"n={value.n}")
     width = value.high - value.low
     decimals_without_width = 0 if value.mean == round(value.mean) else 4
     decimals = min(5, max(0, 1 - floor(log10(width)))) if width else decimals_without_width
+    most_decimals = min(5, decimals + 2) if width else decimals
+    while decimals < most_decimals and _is_too_short(value.mean, value.low, value.high, decimals):
+        decimals += 1
     low, high = number(value.low, decimals), number(value.high, decimals)
     return TableCell(number(value.mean, decimals, sign), f"[{low}, {high}]")
+
+
+def _is_too_short(mean: float, low: float, high: float, decimals: int) -> bool:
+    """Return whether so few decimals make a bound equal to the mean, or to 0 where it is not."""
+    bounds = {number(bound, decimals) for bound in (low, high)}
+    zero = number(0.0, decimals)
+    return number(mean, decimals) in bounds or (zero in bounds and low * high > 0)
 
 
 def number(value: float, decimals: int, sign: str = "") -> str:
@@ -110,6 +147,12 @@ def count(amount: int | float) -> str:
         if amount >= size:
             return f"{amount / size:.3g}{unit}"
     return f"{amount:.0f}"
+
+
+def _letters(number: int) -> str:
+    """Return A, B, ..., Z, AA, AB, ... for 0, 1, ..."""
+    before, last = divmod(number, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _varying_keys(panel: Panel) -> list[str]:

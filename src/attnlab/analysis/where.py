@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import format_value, is_class, nearest_key
+from attnlab.analysis.arms import format_value, is_written, nearest_key
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -30,8 +30,8 @@ MOST_VALUES = 8
 class Condition:
     """A condition: a key of a run's config or result, an operator, and a value as text.
 
-    Numbers are compared as numbers. The value of a config component is the bare name of its class,
-    as in `model.mixer=MultiHead`, or the choice's, as in `model.mixer=multihead`. `-` and `null`
+    Numbers are compared as numbers. The value of a config component is its choice, as in
+    `model.mixer=multihead`, or the name of its class, as in `model.mixer=MultiHead`. `-` and `null`
     stand for None. For `=` and `!=`, commas separate alternatives: `variant=moe,vanilla`.
     """
 
@@ -91,11 +91,7 @@ def is_value(fact: Any, text: str) -> bool:
     fact_number, number = _number_or_none(fact), _number_or_none(text)
     if fact_number is not None and number is not None:
         return fact_number == number
-    names = {format_value(fact), str(fact), *(["null"] if fact is None else [])}
-    if isinstance(fact, str) and is_class(fact):
-        # A choice and the module of its class have the same name.
-        names.add(fact.split(".")[-2])
-    return text in names
+    return is_written(fact, text) or (fact is None and text == "null")
 
 
 def conditions(where: str) -> list[Condition]:

@@ -1,44 +1,109 @@
-"""The progress bar of a run on the terminal."""
+"""The progress of a run: a bar on a terminal, and a line now and then elsewhere."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from attnlab.callbacks.training_callback import RowListener
 from attnlab.console import Console
 
+SECONDS_BETWEEN_LINES = 30.0
+"""The least time between two lines where there is no terminal."""
+SHOWN = {
+    ("train", "loss"): "loss",
+    ("validation", "loss"): "val",
+    ("validation", "accuracy"): "acc",
+}
+
+
+class Pace(NamedTuple):
+    """How fast a run trains, with all that it does meanwhile."""
+
+    steps_per_second: float
+    tokens_per_second: float
+
+    def __str__(self) -> str:
+        steps, tokens = self
+        return f"{_digits(steps)} steps/s {_digits(tokens)} tok/s"
+
 
 class ProgressBar(RowListener, pl.Callback):
-    """Shows step, loss and the last validation on the terminal; silent where there is none."""
+    """Shows step, speed, loss, the last validation and the time left of the run and of its sweep.
 
-    def __init__(self, console: Console, title: str, max_steps: int) -> None:
+    `sweep_left` returns the seconds that the other runs of the sweep take; None if unknown.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        max_steps: int,
+        tokens_per_step: int = 0,
+        sweep_left: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.console, self.title, self.max_steps = console, title, max_steps
+        self.tokens_per_step, self.sweep_left = tokens_per_step, sweep_left
         self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[values]}", markup=False),
             console=console,
-            transient=True,
-            disable=not console.is_terminal,
+            expand=True,
         )
-        self.task = self.bar.add_task(title, total=max_steps, values="")
+        self.task = self.bar.add_task(title, total=max_steps)
         self.values: dict[tuple[str, str], float] = {}
+        self.step = 0
+        self.pace_of_training: Pace | None = None
+        self._first_step, self._began, self._spoke = 0, monotonic(), monotonic()
+        # It draws at once, so it comes last.
+        self.live = Live(console=console, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> "ProgressBar":
-        self.bar.start()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.pace_of_training = self.pace
+        self.live.stop()
+
+    @property
+    def pace(self) -> Pace | None:
+        """The mean pace since training began here; None before the first step."""
+        num_steps, seconds = self.step - self._first_step, monotonic() - self._began
+        if num_steps <= 0 or seconds <= 0:
+            return None
+        steps_per_second = num_steps / seconds
+        return Pace(steps_per_second, steps_per_second * self.tokens_per_step)
 
     def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         last = rows[-1] if rows else {}
-        self.values |= {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
-        value_text = "  ".join(f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items())
-        self.bar.update(self.task, values=value_text)
+        # The step counts as done: its rows come before Lightning tells of its end here.
+        self.step = max(self.step, last.get("step", 0))
+        new_values = {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
+        # A new dict, as the terminal's own thread may be reading the old one.
+        self.values = {**self.values, **new_values}
+        self._update()
+        is_due = monotonic() - self._spoke >= SECONDS_BETWEEN_LINES
+        if table == "validation" and is_due and not self.console.is_terminal:
+            self._spoke = monotonic()
+            self.console.print(
+                f"{self.title}: step {self.step}/{self.max_steps}  {self.describe()}"
+            )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.step = self._first_step = trainer.global_step
+        self._began = self._spoke = monotonic()
 
     def on_train_batch_end(
         self,
@@ -48,11 +113,45 @@ class ProgressBar(RowListener, pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.bar.update(self.task, completed=trainer.global_step)
+        self.step = trainer.global_step
+        self._update()
+
+    def describe(self) -> str:
+        """Return speed, loss, the last validation and the time left, in one line."""
+        parts = [f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items()]
+        if (pace := self.pace) is not None:
+            seconds_left = (self.max_steps - self.step) / pace.steps_per_second
+            left = f"{format_seconds(seconds_left)} left"
+            sweep_left = self.sweep_left()
+            if sweep_left is not None:
+                left += f", sweep {format_seconds(sweep_left + seconds_left)}"
+            parts = [str(pace), *parts, left]
+        return "  ".join(parts)
+
+    def _update(self) -> None:
+        # Where nothing is shown, nothing is computed for it.
+        if self.live.is_started:
+            self.bar.update(self.task, completed=self.step)
+
+    def _render(self) -> Table:
+        """Return the bar and, below it, the numbers that do not fit beside it in 80 columns."""
+        lines = Table.grid(expand=True)
+        lines.add_row(self.bar.make_tasks_table(self.bar.tasks))
+        lines.add_row(Text(self.describe(), no_wrap=True, overflow="ellipsis"))
+        return lines
 
 
-SHOWN = {
-    ("train", "loss"): "loss",
-    ("validation", "loss"): "val",
-    ("validation", "accuracy"): "val acc",
-}
+def format_seconds(seconds: float | int) -> str:
+    """Return a duration as `0:42`, `12:05` or `3:20:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _digits(number: float | int) -> str:
+    """Return a number with two or three digits: `3.1`, `42`, `41k`, `1.2M`."""
+    for size, unit in ((1e6, "M"), (1e3, "k"), (1, "")):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+    return f"{number:.2g}"

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks elsewhere"
 
 
-def add_selection(parser: ArgumentParser) -> None:
-    """Declare the options that select runs and compare them."""
+def add_selection(
+    parser: ArgumentParser, metric: str = "default: the main one of the dataset"
+) -> None:
+    """Declare the options that select runs and compare them; `metric` is the help on the metric."""
     add_runs(parser)
     parser.add_argument(
         "--by", nargs="+", metavar="KEY", help="what makes a group; default: all but the seed"
     )
-    parser.add_argument("--metric", help="default: the main one of the dataset")
+    parser.add_argument("--metric", help=metric)
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="default: the first group")
     parser.add_argument(
         "--allow",

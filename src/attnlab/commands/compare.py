@@ -1,6 +1,6 @@
 """`attnlab compare`: runs over seeds, with intervals and paired differences.
 
-The terminal and `--format json` show the report of `attnlab.analysis.compare`.
+All formats show the report of `attnlab.analysis.compare`.
 """
 
 import json
@@ -10,6 +10,7 @@ from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select_runs
 from attnlab.commands.base import add_selection
 from attnlab.commands.render.comparison import print_comparison
+from attnlab.commands.render.comparison_formats import FORMATS
 from attnlab.console import Console
 from attnlab.printable import say
 
@@ -17,7 +18,12 @@ from attnlab.printable import say
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `attnlab compare`."""
     add_selection(parser)
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format",
+        choices=("table", "json", *FORMATS),
+        default="table",
+        help="latex for a paper (booktabs), csv with raw numbers; default: table",
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -31,6 +37,8 @@ def run(arguments: Namespace) -> int:
     )
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
+    elif arguments.format in FORMATS:
+        say(FORMATS[arguments.format](report))
     else:
         print_comparison(report, Console())
     return 0

@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> int:
 
         own = own_parts(arguments.config_dir)
     selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
-    comparison_report = comparison(
+    report = comparison(
         selection,
         by=arguments.by,
         metric=arguments.metric,
@@ -47,15 +47,7 @@ def run(arguments: Namespace) -> int:
     # The figures take a while to load, so a wrong request is refused before they are imported.
     from attnlab.report.page import page
 
-    write.replace(
-        output,
-        page(
-            comparison_report.panels,
-            selection.records,
-            comparison_report.left_out,
-            comparison_report.notes,
-            own,
-        ).encode(),
-    )
+    content = page(report.panels, selection.records, report.footnotes, own).encode()
+    write.replace(output, content)
     say(output)
     return 0

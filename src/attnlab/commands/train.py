@@ -129,19 +129,21 @@ def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
     from attnlab.launch import show
     from attnlab.launch.many import launcher_for, many
+    from attnlab.launch.sweep_progress import SweepProgress, short_labels
 
     if sweep.impossible:
         from attnlab.commands.render.dry_run import left_out_text
 
         console.print(left_out_text(sweep.impossible))
-    outcomes, total = [], len(sweep.cells)
     configs = [cell.config for cell in sweep.cells]
-    for index, outcome in many(configs, console, launcher_for(jobs)):
+    outcomes, progress = [], SweepProgress(short_labels([cell.overrides for cell in sweep.cells]))
+    for index, outcome in many(configs, console, launcher_for(jobs), progress):
         outcomes.append(outcome)
-        console.print(f"[{index + 1:>{len(str(total))}}/{total}] {show.line(outcome)}")
+        title, seconds_left = progress.title(index), progress.seconds_left()
+        console.print(show.line(outcome, title, seconds_left, console.width))
     left_out = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
     name = configs[0].values["sweep"]
-    console.print(f"{total} runs: {show.counts(outcomes)}{left_out}; sweep {name}")
+    console.print(f"{len(outcomes)} runs: {show.counts(outcomes)}{left_out}; sweep {name}")
     for outcome in outcomes:
         if not outcome.ok:
             console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")

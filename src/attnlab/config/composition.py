@@ -198,4 +198,5 @@ def _fault(
             name = missing.rpartition("/")[2]
             return f"{text}: it asks for {missing}, and there is none{nearest(name, error.options)}"
         return f"{text}: {hints.no_choice(override, error.options)}"
-    return hints.no_key(text, override, composed, groups) or f"{text}: {first_line(error)}"
+    hint = hints.no_key(text, override, composed, groups)
+    return hint or f"{text}: {hints.asked_for(error) or first_line(error)}"

@@ -106,6 +106,12 @@ def unreadable_override(text: str, parser: OverridesParser, before: str = "") ->
     )
 
 
+def asked_for(error: Exception) -> str | None:
+    """Say which group a choice makes a choice in, where the rest of the config has none such."""
+    match = re.search(r"In '([^']+)': Invalid Defaults List override '/?([^:']+)", str(error))
+    return f"{match[1]} makes a choice of {match[2]}, and there is none here" if match else None
+
+
 def deleted(override: Override) -> str | None:
     """Say what to do instead of deleting what a run needs; None for what it does not need."""
     group = override.key_or_group
@@ -184,6 +190,9 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
         )
     choices = composed.hydra.runtime.choices
     if not path and key in choices:
+        if override.value() in _options(key):
+            # The choice is there; what it asks for is not.
+            return None
         return f"{text}: {no_choice(override, [])}"
     above = ".".join(path) or "the root"
     siblings = sorted(map(str, node)) if isinstance(node, DictConfig) else []

@@ -32,6 +32,9 @@ class Evidence(ABC):
     lower_is_better: ClassVar[Sequence[str]] = ()
     """Its numbers of which less is better: names, or patterns of names."""
 
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """The ranges of its numbers, by names or patterns of names; intervals stay inside."""
+
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
 

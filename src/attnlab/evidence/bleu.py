@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from math import inf
+from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -38,6 +39,7 @@ class AnswerBLEU(Evidence):
     """
 
     objective_type = Seq2Seq
+    bounds: ClassVar = {"bleu": (0, 100), "exact_match": (0, 1), "length_ratio": (0, inf)}
 
     def __init__(
         self,

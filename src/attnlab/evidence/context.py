@@ -1,5 +1,7 @@
 """The loss by length of context, and with attention limited to a shorter context."""
 
+from math import inf
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -42,6 +44,7 @@ class ContextUse(Evidence):
         reach="within",
     )
     lower_is_better = ("loss_*", "within_*")
+    bounds = dict.fromkeys(lower_is_better, (0, inf))
 
     def measure(self) -> Finding:
         losses = self._position_losses()

@@ -19,6 +19,8 @@ class StrongestHeads(Evidence):
     A model without attention has no scores.
     """
 
+    bounds = dict.fromkeys(SCORES, (0, 1))
+
     def __init__(
         self, subject: Subject, *, num_examples: Count = 512, batch_size: Count = 64
     ) -> None:

@@ -61,6 +61,7 @@ class PronounResolution(Evidence):
         opens_at=("end", "it"),
         taken_away="the edge is cut",
     )
+    bounds = dict.fromkeys(("*right", "*wrong", "*pointer", "*flip", "twins"), (0, 1))
 
     def measure(self) -> Finding:
         dataset = self.subject.dataset

@@ -59,6 +59,7 @@ class RecallCircuit(Evidence):
         opens_at=("read",),
         taken_away="a head is taken out",
     )
+    bounds = dict.fromkeys(("read", "gather", "previous", "whole", "without_*"), (0, 1))
 
     def __init__(self, subject: Subject, *, num_examples: Count = 512) -> None:
         super().__init__(subject)

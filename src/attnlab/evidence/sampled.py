@@ -1,6 +1,8 @@
 """The loss as many papers estimate it: on a few batches of random windows."""
 
 from collections.abc import Iterator
+from math import inf
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ class SampledLoss(Evidence):
     """
 
     objective_type, dataset_type = Autoregressive, Corpus
+    bounds: ClassVar = {"loss": (0, inf)}
 
     def __init__(
         self, subject: Subject, *, batches: Count = 20, batch_size: Count = 12, seed: Seed = 0

@@ -18,6 +18,10 @@ VARIANTS = (
     *("#808080", "#999933", "#882255", "#44AA99"),
 )
 
+GREY = "#808080"
+HIGHLIGHTS = (*(colour for colour in VARIANTS if colour != GREY), "#7B61C9")
+"""The colours of highlighted arms, among others that are grey."""
+
 LONGEST = 14
 """The most characters of a token that are shown."""
 INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}

@@ -1,118 +1,245 @@
-"""Curves over steps or over a length: the mean over seeds of every arm, and its interval."""
+"""Curves of many arms over steps or over a length: means, intervals and single seeds."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import colours, themed
+from attnlab.figures.base import INK, themed
 
-DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2], [10, 4], [3, 1])
+DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
+REST = "#8a929a"
+"""The colour of arms that are not highlighted."""
+MOST_BANDS = 6
+"""The number of coloured arms up to which all bands are drawn; more of them cover each other."""
+
+
+class CurvePoint(NamedTuple):
+    """The mean of n seeds at one place of the x axis, and the interval, if there is one."""
+
+    x: float | int
+    n: int
+    mean: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """An arm at one step or length: the mean of n seeds and its interval (n = 1: the mean)."""
+class ArmCurve:
+    """The curve of one arm."""
 
-    arm: str
-    name: str
-    """It determines the colour: a variant, or the arm if the variant is ambiguous."""
-    depth: str
-    """It determines the dashes."""
-    n: int
-    step: int
-    mean: float
-    low: float
-    high: float
+    title: str
+    """What distinguishes the arm from the others."""
+    colour: str | None
+    """None for an arm that is drawn thin and grey."""
+    points: Sequence[CurvePoint]
+    dash: int = 0
+    """The index of its dashes in `DASHES`."""
+    seeds: Sequence[Sequence[tuple[float | int, float]]] = ()
+    """The curve (x, value) of each seed."""
+
+
+class XAxis(NamedTuple):
+    """The x axis: its title and its scale."""
+
+    title: str = "step"
+    log: bool = False
+    doubling: bool = False
+    """Whether x are a few lengths, each twice the one before it."""
 
 
 def curves(
-    points: Sequence[CurvePoint],
-    metric: str,
-    palette: Mapping[str, str] | None = None,
+    arms: Sequence[ArmCurve],
+    title: str,
+    caption: Sequence[str] = (),
+    *,
+    x: XAxis | None = None,
     width: int | str = 420,
-    doubling: str | None = None,
+    legend: bool = True,
 ) -> Any:
-    """Draw mean lines and interval bands over steps, for each step separately and unsmoothed.
+    """Draw the mean of each arm, unsmoothed, with the interval as a band and seeds as faint lines.
 
-    With `doubling`, the title of the axis, x is a length that doubles instead of a step.
-
-    A name has one colour (that of the palette, if given) and a depth one kind of dashes. Bands are
-    clipped at the frame, which fits the means.
+    Arms without a colour are thin and grey, behind the others. Bands are drawn for up to
+    `MOST_BANDS` coloured arms, and clipped at the frame, which fits the means. Without a `legend`,
+    the figure stands on a page, whose script sets the parameter `chosen`: the arms with these
+    titles come forward, each with its band.
     """
-    palette = palette or colours([point.name for point in points])
-    arms, names, depths = (
-        list(dict.fromkeys(getattr(point, field) for point in points))
-        for field in ("arm", "name", "depth")
-    )
-    lowest, highest = min(point.mean for point in points), max(point.mean for point in points)
-    margin = 0.04 * (highest - lowest) or 0.04
-    y_scale = alt.Scale(domain=[lowest - margin, highest + margin], nice=False, zero=False)
-    data = [
-        {
-            key: float(f"{value:.6g}") if isinstance(value, float) else value
-            for key, value in asdict(point).items()
-        }
-        for point in points
-    ]
-    seed_counts = sorted({point.n for point in points})
-    seed_range = (
-        f"{seed_counts[0]}" if len(seed_counts) == 1 else f"{seed_counts[0]} to {seed_counts[-1]}"
-    )
-    base = alt.Chart(alt.InlineData(values=data, name="curves")).encode(
-        x=_encode_x(doubling, [point.step for point in points]),
-        color=alt.Color(
-            "name:N",
-            scale=alt.Scale(domain=names, range=[palette[name] for name in names]),
-            legend=alt.Legend(title=None, symbolType="stroke", symbolSize=320, symbolOpacity=1),
-        ),
-        detail="arm:N",
+    x = x or XAxis()
+    means = [point.mean for arm in arms for point in arm.points]
+    margin = 0.04 * (max(means) - min(means)) or 0.04
+    y_scale = alt.Scale(
+        domain=[float(f"{min(means) - margin:.6g}"), float(f"{max(means) + margin:.6g}")],
+        nice=False,
+        zero=False,
     )
     y = alt.Y("mean:Q", title=None, scale=y_scale)
-    legend = alt.Legend(title=None, symbolType="stroke", symbolSize=320)
-    dash = alt.StrokeDash(
-        "depth:N",
-        scale=alt.Scale(
-            domain=depths, range=[DASHES[index % len(DASHES)] for index in range(len(depths))]
-        ),
-        legend=legend if len(depths) > 1 else None,
+    coloured = [arm for arm in arms if arm.colour is not None]
+    rest = [arm for arm in arms if arm.colour is None]
+    if x.log:
+        arms, coloured, rest = ([_without_zero(arm) for arm in a] for a in (arms, coloured, rest))
+    x_encoding = _encode_x(x, sorted({point.x for arm in arms for point in arm.points}))
+    shared = {"x": x_encoding, "detail": "arm:N"}
+    layers = []
+    if rest:
+        layers.append(
+            _data(_rows(rest))
+            .mark_line(clip=True)
+            .encode(
+                y=y,
+                color=alt.condition(IS_CHOSEN, alt.value(INK), alt.value(REST)),
+                strokeWidth=alt.condition(IS_CHOSEN, alt.value(2.5), alt.value(1)),
+                opacity=alt.condition(IS_CHOSEN, alt.value(1), alt.value(0.45)),
+                tooltip=_tooltip(x),
+                **shared,
+            )
+        )
+    colour = _colour_encoding(coloured, legend)
+    if any(arm.seeds for arm in coloured):
+        seed_rows = [
+            {"arm": arm.title, "seed": f"{arm.title} {number}", "x": _short(at), "mean": _short(v)}
+            for arm in coloured
+            for number, seed in enumerate(arm.seeds)
+            for at, v in seed
+        ]
+        layers.append(
+            _data(seed_rows)
+            .mark_line(strokeWidth=0.8, opacity=0.35, clip=True)
+            .encode(y=y, color=colour, x=x_encoding, detail="seed:N")
+        )
+    rows = _rows(coloured)
+    with_band = [row for row in rows if row["low"] is not None]
+    has_bands = len(coloured) <= MOST_BANDS
+    if with_band and (has_bands or not legend):
+        layers.append(
+            _data(with_band)
+            .mark_area(clip=True)
+            .encode(
+                y=alt.Y("low:Q", title=None, scale=y_scale),
+                y2="high:Q",
+                color=colour,
+                opacity=alt.condition(
+                    IS_CHOSEN, alt.value(0.25), alt.value(0.16 if has_bands else 0)
+                ),
+                **shared,
+            )
+        )
+    dashes = _dash_encoding(coloured, legend)
+    layers.append(
+        _data(rows)
+        .mark_line(clip=True)
+        .encode(
+            y=y,
+            color=colour,
+            strokeDash=dashes,
+            strokeWidth=alt.condition(IS_CHOSEN, alt.value(4), alt.value(2)),
+            **shared,
+        )
     )
-    band = base.mark_area(opacity=0.16, clip=True).encode(
-        y=alt.Y("low:Q", title=None, scale=y_scale), y2="high:Q"
-    )
-    lines = base.mark_line(strokeWidth=2, clip=True).encode(y=y, strokeDash=dash)
     # A line needs two points, and a few lengths are no curve: they are drawn as dots.
-    has_dots = len({point.step for point in points}) == 1 or doubling is not None
-    dots = base.mark_point(size=50, filled=True, opacity=float(has_dots), clip=True).encode(
-        y=y,
-        tooltip=[
-            alt.Tooltip("arm:N"),
-            alt.Tooltip("step:Q", title=doubling or "step"),
-            alt.Tooltip("mean:Q", format=".4f"),
-            alt.Tooltip("low:Q", format=".4f"),
-            alt.Tooltip("high:Q", format=".4f"),
-            alt.Tooltip("n:Q", title="seeds"),
-        ],
-    )
-    subtitle = (
-        f"mean and 95 % t-interval at each {'length' if doubling else 'step'}, n = {seed_range}"
+    has_dots = x.doubling or len({row["x"] for row in rows}) == 1
+    layers.append(
+        _data(rows)
+        .mark_point(size=50, filled=True, opacity=float(has_dots), clip=True)
+        .encode(y=y, color=colour, tooltip=_tooltip(x), **shared)
     )
     return themed(
-        alt.layer(band, lines, dots).properties(
+        alt.layer(*layers)
+        .add_params(alt.param(name="chosen", value=[]))
+        .properties(
             width=width,
             height=240,
-            title=alt.TitleParams(metric, subtitle=subtitle, fontSize=13, offset=10),
+            title=alt.TitleParams(title, subtitle=list(caption), fontSize=13, offset=10),
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"Learning curves of {metric}, {subtitle}: {', '.join(arms)}",
+            description=f"{title}, {' '.join(caption)}: {'; '.join(arm.title for arm in arms)}",
         )
     )
 
 
-def _encode_x(doubling: str | None, steps: Sequence[int]) -> Any:
-    if doubling is None:
-        return alt.X("step:Q", title="step", axis=alt.Axis(grid=False, format="~s", tickCount=6))
-    axis = alt.Axis(grid=False, values=sorted(set(steps)), format="d")
-    return alt.X(
-        "step:Q", title=doubling, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
+IS_CHOSEN = "indexof(chosen, datum.arm) >= 0"
+
+
+def _data(rows: Sequence[dict[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": arm.title,
+            "x": _short(point.x),
+            "n": point.n,
+            **{
+                key: None if value is None else _short(value)
+                for key, value in zip(("mean", "low", "high"), point[2:], strict=True)
+            },
+        }
+        for arm in arms
+        for point in arm.points
+    ]
+
+
+def _short(value: float | int) -> float:
+    return float(f"{value:.6g}")
+
+
+def _without_zero(arm: ArmCurve) -> ArmCurve:
+    """Return an arm without what lies at 0, which has no place on a logarithmic axis."""
+    return ArmCurve(
+        arm.title,
+        arm.colour,
+        [point for point in arm.points if point.x > 0],
+        arm.dash,
+        [[point for point in seed if point[0] > 0] for seed in arm.seeds],
     )
+
+
+def _colour_encoding(arms: Sequence[ArmCurve], legend: bool) -> Any:
+    scale = alt.Scale(
+        domain=[arm.title for arm in arms], range=[arm.colour or REST for arm in arms]
+    )
+    return alt.Color("arm:N", scale=scale, legend=_legend(arms) if legend else None)
+
+
+def _dash_encoding(arms: Sequence[ArmCurve], legend: bool) -> Any:
+    scale = alt.Scale(
+        domain=[arm.title for arm in arms], range=[DASHES[arm.dash % len(DASHES)] for arm in arms]
+    )
+    return alt.StrokeDash("arm:N", scale=scale, legend=_legend(arms) if legend else None)
+
+
+def _legend(arms: Sequence[ArmCurve]) -> Any:
+    """Return a legend below the figure, in as many columns as the longest title leaves room for."""
+    longest = max((len(arm.title) for arm in arms), default=0)
+    return alt.Legend(
+        title=None,
+        orient="bottom",
+        direction="vertical",
+        columns=2 if longest <= 28 else 1,
+        labelLimit=0,
+        symbolType="stroke",
+        symbolSize=320,
+        symbolOpacity=1,
+    )
+
+
+def _tooltip(x: XAxis) -> list[Any]:
+    return [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("x:Q", title=x.title),
+        alt.Tooltip("mean:Q", format=".4f"),
+        alt.Tooltip("low:Q", format=".4f"),
+        alt.Tooltip("high:Q", format=".4f"),
+        alt.Tooltip("n:Q", title="seeds"),
+    ]
+
+
+def _encode_x(x: XAxis, places: Sequence[float | int]) -> Any:
+    if x.doubling:
+        axis = alt.Axis(grid=False, values=list(places), format="d")
+        return alt.X(
+            "x:Q", title=x.title, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
+        )
+    axis = alt.Axis(grid=False, format="~s", tickCount=6, labelOverlap=True)
+    scale = alt.Scale(type="log", nice=False) if x.log else alt.Scale(zero=False)
+    return alt.X("x:Q", title=x.title, axis=axis, scale=scale)

@@ -13,4 +13,7 @@ class Inline(Launcher):
         self, configs: Sequence[Config], indices: Sequence[int], this_pass: Pass
     ) -> Outcomes:
         for index in indices:
-            yield index, outcome_of(configs[index], this_pass)
+            yield (
+                index,
+                outcome_of(configs[index], this_pass, this_pass.sweep_progress.place(index)),
+            )

@@ -9,6 +9,7 @@ from attnlab.config import Config
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.launch.run import Outcome, run
+from attnlab.launch.sweep_progress import PlaceInSweep, SweepProgress
 
 Outcomes = Generator[tuple[int, Outcome], None, None]
 """The index of each config and what became of its run, in the order in which they end."""
@@ -22,6 +23,8 @@ class Pass(NamedTuple):
     """Whether a run that is held or has died is left for the next pass."""
     known_notes: set[str]
     """What the datasets of the runs so far have said of themselves."""
+    sweep_progress: SweepProgress = SweepProgress()
+    """Which run is which, and how long they take."""
 
 
 class Launcher(ABC):
@@ -30,6 +33,9 @@ class Launcher(ABC):
     A run is skipped, resumed or started by what its record says, wherever it is done, so a launcher
     keeps nothing of its own.
     """
+
+    jobs: int = 1
+    """How many runs it does at once."""
 
     @abstractmethod
     def outcomes(
@@ -42,11 +48,17 @@ class Launcher(ABC):
         """
 
 
-def outcome_of(config: Config, this_pass: Pass) -> Outcome:
+def outcome_of(config: Config, this_pass: Pass, place: PlaceInSweep | None = None) -> Outcome:
     """Do a run here, and return what became of it; a failure before it began is an outcome too."""
     runs_dir = Path(config.values["runs_dir"])
     try:
-        return run(config, this_pass.console, this_pass.postpones, this_pass.known_notes)
+        return run(
+            config,
+            this_pass.console,
+            this_pass.postpones,
+            this_pass.known_notes,
+            place or PlaceInSweep(),
+        )
     except RequestError as error:
         return Outcome(runs_dir, "blocked", note=str(error))
     # Nothing is known of what a user's own parts may raise, or end.

@@ -17,6 +17,7 @@ from attnlab.console import Console
 from attnlab.interruption import STOPPING, Interrupted, patient, stoppable
 from attnlab.launch.launcher import Launcher, Outcomes, Pass, outcome_of
 from attnlab.launch.run import Outcome
+from attnlab.launch.sweep_progress import PlaceInSweep
 from attnlab.printable import unheard
 from attnlab.run_record.record import DEATHS
 
@@ -39,7 +40,9 @@ class Processes(Launcher):
                     while queue and len(running) < self.jobs and not interrupted:
                         with patient():
                             index = queue.popleft()
-                            connection, process = _start(configs[index], this_pass)
+                            connection, process = _start(
+                                configs[index], this_pass, this_pass.sweep_progress.title(index)
+                            )
                             running[connection] = index, process
                     ended = wait(list(running))
                 except Interrupted:
@@ -74,7 +77,7 @@ class Processes(Launcher):
             raise Interrupted
 
 
-def _start(config: Config, this_pass: Pass) -> tuple[Connection, BaseProcess]:
+def _start(config: Config, this_pass: Pass, title: str) -> tuple[Connection, BaseProcess]:
     # Forked from a process that has imported everything and computed nothing; elsewhere than on
     # Linux, the system's libraries do not bear a fork.
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -83,6 +86,7 @@ def _start(config: Config, this_pass: Pass) -> tuple[Connection, BaseProcess]:
     connection, of_process = context.Pipe(duplex=False)
     # A console cannot be handed over.
     options = (this_pass.postpones, frozenset(this_pass.known_notes), this_pass.console.stderr)
+    options = (*options, title)
     process = context.Process(target=_work, args=(config, *options, of_process))
     # A terminal's Ctrl-C reaches the whole group. What is started here inherits that it is not
     # heard yet, and hears it once it can save.
@@ -129,6 +133,7 @@ def _work(
     postpones: bool,
     known_notes: frozenset[str],
     stderr: bool,
+    title: str,
     parent: Connection,
 ) -> None:
     """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
@@ -140,7 +145,9 @@ def _work(
             threading.Thread(target=_stop_with_parent, daemon=True).start()
             # Bars of several processes would write over each other.
             console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
-            outcome = outcome_of(config, Pass(console, postpones, set(known_notes)))
+            outcome = outcome_of(
+                config, Pass(console, postpones, set(known_notes)), PlaceInSweep(title)
+            )
         except Interrupted as interrupted:
             outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
         # A parent that is gone needs no answer, and one that asks to stop now is answered so.

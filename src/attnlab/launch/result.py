@@ -182,5 +182,6 @@ def run_result(
         state_size=model.state_size(example.inputs.shape[1]),
         headline=experiment.headline,
         lower_is_better=tuple(experiment.lower_is_better),
+        bounds=experiment.bounds,
         higher_is_better=not lower_is_better(dataset.headline, experiment.lower_is_better),
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.callbacks.progress import ProgressBar
+from attnlab.callbacks.progress import Pace, ProgressBar
 from attnlab.callbacks.row_logger import LoggerFailed, RowLogger
 from attnlab.callbacks.training_callback import RowListener, beat_on_forward
 from attnlab.config import Config
@@ -31,7 +31,9 @@ from attnlab.launch.result import (
     require_finite,
     run_notes,
     run_result,
+    tokens_per_step,
 )
+from attnlab.launch.sweep_progress import PlaceInSweep
 from attnlab.process_state import unchanged_process
 from attnlab.run_record import write
 from attnlab.run_record.annotations import annotate
@@ -76,6 +78,8 @@ class Outcome:
     note: str = ""
     notes: Sequence[str] = ()
     """What a reader of its result must know, as how much of its data was left out."""
+    pace: Pace | None = None
+    """How fast it was trained here."""
 
     @property
     def ok(self) -> bool:
@@ -83,11 +87,16 @@ class Outcome:
 
 
 def run(
-    config: Config, console: Console, postpones: bool = False, known_notes: Collection[str] = ()
+    config: Config,
+    console: Console,
+    postpones: bool = False,
+    known_notes: Collection[str] = (),
+    place: PlaceInSweep | None = None,
 ) -> Outcome:
     """Do what is missing of a run, and return what became of it.
 
-    Its notes are printed before it is trained, but for `known_notes`.
+    Its notes are printed before it is trained, but for `known_notes`. `place` is its place in a
+    sweep.
 
     With `postpones`, a run that another process holds or that died is left as it is: it may end
     meanwhile, and what killed it may kill the next one. Raises RequestError where the record
@@ -95,13 +104,17 @@ def run(
     """
     with stoppable():
         experiment = Experiment(config)
-        outcome = _run(experiment, console, postpones, known_notes)
+        outcome = _run(experiment, console, postpones, known_notes, place or PlaceInSweep())
         outcome.notes = run_notes(experiment)
         return outcome
 
 
 def _run(
-    experiment: Experiment, console: Console, postpones: bool, known_notes: Collection[str]
+    experiment: Experiment,
+    console: Console,
+    postpones: bool,
+    known_notes: Collection[str],
+    place: PlaceInSweep,
 ) -> Outcome:
     config = experiment.config
     record, identity, parent = place_of_run(experiment, console)
@@ -155,7 +168,7 @@ def _run(
         for note in run_notes(experiment):
             if note not in known_notes:
                 console.print(note)
-        return _attempt(experiment, attempt, description, checkpoint, console)
+        return _attempt(experiment, attempt, description, checkpoint, console, place)
 
 
 def _join_sweep(config: Config, record: Record, console: Console) -> None:
@@ -204,18 +217,26 @@ def _attempt(
     description: Mapping[str, Any],
     checkpoint: Checkpoint | None,
     console: Console,
+    place: PlaceInSweep,
 ) -> Outcome:
     """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
     run_dir = attempt.path.parents[1]
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     summary = AttemptSummary(attempt=attempt.number, started=started, **description)
     progress = Progress(checkpoint.step if checkpoint else 0)
+    bar = ProgressBar(
+        console,
+        place.title or experiment.name,
+        experiment.settings.max_steps,
+        tokens_per_step(experiment),
+        place.sweep_left,
+    )
     try:
         with _failures_recorded(attempt, summary, progress):
             with stoppable(), unchanged_process():
-                result = _train(experiment, attempt, summary, checkpoint, console, progress)
+                result = _train(experiment, attempt, summary, checkpoint, console, progress, bar)
             if attempt.finish(result):
-                return Outcome(run_dir, "finished", result)
+                return Outcome(run_dir, "finished", result, pace=bar.pace_of_training)
             return Outcome(run_dir, "skipped", result, "another attempt finished first")
     # Some part may even try to end the program.
     except (Exception, SystemExit) as error:
@@ -233,6 +254,7 @@ def _train(
     checkpoint: Checkpoint | None,
     console: Console,
     progress: Progress,
+    bar: ProgressBar,
 ) -> RunResult:
     """Train, measure what came out, and return the result; beats wherever a model computes."""
     began = time.perf_counter()
@@ -247,7 +269,6 @@ def _train(
     model, dataset = experiment.model, experiment.dataset
     if dataset.tokenizer_state:
         write.new_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
-    bar = ProgressBar(console, experiment.name, experiment.settings.max_steps)
     layers = Layers(
         *(model.attention_layers(), model.mixing_layers()),
         *(model.expert_layers(), model.lstm_layers()),

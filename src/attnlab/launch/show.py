@@ -6,20 +6,32 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from attnlab.callbacks.progress import format_seconds
 from attnlab.launch.run import Outcome
 from attnlab.run_record.result import RunResult
 
 
-def line(outcome: Outcome) -> str:
-    """Return one line on a run of many."""
+def line(outcome: Outcome, title: str, sweep_left: float | None, width: int = 80) -> str:
+    """Return what became of a run of many, in a line or, where that is too wide, in two.
+
+    `title` says which run it is, and `sweep_left` how many seconds the others take.
+    """
     result = outcome.result
+    which = f"{title}  {outcome.directory.name}"
     if result is None:
-        return f"{outcome.directory.name}  {outcome.status}: {outcome.note}"
-    headline = result.headline
-    text = f"{outcome.directory.name}  {headline} {result.metrics[headline]:.3f}"
+        return f"{which}  {outcome.status}: {outcome.note}"
+    parts = [f"{result.headline} {result.metrics[result.headline]:.3f}"]
     if outcome.status == "skipped":
-        return f"{text}  skipped: {outcome.note}"
-    return f"{text}  {result.seconds:.1f} s"
+        parts.append(f"skipped: {outcome.note}")
+    else:
+        parts.append(f"{result.seconds:.1f} s")
+        if outcome.pace is not None:
+            parts.append(str(outcome.pace))
+        if sweep_left:
+            parts.append(f"about {format_seconds(sweep_left)} left")
+    text = "  ".join(parts)
+    indent = " " * (title.index("]") + 2) if title.startswith("[") else "  "
+    return f"{which}  {text}" if len(which) + 2 + len(text) <= width else f"{which}\n{indent}{text}"
 
 
 def counts(outcomes: Sequence[Outcome]) -> str:

@@ -3,9 +3,10 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnlab.metric.base import likeliest
+from attnlab.metric.base import bounded, likeliest
 
 
+@bounded(0, 1)
 def accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, "batch label"]:

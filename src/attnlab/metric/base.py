@@ -1,6 +1,7 @@
 """The interface of metrics, and how their numbers are summed and averaged."""
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,8 +13,20 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 Returns a number for each label or for each sequence, whose mean is reported; or several numbers for
 each label, from whose sums a method `finish` computes one number. Higher is better, unless the
-metric has an attribute `lower_is_better` that is true.
+metric has an attribute `lower_is_better` that is true. An attribute `bounds`, as in (0, 1), states
+the range of its values (`bounded`); intervals then stay inside.
 """
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def bounded(low: float | int, high: float | int) -> Callable[[T], T]:
+    """State the range of a metric's values, as a decorator."""
+
+    def state(metric: T) -> T:
+        metric.bounds = (low, high)  # pyright: ignore[reportFunctionMemberAccess]
+        return metric
+
+    return state
 
 
 def likeliest(logits: Float[Tensor, "*label output"]) -> Int[Tensor, "*label"]:

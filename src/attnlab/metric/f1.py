@@ -5,9 +5,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.metric.base import likeliest
+from attnlab.metric.base import bounded, likeliest
 
 
+@bounded(0, 1)
 class F1:
     """2 TP / (2 TP + FP + FN) of each class, averaged over the classes (van Rijsbergen 1979).
 

@@ -3,10 +3,11 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnlab.metric.base import likeliest
+from attnlab.metric.base import bounded, likeliest
 from attnlab.split import IGNORE
 
 
+@bounded(0, 1)
 def sequence_accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, " batch"]:

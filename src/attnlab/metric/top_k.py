@@ -3,9 +3,11 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attnlab.metric.base import bounded
 from attnlab.ranges import Count, ranged
 
 
+@bounded(0, 1)
 @ranged
 def top_k(
     logits: Float[Tensor, "batch label output"],

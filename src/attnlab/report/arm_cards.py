@@ -4,27 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from attnlab.analysis.arms import FinishedRun, format_value
+from attnlab.analysis.arms import FinishedRun
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import findings
 from attnlab.analysis.table import TableCell, count, with_interval
 from attnlab.figures import attention_panels
-from attnlab.figures.base import colours
+from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.probe_history import PROBES, ProbeHistory, probe_histories
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
-
-
-class ArmStyle(NamedTuple):
-    """The name and the colour of an arm, the same in every figure."""
-
-    name: str
-    """The name that has a colour: the variant, or the whole label where variants are mixed."""
-    depth: str
-    title: str
-    colour: str
 
 
 class Measure(NamedTuple):
@@ -60,24 +50,10 @@ class ArmCard:
     """The number of parameters, with a unit."""
     measures: Sequence[Measure]
     seeds: Sequence[SeedView]
+    last_step: str = ""
+    """The step after which the numbers were measured."""
     has_knock_out: bool = False
     """Whether a number measures the answers without the attention that a picture shows."""
-
-
-def arm_styles(panel: Panel) -> list[ArmStyle]:
-    """Return the name and the colour of each group."""
-    kinds = [_variant_and_depth(group) for group in panel.groups]
-    names_and_depths = []
-    for kind, group in zip(kinds, panel.groups, strict=True):
-        name, depth = kind
-        similar = [g for k, g in zip(kinds, panel.groups, strict=True) if k == kind]
-        depth = ", ".join([depth, *_distinguishing_values(group, similar)])
-        names_and_depths.append((name, depth))
-    palette = colours([name for name, _ in names_and_depths])
-    return [
-        ArmStyle(name, depth, ", ".join(filter(None, (name, depth))), palette[name])
-        for name, depth in names_and_depths
-    ]
 
 
 def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
@@ -101,6 +77,7 @@ def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
                     count(group.mean("parameters")),
                     measures(group, panel.metric, arm_findings, has_attention),
                     _with_same_content(views),
+                    f"{group.mean('steps'):g}",
                     any(
                         head.without
                         for finding in arm_findings.values()
@@ -193,26 +170,6 @@ def _with_same_content(views: Sequence[SeedView]) -> list[SeedView]:
         return [(h.probe, list(h.tokens), h.answer_position, h.heads) for h in view.histories]
 
     return [view for view in views if content(view) == content(views[0])]
-
-
-def _variant_and_depth(group: Group) -> tuple[str, str]:
-    """Return the variant and depth of a group; its label and "" where its runs have several."""
-    variants_and_depths = {(run.result.variant, run.result.num_layers) for run in group.runs}
-    if len(variants_and_depths) > 1:
-        return group.label, ""
-    variant, num_layers = variants_and_depths.pop()
-    return variant, f"{num_layers} layer{'s' if num_layers != 1 else ''}"
-
-
-def _distinguishing_values(group: Group, similar_groups: Sequence[Group]) -> list[str]:
-    """Return key=value for the first keys that distinguish a group from similar groups."""
-    keys: list[str] = []
-    for key in group.keys:
-        if len({repr(g.keys[key]) for g in similar_groups}) > 1:
-            keys.append(key)
-        if len({repr([g.keys[k] for k in keys]) for g in similar_groups}) == len(similar_groups):
-            break
-    return [f"{key.rpartition('.')[2]}={format_value(group.keys[key])}" for key in keys]
 
 
 def _metric_words(metric: str) -> str:

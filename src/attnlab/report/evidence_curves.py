@@ -9,10 +9,12 @@ import numpy as np
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.findings import findings
 from attnlab.analysis.table import with_interval
-from attnlab.figures.curves import CurvePoint, curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, curves
 from attnlab.figures.reach import ReachPanel, reach
 from attnlab.layers import Layer
-from attnlab.report.arm_cards import arm_styles
+from attnlab.report.arm_styles import arm_styles
+from attnlab.report.learning_curves import describe_curves
+from attnlab.run_record.bounds import Bounds
 from attnlab.run_record.finding import Curve, Finding
 from attnlab.run_record.patterns import Pattern, load_patterns, probes
 from attnlab.run_record.record import Record
@@ -28,27 +30,37 @@ class Numbers:
     """The length of each point, and its metric."""
 
 
-def evidence_curves(panel: Panel, width: int | str = "container") -> dict[str, Any]:
+def evidence_curves(
+    panel: Panel, width: int | str = "container", *, legend: bool = True
+) -> dict[str, Any]:
     """Draw each curve that the evidence of a panel's runs states, and return charts by name."""
-    styles, charts = arm_styles(panel), {}
-    palette = {style.name: style.colour for style in styles}
-    points: dict[str, list[CurvePoint]] = {}
+    arms: dict[str, list[ArmCurve]] = {}
     curves_by_name: dict[str, Curve] = {}
-    for group, style in zip(panel.groups, styles, strict=True):
+    bounds: dict[str, Bounds] = {}
+    for group, style in zip(panel.groups, arm_styles(panel), strict=True):
         for name, numbers in _curve_numbers(group, findings(group.runs[0].result)).items():
             curves_by_name[name] = numbers.curve
-            for length, key in numbers.keys:
-                n, mean, low, high = group.over_seeds(key)
-                if mean is not None:
-                    bounds = (mean if low is None else low, mean if high is None else high)
-                    point = CurvePoint(
-                        group.label, style.name, style.depth, n, length, mean, *bounds
-                    )
-                    points.setdefault(name, []).append(point)
-    for name, curve in curves_by_name.items():
-        if name in points:
-            charts[name] = curves(points[name], curve.title, palette, width, doubling=curve.axis)
-    return charts
+            bounds[name] = group.bounds(numbers.keys[0][1])
+            points = [
+                CurvePoint(length, over_seeds.n, over_seeds.mean, over_seeds.low, over_seeds.high)
+                for length, key in numbers.keys
+                if (over_seeds := group.over_seeds(key)).mean is not None
+            ]
+            if points:
+                arms.setdefault(name, []).append(
+                    ArmCurve(style.title, style.colour, points, style.dash)
+                )
+    return {
+        name: curves(
+            of_arms,
+            curves_by_name[name].title,
+            describe_curves(of_arms, bounds[name], "length", legend=legend),
+            x=XAxis(curves_by_name[name].axis, doubling=True),
+            width=width,
+            legend=legend,
+        )
+        for name, of_arms in arms.items()
+    }
 
 
 def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:

@@ -1,23 +1,40 @@
 """Learning curves of many runs, from the rows that they recorded."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from attnlab.analysis.arms import group_by_value
+from attnlab.analysis.arms import group_by_value, nearest_key
 from attnlab.analysis.compare import Group, Panel
-from attnlab.analysis.statistics import interval
-from attnlab.figures.curves import CurvePoint, curves
-from attnlab.report.arm_cards import ArmStyle, arm_styles
+from attnlab.analysis.statistics import describe_method, estimate
+from attnlab.errors import RequestError
+from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, curves
+from attnlab.report.arm_styles import ArmStyle, arm_styles
+from attnlab.run_record.bounds import Bounds
 from attnlab.run_record.record import Record
 
 SPLITS = ("validation", "test")
+TABLES = ("train", *SPLITS)
+AXES = {
+    "steps": "step",
+    "tokens": "training tokens",
+    "flops": "training FLOPs (three times those of a forward pass)",
+    "seconds": "seconds of training, at the mean pace of the arm's runs",
+}
+"""What curves are drawn over, and the title of the axis."""
+
+
+class Over(NamedTuple):
+    """What curves are drawn over."""
+
+    axis: str = "steps"
+    log: bool = False
 
 
 def learning_curves(panel: Panel, records: Mapping[str, Record]) -> list[Any]:
     """Draw the loss and the main metric over steps, for each split with recorded rows."""
     columns = dict.fromkeys(("loss", _main_metric(panel)))
     charts = [
-        learning_curve(panel, records, split, column, width="container")
+        learning_curve(panel, records, split, column, width="container", legend=False)
         for split in SPLITS
         for column in columns
     ]
@@ -29,54 +46,143 @@ def learning_curve(
     records: Mapping[str, Record],
     split: str = "test",
     column: str | None = None,
+    *,
+    over: Over | None = None,
     width: int | str = 420,
+    legend: bool = True,
 ) -> Any:
-    """Draw one column (None: the main metric) of a split's rows; None where there are no rows."""
-    styles, column = arm_styles(panel), column or _main_metric(panel)
-    rows_by_run = {name: records[name].rows(split) for g in panel.groups for name in _run_names(g)}
-    points = [
-        point
-        for group, style in zip(panel.groups, styles, strict=True)
-        for point in _curve_points(group, style, rows_by_run, column)
+    """Draw one column (None: the main metric) of a split's rows; None where there are no rows.
+
+    Raises RequestError for seconds of runs that were resumed.
+    """
+    column, over = column or _main_metric(panel), over or Over()
+    bounds = panel.groups[0].bounds(f"{split}/{column}")
+    arms = [
+        _arm_curve(group, style, records, (split, column), bounds, over.axis)
+        for group, style in zip(panel.groups, arm_styles(panel), strict=True)
     ]
-    palette = {style.name: style.colour for style in styles}
-    return curves(points, f"{split} {column}", palette, width) if points else None
+    drawn_arms = [arm for arm in arms if arm.points]
+    if not drawn_arms:
+        return None
+    return curves(
+        drawn_arms,
+        f"{split} {column}",
+        describe_curves(drawn_arms, bounds, legend=legend),
+        x=XAxis(AXES[over.axis], over.log),
+        width=width,
+        legend=legend,
+    )
+
+
+def metric_curve(
+    panel: Panel,
+    records: Mapping[str, Record],
+    metric: str | None,
+    over: Over,
+    *,
+    width: int | str = 560,
+    legend: bool = True,
+) -> Any:
+    """Draw a metric such as `validation/loss`, by default the main one on validation, for a file.
+
+    Raises RequestError where no run recorded it, with the nearest_key that runs recorded.
+    """
+    name = f"validation/{_main_metric(panel)}" if metric is None else metric
+    split, _, column = name.partition("/")
+    chart = (
+        learning_curve(panel, records, split, column, over=over, width=width, legend=legend)
+        if split in TABLES and column
+        else None
+    )
+    if chart is None:
+        recorded = {
+            f"{table}/{key}"
+            for group in panel.groups
+            for run in group.runs
+            for table in TABLES
+            for key in records[run.name].rows(table).column_names
+            if key != "step"
+        }
+        raise RequestError(
+            f"no run on {panel.dataset} recorded {name!r} while it trained; "
+            f"{nearest_key(name, recorded)}"
+        )
+    return chart
+
+
+def describe_curves(
+    arms: Sequence[ArmCurve], bounds: Bounds, place: str = "step", *, legend: bool = True
+) -> list[str]:
+    """Return the lines of a caption: how many seeds, what a band is, and what is grey."""
+    counts = sorted({point.n for arm in arms for point in arm.points})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    coloured = [arm for arm in arms if arm.colour is not None]
+    lines = [f"mean at each {place}, unsmoothed; n = {seeds}"]
+    if any(arm.seeds for arm in coloured):
+        lines[0] += "; thin: single seeds"
+    has_interval = any(point.low is not None for arm in coloured for point in arm.points)
+    if has_interval and (len(coloured) <= MOST_BANDS or not legend):
+        which = "band" if len(coloured) <= MOST_BANDS else "band of a chosen arm"
+        lines.append(f"{which}: {describe_method(bounds)}")
+    if len(coloured) < len(arms):
+        lines.append(f"in colour: the best {len(coloured)} of {len(arms)} arms by the main metric")
+    return lines
 
 
 def _main_metric(panel: Panel) -> str:
     return panel.metric.rpartition("/")[2]
 
 
-def _run_names(group: Group) -> list[str]:
-    return [run.name for run in group.runs]
-
-
-def _curve_points(
-    group: Group, style: ArmStyle, rows_by_run: Mapping[str, Any], column: str
-) -> list[CurvePoint]:
-    """Return a point for each step that all runs of the group recorded.
+def _arm_curve(
+    group: Group,
+    style: ArmStyle,
+    records: Mapping[str, Record],
+    source: tuple[str, str],
+    bounds: Bounds,
+    axis: str,
+) -> ArmCurve:
+    """Return the curve of a group at each step that all of its runs recorded.
 
     Other steps are left out, so that every mean is over the same runs.
     """
-    if any(column not in rows_by_run[name].column_names for name in _run_names(group)):
-        return []
-    values_by_run = {
-        name: dict(
-            zip(*(rows_by_run[name][key].to_pylist() for key in ("step", column)), strict=True)
-        )
-        for name in _run_names(group)
-    }
-    runs_by_seed = group_by_value(group.runs, lambda run: run.result.seed)
+    split, column = source
+    values_by_run = {}
+    for run in group.runs:
+        rows = records[run.name].rows(split)
+        if column not in rows.column_names:
+            return ArmCurve(style.title, style.colour, [], style.dash)
+        steps, values = rows["step"].to_pylist(), rows[column].to_pylist()
+        values_by_run[run.name] = dict(zip(steps, values, strict=True))
+    common_steps = sorted(set.intersection(*(set(values) for values in values_by_run.values())))
+    scale = _x_of_a_step(group, axis)
+    seed_curves = []
+    for seed_runs in group_by_value(group.runs, lambda run: run.result.seed):
+        of_runs = [values_by_run[run.name] for run in seed_runs]
+        seed_curves.append([sum(v[step] for v in of_runs) / len(of_runs) for step in common_steps])
     points = []
-    for step in sorted(
-        set.intersection(*(set(run_values) for run_values in values_by_run.values()))
-    ):
-        seed_means = [
-            sum(values_by_run[run.name][step] for run in seed_runs) / len(seed_runs)
-            for seed_runs in runs_by_seed
-        ]
-        n, mean, low, high = interval(seed_means)
+    for place, step in enumerate(common_steps):
+        n, mean, low, high = estimate([curve[place] for curve in seed_curves], bounds)
         if mean is not None:
-            bounds = (mean if low is None else low, mean if high is None else high)
-            points.append(CurvePoint(group.label, style.name, style.depth, n, step, mean, *bounds))
-    return points
+            points.append(CurvePoint(step * scale, n, mean, low, high))
+    seeds = [
+        [(step * scale, value) for step, value in zip(common_steps, curve, strict=True)]
+        for curve in seed_curves
+    ]
+    has_seeds = style.colour is not None and len(seeds) > 1
+    return ArmCurve(style.title, style.colour, points, style.dash, seeds if has_seeds else ())
+
+
+def _x_of_a_step(group: Group, axis: str) -> float | int:
+    """Return what one optimizer step counts on an axis."""
+    if axis == "steps":
+        return 1.0
+    if axis == "seconds":
+        resumed = [run.name for run in group.runs if run.result.attempt > 1]
+        if resumed:
+            raise RequestError(
+                f"--x seconds: {resumed[0]} was resumed, and its record has the seconds of the "
+                "last attempt; use steps, tokens or flops"
+            )
+        return group.mean("seconds") / group.mean("steps")
+    tokens = group.mean("tokens") / group.mean("steps")
+    return tokens if axis == "tokens" else 3 * tokens * group.mean("flops_per_token")

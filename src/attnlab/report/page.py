@@ -14,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import findings
-from attnlab.analysis.left_out import LeftOut, abbreviate_names, by_reason, by_state
+from attnlab.analysis.left_out import abbreviate_names
 from attnlab.analysis.table import Column, comparison_columns, count, legend, title
 from attnlab.building import NOTHING, UserTargets
 from attnlab.figures.attention_panels import panel, role_colours
+from attnlab.figures.curves import DASHES, REST
 from attnlab.layers import Layer
-from attnlab.report.arm_cards import ArmCard, ArmStyle, SeedView, arm_cards
+from attnlab.report.arm_cards import ArmCard, SeedView, arm_cards
+from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.learning_curves import learning_curves
 from attnlab.report.probe_history import MOST_TOKENS, ProbeHistory, probe_histories
@@ -54,8 +56,25 @@ class Section:
     table: Sequence[Column] = ()
     table_title: str = ""
     notes: Sequence[str] = ()
+    arms: Sequence[ArmStyle] = ()
+    """The styles of the table's rows, for the legend of the curves."""
     curves: Sequence[Any] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def legend(self) -> list[ArmStyle]:
+        """The styles of the arms, the highlighted ones first."""
+        return sorted(self.arms, key=lambda style: style.colour is None)
+
+    @property
+    def hidden_cards(self) -> int:
+        """The number of cards of arms that are not highlighted, which are drawn on request."""
+        return sum(card.style.colour is None for card in self.cards)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether some arms stay in the background, as there are too many to highlight."""
+        return any(style.colour is None for style in self.arms)
 
     @property
     def roles(self) -> Mapping[str, str]:
@@ -68,8 +87,7 @@ class Section:
 def page(
     panels: Sequence[Panel],
     records: Mapping[str, Record],
-    left_out: Sequence[LeftOut] = (),
-    notes: Sequence[str] = (),
+    footnotes: Sequence[str] = (),
     own: UserTargets = NOTHING,
 ) -> str:
     """Return panels as an HTML page; `records` has the record of each of their runs by name.
@@ -78,12 +96,24 @@ def page(
     """
     sections = _limit_size([_build_section(panel, records, own) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    states = by_state(left_out)
-    footnotes = [
-        *notes,
-        *(f"left out: {line}" for line in by_reason(left_out)),
-        *([f"left out, because they have no result: {states}"] if states else []),
+    return _render_html(", ".join(datasets), sections, footnotes)
+
+
+def curves_page(
+    panels: Sequence[Panel], charts: Sequence[Any], footnotes: Sequence[str] = ()
+) -> str:
+    """Return a chart of curves for each panel as an HTML page."""
+    sections = [
+        Section(
+            name=panel.dataset,
+            arms=arm_styles(panel),
+            curves=[chart],
+            remarks=panel.notes,
+            facts=_panel_facts(panel),
+        )
+        for panel, chart in zip(panels, charts, strict=True)
     ]
+    datasets = list(dict.fromkeys(panel.dataset for panel in panels))
     return _render_html(", ".join(datasets), sections, footnotes)
 
 
@@ -111,7 +141,7 @@ def attend_page(
         if (history.maps[map_index].layer, head) == opens
     )
     view = SeedView(name, 0, histories, next(opening_places, history.first_of_last_layer))
-    card = ArmCard(ArmStyle(name, "", name, "currentColor"), 1, "", (), (view,))
+    card = ArmCard(ArmStyle(name, "currentColor"), 1, "", (), (view,))
     caution = f"{CAUTION} This is one run on one text."
     return _render_html(
         name,
@@ -135,7 +165,11 @@ def _build_section(panel: Panel, records: Mapping[str, Record], own: UserTargets
         table=comparison_columns(panel),
         table_title=title(panel),
         notes=[legend(panel), *panel.notes],
-        curves=[*learning_curves(panel, records), *evidence_curves(panel).values()],
+        arms=arm_styles(panel),
+        curves=[
+            *learning_curves(panel, records),
+            *evidence_curves(panel, legend=False).values(),
+        ],
         facts=_panel_facts(panel),
     )
 
@@ -260,6 +294,8 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
             footnotes=footnotes,
             scripts=scripts,
             style=(ASSETS / "page.css").read_text("utf-8"),
+            dashes=[",".join(map(str, dash)) for dash in DASHES],
+            rest=REST,
             policy=f"default-src 'none'; script-src {script_hashes}; style-src 'unsafe-inline'; "
             "img-src data:; base-uri 'none'; form-action 'none'",
             data={

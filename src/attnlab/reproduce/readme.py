@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.analysis import table
-from attnlab.analysis.statistics import Interval, interval
+from attnlab.analysis.statistics import Interval, estimate
 from attnlab.reproduce.judge import Results, Verdict, judge
 from attnlab.reproduce.recipe import Recipe, experiments_dir
+from attnlab.run_record.bounds import metric_bounds
 
 FIGURES = {
     "attention": "What each arm looks at: the chosen head of the first seed after the last step",
@@ -98,7 +99,8 @@ def _scale_section(
         f"```sh\n{command}\n```",
         _provenance_text(results),
         _verdict_section(judge(recipe, results)),
-        "Ours: mean [95 % t-interval] over the seeds.",
+        "Ours: mean [95 % t-interval] over the seeds. Below, intervals of accuracies and losses "
+        "are t-intervals on the logit and the log scale.",
         _arm_section(recipe, results, config_words),
     ]
     if results:
@@ -163,7 +165,9 @@ def _arm_section(recipe: Recipe, results: Results | None, config_words: Sequence
         cells = [label, f"`{' '.join(overrides)}`", "-", "-", "-"]
         if arm and arm["runs"]:
             runs = arm["runs"]
-            main_metric = interval([run["metrics"][arm["headline"]] for run in runs])
+            main_metric = _estimate(
+                arm["headline"], [run["metrics"][arm["headline"]] for run in runs]
+            )
             seconds = sum(run["seconds"] for run in runs) / len(runs)
             cells[2:] = [
                 f"{arm['parameters']:,}",
@@ -188,7 +192,7 @@ def _metric_section(recipe: Recipe, results: Results) -> str:
             if run_metrics and all(metric in metrics for metrics in run_metrics)
         ]
         values = {
-            metric: with_interval(interval([metrics[metric] for metrics in run_metrics]))
+            metric: with_interval(_estimate(metric, [m[metric] for m in run_metrics]))
             for metric in complete_metrics
         }
         rows.append([label, *(values.get(metric, "-") for metric in recipe.metrics)])
@@ -209,14 +213,19 @@ def _curve_section(table_name: str, column: str, results: Results) -> str:
     stride = -(-len(steps) // POINTS) or 1
     # Counted back from the last step, so that it is in the table.
     table_rows = [
-        [str(step), *(_curve_cell(curve.get(step, [])) for curve in curves.values())]
+        [str(step), *(_curve_cell(column, curve.get(step, [])) for curve in curves.values())]
         for step in steps[::-1][::stride][::-1]
     ]
     return f"{table_name}.{column} on the way:\n\n" + _markdown_table(["step", *curves], table_rows)
 
 
-def _curve_cell(values: list[float]) -> str:
-    return with_interval(interval(values)) if values else "-"
+def _curve_cell(column: str, values: list[float]) -> str:
+    return with_interval(_estimate(column, values)) if values else "-"
+
+
+def _estimate(metric: str, values: Sequence[float]) -> Interval:
+    # Results do not state the ranges of metrics.
+    return estimate(values, metric_bounds(metric, None))
 
 
 def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

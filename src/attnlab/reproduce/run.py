@@ -15,6 +15,7 @@ from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
 from attnlab.launch.many import launcher_for, many
 from attnlab.launch.run import Outcome
+from attnlab.launch.sweep_progress import SweepProgress
 from attnlab.printable import say
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import judge
@@ -59,7 +60,8 @@ def reproduce(
     for note in dict.fromkeys(note for cell in planned for note in cell.config.notes):
         say(note, file=sys.stderr)
     configs = [cell.config for cell in planned]
-    with closing(many(configs, console, launcher_for(jobs))) as trained:
+    sweep_progress = SweepProgress([f"{cell.arm} seed {cell.seed}" for cell in planned])
+    with closing(many(configs, console, launcher_for(jobs), sweep_progress)) as trained:
         for number, outcome in trained:
             cell = planned[number]
             outcomes[cell.arm, cell.seed] = outcome

@@ -117,6 +117,9 @@ class RunResult(AttemptSummary):
     lower_is_better: tuple[Name, ...] | None = None
     """Names, or patterns of them, of which lower is better; None in a record of 0.1, which does not
     state it (`run_record.direction`)."""
+    bounds: Mapping[Name, tuple[float | None, float | None]] | None = None
+    """The ranges of metrics, by names or patterns of them, None for no bound; None in a record from
+    before records stated them (`run_record.bounds`)."""
     higher_is_better: bool
     """Whether a higher headline is better."""
     metrics: Mapping[Name, float]

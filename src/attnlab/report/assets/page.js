@@ -58,53 +58,87 @@
     };
   }
 
+  /** Draw the curves; an arm that is chosen in the legend, the table or a curve comes forward. */
+  async function curves(element, charts) {
+    const chosen = new Set();
+    const named = [...element.querySelectorAll("[data-arm]")];
+    const views = [];
+    const choose = (arm) => {
+      if (!chosen.delete(arm)) chosen.add(arm);
+      for (const of of named) {
+        const isChosen = chosen.has(of.dataset.arm);
+        if (of.tagName === "BUTTON") of.setAttribute("aria-pressed", isChosen);
+        of.classList.toggle("chosen", isChosen);
+      }
+      for (const view of views) view.signal("chosen", [...chosen]).runAsync();
+    };
+    for (const of of named) of.addEventListener("click", () => choose(of.dataset.arm));
+    await Promise.all(charts.map(async (chart, at) => {
+      const home = element.querySelector(`[data-curve="${at}"]`);
+      const { view } = await vegaEmbed(home, chart, options);
+      view.addEventListener("click", (_, item) => item?.datum?.arm && choose(item.datum.arm));
+      views.push(view);
+    }));
+  }
+
   async function section(element, content) {
     const slider = element.querySelector("input[type=range]");
     const steps = content.steps;
     const step = () => steps[slider ? Number(slider.value) : steps.length - 1];
-    const cards = await Promise.all(
-      content.cards.map(async ({ pictures, seeds }, at) => {
-        const home = element.querySelector(`[data-card="${at}"]`);
-        const histories = seeds.map((view) =>
-          view.histories.map((history) => ({ ...history, maps: history.maps.map(unpack) })));
-        const [head, seed] = ["head", "seed"].map((of) => home.querySelector(`[data-choose=${of}]`));
-        const card = { head: seeds[0].head, query: histories[0][0].asked, draw() {} };
-        let chosen = 0;
-        const draws = await Promise.all(
-          pictures.map((of, n) => picture(
-            home.querySelector(`[data-history="${n}"]`), data.pictures[of], card,
-            () => histories[chosen][n])));
-        card.draw = () => Promise.all(draws.map((draw) => draw(step())));
-        // A browser may restore what was chosen before the page was loaded again.
+    const cards = [];
+    const build = async (at) => {
+      const { pictures, seeds } = content.cards[at];
+      const home = element.querySelector(`[data-card="${at}"]`);
+    const histories = seeds.map((view) =>
+      view.histories.map((history) => ({ ...history, maps: history.maps.map(unpack) })));
+    const [head, seed] = ["head", "seed"].map((of) => home.querySelector(`[data-choose=${of}]`));
+    const card = { head: seeds[0].head, query: histories[0][0].asked, draw() {} };
+    let chosen = 0;
+    const draws = await Promise.all(
+      pictures.map((of, n) => picture(
+        home.querySelector(`[data-history="${n}"]`), data.pictures[of], card,
+        () => histories[chosen][n])));
+    card.draw = () => Promise.all(draws.map((draw) => draw(step())));
+    // A browser may restore what was chosen before the page was loaded again.
+    head.value = card.head;
+    head.addEventListener("change", () => {
+      card.head = Number(head.value);
+      card.draw();
+    });
+    if (seed) {
+      seed.value = 0;
+      seed.addEventListener("change", () => {
+        chosen = Number(seed.value);
+        card.head = seeds[chosen].head;
         head.value = card.head;
-        head.addEventListener("change", () => {
-          card.head = Number(head.value);
-          card.draw();
-        });
-        if (seed) {
-          seed.value = 0;
-          seed.addEventListener("change", () => {
-            chosen = Number(seed.value);
-            card.head = seeds[chosen].head;
-            head.value = card.head;
-            card.draw();
-          });
-        }
-        return card;
-      }));
+        card.draw();
+      });
+    }
+      cards.push(card);
+      return card;
+    };
+    const isHidden = (at) => element.querySelector(`[data-card="${at}"]`).closest("details");
+    const places = content.cards.map((_, at) => at);
+    await Promise.all(places.filter((at) => !isHidden(at)).map(build));
+    // Cards that are folded away are drawn when they are opened first.
+    const more = element.querySelector("details");
+    more?.addEventListener("toggle", async () => {
+      const opened = await Promise.all(places.filter(isHidden).map(build));
+      await Promise.all(opened.map((card) => card.draw()));
+      more.setAttribute("data-ready", "");
+    }, { once: true });
     const draw = () => Promise.all(cards.map((card) => card.draw()));
     if (slider) {
       const output = element.querySelector("[data-step]");
       slider.value = slider.max;
       slider.addEventListener("input", () => {
         output.textContent = step();
-        slider.setAttribute("aria-valuetext", `after step ${step()}`);
+        slider.setAttribute("aria-valuetext", `pictures after step ${step()}`);
         draw();
       });
     }
     await draw();
-    await Promise.all(content.curves.map((chart, at) =>
-      vegaEmbed(element.querySelector(`[data-curve="${at}"]`), chart, options)));
+    await curves(element, content.curves);
   }
 
   const drawn = data.sections.map((content, at) =>

@@ -1,0 +1,72 @@
+"""Where a sweep stands: which run is which, and how long the rest takes."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from attnlab.run_record.result import RunResult
+
+NAMED_BY_VALUE = ("variant", "depth", "size", "dataset", "objective", "evidence")
+"""Config groups whose choices say by themselves what they are."""
+
+
+class PlaceInSweep(NamedTuple):
+    """One run of a sweep, for whoever shows its progress."""
+
+    title: str = ""
+    """`[ 3/24] multihead lr=0.001 seed=1`; empty for a run that is alone."""
+    sweep_left: Callable[[], float | None] = lambda: None
+    """Returns the seconds that the runs after this one take; None if unknown."""
+
+
+class SweepProgress:
+    """Knows the labels of all runs, and how long those took that were trained."""
+
+    def __init__(self, labels: Sequence[str] = (), jobs: int = 1) -> None:
+        self.labels, self.jobs = labels, jobs
+        self._num_ended = 0
+        self._seconds: list[float] = []
+
+    def place(self, index: int) -> PlaceInSweep:
+        """Return the place of the run at an index."""
+        return PlaceInSweep(self.title(index), lambda: self.seconds_left(running=1))
+
+    def title(self, index: int) -> str:
+        """Return the place and the label of a run: `[ 3/24] multihead lr=0.001 seed=1`."""
+        if not self.labels:
+            return ""
+        total = len(self.labels)
+        return f"[{index + 1:>{len(str(total))}}/{total}] {self.labels[index]}".rstrip()
+
+    def end(self, result: RunResult | None, trained: bool) -> None:
+        """Count a run that has ended."""
+        self._num_ended += 1
+        if trained and result is not None:
+            self._seconds.append(result.seconds)
+
+    def seconds_left(self, running: int = 0) -> float | None:
+        """Estimate the seconds of the runs still to come, by the mean of those that were trained.
+
+        `running` of them do not count, as their own progress says more. None if there was none.
+        """
+        num_left = len(self.labels) - self._num_ended - running
+        if not self._seconds or num_left < 0:
+            return None
+        return sum(self._seconds) / len(self._seconds) * num_left / self.jobs
+
+
+def short_labels(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
+    """Return what distinguishes each run of a sweep, in few words, from its overrides."""
+    common = set.intersection(*map(set, overrides_by_cell)) if overrides_by_cell else set()
+    return [
+        " ".join(_short_override(override) for override in overrides if override not in common)
+        for overrides in overrides_by_cell
+    ]
+
+
+def _short_override(override: str) -> str:
+    """Return an override in few words: `model/mixer=gated_delta` as `gated_delta`."""
+    key, _, value = override.partition("=")
+    short_key = re.split(r"[./@]", key)[-1]
+    is_group = "/" in key or key in NAMED_BY_VALUE
+    return value if is_group and value not in ("none", "default") else f"{short_key}={value}"

@@ -1,0 +1,36 @@
+"""The name of the choice in conf/ that a class belongs to."""
+
+import re
+from typing import Any
+
+OTHERWISE = {
+    "attnlab.position.base.Position": "none",
+    "attnlab.init.base.Init": "default",
+    "attnlab.model.block.PreNorm": "pre_norm",
+    "attnlab.model.block.PostNorm": "post_norm",
+    "attnlab.model.block.Parallel": "parallel",
+    "attnlab.matching.Parameters": "parameters",
+    "attnlab.matching.FLOPs": "flops",
+    "attnlab.training.Settings": "default",
+}
+"""The choices that do not have the name of the module of their class."""
+
+
+def choice_name(value: Any) -> Any:
+    """Return the choice that a `_target_` stands for, as in `gated_delta`; other values as is.
+
+    A choice has the name of its class's module. Of a class outside of attnlab, whose choice has a
+    name of the user's, it is the bare name of the class.
+    """
+    if not isinstance(value, str):
+        return value
+    if value in OTHERWISE:
+        return OTHERWISE[value]
+    if re.fullmatch(r"attnlab\.(\w+\.)+\w+", value):
+        return value.split(".")[-2]
+    return value.rpartition(".")[2] if is_class(value) else value
+
+
+def is_class(value: Any) -> bool:
+    """Return whether the value is the dotted path of a class, as a component's `_target_` is."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
