@@ -1,12 +1,12 @@
 # Each target makes its own .venv from nothing. PYTHON and ARGS can be given.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_RUNS ?= runs/demo
+DEMO_RUNS ?= runs
 
 # Rewritten tests and checked sources are compiled once, whatever the caller's environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-all golden soak mutants same check bench gpu-check docs wheel clean
+.PHONY: help setup demo tour test test-all golden soak mutants same check bench gpu-check docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,15 +22,18 @@ setup: .venv/ready  ## install attnlab and its tools into .venv
 
 demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, compared and drawn
 	$(BIN)/attnlab train -m -j 2 dataset=pronoun variant=vanilla,multihead,moe,lstm \
-		depth=shallow,base seed=0,1,2 runs_dir=$(DEMO_RUNS)
-	$(BIN)/attnlab compare --runs-dir $(DEMO_RUNS)
-	$(BIN)/attnlab report --runs-dir $(DEMO_RUNS) -o $(DEMO_RUNS)/report.html
+		depth=shallow,base seed=0,1,2 sweep=demo runs_dir=$(DEMO_RUNS)
+	$(BIN)/attnlab compare demo --runs-dir $(DEMO_RUNS)
+	$(BIN)/attnlab report demo --runs-dir $(DEMO_RUNS) -o report.html
 	@echo
-	@echo 'Open $(DEMO_RUNS)/report.html in a browser. Then, for these runs:'
-	@echo '  source .venv/bin/activate; export ATTNLAB_RUNS=$(DEMO_RUNS)'
-	@echo '  attnlab curves -o curves.svg'
+	@echo 'Open report.html in a browser. Then, for these runs:'
+	@echo '  source .venv/bin/activate'
 	@echo '  attnlab attend pronoun-multihead-2x64-s0 "The animal did not cross the street because it was too wide."'
-	@echo '  attnlab compare --format markdown'
+	@echo '  attnlab curves demo -o curves.svg'
+	@echo 'and on with the tour in README.md, which works in its order from here.'
+
+tour: .venv/ready  ## run the lines of the tour after the demo, and time them (ARGS=--write: into README.md)
+	$(BIN)/python docs/tour.py $(ARGS)
 
 test: .venv/ready  ## the fast tests
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not browser' $(ARGS)

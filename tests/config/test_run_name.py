@@ -20,6 +20,7 @@ def composed(*overrides):
     [
         ((), "pronoun-multihead-2x64-s0"),
         (("variant=moe", "depth=shallow", "seed=3"), "pronoun-moe-1x64-s3"),
+        (("trainer.threads=1",), "pronoun-multihead-2x64-s0"),
         (
             ("dataset=parity", "model/mixer=grouped_query", "model/position=rope"),
             "parity-grouped_query-rope-2x64-s0",

@@ -280,5 +280,5 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Diff
 def _seconds(at: str) -> float | None:
     """Return a UTC time of the record in seconds since the epoch; None where it is none."""
     with suppress(ValueError):
-        return timegm(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ"))
+        return float(timegm(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ")))
     return None

@@ -14,7 +14,7 @@ MOST_OF_A_VALUE, MOST_OF_A_SWEEP = 24, 100
 SHOWN_APART = ("dataset", "variant", "seed", "depth", "size", "model.num_layers", "model.d_model")
 """The keys that a name states in any case: NUM_LAYERSxD_MODEL is one of its words."""
 SWEEP_NAME = re.compile(rf"\w[\w.-]{{0,{MOST_OF_A_SWEEP - 1}}}", re.ASCII)
-MIXER = "model/mixer"
+MIXER, THREADS = "model/mixer", "trainer.threads"
 
 
 def run_name(config: Config) -> str:
@@ -25,7 +25,9 @@ def run_name(config: Config) -> str:
     knobs that a sweep varies come first.
     """
     stated_values = _values_in_identity(config.overrides)
-    stated = {key: value for key, value in stated_values.items() if key not in SHOWN_APART}
+    # How the cores are shared says something only where it is what a sweep compares.
+    hidden = {*SHOWN_APART, *({THREADS} - set(config.swept))}
+    stated = {key: value for key, value in stated_values.items() if key not in hidden}
     stated_choices = {key: value for key, value in stated.items() if key in config.choices}
     variant, model = config.choices["variant"], config.values["model"]
     choices = [] if MIXER in stated_choices and "variant" not in stated_values else [variant]
@@ -68,7 +70,7 @@ def sweep_name(configs: Sequence[Config]) -> str:
     """
     stated = [_values_in_identity(config.overrides) for config in configs]
     for values in stated:
-        values.pop("trainer.threads", None)
+        values.pop(THREADS, None)
     datasets = dict.fromkeys(str(config.choices["dataset"]) for config in configs)
     varied = [key for key in varied_keys(stated) if key != "dataset"]
     words = [_plain_word("_".join(datasets)), *(re.split("[./]", key)[-1] for key in varied)]
