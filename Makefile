@@ -6,7 +6,7 @@ DEMO_RUNS ?= runs
 # Rewritten tests and checked sources are compiled once, whatever the caller's environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo tour test test-all golden soak mutants same check bench gpu-check docs wheel clean
+.PHONY: help setup demo tour test test-all golden soak mutants same check bench gpu-check docs screenshots wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ docs: .venv/ready  ## pages of mixers and datasets from their classes, tables fr
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/evidence.py
 	$(BIN)/python docs/reports.py
+
+screenshots: .venv/ready  ## the README's pictures of the demo's runs (make demo); needs Chromium
+	$(BIN)/python docs/screenshots.py $(DEMO_RUNS)
 
 wheel: .venv/ready  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --installer pip .

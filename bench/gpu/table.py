@@ -15,6 +15,15 @@ Written by `make gpu-check`, which measures what is not in `{folder}/` yet; each
 what and at which commit. A share of the matrix rate divides TFLOP/s by those of the largest bf16
 product under *{rate}*, on a device of the same name; a causal attention counts its whole square.
 """
+NOTHING_MEASURED = """\
+# Measured on a GPU
+
+No device has measured anything so far. On a machine with a GPU, `make gpu-check` measures these
+parts, writes each into `{folder}/` and shows them all here: {names}.
+"""
+NOT_MEASURED = (
+    "`make gpu-check` measures these parts too, and no device has done so yet: {names}.\n"
+)
 RATE = "matrix_rate"
 """The part whose best product is the whole rate."""
 SPEED = "TFLOP/s"
@@ -28,14 +37,17 @@ def write(parts: Sequence[Part], out: Path) -> None:
 
 
 def text(parts: Sequence[Part], out: Path) -> str:
-    """Give the tables of all parts, those not measured included."""
-    lines = [HEAD.format(folder=out.name, rate=RATE)]
+    """Return the tables of the parts that a device has measured, and the names of the others."""
+    kept_by_name = {part.name: results.read(out, part.name) for part in parts}
+    names = ", ".join(f"`{name}`" for name, kept in kept_by_name.items() if kept is None)
+    lines: list[str] = []
     for part in parts:
-        lines += [f"## {part.name}", "", part.says, ""]
-        kept = results.read(out, part.name)
-        lines += ["Not measured yet."] if kept is None else _measured(kept, _rate(out, kept))
-        lines.append("")
-    return "\n".join(lines)
+        if (kept := kept_by_name[part.name]) is not None:
+            lines += [f"## {part.name}", "", part.says, "", *_measured(kept, _rate(out, kept)), ""]
+    if not lines:
+        return NOTHING_MEASURED.format(folder=out.name, names=names)
+    unmeasured = [NOT_MEASURED.format(names=names)] if names else []
+    return "\n".join([HEAD.format(folder=out.name, rate=RATE), *lines, *unmeasured])
 
 
 def _measured(kept: dict[str, Any], rate: float | None) -> Iterator[str]:

@@ -240,7 +240,9 @@ def test_without_a_gpu_it_says_so_measures_nothing_and_is_content(tmp_path, monk
     out = tmp_path / "docs" / "gpu"
     assert program.main(["--out", str(out)]) == 0
     says("bench.no_gpu", capsys.readouterr().out, out, torch.__version__)
-    assert out.with_suffix(".md").read_text().count("Not measured yet.") == len(PARTS)
+    page = out.with_suffix(".md").read_text()
+    assert "## " not in page
+    assert all(f"`{part.name}`" in page for part in PARTS)
     assert not out.exists()
 
 
@@ -262,6 +264,16 @@ def test_speeds_are_shares_of_the_rate_of_the_same_device_only(place):
     kept = json.loads(results.path(place.out, table.RATE).read_text())
     results.path(place.out, table.RATE).write_text(json.dumps({**kept, "device": "another"}))
     assert "| of the matrix rate |" not in table.text([speed], place.out)
+
+
+def test_a_part_without_results_has_no_section_and_is_named_at_the_end(place):
+    measured, missing = part("measured"), part("missing")
+    place.measure([measured])
+    tables = table.text([missing, measured], place.out)
+    assert [line for line in tables.splitlines() if line.startswith("## ")] == ["## measured"]
+    assert tables.splitlines()[-1] == table.NOT_MEASURED.format(names="`missing`").strip()
+    assert tables.count("missing") == 1
+    assert "`" not in table.text([measured], place.out).splitlines()[-1]
 
 
 @pytest.mark.slow
