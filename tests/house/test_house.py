@@ -12,7 +12,7 @@ from typing import is_typeddict
 import yaml
 
 from attnlab.cli import COMMANDS
-from attnlab.run_record.result import AttemptSummary
+from attnlab.run_record.result import AttemptProvenance
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/attnlab"
@@ -180,7 +180,7 @@ def test_no_constructor_has_more_than_eight_knobs():
         for _, kind in inspect.getmembers(import_module(name), inspect.isclass):
             makes_something = not issubclass(kind, BaseException) and not is_typeddict(kind)
             # What run.json holds are facts, of which nobody sets one.
-            makes_something = makes_something and not issubclass(kind, AttemptSummary)
+            makes_something = makes_something and not issubclass(kind, AttemptProvenance)
             if kind.__module__ == name and makes_something:
                 parameters = inspect.signature(kind).parameters.values()
                 keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

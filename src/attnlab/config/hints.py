@@ -185,9 +185,7 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
     else:
         return None
     if node is None:
-        return (
-            f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{_sets(path, groups)}"
-        )
+        return f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{_choice_that_sets(path, groups)}"
     choices = composed.hydra.runtime.choices
     if not path and key in choices:
         if override.value() in _options(key):
@@ -267,11 +265,11 @@ def _likeness(first_name: str, second_name: str) -> float:
     return SequenceMatcher(None, first_name, second_name).ratio()
 
 
-def _sets(path: Sequence[str], groups: set[str]) -> str:
-    """Say which choice gives a section what is null in it, by its name."""
-    group, name = "/".join(path[:-1]), path[-1]
-    has_choice = group in groups and name in _options(group)
-    return f"; {group}={name} sets it" if has_choice else ""
+def _choice_that_sets(path: Sequence[str], groups: set[str]) -> str:
+    """Name the choice `group=key` that sets a null key, where its group has one of that name."""
+    group, null_key = "/".join(path[:-1]), path[-1]
+    has_choice = group in groups and null_key in _options(group)
+    return f"; {group}={null_key} sets it" if has_choice else ""
 
 
 def _because(path: Sequence[str], composed: DictConfig) -> str:

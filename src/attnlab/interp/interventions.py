@@ -74,11 +74,11 @@ def limit_reach(model: Model, bound: int, layers: Sequence[int] | None = None) -
         raise ValueError(f"bound={bound} must be at least 1: a query sees its own token")
 
     def hide_far_keys(scores: Tensor) -> Tensor:
-        is_far = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        num_queries, num_keys = scores.shape[-2:]
+        every_key = torch.ones(num_queries, num_keys, dtype=torch.bool, device=scores.device)
         # The queries are the last positions among the keys.
-        return scores.masked_fill(
-            is_far.tril(scores.shape[-1] - scores.shape[-2] - bound), -torch.inf
-        )
+        is_far = every_key.tril(num_keys - num_queries - bound)
+        return scores.masked_fill(is_far, -torch.inf)
 
     with _edit_layers(model, "scores", layers, hide_far_keys):
         yield

@@ -12,7 +12,7 @@ from attnlab.config import Cell, Sweep
 from attnlab.console import Console
 from attnlab.experiment import Experiment
 from attnlab.fit import StepSeconds, time_steps
-from attnlab.launch.result import flops_per_token
+from attnlab.launch.result import flops_per_token, tokens_per_step
 from attnlab.launch.run import place_of_run
 from attnlab.model.base import parameters
 from attnlab.run_record.checkpoint import newest_checkpoint
@@ -75,21 +75,22 @@ def dry_run(sweep: Sweep, jobs: int = 1, timing_seconds: float = TIMING_SECONDS)
     measured once for all of these. The estimate is the steps that are left, and the validations
     that come with them; starting, the evidence and recording come on top.
     """
-    measured: dict[str, _Cost] = {}
-    costs = [_cost_key(cell) for cell in sweep.cells]
-    seconds_each = min(MOST_SECONDS_EACH, timing_seconds / len(set(costs)))
+    cost_by_key: dict[str, _Cost] = {}
+    cost_keys = [_cost_key(cell) for cell in sweep.cells]
+    seconds_each = min(MOST_SECONDS_EACH, timing_seconds / len(set(cost_keys)))
     spent = 0.0
     runs = []
-    for cell, key in zip(sweep.cells, costs, strict=True):
+    for cell, cost_key in zip(sweep.cells, cost_keys, strict=True):
         experiment = Experiment(cell.config)
         record = place_of_run(experiment, Console(stderr=True)).record
-        if key not in measured:
-            measured[key] = _measure(experiment)
+        if cost_key not in cost_by_key:
+            cost = _measure(experiment)
             if spent < timing_seconds:
                 start = time.perf_counter()
-                measured[key] = measured[key]._replace(seconds=time_steps(experiment, seconds_each))
+                cost = cost._replace(seconds=time_steps(experiment, seconds_each))
                 spent += time.perf_counter() - start
-        runs.append(_planned_run(cell, experiment, record, measured[key]))
+            cost_by_key[cost_key] = cost
+        runs.append(_planned_run(cell, experiment, record, cost_by_key[cost_key]))
     times = [run.seconds for run in runs]
     seconds = None if None in times else math.fsum(t for t in times if t is not None) / jobs
     return DryRun(runs, sweep.impossible, jobs, seconds)
@@ -119,13 +120,8 @@ def _cost_key(cell: Cell) -> str:
 
 def _measure(experiment: Experiment) -> _Cost:
     """Measure what a run costs, but for its time."""
-    example = experiment.example
-    tokens_per_example = example.num_tokens // len(example.inputs)
-    num_examples = experiment.batch_size * experiment.settings.accumulate_grad_batches
     return _Cost(
-        parameters(experiment.model),
-        flops_per_token(experiment),
-        num_examples * tokens_per_example,
+        parameters(experiment.model), flops_per_token(experiment), tokens_per_step(experiment)
     )
 
 

@@ -19,7 +19,7 @@ from attnlab.model.base import Model, active_parameters, parameters
 from attnlab.model.cost import flops
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.finding import Finding
-from attnlab.run_record.result import AttemptSummary, RunResult
+from attnlab.run_record.result import AttemptProvenance, RunResult
 from attnlab.signatures import targets
 
 
@@ -144,7 +144,14 @@ def require_finite(numbers: FinalNumbers, headline: str, step: int) -> tuple[Fin
 def _finite(finding: Finding) -> Finding:
     """Return a finding without the heads whose weight is no finite number, and such numbers."""
     heads = {
-        name: replace(head, without={k: v for k, v in head.without.items() if isfinite(v)})
+        name: replace(
+            head,
+            without={
+                ablation: accuracy
+                for ablation, accuracy in head.without.items()
+                if isfinite(accuracy)
+            },
+        )
         for name, head in finding.heads.items()
         if isfinite(head.weight)
     }
@@ -153,7 +160,7 @@ def _finite(finding: Finding) -> Finding:
 
 def run_result(
     experiment: Experiment,
-    summary: AttemptSummary,
+    provenance: AttemptProvenance,
     fitted: Fitted,
     final: FinalNumbers,
     flops_per_token: float,
@@ -164,7 +171,7 @@ def run_result(
     example = experiment.example
     step_tokens = tokens_per_step(experiment)
     return RunResult(
-        **vars(summary),
+        **vars(provenance),
         steps=fitted.steps,
         stopped_early=fitted.stopped_early,
         metrics=final.metrics,

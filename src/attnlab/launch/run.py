@@ -55,7 +55,7 @@ from attnlab.run_record.record import (
 )
 from attnlab.run_record.result import (
     AttemptError,
-    AttemptSummary,
+    AttemptProvenance,
     FailedAttempt,
     InterruptedAttempt,
     RunResult,
@@ -222,7 +222,7 @@ def _attempt(
     """Train, and state in the attempt how that ended, whoever asks to stop meanwhile."""
     run_dir = attempt.path.parents[1]
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    summary = AttemptSummary(attempt=attempt.number, started=started, **description)
+    provenance = AttemptProvenance(attempt=attempt.number, started=started, **description)
     progress = Progress(checkpoint.step if checkpoint else 0)
     bar = ProgressBar(
         console,
@@ -232,9 +232,9 @@ def _attempt(
         place.sweep_left,
     )
     try:
-        with _failures_recorded(attempt, summary, progress):
+        with _failures_recorded(attempt, provenance, progress):
             with stoppable(), unchanged_process():
-                result = _train(experiment, attempt, summary, checkpoint, console, progress, bar)
+                result = _train(experiment, attempt, provenance, checkpoint, console, progress, bar)
             if attempt.finish(result):
                 return Outcome(run_dir, "finished", result, pace=bar.pace_of_training)
             return Outcome(run_dir, "skipped", result, "another attempt finished first")
@@ -250,7 +250,7 @@ def _attempt(
 def _train(
     experiment: Experiment,
     attempt: Attempt,
-    summary: AttemptSummary,
+    provenance: AttemptProvenance,
     checkpoint: Checkpoint | None,
     console: Console,
     progress: Progress,
@@ -293,14 +293,14 @@ def _train(
             if warning:
                 console.print(f"warning: {warning}")
         seconds = time.perf_counter() - began
-        result = run_result(experiment, summary, fitted, final, cost, seconds)
+        result = run_result(experiment, provenance, fitted, final, cost, seconds)
         row_logger.log_result(result, checkpoint.step if checkpoint else 0)
     return result
 
 
 @contextmanager
 def _failures_recorded(
-    attempt: Attempt, summary: AttemptSummary, progress: Progress
+    attempt: Attempt, provenance: AttemptProvenance, progress: Progress
 ) -> Iterator[None]:
     """Leave a summary in the attempt however it ends; the error goes on."""
     try:
@@ -308,7 +308,7 @@ def _failures_recorded(
     except Interrupted as interrupted:
         step = progress.step if interrupted.step is None else interrupted.step
         with suppress(OSError):
-            attempt.end(InterruptedAttempt(**vars(summary), step=step))
+            attempt.end(InterruptedAttempt(**vars(provenance), step=step))
         raise
     except (Exception, SystemExit) as error:
         stated = AttemptError(
@@ -319,7 +319,7 @@ def _failures_recorded(
         )
         # A full disk has no room for the word of it; the state is then computed from the claim.
         with suppress(OSError):
-            attempt.end(FailedAttempt(**vars(summary), error=stated))
+            attempt.end(FailedAttempt(**vars(provenance), error=stated))
         raise
 
 

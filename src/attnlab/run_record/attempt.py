@@ -24,7 +24,7 @@ from attnlab.run_record.batches import write_batch
 from attnlab.run_record.forms import SCHEMA, sealed
 from attnlab.run_record.identity import canonical, identity_hash, plain_config
 from attnlab.run_record.record import Record, attempt_numbers, checkpoint_name
-from attnlab.run_record.result import AttemptSummary, RunResult
+from attnlab.run_record.result import AttemptProvenance, RunResult
 
 BEAT_SECONDS = 1.0
 KEPT = 2
@@ -164,7 +164,7 @@ class Attempt:
         run_dir = self.path.parents[1]
         return write.publish(self.path / "run.json", run_dir / "run.json")
 
-    def end(self, summary: AttemptSummary) -> None:
+    def end(self, summary: AttemptProvenance) -> None:
         """Write how the attempt ended, with its number and rows; only the log can follow."""
         final_summary = replace(summary, attempt=self.number, rows=dict(self._rows))
         run_json = write.to_json(final_summary.to_json())

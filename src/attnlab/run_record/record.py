@@ -31,7 +31,7 @@ from attnlab.run_record.read import (
     yaml_object,
 )
 from attnlab.run_record.result import (
-    AttemptSummary,
+    AttemptProvenance,
     FailedAttempt,
     RunResult,
     summary_from_json,
@@ -51,7 +51,7 @@ class AttemptState:
     path: Path
     number: int
     claim: Mapping[str, Any]
-    summary: AttemptSummary | None
+    summary: AttemptProvenance | None
     """How it ended; None if it runs or was killed."""
 
     @property

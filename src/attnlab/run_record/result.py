@@ -20,7 +20,7 @@ from attnlab.run_record.history import todays_form
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttemptSummary:
+class AttemptProvenance:
     """What is stated of an attempt however it ended: what was run, and by which code."""
 
     status: ClassVar[str]
@@ -67,7 +67,7 @@ class AttemptError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedAttempt(AttemptSummary):
+class FailedAttempt(AttemptProvenance):
     """An attempt that ended in an error."""
 
     status: ClassVar[str] = "failed"
@@ -75,7 +75,7 @@ class FailedAttempt(AttemptSummary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterruptedAttempt(AttemptSummary):
+class InterruptedAttempt(AttemptProvenance):
     """An attempt that was interrupted."""
 
     status: ClassVar[str] = "interrupted"
@@ -84,7 +84,7 @@ class InterruptedAttempt(AttemptSummary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult(AttemptSummary):
+class RunResult(AttemptProvenance):
     """What a finished run measured, on which data, and at what cost."""
 
     status: ClassVar[str] = "finished"
@@ -147,7 +147,7 @@ class RunResult(AttemptSummary):
 SUMMARIES = {kind.status: kind for kind in (RunResult, FailedAttempt, InterruptedAttempt)}
 
 
-def summary_from_json(value: Any, path: Path) -> AttemptSummary:
+def summary_from_json(value: Any, path: Path) -> AttemptProvenance:
     """Build the summary of an attempt, however it ended, from the run.json at `path`.
 
     Raises RecordError if it is damaged, lacks a field, or was written by a newer attnlab.
