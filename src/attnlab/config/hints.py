@@ -185,7 +185,8 @@ def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]
     else:
         return None
     if node is None:
-        return f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{_choice_that_sets(path, groups)}"
+        meant = _choice_that_sets(path, groups)
+        return f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{meant}"
     choices = composed.hydra.runtime.choices
     if not path and key in choices:
         if override.value() in _options(key):
