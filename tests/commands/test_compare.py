@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import attnlab
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select_runs
 from attnlab.cli import main
@@ -371,3 +372,23 @@ def test_two_seeds_are_said_and_have_no_interval(tmp_path, capsys):
     (panel,) = json.loads(formatted(capsys, tmp_path, "json"))["panels"]
     assert panel["groups"][0]["metrics"]["test/accuracy"]["low"] is None
     assert panel["differences"][0]["p"] is None
+
+
+def test_every_text_says_what_is_not_in_its_tables(tmp_path, capsys):
+    for seed in range(3):
+        for steps in (4, 8):
+            budget = {"budget_tokens": 1280 * steps, "tokens": 1280 * steps}
+            knobs = {"trainer.max_steps": steps}
+            for variant in ("vanilla", "moe"):
+                run = result(variant, seed=seed, knobs=knobs, **budget)
+                write(tmp_path, f"{variant}-{steps}-{seed}", run)
+    leave(tmp_path, "broken", "failed")
+    report = attnlab.compare(attnlab.runs(tmp_path))
+    assert len(report.panels) == 2
+    assert len(report.footnotes) >= 2
+    assert report.notes[0] in report.footnotes
+    for words in ((), ("--format", "latex"), ("--format", "markdown")):
+        _, out, _ = told(capsys, "--runs-dir", tmp_path, *words)
+        text = " ".join(out.replace("\\", "").replace("% ", "").split())
+        for footnote in report.footnotes:
+            assert " ".join(footnote.split()) in text

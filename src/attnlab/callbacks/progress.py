@@ -121,11 +121,11 @@ class ProgressBar(RowListener, pl.Callback):
         parts = [f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items()]
         if (pace := self.pace) is not None:
             seconds_left = (self.max_steps - self.step) / pace.steps_per_second
-            left = f"{format_seconds(seconds_left)} left"
+            time_left = f"{format_seconds(seconds_left)} left"
             sweep_left = self.sweep_left()
             if sweep_left is not None:
-                left += f", sweep {format_seconds(sweep_left + seconds_left)}"
-            parts = [str(pace), *parts, left]
+                time_left += f", sweep {format_seconds(sweep_left + seconds_left)}"
+            parts = [str(pace), *parts, time_left]
         return "  ".join(parts)
 
     def _update(self) -> None:
