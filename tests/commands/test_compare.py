@@ -377,10 +377,9 @@ def test_two_seeds_are_said_and_have_no_interval(tmp_path, capsys):
 def test_every_text_says_what_is_not_in_its_tables(tmp_path, capsys):
     for seed in range(3):
         for steps in (4, 8):
-            budget = {"budget_tokens": 1280 * steps, "tokens": 1280 * steps}
-            knobs = {"trainer.max_steps": steps}
+            tokens, knobs = 1280 * steps, {"trainer.max_steps": steps}
             for variant in ("vanilla", "moe"):
-                run = result(variant, seed=seed, knobs=knobs, **budget)
+                run = result(variant, seed=seed, budget_tokens=tokens, tokens=tokens, knobs=knobs)
                 write(tmp_path, f"{variant}-{steps}-{seed}", run)
     leave(tmp_path, "broken", "failed")
     report = attnlab.compare(attnlab.runs(tmp_path))
