@@ -11,18 +11,26 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# torch comes by pip alone and first, so that the constraint decides its build.
-.venv/ready: pyproject.toml constraints.txt
+# Modules are compiled when they are first imported; pip would compile all, most of which no one imports.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+
+# What a run needs. torch comes by pip alone and first, so that the constraint decides its build.
+.venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e .
+	touch $@
+
+.venv/ready: .venv/installed
+	$(PIP_INSTALL) -e '.[dev]'
 	touch $@
 
 setup: .venv/ready  ## install attnlab and its tools into .venv
 
-demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, compared and drawn
+demo: .venv/installed  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, compared and drawn
 	$(BIN)/attnlab train -m -j 2 dataset=pronoun variant=vanilla,multihead,moe,lstm \
-		depth=shallow,base seed=0,1,2 sweep=demo runs_dir=$(DEMO_RUNS)
+		depth=shallow,base seed=0,1,2 sweep=demo \
+		runs_dir=$(DEMO_RUNS)
 	$(BIN)/attnlab compare demo --runs-dir $(DEMO_RUNS)
 	$(BIN)/attnlab report demo --runs-dir $(DEMO_RUNS) -o report.html
 	@echo
@@ -32,7 +40,7 @@ demo: .venv/ready  ## 4 variants x 2 depths x 3 seeds on `pronoun`, trained, com
 	@echo '  attnlab curves demo -o curves.svg'
 	@echo 'and on with the tour in README.md, which works in its order from here.'
 
-tour: .venv/ready  ## run the lines of the tour after the demo, and time them (ARGS=--write: into README.md)
+tour: .venv/installed  ## run the lines of the tour after the demo, and time them (ARGS=--write: into README.md)
 	$(BIN)/python docs/tour.py $(ARGS)
 
 test: .venv/ready  ## the fast tests
@@ -40,7 +48,7 @@ test: .venv/ready  ## the fast tests
 
 # The peers that speed is measured against; Lightning starts a second later beside them.
 .venv/bench: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PIP_INSTALL) -e '.[bench]'
 	touch $@
 
 test-all: .venv/bench  ## every test (ARGS="-m slow" for the slow ones alone)

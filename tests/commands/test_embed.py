@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ import torch
 from attnlab.analysis.embedding_report import embedding_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.figures.base import png, svg
-from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, figure_page, plane
+from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, plane
 from attnlab.interp.embeddings import Embeddings, principal
 from attnlab.run_record import vectors as kept
 from attnlab.run_record.attempt import Attempt
@@ -140,20 +138,6 @@ def test_of_several_names_for_one_place_the_first_is_written():
     data = spec["data"]["values"]
     assert [at for at, row in enumerate(data) if "align" in row] == [0, 9]
     assert plane(["alone"], places[:1], [0.0, 0.0], "").to_dict()["data"]["values"][0]["align"]
-
-
-def test_a_page_needs_nothing_else_and_no_token_ends_its_script():
-    tokens = ["</script><b>", "<!--", "&amp;", "plain"]
-    figure = plane(tokens, np.random.default_rng(0).normal(size=(4, 2)), [0.5, 0.5], "run")
-    text = figure_page(figure, "run")
-    assert text.count("</script>") == 2
-    assert "<!--" not in text
-    written = re.search(r'vegaEmbed\("#figure", (.*), \{actions', text)
-    assert written is not None
-    assert json.loads(written[1]) == json.loads(json.dumps(figure.to_dict()))
-    assert not re.search(r'(src|href)="http', text)
-    assert "plain" in svg(figure)
-    assert png(figure, scale=1).startswith(b"\x89PNG")
 
 
 def test_the_table_names_the_most_frequent_tokens_and_fits_80_columns(offer, capsys):

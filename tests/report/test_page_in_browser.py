@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from attnlab.cli import main
+from attnlab.figures.embedding_plane import animated_plane
+from attnlab.figures.figure_page import figure_page
 from attnlab.run_record.patterns import ERROR, load_patterns
 from attnlab.run_record.record import Record
 from tests.pictured import STEPS, TWINS, pictured, sweep
@@ -242,3 +244,16 @@ def test_400_pixels_show_the_main_metric_of_every_arm(many_arms, show):
     boxes = [cells.nth(n).bounding_box() for n in range(24)]
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 400 for box in boxes)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_figure_as_a_page_is_drawn_under_its_policy_and_follows_its_slider(tmp_path, show):
+    places = np.random.default_rng(0).normal(size=(3, 2, 2))
+    figure = animated_plane([HOSTILE, "two"], [0, 10, 500], places, [0.4, 0.25], HOSTILE)
+    path = tmp_path / "figure.html"
+    path.write_text(figure_page(figure, HOSTILE), "utf-8")
+    page = show(path)
+    assert page.title() == HOSTILE
+    assert page.locator("#figure svg").text_content().count(HOSTILE) >= 1
+    assert page.get_by_text("step 500", exact=True).count() == 1
+    page.locator("input[type=range]").fill("1")
+    page.get_by_text("step 10", exact=True).wait_for()

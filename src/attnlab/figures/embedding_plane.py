@@ -1,6 +1,5 @@
 """The token vectors of a vocabulary in two dimensions, at one step or over training."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,13 +16,6 @@ MARGIN = 24
 """Pixels between the outermost points and the frame."""
 LETTERS, WIDTH, HEIGHT = 10, 5.6, 11.0
 """The font size of names, and the average pixels of a letter's width and a line's height."""
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><script>{library}</script></head>
-<body><div id="figure"></div>
-<script>vegaEmbed("#figure", {figure}, {{actions: false, renderer: "svg"}});</script></body>
-</html>
-"""
 
 
 def plane(
@@ -115,7 +107,7 @@ def animated_plane(
     shares: Sequence[float],
     title: str,
 ) -> Any:
-    """Draw each token as a point that a slider moves through training, for `page`.
+    """Draw each token as a point that a slider moves through training, for `figure_page`.
 
     The slider counts recorded steps, whatever their distance; the figure shows the step itself. It
     begins at the last one, for which names are placed. Raises ValueError as `paths` does.
@@ -143,19 +135,6 @@ def animated_plane(
         title,
         f"{len(tokens)} token vectors over training, on two principal components of the last step",
         _count_named(names, tokens),
-    )
-
-
-def figure_page(figure: Any, title: str) -> str:
-    """Return a figure as a self-contained HTML page."""
-    from vl_convert import javascript_bundle
-
-    return PAGE.format(
-        title=title,
-        # Its stub asks for an argument that has a default.
-        library=javascript_bundle(),  # pyright: ignore[reportCallIssue]
-        # No token may close the script element around it.
-        figure=json.dumps(figure.to_dict()).replace("<", "\\u003c"),
     )
 
 

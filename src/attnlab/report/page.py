@@ -1,7 +1,5 @@
 """The page: one self-contained HTML file that makes no network requests."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,6 +17,7 @@ from attnlab.analysis.table import Column, comparison_columns, count, legend, ti
 from attnlab.building import NOTHING, UserTargets
 from attnlab.figures.attention_panels import panel, role_colours
 from attnlab.figures.curves import DASHES, REST
+from attnlab.figures.figure_page import content_policy, vega_script
 from attnlab.layers import Layer
 from attnlab.report.arm_cards import ArmCard, SeedView, arm_cards
 from attnlab.report.arm_styles import ArmStyle, arm_styles
@@ -280,11 +279,7 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
             if _picture_content(history) not in picture_by_content:
                 view = history.view(card.seeds[0].head_index, title=history.probe)
                 picture_by_content[_picture_content(history)] = panel(view).to_dict()
-    scripts = [_vega_script(), (ASSETS / "page.js").read_text("utf-8")]
-    script_hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in scripts
-    )
+    scripts = [vega_script(), (ASSETS / "page.js").read_text("utf-8")]
     return (
         _template_environment()
         .get_template("page.html")
@@ -296,8 +291,7 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
             style=(ASSETS / "page.css").read_text("utf-8"),
             dashes=[",".join(map(str, dash)) for dash in DASHES],
             rest=REST,
-            policy=f"default-src 'none'; script-src {script_hashes}; style-src 'unsafe-inline'; "
-            "img-src data:; base-uri 'none'; form-action 'none'",
+            policy=content_policy(scripts),
             data={
                 "pictures": list(picture_by_content.values()),
                 "sections": [
@@ -338,18 +332,6 @@ def _recorded_steps(cards: Sequence[ArmCard]) -> list[int]:
     """Return all steps that the histories of some cards have."""
     histories = (history for card in cards for view in card.seeds for history in view.histories)
     return sorted({step for history in histories for step in history.steps})
-
-
-@lru_cache
-def _vega_script() -> str:
-    """Return the script of Vega, Vega-Lite and Vega-Embed, which draw the figures."""
-    from vl_convert import javascript_bundle
-
-    # Its type stub requires an argument that has a default.
-    bundle = javascript_bundle()  # pyright: ignore[reportCallIssue]
-    # A script that is inlined into HTML must not contain what ends it.
-    assert "</script" not in bundle.lower() and "<!--" not in bundle  # noqa: PT018
-    return bundle
 
 
 @lru_cache

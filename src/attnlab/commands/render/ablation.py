@@ -29,7 +29,7 @@ def picture(report: PruningReport, ending: str) -> bytes:
     """Draw the pruning curve as the content of a file with such an ending."""
     # Vega takes a while to load, and a table does not need it.
     from attnlab.figures.base import render_chart
-    from attnlab.figures.embedding_plane import figure_page
+    from attnlab.figures.figure_page import figure_page
     from attnlab.figures.pruning import pruning
 
     random_curves = report.random or ()

@@ -77,7 +77,7 @@ def history_picture(history: EmbeddingHistory, ending: str) -> bytes:
 
 def _figure_file(figure: Any, title: str, ending: str) -> bytes:
     from attnlab.figures.base import render_chart
-    from attnlab.figures.embedding_plane import figure_page
+    from attnlab.figures.figure_page import figure_page
 
     return (
         figure_page(figure, title).encode() if ending == ".html" else render_chart(figure, ending)

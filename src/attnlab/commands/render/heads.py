@@ -83,7 +83,7 @@ def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes
     """Draw a measure of each head over the steps (None: those of roles) as a file's content."""
     # The figures take a while to load, and a table does not need them.
     from attnlab.figures.base import render_chart
-    from attnlab.figures.embedding_plane import figure_page
+    from attnlab.figures.figure_page import figure_page
     from attnlab.figures.head_curves import head_curves
 
     recorded_measures = {name for by_measure in histories.layers.values() for name in by_measure}
