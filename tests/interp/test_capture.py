@@ -149,3 +149,14 @@ def test_a_model_is_looked_at_in_the_precision_that_is_given(experiment):
     )
     assert not torch.equal(exact, rough.float())
     torch.testing.assert_close(exact, rough.float(), atol=0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(("mixer", "num_passes"), [("multihead", 1), ("gated_delta", 2)])
+def test_capture_passes_a_sequence_once_more_only_for_mixing_matrices(
+    experiment, mixer, num_passes
+):
+    made = experiment("variant=multihead", f"model/mixer={mixer}", "objective.causal=true")
+    passes = []
+    made.model.register_forward_hook(lambda *_: passes.append(1))
+    capture(made.subject, made.dataset.batch_of_text(TEXT))
+    assert len(passes) == num_passes

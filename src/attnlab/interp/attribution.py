@@ -79,6 +79,8 @@ def mixing_matrices(
     """
     _require_single(batch)
     layers = [layer for layer in model.mixing_layers() if traced or layer.is_linear]
+    if not layers:
+        return {}
     recorded: dict[MixingLayer, Any] = {}
     taps_of_linear = {layer: _mixing_tap(model, layer) for layer in layers if layer.is_linear}
     bidirectional = [module for module in model.modules() if isinstance(module, Bidirectional)]
