@@ -35,8 +35,10 @@ def known(fact: Callable[[], Fact]) -> Fact | None:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that decide a result."""
-    of_packages = {name: known(lambda name=name: version(name)) for name in PACKAGES}
-    return {"python": platform.python_version(), **of_packages}
+    version_by_package = {name: known(lambda name=name: version(name)) for name in PACKAGES}
+    # The metadata of a wheel for CUDA does not say so; the module does, as in 2.13.0+cu130.
+    version_by_package["torch"] = known(lambda: str(torch.__version__))
+    return {"python": platform.python_version(), **version_by_package}
 
 
 @lru_cache
