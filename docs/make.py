@@ -329,15 +329,15 @@ def main(words: list[str]) -> None:
 
 def write_mixers() -> None:
     """Write the pages of the mixers and their pictures."""
-    from attnlab.figures.base import png
-    from attnlab.figures.mixing import mixing
+    from attnlab.figures.base import render_png
+    from attnlab.figures.mixing import draw_mixing
 
     PLACE.mkdir(exist_ok=True)
     (PLACE / "README.md").write_text(index())
     for name in mixers():
         (PLACE / f"{name}.md").write_text(page(name))
-        drawn = mixing(shares(name).detach().numpy(), f"Input to output of {name}")
-        (PLACE / f"{name}.png").write_bytes(png(drawn))
+        drawn = draw_mixing(shares(name).detach().numpy(), f"Input to output of {name}")
+        (PLACE / f"{name}.png").write_bytes(render_png(drawn))
         print(name)
 
 

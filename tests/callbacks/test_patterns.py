@@ -130,7 +130,7 @@ def test_the_last_patterns_are_those_of_the_trained_model(run):
 
 def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     split = run.dataset.splits["validation"]
-    expected = head_statistics(run.subject, split, num_examples=10, pairs=True)
+    expected = head_statistics(run.subject, split, num_examples=10, compare_heads=True)
     scores = head_scores(run.record)
     assert list(scores) == list(expected) == run.model.attention_layers()
     for layer, measures in expected.items():

@@ -25,7 +25,7 @@ from PIL import Image
 import attnlab
 from attnlab.analysis.select import select_runs
 from attnlab.callbacks.row_logger import RowLogger, by_layer
-from attnlab.figures.grid import grid
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.interruption import Interrupted
 from attnlab.launch.sync import logger_for, sync_runs
 from attnlab.layers import AttentionLayer, Axes, Layer
@@ -154,7 +154,10 @@ def pictures(record: Record) -> dict[int, np.ndarray]:
     """The grid of the first probe's maps at each recorded step."""
     maps = [p for p in load_patterns(record) if p.layer is not None]
     first = [p for p in maps if p.probe == maps[0].probe]
-    return {s: grid([p.weights for p in first if p.step == s]) for s in {p.step for p in maps}}
+    return {
+        s: draw_pattern_grid([p.weights for p in first if p.step == s])
+        for s in {p.step for p in maps}
+    }
 
 
 def require_equal(shown: dict[int, np.ndarray], record: Record) -> None:
@@ -324,7 +327,9 @@ def test_the_picture_is_the_grid_of_the_first_probes_layers():
     ((step, name, pixels),) = fake.told
     assert (step, name) == (5, "patterns/grid")
     layers = Layers([FIRST, SECOND, CROSS])
-    assert np.array_equal(pixels, grid([Pattern.read(row, layers).weights for row in rows[:3]]))
+    assert np.array_equal(
+        pixels, draw_pattern_grid([Pattern.read(row, layers).weights for row in rows[:3]])
+    )
     assert pixels.max() > 128
 
 

@@ -9,7 +9,7 @@ import torch
 from attnlab.dataset.pronoun import NOUNS, Pronoun
 from attnlab.evidence.pronoun import PronounResolution
 from attnlab.experiment import Experiment
-from attnlab.interp.attribution import influence
+from attnlab.interp.attribution import logits_and_influence
 from attnlab.interp.capture import capture
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
@@ -44,7 +44,7 @@ class Reading:
             with knock_out_edge(model, torch.tensor([query]), torch.tensor([key])):
                 answer = int(model(asked.inputs, asked.at)[0].argmax())
             self.answers.append(answer == int(targets))
-        shares = influence(model, asked)[1][0]
+        shares = logits_and_influence(model, asked)[1][0]
         self.shares = [float(shares[key]) for key in keys]
 
     def points(self, head: int) -> bool:

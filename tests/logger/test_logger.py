@@ -22,7 +22,7 @@ from PIL import Image
 
 from attnlab.errors import ConfigError
 from attnlab.experiment import Experiment
-from attnlab.figures.grid import grid
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.logger.base import LoggedRun
 from tests.choices import choices
 from tests.prose import refuses
@@ -34,7 +34,7 @@ ROWS = [
     (110, {"train/loss": float("nan"), "train/grad_norm": float("inf")}),
 ]
 PATTERN = np.tri(5, dtype=np.float32) / np.arange(1, 6, dtype=np.float32)[:, None]
-PIXELS = grid([np.stack([PATTERN, 1 - PATTERN])])
+PIXELS = draw_pattern_grid([np.stack([PATTERN, 1 - PATTERN])])
 PAGE = "<!doctype html><html><head></head><p>query → key</p></html>"
 PACKED = b"what an attempt wrote"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from attnlab.callbacks.training_callback import RowListener
-from attnlab.figures.grid import grid
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.interp.head_stats import SCORES
 from attnlab.interruption import Interrupted
 from attnlab.logger.base import TOKENS, LoggedRun, Logger
@@ -135,7 +135,7 @@ class RowLogger(RowListener):
         self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe]
         maps = [pattern.weights for pattern in self._last if pattern.layer is not None]
         if maps:
-            pixels = grid(maps)
+            pixels = draw_pattern_grid(maps)
             for logger in self.loggers:
                 logger.picture(step, GRID, pixels)
 

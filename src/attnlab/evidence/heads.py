@@ -35,7 +35,7 @@ class StrongestHeads(Evidence):
             *(self.subject, dataset.splits[dataset.report_split]),
             batch_size=self.batch_size,
             num_examples=self.num_examples,
-            pairs=False,
+            compare_heads=False,
         )
         scalars, heads = {}, {}
         for name in SCORES:

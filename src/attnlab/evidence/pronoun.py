@@ -10,8 +10,14 @@ from torch import Tensor
 from attnlab.dataset.pronoun import Pronoun, noun_places
 from attnlab.evidence.base import Evidence
 from attnlab.interp.attention_taps import all_heads, record_patterns
-from attnlab.interp.attribution import influence
-from attnlab.interp.contrast import ContrastPlaces, HeadAttention, pointer, to_places, twin_flip
+from attnlab.interp.attribution import logits_and_influence
+from attnlab.interp.contrast import (
+    ContrastPlaces,
+    HeadAttention,
+    attention_on_places,
+    pointing_share,
+    twin_flip_share,
+)
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.interp.observe import isolated_evaluation
 from attnlab.layers import HeadRef
@@ -78,18 +84,18 @@ class PronounResolution(Evidence):
             at_end = prefix == "end_"
             if at_end and not self.subject.objective.causal:
                 continue
-            best_head = int(pointer(*self._noun_attention(validation, at_end)).argmax())
+            best_head = int(pointing_share(*self._noun_attention(validation, at_end)).argmax())
             attention = self._noun_attention(test, at_end)
             measurements = {
                 "right": _mean_of(attention.right[:, best_head]),
                 "wrong": _mean_of(attention.wrong[:, best_head]),
-                "pointer": float(pointer(*attention)[best_head]),
+                "pointer": float(pointing_share(*attention)[best_head]),
                 "cut_right": _mean_of(self._is_answered_rightly(test, at_end, cut_right=True)),
                 "cut_wrong": _mean_of(self._is_answered_rightly(test, at_end, cut_right=False)),
             }
             if len(pairs[0]):
                 sides = [self._noun_attention(split, at_end) for split in pairs]
-                measurements["flip"] = float(twin_flip(*sides)[best_head])
+                measurements["flip"] = float(twin_flip_share(*sides)[best_head])
             scalars |= {f"{prefix}{name}": value for name, value in measurements.items()}
             heads[_head_name(prefix)] = _describe_head(
                 all_heads(self.subject.model)[best_head], prefix, scalars
@@ -127,7 +133,7 @@ class PronounResolution(Evidence):
                 with record_patterns(model) as patterns:
                     model(*batch.model_inputs)
                 by_layer = [
-                    torch.stack(to_places(patterns[layer], places))
+                    torch.stack(attention_on_places(patterns[layer], places))
                     for layer in model.attention_layers()
                 ]
                 parts.append(torch.cat(by_layer, dim=-1).cpu())
@@ -152,7 +158,7 @@ class PronounResolution(Evidence):
         parts = []
         with isolated_evaluation(self.subject.model), self.subject.precision():
             for batch, places in self._batches_with_places(split, at_end=False):
-                _, shares = influence(self.subject.model, batch)
+                _, shares = logits_and_influence(self.subject.model, batch)
                 sequence = torch.arange(len(shares), device=shares.device)
                 parts.append(
                     torch.stack([shares[sequence, places.right], shares[sequence, places.wrong]])

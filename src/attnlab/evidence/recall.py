@@ -15,7 +15,7 @@ from torch import Tensor
 from attnlab.evidence.base import MOST_WEIGHT, Evidence
 from attnlab.interp.attention_taps import all_heads, record_patterns
 from attnlab.interp.interventions import MeanPatterns, mean_patterns, prune
-from attnlab.interp.pattern_stats import mass, share_at, successors
+from attnlab.interp.pattern_stats import successor_keys, weight_at_offset, weight_on_keys
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.ranges import Count, ranged
@@ -188,7 +188,7 @@ def places(batch: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, 
     no_answers = torch.full_like(tokens, IGNORE)
     answers = batch.targets if batch.at is None else no_answers.scatter(1, batch.at, batch.targets)
     is_answer = rearrange(tokens, "b k -> b 1 k") == rearrange(answers, "b q -> b q 1")
-    is_readable = successors(tokens, positions) & is_answer
+    is_readable = successor_keys(tokens, positions) & is_answer
     return is_readable, is_readable.any(dim=-1)
 
 
@@ -203,7 +203,7 @@ def _add_layer(
     length = is_readable.shape[-1]
     positions = torch.arange(length, device=is_readable.device)
     weight_behind_by_step = {
-        step: share_at(pattern, positions, -step) for step in range(-1, REACH + 1)
+        step: weight_at_offset(pattern, positions, -step) for step in range(-1, REACH + 1)
     }
     for offset in range(REACH + 1):
         is_place = is_readable.roll(offset - 1, dims=2)
@@ -211,7 +211,7 @@ def _add_layer(
         is_place[:, :, : max(offset - 1, 0)] = False
         is_place[:, :, length + min(offset - 1, 0) :] = False
         has_place = counted & is_place.any(dim=-1)
-        weights.add(f"read {offset}", layer.index, mass(pattern, is_place), has_place)
+        weights.add(f"read {offset}", layer.index, weight_on_keys(pattern, is_place), has_place)
         place_shares = is_place / is_place.sum(dim=-1, keepdim=True).clamp(min=1)
         # The place itself (step 0) may be one token of the pair; it is left out.
         pair_weights = [weight_behind_by_step[step] for step in (offset, offset - 1) if step]

@@ -7,7 +7,7 @@ from attnlab.analysis.arms import group_by_value, nearest_key
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.statistics import describe_method, estimate
 from attnlab.errors import RequestError
-from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, curves
+from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import Bounds
 from attnlab.run_record.record import Record
@@ -64,7 +64,7 @@ def learning_curve(
     drawn_arms = [arm for arm in arms if arm.points]
     if not drawn_arms:
         return None
-    return curves(
+    return draw_curves(
         drawn_arms,
         f"{split} {column}",
         describe_curves(drawn_arms, bounds, legend=legend),

@@ -90,7 +90,9 @@ def patching_report(
         original=float(patches[-1].original.mean()),
         counterpart=float(patches[-1].counterpart.mean()),
         heads=[
-            HeadEffect(head.layer, names[head.layer], head.head, effect.patched, effect.effect)
+            HeadEffect(
+                head.layer, names[head.layer], head.head, effect.patched, effect.normalised_effect
+            )
             for head, effect in zip(selected_heads, effects[:-1], strict=True)
         ],
         all_heads=effects[-1],
@@ -136,7 +138,7 @@ def answer_positions(questions: Batch) -> Int[Tensor, " batch"]:
 
 
 def _summarize_patch(patched: Patched) -> Effect:
-    return Effect(float(patched.patched.mean()), patched.effect)
+    return Effect(float(patched.patched.mean()), patched.normalised_effect)
 
 
 def _load_contrast_pairs(loaded_run: LoadedRun) -> tuple[Split, Split]:
