@@ -161,4 +161,4 @@ def test_the_head_of_a_record_of_0_1_is_taken_out_of_its_numbers(experiment):
     it, end = (found.heads[name].head for name in ("it", "end"))
     indices = {"layer": it.layer, "head": it.head, "end_layer": end.layer, "end_head": end.head}
     first = {**found.scalars, **{name: float(index) for name, index in indices.items()}}
-    assert PronounResolution.from_first_records(first) == found
+    assert PronounResolution.finding_from_old_record(first) == found

@@ -319,7 +319,7 @@ def test_the_named_heads_are_those_with_most(built):
     first = dict(found.scalars)
     for name, named in found.heads.items():
         first |= {f"{name}_layer": float(named.head.layer), f"{name}_head": float(named.head.head)}
-    assert StrongestHeads.from_first_records(first) == found
+    assert StrongestHeads.finding_from_old_record(first) == found
     lstm = built("dataset=mqar", "variant=lstm")
     # What is read is another sequence: nothing is before or after a query.
     across = built(*ACROSS["lstm that reads"])
