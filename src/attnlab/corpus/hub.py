@@ -63,12 +63,12 @@ def read_rows(
     row_number = 0
     for batch in table.select_columns(table_columns).iter(batch_size=BATCH):
         for index in range(len(batch[table_columns[0]])):
-            place = f"path={path}, row {row_number}"
+            row_location = f"path={path}, row {row_number}"
             names_and_columns = zip(columns, outer_columns, strict=True)
             yield tables.Row(
-                place,
+                row_location,
                 [
-                    tables.nested_cell(batch[column][index], name, column, place)
+                    tables.nested_cell(batch[column][index], name, column, row_location)
                     for name, column in names_and_columns
                 ],
             )
@@ -88,6 +88,7 @@ def _with_class_names(table: Any, columns: Sequence[str]) -> Any:
 
 
 def _load_from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Load the tables of `NAME[:CONFIG][@REVISION]` by split. Raises ValueError."""
     match = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
     if match is None:
         raise ValueError(f"path=hub:{name} is no hub:NAME[:CONFIG][@REVISION]")

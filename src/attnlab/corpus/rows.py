@@ -314,13 +314,13 @@ def read_table(
     """
     file = find_file(directory, name)
     return [
-        (place, cell_texts(place, row, columns, number_columns))
-        for place, row in tables.read_rows(file, columns, encoding)
+        (row_location, cell_texts(row_location, row, columns, number_columns))
+        for row_location, row in tables.read_rows(file, columns, encoding)
     ]
 
 
 def cell_texts(
-    place: str,
+    row_location: str,
     cells: Sequence[object],
     columns: Sequence[Sequence[str]],
     number_columns: Sequence[int],
@@ -332,14 +332,16 @@ def cell_texts(
     texts = []
     for index, (cell, names) in enumerate(zip(cells, columns, strict=True)):
         if index in number_columns and cell is None:
-            raise ValueError(f"{place}: column={names[0]!r} is missing; leave the row out")
+            raise ValueError(f"{row_location}: column={names[0]!r} is missing; leave the row out")
         if index in number_columns and not isinstance(cell, str):
             if not isinstance(cell, int):
                 kind = tables.type_name(cell)
-                raise ValueError(f"{place}: column={names[0]!r} holds {kind}, not a whole number")
+                raise ValueError(
+                    f"{row_location}: column={names[0]!r} holds {kind}, not a whole number"
+                )
             texts.append(str(cell))
         else:
-            texts.append("" if cell is None else tables.require_text(cell, names[0], place))
+            texts.append("" if cell is None else tables.require_text(cell, names[0], row_location))
     return texts
 
 
@@ -349,7 +351,7 @@ def build_vocabulary(
     """Return special tokens, then the words of the training sentences, the most frequent first."""
     counts = Counter(chain.from_iterable(sentences))
     counts_and_words = sorted(
-        (-count, word) for word, count in counts.items() if count >= min_count
+        (-count, token) for token, count in counts.items() if count >= min_count
     )
     if not counts_and_words:
         max_count = max(counts.values(), default=0)
@@ -357,7 +359,7 @@ def build_vocabulary(
             f"min_count={min_count} leaves no word of train, which has none more than "
             f"{max_count:,} times; there is nothing to learn"
         )
-    return list(dict.fromkeys([*special, *(word for _, word in counts_and_words)]))
+    return list(dict.fromkeys([*special, *(token for _, token in counts_and_words)]))
 
 
 def pad_sentences(

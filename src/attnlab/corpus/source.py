@@ -130,9 +130,9 @@ class RowSource(Source):
 
     def _read_texts(self, read_table: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
         """Yield the texts of one table, and count its rows, missing cells and blank texts."""
-        for place, (cell,) in read_table():
+        for row_location, (cell,) in read_table():
             self._num_rows += 1
-            text = "" if cell is None else tables.require_text(cell, self.column, place)
+            text = "" if cell is None else tables.require_text(cell, self.column, row_location)
             self._num_missing += cell is None
             self._num_blank += not text.strip()
             if cell is not None:
@@ -343,28 +343,28 @@ def find_split_sources(path: str, column: str) -> dict[str, Source]:
             f"path={path} {fault}; give a directory with files for train, validation and test, or "
             "dataset.validation and dataset.test as shares"
         )
-    places = paths_by_split(directory)
-    for split, split_files in places.items():
+    split_paths = paths_by_split(directory)
+    for split, split_files in split_paths.items():
         if len(split_files) > 1:
             file_names = ", ".join(file.name for file in split_files)
             raise ValueError(f"path={path} has several files for {split}: {file_names}; leave one")
     return {
-        split: _many_files_source(place, str(place), column)
-        if place.is_dir()
-        else _file_source(place, str(place), column)
-        for split, (place,) in places.items()
+        split: _many_files_source(path_of_split, str(path_of_split), column)
+        if path_of_split.is_dir()
+        else _file_source(path_of_split, str(path_of_split), column)
+        for split, (path_of_split,) in split_paths.items()
     }
 
 
 def paths_by_split(directory: Path) -> dict[str, list[Path]]:
     """Return the files and directories whose names mark a split, by split; none is left out."""
-    places: dict[str, list[Path]] = {split: [] for split in NAMES}
-    for place in sorted(directory.iterdir()):
-        words = set(re.split(r"[^a-z]+", place.name.lower()))
+    paths: dict[str, list[Path]] = {split: [] for split in NAMES}
+    for path in sorted(directory.iterdir()):
+        name_words = set(re.split(r"[^a-z]+", path.name.lower()))
         for split, split_words in NAMES.items():
-            if words & split_words and not place.name.startswith("."):
-                places[split].append(place)
-    return {split: split_places for split, split_places in places.items() if split_places}
+            if name_words & split_words and not path.name.startswith("."):
+                paths[split].append(path)
+    return {split: split_places for split, split_places in paths.items() if split_places}
 
 
 def visible_files_below(directory: Path) -> list[Path]:
@@ -387,9 +387,9 @@ def _many_files_source(location: Path, path: str, column: str) -> Source:
     if location.is_dir():
         if hub.is_saved_dataset(location):
             return _saved_source(location, path, column)
-        places = paths_by_split(location)
-        if len(places) > 1:
-            names = ", ".join(split_files[0].name for split_files in places.values())
+        split_paths = paths_by_split(location)
+        if len(split_paths) > 1:
+            names = ", ".join(split_files[0].name for split_files in split_paths.values())
             raise ValueError(
                 f"path={path} has splits of its own ({names}); dataset.validation=null and "
                 "dataset.test=null read them, or name the files that are one text"
@@ -453,6 +453,7 @@ def _table_counts(
 def _folder_counts(
     paths: tuple[Path, ...], path: str, column: str, versions: tuple[tuple[int, ...], ...]
 ) -> Counts:
+    """Count the rows and files of a folder; `versions` make the cache forget changed files."""
     folder = Folder(paths, path, column)
     table_counts = [source.counts() for source in folder.sources if isinstance(source, RowSource)]
     num_files = len(paths) - len(table_counts)

@@ -38,7 +38,7 @@ TEXT = "text"
 class Row(NamedTuple):
     """The requested cells of a row, None for a missing one, and the row's place in its file."""
 
-    place: str
+    location: str
     cells: list[Any]
 
 
@@ -69,10 +69,10 @@ def read_rows(
         yield from reader(path, text_file, columns)
 
 
-def require_text(cell: Any, column: str, where: str) -> str:
+def require_text(cell: Any, column: str, row_location: str) -> str:
     """Return a cell that is a text. Raises ValueError if it is not, or not of its encoding."""
     if not isinstance(cell, str):
-        raise ValueError(f"{where}: column={column!r} holds {type_name(cell)}, not text")
+        raise ValueError(f"{row_location}: column={column!r} holds {type_name(cell)}, not text")
     try:
         cell.encode()
     except UnicodeEncodeError as error:
@@ -81,7 +81,7 @@ def require_text(cell: Any, column: str, where: str) -> str:
         fault = "half of a character (a surrogate) is no text; mend it"
         if 0x80 <= byte <= 0xFF:
             fault = f"byte {byte:#04x} is not of the file's encoding; convert it to UTF-8"
-        raise ValueError(f"{where}: {fault}") from error
+        raise ValueError(f"{row_location}: {fault}") from error
     return cell
 
 
@@ -135,18 +135,18 @@ def outer_column(name: str, table_columns: Sequence[str]) -> str:
     return name if name in table_columns else name.partition(".")[0]
 
 
-def nested_cell(cell: Any, name: str, column: str, place: str) -> Any:
+def nested_cell(cell: Any, name: str, column: str, row_location: str) -> Any:
     """Return the cell of the column `name` from that of its outer `column`."""
     if name == column or cell is None:
         return cell
     key = name.removeprefix(f"{column}.")
     if not isinstance(cell, Mapping):
         raise ValueError(
-            f"{place}: column={column!r} holds {type_name(cell)}, not an object with {key!r}"
+            f"{row_location}: column={column!r} holds {type_name(cell)}, not an object with {key!r}"
         )
     if key not in cell:
         keys = ", ".join(map(str, cell)) or "nothing"
-        raise ValueError(f"{place}: column={column!r} has no {key!r}; there is {keys}")
+        raise ValueError(f"{row_location}: column={column!r} has no {key!r}; there is {keys}")
     return cell[key]
 
 
@@ -223,12 +223,13 @@ def _rows_under_header(
     outer_columns = [outer_column(name, header) for name in names]
     indices = [header.index(column) for column in outer_columns]
     for number, row in rows:
-        place = f"{path}, line {number}"
+        row_location = f"{path}, line {number}"
         if len(row) != len(header):
-            raise ValueError(f"{place}, has {len(row)} columns, not {len(header)}")
+            raise ValueError(f"{row_location}, has {len(row)} columns, not {len(header)}")
         cells = zip(indices, names, outer_columns, strict=True)
         yield Row(
-            place, [nested_cell(row[index], name, column, place) for index, name, column in cells]
+            row_location,
+            [nested_cell(row[index], name, column, row_location) for index, name, column in cells],
         )
 
 
@@ -238,25 +239,27 @@ def _read_json(
     """Yield the requested cells of JSON; only JSON with one row on each line is streamed."""
     all_keys: set[str] = set()
     num_rows = 0
-    for place, row in _json_entries(path, text_file):
+    for row_location, row in _json_entries(path, text_file):
         num_rows += 1
         if isinstance(row, str) and len(columns) == 1 and TEXT in columns[0]:
             row = {columns[0][0]: row}
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: it holds {type_name(row)}, not an object with its columns")
+            raise ValueError(
+                f"{row_location}: it holds {type_name(row)}, not an object with its columns"
+            )
         all_keys |= row.keys()
-        yield Row(place, [_json_cell(row, names, place) for names in columns])
+        yield Row(row_location, [_json_cell(row, names, row_location) for names in columns])
     if not num_rows:
         raise ValueError(f"{path} has no rows")
     for names in columns:
         find_column(names, sorted(all_keys), str(path))
 
 
-def _json_cell(row: Mapping[str, Any], names: Sequence[str], place: str) -> Any:
+def _json_cell(row: Mapping[str, Any], names: Sequence[str], row_location: str) -> Any:
     """Return the cell of the first of the names that a row has; None without any of them."""
     for name in names:
         if (column := outer_column(name, [*row])) in row:
-            return nested_cell(row[column], name, column, place)
+            return nested_cell(row[column], name, column, row_location)
     return None
 
 
@@ -338,12 +341,12 @@ def _read_parquet(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]
             for batch in table.iter_batches(BATCH, columns=list(dict.fromkeys(outer_columns))):
                 cells = [batch.column(column).to_pylist() for column in outer_columns]
                 for row in zip(*cells, strict=True):
-                    place = f"{path}, row {row_number}"
+                    row_location = f"{path}, row {row_number}"
                     cells_and_names = zip(row, column_names, outer_columns, strict=True)
                     yield Row(
-                        place,
+                        row_location,
                         [
-                            nested_cell(cell, name, column, place)
+                            nested_cell(cell, name, column, row_location)
                             for cell, name, column in cells_and_names
                         ],
                     )

@@ -127,30 +127,32 @@ class Dataset(ABC):
 
         Raises ValueError with the words that are no tokens, and the tokens that resemble them.
         """
-        words = self.tokenize(text)
+        tokens = self.tokenize(text)
         id_of = {token: token_id for token_id, token in enumerate(self.tokens)}
-        unknown = [word for word in dict.fromkeys(words) if word not in id_of]
-        if unknown:
-            close_matches = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
+        unknown_tokens = [token for token in dict.fromkeys(tokens) if token not in id_of]
+        if unknown_tokens:
+            close_matches = {
+                token: get_close_matches(token, self.tokens, n=3) for token in unknown_tokens
+            }
             suggestions = "; ".join(
-                f"{word!r} (near: {', '.join(tokens) or 'none'})"
-                for word, tokens in close_matches.items()
+                f"{token!r} (near: {', '.join(similar_tokens) or 'none'})"
+                for token, similar_tokens in close_matches.items()
             )
             raise ValueError(f"{type(self).__name__} has no token {suggestions}")
-        return [id_of[word] for word in words]
+        return [id_of[token] for token in tokens]
 
     def batch_of_text(self, text: str) -> Batch:
         """Return a batch of one sequence from a text, without targets.
 
         Raises ValueError for words that are no tokens, for too many words, and for none.
         """
-        token_ids, words = self.encode(text), self.tokenize(text)
-        if not 0 < len(words) <= self.max_length:
+        token_ids, tokens = self.encode(text), self.tokenize(text)
+        if not 0 < len(tokens) <= self.max_length:
             raise ValueError(
-                f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
+                f"a text has 1 to {self.max_length} tokens here, and this one has {len(tokens)}"
             )
-        label_positions = self.label_positions(words)
-        num_labels = len(words) if label_positions is None else len(label_positions)
+        label_positions = self.label_positions(tokens)
+        num_labels = len(tokens) if label_positions is None else len(label_positions)
         return Batch(
             torch.tensor([token_ids]),
             torch.full((1, num_labels), IGNORE),
@@ -202,14 +204,14 @@ class Dataset(ABC):
         batch = self.splits[split][index]
         label_names = self.classes or self.tokens
         inputs = batch.inputs if batch.valid is None else batch.inputs[batch.valid][None]
-        words = [self.tokens[token] for token in inputs[0].tolist()]
+        tokens = [self.tokens[token] for token in inputs[0].tolist()]
         positions = range(batch.inputs.shape[1]) if batch.at is None else batch.at[0].tolist()
         answers = [
-            f"at {position} ({words[position]!r}): {label_names[target]}"
+            f"at {position} ({tokens[position]!r}): {label_names[target]}"
             for position, target in zip(positions, batch.targets[0].tolist(), strict=True)
             if target != IGNORE
         ]
-        return " ".join(words) + "\n" + "\n".join(answers)
+        return " ".join(tokens) + "\n" + "\n".join(answers)
 
 
 @ranged

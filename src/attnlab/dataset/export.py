@@ -190,14 +190,15 @@ def _describe_names(unit: str, names: list[str]) -> str:
 
 
 def _yaml_header(dataset: Dataset, kind: str) -> str:
+    """Return the header that tells the `datasets` library the files and columns."""
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
     files = [{"split": split, "path": f"{split}.{kind}"} for split in split_sizes(dataset)]
     card_data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
-    infos = DatasetInfosDict({"default": DatasetInfo(features=column_features(dataset))})
-    infos.to_dataset_card_data(card_data)
+    dataset_infos = DatasetInfosDict({"default": DatasetInfo(features=column_features(dataset))})
+    dataset_infos.to_dataset_card_data(card_data)
     return str(card_data)
 
 

@@ -130,9 +130,9 @@ class Mixture(Dataset):
 class Mixed(Split):
     """Splits of several datasets, one after the other, in one vocabulary, padded to one width."""
 
-    def __init__(self, mixture: Mixture, parts: Mapping[str, Split]) -> None:
-        self.mixture, self.parts = mixture, list(parts.values())
-        datasets = [mixture.parts[name] for name in parts]
+    def __init__(self, mixture: Mixture, split_by_part: Mapping[str, Split]) -> None:
+        self.mixture, self.parts = mixture, list(split_by_part.values())
+        datasets = [mixture.parts[name] for name in split_by_part]
         self.tokens = [_id_map(mixture.tokens, dataset.tokens) for dataset in datasets]
         self.labels = self.tokens
         if mixture.classes is not None:

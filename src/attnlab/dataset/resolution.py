@@ -148,8 +148,8 @@ def load_questions(directory: Path, name: str) -> list[rows.Row]:
     """Load questions: the text before and after the pronoun, both candidates, the answer."""
     if tables.kind(name):
         numbers = [COLUMNS.index([column]) for column in ("Pronoun-offset", *COREFERENT)]
-        rows_with_place = rows.read_table(directory, name, COLUMNS, number_columns=numbers)
-        return [_parse_gap_row(row, place) for place, row in rows_with_place]
+        located_rows = rows.read_table(directory, name, COLUMNS, number_columns=numbers)
+        return [_parse_gap_row(row, row_location) for row_location, row in located_rows]
     questions, block = [], []
     for number, line in enumerate([*rows.read_lines(directory, name), ""], start=1):
         if line.strip():
@@ -195,17 +195,17 @@ def _mention_offset(candidate: str, text: str) -> int:
     return next((offset for offset in offsets if offset >= 0), len(text))
 
 
-def _parse_gap_row(row: rows.Row, place: str) -> rows.Row:
+def _parse_gap_row(row: rows.Row, row_location: str) -> rows.Row:
     """Return the question of a row of GAP. Raises ValueError if its cells contradict each other."""
     text, pronoun, offset, a, is_a, b, is_b = row
     start = int(offset) if offset.isdecimal() else -1
     if text[start : start + len(pronoun)] != pronoun:
-        raise ValueError(f"{place}: {pronoun!r} does not stand at {offset} of {text!r}")
+        raise ValueError(f"{row_location}: {pronoun!r} does not stand at {offset} of {text!r}")
     for column, value in zip(COREFERENT, (is_a, is_b), strict=True):
         if value.upper() not in ("TRUE", "FALSE"):
-            raise ValueError(f"{place}: column={column!r} is {value!r}, not TRUE or FALSE")
+            raise ValueError(f"{row_location}: column={column!r} is {value!r}, not TRUE or FALSE")
     if is_a.upper() == is_b.upper() == "TRUE":
-        raise ValueError(f"{place}: {' and '.join(COREFERENT)} are both TRUE; one may be")
+        raise ValueError(f"{row_location}: {' and '.join(COREFERENT)} are both TRUE; one may be")
     answer = "A" if is_a.upper() == "TRUE" else "B" if is_b.upper() == "TRUE" else NEITHER
     return [text[:start], text[start + len(pronoun) :], a, b, answer]
 

@@ -159,6 +159,7 @@ class PronounResolution(Evidence):
         return torch.cat(is_right_by_batch)
 
     def _noun_influences(self, split: Split) -> dict[str, float]:
+        """Return the mean shares of the two nouns in the answers, by gradient x input."""
         influences_by_batch = []
         with isolated_evaluation(self.subject.model), self.subject.precision():
             for batch, places in self._batches_with_places(split, at_end=False):

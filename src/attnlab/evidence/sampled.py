@@ -42,6 +42,7 @@ class SampledLoss(Evidence):
         return self.finding({"loss": float(torch.stack(batch_losses).mean())})
 
     def _sample_batches(self) -> Iterator[Batch]:
+        """Yield batches of windows that begin at random positions of validation."""
         split = self.subject.dataset.splits["validation"]
         assert isinstance(split, Windows)
         overlapping_windows = Windows(split.tokens, split.length, 1)

@@ -93,6 +93,7 @@ def role_colours(views: Iterable[View]) -> dict[str, str]:
 
 
 def _draw_view(view: View, data_set_name: str, legend: alt.Legend | None) -> Any:
+    """Draw the tokens twice, with a line from the query to each key by its weight."""
     rows = token_rows(view)
     # An average character of a wide system font has seven pixels at the font size below.
     column_width = 10 + 7.0 * max(len(row["token"]) for row in rows)

@@ -214,6 +214,7 @@ def _inline_chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def _point_rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
+    """Return a row of data for each point of each arm."""
     return [
         {
             "arm": arm.title,
@@ -274,6 +275,7 @@ def _legend(arms: Sequence[ArmCurve]) -> Any:
 
 
 def _tooltip(x: XAxis) -> list[Any]:
+    """Return the fields that a tooltip of a point has."""
     return [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x.title),
@@ -285,6 +287,7 @@ def _tooltip(x: XAxis) -> list[Any]:
 
 
 def _encode_x(x: XAxis, x_values: Sequence[float | int]) -> Any:
+    """Return the encoding of the x axis; lengths that double are ticks of their own."""
     if x.doubling:
         axis = alt.Axis(grid=False, values=list(x_values), format="d")
         return alt.X(

@@ -107,6 +107,7 @@ def draw_loads(layers: Sequence[ExpertLoad]) -> Any:
 
 
 def _draw_layer_loads(layer: ExpertLoad, largest_load: float) -> Any:
+    """Draw the load of each expert of a layer as a bar, and a line at an equal share."""
     num_experts = len(layer.load)
     data = [
         {"expert": expert, "load": round(float(share), 6)}
@@ -133,6 +134,7 @@ def _draw_layer_loads(layer: ExpertLoad, largest_load: float) -> Any:
 
 
 def _draw_shared_tokens(layer: ExpertLoad) -> Any:
+    """Draw the share of tokens that each two experts of a layer have in common."""
     data = [
         {"row": expert, "expert": other_expert, "share": round(float(share), 6)}
         for expert, shares in enumerate(layer.co_assignment)

@@ -77,6 +77,7 @@ def _draw_panel(
     threshold: float | None,
     is_last_row: bool,
 ) -> Any:
+    """Draw a measure of all heads of one layer over steps, a line for each head."""
     steps, values = history or (np.zeros(0, dtype=int), np.zeros((0, 0)))
     data = [
         {"step": int(step), "head": str(head), "value": float(f"{value:.6g}")}

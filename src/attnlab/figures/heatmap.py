@@ -104,6 +104,7 @@ def draw_small_multiples(
 def _draw_above_caption(
     rows: Sequence[Sequence[Any]], title: str, caption: Sequence[str], width: float
 ) -> Any:
+    """Draw rows of maps above the lines of a caption."""
     maps = alt.vconcat(*(alt.hconcat(*row, spacing=14) for row in rows), spacing=16)
     lines = [
         line for paragraph in caption for line in wrap(paragraph, max(56, int(width / LETTER)))
@@ -133,6 +134,7 @@ def _draw_map(
     named_queries: bool = True,
     named_keys: bool = True,
 ) -> Any:
+    """Draw one map as cells in a frame; `longer_side` is its pixels."""
     num_queries, num_keys = attention_map.weights.shape
     cell_size = longer_side / max(attention_map.weights.shape)
     data = [

@@ -36,7 +36,7 @@ def draw_pruning(
             )
     random_label = f"random order, mean of {len(random_curves)}" if random_curves else ""
     head_names = ["", *heads]
-    data: list[dict[str, Any]] = [
+    data = [
         {
             "order": order_name,
             "removed": num_removed,
@@ -45,14 +45,7 @@ def draw_pruning(
         }
         for num_removed, value in enumerate(values)
     ]
-    # All orders agree at both ends, so random orders have a spread only between.
-    for num_removed, random_values in enumerate(zip(*random_curves, strict=True)):
-        summary = {
-            "value": sum(random_values) / len(random_values),
-            "low": min(random_values),
-            "high": max(random_values),
-        }
-        data.append({"order": random_label, "removed": num_removed, **summary})
+    data += _random_order_rows(random_curves, random_label)
     x = alt.X("removed:Q", title="heads removed", axis=_removal_axis(head_names))
     y = alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False))
     legend = alt.Legend(
@@ -99,6 +92,23 @@ def draw_pruning(
             f"are removed, {order_name}",
         )
     )
+
+
+def _random_order_rows(
+    random_curves: Sequence[Sequence[float]], label: str
+) -> list[dict[str, Any]]:
+    """Return the mean, lowest and highest value of random orders at each number of heads."""
+    # All orders agree at both ends, so random orders have a spread only between.
+    return [
+        {
+            "order": label,
+            "removed": num_removed,
+            "value": sum(values) / len(values),
+            "low": min(values),
+            "high": max(values),
+        }
+        for num_removed, values in enumerate(zip(*random_curves, strict=True))
+    ]
 
 
 def _removal_axis(head_names: Sequence[str]) -> Any:

@@ -39,6 +39,7 @@ def draw_reach(models: Sequence[ReachPanel], num_columns: int = 2) -> Any:
 
 
 def _draw_heads(model: ReachPanel) -> Any:
+    """Draw the attention of each head at each distance as cells with digits."""
     data = [
         {"head": name, "distance": distance, "share": round(float(share), 4)}
         for name, row in zip(model.names, model.shares, strict=True)

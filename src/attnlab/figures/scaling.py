@@ -65,6 +65,7 @@ def draw_scaling(panels: Sequence[ScalingPanel], num_columns: int = 2) -> Any:
 def _draw_panel(
     panel: ScalingPanel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]
 ) -> Any:
+    """Draw a quantity by length: a line and ranges for each arm, and a legend in order of cost."""
     lines = sorted(
         (line for line in panel.lines if line.points),
         key=lambda line: -max(line.points, key=lambda point: point.length).value,

@@ -119,6 +119,7 @@ def fit_label(token: str, width: int) -> str:
 def _build_header(
     keys: Sequence[str], columns: range, label_width: int, cell_width: int
 ) -> list[Text]:
+    """Return the lines above a map: the positions of keys, and their names if cells are wide."""
     if cell_width == WIDE:
         numbers = "".join(f"{key:>{WIDE - 1}} " for key in columns)
         key_names = "".join(" " + fit_label(keys[key], WIDE - 1) for key in columns)
@@ -151,6 +152,7 @@ def _describe_visible_part(
     query_at: int,
     largest_key: int | None,
 ) -> str:
+    """Return a sentence on which queries and keys are shown; empty if all are."""
     ranges = []
     for axis_name, indices, tokens in (("keys", columns, keys), ("queries", rows, queries)):
         if len(indices) < len(tokens):

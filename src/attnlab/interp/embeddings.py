@@ -149,6 +149,7 @@ def neighbour_turnover(
 def _principal_directions(
     centred: Float[Tensor, "token d_model"], count: int
 ) -> tuple[Float[Tensor, "d_model component"], Float[Tensor, " component"]]:
+    """Return the first principal directions of centred vectors, and their variance shares."""
     if min(centred.shape) < count:
         raise ValueError(f"{count} components need as many vectors and dimensions")
     _, singular_values, right_vectors = torch.linalg.svd(centred, full_matrices=False)

@@ -158,6 +158,7 @@ def _edit_layers(
     layers: Sequence[int] | None,
     edit_value: Callable[[Tensor], Tensor],
 ) -> Iterator[None]:
+    """Replace the values at a tap of the layers with these indices by `edit_value(value)`."""
     selected_layers = select_layers(model, layers)
     with edit_attention(model, tap_name, selected_layers, lambda _, value: edit_value(value)):
         yield
@@ -167,6 +168,7 @@ def _edit_layers(
 def _ablate_by_layer(
     model: Model, heads_by_layer: Mapping[int, Sequence[int] | None], means: MeanPatterns | None
 ) -> Iterator[None]:
+    """Replace the patterns of heads, by index of their layer, by zeros or by their means."""
     if not heads_by_layer:
         yield
         return

@@ -152,6 +152,7 @@ def _recompute_layer_gates(
 def _summarise_layer(
     sum_by_statistic: dict[str, Tensor], num_positions: int
 ) -> dict[str, Float[Tensor, " unit"]]:
+    """Return the means over positions, and the characteristic time by the mean forget gate."""
     mean_by_statistic = {
         statistic: total / num_positions
         for statistic, total in sum_by_statistic.items()

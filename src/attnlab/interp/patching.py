@@ -136,6 +136,7 @@ def patch_patterns(
 
 
 def _require_contrast_pair(batch: Batch, twin_batch: Batch) -> None:
+    """Raise ValueError for batches that differ in lengths, padding or label positions."""
     for field_name in ("at", "valid", "prefix_valid"):
         field, twin_field = getattr(batch, field_name), getattr(twin_batch, field_name)
         if (field is None) != (twin_field is None) or (
