@@ -114,7 +114,7 @@ def test_no_token_is_a_neighbour_of_itself_however_far_the_others_are():
 def test_a_large_vocabulary_is_compared_in_parts(monkeypatch):
     vectors, reference = drawn(50, 4), drawn(50, 4) + 0.4 * drawn(50, 4, seed=1)
     whole = neighbour_turnover(vectors, reference)
-    monkeypatch.setattr("attnlab.interp.embeddings.PART", 7)
+    monkeypatch.setattr("attnlab.interp.embeddings.TOKENS_AT_ONCE", 7)
     assert neighbour_turnover(vectors, reference) == pytest.approx(whole)
 
 

@@ -24,7 +24,7 @@ from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.model.base import Model
 from attnlab.split import IGNORE, Batch, Split
 
-Measurement = TypeVar("Measured")
+Measurement = TypeVar("Measurement")
 
 
 class Importance(NamedTuple):

@@ -118,7 +118,7 @@ def describe_curves(
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     coloured = [arm for arm in arms if arm.colour is not None]
     lines = [f"mean at each {place}, unsmoothed; n = {seeds}"]
-    if any(arm.seeds for arm in coloured):
+    if any(arm.seed_curves for arm in coloured):
         lines[0] += "; thin: single seeds"
     has_interval = any(point.low is not None for arm in coloured for point in arm.points)
     if has_interval and (len(coloured) <= MOST_BANDS or not legend):

@@ -90,9 +90,7 @@ def patching_report(
         original=float(patches[-1].original.mean()),
         counterpart=float(patches[-1].counterpart.mean()),
         heads=[
-            HeadEffect(
-                head.layer, names[head.layer], head.head, effect.patched, effect.normalised_effect
-            )
+            HeadEffect(head.layer, names[head.layer], head.head, effect.patched, effect.effect)
             for head, effect in zip(selected_heads, effects[:-1], strict=True)
         ],
         all_heads=effects[-1],
