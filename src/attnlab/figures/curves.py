@@ -160,7 +160,11 @@ def _draw_seed_curves(
 
 
 def _draw_bands(
-    rows: Sequence[dict[str, Any]], x_encoding: Any, y_scale: alt.Scale, colour: Any, opacity: float
+    rows: Sequence[dict[str, Any]],
+    x_encoding: Any,
+    y_scale: alt.Scale,
+    colour: Any,
+    opacity: float | int,
 ) -> alt.Chart:
     """Draw the interval around each mean as a band; a band that a reader chose is darker."""
     return (
