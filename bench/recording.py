@@ -135,7 +135,7 @@ def _peaks(made: Experiment) -> dict[str, float]:
         (made.objective.train_loss(logits, asked.targets) + sum(extra.values())).backward()
 
     def measure() -> None:
-        head_statistics(made.subject, [batch], pairs=False)
+        head_statistics(made.subject, [batch], compare_heads=False)
 
     def most(work: Callable[[], None]) -> int:
         with Peak() as peak:

@@ -183,13 +183,13 @@ DATASETS_OPENING = """\
 NAME -o DIR` writes it as Parquet or JSON lines. Without the trainer, in Python:
 
 ```python
-from attnlab.dataset.export import table
+from attnlab.dataset.export import to_hub_dataset
 from attnlab.dataset.mqar import MQAR
 
 data = MQAR(num_pairs=4)
 data.splits["test"][:8]  # tensors: inputs, targets, at, valid
 data.splits["train"].batches(64)  # an iterator of such
-table(data, "test")  # a datasets.Dataset: inputs and targets (-100: not asked)
+to_hub_dataset(data, "test")  # a datasets.Dataset: inputs and targets (-100: not asked)
 ```
 
 Example i of a split depends on `dataset.seed`, the split and i alone, and no split shares an
@@ -329,15 +329,15 @@ def main(words: list[str]) -> None:
 
 def write_mixers() -> None:
     """Write the pages of the mixers and their pictures."""
-    from attnlab.figures.base import png
-    from attnlab.figures.mixing import mixing
+    from attnlab.figures.base import render_png
+    from attnlab.figures.mixing import draw_mixing
 
     PLACE.mkdir(exist_ok=True)
     (PLACE / "README.md").write_text(index())
     for name in mixers():
         (PLACE / f"{name}.md").write_text(page(name))
-        drawn = mixing(shares(name).detach().numpy(), f"Input to output of {name}")
-        (PLACE / f"{name}.png").write_bytes(png(drawn))
+        drawn = draw_mixing(shares(name).detach().numpy(), f"Input to output of {name}")
+        (PLACE / f"{name}.png").write_bytes(render_png(drawn))
         print(name)
 
 

@@ -157,7 +157,7 @@ def findings(metrics: Mapping[str, float]) -> dict[str, Finding]:
         prefix = f"{name}/"
         scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
         if scalars:
-            found[name] = kind.from_first_records(scalars)
+            found[name] = kind.finding_from_old_record(scalars)
     return found
 
 

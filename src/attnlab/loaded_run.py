@@ -33,7 +33,7 @@ from attnlab.generate import (
     require_settings,
     search,
 )
-from attnlab.interp.attribution import influence_matrix, mixing_matrices, shares
+from attnlab.interp.attribution import influence_matrix, mixing_matrices, row_shares
 from attnlab.interp.capture import ActivationCapture, capture
 from attnlab.interp.embeddings import Embeddings
 from attnlab.interp.observe import to_device
@@ -131,7 +131,9 @@ class LoadedRun:
         with self.precision():
             matrices = mixing_matrices(self.model, batch)
             influences = influence_matrix(self.model, batch)
-        weights: dict[Any, Tensor] = {layer: shares(matrix) for layer, matrix in matrices.items()}
+        weights: dict[Any, Tensor] = {
+            layer: row_shares(matrix) for layer, matrix in matrices.items()
+        }
         *mixing_patterns, answer_pattern = captured_patterns(
             replace(captured, weights=weights), self.objective, self.step, text
         )

@@ -111,9 +111,10 @@ def test_any_heads_can_be_chosen(run):
     ]
     twins = ablations.patching_report(run, heads=CHOSEN)
     together = patch(run.subject, run.dataset.contrast_pairs(), CHOSEN)
-    assert twins.all_heads.effect == together.effect
+    assert twins.all_heads.effect == together.normalised_effect
     assert [row.effect for row in twins.heads] == [
-        patch(run.subject, run.dataset.contrast_pairs(), [head]).effect for head in CHOSEN
+        patch(run.subject, run.dataset.contrast_pairs(), [head]).normalised_effect
+        for head in CHOSEN
     ]
 
 

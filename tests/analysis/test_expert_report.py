@@ -8,7 +8,7 @@ from attnlab.analysis.expert_report import expert_report
 from attnlab.commands.render.experts import token_picture
 from attnlab.errors import RequestError
 from attnlab.figures import expert_load as figures
-from attnlab.interp.expert_routing import routing
+from attnlab.interp.expert_routing import compute_routing
 from tests.prose import refuses
 
 SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=20")
@@ -18,7 +18,7 @@ MOE = ("dataset=pronoun", "variant=moe", *SMALL)
 def test_a_layer_has_what_its_routing_has(offer):
     run = offer(*MOE)
     report = expert_report(run, "test", num_examples=15, num_tokens=5)
-    found = routing(run.subject, run.dataset.splits["test"], num_examples=15)
+    found = compute_routing(run.subject, run.dataset.splits["test"], num_examples=15)
     assert (report.run, report.step, report.split) == (run.record.name, run.step, "test")
     assert [(layer.layer, layer.name) for layer in report.layers] == [
         (layer.index, layer.path) for layer in found
@@ -26,17 +26,17 @@ def test_a_layer_has_what_its_routing_has(offer):
     for layer, routed in zip(report.layers, found.values(), strict=True):
         assert torch.equal(layer.load, routed.load)
         assert torch.equal(layer.co_assignment, routed.co_assignment)
-        assert (layer.dead, layer.drops) == (routed.dead, routed.drops)
+        assert (layer.dead, layer.drops) == (routed.dead_experts, routed.drops)
         assert (layer.balance, layer.router_entropy) == (routed.balance, routed.normalised_entropy)
-        assert layer.token_information == routed.token.normalised
+        assert layer.token_information == routed.token.normalised_information
         assert len(layer.tokens) == 5
         # Nothing that is left out is more frequent than what is there.
-        counts = routed.table.sum(dim=1)
+        counts = routed.assignment_counts.sum(dim=1)
         assert [token.count for token in layer.tokens] == counts.sort(descending=True)[0][
             :5
         ].tolist()
         for token in layer.tokens:
-            row = routed.table[list(run.objective.inputs).index(token.token)]
+            row = routed.assignment_counts[list(run.objective.inputs).index(token.token)]
             assert token.count == int(row.sum())
             assert token.shares == pytest.approx((row / row.sum()).tolist())
 
@@ -51,10 +51,12 @@ def test_a_layer_that_is_named_is_that_of_the_whole_report(offer):
 def test_a_picture_of_tokens_has_their_counts(offer, monkeypatch):
     run, drawn = offer(*MOE), []
     monkeypatch.setattr("attnlab.figures.base.render_chart", lambda chart, ending: b"")
-    monkeypatch.setattr(figures, "token_table", lambda *given: drawn.append(given))
+    monkeypatch.setattr(figures, "draw_token_table", lambda *given: drawn.append(given))
     token_picture(expert_report(run, layer=0, num_tokens=999), ".svg")
     ((tokens, counts, _, _),) = drawn
-    table = next(iter(routing(run.subject, run.dataset.splits["validation"]).values())).table
+    table = next(
+        iter(compute_routing(run.subject, run.dataset.splits["validation"]).values())
+    ).assignment_counts
     at = [list(run.objective.inputs).index(token) for token in tokens]
     np.testing.assert_array_equal(counts, table[at].numpy())
     assert counts.sum() == table.sum()

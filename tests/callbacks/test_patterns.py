@@ -14,9 +14,9 @@ from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import (
     PatternRecorder,
     _draw_tokens,
+    draw_repeated_tokens,
     first_tokens,
-    repeated,
-    unpadded,
+    remove_padding,
 )
 from attnlab.callbacks.vectors import VectorRecorder
 from attnlab.errors import Diverged
@@ -130,7 +130,7 @@ def test_the_last_patterns_are_those_of_the_trained_model(run):
 
 def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     split = run.dataset.splits["validation"]
-    expected = head_statistics(run.subject, split, num_examples=10, pairs=True)
+    expected = head_statistics(run.subject, split, num_examples=10, compare_heads=True)
     scores = head_scores(run.record)
     assert list(scores) == list(expected) == run.model.attention_layers()
     for layer, measures in expected.items():
@@ -336,7 +336,7 @@ def test_every_probe_is_cut_to_as_many_tokens(experiment):
 def test_padding_is_left_out_and_what_is_asked_stays():
     valid = torch.tensor([[True, True, True, False]])
     probe = Batch(torch.tensor([[5, 6, 7, 0]]), torch.tensor([[9]]), torch.tensor([[1]]), valid)
-    cut = unpadded(probe)
+    cut = remove_padding(probe)
     assert (cut.inputs.tolist(), cut.targets.tolist()) == ([[5, 6, 7]], [[9]])
     assert cut.at is not None
     assert cut.at.tolist() == [[1]]
@@ -345,7 +345,7 @@ def test_padding_is_left_out_and_what_is_asked_stays():
 
 def test_what_is_said_twice_is_asked_at_its_end(experiment):
     made = experiment("dataset=mqar", "model/mixer=hybrid")
-    probe = repeated(made.objective, 0, 16)
+    probe = draw_repeated_tokens(made.objective, 0, 16)
     assert probe.inputs.shape == (1, 16)
     assert probe.at is not None
     assert probe.at.tolist() == [[15]]

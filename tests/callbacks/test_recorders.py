@@ -40,7 +40,7 @@ def experiment(once) -> Experiment:
 )
 def test_as_many_sequences_are_measured_as_are_asked_for(experiment, knobs, count, pairs):
     subject, split = experiment.subject, experiment.dataset.splits["validation"]
-    expected = head_statistics(subject, split, num_examples=count, pairs=pairs)
+    expected = head_statistics(subject, split, num_examples=count, compare_heads=pairs)
     rows = HeadRecorder(subject, **knobs).rows(4)
     assert len(rows) == sum(map(len, expected.values()))
     measured = {(row["layer"], row["measure"]): row["heads"] for row in rows}

@@ -24,8 +24,8 @@ from PIL import Image
 
 import attnlab
 from attnlab.analysis.select import select_runs
-from attnlab.callbacks.row_logger import RowLogger, by_layer
-from attnlab.figures.grid import grid
+from attnlab.callbacks.row_logger import RowLogger, average_over_heads
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.interruption import Interrupted
 from attnlab.launch.sync import logger_for, sync_runs
 from attnlab.layers import AttentionLayer, Axes, Layer
@@ -51,21 +51,21 @@ class Fake(Logger):
     def start(self, directory, run) -> None:
         self.told.append(("start", directory.name, run))
 
-    def scalars(self, step, values) -> None:
+    def log_scalars(self, step, values) -> None:
         self.told.append((step, dict(values)))
 
-    def picture(self, step, name, pixels) -> None:
+    def log_picture(self, step, name, pixels) -> None:
         self.told.append((step, name, pixels))
 
-    def page(self, step, name, html) -> None:
+    def log_page(self, step, name, html) -> None:
         self.told.append((step, name, html()))
 
-    def summary(self, values) -> None:
+    def log_summary(self, values) -> None:
         self.told.append(("summary", dict(values)))
 
-    def files(self, packed) -> None:
-        self.told.append({name: path.read_bytes() for name, path in packed().items()})
-        assert packed() == packed()
+    def log_files(self, pack_files) -> None:
+        self.told.append({name: path.read_bytes() for name, path in pack_files().items()})
+        assert pack_files() == pack_files()
 
     def end(self, status) -> None:
         self.told.append(("end", status))
@@ -74,7 +74,7 @@ class Fake(Logger):
 class Clumsy(Fake):
     """Fails at the end."""
 
-    def page(self, step, name, html) -> None:
+    def log_page(self, step, name, html) -> None:
         raise ConnectionError("nobody\nlistens")
 
     def end(self, status) -> None:
@@ -154,7 +154,10 @@ def pictures(record: Record) -> dict[int, np.ndarray]:
     """The grid of the first probe's maps at each recorded step."""
     maps = [p for p in load_patterns(record) if p.layer is not None]
     first = [p for p in maps if p.probe == maps[0].probe]
-    return {s: grid([p.weights for p in first if p.step == s]) for s in {p.step for p in maps}}
+    return {
+        s: draw_pattern_grid([p.weights for p in first if p.step == s])
+        for s in {p.step for p in maps}
+    }
 
 
 def require_equal(shown: dict[int, np.ndarray], record: Record) -> None:
@@ -324,7 +327,9 @@ def test_the_picture_is_the_grid_of_the_first_probes_layers():
     ((step, name, pixels),) = fake.told
     assert (step, name) == (5, "patterns/grid")
     layers = Layers([FIRST, SECOND, CROSS])
-    assert np.array_equal(pixels, grid([Pattern.read(row, layers).weights for row in rows[:3]]))
+    assert np.array_equal(
+        pixels, draw_pattern_grid([Pattern.read(row, layers).weights for row in rows[:3]])
+    )
     assert pixels.max() > 128
 
 
@@ -348,7 +353,7 @@ def test_of_the_heads_each_layer_tells_its_mean_and_the_most_of_what_names_them(
         "heads/0/prefix_matching_max": 0.75,
     }
     # Layers go by the numbers that they state, whatever their order.
-    assert by_layer(rows, Layers([SECOND, FIRST])) == expected
+    assert average_over_heads(rows, Layers([SECOND, FIRST])) == expected
     fake = Fake()
     mirror(fake).receive_rows("heads", rows)
     assert fake.told == [(4, expected)]
@@ -362,7 +367,7 @@ def test_a_logger_is_told_how_it_ended_once(tmp_path, error, status):
     fake, attempt = Fake(), Attempt.claim(tmp_path / "run", {"seed": 0})
 
     def work():
-        with mirror(fake).following(attempt, Record(tmp_path / "run")):
+        with mirror(fake).logging_attempt(attempt, Record(tmp_path / "run")):
             if error:
                 raise error
 
@@ -393,9 +398,9 @@ def test_at_the_end_come_a_page_of_the_last_patterns_and_the_files(tmp_path):
     fake = Fake()
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(fake)
-    with mirrored.following(attempt, Record(tmp_path / "other")):
+    with mirrored.logging_attempt(attempt, Record(tmp_path / "other")):
         mirrored.receive_rows("patterns", [p.row() for p in made])
-        mirrored.scalars(7, {"test/loss": 1.0})
+        mirrored.log_scalars(7, {"test/loss": 1.0})
     page, files, _ = fake.told[-3:]
     assert page == (7, "patterns/page", "[('blocks.0.pattern', 5), ('influence', 5)]")
     assert files == {
@@ -410,7 +415,7 @@ def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0}, origin)
     record, fake = Record(tmp_path / "run"), Fake()
     other = Fake()
-    with mirror(fake, other).following(attempt, record):
+    with mirror(fake, other).logging_attempt(attempt, record):
         attempt.append("heads", [row(9, FIRST, "entropy", [1.0, 3.0])])
     page, files, _ = fake.told[-3:]
     assert other.told == fake.told
@@ -425,7 +430,7 @@ def test_a_logger_that_fails_at_the_end_fails_nothing(tmp_path):
     clumsy, fake, warned = Clumsy(), Fake(), []
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(clumsy, fake, warned=warned)
-    with mirrored.following(attempt, Record(tmp_path / "other")):
+    with mirrored.logging_attempt(attempt, Record(tmp_path / "other")):
         mirrored.receive_rows("patterns", [p.row() for p in made])
     assert clumsy.told[-1] == fake.told[-1] == ("end", "finished")
     says("callbacks.clumsy_logger", "\n".join(warned))
@@ -451,7 +456,7 @@ def test_a_logger_that_ends_well_leaves_the_line_of_its_copy(tmp_path):
         tool = None
 
     attempt, record = Attempt.claim(tmp_path / "run", {"seed": 0}), Record(tmp_path / "run")
-    with mirror(Online(), Failing(), Nameless()).following(attempt, record):
+    with mirror(Online(), Failing(), Nameless()).logging_attempt(attempt, record):
         pass
     lines = [(m["tool"], m["place"], m["project"], m["run_id"]) for m in mirrors(record.path)]
     assert lines == [
@@ -459,7 +464,7 @@ def test_a_logger_that_ends_well_leaves_the_line_of_its_copy(tmp_path):
         ("wandb", "online", "mine", "run-1"),
     ]
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
-    with pytest.raises(Interrupted), mirror(Online()).following(attempt, record):
+    with pytest.raises(Interrupted), mirror(Online()).logging_attempt(attempt, record):
         raise Interrupted(1)
     assert len(mirrors(record.path)) == 2
 

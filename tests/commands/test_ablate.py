@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from attnlab.cli import main
 from attnlab.interp.attention_taps import all_heads
-from attnlab.interp.importance import importance, loss_without_each, order_greedily
+from attnlab.interp.importance import head_importance, loss_without_each, order_greedily
 from attnlab.interp.interventions import MeanPatterns, ablate, knock_out_edge, mean_patterns, prune
 from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun
@@ -125,14 +125,14 @@ def test_tables_show_the_change_from_the_whole(run, capsys):
 def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     found = as_json(capsys, "--importance", "--split", "test")
     split = run.dataset.splits["test"]
-    expected = importance(run.subject, split)
+    expected = head_importance(run.subject, split)
     whole = run.evaluate("test")["loss"]
     assert found["loss"] == whole == pytest.approx(expected.loss, rel=1e-5)
     assert heads_of(found["heads"]) == all_heads(run.model)
     for row in found["heads"]:
         head = HeadRef(row["layer"], row["head"])
         assert row["gradient"] == expected.heads[head]
-        assert row["normalised"] == expected.normalised[head]
+        assert row["normalised"] == expected.normalised_heads[head]
         assert row["expected"] == -expected.slopes[head]
         with prune(run.model, [head]):
             assert row["value"] == run.evaluate("test")["loss"]
@@ -145,7 +145,7 @@ def test_importance_stands_beside_the_loss_without_the_head(run, capsys):
     on_validation, text = as_json(capsys, "--importance"), as_text(capsys, "--importance")
     assert text.split()[-1] == f"{on_validation['rank_correlation']:.2f}"
     says("commands.ablate.printed_importance", without_numbers(text))
-    first = importance(run.subject, run.dataset.splits["validation"]).heads[HeadRef(0, 0)]
+    first = head_importance(run.subject, run.dataset.splits["validation"]).heads[HeadRef(0, 0)]
     assert f" {first:.2g} " in text
     assert (
         as_json(capsys, "--importance", "--layers", "0", "--heads", "1")["rank_correlation"] is None
@@ -172,7 +172,7 @@ def test_pruning_removes_every_head_in_order(run, capsys, order):
         with prune(run.model, removed[:count]):
             assert row["value"] == run.evaluate("validation")["loss"]
     split = run.dataset.splits["validation"]
-    gradient = importance(run.subject, split)
+    gradient = head_importance(run.subject, split)
     alone = {}
     for head in removed:
         with prune(run.model, [head]):
@@ -180,7 +180,7 @@ def test_pruning_removes_every_head_in_order(run, capsys, order):
     if order in (None, "gradient"):
         assert removed == sorted(removed, key=gradient.heads.__getitem__)
     elif order == "normalised":
-        assert removed == sorted(removed, key=gradient.normalised.__getitem__)
+        assert removed == sorted(removed, key=gradient.normalised_heads.__getitem__)
     elif order == "ablation":
         assert removed == sorted(removed, key=alone.__getitem__)
     else:

@@ -10,7 +10,7 @@ import torch
 from attnlab.analysis.ablations.patching_report import answer_positions
 from attnlab.cli import main
 from attnlab.figures import base
-from attnlab.figures.pruning import NAMED, pruning
+from attnlab.figures.pruning import NAMED, draw_pruning
 from attnlab.interp.attention_taps import all_heads
 from attnlab.interp.importance import loss_without_each, shuffle_heads
 from attnlab.interp.interventions import prune
@@ -36,16 +36,16 @@ def test_every_head_is_given_its_twins_pattern(run, capsys):
     assert heads_of(found["heads"]) == all_heads(run.model)
     for row in found["heads"]:
         expected = patch(run.subject, twins, heads_of([row]))
-        assert row["effect"] == expected.effect
+        assert row["effect"] == expected.normalised_effect
         assert row["patched"] == float(expected.patched.mean())
         assert row["name"] == f"blocks.{row['layer']}.mixer.attend"
         assert found["original"] == float(expected.original.mean())
         assert found["counterpart"] == float(expected.counterpart.mean())
     everything = patch(run.subject, twins, all_heads(run.model))
-    assert found["all_heads"]["effect"] == everything.effect
+    assert found["all_heads"]["effect"] == everything.normalised_effect
     text = as_text(capsys, "--twins")
     says("commands.ablate.printed_twins", without_numbers(text))
-    assert re.search(rf"all of these +\S+ +{everything.effect:.3f}\n", text)
+    assert re.search(rf"all of these +\S+ +{everything.normalised_effect:.3f}\n", text)
     rows = [line.split() for line in text.splitlines() if line[:2] in ("A ", "B ")]
     assert rows == [
         ["A", f"{found['original']:+.3f}", "0.000"],
@@ -74,9 +74,9 @@ def test_only_the_row_of_a_query_is_given_where_one_is_named(offer, capsys, caus
         assert heads_of(found["heads"]) == chosen
         for row in found["heads"]:
             expected = patch(run.subject, twins, heads_of([row]), query_at=place)
-            assert row["effect"] == expected.effect
+            assert row["effect"] == expected.normalised_effect
         everything = patch(run.subject, twins, chosen, query_at=place)
-        assert found["all_heads"]["effect"] == everything.effect
+        assert found["all_heads"]["effect"] == everything.normalised_effect
     text = as_text(capsys, "--twins", "--query", "it", "--heads", "1")
     says("commands.ablate.printed_twins_of_a_query", without_numbers(text))
 
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_drawn_is_refused(run, capsys, tmp_path):
 
 def test_the_figure_has_every_value_and_the_band_of_all_random_orders():
     values, chance = [0.9, 0.8, 0.4], [[0.9, 0.5, 0.4], [0.9, 0.7, 0.4]]
-    figure = pruning(values, ["L1H0", "L0H3"], "accuracy", "by gradient", "a run", chance)
+    figure = draw_pruning(values, ["L1H0", "L0H3"], "accuracy", "by gradient", "a run", chance)
     data = figure.to_dict()["data"]["values"]
     meant = [row for row in data if row["order"] == "by gradient"]
     assert [(r["removed"], r["value"], r["head"]) for r in meant] == [
@@ -175,16 +175,20 @@ def test_the_figure_has_every_value_and_the_band_of_all_random_orders():
     assert [r["low"] for r in band] == [0.9, 0.5, 0.4]
     assert [r["high"] for r in band] == [0.9, 0.7, 0.4]
     assert [r["value"] for r in band] == pytest.approx([0.9, 0.6, 0.4])
-    text = base.svg(figure)
+    text = base.render_svg(figure)
     for word in ("accuracy as heads are removed", "a run", "L1H0", "L0H3", "by gradient"):
         assert f">{word}<" in text
-    assert "random order" not in base.svg(pruning(values, ["L1H0", "L0H3"], "accuracy", "by g"))
+    assert "random order" not in base.render_svg(
+        draw_pruning(values, ["L1H0", "L0H3"], "accuracy", "by g")
+    )
 
 
 def test_many_heads_are_counted_and_not_named():
     heads = [f"L0H{head}" for head in range(NAMED + 1)]
-    text = base.svg(pruning([0.5] * (NAMED + 2), heads, "accuracy", "by gradient"))
+    text = base.render_svg(draw_pruning([0.5] * (NAMED + 2), heads, "accuracy", "by gradient"))
     assert "L0H" not in text
-    assert base.pdf(pruning([0.5] * (NAMED + 2), heads, "loss", "by gradient")).startswith(b"%PDF")
+    assert base.render_pdf(
+        draw_pruning([0.5] * (NAMED + 2), heads, "loss", "by gradient")
+    ).startswith(b"%PDF")
     with refuses(ValueError, "commands.ablate.curve_of_other_heads"):
-        pruning([0.5], heads, "accuracy", "by gradient")
+        draw_pruning([0.5], heads, "accuracy", "by gradient")

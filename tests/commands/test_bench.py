@@ -104,8 +104,8 @@ def test_a_long_name_is_folded_no_number_is_cut_and_old_files_are_replaced(tmp_p
 def test_precision_may_differ_between_arms_and_json_is_that_of_the_file(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(base, "svg", lambda _: "")
-    monkeypatch.setattr(base, "png", lambda _: b"")
+    monkeypatch.setattr(base, "render_svg", lambda _: "")
+    monkeypatch.setattr(base, "render_png", lambda _: b"")
     words = ("trainer.precision=64-true,bf16-mixed", *SMALL, "--modes", "backward")
     assert bench(*words, "--format", "json", "-o", str(tmp_path)) == 0
     printed = capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_an_interrupted_bench_exits_130_and_leaves_what_was_measured_whole(tmp_p
         patch.setattr(measure.Reader, "flops", interrupt)
         assert bench(*SMALL, "--modes", "forward", "-o", str(out)) == 130
     assert not out.exists()
-    monkeypatch.setattr(base, "png", interrupt)
+    monkeypatch.setattr(base, "render_png", interrupt)
     assert bench(*SMALL, "--modes", "forward", "-o", str(out)) == 130
     assert json.loads((out / "bench.json").read_text())["arms"]
     assert {path.name for path in out.iterdir()} <= {"bench.json", "bench.svg"}
@@ -211,7 +211,7 @@ def test_a_figure_has_every_point_and_its_legend_follows_the_lines():
         scaling.ScalingPanel("Forward", "ms", lines),
         scaling.ScalingPanel("Decode", "ms", lines[:1]),
     ]
-    spec = scaling.scaling(panels).to_dict()
+    spec = scaling.draw_scaling(panels).to_dict()
     first, second = spec["concat"]
     drawn = spec["datasets"][first["data"]["name"]]
     assert [(row["length"], row["value"]) for row in drawn] == [
@@ -221,7 +221,7 @@ def test_a_figure_has_every_point_and_its_legend_follows_the_lines():
     assert colour["domain"] == ["2.00 ± .01\N{EN SPACE}steep", "0.00 ± .01\N{EN SPACE}flat"]
     assert colour["range"] == [base.VARIANTS[1], base.VARIANTS[0]]
     assert second["layer"][1]["encoding"]["color"]["scale"]["range"] == [base.VARIANTS[0]]
-    assert base.png(scaling.scaling(panels), scale=1).startswith(b"\x89PNG")
+    assert base.render_png(scaling.draw_scaling(panels), pixels_per_unit=1).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("values", [[3.3], [3.3, 3.4], [1e-4, 1e4], [2.0, 50.0]])

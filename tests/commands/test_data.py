@@ -11,7 +11,7 @@ from attnlab.analysis.data_report import data_report, open_data
 from attnlab.cli import main
 from attnlab.config import conf_dir
 from attnlab.dataset import export as module
-from attnlab.dataset.export import table
+from attnlab.dataset.export import to_hub_dataset
 from attnlab.dataset.mqar import MQAR
 from tests.prose import says
 from tests.refusals import refusals
@@ -61,7 +61,7 @@ def test_json_is_one_object_of_the_documented_form(capsys):
         "chance": 0.25,
         "best": 1.0,
     }
-    rows = table(made, "train").to_list()
+    rows = to_hub_dataset(made, "train").to_list()
     assert examples == [
         {"split": "train", "index": at, "text": made.show("train", at), **rows[at]}
         for at in range(3)
@@ -144,7 +144,7 @@ def test_export_writes_what_loads_again_and_says_how_it_was_made(tmp_path, capsy
     made = MQAR(num_pairs=4, **SIZES)
     loaded = datasets.load_dataset(str(where), cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded, datasets.DatasetDict)
-    assert loaded["train"][:] == table(made, "train")[:]
+    assert loaded["train"][:] == to_hub_dataset(made, "train")[:]
     card = (where / "README.md").read_text()
     assert f"attnlab data export mqar {' '.join(words)} -o made --format {kind}" in card
     assert "| `num_pairs` | `4` |" in card

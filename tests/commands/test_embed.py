@@ -10,8 +10,8 @@ import torch
 from attnlab.analysis.embedding_report import embedding_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, plane
-from attnlab.interp.embeddings import Embeddings, principal
+from attnlab.figures.embedding_plane import FRAME, HEIGHT, WIDTH, draw_plane
+from attnlab.interp.embeddings import Embeddings, principal_components
 from attnlab.run_record import vectors as kept
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.record import Record
@@ -45,7 +45,7 @@ def test_what_is_no_token_is_refused_with_near_ones():
 def test_components_are_eigenvectors_of_the_covariance():
     random = np.random.default_rng(0)
     vectors = random.normal(size=(40, 6)) @ random.normal(size=(6, 6)) + 7
-    places, shares = principal(torch.from_numpy(vectors))
+    places, shares = principal_components(torch.from_numpy(vectors))
     values, directions = np.linalg.eigh(np.cov(vectors.T))
     assert shares.tolist() == pytest.approx((values[::-1] / values.sum())[:2].tolist())
     for which in range(2):
@@ -57,8 +57,8 @@ def test_components_are_eigenvectors_of_the_covariance():
 
 def test_what_has_no_plane_is_refused_and_one_point_has_no_variance():
     with refuses(ValueError, "commands.embed.no_plane"):
-        principal(torch.ones(5, 1))
-    same, none = principal(torch.ones(5, 3))
+        principal_components(torch.ones(5, 1))
+    same, none = principal_components(torch.ones(5, 3))
     assert not same.any()
     assert not none.any()
 
@@ -76,7 +76,7 @@ def drawn(count: int, spread: float = 1.0):
     random = np.random.default_rng(0)
     tokens = [f"token{n:03}"[: 4 + n % 5] + str(n) for n in range(count)]
     places = random.normal(size=(count, 2)) * [spread, 1]
-    return tokens, places, plane(tokens, places, [0.4, 0.25], "<run>")
+    return tokens, places, draw_plane(tokens, places, [0.4, 0.25], "<run>")
 
 
 def test_every_point_is_where_it_is_and_distances_can_be_compared():
@@ -134,10 +134,10 @@ def test_no_name_hides_another_or_a_point(count):
 
 def test_of_several_names_for_one_place_the_first_is_written():
     places = np.array([[0.0, 0.0]] * 9 + [[1.0, 1.0]])
-    spec = plane([f"the {n}th of many" for n in range(10)], places, [1.0, 0.0], "").to_dict()
+    spec = draw_plane([f"the {n}th of many" for n in range(10)], places, [1.0, 0.0], "").to_dict()
     data = spec["data"]["values"]
     assert [at for at, row in enumerate(data) if "align" in row] == [0, 9]
-    assert plane(["alone"], places[:1], [0.0, 0.0], "").to_dict()["data"]["values"][0]["align"]
+    assert draw_plane(["alone"], places[:1], [0.0, 0.0], "").to_dict()["data"]["values"][0]["align"]
 
 
 def test_the_table_names_the_most_frequent_tokens_and_fits_80_columns(offer, capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from attnlab.analysis.expert_report import expert_report
 from attnlab.cli import main
-from attnlab.interp.expert_routing import routing
+from attnlab.interp.expert_routing import compute_routing
 from tests.refusals import refusals, refused
 
 SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=20")
@@ -14,7 +14,7 @@ SMALL = ("dataset.num_train=40", "dataset.num_validation=20", "dataset.num_test=
 
 def test_it_tells_what_is_measured(offer, capsys):
     run = offer("dataset=pronoun", "variant=moe", *SMALL)
-    found = routing(run.subject, run.dataset.splits["validation"])
+    found = compute_routing(run.subject, run.dataset.splits["validation"])
     assert main(["experts", "untrained", "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [(layer["layer"], layer["name"]) for layer in printed["layers"]] == [
@@ -22,12 +22,12 @@ def test_it_tells_what_is_measured(offer, capsys):
     ]
     for layer, seen in zip(printed["layers"], found.values(), strict=True):
         assert layer["load"] == pytest.approx(seen.load.tolist())
-        assert layer["token_information"] == pytest.approx(seen.token.normalised)
+        assert layer["token_information"] == pytest.approx(seen.token.normalised_information)
         counts = [token["count"] for token in layer["tokens"]]
         assert counts == sorted(counts, reverse=True)
         for token in layer["tokens"]:
             at = list(run.objective.inputs).index(token["token"])
-            assert token["count"] == int(seen.table[at].sum())
+            assert token["count"] == int(seen.assignment_counts[at].sum())
             assert sum(token["shares"]) == pytest.approx(1)
     assert main(["experts", "untrained"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -355,8 +355,8 @@ def test_the_measure_that_is_named_is_drawn_or_those_that_name_heads(tmp_path, c
         drawn.append((list(layers), measures, thresholds))
         return figure(layers, measures, title, thresholds)
 
-    figure = figures.head_curves
-    monkeypatch.setattr(figures, "head_curves", spy)
+    figure = figures.draw_head_curves
+    monkeypatch.setattr(figures, "draw_head_curves", spy)
     monkeypatch.setattr("attnlab.figures.base.render_chart", lambda *_: b"")
     words = (name, "--runs-dir", tmp_path / "runs", "-o", tmp_path / "a.svg")
     for more in ((), ("--measure", "effective_keys")):

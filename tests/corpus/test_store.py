@@ -165,10 +165,10 @@ def test_parts_are_tokenised_each_for_itself_and_kept(tokenizer):
     assert again is not None
     assert made.vocabulary == again.vocabulary
     for name, part in PARTS.items():
-        names = [again.vocabulary[token] for token in again.parts[name]]
+        names = [again.vocabulary[token] for token in again.tokens_by_part[name]]
         known = set(again.vocabulary)
         assert names == [n if n in known else "<unk>" for n in fresh.tokenize(part.text)]
-    assert sum(map(len, again.parts.values())) == len(again.tokens)
+    assert sum(map(len, again.tokens_by_part.values())) == len(again.tokens)
     assert store.load("0" * 64, tokenizer()) is None
     assert store.load("0" * 64, tokenizer(), "0.1-0.1") is None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.dataset.base import SPLITS, Dataset, draw_disjoint, random_stream, row_hash
+from attnlab.dataset.base import SPLITS, Dataset, draw_disjoint, hash_rows, random_stream
 from attnlab.dataset.text import Text
 from attnlab.split import IGNORE, Batch, ExampleArrays, Examples, Split, Windows
 from tests.choices import choices, dataset_words
@@ -211,12 +211,12 @@ def test_no_block_of_a_split_repeats_another():
 def test_different_rows_have_different_hashes():
     # Every row of three digits, and orders of seven tokens: rows that a weak hash mixes up.
     digits = np.indices((30, 30, 30)).reshape(3, -1).T
-    assert len(np.unique(row_hash(digits))) == 30**3
+    assert len(np.unique(hash_rows(digits))) == 30**3
     orders = np.random.Generator(np.random.Philox(1)).permuted(
         np.tile(np.arange(7), (5_000, 1)), axis=1
     )
-    assert len(np.unique(row_hash(orders))) == len(np.unique(orders, axis=0))
-    assert np.array_equal(row_hash(orders[:5].copy()), row_hash(orders)[:5])
+    assert len(np.unique(hash_rows(orders))) == len(np.unique(orders, axis=0))
+    assert np.array_equal(hash_rows(orders[:5].copy()), hash_rows(orders)[:5])
 
 
 def digits(generator: np.random.Generator, n: int) -> ExampleArrays:

@@ -12,7 +12,14 @@ import yaml
 
 from attnlab.dataset import export as module
 from attnlab.dataset.base import Task
-from attnlab.dataset.export import ExportOrigin, columns, export, features, sizes, table
+from attnlab.dataset.export import (
+    ExportOrigin,
+    column_features,
+    example_columns,
+    export,
+    split_sizes,
+    to_hub_dataset,
+)
 from attnlab.dataset.mqar import MQAR
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.dataset.reversal import Reversal
@@ -60,8 +67,8 @@ def test_a_text_and_a_mixture_have_the_columns_of_what_a_model_is_asked(name):
     """tests/dataset/test_tasks.py has this law for each task."""
     data = build(name)
     batch = data.splits["validation"][:5]
-    row_table = columns(data, batch)
-    types = features(data).arrow_schema
+    row_table = example_columns(data, batch)
+    types = column_features(data).arrow_schema
     assert {name: column.type for name, column in row_table.items()} == {
         f.name: f.type for f in types
     }
@@ -74,7 +81,7 @@ def test_a_text_and_a_mixture_have_the_columns_of_what_a_model_is_asked(name):
 def test_a_table_has_every_example_of_the_split(make):
     data = make()
     for split, examples in data.splits.items():
-        rows = table(data, split)
+        rows = to_hub_dataset(data, split)
         assert isinstance(rows, datasets.Dataset)
         assert rows.split == split
         assert len(rows) == len(examples)
@@ -84,19 +91,19 @@ def test_a_table_has_every_example_of_the_split(make):
 
 def test_a_table_knows_its_classes_and_becomes_tensors():
     data = Pronoun(**SMALL)
-    rows = table(data, "test")
+    rows = to_hub_dataset(data, "test")
     label = rows.features["label"]
     assert label.names == data.classes
     assert data.classes is not None
     assert data.classes[rows[:1]["label"][0]] in data.show("test", 0)
-    tensors = table(MQAR(**SMALL), "test").with_format("torch")[:8]
+    tensors = to_hub_dataset(MQAR(**SMALL), "test").with_format("torch")[:8]
     assert tensors["inputs"].shape == tensors["targets"].shape == (8, 64)
     assert tensors["inputs"].dtype == torch.int64
 
 
 def test_several_classes_are_lists_of_a_class_and_its_place():
     data = Sides(30, 5, 8, 0)
-    examples = table(data, "train")
+    examples = to_hub_dataset(data, "train")
     assert examples.features["label"] == datasets.List(
         datasets.ClassLabel(names=["small", "large"])
     )
@@ -124,7 +131,7 @@ def test_files_load_as_the_same_tables_by_the_card_alone(tmp_path, make, kind):
     assert isinstance(loaded, datasets.DatasetDict)
     assert list(loaded) == ["train", "validation", "test"]
     for split in data.splits:
-        expected = table(data, split)
+        expected = to_hub_dataset(data, split)
         assert loaded[split].features == expected.features
         assert loaded[split][:] == expected[:]
     names = json.loads((tmp_path / "made/vocabulary.json").read_text())
@@ -147,16 +154,16 @@ def test_tests_of_other_lengths_come_last(tmp_path):
             super().__init__(30, 5, 8, 0, (3, 7), (9, 12))
 
     data = Longer()
-    assert list(sizes(data)) == ["train", "validation", "test", "test_9", "test_12"]
+    assert list(split_sizes(data)) == ["train", "validation", "test", "test_9", "test_12"]
     export(data, tmp_path / "made", "jsonl")
     assert {path.stem for path in tmp_path.glob("made/*.jsonl")} == set(data.splits)
 
 
 def test_small_pieces_make_the_same_table(tmp_path, monkeypatch):
     data = MQAR(**SMALL)
-    rows = table(data, "train")[:]
+    rows = to_hub_dataset(data, "train")[:]
     monkeypatch.setattr(module, "PIECE", 7 * 64)
-    assert table(data, "train")[:] == rows
+    assert to_hub_dataset(data, "train")[:] == rows
     export(data, tmp_path / "made")
     file = pq.ParquetFile(tmp_path / "made/train.parquet")
     groups = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]

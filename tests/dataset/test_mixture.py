@@ -101,7 +101,7 @@ def test_a_curriculum_goes_from_one_share_to_the_other_in_a_line():
     assert shares[1] == pytest.approx(0.495, abs=0.08)
     assert shares[2] > 0.9
     assert shares[3] == 1
-    share = mixture.share(3200)
+    share = mixture.part_probabilities(3200)
     assert share is not None
     assert share.tolist() == [0.5, 0.5, 0]
 

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from attnlab.dataset.resolution import PRONOUN, Resolution, questions, sentence
+from attnlab.dataset.resolution import PRONOUN, Resolution, input_words, load_questions
 from attnlab.experiment import Experiment
 from tests.corpus.real import SMALL, real
 from tests.prose import refuses
@@ -15,13 +15,13 @@ SCHEMA = "The cup fell on the dog, since it was near it.\nit\nThe cup,the dog\nt
 
 def read(tmp_path, text: str) -> list[list[str]]:
     (tmp_path / "some.txt").write_text(text)
-    return questions(tmp_path, "some.txt")
+    return load_questions(tmp_path, "some.txt")
 
 
 def test_a_schema_is_read_at_its_first_pronoun(tmp_path):
     (row,) = read(tmp_path, SCHEMA)
     words = "<a> the cup <b> the dog <text> the cup fell on the dog , since <pronoun> was near it ."
-    assert " ".join(sentence(row)) == words
+    assert " ".join(input_words(row)) == words
     assert row[-1] == "B"
 
 
@@ -50,8 +50,8 @@ def test_a_table_of_another_form_is_the_same_questions(tmp_path):
     (tmp_path / "gap.TSV").write_text(f"\ufeff{gap}")
     with (tmp_path / "gap.csv").open("w", newline="") as file:
         csv.writer(file).writerows(line.split("\t") for line in gap.splitlines())
-    expected = questions(SMALL / "gap", "gap-test.tsv")
-    assert questions(tmp_path, "gap.TSV") == questions(tmp_path, "gap.csv") == expected
+    expected = load_questions(SMALL / "gap", "gap-test.tsv")
+    assert load_questions(tmp_path, "gap.TSV") == load_questions(tmp_path, "gap.csv") == expected
 
 
 def test_the_label_is_asked_at_the_pronoun_and_both_are_as_frequent():
@@ -91,7 +91,7 @@ def test_what_is_no_question_is_told_with_its_line(tmp_path):
 
     def read_gap(text: str) -> None:
         (tmp_path / "gap.tsv").write_text(text)
-        questions(tmp_path, "gap.tsv")
+        load_questions(tmp_path, "gap.tsv")
 
     refused_calls(
         "dataset.resolution.{}",

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from attnlab.corpus.rows import split_of_content
+from attnlab.corpus.rows import split_by_hash
 from attnlab.dataset.sentences import Sentences
 from attnlab.experiment import Experiment
 from tests.corpus.real import real
@@ -324,8 +324,7 @@ def test_cells_that_are_no_sentence_or_no_class_are_told_by_their_row(tmp_path, 
     rare_seed = next(
         seed
         for seed in range(99)
-        if split_of_content(b'["an", "odd", "one"]', {"test": 0.1, "validation": 0.1}, seed)
-        == "test"
+        if split_by_hash(b'["an", "odd", "one"]', {"test": 0.1, "validation": 0.1}, seed) == "test"
     )
     refused_calls(
         "dataset.sentences.cell.{}",

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from attnlab.dataset.base import Task
-from attnlab.dataset.export import columns, features
+from attnlab.dataset.export import column_features, example_columns
 from attnlab.split import IGNORE
 from tests.choices import choices, dataset_words
 from tests.dataset.asked import assert_row, in_words
@@ -147,8 +147,8 @@ def an_example_reads_well(drawn: Drawn) -> None:
 
 def a_table_has_the_columns_of_what_a_model_is_asked(drawn: Drawn) -> None:
     batch = drawn.task.splits[drawn.task.report_split][:5]
-    table = columns(drawn.task, batch)
-    types = features(drawn.task).arrow_schema
+    table = example_columns(drawn.task, batch)
+    types = column_features(drawn.task).arrow_schema
     assert {name: column.type for name, column in table.items()} == {f.name: f.type for f in types}
     for number in range(len(batch.inputs)):
         row = {name: column[number].as_py() for name, column in table.items()}

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from attnlab.evaluation.evaluate import evaluate
-from attnlab.evidence.context import ContextUse, doublings
+from attnlab.evidence.context import ContextUse, context_band_ends
 from attnlab.experiment import Experiment
 from attnlab.interp.attention_taps import all_heads
 from attnlab.interp.interventions import limit_reach
@@ -35,7 +35,7 @@ def measured(made) -> Mapping[str, float]:
 
 
 def test_doublings_end_at_the_length():
-    assert [doublings(n) for n in (1, 2, 3, 8, 12)] == [
+    assert [context_band_ends(n) for n in (1, 2, 3, 8, 12)] == [
         *([1], [1, 2], [1, 2, 3]),
         *([1, 2, 4, 8], [1, 2, 4, 8, 12]),
     ]

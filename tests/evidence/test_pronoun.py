@@ -9,7 +9,7 @@ import torch
 from attnlab.dataset.pronoun import NOUNS, Pronoun
 from attnlab.evidence.pronoun import PronounResolution
 from attnlab.experiment import Experiment
-from attnlab.interp.attribution import influence
+from attnlab.interp.attribution import logits_and_influence
 from attnlab.interp.capture import capture
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
@@ -44,7 +44,7 @@ class Reading:
             with knock_out_edge(model, torch.tensor([query]), torch.tensor([key])):
                 answer = int(model(asked.inputs, asked.at)[0].argmax())
             self.answers.append(answer == int(targets))
-        shares = influence(model, asked)[1][0]
+        shares = logits_and_influence(model, asked)[1][0]
         self.shares = [float(shares[key]) for key in keys]
 
     def points(self, head: int) -> bool:
@@ -161,4 +161,4 @@ def test_the_head_of_a_record_of_0_1_is_taken_out_of_its_numbers(experiment):
     it, end = (found.heads[name].head for name in ("it", "end"))
     indices = {"layer": it.layer, "head": it.head, "end_layer": end.layer, "end_head": end.head}
     first = {**found.scalars, **{name: float(index) for name, index in indices.items()}}
-    assert PronounResolution.from_first_records(first) == found
+    assert PronounResolution.finding_from_old_record(first) == found

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnlab.evidence.recall import RecallCircuit, places
+from attnlab.evidence.recall import RecallCircuit, readable_keys
 from attnlab.experiment import Experiment
 from attnlab.interp.interventions import prune
 from attnlab.layers import HeadRef
@@ -39,7 +39,7 @@ def pairs(asked) -> list[tuple[int, int, int]]:
 def test_every_question_of_mqar_can_be_read(built):
     made = built()
     asked = made.objective.training_batch(made.dataset.splits["test"][0:30])
-    read, counted = places(asked)
+    read, counted = readable_keys(asked)
     assert counted.sum() == 3 * 30
     last = read.int().cumsum(-1).argmax(-1)
     ours = [(b, q, int(last[b, q])) for b, q in counted.nonzero().tolist()]
@@ -148,7 +148,7 @@ def test_the_heads_of_a_record_of_0_1_are_taken_out_of_its_numbers(built):
     first = dict(found.scalars)
     for name, named in found.heads.items():
         first |= {f"{name}_layer": float(named.head.layer), f"{name}_head": float(named.head.head)}
-    assert RecallCircuit.from_first_records(first) == found
+    assert RecallCircuit.finding_from_old_record(first) == found
 
 
 def test_of_several_pairs_all_are_counted(composed):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attnlab.figures import embedding_plane, expert_load
-from attnlab.figures.base import png, svg
+from attnlab.figures.base import render_png, render_svg
 from tests.prose import refuses, says
 
 TOKENS, STEPS = ["one", "two", "</script>"], [0, 10, 500]
@@ -23,19 +23,21 @@ def embedded(figure: Any) -> list[dict[str, Any]]:
 
 
 def test_a_table_has_the_shares_of_the_most_frequent_tokens():
-    figure = expert_load.token_table(["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2)
+    figure = expert_load.draw_token_table(
+        ["<pad>", "\n", "the", "</script>"], COUNTS, "run", count=2
+    )
     data = embedded(figure)
     assert [row["token"] for row in data[::3]] == ["the", "↵"]
     assert [row["share"] for row in data] == pytest.approx([40 / 42, 0, 2 / 42, 0.75, 0.25, 0])
-    text = svg(figure)
+    text = render_svg(figure)
     assert re.findall(r">(\.\d\d|1\.00)<", text) == [".95", ".75", ".25"]
     assert ">42<" in text
     # A token that went nowhere has no row, however many are asked for.
-    whole = svg(expert_load.token_table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
+    whole = render_svg(expert_load.draw_token_table(["<pad>", "\n", "the", "x"], COUNTS, "run"))
     assert "&lt;pad>" not in whole.replace("&gt;", ">")
     assert whole.index(">the<") < whole.index(">↵<") < whole.index(">x<")
     with refuses(ValueError, "figures.routing.no_token"):
-        expert_load.token_table(["a"], COUNTS[:1], "run")
+        expert_load.draw_token_table(["a"], COUNTS[:1], "run")
 
 
 def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
@@ -44,22 +46,22 @@ def test_bars_of_all_layers_have_one_scale_and_an_idle_expert_is_named():
         expert_load.ExpertLoad("first", np.array([0.6, 0.4, 0]), together),
         expert_load.ExpertLoad("second", np.full(3, 1 / 3), together),
     ]
-    figure = expert_load.loads(layers)
+    figure = expert_load.draw_loads(layers)
     spec = figure.to_dict()
     assert [row["title"]["text"] for row in spec["vconcat"]] == ["first", "second"]
     for row in spec["vconcat"]:
         bars = row["hconcat"][0]["layer"][0]["encoding"]["x"]
         assert bars["scale"]["domain"] == [0, 0.6]
-    text = svg(figure)
+    text = render_svg(figure)
     assert text.count(">none<") == 1
     assert re.findall(r">(\.\d\d)<", text) == [".50", ".25", ".25", ".50"] * 2
-    assert png(figure, scale=1).startswith(b"\x89PNG")
+    assert render_png(figure, pixels_per_unit=1).startswith(b"\x89PNG")
     with refuses(ValueError, "figures.routing.no_layers"):
-        expert_load.loads([])
+        expert_load.draw_loads([])
 
 
 def test_a_path_goes_through_every_place_of_its_token():
-    figure = embedding_plane.paths(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    figure = embedding_plane.draw_paths(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
     for row in embedded(figure):
         at, token = row["at"], TOKENS.index(row["token"])
         assert row["step"] == STEPS[at]
@@ -69,20 +71,20 @@ def test_a_path_goes_through_every_place_of_its_token():
             assert following == pytest.approx(PLACES[at + 1, token], abs=1e-6)
         else:
             assert "next_x" not in row
-    text = svg(figure)
+    text = render_svg(figure)
     assert text.count("<line ") >= 6
     assert sorted(set(re.findall(r"step (\d+)", text))) == ["0", "500"]
     (axis,) = re.findall(r">([^<>]*40%[^<>]*)<", text)
     says("figures.embeddings.axis", axis)
     assert [text.count(f">{name}<") for name in ("one", "two")] == [1, 1]
-    alone = svg(embedding_plane.paths(TOKENS, [3], PLACES[:1], [0.4, 0.25], "run"))
+    alone = render_svg(embedding_plane.draw_paths(TOKENS, [3], PLACES[:1], [0.4, 0.25], "run"))
     assert ">one<" in alone
     with refuses(ValueError, "figures.embeddings.steps"):
-        embedding_plane.paths(TOKENS, STEPS[:2], PLACES, [0.4, 0.25], "run")
+        embedding_plane.draw_paths(TOKENS, STEPS[:2], PLACES, [0.4, 0.25], "run")
 
 
 def test_a_film_has_a_slider_over_the_recorded_steps():
-    figure = embedding_plane.animated_plane(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
+    figure = embedding_plane.draw_animated_plane(TOKENS, STEPS, PLACES, [0.4, 0.25], "run")
     spec = figure.to_dict()
     (at,) = spec["params"]
     assert at["bind"] == {"input": "range", "min": 0, "max": 2, "step": 1, "name": "recorded step "}
@@ -93,6 +95,6 @@ def test_a_film_has_a_slider_over_the_recorded_steps():
         away = {round(row["name_x"] - row["x"], 4) for row in mine}
         assert [row["at"] for row in mine] == [0, 1, 2]
         assert len(away) == 1
-    text = svg(figure)
+    text = render_svg(figure)
     assert ">step 500<" in text
     assert ">step 10<" not in text

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 
-from attnlab.figures.base import png, svg
-from attnlab.figures.embedding_plane import plane
+from attnlab.figures.base import render_png, render_svg
+from attnlab.figures.embedding_plane import draw_plane
 from attnlab.figures.figure_page import figure_page
 
 TOKENS = ["</script><b>", "<!--", "&amp;", "plain"]
-FIGURE = plane(TOKENS, np.random.default_rng(0).normal(size=(4, 2)), [0.5, 0.5], "run")
+FIGURE = draw_plane(TOKENS, np.random.default_rng(0).normal(size=(4, 2)), [0.5, 0.5], "run")
 
 
 def test_a_page_holds_its_figure_and_no_token_ends_a_script():
@@ -30,5 +30,5 @@ def test_a_title_with_markup_is_text():
 
 
 def test_the_figure_is_a_picture_as_well():
-    assert "plain" in svg(FIGURE)
-    assert png(FIGURE, scale=1).startswith(b"\x89PNG")
+    assert "plain" in render_svg(FIGURE)
+    assert render_png(FIGURE, pixels_per_unit=1).startswith(b"\x89PNG")

@@ -15,7 +15,7 @@ VIEW = attention_panels.View("tired", TOKENS, 2, WEIGHTS, {1: MEANT, 4: OTHER})
 
 
 def test_a_line_is_as_opaque_as_its_weight_and_starts_at_the_query():
-    text = base.svg(attention_panels.panel(VIEW))
+    text = base.render_svg(attention_panels.draw_panel(VIEW))
     lines = re.findall(r"<line [^>]*>", text)
     opacities = [float(re.search(r'stroke-opacity="([^"]*)"', line)[1]) for line in lines]  # pyright: ignore[reportOptionalSubscript]
     assert opacities == pytest.approx(WEIGHTS)
@@ -31,20 +31,20 @@ def test_every_arm_has_a_panel_for_each_sentence_and_its_numbers():
     arms = [
         attention_panels.ArmViews(name, ["accuracy .99"], of_arm) for name, of_arm in views.items()
     ]
-    picture = attention_panels.arm_rows(arms)
+    picture = attention_panels.draw_arm_rows(arms)
     spec = picture.to_dict()
     assert [len(pair["hconcat"]) for pair in spec["concat"]] == [2, 1]
     assert [pair["title"]["text"] for pair in spec["concat"]] == ["one", "<two>"]
-    text = base.svg(picture)
+    text = base.render_svg(picture)
     assert text.count(">accuracy .99</text>") == 2
     assert text.count("<line ") == 3 * len(TOKENS)
     assert MEANT in text
-    assert base.png(picture, scale=1).startswith(b"\x89PNG")
+    assert base.render_png(picture, pixels_per_unit=1).startswith(b"\x89PNG")
 
 
 def test_what_cannot_be_seen_is_shown_and_what_is_long_is_cut():
     view = attention_panels.View("", ["\n", " ", "", "x" * 40], 0, np.full(4, 0.25))
-    assert [row["token"] for row in attention_panels.records(view)] == [
+    assert [row["token"] for row in attention_panels.token_rows(view)] == [
         "↵",
         "␣",
         "∅",
@@ -53,9 +53,9 @@ def test_what_cannot_be_seen_is_shown_and_what_is_long_is_cut():
 
 
 def test_no_variant_has_the_colour_of_a_role_or_of_another():
-    shown = base.colours([f"variant {n}" for n in range(8)])
+    shown = base.colour_by_variant([f"variant {n}" for n in range(8)])
     assert len({*shown.values(), *base.ROLES}) == 10
-    assert base.colours(["a", "b", "a"]) == {"a": base.VARIANTS[0], "b": base.VARIANTS[1]}
+    assert base.colour_by_variant(["a", "b", "a"]) == {"a": base.VARIANTS[0], "b": base.VARIANTS[1]}
 
 
 def arm(title: str, colour: str | None, n: int = 3, dash: int = 0) -> curves.ArmCurve:
@@ -80,7 +80,7 @@ def layers(chart: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
     arms = [arm("moe, 1 layer", base.VARIANTS[0]), arm("moe, 2 layers", base.VARIANTS[0], dash=1)]
-    chart = curves.curves(arms, "validation loss", ["n = 3"])
+    chart = curves.draw_curves(arms, "validation loss", ["n = 3"])
     (_, seeds), (band, bands), (line, rows), _ = layers(chart)
     assert (band, line, rows, len(seeds)) == ("area", "line", bands, 2 * 3 * 5)
     points = [(a.title, point) for a in arms for point in a.points]
@@ -97,24 +97,24 @@ def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
 
 
 def test_of_two_seeds_no_band_is_drawn_and_of_many_arms_none_either():
-    assert "area" not in dict(layers(curves.curves([arm("few", "#000", n=2)], "")))
+    assert "area" not in dict(layers(curves.draw_curves([arm("few", "#000", n=2)], "")))
     many = [arm(f"arm {n}", colour) for n, colour in enumerate(base.HIGHLIGHTS)]
-    assert "area" not in dict(layers(curves.curves(many, "")))
+    assert "area" not in dict(layers(curves.draw_curves(many, "")))
     # On a page, the band of a chosen arm is there to be shown.
-    on_page = curves.curves(many, "", legend=False).to_dict()
+    on_page = curves.draw_curves(many, "", legend=False).to_dict()
     (band,) = (layer for layer in on_page["layer"] if layer["mark"]["type"] == "area")
     assert band["encoding"]["opacity"]["value"] == 0
 
 
 def test_arms_without_a_colour_are_grey_behind_the_others_and_not_in_the_legend():
-    chart = curves.curves([arm("grey", None), arm("blue", "#0072B2")], "")
+    chart = curves.draw_curves([arm("grey", None), arm("blue", "#0072B2")], "")
     (_, behind), *_ = layers(chart)
     assert {row["arm"] for row in behind} == {"grey"}
     colours = chart.to_dict()["layer"][-1]["encoding"]["color"]["scale"]
     assert colours == {"domain": ["blue"], "range": ["#0072B2"]}
-    assert base.svg(chart).count(curves.REST) > 0
+    assert base.render_svg(chart).count(curves.REST) > 0
 
 
 def test_a_logarithmic_axis_begins_after_0():
-    chart = curves.curves([arm("one", "#000")], "", x=curves.XAxis("tokens", log=True))
+    chart = curves.draw_curves([arm("one", "#000")], "", x=curves.XAxis("tokens", log=True))
     assert all(row["x"] > 0 for _, rows in layers(chart) for row in rows)

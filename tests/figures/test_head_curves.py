@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attnlab.figures.base import svg
-from attnlab.figures.head_curves import head_curves
+from attnlab.figures.base import render_svg
+from attnlab.figures.head_curves import draw_head_curves
 from tests.prose import refuses, says
 
 STEPS = np.array([0, 10, 20])
@@ -16,7 +16,7 @@ LAYERS = {
 
 
 def test_a_panel_has_a_line_for_each_head_and_leaves_out_what_was_not_measured():
-    spec = head_curves(LAYERS, ["sink", "distance"], "run", {"sink": 0.5}).to_dict()
+    spec = draw_head_curves(LAYERS, ["sink", "distance"], "run", {"sink": 0.5}).to_dict()
     drawn = spec["datasets"]
     sinks, distances = (row["hconcat"] for row in spec["vconcat"])
     assert [panel["title"]["text"] for panel in sinks] == ["low", "high"]
@@ -34,7 +34,7 @@ def test_a_panel_has_a_line_for_each_head_and_leaves_out_what_was_not_measured()
 
 
 def test_shares_have_the_axis_from_0_to_1_and_all_layers_of_a_measure_the_same():
-    spec = head_curves(LAYERS, ["sink", "distance"], "run").to_dict()
+    spec = draw_head_curves(LAYERS, ["sink", "distance"], "run").to_dict()
     domains = [
         [panel["layer"][0]["encoding"]["y"]["scale"]["domain"] for panel in row["hconcat"]]
         for row in spec["vconcat"]
@@ -45,7 +45,7 @@ def test_shares_have_the_axis_from_0_to_1_and_all_layers_of_a_measure_the_same()
 
 def test_heads_beyond_the_colours_differ_in_their_dashes():
     values = np.random.default_rng(0).random((3, 10))
-    spec = head_curves({"one": {"sink": (STEPS, values)}}, ["sink"], "run").to_dict()
+    spec = draw_head_curves({"one": {"sink": (STEPS, values)}}, ["sink"], "run").to_dict()
     encoding = spec["vconcat"][0]["hconcat"][0]["layer"][0]["encoding"]
     looks = zip(
         encoding["color"]["scale"]["range"],
@@ -57,7 +57,7 @@ def test_heads_beyond_the_colours_differ_in_their_dashes():
 
 def test_dotted_lines_are_explained_where_there_are_any():
     subtitles = [
-        head_curves(LAYERS, [measure], "run", {"sink": 0.5}).to_dict()["title"]["subtitle"]
+        draw_head_curves(LAYERS, [measure], "run", {"sink": 0.5}).to_dict()["title"]["subtitle"]
         for measure in ("sink", "distance")
     ]
     says("figures.heads.dotted", subtitles[0])
@@ -65,8 +65,8 @@ def test_dotted_lines_are_explained_where_there_are_any():
 
 
 def test_it_is_drawn_without_a_browser_and_refuses_an_unknown_measure():
-    text = svg(head_curves(LAYERS, ["sink"], "a run, step 20"))
+    text = render_svg(draw_head_curves(LAYERS, ["sink"], "a run, step 20"))
     assert ">a run, step 20<" in text
     assert ">low<" in text
     with refuses(ValueError, "figures.heads.measure"):
-        head_curves(LAYERS, ["none"], "run")
+        draw_head_curves(LAYERS, ["none"], "run")

@@ -28,39 +28,45 @@ def cells(text: str) -> list[str]:
 def test_a_cell_is_darker_where_the_weight_is_larger():
     weights = np.linspace(0, 1, 8)[None]
     one = heatmap.Map("", ["q"], list("abcdefgh"), weights)
-    drawn = base.svg(heatmap.heat_map(one, "t", ["said"], ("query", "key")))
+    drawn = base.render_svg(heatmap.draw_heat_map(one, "t", ["said"], ("query", "key")))
     light = [sum(map(int, re.findall(r"\d+", colour))) for colour in cells(drawn)[:8]]
     assert len(light) == 8
     assert light == sorted(set(light), reverse=True)
 
 
 def test_colours_are_on_one_scale_from_0_to_1_whatever_the_weights():
-    spec = heatmap.heat_map(ONE, "t", ["said"], ("query", "key")).to_dict()
+    spec = heatmap.draw_heat_map(ONE, "t", ["said"], ("query", "key")).to_dict()
     text = json.dumps(spec)
     assert '"domain": [0, 1]' in text
     faint = heatmap.Map("", ["x", "y"], ["a", "b", "c"], WEIGHTS / 10)
-    drawn = base.svg(heatmap.heat_map(faint, "t", ["said"], ("query", "key")))
-    assert cells(drawn)[0] != cells(base.svg(heatmap.heat_map(ONE, "t", [""], ("q", "k"))))[0]
+    drawn = base.render_svg(heatmap.draw_heat_map(faint, "t", ["said"], ("query", "key")))
+    assert (
+        cells(drawn)[0]
+        != cells(base.render_svg(heatmap.draw_heat_map(ONE, "t", [""], ("q", "k"))))[0]
+    )
 
 
 def test_a_rectangular_map_names_both_axes_and_text_stays_text():
-    drawn = heatmap.heat_map(ONE, "run, step 1", ["Answer: 'a' 0.9."], ("query: x", "key: y"))
-    text = base.svg(drawn)
+    drawn = heatmap.draw_heat_map(ONE, "run, step 1", ["Answer: 'a' 0.9."], ("query: x", "key: y"))
+    text = base.render_svg(drawn)
     for said in ("run, step 1", "query: x", "key: y", "a", "b", "c", "x", "y", "weight", ".70"):
         assert re.search(rf"<text[^>]*>{re.escape(said)}</text>", text), said
     assert "Answer: 'a' 0.9." in text.replace("&#39;", "'")
-    assert base.pdf(drawn).startswith(b"%PDF")
-    assert base.png(drawn, scale=1).startswith(b"\x89PNG")
+    assert base.render_pdf(drawn).startswith(b"%PDF")
+    assert base.render_png(drawn, pixels_per_unit=1).startswith(b"\x89PNG")
 
 
 def test_a_png_keeps_the_colours_of_cells_that_are_rare():
     weights = np.linspace(0, 0.2, 24 * 24).reshape(24, 24)
     weights[np.arange(8), np.arange(8)] = np.linspace(0.3, 1, 8)
     tokens = ["x"] * 24
-    drawn = heatmap.heat_map(heatmap.Map("", tokens, tokens, weights), "t", ["c"], ("q", "k"))
+    drawn = heatmap.draw_heat_map(heatmap.Map("", tokens, tokens, weights), "t", ["c"], ("q", "k"))
     whole = io.BytesIO()
     drawn.properties(background="white").save(whole, format="png", scale_factor=1)
-    with Image.open(whole) as exact, Image.open(io.BytesIO(base.png(drawn, scale=1))) as small:
+    with (
+        Image.open(whole) as exact,
+        Image.open(io.BytesIO(base.render_png(drawn, pixels_per_unit=1))) as small,
+    ):
         pixels = [np.asarray(image.convert("RGB"), dtype=int) for image in (exact, small)]
     assert np.abs(pixels[0] - pixels[1]).max() <= 3
     # More colours than a palette has; one by frequency is up to 47 off here.
@@ -70,7 +76,7 @@ def test_a_png_keeps_the_colours_of_cells_that_are_rare():
 def test_a_title_stands_on_its_map_whatever_the_axis_is_called():
     one, places = heatmap.Map("head 0", ["x"], list("abcd"), np.full((1, 4), 0.25)), set()
     for of in ("q", "query: the answer so far"):
-        text = base.svg(heatmap.multiples([[one]], "t", ["c"], [(of, "key")]))
+        text = base.render_svg(heatmap.draw_small_multiples([[one]], "t", ["c"], [(of, "key")]))
         places |= set(re.findall(r'translate\(([^)]*)\)"[^>]*>head 0</text>', text))
     (place,) = places
     assert -10 < float(place.split(",")[1]) < 0
@@ -79,7 +85,7 @@ def test_a_title_stands_on_its_map_whatever_the_axis_is_called():
 def test_a_query_of_a_long_text_is_named_in_bold():
     tokens, at = ["x"] * 70, 41
     one = heatmap.Map("", tokens, tokens, np.eye(70), at)
-    drawn = base.svg(heatmap.multiples([[one]], "t", ["c"], [("q", "k")]))
+    drawn = base.render_svg(heatmap.draw_small_multiples([[one]], "t", ["c"], [("q", "k")]))
     assert re.findall(r"<text[^>]*font-weight=\"bold\"[^>]*>(\d+)</text>", drawn) == ["41"]
     assert ">42</text>" in drawn
     assert drawn.count(">28</text>") == 2
@@ -87,22 +93,25 @@ def test_a_query_of_a_long_text_is_named_in_bold():
 
 def test_small_multiples_have_every_layer_and_head():
     wide = heatmap.Map("layer 1, head 0", ["x"], ["a"] * 5, np.full((1, 5), 0.2))
-    drawn = heatmap.multiples([[ONE, ONE], [wide]], "t", ["c"], [("q", "k"), ("q", "k")])
+    drawn = heatmap.draw_small_multiples([[ONE, ONE], [wide]], "t", ["c"], [("q", "k"), ("q", "k")])
     (panels, _) = drawn.to_dict()["vconcat"]
     assert [len(row["hconcat"]) for row in panels["vconcat"]] == [2, 1]
-    assert base.svg(drawn).count(">head 0</text>") == 2
+    assert base.render_svg(drawn).count(">head 0</text>") == 2
     with refuses(ValueError, "figures.heatmap.no_map"):
-        heatmap.multiples([], "t", [], [])
+        heatmap.draw_small_multiples([], "t", [], [])
 
 
 @given(st.lists(st.floats(0, 1), min_size=2))
 def test_a_shade_and_a_colour_are_monotone_in_the_weight(weights):
     ordered = sorted(weights)
-    levels = [terminal_heatmap.SHADES.index(terminal_heatmap.shade(weight)) for weight in ordered]
-    light = [sum(terminal_heatmap.colour(weight).triplet or ()) for weight in ordered]
+    levels = [
+        terminal_heatmap.SHADES.index(terminal_heatmap.shade_character(weight))
+        for weight in ordered
+    ]
+    light = [sum(terminal_heatmap.weight_colour(weight).triplet or ()) for weight in ordered]
     assert levels == sorted(levels)
     assert light == sorted(light, reverse=True)
-    assert (terminal_heatmap.shade(0), terminal_heatmap.shade(1)) == (" ", "█")
+    assert (terminal_heatmap.shade_character(0), terminal_heatmap.shade_character(1)) == (" ", "█")
 
 
 TOKENS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -126,7 +135,7 @@ def test_no_width_is_exceeded_and_every_query_has_a_row(
     queries = [words[at % len(words)] for at in range(num_queries)]
     weights = np.random.default_rng(0).dirichlet(np.ones(num_keys), num_queries)
     at = data.draw(st.integers(0, num_queries - 1))
-    drawn = terminal_heatmap.heat_map(
+    drawn = terminal_heatmap.draw_terminal_map(
         weights, queries, keys, at, width, square=square, coloured=coloured
     )
     rows = [line.plain for line in drawn.lines if re.match(r"[ >] *\d+ ", line.plain)]
@@ -142,7 +151,7 @@ def test_no_width_is_exceeded_and_every_query_has_a_row(
 @given(st.integers(1, 500), st.integers(1, 500), st.data())
 def test_a_window_holds_the_query_and_as_much_as_fits(size, most, data):
     at = data.draw(st.integers(0, size - 1))
-    shown = terminal_heatmap.window(size, at, most)
+    shown = terminal_heatmap.positions_around(size, at, most)
     assert len(shown) == min(size, most)
     assert at in shown
     assert 0 <= shown[0] <= shown[-1] < size
@@ -151,10 +160,13 @@ def test_a_window_holds_the_query_and_as_much_as_fits(size, most, data):
 def test_what_is_left_out_is_said():
     weights = np.eye(100)
     tokens = [f"t{at}" for at in range(100)]
-    drawn = terminal_heatmap.heat_map(weights, tokens, tokens, 60, 80, most_rows=10)
+    drawn = terminal_heatmap.draw_terminal_map(weights, tokens, tokens, 60, 80, most_rows=10)
     assert len(drawn.lines) == 11
     says("figures.heatmap.left_out", drawn.summary)
-    assert terminal_heatmap.heat_map(weights[:5, :5], tokens[:5], tokens[:5], 2, 80).summary == ""
+    assert (
+        terminal_heatmap.draw_terminal_map(weights[:5, :5], tokens[:5], tokens[:5], 2, 80).summary
+        == ""
+    )
 
 
 def test_keys_around_the_largest_are_shown_where_those_around_the_query_leave_it_out():
@@ -162,13 +174,13 @@ def test_keys_around_the_largest_are_shown_where_those_around_the_query_leave_it
     for largest in (3, 50):
         weights = np.zeros((100, 100))
         weights[60, largest] = 1
-        drawn = terminal_heatmap.heat_map(weights, tokens, tokens, 60, 80)
+        drawn = terminal_heatmap.draw_terminal_map(weights, tokens, tokens, 60, 80)
         assert drawn.lines[61].plain.rstrip().endswith("██")
         says(f"figures.heatmap.around.{largest}", drawn.summary)
 
 
 def test_a_cell_has_the_digits_of_its_weight_and_what_is_hidden_is_blank():
-    lines = terminal_heatmap.heat_map(WEIGHTS[:, :2], ["x", "y"], ["x", "y"], 1, 80).lines
+    lines = terminal_heatmap.draw_terminal_map(WEIGHTS[:, :2], ["x", "y"], ["x", "y"], 1, 80).lines
     assert [line.plain for line in lines] == [
         "        0    1",
         "      x    y",

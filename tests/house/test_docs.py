@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from attnlab.interp.circuits import gram
+from attnlab.interp.circuits import gram_matrix
 from attnlab.interp.head_stats import Tally
 from attnlab.interp.pattern_stats import PatternRows
 from attnlab.mixer.base import Mixer
@@ -140,7 +140,7 @@ def test_the_page_of_measures_names_them_all():
     pattern, tokens = torch.full((1, 2, 3, 3), 1 / 3), torch.zeros(1, 3, dtype=torch.long)
     tally = Tally()
     tally.add(PatternRows(pattern, valid, valid, torch.arange(3), tokens))
-    tally.add_rank(gram(pattern, valid))
+    tally.add_rank(gram_matrix(pattern, valid))
     assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(tally.means())
 
 

@@ -9,7 +9,12 @@ from einops import einsum
 from torch import Tensor, nn
 
 from attnlab.interp import attribution as module
-from attnlab.interp.attribution import influence, influence_matrix, mixing_matrices, shares
+from attnlab.interp.attribution import (
+    influence_matrix,
+    logits_and_influence,
+    mixing_matrices,
+    row_shares,
+)
 from attnlab.layers import Axes, MixingLayer
 from attnlab.mixer.base import Bidirectional
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
@@ -86,7 +91,9 @@ def test_each_row_is_one_backward_pass_from_its_position(family, arrangement):
 def test_the_row_of_the_asked_position_is_the_influence_there():
     made = model("recurrent", ENCODER)
     batch = asked()._replace(at=torch.tensor([[6]]))
-    torch.testing.assert_close(influence_matrix(made, batch)[6], influence(made, batch)[1][0])
+    torch.testing.assert_close(
+        influence_matrix(made, batch)[6], logits_and_influence(made, batch)[1][0]
+    )
 
 
 def test_a_long_sequence_goes_through_in_parts(monkeypatch):
@@ -250,7 +257,7 @@ def test_looking_at_matrices_leaves_no_trace(family):
 
 def test_shares_are_sizes_of_a_row_that_sum_to_1_and_zeros_stay():
     matrix = torch.tensor([[[1.0, -3.0], [0.0, 0.0]]])
-    assert shares(matrix).tolist() == [[[0.25, 0.75], [0.0, 0.0]]]
+    assert row_shares(matrix).tolist() == [[[0.25, 0.75], [0.0, 0.0]]]
 
 
 def test_several_sequences_are_refused():

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 
 from attnlab.experiment import Experiment
-from attnlab.interp.attribution import influence, mixing_matrices
+from attnlab.interp.attribution import logits_and_influence, mixing_matrices
 from attnlab.interp.capture import capture
 from attnlab.layers import MixingLayer
 from attnlab.split import Batch
@@ -30,7 +30,7 @@ def test_influence_is_the_slope_of_the_answer_along_a_tokens_vector(experiment, 
     made = experiment(f"variant={variant}", f"objective.causal={causal}", "model.d_model=16")
     asked = made.objective.training_batch(made.dataset.batch_of_text("it was wide."))
     model = made.model.double().eval()
-    logits, shares = influence(model, asked)
+    logits, shares = logits_and_influence(model, asked)
     best = int(logits[0, -1].argmax())
 
     def answer(token: int, scale: float) -> float:
@@ -57,7 +57,7 @@ def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(expe
     for variant in ("multihead", "lstm"):
         made = experiment(f"variant={variant}")
         batch = made.dataset.splits["test"].batch(torch.arange(5).numpy())
-        _, shares = influence(made.model.eval(), made.objective.training_batch(batch))
+        _, shares = logits_and_influence(made.model.eval(), made.objective.training_batch(batch))
         assert batch.valid is not None
         assert (shares[~batch.valid] == 0).all()
         for row in range(5):
@@ -65,7 +65,7 @@ def test_influence_of_a_batch_is_that_of_each_sequence_and_padding_has_none(expe
             assert batch.at is not None
             one_row = slice(row, row + 1)
             alone = Batch(batch.inputs[one_row, :length], batch.targets[one_row], batch.at[one_row])
-            _, one = influence(made.model, made.objective.training_batch(alone))
+            _, one = logits_and_influence(made.model, made.objective.training_batch(alone))
             torch.testing.assert_close(shares[row, :length], one[0], atol=1e-5, rtol=1e-3)
 
 

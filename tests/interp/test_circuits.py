@@ -9,10 +9,10 @@ import torch
 from attnlab.experiment import Experiment
 from attnlab.interp.circuits import (
     effective_rank,
-    emergence,
-    gram,
+    emergence_step,
+    gram_matrix,
     rollout,
-    values_and_outputs,
+    value_and_output_weights,
 )
 from attnlab.mixer.base import GroupedAttention
 from attnlab.tap import edit, record
@@ -22,7 +22,7 @@ EVERY = torch.ones(1, 6, dtype=torch.bool)
 
 
 def rank_of(pattern: torch.Tensor, counted: torch.Tensor = EVERY) -> float:
-    return float(effective_rank(gram(pattern[None, None], counted)))
+    return float(effective_rank(gram_matrix(pattern[None, None], counted)))
 
 
 def test_the_effective_rank_is_that_of_known_matrices():
@@ -43,7 +43,7 @@ def test_the_effective_rank_agrees_with_singular_values_and_adds_up_over_parts()
     causal = torch.ones(7, 7).tril() / torch.arange(1, 8)[:, None]
     counted = torch.arange(7) < torch.tensor([[7], [5]])
     pattern[0, 0] = torch.nn.functional.pad(causal, (0, 2))
-    parts = [gram(pattern[:, :, s], counted[:, s]) for s in (slice(0, 3), slice(3, 7))]
+    parts = [gram_matrix(pattern[:, :, s], counted[:, s]) for s in (slice(0, 3), slice(3, 7))]
     ranks = effective_rank(torch.stack(parts).sum(dim=0))
     for sequence in range(2):
         for head in range(3):
@@ -77,7 +77,7 @@ def test_a_head_reads_and_writes_by_the_parts_of_its_weights(composed, mixer):
     words = ("dataset=mqar", "depth=shallow", "model.d_model=16", "model/position=none")
     experiment = Experiment(composed(*words, f"model/mixer={mixer}"))
     layer = next(m for m in experiment.model.modules() if isinstance(m, GroupedAttention))
-    value, output = values_and_outputs(layer)
+    value, output = value_and_output_weights(layer)
     x = torch.randn(2, 5, 16)
     with torch.no_grad():
         layer.query_key_value.bias.zero_()
@@ -98,12 +98,12 @@ def test_a_head_reads_and_writes_by_the_parts_of_its_weights(composed, mixer):
 
 def test_a_score_emerges_when_it_stays():
     steps = [0, 10, 20, 40]
-    assert emergence(steps, [0.0, 0.2, 0.6, 0.9], 0.5) == 20
-    assert emergence(steps, [0.0, 0.9, 0.1, 0.9], 0.5) == 40
-    assert emergence(steps, [0.6, 0.9, 0.7, 0.9], 0.5) == 0
-    assert emergence(steps, [0.0, 0.9, 0.9, 0.5], 0.5) is None
-    assert emergence(steps, [0.0, 0.0, 0.0, math.nan], 0.5) is None
-    assert emergence([], [], 0.5) is None
+    assert emergence_step(steps, [0.0, 0.2, 0.6, 0.9], 0.5) == 20
+    assert emergence_step(steps, [0.0, 0.9, 0.1, 0.9], 0.5) == 40
+    assert emergence_step(steps, [0.6, 0.9, 0.7, 0.9], 0.5) == 0
+    assert emergence_step(steps, [0.0, 0.9, 0.9, 0.5], 0.5) is None
+    assert emergence_step(steps, [0.0, 0.0, 0.0, math.nan], 0.5) is None
+    assert emergence_step([], [], 0.5) is None
     for fault, wrong in {"fewer": [0, 10], "unordered": [0, 20, 10, 40]}.items():
         with refuses(ValueError, f"evidence.circuits.emergence.{fault}"):
-            emergence(wrong, [0.0, 0.2, 0.6, 0.9], 0.5)
+            emergence_step(wrong, [0.0, 0.2, 0.6, 0.9], 0.5)

@@ -2,7 +2,13 @@
 
 import torch
 
-from attnlab.interp.contrast import ContrastPlaces, HeadAttention, pointer, to_places, twin_flip
+from attnlab.interp.contrast import (
+    ContrastPlaces,
+    HeadAttention,
+    attention_on_places,
+    pointing_share,
+    twin_flip_share,
+)
 from tests.prose import refuses
 
 
@@ -12,13 +18,13 @@ def places(query: list[int], right: list[int], wrong: list[int]) -> ContrastPlac
 
 def test_a_look_is_the_weight_at_the_query_of_each_sequence():
     pattern = torch.randn(3, 2, 5, 5).softmax(dim=-1)
-    found = to_places(pattern, places([4, 2, 3], [0, 1, 0], [1, 0, 2]))
+    found = attention_on_places(pattern, places([4, 2, 3], [0, 1, 0], [1, 0, 2]))
     for sequence, (query, right, wrong) in enumerate([(4, 0, 1), (2, 1, 0), (3, 0, 2)]):
         for head in range(2):
             assert found.right[sequence, head] == pattern[sequence, head, query, right]
             assert found.wrong[sequence, head] == pattern[sequence, head, query, wrong]
     assert (
-        to_places(pattern.bfloat16(), places([4] * 3, [0] * 3, [1] * 3)).right.dtype
+        attention_on_places(pattern.bfloat16(), places([4] * 3, [0] * 3, [1] * 3)).right.dtype
         == torch.float32
     )
 
@@ -29,24 +35,26 @@ def test_a_habit_points_right_in_half_of_all_twins_and_never_in_both():
     one[:, 0, 2, 0] = other[:, 0, 2, 0] = 1
     one[:, 1, 2, 0], other[:, 1, 2, 1] = 1, 1
     one[:, 2, 2, :2] = other[:, 2, 2, :2] = 0.5
-    first = to_places(one, places([2] * 6, [0] * 6, [1] * 6))
-    second = to_places(other, places([2] * 6, [1] * 6, [0] * 6))
+    first = attention_on_places(one, places([2] * 6, [0] * 6, [1] * 6))
+    second = attention_on_places(other, places([2] * 6, [1] * 6, [0] * 6))
     both = HeadAttention(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
-    assert pointer(*both).tolist() == [0.5, 1, 0]
-    assert twin_flip(first, second).tolist() == [0, 1, 0]
+    assert pointing_share(*both).tolist() == [0.5, 1, 0]
+    assert twin_flip_share(first, second).tolist() == [0, 1, 0]
 
 
 def test_shares_are_counts():
     right, wrong = torch.tensor([[0.3], [0.2], [0.5]]), torch.tensor([[0.2], [0.2], [0.6]])
-    assert float(pointer(right, wrong)) == 1 / 3
+    assert float(pointing_share(right, wrong)) == 1 / 3
     mirror = HeadAttention(wrong, right)
-    assert float(twin_flip(HeadAttention(right, wrong), mirror)) == 0
-    assert float(twin_flip(mirror, mirror)) == 1 / 3
+    assert float(twin_flip_share(HeadAttention(right, wrong), mirror)) == 0
+    assert float(twin_flip_share(mirror, mirror)) == 1 / 3
 
 
 def test_nothing_has_no_share():
     none = torch.zeros(0, 2)
     with refuses(ValueError, "evidence.twins.none"):
-        pointer(none, none)
+        pointing_share(none, none)
     with refuses(ValueError, "evidence.twins.no_pairs"):
-        twin_flip(HeadAttention(none, none), HeadAttention(torch.zeros(1, 2), torch.zeros(1, 2)))
+        twin_flip_share(
+            HeadAttention(none, none), HeadAttention(torch.zeros(1, 2), torch.zeros(1, 2))
+        )

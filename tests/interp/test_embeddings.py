@@ -9,8 +9,8 @@ from attnlab.interp.embeddings import (
     Embeddings,
     align,
     align_history,
-    principal,
-    turnover,
+    neighbour_turnover,
+    principal_components,
     vector_drift,
 )
 from tests.prose import refuses
@@ -36,7 +36,7 @@ def test_a_turned_and_shifted_copy_is_the_reference(mirrored):
     assert disparity == pytest.approx(0, abs=1e-10)
     torch.testing.assert_close(aligned, reference, atol=1e-10, rtol=0)
     assert vector_drift(copy, reference) == pytest.approx(0, abs=1e-10)
-    assert turnover((reference @ turn(6, seed, mirrored)), reference, 4) == 0
+    assert neighbour_turnover((reference @ turn(6, seed, mirrored)), reference, 4) == 0
 
 
 def test_no_other_turn_comes_nearer_and_lengths_stay():
@@ -57,7 +57,7 @@ def test_no_other_turn_comes_nearer_and_lengths_stay():
 def test_noise_is_not_aligned_and_what_shares_no_direction_least():
     assert 0.3 < align(drawn(400, 6), drawn(400, 6, seed=1))[1] < 1
     assert 0.6 < vector_drift(drawn(400, 6), drawn(400, 6, seed=1)) < 1
-    assert turnover(drawn(400, 6), drawn(400, 6, seed=1)) > 0.9
+    assert neighbour_turnover(drawn(400, 6), drawn(400, 6, seed=1)) > 0.9
     # What one has, the other lacks: no turn of the one meets the other.
     apart = torch.zeros(4, 2, dtype=torch.float64)
     one, other = apart.clone(), apart.clone()
@@ -72,8 +72,8 @@ def test_no_measure_hangs_on_how_either_is_turned_or_shifted():
     assert align(*elsewhere)[1] == pytest.approx(align(vectors, reference)[1])
     assert vector_drift(*elsewhere) == pytest.approx(vector_drift(vectors, reference))
     turned = vectors @ turn(5, 3), reference @ turn(5, 4, mirrored=True)
-    assert turnover(*turned) == pytest.approx(turnover(vectors, reference))
-    assert turnover(vectors, reference) == turnover(reference, vectors)
+    assert neighbour_turnover(*turned) == pytest.approx(neighbour_turnover(vectors, reference))
+    assert neighbour_turnover(vectors, reference) == neighbour_turnover(reference, vectors)
 
 
 def test_the_drift_is_the_mean_angle_that_is_left():
@@ -102,20 +102,20 @@ def test_the_turnover_is_that_of_the_named_neighbours():
             for which in (vectors, reference)
         )
         lost.append(1 - len(one & other) / len(one | other))
-    assert turnover(vectors, reference, 5) == pytest.approx(sum(lost) / len(lost))
+    assert neighbour_turnover(vectors, reference, 5) == pytest.approx(sum(lost) / len(lost))
     assert 0.1 < sum(lost) / len(lost) < 0.9
 
 
 def test_no_token_is_a_neighbour_of_itself_however_far_the_others_are():
     far, near = torch.tensor([[1.0, 0], [-1, 0]]), torch.tensor([[1.0, 0], [1, 0.1]])
-    assert turnover(far, near, 1) == 0
+    assert neighbour_turnover(far, near, 1) == 0
 
 
 def test_a_large_vocabulary_is_compared_in_parts(monkeypatch):
     vectors, reference = drawn(50, 4), drawn(50, 4) + 0.4 * drawn(50, 4, seed=1)
-    whole = turnover(vectors, reference)
-    monkeypatch.setattr("attnlab.interp.embeddings.PART", 7)
-    assert turnover(vectors, reference) == pytest.approx(whole)
+    whole = neighbour_turnover(vectors, reference)
+    monkeypatch.setattr("attnlab.interp.embeddings.TOKENS_AT_ONCE", 7)
+    assert neighbour_turnover(vectors, reference) == pytest.approx(whole)
 
 
 def test_a_course_ends_on_the_principal_components_of_the_last_step():
@@ -123,7 +123,7 @@ def test_a_course_ends_on_the_principal_components_of_the_last_step():
     halfway = 0.5 * last @ turn(5, 2, mirrored=True) + 1
     places = align_history([halfway.float(), last @ turn(5, 1), last])
     assert places.shape == (3, 20, 2)
-    torch.testing.assert_close(places[2], principal(last)[0])
+    torch.testing.assert_close(places[2], principal_components(last)[0])
     # What was turned alone never moved; what was half as far from the mean came straight out.
     torch.testing.assert_close(places[1], places[2])
     torch.testing.assert_close(places[0], places[2] / 2, atol=1e-6, rtol=1e-5)
@@ -137,8 +137,8 @@ def test_what_cannot_be_compared_is_refused():
     with refuses(ValueError, "evidence.embeddings.course"):
         align_history([drawn(4, 3), drawn(5, 3)])
     with refuses(ValueError, "evidence.embeddings.turnover"):
-        turnover(drawn(4, 3), drawn(5, 3), 2)
+        neighbour_turnover(drawn(4, 3), drawn(5, 3), 2)
     for count in (0, 4):
         with refuses(ValueError, f"evidence.embeddings.count.{count}"):
-            turnover(drawn(4, 3), drawn(4, 3), count)
+            neighbour_turnover(drawn(4, 3), drawn(4, 3), count)
     assert np.isfinite(align_history([torch.ones(5, 3), torch.ones(5, 3)]).numpy()).all()

@@ -14,7 +14,7 @@ from attnlab.evidence.routing import ExpertRouting
 from attnlab.experiment import Experiment
 from attnlab.ffn.expert_choice import ExpertChoice
 from attnlab.ffn.moe import MoE
-from attnlab.interp.expert_routing import information, routing
+from attnlab.interp.expert_routing import compute_routing, token_expert_information
 from attnlab.tap import record
 from tests.prose import refuses
 from tests.untrained import sharp
@@ -62,7 +62,7 @@ def sets(layer: MoE | ExpertChoice, probability: list, valid: list[bool]) -> lis
 def test_routing_is_what_loops_over_tokens_count(built, case):
     made = built(case)
     split = made.dataset.splits["validation"]
-    found = routing(made.subject, split)
+    found = compute_routing(made.subject, split)
     asked = made.objective.training_batch(
         split.batch(np.arange(7))._replace(noise_key=torch.arange(7))
     )
@@ -97,8 +97,8 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
                 both = sum({e, other} <= mine for mine in chosen) / count
                 assert float(seen.co_assignment[e, other]) == pytest.approx(both)
         for (token, expert), n in pairs.items():
-            assert int(seen.table[token, expert]) == n
-        assert int(seen.table.sum()) == total
+            assert int(seen.assignment_counts[token, expert]) == n
+        assert int(seen.assignment_counts.sum()) == total
         assert seen.entropy == pytest.approx(sum(nats) / count, rel=1e-6)
         met = Counter(map(len, chosen))
         assert seen.share_by_count.tolist() == pytest.approx(
@@ -115,12 +115,12 @@ def test_routing_is_what_loops_over_tokens_count(built, case):
 
 def test_two_experts_a_token_make_a_symmetric_table_of_pairs(built):
     made = built("padded")
-    for seen in routing(made.subject, made.dataset.splits["test"]).values():
+    for seen in compute_routing(made.subject, made.dataset.splits["test"]).values():
         assert torch.equal(seen.co_assignment, seen.co_assignment.T)
         assert float(seen.co_assignment.trace()) == pytest.approx(2)
         assert float(seen.co_assignment.sum()) == pytest.approx(4)
         assert seen.share_by_count.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
-        shares = seen.shares[seen.table.sum(dim=1) > 0]
+        shares = seen.shares[seen.assignment_counts.sum(dim=1) > 0]
         assert shares.sum(dim=1).tolist() == pytest.approx([1] * len(shares))
 
 
@@ -128,17 +128,17 @@ def test_no_size_of_batches_moves_a_number_and_looking_leaves_no_trace(built):
     made = built("padded")
     split, model = made.dataset.splits["test"], made.model.train()
     before = torch.get_rng_state()
-    whole = routing(made.subject, split, shuffles=2)
+    whole = compute_routing(made.subject, split, shuffles=2)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
-    parts = routing(made.subject, split, batch_size=3, shuffles=2)
-    given = routing(made.subject, [split[0:11], split[11:20]], shuffles=2)
-    some = routing(made.subject, split, batch_size=3, num_examples=11, shuffles=2)
-    first = routing(made.subject, [split[0:11]], shuffles=2)
+    parts = compute_routing(made.subject, split, batch_size=3, shuffles=2)
+    given = compute_routing(made.subject, [split[0:11], split[11:20]], shuffles=2)
+    some = compute_routing(made.subject, split, batch_size=3, num_examples=11, shuffles=2)
+    first = compute_routing(made.subject, [split[0:11]], shuffles=2)
     for one, other in ((whole, parts), (whole, given), (some, first)):
         for path, seen in one.items():
-            assert torch.equal(seen.table, other[path].table)
+            assert torch.equal(seen.assignment_counts, other[path].assignment_counts)
             assert seen.token == other[path].token
             assert seen.entropy == pytest.approx(other[path].entropy, rel=1e-6)
 
@@ -150,14 +150,14 @@ def test_an_indifferent_router_has_all_the_entropy_and_tells_nothing(built):
     for layer in layers:
         torch.nn.init.zeros_(layer.router.weight)
     split = made.dataset.splits["test"]
-    for seen in routing(made.subject, split, capacity=2.0).values():
+    for seen in compute_routing(made.subject, split, capacity=2.0).values():
         assert seen.entropy == pytest.approx(math.log(8))
         assert seen.normalised_entropy == pytest.approx(1)
         # Of equal experts the same two are chosen for all: each has room for half of its own.
-        assert len(seen.dead) == 6
+        assert len(seen.dead_experts) == 6
         assert seen.balance == pytest.approx(math.log(2) / math.log(8))
         assert seen.token.nats == pytest.approx(0, abs=1e-12)
-        assert seen.token.normalised == 0
+        assert seen.token.normalised_information == 0
         assert seen.drops == pytest.approx(0.5, abs=0.01)
     for layer, weight in zip(layers, before, strict=True):
         layer.router.weight.data.copy_(weight)
@@ -169,19 +169,19 @@ def test_a_router_that_heeds_the_token_alone_tells_all_that_it_can():
     for count in (1, 2, 3):
         chosen = torch.zeros(3000, 8, dtype=torch.bool)
         chosen.scatter_(1, table[tokens, :count], True)
-        found = information(tokens, chosen, 40)
+        found = token_expert_information(tokens, chosen, 40)
         load = chosen.double().mean(dim=0) / count
         entropy = float(torch.special.entr(load).sum())
         assert found.nats == pytest.approx(entropy - math.log(count))
         assert found.bound == pytest.approx(found.nats)
-        assert found.normalised == pytest.approx(1)
+        assert found.normalised_information == pytest.approx(1)
     # Where experts tell tokens apart, the tokens' entropy is the bound.
     few = tokens % 2
     chosen = torch.zeros(3000, 8, dtype=torch.bool)
     chosen.scatter_(1, (few + 2 * torch.randint(4, (3000,)))[:, None], True)
-    found = information(few, chosen, 2)
+    found = token_expert_information(few, chosen, 2)
     assert found.nats == pytest.approx(math.log(2), abs=1e-3)
-    assert found.normalised == pytest.approx(1)
+    assert found.normalised_information == pytest.approx(1)
 
 
 def test_chance_is_what_a_hypergeometric_law_expects():
@@ -197,31 +197,31 @@ def test_chance_is_what_a_hypergeometric_law_expects():
             law = hypergeom.pmf(n, 400, a, b)
             expected += float((law * n / 400 * np.log(400 * n / (a * b))).sum())
     chosen = torch.nn.functional.one_hot(torch.from_numpy(expert), 6).bool()
-    found = information(torch.from_numpy(tokens), chosen, 60, shuffles=200)
+    found = token_expert_information(torch.from_numpy(tokens), chosen, 60, shuffles=200)
     assert found.chance == pytest.approx(expected, rel=0.02)
     assert expected > 0.2
     # Tokens and experts were drawn apart: what the counts tell is chance.
-    assert abs(found.normalised) < 0.03 < found.nats / found.bound
+    assert abs(found.normalised_information) < 0.03 < found.nats / found.bound
 
 
 def test_a_class_of_tokens_tells_no_more_than_the_token(built):
     made = built("one expert")
     split, size = made.dataset.splits["test"], len(made.objective.inputs)
     classes = [token % 3 for token in range(size)]
-    for seen in routing(made.subject, split, classes=classes).values():
+    for seen in compute_routing(made.subject, split, classes=classes).values():
         assert seen.token_class is not None
         assert 0 < seen.token_class.nats < seen.token.nats
     classes = [token // 3 for token in range(size)]
-    for seen in routing(made.subject, split, classes=classes).values():
+    for seen in compute_routing(made.subject, split, classes=classes).values():
         assert seen.token_class is not None
         counts = torch.zeros(max(classes) + 1, 8).index_add(
-            0, torch.tensor(classes), seen.table * 1.0
+            0, torch.tensor(classes), seen.assignment_counts * 1.0
         )
         shares = counts.double() / counts.sum()
         apart = shares.sum(dim=1, keepdim=True) * shares.sum(dim=0)
         nats = float(torch.xlogy(shares, shares / apart.where(apart > 0, 1)).sum())
         assert seen.token_class.nats == pytest.approx(nats)
-    for seen in routing(made.subject, split, classes=list(range(size))).values():
+    for seen in compute_routing(made.subject, split, classes=list(range(size))).values():
         assert seen.token_class == seen.token
 
 
@@ -245,12 +245,12 @@ def test_the_evidence_is_that_of_the_routing(built):
     made = built("experts choose")
     found = ExpertRouting(made.subject, num_examples=9).measure().scalars
     split = made.dataset.splits[made.dataset.report_split]
-    layers = routing(made.subject, split, num_examples=9).values()
+    layers = compute_routing(made.subject, split, num_examples=9).values()
     assert len(found) == 7 * len(layers)
     for number, seen in enumerate(layers):
         assert found[f"layer{number}/load_max"] == pytest.approx(1 / 8)
         assert found[f"layer{number}/drops"] == seen.drops == float(seen.share_by_count[0])
-        assert found[f"layer{number}/token_information"] == seen.token.normalised
+        assert found[f"layer{number}/token_information"] == seen.token.normalised_information
         assert found[f"layer{number}/router_entropy"] == seen.normalised_entropy
     assert all(type(value) is float for value in found.values())
 
@@ -259,7 +259,7 @@ def test_the_evidence_has_the_extremes_of_the_load(built):
     made = built("padded")
     found = ExpertRouting(made.subject).measure().scalars
     split = made.dataset.splits[made.dataset.report_split]
-    for number, seen in enumerate(routing(made.subject, split).values()):
+    for number, seen in enumerate(compute_routing(made.subject, split).values()):
         load = seen.load.tolist()
         assert found[f"layer{number}/load_max"] == max(load) > min(load)
         assert found[f"layer{number}/load_min"] == min(load)
@@ -270,15 +270,15 @@ def test_the_evidence_has_the_extremes_of_the_load(built):
 def test_what_routes_nothing_has_no_routing(built, composed):
     made = built("padded")
     with refuses(ValueError, "evidence.routing.no_batches"):
-        routing(made.subject, [])
+        compute_routing(made.subject, [])
     with refuses(ValueError, "evidence.routing.classes"):
-        routing(made.subject, made.dataset.splits["test"], classes=[0, 1, 1])
+        compute_routing(made.subject, made.dataset.splits["test"], classes=[0, 1, 1])
     dense = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
     assert ExpertRouting(dense.subject).measure().scalars == {}
     with refuses(LookupError, "evidence.routing.no_experts"):
-        routing(dense.subject, dense.dataset.splits["test"])
+        compute_routing(dense.subject, dense.dataset.splits["test"])
 
 
 def test_one_expert_alone_leaves_nothing_to_tell():
-    found = information(torch.tensor([0, 1, 1]), torch.ones(3, 1, dtype=torch.bool), 2)
-    assert (found.nats, found.bound, found.normalised) == (0, 0, 0)
+    found = token_expert_information(torch.tensor([0, 1, 1]), torch.ones(3, 1, dtype=torch.bool), 2)
+    assert (found.nats, found.bound, found.normalised_information) == (0, 0, 0)

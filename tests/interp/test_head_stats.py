@@ -14,8 +14,8 @@ from attnlab.evidence.heads import StrongestHeads
 from attnlab.experiment import Experiment
 from attnlab.interp import head_stats as module
 from attnlab.interp.attention_taps import record_patterns
-from attnlab.interp.circuits import gram
-from attnlab.interp.head_stats import Tally, head_statistics, rows_of, summarise
+from attnlab.interp.circuits import gram_matrix
+from attnlab.interp.head_stats import Tally, build_pattern_rows, head_statistics, summarise
 from attnlab.interp.pattern_stats import PatternRows
 from attnlab.layers import HeadRef
 from attnlab.split import Batch
@@ -131,7 +131,7 @@ def test_statistics_are_the_means_that_loops_give(built, case):
     assert list(found) == made.model.attention_layers()
     assert set(found) == set(patterns)
     for layer, pattern in patterns.items():
-        expected = looped(rows_of(made.model, layer, pattern, asked))
+        expected = looped(build_pattern_rows(made.model, layer, pattern, asked))
         assert set(found[layer]) == set(expected)
         for measure, values in expected.items():
             got = found[layer][measure]
@@ -160,10 +160,10 @@ def test_rows_between_two_sequences_have_no_positions(built):
 def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
     made = built(*CASES[case])
     split = made.dataset.splits["validation"]
-    whole = head_statistics(made.subject, split, rank=True)
+    whole = head_statistics(made.subject, split, measure_rank=True)
     for batch_size, queries in ((1, 64), (3, 7), (64, 1)):
         monkeypatch.setattr("attnlab.attend.QUERIES", queries)
-        parted = head_statistics(made.subject, split, rank=True, batch_size=batch_size)
+        parted = head_statistics(made.subject, split, measure_rank=True, batch_size=batch_size)
         for name, measures in whole.items():
             for measure, values in measures.items():
                 torch.testing.assert_close(
@@ -171,7 +171,7 @@ def test_no_size_of_batches_or_parts_moves_a_number(built, case, monkeypatch):
                 )
     if case != "masked":
         batches = [split[0:3], split[3:4]]
-        given = head_statistics(made.subject, batches, rank=True)
+        given = head_statistics(made.subject, batches, measure_rank=True)
         for name, measures in whole.items():
             assert measures.keys() == given[name].keys()
             for measure, values in measures.items():
@@ -198,7 +198,7 @@ def test_any_parting_of_the_queries_gives_the_numbers_of_the_whole(
     tokens = torch.randint(3, (3, length), generator=draw)
     pattern = scores.softmax(dim=-1)
     rows = PatternRows(pattern, valid, valid, torch.arange(length), tokens, causal)
-    whole, parted = summarise([rows]), summarise(rows.parts(parts))
+    whole, parted = summarise([rows]), summarise(rows.split_queries(parts))
     # Parts may also be of sequences.
     each = (
         PatternRows(
@@ -245,7 +245,7 @@ def test_the_rank_is_a_mean_over_sequences():
     valid = torch.ones(2, 4, dtype=torch.bool)
     pattern = torch.stack([torch.eye(4), torch.full((4, 4), 0.25)])[:, None]
     tally = Tally()
-    tally.add_rank(gram(pattern, valid))
+    tally.add_rank(gram_matrix(pattern, valid))
     assert tally.means()["effective_rank"].tolist() == pytest.approx([2.5])
 
 
@@ -270,7 +270,7 @@ def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
     made = built(*CASES["causal"], "model.d_model=160")
     monkeypatch.setattr("attnlab.attend.QUERIES", 8)
     heard, most = [], []
-    original = module.rows_of
+    original = module.build_pattern_rows
 
     def watched(model, layer, pattern, asked, start):
         assert pattern.shape[2] == 8
@@ -279,7 +279,7 @@ def test_a_few_rows_of_one_layer_are_held(built, monkeypatch):
         most.append(sum(reference() is not None for reference in heard))
         return original(model, layer, pattern, asked, start)
 
-    monkeypatch.setattr(module, "rows_of", watched)
+    monkeypatch.setattr(module, "build_pattern_rows", watched)
     split = made.dataset.splits["validation"]
     # What there was before need not be searched for garbage each time.
     gc.freeze()
@@ -319,7 +319,7 @@ def test_the_named_heads_are_those_with_most(built):
     first = dict(found.scalars)
     for name, named in found.heads.items():
         first |= {f"{name}_layer": float(named.head.layer), f"{name}_head": float(named.head.head)}
-    assert StrongestHeads.from_first_records(first) == found
+    assert StrongestHeads.finding_from_old_record(first) == found
     lstm = built("dataset=mqar", "variant=lstm")
     # What is read is another sequence: nothing is before or after a query.
     across = built(*ACROSS["lstm that reads"])

@@ -14,7 +14,7 @@ from attnlab.experiment import Experiment
 from attnlab.interp.attention_taps import all_heads, edit_attention
 from attnlab.interp.importance import (
     Importance,
-    importance,
+    head_importance,
     order_greedily,
     prune_in_order,
     rank_correlation,
@@ -31,7 +31,7 @@ def loss_of(made: Experiment) -> Callable[[], float]:
 
 def importance_of(made: Experiment) -> Importance:
     split = made.dataset.splits["validation"]
-    return importance(made.subject, [split[at : at + 16] for at in range(0, len(split), 16)])
+    return head_importance(made.subject, [split[at : at + 16] for at in range(0, len(split), 16)])
 
 
 def gated_loss(made: Experiment, gates: dict[HeadRef, float]) -> float:
@@ -116,10 +116,10 @@ def test_the_importance_is_the_mean_over_examples_of_the_absolute_gradient(train
     split, count = trained.dataset.splits["validation"], 40
     batches = [split[at : at + 16] for at in range(0, 32, 16)]
     batches.append(split[32:count])
-    found = importance(trained.subject, batches)
+    found = head_importance(trained.subject, batches)
     absolute = dict.fromkeys(found.heads, 0.0)
     for index in range(count):
-        alone = importance(trained.subject, [split[index]])
+        alone = head_importance(trained.subject, [split[index]])
         for head, slope in alone.slopes.items():
             absolute[head] += abs(slope) / count
     for head, value in absolute.items():
@@ -130,12 +130,14 @@ def test_a_layers_normalised_importances_have_norm_1(trained):
     found = importance_of(trained)
     for layer in (0, 1):
         own = [head for head in found.heads if head.layer == layer]
-        assert sum(found.normalised[head] ** 2 for head in own) == pytest.approx(1)
+        assert sum(found.normalised_heads[head] ** 2 for head in own) == pytest.approx(1)
         for head in own[1:]:
             ratio = found.heads[head] / found.heads[own[0]]
-            assert found.normalised[head] / found.normalised[own[0]] == pytest.approx(ratio)
+            assert found.normalised_heads[head] / found.normalised_heads[own[0]] == pytest.approx(
+                ratio
+            )
     idle = Importance(0.0, {HeadRef(0, 0): 0.0, HeadRef(1, 0): 2.0}, {})
-    assert idle.normalised == {HeadRef(0, 0): 0.0, HeadRef(1, 0): 1.0}
+    assert idle.normalised_heads == {HeadRef(0, 0): 0.0, HeadRef(1, 0): 1.0}
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.soak) for s in (1, 2))])
@@ -147,7 +149,7 @@ def test_the_gradient_orders_heads_as_ablation_does_and_by_layer_it_does_not(onc
         with prune(made.model, [head]):
             changes.append(loss() - whole)
     alike = rank_correlation(list(found.heads.values()), changes)
-    by_layer = rank_correlation(list(found.normalised.values()), changes)
+    by_layer = rank_correlation(list(found.normalised_heads.values()), changes)
     assert alike is not None
     assert by_layer is not None
     assert alike > 0.6
@@ -196,7 +198,7 @@ def test_what_has_no_heads_or_labels_has_no_importance(experiment):
     with refuses(LookupError, "evidence.importance.no_heads"):
         importance_of(lstm)
     with refuses(ValueError, "evidence.importance.no_label"):
-        importance(made.subject, [])
+        head_importance(made.subject, [])
 
 
 def test_the_rank_correlation_is_spearmans():

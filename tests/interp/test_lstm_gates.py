@@ -11,7 +11,7 @@ from torch import nn
 
 from attnlab.evidence.gates import LSTMGates
 from attnlab.experiment import Experiment
-from attnlab.interp.lstm_gates import gate_statistics, gates
+from attnlab.interp.lstm_gates import compute_gates, gate_statistics
 from attnlab.layers import LSTMLayer
 from attnlab.split import Batch
 from tests.prose import refuses
@@ -70,7 +70,7 @@ def outputs(made: Experiment, asked: Batch) -> dict[str, tuple]:
 def test_the_states_that_follow_from_gates_and_cells_are_the_librarys(built, case):
     made = built(case)
     asked = asked_of(made)
-    found, heard = gates(made.subject, asked), outputs(made, asked)
+    found, heard = compute_gates(made.subject, asked), outputs(made, asked)
     assert list(found) == made.model.lstm_layers()
     assert {layer.path for layer in found} == set(heard)
     assert any(layer.is_reversed for layer in found) == (case != "causal")
@@ -97,8 +97,8 @@ def test_what_reads_backwards_stands_at_the_sequences_own_positions(built):
     assert asked.valid is not None
     changed = asked.inputs.clone()
     changed[:, 3] = (changed[:, 3] + 1) % 20
-    before = gates(made.subject, asked)
-    after = gates(made.subject, asked._replace(inputs=changed))
+    before = compute_gates(made.subject, asked)
+    after = compute_gates(made.subject, asked._replace(inputs=changed))
     forwards, backwards = (
         ~torch.isclose(before[layer].cell, after[layer].cell).all(dim=-1) & asked.valid
         for layer in (
@@ -123,7 +123,7 @@ def test_statistics_are_means_over_tokens_and_no_size_of_batches_moves_them(buil
     assert model.training
     assert all(not module._forward_hooks for module in model.modules())
     parted = gate_statistics(made.subject, split, batch_size=3)
-    each = gates(made.subject, made.objective.training_batch(split[0:20]))
+    each = compute_gates(made.subject, made.objective.training_batch(split[0:20]))
     for path, units in found.items():
         for unit in (0, 7):
             rows = {name: [] for name in ("input", "forget", "output")}
@@ -158,7 +158,7 @@ def test_a_bias_alone_decides_how_long_cells_remember(composed):
         assert found[f"{layer}/time"] == pytest.approx(10, rel=1e-5)
         assert found[f"{layer}/input_left"] == 1
         assert found[f"{layer}/output_left"] == found[f"{layer}/output_right"] == 0
-    cell = next(iter(gates(made.subject, asked_of(made)).values())).cell[0, :, 0]
+    cell = next(iter(compute_gates(made.subject, asked_of(made)).values())).cell[0, :, 0]
     new = math.tanh(1) / (1 + math.exp(5))
     grown = [new * (1 - 0.9 ** (t + 1)) / 0.1 for t in range(len(cell))]
     assert cell.tolist() == pytest.approx(grown, rel=1e-5)
@@ -199,4 +199,4 @@ def test_what_has_no_lstm_has_no_gates(built, composed):
     other = Experiment(composed(*SMALL, "dataset=pronoun", "variant=vanilla"))
     assert LSTMGates(other.subject).measure().scalars == {}
     with refuses(LookupError, "evidence.gates.no_lstm"):
-        gates(other.subject, asked_of(other))
+        compute_gates(other.subject, asked_of(other))

@@ -99,9 +99,11 @@ def test_the_head_that_points_carries_all_of_the_answer():
     assert found.original.tolist() == pytest.approx([1.5, 1.5])
     assert found.counterpart.tolist() == pytest.approx([-0.5, -0.5])
     assert found.patched.tolist() == pytest.approx([-0.5, -0.5])
-    assert found.effect == pytest.approx(1)
-    assert patch(subject, twins, [HeadRef(0, 1)]).effect == pytest.approx(0)
-    assert patch(subject, twins, [HeadRef(0, 1), HeadRef(0, 0)]).effect == pytest.approx(1)
+    assert found.normalised_effect == pytest.approx(1)
+    assert patch(subject, twins, [HeadRef(0, 1)]).normalised_effect == pytest.approx(0)
+    assert patch(subject, twins, [HeadRef(0, 1), HeadRef(0, 0)]).normalised_effect == pytest.approx(
+        1
+    )
 
 
 def test_the_row_is_that_of_the_query_of_the_sentence_that_is_patched():
@@ -111,11 +113,11 @@ def test_the_row_is_that_of_the_query_of_the_sentence_that_is_patched():
     twins = pointed(4), pointed(5)
     assert patch(
         Subject(Pointer(), AsIs()), twins, [HeadRef(0, 0)], query_at=place
-    ).effect == pytest.approx(1)
+    ).normalised_effect == pytest.approx(1)
     back = pointed(5), pointed(4)
     assert patch(
         Subject(Pointer(), AsIs()), back, [HeadRef(0, 0)], query_at=place
-    ).effect == pytest.approx(0)
+    ).normalised_effect == pytest.approx(0)
 
 
 def test_a_label_that_one_twin_is_not_asked_is_no_difference():
@@ -134,17 +136,17 @@ def test_a_label_that_one_twin_is_not_asked_is_no_difference():
 
 def test_half_of_the_way_is_a_half():
     one, other, between = (torch.tensor(values) for values in ([2.0, 1], [-2.0, 0], [0.0, 0.5]))
-    assert Patched(one, other, between).effect == pytest.approx(0.5)
-    assert Patched(one, other, one).effect == 0
+    assert Patched(one, other, between).normalised_effect == pytest.approx(0.5)
+    assert Patched(one, other, one).normalised_effect == 0
     # The first pair went half of its way, the second none: 1 of the 2.5 that both have on average.
-    assert Patched(one, other, torch.tensor([0.0, 1])).effect == pytest.approx(0.4)
+    assert Patched(one, other, torch.tensor([0.0, 1])).normalised_effect == pytest.approx(0.4)
     with refuses(ValueError, "evidence.patching.alike"):
-        Patched(one, one, other).effect  # noqa: B018
+        Patched(one, one, other).normalised_effect  # noqa: B018
 
 
 def test_no_head_is_no_effect_and_a_twin_of_itself_no_pair(pairs):
     made, twins = pairs
-    assert patch(made.subject, twins, []).effect == 0
+    assert patch(made.subject, twins, []).normalised_effect == 0
     with refuses(ValueError, "evidence.patching.no_difference"):
         patch(made.subject, (twins[0], twins[0]), [])
 

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from attnlab.attend import Attend
 from attnlab.interp.pattern_stats import (
-    between_heads,
     confidence,
     count_visible_keys,
-    distance,
-    drift,
-    duplicates,
+    duplicate_keys,
     effective_keys,
     entropy,
-    first,
+    head_divergence,
     jensen_shannon,
-    mass,
+    mean_distance,
     normalised_entropy,
-    share_at,
-    successors,
+    pattern_drift,
+    successor_keys,
+    weight_at_offset,
+    weight_on_first_keys,
+    weight_on_keys,
 )
 from tests.depth import examples
 
@@ -66,12 +66,12 @@ def test_a_uniform_pattern_knows_all_keys_and_none():
         [1] * 6
     )
     assert row(confidence(pattern)) == near([1 / 6] * 6)
-    assert row(distance(pattern, AT)) == near([15 / 6, 11 / 6, 9 / 6, 9 / 6, 11 / 6, 15 / 6])
-    assert row(share_at(pattern, AT, -1)) == near([0, *[1 / 6] * 5])
-    assert row(share_at(pattern, AT, 0)) == near([1 / 6] * 6)
-    assert row(share_at(pattern, AT, 1)) == near([*[1 / 6] * 5, 0])
-    assert row(first(pattern)) == near([1 / 6] * 6)
-    assert row(first(pattern, 4)) == near([4 / 6] * 6)
+    assert row(mean_distance(pattern, AT)) == near([15 / 6, 11 / 6, 9 / 6, 9 / 6, 11 / 6, 15 / 6])
+    assert row(weight_at_offset(pattern, AT, -1)) == near([0, *[1 / 6] * 5])
+    assert row(weight_at_offset(pattern, AT, 0)) == near([1 / 6] * 6)
+    assert row(weight_at_offset(pattern, AT, 1)) == near([*[1 / 6] * 5, 0])
+    assert row(weight_on_first_keys(pattern)) == near([1 / 6] * 6)
+    assert row(weight_on_first_keys(pattern, 4)) == near([4 / 6] * 6)
 
 
 def test_keys_of_other_documents_are_not_counted_as_visible():
@@ -94,11 +94,11 @@ def test_a_one_hot_pattern_is_at_one_place():
         [0] * 6
     )
     assert row(confidence(pattern)) == near([1] * 6)
-    assert row(distance(pattern, AT)) == near([0, 1, 1, 1, 1, 1])
-    assert row(share_at(pattern, AT, -1)) == near([0, 1, 1, 1, 1, 1])
-    assert row(share_at(pattern, AT, 0)) == near([1, 0, 0, 0, 0, 0])
-    assert row(share_at(pattern, AT, 1)) == near([0] * 6)
-    assert row(first(pattern)) == near([1, 1, 0, 0, 0, 0])
+    assert row(mean_distance(pattern, AT)) == near([0, 1, 1, 1, 1, 1])
+    assert row(weight_at_offset(pattern, AT, -1)) == near([0, 1, 1, 1, 1, 1])
+    assert row(weight_at_offset(pattern, AT, 0)) == near([1, 0, 0, 0, 0, 0])
+    assert row(weight_at_offset(pattern, AT, 1)) == near([0] * 6)
+    assert row(weight_on_first_keys(pattern)) == near([1, 1, 0, 0, 0, 0])
 
 
 def test_a_causal_uniform_pattern_is_even_over_what_it_sees():
@@ -109,9 +109,9 @@ def test_a_causal_uniform_pattern_is_even_over_what_it_sees():
         [0, 1, 1, 1, 1, 1]
     )
     assert row(confidence(pattern)) == near([1 / n for n in range(1, 7)])
-    assert row(distance(pattern, AT)) == near([n / 2 for n in range(6)])
-    assert row(share_at(pattern, AT, -1)) == near([0, *[1 / n for n in range(2, 7)]])
-    assert row(first(pattern)) == near([1 / n for n in range(1, 7)])
+    assert row(mean_distance(pattern, AT)) == near([n / 2 for n in range(6)])
+    assert row(weight_at_offset(pattern, AT, -1)) == near([0, *[1 / n for n in range(2, 7)]])
+    assert row(weight_on_first_keys(pattern)) == near([1 / n for n in range(1, 7)])
 
 
 def test_padding_is_no_key_to_see():
@@ -123,7 +123,7 @@ def test_padding_is_no_key_to_see():
         [1] * 6
     )
     assert count_visible_keys(AT, valid, LENGTH, True)[0].tolist() == [1, 2, 3, 4, 4, 4]
-    assert row(share_at(pattern, AT, 1))[:4] == near([1 / 4, 1 / 4, 1 / 4, 0])
+    assert row(weight_at_offset(pattern, AT, 1))[:4] == near([1 / 4, 1 / 4, 1 / 4, 0])
     assert count_visible_keys(None, valid, 2, False)[0].tolist() == [4, 4]
 
 
@@ -161,9 +161,9 @@ def test_the_scores_of_known_heads_are_those_of_transformerlens():
     scores = torch.randn(5, 3, 12, 12).masked_fill(torch.ones(12, 12).triu(1).bool(), -torch.inf)
     pattern, at = scores.softmax(dim=-1), torch.arange(12)
     ours = {
-        "previous": share_at(pattern, at, -1),
-        "duplicate": mass(pattern, duplicates(tokens, at)),
-        "induction": mass(pattern, successors(tokens, at)),
+        "previous": weight_at_offset(pattern, at, -1),
+        "duplicate": weight_on_keys(pattern, duplicate_keys(tokens, at)),
+        "induction": weight_on_keys(pattern, successor_keys(tokens, at)),
     }
     for kind, values in ours.items():
         for sequence in range(5):
@@ -177,14 +177,14 @@ def test_the_scores_of_known_heads_are_those_of_transformerlens():
 def test_the_second_time_round_an_induction_head_has_it_all():
     tokens = torch.tensor([[3, 1, 2, 3, 1, 2]])
     pattern = one_hot([0, 0, 0, 1, 2, 3])
-    assert row(mass(pattern, successors(tokens, AT))) == near([0, 0, 0, 1, 1, 1])
-    assert row(mass(pattern, duplicates(tokens, AT))) == near([0, 0, 0, 0, 0, 0])
-    assert successors(tokens, AT).any(dim=-1)[0].tolist() == [False] * 3 + [True] * 3
-    assert row(mass(one_hot([0, 0, 0, 0, 1, 2]), duplicates(tokens, AT))) == near(
+    assert row(weight_on_keys(pattern, successor_keys(tokens, AT))) == near([0, 0, 0, 1, 1, 1])
+    assert row(weight_on_keys(pattern, duplicate_keys(tokens, AT))) == near([0, 0, 0, 0, 0, 0])
+    assert successor_keys(tokens, AT).any(dim=-1)[0].tolist() == [False] * 3 + [True] * 3
+    assert row(weight_on_keys(one_hot([0, 0, 0, 0, 1, 2]), duplicate_keys(tokens, AT))) == near(
         [0, 0, 0, 1, 1, 1]
     )
     # A token that stood right before itself is followed by itself.
-    assert successors(torch.tensor([[7, 7]]), torch.arange(2))[0].tolist() == [[0, 0], [0, 1]]
+    assert successor_keys(torch.tensor([[7, 7]]), torch.arange(2))[0].tolist() == [[0, 0], [0, 1]]
 
 
 def test_divergence_is_nothing_between_equals_and_log_2_between_strangers():
@@ -196,7 +196,9 @@ def test_divergence_is_nothing_between_equals_and_log_2_between_strangers():
     assert float(jensen_shannon(torch.tensor([1.0, 0]), torch.tensor([0.5, 0.5]))) == pytest.approx(
         (math.log(4 / 3) + (math.log(2 / 3) + math.log(2)) / 2) / 2
     )
-    assert row(drift(one_hot([0] * 6), one_hot([0, 1, 2, 3, 4, 5]))) == near([0, 1, 1, 1, 1, 1])
+    assert row(pattern_drift(one_hot([0] * 6), one_hot([0, 1, 2, 3, 4, 5]))) == near(
+        [0, 1, 1, 1, 1, 1]
+    )
 
 
 @examples(30)
@@ -221,12 +223,12 @@ def test_a_small_drift_is_not_lost_in_rounding():
     after = before + torch.tensor([1e-4, -1e-4])
     # For p = 1/2 + e against 1/2 the divergence is e^2 / 2 to the second order.
     wanted = math.sqrt(1e-8 / 2 / math.log(2))
-    assert row(drift(before, after)) == pytest.approx([wanted] * 2, rel=1e-2)
+    assert row(pattern_drift(before, after)) == pytest.approx([wanted] * 2, rel=1e-2)
 
 
 def test_heads_are_compared_each_with_each():
     pattern, other = drawn(2, 3, 5, 7), drawn(2, 4, 5, 7)
-    own, across = between_heads(pattern), between_heads(pattern, other)
+    own, across = head_divergence(pattern), head_divergence(pattern, other)
     for head in range(3):
         for second in range(3):
             expected = jensen_shannon(pattern[:, head], pattern[:, second])
@@ -249,9 +251,13 @@ def test_some_rows_say_what_they_say_among_all(data, length, seed):
         seen = count_visible_keys(at, valid, len(at), True, 3)
         nats = entropy(rows)
         return [
-            *(nats, normalised_entropy(nats, seen), confidence(rows), distance(rows, at)),
-            *(share_at(rows, at, offset) for offset in (-1, 0, 1)),
-            *(first(rows), mass(rows, duplicates(tokens, at)), mass(rows, successors(tokens, at))),
+            *(nats, normalised_entropy(nats, seen), confidence(rows), mean_distance(rows, at)),
+            *(weight_at_offset(rows, at, offset) for offset in (-1, 0, 1)),
+            *(
+                weight_on_first_keys(rows),
+                weight_on_keys(rows, duplicate_keys(tokens, at)),
+                weight_on_keys(rows, successor_keys(tokens, at)),
+            ),
         ]
 
     everything = said(pattern, torch.arange(length))
@@ -262,7 +268,9 @@ def test_some_rows_say_what_they_say_among_all(data, length, seed):
 def test_half_precision_is_measured_in_full():
     pattern = drawn(1, 2, 6, 6)
     for half in (pattern.bfloat16(), pattern.half()):
-        for function in (entropy, confidence, first):
+        for function in (entropy, confidence, weight_on_first_keys):
             assert torch.equal(function(half), function(half.float()))
-        assert torch.equal(distance(half, AT), distance(half.float(), AT))
-        assert torch.equal(drift(half, half.flip(3)), drift(half.float(), half.float().flip(3)))
+        assert torch.equal(mean_distance(half, AT), mean_distance(half.float(), AT))
+        assert torch.equal(
+            pattern_drift(half, half.flip(3)), pattern_drift(half.float(), half.float().flip(3))
+        )

@@ -16,9 +16,9 @@ from attnlab.evidence.heads import StrongestHeads
 from attnlab.evidence.routing import ExpertRouting
 from attnlab.experiment import Experiment
 from attnlab.interp.capture import capture
-from attnlab.interp.expert_routing import routing
+from attnlab.interp.expert_routing import compute_routing
 from attnlab.interp.head_stats import head_statistics
-from attnlab.interp.importance import importance
+from attnlab.interp.importance import head_importance
 from attnlab.interp.interventions import mean_patterns
 from attnlab.interp.lstm_gates import gate_statistics
 from attnlab.interp.patching import patch
@@ -37,8 +37,8 @@ LOOKS: dict[str, tuple[str, Look]] = {
     "head_statistics": ("multihead", head_statistics),
     "head_statistics by 4": ("multihead", lambda s, split: head_statistics(s, split, batch_size=4)),
     "mean_patterns": ("multihead", mean_patterns),
-    "importance": ("multihead", importance),
-    "routing by 9": ("moe", lambda s, split: routing(s, split, batch_size=9)),
+    "importance": ("multihead", head_importance),
+    "routing by 9": ("moe", lambda s, split: compute_routing(s, split, batch_size=9)),
     "gate_statistics by 9": ("lstm", lambda s, split: gate_statistics(s, split, batch_size=9)),
     "StrongestHeads": ("multihead", lambda s, _: StrongestHeads(s, batch_size=11).measure()),
     "ExpertRouting": ("moe", lambda s, _: ExpertRouting(s, batch_size=11).measure()),
@@ -151,7 +151,7 @@ def test_two_looks_give_the_loss_of_the_same_questions(made):
     for size in (None, 7):
         found = evaluate(subject, split, {}, batch_size=size)["loss"]
         assert found == pytest.approx(total / labels, rel=1e-5)
-    assert importance(subject, split).loss == pytest.approx(total / labels, rel=1e-5)
+    assert head_importance(subject, split).loss == pytest.approx(total / labels, rel=1e-5)
 
 
 def test_what_is_recorded_of_heads_is_of_the_same_questions(made):

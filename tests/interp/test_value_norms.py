@@ -10,9 +10,9 @@ from einops import einsum, rearrange, reduce
 from scipy.stats import spearmanr
 
 from attnlab.interp.attention_taps import record_patterns
-from attnlab.interp.circuits import values_and_outputs
+from attnlab.interp.circuits import value_and_output_weights
 from attnlab.interp.subject import Subject
-from attnlab.interp.value_norms import Norms, transformed, weighted_norms
+from attnlab.interp.value_norms import Norms, transform_values, weighted_norms
 from attnlab.mixer.base import GroupedAttention
 from attnlab.model.base import DECODER, ENCODER, ENCODER_DECODER, Arrangement, Model
 from attnlab.objective.base import Objective
@@ -76,7 +76,7 @@ def test_the_vectors_that_are_measured_add_up_to_the_output_without_its_bias(mix
     for (name, part), norms in zip(layers.items(), found.values(), strict=True):
         assert norms.raw.dtype == torch.float32
         assert part.output.bias.abs().min() > 0
-        carried = transformed(heard[f"{name} value"], values_and_outputs(part)[1])
+        carried = transform_values(heard[f"{name} value"], value_and_output_weights(part)[1])
         vectors = einsum(norms.pattern, carried, "b h q k, b h k m -> b h q k m")
         torch.testing.assert_close(vectors.norm(dim=-1), norms.raw, atol=1e-5, rtol=1e-4)
         summed = reduce(vectors, "b h q k m -> b q m", "sum")
@@ -114,7 +114,7 @@ def test_what_reads_another_sequence_is_masked_by_the_padding_of_its_own():
 def test_the_length_is_the_weight_times_that_of_what_the_head_makes_of_the_value():
     # Two heads share a value (3, 4): one passes it on as it is, one doubles it.
     output = torch.stack([torch.eye(2), 2 * torch.eye(2)])
-    carried = transformed(torch.tensor([[[[3.0, 4.0], [0.0, 1.0]]]]), output)
+    carried = transform_values(torch.tensor([[[[3.0, 4.0], [0.0, 1.0]]]]), output)
     assert carried.norm(dim=-1).tolist() == [[[5.0, 1.0], [10.0, 2.0]]]
     raw = torch.tensor([[[[0.25, 0.75]]]]) * carried[:, :1].norm(dim=-1)
     assert Norms(raw, raw).shares.tolist() == [[[[0.625, 0.375]]]]

@@ -178,7 +178,7 @@ def killed_in(runs_dir: str, fault: str, hits: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "hits", "status"),
     [
-        ("", "summary", "sent"),
+        ("", "log_summary", "sent"),
         ("birth.name:kill:1", "", "sent"),
         # The copy is complete, and only its line is missing.
         ("stream.write:kill:1", "", "present"),

@@ -22,7 +22,7 @@ from PIL import Image
 
 from attnlab.errors import ConfigError
 from attnlab.experiment import Experiment
-from attnlab.figures.grid import grid
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.logger.base import LoggedRun
 from tests.choices import choices
 from tests.prose import refuses
@@ -34,7 +34,7 @@ ROWS = [
     (110, {"train/loss": float("nan"), "train/grad_norm": float("inf")}),
 ]
 PATTERN = np.tri(5, dtype=np.float32) / np.arange(1, 6, dtype=np.float32)[:, None]
-PIXELS = grid([np.stack([PATTERN, 1 - PATTERN])])
+PIXELS = draw_pattern_grid([np.stack([PATTERN, 1 - PATTERN])])
 PAGE = "<!doctype html><html><head></head><p>query → key</p></html>"
 PACKED = b"what an attempt wrote"
 
@@ -68,12 +68,12 @@ for attempt, status in ((1, "finished"), (2, "failed")):
         logged = LoggedRun(run.name, attempt, config.values, choices, "mine", 10, 0.5)
         logger.start(directory, logged)
         for step, values in rows if attempt == 1 else []:
-            logger.scalars(step, values)
+            logger.log_scalars(step, values)
             if "validation/loss" in values:
-                logger.picture(step, "attention/pattern", pixels)
+                logger.log_picture(step, "attention/pattern", pixels)
     if attempt == 1:
         try:
-            loggers["wandb"].scalars(5, {"train/loss": 0.0})
+            loggers["wandb"].log_scalars(5, {"train/loss": 0.0})
         except AssertionError as error:
             assert "step 5" in str(error)
         else:
@@ -81,9 +81,9 @@ for attempt, status in ((1, "finished"), (2, "failed")):
     for name, logger in loggers.items():
         if attempt == 1:
             wanted = name == "wandb"
-            logger.page(rows[-1][0], "patterns/page", lambda: page if wanted else unwanted())
-            logger.summary({"parameters": 3, "commit": "0abc", "dirty": False})
-            logger.files(lambda: {file.name: file} if wanted else unwanted())
+            logger.log_page(rows[-1][0], "patterns/page", lambda: page if wanted else unwanted())
+            logger.log_summary({"parameters": 3, "commit": "0abc", "dirty": False})
+            logger.log_files(lambda: {file.name: file} if wanted else unwanted())
         logger.end(status)
 assert states() == before, "a logger drew random numbers"
 """
@@ -260,7 +260,7 @@ def test_an_artifact_can_be_left_out(composed):
     logger = composed("logger=wandb", "logger.wandb.include=[system_metrics]").parts("logger")[
         "wandb"
     ]
-    logger.files(lambda: pytest.fail("made for nobody"))
+    logger.log_files(lambda: pytest.fail("made for nobody"))
 
 
 def test_tensorboard_holds_scalars_pixels_and_config(mirrored, once):

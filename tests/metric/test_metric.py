@@ -66,7 +66,7 @@ def test_slices_average_what_counts_in_each(values):
         counted = torch.from_numpy(generator.random((6, 4)) < 0.7)
         slices.add({"distance": where}, "accuracy", scores, counted)
         kept += [*zip(where[counted].tolist(), scores[counted].tolist(), strict=True)]
-    found = slices.means()
+    found = slices.mean_by_slice()
     binned = len(values) > 12
     for name, mean in found.items():
         low, _, high = name.removeprefix("accuracy@distance=").partition("-")
@@ -85,7 +85,7 @@ def test_a_sequences_slice_is_that_of_all_its_labels():
         torch.tensor([[1.0, 0.0], [1.0, 1.0]]),
         torch.ones(2, 2, dtype=torch.bool),
     )
-    assert slices.means() == {"accuracy@length=3": 0.5, "accuracy@length=4": 1.0}
+    assert slices.mean_by_slice() == {"accuracy@length=3": 0.5, "accuracy@length=4": 1.0}
 
 
 def test_slices_by_label_are_left_out_where_an_objective_asks_for_other_labels(composed):

@@ -15,7 +15,7 @@ from attnlab.experiment import Experiment
 from attnlab.interp.attention_taps import all_heads, record_patterns
 from attnlab.interp.attribution import mixing_matrices
 from attnlab.interp.head_stats import head_statistics
-from attnlab.interp.importance import importance
+from attnlab.interp.importance import head_importance
 from attnlab.interp.interventions import knock_out_edge, prune
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, Axes, HeadRef, MixingLayer
@@ -133,7 +133,7 @@ def test_its_heads_are_measured(attending):
         expected = pattern.amax(dim=-1)[asked.valid[:, None].expand(-1, HEADS, -1)]
         mean = found[layer]["confidence"].mean()
         torch.testing.assert_close(mean, expected.mean(), atol=1e-5, rtol=1e-4)
-    assert list(importance(attending, split).heads) == all_heads(attending.model)
+    assert list(head_importance(attending, split).heads) == all_heads(attending.model)
 
 
 def test_its_edges_and_heads_are_taken_away(attending):

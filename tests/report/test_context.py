@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.compare import compare
-from attnlab.figures.base import svg
+from attnlab.figures.base import render_svg
 from attnlab.report.evidence_curves import _shares_by_distance, evidence_curves, reach_chart
 from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record
@@ -89,7 +89,7 @@ def test_the_curves_are_the_means_at_each_length(shown):
 
 def test_a_map_of_reach_has_its_losses_beside_it_and_only_arms_with_attention(shown):
     panel, records = shown
-    text = svg(reach_chart(panel, records))
+    text = render_svg(reach_chart(panel, records))
     assert "multihead (heads of seed 0, n = 3)" in text
     assert "lstm" not in text
     assert "loss where a head sees 8 tokens: 1.6" in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnlab.cli import main
-from attnlab.figures.embedding_plane import animated_plane
+from attnlab.figures.embedding_plane import draw_animated_plane
 from attnlab.figures.figure_page import figure_page
 from attnlab.run_record.patterns import ERROR, load_patterns
 from attnlab.run_record.record import Record
@@ -248,7 +248,7 @@ def test_400_pixels_show_the_main_metric_of_every_arm(many_arms, show):
 
 def test_a_figure_as_a_page_is_drawn_under_its_policy_and_follows_its_slider(tmp_path, show):
     places = np.random.default_rng(0).normal(size=(3, 2, 2))
-    figure = animated_plane([HOSTILE, "two"], [0, 10, 500], places, [0.4, 0.25], HOSTILE)
+    figure = draw_animated_plane([HOSTILE, "two"], [0, 10, 500], places, [0.4, 0.25], HOSTILE)
     path = tmp_path / "figure.html"
     path.write_text(figure_page(figure, HOSTILE), "utf-8")
     page = show(path)

@@ -88,7 +88,7 @@ class AttentionMap:
     @property
     def query(self) -> str:
         """The position of the row and its token, as a label."""
-        return f"{self.row} ({terminal_heatmap.name(self.queries[self.row])})"
+        return f"{self.row} ({terminal_heatmap.printable_token(self.queries[self.row])})"
 
     @property
     def entropies(self) -> Float[np.ndarray, " head"]:

@@ -18,7 +18,7 @@ import numpy as np
 from attnlab.analysis.report import IN_PYTHON, Report, plain
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
-from attnlab.dataset.export import ExportOrigin, columns, export, sizes
+from attnlab.dataset.export import ExportOrigin, example_columns, export, split_sizes
 from attnlab.errors import RequestError
 from attnlab.signatures import nearest
 from attnlab.split import IGNORE, Examples, Windows
@@ -44,7 +44,7 @@ class OpenData:
         Raises RequestError where the task cannot generate so many.
         """
         try:
-            return sizes(self.dataset)
+            return split_sizes(self.dataset)
         except ValueError as error:
             raise RequestError(f"dataset: {error}") from error
 
@@ -235,6 +235,6 @@ def _summary(name: str, config_dir: Path | None, dataset: Dataset) -> str:
 
 
 def _read_example(dataset: Dataset, split: str, index: int) -> Example:
-    row = columns(dataset, dataset.splits[split][index])
+    row = example_columns(dataset, dataset.splits[split][index])
     values = {name: column[0].as_py() for name, column in row.items()}
     return Example(split, index, dataset.show(split, index), values)

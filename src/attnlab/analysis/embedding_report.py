@@ -23,8 +23,14 @@ from torch import Tensor
 
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.figures.terminal_heatmap import name
-from attnlab.interp.embeddings import Embeddings, align_history, principal, turnover, vector_drift
+from attnlab.figures.terminal_heatmap import printable_token
+from attnlab.interp.embeddings import (
+    Embeddings,
+    align_history,
+    neighbour_turnover,
+    principal_components,
+    vector_drift,
+)
 from attnlab.run_record.vectors import load_vectors
 
 if TYPE_CHECKING:
@@ -120,7 +126,7 @@ def embedding_plane(run: "LoadedRun") -> EmbeddingPlane:
     """Project all tokens on two principal components. Raises RequestError without a plane."""
     embeddings, token_ids = run.embeddings, tokens_by_frequency(run)
     try:
-        places, variance_shares = principal(embeddings.vectors)
+        places, variance_shares = principal_components(embeddings.vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
@@ -143,7 +149,7 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
     vectors_by_step = [torch.from_numpy(step_vectors) for step_vectors in vectors]
     last_vectors = vectors_by_step[-1]
     try:
-        places, (_, shares) = align_history(vectors_by_step), principal(last_vectors)
+        places, (_, shares) = align_history(vectors_by_step), principal_components(last_vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
@@ -156,7 +162,8 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
         steps=steps,
         drift=[vector_drift(step_vectors, last_vectors) for step_vectors in vectors_by_step],
         turnover=[
-            turnover(step_vectors, last_vectors, num_nearest) for step_vectors in vectors_by_step
+            neighbour_turnover(step_vectors, last_vectors, num_nearest)
+            for step_vectors in vectors_by_step
         ],
         count=num_nearest,
         places=places[:, token_ids],
@@ -203,6 +210,6 @@ def _match_token(word: str, tokens: Sequence[str]) -> str:
     """Return the token that a word names, as it is or as tables show it; else the word."""
     if word in tokens:
         return word
-    return {label: token for token in tokens for label in (escaped(token), name(token))}.get(
-        word, word
-    )
+    return {
+        label: token for token in tokens for label in (escaped(token), printable_token(token))
+    }.get(word, word)

@@ -18,7 +18,7 @@ from torch import Tensor
 from attnlab.analysis.head_choice import require_number
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.interp.expert_routing import Routing, routing
+from attnlab.interp.expert_routing import Routing, compute_routing
 from attnlab.layers import ExpertLayer
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def expert_report(
         split_names = ", ".join(run.dataset.split_names)
         raise RequestError(f"the data have no {split} split; there is {split_names}")
     try:
-        routing_by_layer = routing(
+        routing_by_layer = compute_routing(
             run.subject, run.dataset.splits[split], num_examples=num_examples
         )
     except LookupError as error:
@@ -119,17 +119,17 @@ def expert_report(
 def _describe_layer(
     layer: ExpertLayer, layer_routing: Routing, token_names: Sequence[str], num_tokens: int
 ) -> LayerExperts:
-    counts, shares = layer_routing.table.sum(dim=1), layer_routing.shares
+    counts, shares = layer_routing.assignment_counts.sum(dim=1), layer_routing.shares
     most_frequent: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
     return LayerExperts(
         layer=layer.index,
         name=layer.path,
         load=layer_routing.load,
-        dead=layer_routing.dead,
+        dead=layer_routing.dead_experts,
         drops=layer_routing.drops,
         balance=layer_routing.balance,
         router_entropy=layer_routing.normalised_entropy,
-        token_information=layer_routing.token.normalised,
+        token_information=layer_routing.token.normalised_information,
         co_assignment=layer_routing.co_assignment,
         tokens=[
             TokenExperts(token_names[token_id], int(counts[token_id]), shares[token_id].tolist())

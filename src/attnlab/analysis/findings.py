@@ -42,7 +42,7 @@ def _convert_first_record(
     prefix = f"{name}/"
     scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
     try:
-        return find_target(class_path, SECTION, NOTHING).from_first_records(scalars)
+        return find_target(class_path, SECTION, NOTHING).finding_from_old_record(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise RecordError(f"{run}: what {name} found cannot be read ({fault})") from error

@@ -16,7 +16,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.interp.pattern_stats import drift
+from attnlab.interp.pattern_stats import pattern_drift
 from attnlab.layers import AttentionLayer, Layer
 from attnlab.run_record.head_scores import MeasureHistory
 from attnlab.run_record.patterns import Pattern, load_patterns, probes
@@ -129,6 +129,6 @@ def _compute_drift(patterns: list[Pattern]) -> Drift:
     row_sums = reduce(weights, "step head query key -> step head query", "sum")
     # A row of padding sums to 0, and must not become NaN.
     weights = weights / rearrange(row_sums.where(row_sums > 0, 1), "s h q -> s h q 1")
-    js_distances = drift(weights[:-1], weights[1:])
+    js_distances = pattern_drift(weights[:-1], weights[1:])
     mean_distances = reduce(js_distances, "interval head query -> interval head", "mean")
     return Drift([pattern.step for pattern in patterns], mean_distances)

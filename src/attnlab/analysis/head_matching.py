@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from attnlab.analysis.statistics import Interval, interval
-from attnlab.interp.pattern_stats import between_heads
+from attnlab.interp.pattern_stats import head_divergence
 from attnlab.layers import AttentionLayer
 from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
 from attnlab.run_record.patterns import TABLE, Pattern, load_patterns
@@ -80,7 +80,7 @@ def distances(
     total = torch.zeros(len(pairs[0][0].weights), len(pairs[0][1].weights), dtype=torch.float64)
     num_queries = 0
     for pattern, other_pattern in pairs:
-        divergence = between_heads(_normalised_rows(pattern), _normalised_rows(other_pattern))
+        divergence = head_divergence(_normalised_rows(pattern), _normalised_rows(other_pattern))
         row_distances = (divergence / math.log(2)).sqrt()
         total += reduce(row_distances.double(), "1 head other query -> head other", "sum")
         num_queries += row_distances.shape[-1]

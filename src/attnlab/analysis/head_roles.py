@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from attnlab.evidence.base import MOST_WEIGHT
-from attnlab.interp.circuits import emergence
+from attnlab.interp.circuits import emergence_step
 
 EVEN = 0.9
 """A normalised entropy: n keys are as many as n ** .9 with equal weights, 12 of 16. Our choice; the
@@ -57,4 +57,4 @@ def role_since(
     """Return the measured step from which on a head's score stays above the role's threshold."""
     steps, values = history
     scores: Sequence[float] = values[:, head].tolist()
-    return emergence(steps.tolist(), scores, role.threshold)
+    return emergence_step(steps.tolist(), scores, role.threshold)

@@ -43,7 +43,7 @@ class Cadence:
             spaced_steps = (round(10 ** (i / patterns_per_decade)) for i in exponents)
             self.recorded = {0, max_steps, *spaced_steps}
         else:
-            self.recorded = _checked_steps(patterns_at, max_steps)
+            self.recorded = _check_steps(patterns_at, max_steps)
         self.validate_every, self.log_every = val_check_interval, log_every
         self.checkpoint_every = checkpoint_every or val_check_interval
 
@@ -84,11 +84,11 @@ class Cadence:
         return step % (10 * self.log_every) == 0 or any(is_due(step) for is_due in other_events)
 
 
-def _checked_steps(steps: Sequence[int], max_steps: int) -> set[int]:
-    outside = [step for step in steps if not 0 <= step <= max_steps]
-    if outside:
+def _check_steps(steps: Sequence[int], max_steps: int) -> set[int]:
+    steps_outside = [step for step in steps if not 0 <= step <= max_steps]
+    if steps_outside:
         raise ValueError(
             f"patterns_at={list(steps)}: steps go from 0 to max_steps={max_steps}, and "
-            f"{', '.join(map(str, outside))} does not lie there"
+            f"{', '.join(map(str, steps_outside))} does not lie there"
         )
     return set(steps)

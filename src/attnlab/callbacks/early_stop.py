@@ -40,8 +40,8 @@ class EarlyStop:
             self.best, self.waited = score, 0
         else:
             self.waited += 1
-        reached = self.threshold is not None and score >= sign * self.threshold
-        return reached or (self.patience is not None and self.waited >= self.patience)
+        reaches_threshold = self.threshold is not None and score >= sign * self.threshold
+        return reaches_threshold or (self.patience is not None and self.waited >= self.patience)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run needs."""

@@ -35,7 +35,7 @@ class HeadRecorder(Recorder):
             *(self.subject, self.subject.dataset.splits["validation"]),
             batch_size=self.subject.batch_size,
             num_examples=self.num_examples,
-            pairs=self.pairs,
+            compare_heads=self.pairs,
         )
         for layer, measures in statistics.items():
             if not measures["confidence"].isfinite().all():

@@ -48,14 +48,14 @@ class PatternRecorder(Recorder):
     ) -> None:
         super().__init__(subject)
         self.num_probes, self.max_tokens = num_probes, max_tokens
-        self.read = {text: subject.objective.batch_of_text(text) for text in texts}
+        self.text_probes = {text: subject.objective.batch_of_text(text) for text in texts}
         self.num_repeated, self.num_twins = repeated, twins
         if twins:
             subject.dataset.require_contrast_pairs()
         self.layers, self.heads = layers, heads
-        attention = subject.model.attention_layers()
-        _require_numbers("layers", layers, len(attention))
-        for layer in attention:
+        attention_layers = subject.model.attention_layers()
+        _require_numbers("layers", layers, len(attention_layers))
+        for layer in attention_layers:
             if layers is None or layer.index in layers:
                 _require_numbers("heads", heads, layer.num_heads, f" in {layer.name}")
 
@@ -63,15 +63,18 @@ class PatternRecorder(Recorder):
     def probes(self) -> dict[str, Batch]:
         """The probes, by name."""
         subject, dataset = self.subject, self.subject.dataset
-        probes = {**self.read, **dataset.probes(self.num_probes)}
+        probes = {**self.text_probes, **dataset.probes(self.num_probes)}
         for number in range(self.num_repeated):
-            probes[f"repeated-{number}"] = repeated(subject.objective, number, self.max_tokens)
+            probes[f"repeated-{number}"] = draw_repeated_tokens(
+                subject.objective, number, self.max_tokens
+            )
         if self.num_twins:
             for side, split in zip("ab", dataset.contrast_pairs(), strict=True):
                 for number in range(min(self.num_twins, len(split))):
                     probes[f"twin-{number}-{side}"] = split[number]
         return {
-            name: first_tokens(unpadded(probe), self.max_tokens) for name, probe in probes.items()
+            name: first_tokens(remove_padding(probe), self.max_tokens)
+            for name, probe in probes.items()
         }
 
     def is_due(self, cadence: Cadence, step: int) -> bool:
@@ -106,7 +109,7 @@ def captured_patterns(
 ) -> list[Pattern]:
     """Return what a pass captured as patterns of the record: of each layer, then the influence."""
 
-    def tokens(sequence: SequenceName, size: int) -> list[str]:
+    def sequence_tokens(sequence: SequenceName, size: int) -> list[str]:
         token_ids = {"inputs": captured.inputs, "prefix": captured.prefix, "latents": None}[
             sequence
         ]
@@ -120,16 +123,19 @@ def captured_patterns(
         axes = layer.axes
         # With an encoder, the model answers at the last position of the prefix.
         answer_position = captured.answer_position if axes.queries == "inputs" else num_queries - 1
-        keys = tokens(axes.keys, num_keys)
+        keys = sequence_tokens(axes.keys, num_keys)
         probe_patterns.append(
             Pattern(
                 *(step, probe, layer, keys, list(range(num_queries)), answer_position),
                 data=PatternWeights(weights.cpu().numpy()),
-                query_tokens=tokens(axes.queries, num_queries) if axes.crosses else None,
+                query_tokens=sequence_tokens(axes.queries, num_queries) if axes.crosses else None,
                 roles=objective.dataset.token_roles(keys),
             )
         )
-    keys, answer_position = tokens("inputs", len(captured.inputs)), captured.answer_position
+    keys, answer_position = (
+        sequence_tokens("inputs", len(captured.inputs)),
+        captured.answer_position,
+    )
     influence = PatternWeights(captured.influence[None, None].cpu().numpy())
     roles = objective.dataset.token_roles(keys)
     return [
@@ -140,7 +146,7 @@ def captured_patterns(
     ]
 
 
-def repeated(objective: Objective, number: int, max_tokens: int) -> Batch:
+def draw_repeated_tokens(objective: Objective, number: int, max_tokens: int) -> Batch:
     """Draw random tokens of the vocabulary, seeded by `number`, and repeat them once.
 
     The sequence has 64 tokens, or fewer if the data or `max_tokens` allow fewer. Raises ValueError
@@ -161,7 +167,7 @@ def repeated(objective: Objective, number: int, max_tokens: int) -> Batch:
     return Batch(inputs, no_target, torch.full((1, 1), inputs.shape[1] - 1))
 
 
-def unpadded(probe: Batch) -> Batch:
+def remove_padding(probe: Batch) -> Batch:
     """Return a batch of one sequence without its padding."""
     inputs, targets, label_positions, valid = probe[:4]
     if valid is None:
@@ -203,7 +209,9 @@ def _require_numbers(knob: str, numbers: Sequence[int] | None, count: int, owner
         raise ValueError(f"{knob}=[] names none; null keeps all, and callbacks.recorder=null none")
     for number in numbers:
         if not 0 <= number < count:
-            available = (
+            actual_count = (
                 f"{count} attention {knob}{owner}" if count else f"no attention {knob}{owner}"
             )
-            raise ValueError(f"{knob}={list(numbers)}: the model has {available}, counted from 0")
+            raise ValueError(
+                f"{knob}={list(numbers)}: the model has {actual_count}, counted from 0"
+            )

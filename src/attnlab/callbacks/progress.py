@@ -15,7 +15,7 @@ from attnlab.console import Console
 
 SECONDS_BETWEEN_LINES = 30.0
 """The least time between two lines where there is no terminal."""
-SHOWN = {
+LABELS = {
     ("train", "loss"): "loss",
     ("validation", "loss"): "val",
     ("validation", "accuracy"): "acc",
@@ -30,7 +30,7 @@ class Pace(NamedTuple):
 
     def __str__(self) -> str:
         steps, tokens = self
-        return f"{_digits(steps)} steps/s {_digits(tokens)} tok/s"
+        return f"{_short_number(steps)} steps/s {_short_number(tokens)} tok/s"
 
 
 class ProgressBar(RowListener, pl.Callback):
@@ -64,7 +64,7 @@ class ProgressBar(RowListener, pl.Callback):
         self.values: dict[tuple[str, str], float] = {}
         self.step = 0
         self.pace_of_training: Pace | None = None
-        self._first_step, self._began, self._spoke = 0, monotonic(), monotonic()
+        self._first_step, self._start_time, self._last_line_time = 0, monotonic(), monotonic()
         # It draws at once, so it comes last.
         self.live = Live(console=console, transient=True, get_renderable=self._render)
 
@@ -80,30 +80,32 @@ class ProgressBar(RowListener, pl.Callback):
     @property
     def pace(self) -> Pace | None:
         """The mean pace since training began here; None before the first step."""
-        num_steps, seconds = self.step - self._first_step, monotonic() - self._began
+        num_steps, seconds = self.step - self._first_step, monotonic() - self._start_time
         if num_steps <= 0 or seconds <= 0:
             return None
         steps_per_second = num_steps / seconds
         return Pace(steps_per_second, steps_per_second * self.tokens_per_step)
 
     def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        last = rows[-1] if rows else {}
+        last_row = rows[-1] if rows else {}
         # The step counts as done: its rows come before Lightning tells of its end here.
-        self.step = max(self.step, last.get("step", 0))
-        new_values = {key: last[key[1]] for key in SHOWN if key[0] == table and key[1] in last}
+        self.step = max(self.step, last_row.get("step", 0))
+        new_values = {
+            key: last_row[key[1]] for key in LABELS if key[0] == table and key[1] in last_row
+        }
         # A new dict, as the terminal's own thread may be reading the old one.
         self.values = {**self.values, **new_values}
         self._update()
-        is_due = monotonic() - self._spoke >= SECONDS_BETWEEN_LINES
+        is_due = monotonic() - self._last_line_time >= SECONDS_BETWEEN_LINES
         if table == "validation" and is_due and not self.console.is_terminal:
-            self._spoke = monotonic()
+            self._last_line_time = monotonic()
             self.console.print(
                 f"{self.title}: step {self.step}/{self.max_steps}  {self.describe()}"
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.step = self._first_step = trainer.global_step
-        self._began = self._spoke = monotonic()
+        self._start_time = self._last_line_time = monotonic()
 
     def on_train_batch_end(
         self,
@@ -118,15 +120,16 @@ class ProgressBar(RowListener, pl.Callback):
 
     def describe(self) -> str:
         """Return speed, loss, the last validation and the time left, in one line."""
-        parts = [f"{SHOWN[name]} {value:.3f}" for name, value in self.values.items()]
-        if (pace := self.pace) is not None:
+        texts = [f"{LABELS[name]} {value:.3f}" for name, value in self.values.items()]
+        pace = self.pace
+        if pace is not None:
             seconds_left = (self.max_steps - self.step) / pace.steps_per_second
             time_left = f"{format_seconds(seconds_left)} left"
-            sweep_left = self.sweep_left()
-            if sweep_left is not None:
-                time_left += f", sweep {format_seconds(sweep_left + seconds_left)}"
-            parts = [str(pace), *parts, time_left]
-        return "  ".join(parts)
+            sweep_seconds_left = self.sweep_left()
+            if sweep_seconds_left is not None:
+                time_left += f", sweep {format_seconds(sweep_seconds_left + seconds_left)}"
+            texts = [str(pace), *texts, time_left]
+        return "  ".join(texts)
 
     def _update(self) -> None:
         # Where nothing is shown, nothing is computed for it.
@@ -143,12 +146,16 @@ class ProgressBar(RowListener, pl.Callback):
 
 def format_seconds(seconds: float | int) -> str:
     """Return a duration as `0:42`, `12:05` or `3:20:00`."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return (
+        f"{hours}:{minutes:02}:{remaining_seconds:02}"
+        if hours
+        else f"{minutes}:{remaining_seconds:02}"
+    )
 
 
-def _digits(number: float | int) -> str:
+def _short_number(number: float | int) -> str:
     """Return a number with two or three digits: `3.1`, `42`, `41k`, `1.2M`."""
     for size, unit in ((1e6, "M"), (1e3, "k"), (1, "")):
         if number >= size:

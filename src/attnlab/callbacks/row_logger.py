@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from attnlab.callbacks.training_callback import RowListener
-from attnlab.figures.grid import grid
+from attnlab.figures.grid import draw_pattern_grid
 from attnlab.interp.head_stats import SCORES
 from attnlab.interruption import Interrupted
 from attnlab.logger.base import TOKENS, LoggedRun, Logger
@@ -35,12 +35,12 @@ class LoggerFailed(RuntimeError):
 
 
 class RowLogger(RowListener):
-    """Passes rows, the mean measures of each layer's heads (`by_layer`), and pictures to loggers.
+    """Passes rows, the mean measures of heads (`average_over_heads`), and pictures to loggers.
 
     At each recorded step it logs one picture of the first probe's patterns; at the end, the metrics
-    and facts of the result, a page that `page` builds from the last patterns, and the tables of
-    patterns and heads as files. `layers` are those of the model. A logger that fails at the end
-    does not fail the run: `warn` gets a message, and run.log the traceback.
+    and facts of the result, a page that `build_page` builds from the last patterns, and the
+    tables of patterns and heads as files. `layers` are those of the model. A logger that fails at
+    the end does not fail the run: `warn` gets a message, and run.log the traceback.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class RowLogger(RowListener):
         loggers: Sequence[Logger],
         run: LoggedRun,
         layers: Layers,
-        page: Callable[[Sequence[Pattern]], str],
+        build_page: Callable[[Sequence[Pattern]], str],
         warn: Callable[[str], None],
     ) -> None:
         self.loggers, self.run, self.layers = loggers, run, layers
-        self.page, self.warn = page, warn
+        self.build_page, self.warn = build_page, warn
         self._step = 0
-        self._last: list[Pattern] = []
+        self._last_patterns: list[Pattern] = []
 
     @contextmanager
-    def following(self, attempt: Attempt, record: Record) -> Iterator[None]:
-        """Start the loggers, log the rows of earlier attempts of the run, and end the loggers."""
+    def logging_attempt(self, attempt: Attempt, record: Record) -> Iterator[None]:
+        """Start the loggers, log the rows of earlier attempts of the run, and end them at exit."""
         started_loggers: list[Logger] = []
         status, has_earlier_rows = "failed", False
         try:
@@ -70,7 +70,8 @@ class RowLogger(RowListener):
                     raise LoggerFailed(message) from error
                 started_loggers.append(logger)
             if started_loggers:
-                has_earlier_rows = self._log_rows(record)
+                self._log_rows(record)
+                has_earlier_rows = any(record.rows(table).num_rows for table in MIRRORED)
             yield
             status = "finished"
         except (Interrupted, KeyboardInterrupt):
@@ -87,7 +88,7 @@ class RowLogger(RowListener):
                         self._add_mirrors(logger, logger.tool, attempt, record)
 
     def replay(self, record: Record, result: RunResult, directory: Path) -> None:
-        """Log a finished run from its record into `directory`, as `following` would have.
+        """Log a finished run from its record into `directory`, as `logging_attempt` would have.
 
         Raises whatever a logger raises, and RecordError for rows that are damaged.
         """
@@ -107,62 +108,67 @@ class RowLogger(RowListener):
 
     def log_result(self, result: RunResult, first_step: int) -> None:
         """Pass the final metrics and the facts of a result whose attempt began at a step."""
-        self.scalars(result.steps, result.metrics)
+        self.log_scalars(result.steps, result.metrics)
         for logger in self.loggers:
-            logger.summary(summary(result, first_step))
+            logger.log_summary(result_facts(result, first_step))
 
     def receive_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not self.loggers or table not in MIRRORED:
             return
         for step, step_rows in _group_by_step(rows).items():
             if table == HEADS:
-                self.scalars(step, by_layer(step_rows, self.layers))
+                self.log_scalars(step, average_over_heads(step_rows, self.layers))
             elif table == PATTERNS:
                 self._log_picture(step, step_rows)
             for row in step_rows if table in TABLES else ():
-                self.scalars(step, {f"{table}/{k}": v for k, v in row.items() if k != "step"})
+                values = {f"{table}/{name}": row[name] for name in row if name != "step"}
+                self.log_scalars(step, values)
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Pass values measured at a step to all loggers."""
         self._step = step
         for logger in self.loggers:
-            logger.scalars(step, values)
+            logger.log_scalars(step, values)
 
     def _log_picture(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a picture of the first probe's patterns."""
         self._step = step
         first_probe = rows[0]["probe"]
-        self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe]
-        maps = [pattern.weights for pattern in self._last if pattern.layer is not None]
+        self._last_patterns = [
+            Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe
+        ]
+        maps = [pattern.weights for pattern in self._last_patterns if pattern.layer is not None]
         if maps:
-            pixels = grid(maps)
+            pixels = draw_pattern_grid(maps)
             for logger in self.loggers:
-                logger.picture(step, GRID, pixels)
+                logger.log_picture(step, GRID, pixels)
 
-    def _log_rows(self, record: Record) -> bool:
-        """Log all rows of a record in order of steps; return whether there are any."""
-        tables = {name: _group_by_step(record.rows(name).to_pylist()) for name in MIRRORED}
-        steps = sorted({step for rows in tables.values() for step in rows})
+    def _log_rows(self, record: Record) -> None:
+        """Log the rows of all tables of a record in order of steps."""
+        rows_by_table = {
+            table: _group_by_step(record.rows(table).to_pylist()) for table in MIRRORED
+        }
+        steps = sorted({step for rows_by_step in rows_by_table.values() for step in rows_by_step})
         for step in steps:
-            for table, rows in tables.items():
+            for table, rows_by_step in rows_by_table.items():
                 # A column that an attempt by other code lacks is null here.
-                stated_rows = [
-                    {k: v for k, v in row.items() if v is not None} for row in rows.get(step, ())
+                rows_without_nulls = [
+                    {name: value for name, value in row.items() if value is not None}
+                    for row in rows_by_step.get(step, ())
                 ]
-                self.receive_rows(table, stated_rows)
-        return bool(steps)
+                self.receive_rows(table, rows_without_nulls)
 
-    def _log_end(self, logger: Logger, attempt_path: Path, resumed: Record | None) -> None:
-        if self._last:
-            logger.page(self._step, PAGE, lambda: self.page(self._last))
-        logger.files(lambda: _table_files(attempt_path, resumed))
+    def _log_end(self, logger: Logger, attempt_path: Path, resumed_record: Record | None) -> None:
+        if self._last_patterns:
+            logger.log_page(self._step, PAGE, lambda: self.build_page(self._last_patterns))
+        logger.log_files(lambda: _table_files(attempt_path, resumed_record))
 
     def _add_mirrors(self, logger: Logger, tool: str, attempt: Attempt, record: Record) -> None:
         """Write down that a logger's copy is complete, and where."""
         places = [place_name(attempt.path / tool, record.path)]
         for place in [*places, *([ONLINE] if logger.is_online else [])]:
-            entry = new_mirror(tool, place, logger.destination, self.run.run_id)
-            add_mirror(record.path, entry)
+            mirror = new_mirror(tool, place, logger.destination, self.run.run_id)
+            add_mirror(record.path, mirror)
 
     @contextmanager
     def _warn_on_error(self, logger: Logger, attempt: Attempt) -> Iterator[None]:
@@ -177,7 +183,7 @@ class RowLogger(RowListener):
             self.warn(f"{type(logger).__name__} does not show how the run ended: {first_line}")
 
 
-def summary(result: RunResult, first_step: int) -> dict[str, int | float | str]:
+def result_facts(result: RunResult, first_step: int) -> dict[str, int | float | str]:
     """Return the facts of a result by name, without those that are not known.
 
     `tokens_per_second` counts the tokens of the attempt that ended with the result, from
@@ -200,7 +206,7 @@ def summary(result: RunResult, first_step: int) -> dict[str, int | float | str]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, float]:
+def average_over_heads(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, float]:
     """Average each measure over the heads of a layer: "heads/0/entropy", and so on.
 
     For measures that define a head's role, the largest is added, "heads/0/induction_max": a mean
@@ -208,27 +214,27 @@ def by_layer(rows: Sequence[Mapping[str, Any]], layers: Layers) -> dict[str, flo
     """
     scalars = {}
     for row in rows:
-        layer, values = layers.by_path.get(row["layer"]), row["heads"]
-        if layer is None or any(map(isnan, values)):
+        layer, head_values = layers.by_path.get(row["layer"]), row["heads"]
+        if layer is None or any(map(isnan, head_values)):
             continue
         name = f"heads/{layer.index}/{row['measure']}"
-        scalars[name] = fmean(values)
+        scalars[name] = fmean(head_values)
         if row["measure"] in SCORES:
-            scalars[f"{name}_max"] = max(values)
+            scalars[f"{name}_max"] = max(head_values)
     return scalars
 
 
-def _table_files(attempt_path: Path, resumed: Record | None) -> dict[str, Path]:
+def _table_files(attempt_path: Path, resumed_record: Record | None) -> dict[str, Path]:
     """Return the files of patterns and heads by name; after a resume, with the earlier rows."""
     paths_by_name = {}
     for table in (PATTERNS, HEADS):
         path = attempt_path / f"{table}.arrow"
-        if resumed is not None:
+        if resumed_record is not None:
             path = attempt_path / "whole" / path.name
             write.make_directory(path.parent)
             # Each logger calls this; the file is written once.
             if not path.exists():
-                write.new_file(path, _arrow_stream(resumed.rows(table)))
+                write.new_file(path, _arrow_stream(resumed_record.rows(table)))
         if path.exists():
             paths_by_name[path.name] = path
     return paths_by_name

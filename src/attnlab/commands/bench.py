@@ -117,10 +117,10 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
 
 def _write_files(directory: Path, report: "CostReport", content: str) -> None:
     """Write the numbers, then the figure; each file gets its name when it is complete."""
-    from attnlab.figures.base import png, svg
+    from attnlab.figures.base import render_png, render_svg
 
     write.make_directory(directory)
     write.replace(directory / "bench.json", f"{content}\n".encode())
     figure = cost_figure(report)
-    write.replace(directory / "bench.svg", svg(figure).encode())
-    write.replace(directory / "bench.png", png(figure))
+    write.replace(directory / "bench.svg", render_svg(figure).encode())
+    write.replace(directory / "bench.png", render_png(figure))

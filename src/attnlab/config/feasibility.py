@@ -123,7 +123,7 @@ def _evidence_faults(config: Config, objective: Objective, dataset: Dataset) -> 
         if not (isclass(kind) and issubclass(kind, Evidence)):
             yield f"evidence.{name}: expected a class of attnlab.evidence.base.Evidence"
             continue
-        for fault in kind.unfit(objective, dataset):
+        for fault in kind.compatibility_faults(objective, dataset):
             yield f"evidence.{name}: {fault}; use evidence=none"
 
 

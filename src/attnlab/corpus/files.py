@@ -55,32 +55,32 @@ UNREADABLE: dict[str, str] = {
 """Name endings of files without plain text, and what to do; no language code is among them."""
 
 
-def pieces(path: Path) -> Iterator[bytes]:
+def read_pieces(path: Path) -> Iterator[bytes]:
     """Yield the text of a file. Raises ValueError if it has another format or is damaged."""
-    with opened(path) as file:
+    with open_text(path) as file:
         while piece := file.read(PIECE):
             yield piece
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
+def open_text(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file at the beginning of its text, unpacked if its name says that it is packed.
 
     Raises ValueError if its format is not text, or if it cannot be read.
     """
-    inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
-    for name in (path, inner):
+    unpacked_path = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    for name in (path, unpacked_path):
         if advice := UNREADABLE.get(name.suffix.lower()):
             raise ValueError(f"path={path} is {advice}")
     try:
         opener = PACKED.get(path.suffix.lower(), _open_plain)
-        with opener(path) as raw, io.BufferedReader(raw, PIECE) as file:
-            head = file.peek(HEAD)
+        with opener(path) as raw_file, io.BufferedReader(raw_file, PIECE) as file:
+            first_bytes = file.peek(HEAD)
             for offset, signature, advice in FORMATS:
-                if head[offset : offset + len(signature)] == signature:
-                    if_packed = ", unpacked," if inner != path else ""
-                    raise ValueError(f"path={path}{if_packed} is {advice}")
-            if head.startswith(codecs.BOM_UTF8):
+                if first_bytes[offset : offset + len(signature)] == signature:
+                    packed_note = ", unpacked," if unpacked_path != path else ""
+                    raise ValueError(f"path={path}{packed_note} is {advice}")
+            if first_bytes.startswith(codecs.BOM_UTF8):
                 file.read(len(codecs.BOM_UTF8))
             yield file
     except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -90,7 +90,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         raise ValueError(f"path={path} cannot be {action}: {error.strerror or error}") from error
 
 
-def plain_name(name: str) -> str:
+def unpacked_name(name: str) -> str:
     """Return a file's name in lower case, without the ending of its compression."""
     path = Path(name.lower())
     return path.stem if path.suffix in PACKED else path.name

@@ -30,7 +30,7 @@ def load_hub_tables(path: str, columns: Sequence[Sequence[str]]) -> dict[str, An
     return _load_from_hub(path.removeprefix(HUB), columns)
 
 
-def is_saved(directory: Path) -> bool:
+def is_saved_dataset(directory: Path) -> bool:
     """Return whether `save_to_disk` of the `datasets` library wrote a directory."""
     return any((directory / name).is_file() for name in SAVED)
 
@@ -42,14 +42,14 @@ def load_saved_tables(
     import datasets
 
     try:
-        loaded = datasets.load_from_disk(str(directory))
+        dataset = datasets.load_from_disk(str(directory))
     except Exception as error:  # The library raises any exception of its readers.
-        raise ValueError(f"path={path} cannot be read: {_causes(error)}") from error
-    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {ONLY: loaded}
-    return _tables_by_split(splits, columns, path)
+        raise ValueError(f"path={path} cannot be read: {_describe_causes(error)}") from error
+    table_by_split = dataset if isinstance(dataset, datasets.DatasetDict) else {ONLY: dataset}
+    return _tables_by_split(table_by_split, columns, path)
 
 
-def cells(
+def read_rows(
     path: str, table: Any, columns: Sequence[str], names_classes: bool = False
 ) -> Iterator[tables.Row]:
     """Yield the cells of a table of the hub or of a saved dataset.
@@ -58,17 +58,17 @@ def cells(
     """
     if names_classes:
         table = _with_class_names(table, columns)
-    outer = [tables.outer_column(name, table.column_names) for name in columns]
-    table_columns = list(dict.fromkeys(outer))
+    outer_columns = [tables.outer_column(name, table.column_names) for name in columns]
+    table_columns = list(dict.fromkeys(outer_columns))
     row_number = 0
     for batch in table.select_columns(table_columns).iter(batch_size=BATCH):
         for index in range(len(batch[table_columns[0]])):
-            place = f"path={path}, row {row_number}"
-            names_and_columns = zip(columns, outer, strict=True)
+            row_location = f"path={path}, row {row_number}"
+            names_and_columns = zip(columns, outer_columns, strict=True)
             yield tables.Row(
-                place,
+                row_location,
                 [
-                    tables.entry(batch[column][index], name, column, place)
+                    tables.nested_cell(batch[column][index], name, column, row_location)
                     for name, column in names_and_columns
                 ],
             )
@@ -88,6 +88,7 @@ def _with_class_names(table: Any, columns: Sequence[str]) -> Any:
 
 
 def _load_from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Load the tables of `NAME[:CONFIG][@REVISION]` by split. Raises ValueError."""
     match = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", name)
     if match is None:
         raise ValueError(f"path=hub:{name} is no hub:NAME[:CONFIG][@REVISION]")
@@ -97,8 +98,8 @@ def _load_from_hub(name: str, columns: Sequence[Sequence[str]]) -> dict[str, Any
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
         if not _is_downloaded(repository):
             raise ValueError(
-                f"path=hub:{name} is not here, and {_endpoint()} does not answer; give a file, or "
-                "what `save_to_disk` wrote where there is a network"
+                f"path=hub:{name} is not here, and {_hub_endpoint()} does not answer; give a file, "
+                "or what `save_to_disk` wrote where there is a network"
             )
     return _load_tables(repository, columns, f"hub:{name}", name=config, revision=revision)
 
@@ -113,24 +114,26 @@ def _load_tables(
     try:
         dataset = datasets.load_dataset(builder, **options)
     except Exception as error:  # The library raises any exception of its readers and servers.
-        raise ValueError(f"path={path} cannot be read: {_causes(error)}") from error
+        raise ValueError(f"path={path} cannot be read: {_describe_causes(error)}") from error
     assert isinstance(dataset, datasets.DatasetDict)
     return _tables_by_split(dataset, columns, path)
 
 
 def _tables_by_split(
-    splits: Mapping[Any, Any], columns: Sequence[Sequence[str]], path: str
+    named_tables: Mapping[Any, Any], columns: Sequence[Sequence[str]], path: str
 ) -> dict[str, Any]:
     """Return the tables by split: train, validation, test, others; each has all columns."""
-    known_splits = [split for split in ("train", "validation", "test") if split in splits]
-    by_split = {str(name): splits[name] for name in dict.fromkeys([*known_splits, *splits])}
-    for table in by_split.values():
+    standard_splits = [split for split in ("train", "validation", "test") if split in named_tables]
+    table_by_split = {
+        str(name): named_tables[name] for name in dict.fromkeys([*standard_splits, *named_tables])
+    }
+    for table in table_by_split.values():
         for names in columns:
-            tables.column_of(names, table.column_names, path)
-    return by_split
+            tables.find_column(names, table.column_names, path)
+    return table_by_split
 
 
-def _causes(error: BaseException) -> str:
+def _describe_causes(error: BaseException) -> str:
     """Return the first line of an exception and of its causes.
 
     Exceptions of the library say only that loading failed; their causes say what failed.
@@ -141,7 +144,7 @@ def _causes(error: BaseException) -> str:
     return ": ".join(f"{type(e).__name__}: {str(e).strip().split(chr(10))[0]}" for e in causes)
 
 
-def _endpoint() -> str:
+def _hub_endpoint() -> str:
     return variable("HF_ENDPOINT") or "https://huggingface.co"
 
 
@@ -149,7 +152,7 @@ def _hub_answers() -> bool:
     """Return whether the hub, or the proxy before it, accepts a connection."""
     if (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
-    server = urlsplit(_endpoint())
+    server = urlsplit(_hub_endpoint())
     proxy = getproxies().get(server.scheme)
     if proxy and not proxy_bypass(server.hostname or ""):
         server = urlsplit(proxy if "//" in proxy else f"//{proxy}")

@@ -37,7 +37,7 @@ class Reader:
     """Reads the file or directory of a name in a directory."""
     columns: Sequence[Sequence[str]] = ()
     """The names of each column in tables of the hub or of `save_to_disk`."""
-    numbers: Sequence[int] = ()
+    number_columns: Sequence[int] = ()
     """The indices of columns that may hold numbers; the others hold texts."""
     column_knobs: Sequence[str] = ()
     """The knob that names each column, for messages."""
@@ -70,25 +70,25 @@ def load(
             raise ValueError(f"{fault}{instruction or f'; give dataset.path={places}'}")
         return sha256 or "", cached_rows
     try:
-        rows = dict(_read_splits(path, files, reader))
+        rows_by_split = dict(_read_splits(path, files, reader))
     except tables.MissingColumn as error:
-        knobs = dict(zip(map(tuple, reader.columns), reader.column_knobs, strict=False))
-        knob = knobs.get(tuple(error.names))
+        knob_by_column = dict(zip(map(tuple, reader.columns), reader.column_knobs, strict=False))
+        knob = knob_by_column.get(tuple(error.names))
         hint = f"; give dataset.{knob}=COLUMN" if knob else ""
         raise ValueError(f"{error}{hint}{instruction}") from error
     except ValueError as error:
         raise ValueError(f"{error}{instruction}") from error
     sha = hashlib.sha256()
-    for split in sorted(rows):
-        sha.update(json.dumps([split, rows[split]], ensure_ascii=False).encode() + b"\n")
+    for split in sorted(rows_by_split):
+        sha.update(json.dumps([split, rows_by_split[split]], ensure_ascii=False).encode() + b"\n")
     rows_sha256 = sha.hexdigest()
     if sha256 not in (None, rows_sha256):
         raise ValueError(
             f"path={path} has sha256 {rows_sha256}, expected {sha256}{instruction}; "
             "dataset.sha256=null takes other data"
         )
-    store.write_rows(rows_sha256, rows)
-    return rows_sha256, rows
+    store.write_rows(rows_sha256, rows_by_split)
+    return rows_sha256, rows_by_split
 
 
 def require_files(files: Files) -> None:
@@ -145,94 +145,103 @@ def split_rows_by_hash(
     rows_by_split: dict[str, list[T]] = {split: [] for split in ("train", *shares)}
     for row in rows:
         content = json.dumps(group(row), ensure_ascii=False).encode()
-        rows_by_split[split_of_content(content, shares, seed)].append(row)
+        rows_by_split[split_by_hash(content, shares, seed)].append(row)
     return rows_by_split
 
 
-def split_of_content(content: bytes, shares: Mapping[str, float], seed: int) -> str:
+def split_by_hash(content: bytes, shares: Mapping[str, float], seed: int) -> str:
     """Return the split of a content: held-back ones by their shares, the rest is train."""
     digest = hashlib.sha256(f"{seed}\n".encode() + content).digest()
-    place = int.from_bytes(digest[:8]) / 2**64
+    uniform_point = int.from_bytes(digest[:8]) / 2**64
     for split, share in shares.items():
-        if place < share:
+        if uniform_point < share:
             return split
-        place -= share
+        uniform_point -= share
     return "train"
 
 
 def build_splits(
-    rows: Mapping[str, list[T]], files: Files, seed: int, group: Callable[[T], object]
+    rows_by_source: Mapping[str, list[T]], files: Files, seed: int, group: Callable[[T], object]
 ) -> dict[str, list[T]]:
     """Return the rows of all splits, also of those cut from train; tests first, train last."""
-    if hub.ONLY in rows:
+    if hub.ONLY in rows_by_source:
         shares = held_shares(files, HELD_SHARE)
-        rows_by_split = split_rows_by_hash(rows[hub.ONLY], shares, seed, group)
+        rows_by_split = split_rows_by_hash(rows_by_source[hub.ONLY], shares, seed, group)
     else:
         shares = held_shares(files)
-        cut = split_rows_by_shares(rows["train"], shares, seed, group) if shares else {}
-        rows_by_split = {**rows, **cut}
+        rows_cut_from_train = (
+            split_rows_by_shares(rows_by_source["train"], shares, seed, group) if shares else {}
+        )
+        rows_by_split = {**rows_by_source, **rows_cut_from_train}
     splits = [split for split, file in files.items() if file is not None]
-    return {split: rows_by_split[split] for split in sorted(splits, key=_split_order)}
+    return {split: rows_by_split[split] for split in sorted(splits, key=_split_sort_key)}
 
 
-def splits_origin(rows: Mapping[str, list[T]], files: Files, seed: int) -> str:
+def splits_origin(rows_by_source: Mapping[str, list[T]], files: Files, seed: int) -> str:
     """Return where the splits come from, as a sentence."""
-    shares = held_shares(files, HELD_SHARE if hub.ONLY in rows else None)
-    drawn = " and ".join(f"{split} ({share:g})" for split, share in shares.items())
-    if hub.ONLY in rows:
-        return f"{drawn} of one table, by the hash of each text and seed={seed}; the rest is train"
-    return f"{drawn} of train, drawn with seed={seed}" if drawn else "as the data have them"
+    shares = held_shares(files, HELD_SHARE if hub.ONLY in rows_by_source else None)
+    share_texts = " and ".join(f"{split} ({share:g})" for split, share in shares.items())
+    if hub.ONLY in rows_by_source:
+        return (
+            f"{share_texts} of one table, by the hash of each text and seed={seed}; "
+            "the rest is train"
+        )
+    return f"{share_texts} of train, drawn with seed={seed}" if shares else "as the data have them"
 
 
 def remove_repeated(
-    parts: Mapping[str, list[T]], what: Callable[[T], object]
+    rows_by_split: Mapping[str, list[T]], identity_of: Callable[[T], object]
 ) -> tuple[dict[str, list[T]], dict[str, int]]:
-    """Remove from each split the rows that an earlier split holds, by their `what`.
+    """Remove from each split the rows that an earlier split holds, compared by `identity_of`.
 
     Returns the remaining rows, and the number of removed ones, by split.
     """
-    earlier: set[object] = set()
+    earlier_identities: set[object] = set()
     remaining: dict[str, list[T]] = {}
-    for split, rows in parts.items():
-        remaining[split] = [row for row in rows if what(row) not in earlier]
-        earlier |= {what(row) for row in remaining[split]}
-    return remaining, {split: len(parts[split]) - len(rows) for split, rows in remaining.items()}
+    for split, rows in rows_by_split.items():
+        remaining[split] = [row for row in rows if identity_of(row) not in earlier_identities]
+        earlier_identities |= {identity_of(row) for row in remaining[split]}
+    return remaining, {
+        split: len(rows_by_split[split]) - len(rows) for split, rows in remaining.items()
+    }
 
 
 def left_out_notes(
-    what: str, sizes: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]
+    unit: str, size_by_split: Mapping[str, int], reasons: Mapping[str, Mapping[str, int]]
 ) -> list[str]:
     """Return a sentence for each split with examples left out: how many, and for what reasons.
 
-    `sizes` are the splits' sizes with these examples; `reasons` has the counts by reason and split.
+    `size_by_split` counts these examples too; `reasons` has the counts by reason and split.
     """
     notes = []
-    for split, size in sizes.items():
+    for split, size in size_by_split.items():
         counts = {
-            reason: by_split[split] for reason, by_split in reasons.items() if by_split[split]
+            reason: count_by_split[split]
+            for reason, count_by_split in reasons.items()
+            if count_by_split[split]
         }
         if counts:
             counts_by_reason = "; ".join(f"{reason}: {n:,}" for reason, n in counts.items())
             total = sum(counts.values())
-            notes.append(f"{split}: {total:,} of {size:,} {what} are left out ({counts_by_reason})")
+            notes.append(f"{split}: {total:,} of {size:,} {unit} are left out ({counts_by_reason})")
     return notes
 
 
-def require_left(
-    what: str,
-    sizes: Mapping[str, int],
+def require_remaining(
+    unit: str,
+    size_by_split: Mapping[str, int],
     reasons: Mapping[str, Mapping[str, int]],
-    parts: Mapping[str, Sequence[object]],
+    examples_by_split: Mapping[str, Sequence[object]],
 ) -> None:
     """Refuse a split without remaining examples, and name the reasons. Raises ValueError."""
-    for split, examples in parts.items():
+    for split, examples in examples_by_split.items():
         if not examples:
-            notes = left_out_notes(what, {split: sizes[split]}, reasons)
-            fault = notes[0] if notes else f"{split}: there are no {what}"
+            notes = left_out_notes(unit, {split: size_by_split[split]}, reasons)
+            fault = notes[0] if notes else f"{split}: there are no {unit}"
             raise ValueError(f"{fault}; give other files or shares")
 
 
-def require_classes(labels: Iterable[object]) -> None:
+def require_several_classes(labels: Iterable[object]) -> None:
     """Refuse training examples that all have the same class. Raises ValueError."""
     classes = set(labels)
     if len(classes) < 2:
@@ -256,7 +265,7 @@ def require_encoding(encoding: str, path: str | None) -> None:
         )
 
 
-def exists(directory: Path, name: str) -> bool:
+def has_file(directory: Path, name: str) -> bool:
     """Return whether a directory has a file of this name, packed or not."""
     return any((directory / f"{name}{ending}").is_file() for ending in ("", *text_files.PACKED))
 
@@ -268,18 +277,19 @@ def find_file(directory: Path, name: str) -> Path:
             return file
     names = sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
     raise ValueError(
-        f"path={directory} has no file {name}, nor {name}.gz; there is {_listed(names)}"
+        f"path={directory} has no file {name}, nor {name}.gz; there is {_list_names(names)}"
     )
 
 
-def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
+def read_lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
     """Read the lines of a file, packed (NAME.gz and the like) or not. Raises ValueError."""
     file = find_file(directory, name)
     content = b"".join(source.File(file).pieces())
     if not content.strip():
         raise ValueError(f"{file} is empty")
-    if (zero := content.find(b"\0")) >= 0:
-        raise ValueError(f"{file} has a zero byte at {zero:,}: it is binary, or UTF-16")
+    zero_offset = content.find(b"\0")
+    if zero_offset >= 0:
+        raise ValueError(f"{file} has a zero byte at {zero_offset:,}: it is binary, or UTF-16")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -290,58 +300,66 @@ def lines(directory: Path, name: str, encoding: str = "utf-8") -> list[str]:
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def table(
+def read_table(
     directory: Path,
     name: str,
     columns: Sequence[Sequence[str]],
     encoding: str = "utf-8",
-    numbers: Sequence[int] = (),
+    number_columns: Sequence[int] = (),
 ) -> list[tuple[str, Row]]:
     """Read columns of a table in a file, as `tables.rows` does, with the place of each row.
 
-    Columns whose index is in `numbers` may hold numbers; a missing text is read as an empty one.
+    Columns with an index in `number_columns` may hold numbers; a missing text is read as an empty
+    one.
     """
     file = find_file(directory, name)
     return [
-        (place, texts_of(place, row, columns, numbers))
-        for place, row in tables.rows(file, columns, encoding)
+        (row_location, cell_texts(row_location, row, columns, number_columns))
+        for row_location, row in tables.read_rows(file, columns, encoding)
     ]
 
 
-def texts_of(
-    place: str, cells: Sequence[object], columns: Sequence[Sequence[str]], numbers: Sequence[int]
+def cell_texts(
+    row_location: str,
+    cells: Sequence[object],
+    columns: Sequence[Sequence[str]],
+    number_columns: Sequence[int],
 ) -> Row:
     """Return the cells of a row as texts; a missing text is returned as an empty one.
 
-    Raises ValueError for a cell that is no text, and for a missing cell of a column in `numbers`.
+    Raises ValueError for a cell that is no text, and for a missing cell in `number_columns`.
     """
     texts = []
     for index, (cell, names) in enumerate(zip(cells, columns, strict=True)):
-        if index in numbers and cell is None:
-            raise ValueError(f"{place}: column={names[0]!r} is missing; leave the row out")
-        if index in numbers and not isinstance(cell, str):
+        if index in number_columns and cell is None:
+            raise ValueError(f"{row_location}: column={names[0]!r} is missing; leave the row out")
+        if index in number_columns and not isinstance(cell, str):
             if not isinstance(cell, int):
-                kind = tables.type_of(cell)
-                raise ValueError(f"{place}: column={names[0]!r} holds {kind}, not a whole number")
+                kind = tables.type_name(cell)
+                raise ValueError(
+                    f"{row_location}: column={names[0]!r} holds {kind}, not a whole number"
+                )
             texts.append(str(cell))
         else:
-            texts.append("" if cell is None else tables.text_of(cell, names[0], place))
+            texts.append("" if cell is None else tables.require_text(cell, names[0], row_location))
     return texts
 
 
-def vocabulary(
+def build_vocabulary(
     sentences: Iterable[Sequence[str]], special: Sequence[str], min_count: int
 ) -> list[str]:
     """Return special tokens, then the words of the training sentences, the most frequent first."""
     counts = Counter(chain.from_iterable(sentences))
-    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
-    if not frequent:
+    counts_and_words = sorted(
+        (-count, token) for token, count in counts.items() if count >= min_count
+    )
+    if not counts_and_words:
         max_count = max(counts.values(), default=0)
         raise ValueError(
             f"min_count={min_count} leaves no word of train, which has none more than "
             f"{max_count:,} times; there is nothing to learn"
         )
-    return list(dict.fromkeys([*special, *(word for _, word in frequent)]))
+    return list(dict.fromkeys([*special, *(token for _, token in counts_and_words)]))
 
 
 def pad_sentences(
@@ -367,39 +385,41 @@ def _read_splits(path: str, files: Files, reader: Reader) -> Iterator[tuple[str,
         split_tables = hub.load_hub_tables(path, reader.columns)
         yield from _read_tables(path, split_tables, list(file_names), reader)
         return
-    place = given_path(path)
-    reads_one = reader.default_files is not None and file_names.items() <= {
+    location = given_path(path)
+    reads_one_table = reader.default_files is not None and file_names.items() <= {
         *reader.default_files.items()
     }
-    if place.is_file() and reads_one:
-        only_rows = reader.read(place.parent, place.name)
+    if location.is_file() and reads_one_table:
+        only_rows = reader.read(location.parent, location.name)
         if not only_rows:
             raise ValueError(f"path={path} has no rows")
         yield hub.ONLY, only_rows
         return
-    if not place.is_dir():
-        fault = "is one file" if place.exists() else "does not exist"
-        one_file = "one table, or " if reads_one else ""
+    if not location.is_dir():
+        fault = "is one file" if location.exists() else "does not exist"
+        one_file = "one table, or " if reads_one_table else ""
         raise ValueError(
             f"path={path} {fault}; give {one_file}the directory of {', '.join(file_names.values())}"
         )
-    if reader.columns and hub.is_saved(place):
-        split_tables = hub.load_saved_tables(place, path, reader.columns)
-        names = [hub.ONLY] if hub.ONLY in split_tables and reads_one else list(file_names)
+    if reader.columns and hub.is_saved_dataset(location):
+        split_tables = hub.load_saved_tables(location, path, reader.columns)
+        names = [hub.ONLY] if hub.ONLY in split_tables and reads_one_table else list(file_names)
         yield from _read_tables(path, split_tables, names, reader, names_classes=True)
         return
-    split_places = source.split_places(place)
-    is_folder = any(entry.is_dir() for entry in place.iterdir() if not entry.name.startswith("."))
-    if reads_one and reader.reads_folders and is_folder and not split_places:
-        yield hub.ONLY, reader.read(place.parent, place.name)
+    split_places = source.paths_by_split(location)
+    has_folders = any(
+        entry.is_dir() for entry in location.iterdir() if not entry.name.startswith(".")
+    )
+    if reads_one_table and reader.reads_folders and has_folders and not split_places:
+        yield hub.ONLY, reader.read(location.parent, location.name)
         return
     for split, file in file_names.items():
-        if reads_one and not exists(place, file):
-            file = _named_by_split(place, split_places.get(split, []), file, split)
-        yield split, reader.read(place, file)
+        if reads_one_table and not has_file(location, file):
+            file = _find_split_file(location, split_places.get(split, []), file, split)
+        yield split, reader.read(location, file)
 
 
-def _named_by_split(directory: Path, candidates: Sequence[Path], file: str, split: str) -> str:
+def _find_split_file(directory: Path, candidates: Sequence[Path], file: str, split: str) -> str:
     """Return the name of the only candidate for a split; the `file` where its parts have that name.
 
     Raises ValueError if there is no candidate, or if several are tables.
@@ -409,19 +429,19 @@ def _named_by_split(directory: Path, candidates: Sequence[Path], file: str, spli
         return names[0]
     if sum(tables.kind(name) is not None for name in names) > 1:
         raise ValueError(
-            f"path={directory} has several tables for {split}: {_listed(names)}; leave one"
+            f"path={directory} has several tables for {split}: {_list_names(names)}; leave one"
         )
     if any(name.startswith(f"{file}.") for name in names):
         return file
-    visible = (entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
+    visible_names = (entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
     share = "" if split == "train" else f", or dataset.files.{split}=0.1 as a share of train"
     raise ValueError(
         f"path={directory} has no file {file}, nor another named {split}; there is "
-        f"{_listed(sorted(visible))}; give the path of one table{share}"
+        f"{_list_names(sorted(visible_names))}; give the path of one table{share}"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")) or "nothing"
 
 
@@ -442,12 +462,16 @@ def _read_tables(
                 f"path={path} has no {split}; there is {', '.join(split_tables)}{share}"
             )
         table = split_tables[split]
-        columns = [tables.column_of(choice, table.column_names, path) for choice in reader.columns]
-        cells = hub.cells(f"{path}, {split}", table, columns, names_classes)
-        texts = (texts_of(*row, [[name] for name in columns], reader.numbers) for row in cells)
+        columns = [
+            tables.find_column(choice, table.column_names, path) for choice in reader.columns
+        ]
+        cells = hub.read_rows(f"{path}, {split}", table, columns, names_classes)
+        texts = (
+            cell_texts(*row, [[name] for name in columns], reader.number_columns) for row in cells
+        )
         yield split, [[text.strip() for text in row] for row in texts]
 
 
-def _split_order(split: str) -> tuple[int, str]:
+def _split_sort_key(split: str) -> tuple[int, str]:
     """Return a sort key: tests first, then validation, then train."""
     return ({"validation": 1, "train": 2}.get(split, 0), split)

@@ -56,7 +56,7 @@ class File(Source):
         self.path = path
 
     def pieces(self) -> Iterator[bytes]:
-        yield from files.pieces(self.path)
+        yield from files.read_pieces(self.path)
 
     def sha256(self) -> str:
         status = self.path.stat()
@@ -85,26 +85,27 @@ class RowSource(Source):
     """What its counts are of."""
 
     def __init__(
-        self, path: str, column: str, read: Sequence[Callable[[], Iterator[tables.Row]]]
+        self, path: str, column: str, table_readers: Sequence[Callable[[], Iterator[tables.Row]]]
     ) -> None:
-        self.path, self.column, self.read = path, column, read
+        self.path, self.column, self.table_readers = path, column, table_readers
         self._num_rows = self._num_missing = self._num_blank = 0
         self._counts: Counts | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        for read in self.read:
-            texts = self._read_texts(read)
+        for read_table in self.table_readers:
+            texts = self._read_texts(read_table)
             first_two = [*islice(texts, 2)]
             if len(first_two) == 1:
                 yield first_two[0].encode()
                 continue
             all_texts = chain(first_two, texts)
             while batch := [*islice(all_texts, BATCH)]:
-                yield "".join(t if t.endswith("\n") else f"{t}\n" for t in batch).encode()
+                lines = (text if text.endswith("\n") else f"{text}\n" for text in batch)
+                yield "".join(lines).encode()
 
     def documents(self) -> Iterator[bytes]:
-        for read in self.read:
-            yield from (text.encode() for text in self._read_texts(read))
+        for read_table in self.table_readers:
+            yield from (text.encode() for text in self._read_texts(read_table))
 
     def sha256(self) -> str:
         return self.counts().sha256
@@ -127,11 +128,11 @@ class RowSource(Source):
         self._counts = Counts(sha, self._num_rows, self._num_missing)
         return self._counts
 
-    def _read_texts(self, read: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
+    def _read_texts(self, read_table: Callable[[], Iterator[tables.Row]]) -> Iterator[str]:
         """Yield the texts of one table, and count its rows, missing cells and blank texts."""
-        for place, (cell,) in read():
+        for row_location, (cell,) in read_table():
             self._num_rows += 1
-            text = "" if cell is None else tables.text_of(cell, self.column, place)
+            text = "" if cell is None else tables.require_text(cell, self.column, row_location)
             self._num_missing += cell is None
             self._num_blank += not text.strip()
             if cell is not None:
@@ -142,7 +143,7 @@ class TableSource(RowSource):
     """A column of a table in a file."""
 
     def __init__(self, file: Path, path: str, column: str) -> None:
-        super().__init__(path, column, [partial(tables.rows, file, [[column]])])
+        super().__init__(path, column, [partial(tables.read_rows, file, [[column]])])
         self.file = file
 
     def counts(self) -> Counts:
@@ -161,19 +162,19 @@ class Folder(Source):
 
     def __init__(self, paths: Sequence[Path], path: str, column: str) -> None:
         self.paths, self.path, self.column = tuple(paths), path, column
-        self.parts: list[Source] = [
+        self.sources: list[Source] = [
             TableSource(file, str(file), column) if tables.kind(file.name) else File(file)
             for file in paths
             if file.stat().st_size
         ]
-        self.has_tables = any(part.has_tables for part in self.parts)
+        self.has_tables = any(source.has_tables for source in self.sources)
         if self.has_tables:
             self.unit = "rows and files"
 
     def pieces(self) -> Iterator[bytes]:
-        for part in self.parts:
+        for source in self.sources:
             last_byte = b"\n"
-            for piece in part.pieces():
+            for piece in source.pieces():
                 if piece:
                     yield piece
                     last_byte = piece[-1:]
@@ -181,7 +182,7 @@ class Folder(Source):
                 yield b"\n"
 
     def documents(self) -> Iterator[bytes]:
-        yield from chain.from_iterable(part.documents() for part in self.parts)
+        yield from chain.from_iterable(source.documents() for source in self.sources)
 
     def sha256(self) -> str:
         return self.counts().sha256
@@ -194,15 +195,15 @@ class Folder(Source):
 
     def unreadable_file(self) -> Path | None:
         """Return the first file that is binary or not UTF-8; None if all are text."""
-        for part in self.parts:
-            if isinstance(part, File):
-                content = b"".join(part.pieces())
+        for source in self.sources:
+            if isinstance(source, File):
+                content = b"".join(source.pieces())
                 try:
                     content.decode()
                 except UnicodeDecodeError:
-                    return part.path
+                    return source.path
                 if b"\0" in content:
-                    return part.path
+                    return source.path
         return None
 
 
@@ -214,11 +215,11 @@ class Slice(Source):
     """The bytes `start` to `stop` - 1 of a text."""
 
     def __init__(self, text: Source, start: int, stop: int) -> None:
-        self.whole, self.start, self.stop = text, start, stop
+        self.text, self.start, self.stop = text, start, stop
 
     def pieces(self) -> Iterator[bytes]:
         offset = 0
-        for piece in self.whole.pieces():
+        for piece in self.text.pieces():
             if overlap := piece[max(self.start - offset, 0) : max(self.stop - offset, 0)]:
                 yield overlap
             offset += len(piece)
@@ -226,11 +227,12 @@ class Slice(Source):
                 return
 
 
-def with_unreadable_file(error: ValueError, parts: Iterable[Source]) -> ValueError:
+def name_unreadable_file(error: ValueError, sources: Iterable[Source]) -> ValueError:
     """Return the fault of a text with the file at fault, if the text is of many files."""
-    wholes = [part.whole if isinstance(part, Slice) else part for part in parts]
-    for folder in [whole for whole in wholes if isinstance(whole, Folder)]:
-        if file := folder.unreadable_file():
+    texts = [source.text if isinstance(source, Slice) else source for source in sources]
+    for folder in [text for text in texts if isinstance(text, Folder)]:
+        file = folder.unreadable_file()
+        if file is not None:
             return ValueError(
                 f"{file} is binary or not UTF-8; convert it or move it away, or take "
                 "dataset/tokenizer=bytes"
@@ -249,8 +251,8 @@ def split_text_by_shares(text: Source, shares: Mapping[str, float]) -> dict[str,
     for share in (train_share, *shares.values()):
         bounds.append(min(size, bounds[-1] + int(size * share)))
     cuts = [0, *(_find_cut(text, bound) for bound in bounds[1:-1]), size]
-    names = ("train", *shares)
-    return {name: Slice(text, *cuts[part : part + 2]) for part, name in enumerate(names)}
+    split_names = ("train", *shares)
+    return {name: Slice(text, *cuts[index : index + 2]) for index, name in enumerate(split_names)}
 
 
 def _find_cut(text: Source, bound: int) -> int:
@@ -261,9 +263,11 @@ def _find_cut(text: Source, bound: int) -> int:
     for separator in (b"\n", b" "):
         if (index := nearby.find(separator)) >= 0:
             return start + index + 1
-    rest = nearby[bound - start :]
+    rest_of_text = nearby[bound - start :]
     # A byte 0b10xxxxxx continues a character of UTF-8.
-    return bound + next((n for n, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
+    return bound + next(
+        (n for n, byte in enumerate(rest_of_text) if byte & 0xC0 != 0x80), len(rest_of_text)
+    )
 
 
 def find_source(path: str, column: str) -> Source:
@@ -277,14 +281,14 @@ def find_source(path: str, column: str) -> Source:
     """
     if path.startswith(hub.HUB):
         readers = [
-            partial(hub.cells, path, table, [column])
+            partial(hub.read_rows, path, table, [column])
             for table in hub.load_hub_tables(path, [[column]]).values()
         ]
         return RowSource(path, column, readers)
-    place = given_path(path)
-    if place.is_dir() or (has_magic(path) and not place.exists()):
-        return _many_files_source(place, path, column)
-    return _file_source(place, path, column)
+    location = given_path(path)
+    if location.is_dir() or (has_magic(path) and not location.exists()):
+        return _many_files_source(location, path, column)
+    return _file_source(location, path, column)
 
 
 def find_sources(path: str, column: str, shares: Mapping[str, float | None]) -> dict[str, Source]:
@@ -321,7 +325,7 @@ def find_split_sources(path: str, column: str) -> dict[str, Source]:
     directory, or holds several files for one split.
     """
     directory = None if path.startswith(hub.HUB) else given_path(path)
-    if directory is None or hub.is_saved(directory):
+    if directory is None or hub.is_saved_dataset(directory):
         split_tables = (
             hub.load_hub_tables(path, [[column]])
             if directory is None
@@ -329,7 +333,7 @@ def find_split_sources(path: str, column: str) -> dict[str, Source]:
         )
         return {
             "train" if split == hub.ONLY else split: RowSource(
-                path, column, [partial(hub.cells, path, table, [column])]
+                path, column, [partial(hub.read_rows, path, table, [column])]
             )
             for split, table in split_tables.items()
         }
@@ -339,65 +343,67 @@ def find_split_sources(path: str, column: str) -> dict[str, Source]:
             f"path={path} {fault}; give a directory with files for train, validation and test, or "
             "dataset.validation and dataset.test as shares"
         )
-    places = split_places(directory)
-    for split, split_files in places.items():
+    split_paths = paths_by_split(directory)
+    for split, split_files in split_paths.items():
         if len(split_files) > 1:
             file_names = ", ".join(file.name for file in split_files)
             raise ValueError(f"path={path} has several files for {split}: {file_names}; leave one")
     return {
-        split: _many_files_source(place, str(place), column)
-        if place.is_dir()
-        else _file_source(place, str(place), column)
-        for split, (place,) in places.items()
+        split: _many_files_source(path_of_split, str(path_of_split), column)
+        if path_of_split.is_dir()
+        else _file_source(path_of_split, str(path_of_split), column)
+        for split, (path_of_split,) in split_paths.items()
     }
 
 
-def split_places(directory: Path) -> dict[str, list[Path]]:
+def paths_by_split(directory: Path) -> dict[str, list[Path]]:
     """Return the files and directories whose names mark a split, by split; none is left out."""
-    places: dict[str, list[Path]] = {split: [] for split in NAMES}
-    for place in sorted(directory.iterdir()):
-        words = set(re.split(r"[^a-z]+", place.name.lower()))
+    paths: dict[str, list[Path]] = {split: [] for split in NAMES}
+    for path in sorted(directory.iterdir()):
+        name_words = set(re.split(r"[^a-z]+", path.name.lower()))
         for split, split_words in NAMES.items():
-            if words & split_words and not place.name.startswith("."):
-                places[split].append(place)
-    return {split: split_places for split, split_places in places.items() if split_places}
+            if name_words & split_words and not path.name.startswith("."):
+                paths[split].append(path)
+    return {split: split_places for split, split_places in paths.items() if split_places}
 
 
-def text_files(directory: Path) -> list[Path]:
+def visible_files_below(directory: Path) -> list[Path]:
     """Return all files below a directory, by relative path; hidden ones are left out."""
-    all_files = [
-        (place.relative_to(directory), place) for place in directory.rglob("*") if place.is_file()
+    path_by_name = {
+        path.relative_to(directory).as_posix(): path
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+    visible_names = [
+        name
+        for name in path_by_name
+        if not any(component.startswith(".") for component in name.split("/"))
     ]
-    visible = [
-        (relative.as_posix(), place)
-        for relative, place in all_files
-        if not any(part.startswith(".") for part in relative.parts)
-    ]
-    return [place for _, place in sorted(visible)]
+    return [path_by_name[name] for name in sorted(visible_names)]
 
 
-def _many_files_source(place: Path, path: str, column: str) -> Source:
+def _many_files_source(location: Path, path: str, column: str) -> Source:
     """Return the source of a directory, or of a pattern of files. Raises ValueError."""
-    if place.is_dir():
-        if hub.is_saved(place):
-            return _saved_source(place, path, column)
-        places = split_places(place)
-        if len(places) > 1:
-            names = ", ".join(split_files[0].name for split_files in places.values())
+    if location.is_dir():
+        if hub.is_saved_dataset(location):
+            return _saved_source(location, path, column)
+        split_paths = paths_by_split(location)
+        if len(split_paths) > 1:
+            names = ", ".join(split_files[0].name for split_files in split_paths.values())
             raise ValueError(
                 f"path={path} has splits of its own ({names}); dataset.validation=null and "
                 "dataset.test=null read them, or name the files that are one text"
             )
-        paths, fault = text_files(place), "has no file"
+        paths, fault = visible_files_below(location), "has no file"
     else:
-        pattern = str(place.relative_to(place.anchor))
-        matches = sorted(Path(place.anchor).glob(pattern))
+        pattern = str(location.relative_to(location.anchor))
+        matches = sorted(Path(location.anchor).glob(pattern))
         paths = [file for file in matches if file.is_file() and not file.name.startswith(".")]
         fault = "matches no file"
     if not paths:
         raise ValueError(f"path={path} {fault}; give text files, or tables with their column")
     folder = Folder(paths, path, column)
-    if not folder.parts:
+    if not folder.sources:
         raise ValueError(f"path={path}: all of {len(paths):,} files are empty")
     return folder
 
@@ -410,7 +416,7 @@ def _saved_source(directory: Path, path: str, column: str) -> Source:
             f"path={path} has splits of its own ({', '.join(split_tables)}); "
             "dataset.validation=null reads them, and so does dataset.test=null"
         )
-    readers = [partial(hub.cells, path, table, [column]) for table in split_tables.values()]
+    readers = [partial(hub.read_rows, path, table, [column]) for table in split_tables.values()]
     return RowSource(path, column, readers)
 
 
@@ -426,7 +432,7 @@ def _file_source(file: Path, path: str, column: str) -> Source:
         raise ValueError(f"path={path} is empty")
     if tables.kind(file.name):
         return TableSource(file, path, column)
-    if not any(files.pieces(file)):
+    if not any(files.read_pieces(file)):
         raise ValueError(f"path={path} is empty")
     return File(file)
 
@@ -447,10 +453,11 @@ def _table_counts(
 def _folder_counts(
     paths: tuple[Path, ...], path: str, column: str, versions: tuple[tuple[int, ...], ...]
 ) -> Counts:
+    """Count the rows and files of a folder; `versions` make the cache forget changed files."""
     folder = Folder(paths, path, column)
-    table_counts = [part.counts() for part in folder.parts if isinstance(part, RowSource)]
+    table_counts = [source.counts() for source in folder.sources if isinstance(source, RowSource)]
     num_files = len(paths) - len(table_counts)
-    num_empty = len(paths) - len(folder.parts)
+    num_empty = len(paths) - len(folder.sources)
     if not table_counts and not any(piece.strip() for piece in folder.pieces()):
         raise ValueError(f"path={path}: none of the {len(paths):,} files has a text")
     return Counts(

@@ -43,7 +43,7 @@ class Tokenised(NamedTuple):
 
     tokens: np.ndarray
     vocabulary: list[str]
-    parts: dict[str, np.ndarray]
+    tokens_by_part: dict[str, np.ndarray]
     """The token ids of each part, for a corpus that is split into parts."""
 
 
@@ -52,22 +52,22 @@ def directory() -> Path:
     return cache_dir() / "corpora"
 
 
-def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised | None:
+def load(sha256: str, tokenizer: Tokenizer, partition: str = WHOLE) -> Tokenised | None:
     """Load a tokenised corpus from the cache; None if it is not there.
 
-    `parting` names how the corpus is split into parts. A tokenizer that learns gets its state back.
-    Raises ValueError if the entry is damaged.
+    `partition` names how the corpus is split into parts. A tokenizer that learns gets its state
+    back. Raises ValueError if the entry is damaged.
     """
-    entry = _entry_path(sha256, tokenizer, parting)
+    entry = _entry_path(sha256, tokenizer, partition)
     try:
         vocabulary = _read_json(entry / "vocabulary.json", list, "vocabulary is no list")
         tokens = np.load(entry / "tokens.npy", mmap_mode="r")
-        metadata = _read_json(entry / "parts.json", dict, "parts are no names") if parting else {}
-        parts, start = {}, 0
+        metadata = _read_json(entry / "parts.json", dict, "parts are no names") if partition else {}
+        tokens_by_part, start = {}, 0
         for name, count in metadata.get("tokens", {}).items():
-            parts[name] = tokens[start : start + count]
+            tokens_by_part[name] = tokens[start : start + count]
             start += count
-        if parting and start != len(tokens):
+        if partition and start != len(tokens):
             raise ValueError(f"its parts have {start} of {len(tokens)} tokens")
         if tokenizer.learns:
             tokenizer.load_state(metadata["learnt"])
@@ -75,28 +75,34 @@ def load(sha256: str, tokenizer: Tokenizer, parting: str = WHOLE) -> Tokenised |
         return None
     except (ValueError, KeyError) as error:
         raise ValueError(f"{entry} is damaged ({error}); delete it") from error
-    return Tokenised(tokens, vocabulary, parts)
+    return Tokenised(tokens, vocabulary, tokens_by_part)
 
 
 def load_or_tokenise(
-    parts: Mapping[str, Source], sha256: str, tokenizer: Tokenizer, parting: str = WHOLE
+    source_by_part: Mapping[str, Source], sha256: str, tokenizer: Tokenizer, partition: str = WHOLE
 ) -> Tokenised:
     """Load a tokenised text, or tokenise it. Raises ValueError if it cannot be read.
 
     Each part is tokenised on its own. A tokenizer that learns reads the part named train alone.
     """
-    if cached := load(sha256, tokenizer, parting):
+    if cached := load(sha256, tokenizer, partition):
         return cached
-    entry = _entry_path(sha256, tokenizer, parting)
-    with _new_entry(entry) as temporary:
-        vocabulary_parts = [parts["train"]] if tokenizer.learns else parts.values()
-        pieces = chain.from_iterable(part.pieces() for part in vocabulary_parts)
+    entry = _entry_path(sha256, tokenizer, partition)
+    with _new_entry(entry) as temporary_directory:
+        vocabulary_sources = (
+            [source_by_part["train"]] if tokenizer.learns else source_by_part.values()
+        )
+        pieces = chain.from_iterable(part.pieces() for part in vocabulary_sources)
         vocabulary = tokenizer.vocabulary(pieces)
-        counts = _write_tokens(temporary / "tokens.npy", parts, tokenizer, vocabulary)
-        _write_json(temporary / "vocabulary.json", vocabulary)
-        if parting:
-            _write_json(temporary / "parts.json", {"tokens": counts, "learnt": tokenizer.state})
-    tokenised = load(sha256, tokenizer, parting)
+        counts = _write_tokens(
+            temporary_directory / "tokens.npy", source_by_part, tokenizer, vocabulary
+        )
+        _write_json(temporary_directory / "vocabulary.json", vocabulary)
+        if partition:
+            _write_json(
+                temporary_directory / "parts.json", {"tokens": counts, "learnt": tokenizer.state}
+            )
+    tokenised = load(sha256, tokenizer, partition)
     if tokenised is None:
         raise ValueError(f"{entry} cannot be made; free its place")
     return tokenised
@@ -118,13 +124,13 @@ def write_rows(sha256: str, rows: Mapping[str, Any]) -> None:
     """Write small data that need no tokenizer to the cache, so that they load without a path."""
     entry = directory() / f"{sha256}-rows"
     if not entry.exists():
-        with _new_entry(entry) as temporary:
-            _write_json(temporary / "rows.json", rows)
+        with _new_entry(entry) as temporary_directory:
+            _write_json(temporary_directory / "rows.json", rows)
 
 
-def _entry_path(sha256: str, tokenizer: Tokenizer, parting: str) -> Path:
+def _entry_path(sha256: str, tokenizer: Tokenizer, partition: str) -> Path:
     _require_sha256(sha256)
-    return directory() / "-".join(filter(None, (sha256, tokenizer.key, parting)))
+    return directory() / "-".join(filter(None, (sha256, tokenizer.key, partition)))
 
 
 def _require_sha256(text: str) -> None:
@@ -139,14 +145,14 @@ def _new_entry(entry: Path) -> Iterator[Path]:
     require_writable(entry.parent, "ATTNLAB_CACHE")
     entry.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(entry.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
+    temporary_directory = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
     try:
-        yield temporary
+        yield temporary_directory
         # Fails if another process was first; then its entry is used.
         with suppress(OSError):
-            temporary.rename(entry)
+            temporary_directory.rename(entry)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary_directory, ignore_errors=True)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -165,17 +171,17 @@ def _read_json(path: Path, kind: type, fault: str) -> Any:
 
 
 def _write_tokens(
-    path: Path, parts: Mapping[str, Source], tokenizer: Tokenizer, vocabulary: list[str]
+    path: Path, source_by_part: Mapping[str, Source], tokenizer: Tokenizer, vocabulary: list[str]
 ) -> dict[str, int]:
     """Write the token ids of all parts, piece by piece, and return the number of each part.
 
     The header has the total number, so it is written again at the end.
     """
-    dtype, counts = np.dtype(number_type(len(vocabulary))), dict.fromkeys(parts, 0)
+    dtype, counts = np.dtype(number_type(len(vocabulary))), dict.fromkeys(source_by_part, 0)
     with path.open("wb") as file:
         file.write(_npy_header(dtype, 0))
-        for name, part in parts.items():
-            for ids in tokenizer.encode(part.pieces(), vocabulary):
+        for name, source in source_by_part.items():
+            for ids in tokenizer.encode(source.pieces(), vocabulary):
                 file.write(np.ascontiguousarray(ids, dtype=dtype).data)
                 counts[name] += len(ids)
         file.seek(0)

@@ -38,16 +38,18 @@ TEXT = "text"
 class Row(NamedTuple):
     """The requested cells of a row, None for a missing one, and the row's place in its file."""
 
-    place: str
+    location: str
     cells: list[Any]
 
 
 def kind(name: str) -> str | None:
     """Return the table format that a file's name says; None for a plain text."""
-    return KINDS.get(Path(files.plain_name(name)).suffix)
+    return KINDS.get(Path(files.unpacked_name(name)).suffix)
 
 
-def rows(path: Path, columns: Sequence[Sequence[str]], encoding: str = "utf-8") -> Iterator[Row]:
+def read_rows(
+    path: Path, columns: Sequence[Sequence[str]], encoding: str = "utf-8"
+) -> Iterator[Row]:
     """Yield the rows of a table; each of `columns` lists names, and the first present is read.
 
     Raises ValueError if the table has none of a column's names, or, with the line and the reason,
@@ -60,17 +62,17 @@ def rows(path: Path, columns: Sequence[Sequence[str]], encoding: str = "utf-8") 
     # Bytes outside the encoding become surrogates, which `text_of` refuses with their line.
     errors, newline = "surrogateescape", "" if table_format == "csv" else "\n"
     with (
-        files.opened(path) as file,
-        io.TextIOWrapper(file, encoding, errors=errors, newline=newline) as text,
+        files.open_text(path) as file,
+        io.TextIOWrapper(file, encoding, errors=errors, newline=newline) as text_file,
     ):
         reader = {"csv": _read_csv, "tsv": _read_tsv, "json": _read_json}[table_format or "csv"]
-        yield from reader(path, text, columns)
+        yield from reader(path, text_file, columns)
 
 
-def text_of(cell: Any, column: str, where: str) -> str:
+def require_text(cell: Any, column: str, row_location: str) -> str:
     """Return a cell that is a text. Raises ValueError if it is not, or not of its encoding."""
     if not isinstance(cell, str):
-        raise ValueError(f"{where}: column={column!r} holds {type_of(cell)}, not text")
+        raise ValueError(f"{row_location}: column={column!r} holds {type_name(cell)}, not text")
     try:
         cell.encode()
     except UnicodeEncodeError as error:
@@ -79,11 +81,11 @@ def text_of(cell: Any, column: str, where: str) -> str:
         fault = "half of a character (a surrogate) is no text; mend it"
         if 0x80 <= byte <= 0xFF:
             fault = f"byte {byte:#04x} is not of the file's encoding; convert it to UTF-8"
-        raise ValueError(f"{where}: {fault}") from error
+        raise ValueError(f"{row_location}: {fault}") from error
     return cell
 
 
-def type_of(cell: Any) -> str:
+def type_name(cell: Any) -> str:
     """Return Arrow's name for the type of a value."""
     import pyarrow as pa
 
@@ -103,15 +105,17 @@ class MissingColumn(ValueError):
             name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in table_columns[:SHOWN]
         ]
         ellipsis = ["..."] if len(table_columns) > SHOWN else []
-        close = [near for name in names for near in get_close_matches(name, table_columns, n=1)]
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        close_names = [
+            near for name in names for near in get_close_matches(name, table_columns, n=1)
+        ]
+        hint = f"; did you mean {close_names[0]!r}?" if close_names else ""
         if len(table_columns) == 1 and any(mark in table_columns[0] for mark in ";\t|"):
             hint = "; the cells of a .csv stand between commas, and those of a .tsv between tabs"
         columns = ", ".join([*actual, *ellipsis]) or "none"
         super().__init__(f"column={expected} is not in {path}; there is {columns}{hint}")
 
 
-def column_of(names: Sequence[str], table_columns: Sequence[str], path: str) -> str:
+def find_column(names: Sequence[str], table_columns: Sequence[str], path: str) -> str:
     """Return the first of the names that a table has; NAME.KEY is an entry of its column NAME.
 
     Raises ValueError if it has none of them.
@@ -131,18 +135,18 @@ def outer_column(name: str, table_columns: Sequence[str]) -> str:
     return name if name in table_columns else name.partition(".")[0]
 
 
-def entry(cell: Any, name: str, column: str, place: str) -> Any:
+def nested_cell(cell: Any, name: str, column: str, row_location: str) -> Any:
     """Return the cell of the column `name` from that of its outer `column`."""
     if name == column or cell is None:
         return cell
     key = name.removeprefix(f"{column}.")
     if not isinstance(cell, Mapping):
         raise ValueError(
-            f"{place}: column={column!r} holds {type_of(cell)}, not an object with {key!r}"
+            f"{row_location}: column={column!r} holds {type_name(cell)}, not an object with {key!r}"
         )
     if key not in cell:
         keys = ", ".join(map(str, cell)) or "nothing"
-        raise ValueError(f"{place}: column={column!r} has no {key!r}; there is {keys}")
+        raise ValueError(f"{row_location}: column={column!r} has no {key!r}; there is {keys}")
     return cell[key]
 
 
@@ -151,29 +155,31 @@ class _LineCounter:
 
     def __init__(self, path: Path, text: io.TextIOBase) -> None:
         self.path, self.text = path, text
-        self.count, self.last, self.ended = 0, "", False
+        self.count, self.last_line, self.ended = 0, "", False
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        self.last = self.text.readline()
-        if not self.last:
+        self.last_line = self.text.readline()
+        if not self.last_line:
             self.ended = True
             raise StopIteration
         self.count += 1
-        if "\0" in self.last:
+        if "\0" in self.last_line:
             raise ValueError(
                 f"{self.path}, line {self.count}, has a zero byte: it is binary, or UTF-16; "
                 "convert it to UTF-8"
             )
-        return self.last
+        return self.last_line
 
 
-def _read_csv(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
+def _read_csv(
+    path: Path, text_file: io.TextIOBase, columns: Sequence[Sequence[str]]
+) -> Iterator[Row]:
     """Yield the requested cells of a CSV."""
     csv.field_size_limit(LONGEST)
-    lines = _LineCounter(path, text)
+    lines = _LineCounter(path, text_file)
     yield from _rows_under_header(path, columns, _numbered_csv_rows(path, lines))
 
 
@@ -192,13 +198,15 @@ def _numbered_csv_rows(path: Path, lines: _LineCounter) -> Iterator[tuple[int, l
             raise ValueError(
                 f"{path}, line {first_line}: a quoted cell does not end; close its quote"
             )
-        if lines.last.strip():
+        if lines.last_line.strip():
             yield first_line, row
 
 
-def _read_tsv(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
+def _read_tsv(
+    path: Path, text_file: io.TextIOBase, columns: Sequence[Sequence[str]]
+) -> Iterator[Row]:
     """Yield the requested cells of a TSV."""
-    lines = enumerate(_LineCounter(path, text), start=1)
+    lines = enumerate(_LineCounter(path, text_file), start=1)
     stripped = ((number, line.removesuffix("\n").rstrip("\r")) for number, line in lines)
     rows = ((number, line.split("\t")) for number, line in stripped if line)
     yield from _rows_under_header(path, columns, rows)
@@ -211,61 +219,68 @@ def _rows_under_header(
     _, header = next(rows, (0, []))
     if not header:
         raise ValueError(f"{path} is empty")
-    names = [column_of(choice, header, str(path)) for choice in columns]
-    outer = [outer_column(name, header) for name in names]
-    indices = [header.index(column) for column in outer]
+    names = [find_column(choice, header, str(path)) for choice in columns]
+    outer_columns = [outer_column(name, header) for name in names]
+    indices = [header.index(column) for column in outer_columns]
     for number, row in rows:
-        place = f"{path}, line {number}"
+        row_location = f"{path}, line {number}"
         if len(row) != len(header):
-            raise ValueError(f"{place}, has {len(row)} columns, not {len(header)}")
-        cells = zip(indices, names, outer, strict=True)
-        yield Row(place, [entry(row[index], name, column, place) for index, name, column in cells])
+            raise ValueError(f"{row_location}, has {len(row)} columns, not {len(header)}")
+        cells = zip(indices, names, outer_columns, strict=True)
+        yield Row(
+            row_location,
+            [nested_cell(row[index], name, column, row_location) for index, name, column in cells],
+        )
 
 
-def _read_json(path: Path, text: io.TextIOBase, columns: Sequence[Sequence[str]]) -> Iterator[Row]:
+def _read_json(
+    path: Path, text_file: io.TextIOBase, columns: Sequence[Sequence[str]]
+) -> Iterator[Row]:
     """Yield the requested cells of JSON; only JSON with one row on each line is streamed."""
     all_keys: set[str] = set()
     num_rows = 0
-    for place, row in _json_entries(path, text):
+    for row_location, row in _json_entries(path, text_file):
         num_rows += 1
         if isinstance(row, str) and len(columns) == 1 and TEXT in columns[0]:
             row = {columns[0][0]: row}
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: it holds {type_of(row)}, not an object with its columns")
+            raise ValueError(
+                f"{row_location}: it holds {type_name(row)}, not an object with its columns"
+            )
         all_keys |= row.keys()
-        yield Row(place, [_json_cell(row, names, place) for names in columns])
+        yield Row(row_location, [_json_cell(row, names, row_location) for names in columns])
     if not num_rows:
         raise ValueError(f"{path} has no rows")
     for names in columns:
-        column_of(names, sorted(all_keys), str(path))
+        find_column(names, sorted(all_keys), str(path))
 
 
-def _json_cell(row: Mapping[str, Any], names: Sequence[str], place: str) -> Any:
+def _json_cell(row: Mapping[str, Any], names: Sequence[str], row_location: str) -> Any:
     """Return the cell of the first of the names that a row has; None without any of them."""
     for name in names:
         if (column := outer_column(name, [*row])) in row:
-            return entry(row[column], name, column, place)
+            return nested_cell(row[column], name, column, row_location)
     return None
 
 
-def _json_entries(path: Path, text: io.TextIOBase) -> Iterator[tuple[str, Any]]:
+def _json_entries(path: Path, text_file: io.TextIOBase) -> Iterator[tuple[str, Any]]:
     """Yield each entry of a JSON file with its place: one of each line, or of one document."""
-    numbered = enumerate(iter(text.readline, ""), start=1)
+    numbered = enumerate(iter(text_file.readline, ""), start=1)
     lines = ((number, line) for number, line in numbered if line.strip())
     number, line = next(lines, (0, ""))
     if not number:
         return
     # An array, or an object that goes over many lines, is the only document of its file.
     if line.lstrip()[0] == "[" or line.strip() == "{":
-        document, second = _parse_json(path, number, line + text.read()), None
+        document, second_line = _parse_json(path, number, line + text_file.read()), None
     else:
-        document, second = _parse_json(path, number, line), next(lines, None)
-    if second is None:
+        document, second_line = _parse_json(path, number, line), next(lines, None)
+    if second_line is None:
         entries = document if isinstance(document, list) else _rows_of_document(path, document)
         yield from ((f"{path}, row {row}", entry) for row, entry in enumerate(entries))
         return
     yield f"{path}, line {number}", document
-    for number, line in chain([second], lines):
+    for number, line in chain([second_line], lines):
         yield f"{path}, line {number}", _parse_json(path, number, line)
 
 
@@ -320,18 +335,18 @@ def _read_parquet(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[Row]
     try:
         with ParquetFile(path) as table:
             table_columns = table.schema_arrow.names
-            column_names = [column_of(names, table_columns, str(path)) for names in columns]
-            outer = [outer_column(name, table_columns) for name in column_names]
+            column_names = [find_column(names, table_columns, str(path)) for names in columns]
+            outer_columns = [outer_column(name, table_columns) for name in column_names]
             row_number = 0
-            for batch in table.iter_batches(BATCH, columns=list(dict.fromkeys(outer))):
-                cells = [batch.column(column).to_pylist() for column in outer]
+            for batch in table.iter_batches(BATCH, columns=list(dict.fromkeys(outer_columns))):
+                cells = [batch.column(column).to_pylist() for column in outer_columns]
                 for row in zip(*cells, strict=True):
-                    place = f"{path}, row {row_number}"
-                    cells_and_names = zip(row, column_names, outer, strict=True)
+                    row_location = f"{path}, row {row_number}"
+                    cells_and_names = zip(row, column_names, outer_columns, strict=True)
                     yield Row(
-                        place,
+                        row_location,
                         [
-                            entry(cell, name, column, place)
+                            nested_cell(cell, name, column, row_location)
                             for cell, name, column in cells_and_names
                         ],
                     )

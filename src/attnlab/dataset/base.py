@@ -114,9 +114,9 @@ class Dataset(ABC):
         """Split a text into tokens, in the vocabulary or not: at its spaces, unless overridden."""
         return text.split()
 
-    def decode(self, numbers: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids: the inverse of `encode`."""
-        return " ".join(self.tokens[number] for number in numbers)
+        return " ".join(self.tokens[token_id] for token_id in token_ids)
 
     def label_positions(self, words: Sequence[str]) -> list[int] | None:
         """Return the label positions of a text; None for all. Raises ValueError if it has none."""
@@ -127,32 +127,34 @@ class Dataset(ABC):
 
         Raises ValueError with the words that are no tokens, and the tokens that resemble them.
         """
-        words = self.tokenize(text)
+        tokens = self.tokenize(text)
         id_of = {token: token_id for token_id, token in enumerate(self.tokens)}
-        unknown = [word for word in dict.fromkeys(words) if word not in id_of]
-        if unknown:
-            close_matches = {word: get_close_matches(word, self.tokens, n=3) for word in unknown}
+        unknown_tokens = [token for token in dict.fromkeys(tokens) if token not in id_of]
+        if unknown_tokens:
+            close_matches = {
+                token: get_close_matches(token, self.tokens, n=3) for token in unknown_tokens
+            }
             suggestions = "; ".join(
-                f"{word!r} (near: {', '.join(tokens) or 'none'})"
-                for word, tokens in close_matches.items()
+                f"{token!r} (near: {', '.join(similar_tokens) or 'none'})"
+                for token, similar_tokens in close_matches.items()
             )
             raise ValueError(f"{type(self).__name__} has no token {suggestions}")
-        return [id_of[word] for word in words]
+        return [id_of[token] for token in tokens]
 
     def batch_of_text(self, text: str) -> Batch:
         """Return a batch of one sequence from a text, without targets.
 
         Raises ValueError for words that are no tokens, for too many words, and for none.
         """
-        numbers, words = self.encode(text), self.tokenize(text)
-        if not 0 < len(words) <= self.max_length:
+        token_ids, tokens = self.encode(text), self.tokenize(text)
+        if not 0 < len(tokens) <= self.max_length:
             raise ValueError(
-                f"a text has 1 to {self.max_length} tokens here, and this one has {len(words)}"
+                f"a text has 1 to {self.max_length} tokens here, and this one has {len(tokens)}"
             )
-        label_positions = self.label_positions(words)
-        num_labels = len(words) if label_positions is None else len(label_positions)
+        label_positions = self.label_positions(tokens)
+        num_labels = len(tokens) if label_positions is None else len(label_positions)
         return Batch(
-            torch.tensor([numbers]),
+            torch.tensor([token_ids]),
             torch.full((1, num_labels), IGNORE),
             None if label_positions is None else torch.tensor([label_positions]),
         )
@@ -202,14 +204,14 @@ class Dataset(ABC):
         batch = self.splits[split][index]
         label_names = self.classes or self.tokens
         inputs = batch.inputs if batch.valid is None else batch.inputs[batch.valid][None]
-        words = [self.tokens[token] for token in inputs[0].tolist()]
+        tokens = [self.tokens[token] for token in inputs[0].tolist()]
         positions = range(batch.inputs.shape[1]) if batch.at is None else batch.at[0].tolist()
         answers = [
-            f"at {position} ({words[position]!r}): {label_names[target]}"
+            f"at {position} ({tokens[position]!r}): {label_names[target]}"
             for position, target in zip(positions, batch.targets[0].tolist(), strict=True)
             if target != IGNORE
         ]
-        return " ".join(words) + "\n" + "\n".join(answers)
+        return " ".join(tokens) + "\n" + "\n".join(answers)
 
 
 @ranged
@@ -319,16 +321,16 @@ class Corpus(Dataset):
     def tokenize(self, text: str) -> list[str]:
         return self.tokenizer.tokenize(text)
 
-    def decode(self, numbers: Sequence[int]) -> str:
-        return self.tokenizer.detokenize([self.tokens[number] for number in numbers])
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.tokenizer.detokenize([self.tokens[token_id] for token_id in token_ids])
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
-        text, last = self.decode(batch.inputs[0].tolist()), int(batch.targets[0, -1])
+        text, last_target = self.decode(batch.inputs[0].tolist()), int(batch.targets[0, -1])
         last_position = batch.inputs.shape[1] - 1
         return (
             f"{text}\neach position: the token after it; at {last_position} "
-            f"({self.tokens[int(batch.inputs[0, -1])]!r}): {self.tokens[last]!r}"
+            f"({self.tokens[int(batch.inputs[0, -1])]!r}): {self.tokens[last_target]!r}"
         )
 
 
@@ -340,21 +342,19 @@ def random_stream(seed: int, split: str, block: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, split_number]))
 
 
-def row_hash(draw_examples: np.ndarray) -> np.ndarray:
+def hash_rows(rows: np.ndarray) -> np.ndarray:
     """Compute a 64-bit hash of each row of small integers; a collision costs a needless redraw."""
-    width = draw_examples.shape[1]
+    width = rows.shape[1]
     factors = np.random.Generator(np.random.Philox(key=width)).integers(
         2**63, size=width, dtype=np.uint64
     )
-    mixed = (draw_examples.astype(np.uint64) + np.uint64(1)) * (
-        factors * np.uint64(2) + np.uint64(1)
-    )
+    mixed = (rows.astype(np.uint64) + np.uint64(1)) * (factors * np.uint64(2) + np.uint64(1))
     mixed ^= mixed >> np.uint64(29)
     return (mixed * factors[::-1] * np.uint64(2) + mixed).sum(axis=1, dtype=np.uint64)
 
 
 def draw_disjoint(
-    build_split: Callable[[np.random.Generator, int], ExampleArrays],
+    draw_examples: Callable[[np.random.Generator, int], ExampleArrays],
     seed: int,
     split: str,
     size: int,
@@ -364,21 +364,23 @@ def draw_disjoint(
 
     `draw(generator, n)` returns n examples. Raises ValueError if 1000 redraws are not enough.
     """
-    hashes = [row_hash(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
-    earlier_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
+    hash_arrays = [hash_rows(s.arrays.inputs) for s in earlier.values() if isinstance(s, Examples)]
+    earlier_hashes = np.concatenate([np.empty(0, np.uint64), *hash_arrays])
     blocks: list[ExampleArrays] = []
     for block in range(-(-size // BLOCK)):
         generator = random_stream(seed, split, block)
         # Every block is drawn whole, the last one too, and cut at the end: drawn to size, its
         # examples would be others for another number of them.
-        arrays = build_split(generator, BLOCK)
+        arrays = draw_examples(generator, BLOCK)
         for _ in range(1000):
-            repeated = np.flatnonzero(np.isin(row_hash(arrays.inputs), earlier_hashes))
-            if not len(repeated):
+            repeated_rows = np.flatnonzero(np.isin(hash_rows(arrays.inputs), earlier_hashes))
+            if not len(repeated_rows):
                 break
-            for array, fresh in zip(arrays, build_split(generator, len(repeated)), strict=True):
+            for array, new_rows in zip(
+                arrays, draw_examples(generator, len(repeated_rows)), strict=True
+            ):
                 if array is not None:
-                    array[repeated] = fresh
+                    array[repeated_rows] = new_rows
         else:
             raise ValueError(
                 f"the task has too few different examples for a {split} split of {size} beside "

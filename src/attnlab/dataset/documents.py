@@ -60,7 +60,7 @@ class Documents(Corpus):
         self.tokenizer = WithBoundary(tokenizer)
         self._notes: list[str] = []
         self.sha256, tokenised = self._load_tokens(path, column, sha256)
-        self.tokens, self._tokens_by_split = tokenised.vocabulary, tokenised.parts
+        self.tokens, self._tokens_by_split = tokenised.vocabulary, tokenised.tokens_by_part
         boundary_id = len(self.tokens) - 1
         self.num_documents = {
             split: int(np.count_nonzero(token_ids == boundary_id))
@@ -89,13 +89,14 @@ class Documents(Corpus):
 
     def _describe_splits(self) -> str:
         """Return where the splits come from."""
-        own = [split for split, share in self.shares.items() if share is None]
-        drawn = [f"{split} ({share:g})" for split, share in self._drawn_shares.items()]
-        origins = [f"{' and '.join(own)} as the data have them"] if own else []
-        if drawn:
-            population = "train" if own else "all documents"
+        own_splits = [split for split, share in self.shares.items() if share is None]
+        drawn_splits = [f"{split} ({share:g})" for split, share in self._drawn_shares.items()]
+        origins = [f"{' and '.join(own_splits)} as the data have them"] if own_splits else []
+        if drawn_splits:
+            population = "train" if own_splits else "all documents"
             origins.append(
-                f"{' and '.join(drawn)} of {population}, by the hash of each and seed={self.seed}"
+                f"{' and '.join(drawn_splits)} of {population}, by the hash of each and "
+                f"seed={self.seed}"
             )
         return "; ".join(origins)
 
@@ -109,9 +110,9 @@ class Documents(Corpus):
     ) -> tuple[str, store.Tokenised]:
         """Load or tokenise the documents; return their SHA-256 and their tokens."""
         shares = [store.OWN if share is None else str(share) for share in self.shares.values()]
-        parting = "-".join([*shares, str(self.seed)])
+        partition = "-".join([*shares, str(self.seed)])
         is_local = path is not None and not path.startswith(hub.HUB)
-        if sha256 and not is_local and (cached := store.load(sha256, self.tokenizer, parting)):
+        if sha256 and not is_local and (cached := store.load(sha256, self.tokenizer, partition)):
             return sha256, cached
         if path is None:
             raise ValueError(
@@ -129,10 +130,10 @@ class Documents(Corpus):
                 f"path={path} has sha256 {documents.sha256}, expected {sha256}; "
                 "dataset.sha256=null takes other documents"
             )
-        parts = {split: documents.parts[split] for split in reversed(self.split_names)}
+        parts = {split: documents.source_by_split[split] for split in reversed(self.split_names)}
         try:
             return documents.sha256, store.load_or_tokenise(
-                parts, documents.sha256, self.tokenizer, parting
+                parts, documents.sha256, self.tokenizer, partition
             )
         except ValueError as error:
-            raise source.with_unreadable_file(error, sources.values()) from error
+            raise source.name_unreadable_file(error, sources.values()) from error

@@ -47,18 +47,18 @@ class ExportOrigin(NamedTuple):
     command: str
 
 
-def table(dataset: Dataset, split: str) -> "datasets.Dataset":
+def to_hub_dataset(dataset: Dataset, split: str) -> "datasets.Dataset":
     """Return a split as a `datasets.Dataset`, held in memory."""
     import datasets
     import pyarrow as pa
 
-    schema = features(dataset).arrow_schema
+    schema = column_features(dataset).arrow_schema
     arrow_table = pa.Table.from_batches(_record_batches(dataset, split), schema)
     fingerprint = dataset.splits[split].digest().hex()[:16]
     return datasets.Dataset(arrow_table, split=datasets.NamedSplit(split), fingerprint=fingerprint)
 
 
-def sizes(dataset: Dataset) -> dict[str, int]:
+def split_sizes(dataset: Dataset) -> dict[str, int]:
     """Count the examples of each split: training first, and tests of other lengths last."""
     standard = [name for name in ("train", "validation", "test") if name in dataset.split_names]
     names = dict.fromkeys([*standard, *dataset.splits])
@@ -81,22 +81,22 @@ def export(
     directory = directory.resolve()
     require_free(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.with_name(f".tmp-{uuid.uuid4().hex}")
+    temporary_directory = directory.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        temporary.mkdir()
-        for split in sizes(dataset):
-            with _open_synced(temporary / f"{split}.{kind}") as file:
+        temporary_directory.mkdir()
+        for split in split_sizes(dataset):
+            with _open_synced(temporary_directory / f"{split}.{kind}") as file:
                 WRITERS[kind](dataset, split, file)
-        names = {"tokens": dataset.tokens, "classes": dataset.classes}
-        with _open_synced(temporary / VOCABULARY) as file:
-            file.write(json.dumps(names, ensure_ascii=False).encode())
-        with _open_synced(temporary / "README.md") as file:
-            file.write(card(dataset, kind, origin).encode())
+        name_lists = {"tokens": dataset.tokens, "classes": dataset.classes}
+        with _open_synced(temporary_directory / VOCABULARY) as file:
+            file.write(json.dumps(name_lists, ensure_ascii=False).encode())
+        with _open_synced(temporary_directory / "README.md") as file:
+            file.write(data_card(dataset, kind, origin).encode())
         # Another process may have filled it since the first check.
         require_free(directory)
-        temporary.rename(directory)
+        temporary_directory.rename(directory)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary_directory, ignore_errors=True)
 
 
 def require_free(directory: Path) -> None:
@@ -106,7 +106,7 @@ def require_free(directory: Path) -> None:
     require_writable(directory)
 
 
-def features(dataset: Dataset) -> "datasets.Features":
+def column_features(dataset: Dataset) -> "datasets.Features":
     """Return the types of the columns."""
     import datasets
 
@@ -119,7 +119,7 @@ def features(dataset: Dataset) -> "datasets.Features":
     return datasets.Features({"inputs": ids, "label": label, "at": position})
 
 
-def columns(dataset: Dataset, batch: Batch) -> "dict[str, pa.Array]":
+def example_columns(dataset: Dataset, batch: Batch) -> "dict[str, pa.Array]":
     """Return examples as columns, by name."""
     import pyarrow as pa
 
@@ -148,7 +148,7 @@ def columns(dataset: Dataset, batch: Batch) -> "dict[str, pa.Array]":
     return arrays
 
 
-def card(dataset: Dataset, kind: str = "parquet", origin: ExportOrigin | None = None) -> str:
+def data_card(dataset: Dataset, kind: str = "parquet", origin: ExportOrigin | None = None) -> str:
     """Return the text of the data card: a header for the `datasets` library, then the facts."""
     name = origin.name if origin else type(dataset).__name__
     lines = ["---", _yaml_header(dataset, kind), "---", "", f"# {name}", ""]
@@ -158,11 +158,11 @@ def card(dataset: Dataset, kind: str = "parquet", origin: ExportOrigin | None = 
         best = getattr(dataset, "best", 1.0)
         lines += [f"Accuracy: chance {chance:.3g}, at best {best:.3g}.", ""]
     lines += ["## Splits", "", "| split | examples | file |", "|---|---|---|"]
-    lines += [f"| {s} | {size:,} | {s}.{kind} |" for s, size in sizes(dataset).items()]
+    lines += [f"| {s} | {size:,} | {s}.{kind} |" for s, size in split_sizes(dataset).items()]
     lines += ["", *(f"- {note}" for note in dataset.notes)] if dataset.notes else []
     lines += ["", f"`data_hash`: `{dataset.data_hash}` (SHA-256 over the contents of all splits)"]
     lines += ["", "## Columns", "", "| column | type | what it is |", "|---|---|---|"]
-    for field in features(dataset).arrow_schema:
+    for field in column_features(dataset).arrow_schema:
         is_answer = field.name == "targets" and dataset.answer_length is not None
         meaning = "the answer, a sequence of its own" if is_answer else MEANING[field.name]
         lines.append(f"| `{field.name}` | `{_type_name(field.type)}` | {meaning} |")
@@ -179,25 +179,26 @@ def card(dataset: Dataset, kind: str = "parquet", origin: ExportOrigin | None = 
     return "\n".join(lines)
 
 
-def _type_name(kind: "pa.DataType") -> str:
-    return str(kind).replace("element: ", "").replace("item: ", "")
+def _type_name(arrow_type: "pa.DataType") -> str:
+    return str(arrow_type).replace("element: ", "").replace("item: ", "")
 
 
-def _describe_names(what: str, names: list[str]) -> str:
+def _describe_names(unit: str, names: list[str]) -> str:
     """Return the number of names, and the first 16 of them."""
     first_names = " ".join(f"`{json.dumps(name, ensure_ascii=False)}`" for name in names[:16])
-    return f"{len(names):,} {what}: {first_names}{' ...' if len(names) > 16 else ''}"
+    return f"{len(names):,} {unit}: {first_names}{' ...' if len(names) > 16 else ''}"
 
 
 def _yaml_header(dataset: Dataset, kind: str) -> str:
+    """Return the header that tells the `datasets` library the files and columns."""
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    files = [{"split": split, "path": f"{split}.{kind}"} for split in sizes(dataset)]
+    files = [{"split": split, "path": f"{split}.{kind}"} for split in split_sizes(dataset)]
     card_data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
-    infos = DatasetInfosDict({"default": DatasetInfo(features=features(dataset))})
-    infos.to_dataset_card_data(card_data)
+    dataset_infos = DatasetInfosDict({"default": DatasetInfo(features=column_features(dataset))})
+    dataset_infos.to_dataset_card_data(card_data)
     return str(card_data)
 
 
@@ -206,28 +207,28 @@ def _has_several_classes(dataset: Dataset, batch: Batch) -> bool:
     return dataset.classes is not None and batch.targets.shape[1] != 1
 
 
-def _list_array(values: np.ndarray, mask: np.ndarray, kind: "pa.DataType") -> "pa.Array":
+def _list_array(values: np.ndarray, mask: np.ndarray, arrow_type: "pa.DataType") -> "pa.Array":
     """Return an array of lists: of each row, the values at which the mask is True."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], mask.sum(axis=1).cumsum()])
-    flat = pa.array(values[mask].astype(kind.to_pandas_dtype()))
+    flat = pa.array(values[mask].astype(arrow_type.to_pandas_dtype()))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
 def _record_batches(dataset: Dataset, split: str) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
-    schema = features(dataset).arrow_schema
+    schema = column_features(dataset).arrow_schema
     for batch in dataset.splits[split].batches(max(1, PIECE // dataset.max_length)):
-        arrays = columns(dataset, batch)
+        arrays = example_columns(dataset, batch)
         yield pa.record_batch([arrays[name] for name in schema.names], schema=schema)
 
 
 def _write_parquet(dataset: Dataset, split: str, file: IO[bytes]) -> None:
     from pyarrow.parquet import ParquetWriter
 
-    schema = features(dataset).arrow_schema
+    schema = column_features(dataset).arrow_schema
     with ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _record_batches(dataset, split):
             writer.write_batch(batch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.dataset.base import SPLITS, Dataset, row_hash
+from attnlab.dataset.base import SPLITS, Dataset, hash_rows
 from attnlab.ranges import CountOrZero, Weight, ranged
 from attnlab.split import IGNORE, Batch, Split
 
@@ -57,12 +57,14 @@ class Mixture(Dataset):
                 f"parts: {', '.join(self.parts)} must all ask for tokens, or all for classes"
             )
         self.classes = _merge_names(names for names in classes if names) or None
-        answers = {part.answer_length is not None: name for name, part in self.parts.items()}
-        if len({part.end for part in self.parts.values()}) > 1 or len(answers) > 1:
+        part_by_has_answer = {
+            part.answer_length is not None: name for name, part in self.parts.items()
+        }
+        if len({part.end for part in self.parts.values()}) > 1 or len(part_by_has_answer) > 1:
             raise ValueError(f"parts: {', '.join(self.parts)} must all answer in the same way")
-        first = next(iter(self.parts.values()))
-        self.end, self.headline = first.end, first.headline
-        if first.answer_length is not None:
+        first_part = next(iter(self.parts.values()))
+        self.end, self.headline = first_part.end, first_part.headline
+        if first_part.answer_length is not None:
             self.answer_length = max(part.answer_length or 0 for part in self.parts.values())
         self.split_names = (*SPLITS, *(f"test_{name}" for name in self.parts))
 
@@ -71,11 +73,12 @@ class Mixture(Dataset):
         """The parts' notes, and how many of their examples are in an earlier split."""
         notes = [f"{name}: {note}" for name, part in self.parts.items() for note in part.notes]
         for split in SPLITS:
-            total = sum(len(part.splits[split]) for part in self.parts.values())
-            if left_out := total - len(self.splits[split]):
+            num_examples = sum(len(part.splits[split]) for part in self.parts.values())
+            num_left_out = num_examples - len(self.splits[split])
+            if num_left_out:
                 notes.append(
-                    f"{split}: {left_out:,} of {total:,} examples are left out (in an earlier "
-                    f"split: {left_out:,})"
+                    f"{split}: {num_left_out:,} of {num_examples:,} examples are left out "
+                    f"(in an earlier split: {num_left_out:,})"
                 )
         return notes
 
@@ -86,22 +89,26 @@ class Mixture(Dataset):
                 f"{knob} must give a number for each of {', '.join(self.parts)}, and has "
                 f"{', '.join(weights)}"
             )
-        ordered = np.array([weights[name] for name in self.parts], dtype=np.float64)
-        if (ordered < 0).any() or not ordered.sum() > 0:
+        ordered_weights = np.array([weights[name] for name in self.parts], dtype=np.float64)
+        if (ordered_weights < 0).any() or not ordered_weights.sum() > 0:
             raise ValueError(f"{knob}={dict(weights)} must not be negative, and not all be 0")
-        return ordered / ordered.sum()
+        return ordered_weights / ordered_weights.sum()
 
     def build_split(self, split: str, earlier: Mapping[str, Split]) -> Split:
         if split not in SPLITS:
             name = split.removeprefix("test_")
             return Mixed(self, {name: self.parts[name].splits["test"]})
-        mixed = Mixed(self, {name: part.splits[split] for name, part in self.parts.items()})
-        earlier_hashes = [s.hashes() for s in earlier.values() if isinstance(s, Mixed)]
+        mixture_split = Mixed(self, {name: part.splits[split] for name, part in self.parts.items()})
+        earlier_hashes = [
+            earlier_split.hashes()
+            for earlier_split in earlier.values()
+            if isinstance(earlier_split, Mixed)
+        ]
         if earlier_hashes:
-            mixed.keep(~np.isin(mixed.hashes(), np.concatenate(earlier_hashes)))
-        return mixed
+            mixture_split.keep(~np.isin(mixture_split.hashes(), np.concatenate(earlier_hashes)))
+        return mixture_split
 
-    def share(self, example: int) -> np.ndarray | None:
+    def part_probabilities(self, example: int) -> np.ndarray | None:
         """Return the parts' probabilities at a training example's number; None without weights."""
         if self.weights is None or self.start is None:
             return self.weights
@@ -111,59 +118,63 @@ class Mixture(Dataset):
     def tokenize(self, text: str) -> list[str]:
         return next(iter(self.parts.values())).tokenize(text)
 
-    def decode(self, numbers: Sequence[int]) -> str:
-        names = [self.tokens[number] for number in numbers]
-        first = next(iter(self.parts.values()))
-        id_of = {token: token_id for token_id, token in enumerate(first.tokens)}
+    def decode(self, token_ids: Sequence[int]) -> str:
+        names = [self.tokens[token_id] for token_id in token_ids]
+        first_part = next(iter(self.parts.values()))
+        id_of = {token: token_id for token_id, token in enumerate(first_part.tokens)}
         if not id_of.keys() >= {*names}:
             return " ".join(names)
-        return first.decode([id_of[name] for name in names])
+        return first_part.decode([id_of[name] for name in names])
 
 
 class Mixed(Split):
     """Splits of several datasets, one after the other, in one vocabulary, padded to one width."""
 
-    def __init__(self, mixture: Mixture, parts: Mapping[str, Split]) -> None:
-        self.mixture, self.parts = mixture, list(parts.values())
-        datasets = [mixture.parts[name] for name in parts]
+    def __init__(self, mixture: Mixture, split_by_part: Mapping[str, Split]) -> None:
+        self.mixture, self.parts = mixture, list(split_by_part.values())
+        datasets = [mixture.parts[name] for name in split_by_part]
         self.tokens = [_id_map(mixture.tokens, dataset.tokens) for dataset in datasets]
         self.labels = self.tokens
         if mixture.classes is not None:
             self.labels = [_id_map(mixture.classes, data.classes or ()) for data in datasets]
-        self.kept = [np.arange(len(part)) for part in self.parts]
+        self.examples_by_part = [np.arange(len(part)) for part in self.parts]
         self.positional = all(part[0].at is None for part in self.parts)
         widths = {part[0].inputs.shape[1] for part in self.parts}
         self.padded = len(widths) > 1 or any(part[0].valid is not None for part in self.parts)
 
     def __len__(self) -> int:
-        return sum(map(len, self.kept))
+        return sum(map(len, self.examples_by_part))
 
-    def keep(self, rows: np.ndarray) -> None:
-        """Leave out the examples for which `rows` is False."""
-        ends = np.cumsum([len(examples) for examples in self.kept])[:-1]
-        masks = np.split(rows, ends)
-        self.kept = [examples[mask] for examples, mask in zip(self.kept, masks, strict=True)]
+    def keep(self, is_kept: np.ndarray) -> None:
+        """Leave out the examples for which `is_kept` is False."""
+        ends = np.cumsum([len(examples) for examples in self.examples_by_part])[:-1]
+        masks = np.split(is_kept, ends)
+        self.examples_by_part = [
+            examples[mask] for examples, mask in zip(self.examples_by_part, masks, strict=True)
+        ]
 
     def batch(self, index: np.ndarray) -> Batch:
-        starts = np.concatenate(([0], np.cumsum([len(examples) for examples in self.kept])))
-        part = np.searchsorted(starts, index, side="right") - 1
-        return self._gather(part, index - starts[part])
+        starts = np.concatenate(
+            ([0], np.cumsum([len(examples) for examples in self.examples_by_part]))
+        )
+        part_of_row = np.searchsorted(starts, index, side="right") - 1
+        return self._gather(part_of_row, index - starts[part_of_row])
 
     def batch_indices(self, seed: int, number: int, size: int) -> np.ndarray:
-        share = self.mixture.share(number * size)
-        if share is None:
+        probabilities = self.mixture.part_probabilities(number * size)
+        if probabilities is None:
             return super().batch_indices(seed, number, size)
-        counts = np.array([len(examples) for examples in self.kept])
-        if ((share > 0) & (counts == 0)).any():
+        counts = np.array([len(examples) for examples in self.examples_by_part])
+        if ((probabilities > 0) & (counts == 0)).any():
             raise ValueError("a part with a weight has no training example that is not held back")
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, number, 2]))
-        part = generator.choice(len(share), size=size, p=share)
+        part_of_row = generator.choice(len(probabilities), size=size, p=probabilities)
         starts = np.cumsum(counts) - counts
-        return starts[part] + (generator.random(size) * counts[part]).astype(np.int64)
+        return starts[part_of_row] + (generator.random(size) * counts[part_of_row]).astype(np.int64)
 
     def digest(self) -> bytes:
         sha = hashlib.sha256(" ".join(self.mixture.tokens).encode())
-        for part, examples in zip(self.parts, self.kept, strict=True):
+        for part, examples in zip(self.parts, self.examples_by_part, strict=True):
             sha.update(part.digest() + examples.tobytes())
         return sha.digest()
 
@@ -173,14 +184,14 @@ class Mixed(Split):
         for batch in self.batches(4096):
             inputs = batch.inputs if batch.valid is None else batch.inputs.where(batch.valid, -1)
             inputs = F.pad(inputs, (0, self.mixture.max_length - inputs.shape[1]), value=-1)
-            hashes.append(row_hash((inputs + 1).numpy()))
+            hashes.append(hash_rows((inputs + 1).numpy()))
         return np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
 
     def _gather(self, part_of_row: np.ndarray, row_in_part: np.ndarray) -> Batch:
         """Return one batch with the examples of several parts, padded to one width."""
         batches, rows = {}, {}
         for part in np.unique(part_of_row).tolist():
-            examples = self.kept[part][row_in_part[part_of_row == part]]
+            examples = self.examples_by_part[part][row_in_part[part_of_row == part]]
             batches[part] = self._translate(part, self.parts[part].batch(examples))
             rows[part] = torch.from_numpy(np.flatnonzero(part_of_row == part))
         width = max(batch.inputs.shape[1] for batch in batches.values())

@@ -58,41 +58,47 @@ class Resolution(Dataset):
         obtain: str | None = None,
     ) -> None:
         self.classes = ["A", "B"]
-        self.sha256, file_rows = rows.load(path, files, sha256, obtain, rows.Reader(questions))
-        loaded = rows.build_splits(
+        self.sha256, file_rows = rows.load(path, files, sha256, obtain, rows.Reader(load_questions))
+        rows_by_split = rows.build_splits(
             file_rows, files, seed, lambda row: (row[A].lower(), row[B].lower())
         )
         self.origin = rows.splits_origin(file_rows, files, seed)
-        answered = {
+        answered_rows = {
             split: [row for row in split_rows if row[ANSWER] != NEITHER]
-            for split, split_rows in loaded.items()
+            for split, split_rows in rows_by_split.items()
         }
-        short = {
-            split: [row for row in split_rows if len(sentence(row)) <= length]
-            for split, split_rows in answered.items()
+        rows_within_length = {
+            split: [row for row in split_rows if len(input_words(row)) <= length]
+            for split, split_rows in answered_rows.items()
         }
-        self.rows, held = rows.remove_repeated(short, lambda row: (*sentence(row), row[ANSWER]))
+        self.rows, repeated_counts = rows.remove_repeated(
+            rows_within_length, lambda row: (*input_words(row), row[ANSWER])
+        )
         reasons = {
-            "in an earlier split": held,
+            "in an earlier split": repeated_counts,
             "of neither candidate": {
-                split: len(loaded[split]) - len(answered[split]) for split in loaded
+                split: len(rows_by_split[split]) - len(answered_rows[split])
+                for split in rows_by_split
             },
             f"longer than length={length}": {
-                split: len(answered[split]) - len(short[split]) for split in loaded
+                split: len(answered_rows[split]) - len(rows_within_length[split])
+                for split in rows_by_split
             },
         }
         self.left_out = {
-            split: sum(counts[split] for counts in reasons.values()) for split in loaded
+            split: sum(counts[split] for counts in reasons.values()) for split in rows_by_split
         }
-        sizes = {split: len(split_rows) for split, split_rows in loaded.items()}
+        sizes = {split: len(split_rows) for split, split_rows in rows_by_split.items()}
         self._notes = rows.left_out_notes("questions", sizes, reasons)
-        rows.require_left("questions", sizes, reasons, self.rows)
+        rows.require_remaining("questions", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
-        rows.require_classes(row[ANSWER] for row in self.rows["train"])
-        self.tokens = rows.vocabulary(map(sentence, self.rows["train"]), SPECIAL, min_count)
+        rows.require_several_classes(row[ANSWER] for row in self.rows["train"])
+        self.tokens = rows.build_vocabulary(
+            map(input_words, self.rows["train"]), SPECIAL, min_count
+        )
         self._vocabulary = set(self.tokens)
         all_rows = [row for split_rows in self.rows.values() for row in split_rows]
-        self.max_length = max(len(sentence(row)) for row in all_rows)
+        self.max_length = max(len(input_words(row)) for row in all_rows)
 
     @property
     def content_identity(self) -> dict[str, str | None]:
@@ -103,7 +109,7 @@ class Resolution(Dataset):
         return self._notes
 
     def build_split(self, split: str, earlier: Mapping[str, Split]) -> Examples:
-        sentences = [sentence(row) for row in self.rows[split]]
+        sentences = [input_words(row) for row in self.rows[split]]
         inputs = rows.pad_sentences(sentences, self.tokens, 0, self.max_length)
         classes = self.classes or []
         targets = np.array(
@@ -132,30 +138,30 @@ class Resolution(Dataset):
         return f"{self.decode(batch.inputs[batch.valid].tolist())}\n{PRONOUN} is {answer}"
 
 
-def sentence(row: rows.Row) -> list[str]:
+def input_words(row: rows.Row) -> list[str]:
     """Return a question as the words of the input: both candidates, then the text."""
     before, after, a, b = (_split_words(row[column]) for column in (BEFORE, AFTER, A, B))
     return [FIRST, *a, SECOND, *b, BEGIN, *before, PRONOUN, *after]
 
 
-def questions(directory: Path, name: str) -> list[rows.Row]:
+def load_questions(directory: Path, name: str) -> list[rows.Row]:
     """Load questions: the text before and after the pronoun, both candidates, the answer."""
     if tables.kind(name):
         numbers = [COLUMNS.index([column]) for column in ("Pronoun-offset", *COREFERENT)]
-        table = rows.table(directory, name, COLUMNS, numbers=numbers)
-        return [_parse_gap_row(row, place) for place, row in table]
-    parsed, block = [], []
-    for number, line in enumerate([*rows.lines(directory, name), ""], start=1):
+        located_rows = rows.read_table(directory, name, COLUMNS, number_columns=numbers)
+        return [_parse_gap_row(row, row_location) for row_location, row in located_rows]
+    questions, block = [], []
+    for number, line in enumerate([*rows.read_lines(directory, name), ""], start=1):
         if line.strip():
             block.append(line.strip())
         elif block:
             try:
-                parsed.append(_parse_schema(block))
+                questions.append(_parse_schema(block))
             except ValueError as error:
                 first_line = number - len(block)
                 raise ValueError(f"{directory / name}, line {first_line}: {error}") from error
             block = []
-    return parsed
+    return questions
 
 
 def _parse_schema(block: list[str]) -> rows.Row:
@@ -189,17 +195,17 @@ def _mention_offset(candidate: str, text: str) -> int:
     return next((offset for offset in offsets if offset >= 0), len(text))
 
 
-def _parse_gap_row(row: rows.Row, place: str) -> rows.Row:
+def _parse_gap_row(row: rows.Row, row_location: str) -> rows.Row:
     """Return the question of a row of GAP. Raises ValueError if its cells contradict each other."""
     text, pronoun, offset, a, is_a, b, is_b = row
     start = int(offset) if offset.isdecimal() else -1
     if text[start : start + len(pronoun)] != pronoun:
-        raise ValueError(f"{place}: {pronoun!r} does not stand at {offset} of {text!r}")
+        raise ValueError(f"{row_location}: {pronoun!r} does not stand at {offset} of {text!r}")
     for column, value in zip(COREFERENT, (is_a, is_b), strict=True):
         if value.upper() not in ("TRUE", "FALSE"):
-            raise ValueError(f"{place}: column={column!r} is {value!r}, not TRUE or FALSE")
+            raise ValueError(f"{row_location}: column={column!r} is {value!r}, not TRUE or FALSE")
     if is_a.upper() == is_b.upper() == "TRUE":
-        raise ValueError(f"{place}: {' and '.join(COREFERENT)} are both TRUE; one may be")
+        raise ValueError(f"{row_location}: {' and '.join(COREFERENT)} are both TRUE; one may be")
     answer = "A" if is_a.upper() == "TRUE" else "B" if is_b.upper() == "TRUE" else NEITHER
     return [text[:start], text[start + len(pronoun) :], a, b, answer]
 

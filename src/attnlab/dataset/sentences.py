@@ -96,11 +96,11 @@ class Sentences(Dataset):
         reasons = {"in an earlier split": held, "without words": num_empty}
         sizes = {split: len(split_rows) for split, split_rows in loaded.items()}
         self._notes = rows.left_out_notes("sentences", sizes, reasons)
-        rows.require_left("sentences", sizes, reasons, self.rows)
+        rows.require_remaining("sentences", sizes, reasons, self.rows)
         self.split_names = tuple(self.rows)
         self._require_learnable_classes()
         words = map(WORDS, self.rows["train"])
-        self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
+        self.tokens = rows.build_vocabulary(words, [rows.PAD, rows.UNKNOWN, ASKED], min_count)
         self._vocabulary = set(self.tokens)
         all_rows = [row for split_rows in self.rows.values() for row in split_rows]
         self.max_length = 1 + max(len(words) for words, _ in all_rows)
@@ -140,7 +140,7 @@ class Sentences(Dataset):
         if (folder := directory / name).is_dir():
             return self._load_folder(folder)
         if tables.kind(name):
-            table = rows.table(directory, name, self._columns, self.encoding, [LABEL])
+            table = rows.read_table(directory, name, self._columns, self.encoding, [LABEL])
             return [[cell.strip() for cell in row] for _, row in table]
         if self._named_columns:
             knobs = " and ".join(f"dataset.{knob}" for knob in self._named_columns)
@@ -148,7 +148,9 @@ class Sentences(Dataset):
                 f"{knobs}: {rows.find_file(directory, name)} is no table; leave it out"
             )
         self._plain_file = name
-        label_texts = [line.partition(" ") for line in rows.lines(directory, name, self.encoding)]
+        label_texts = [
+            line.partition(" ") for line in rows.read_lines(directory, name, self.encoding)
+        ]
         return [[text.strip(), label] for label, _, text in label_texts]
 
     def _load_folder(self, folder: Path) -> list[rows.Row]:
@@ -156,9 +158,9 @@ class Sentences(Dataset):
         texts = [
             (
                 place.relative_to(folder),
-                " ".join(rows.lines(place.parent, place.name, self.encoding)),
+                " ".join(rows.read_lines(place.parent, place.name, self.encoding)),
             )
-            for place in source.text_files(folder)
+            for place in source.visible_files_below(folder)
         ]
         if loose := [relative for relative, _ in texts if len(relative.parts) < 2]:
             raise ValueError(
@@ -223,7 +225,7 @@ class Sentences(Dataset):
         """Refuse training sentences of one class, and classes that training lacks."""
         assert self.classes is not None
         trained = {label for _, label in self.rows["train"]}
-        rows.require_classes(self.classes[label] for label in trained)
+        rows.require_several_classes(self.classes[label] for label in trained)
         for split, split_rows in self.rows.items():
             unseen = [label for _, label in split_rows if label not in trained]
             if unseen:

@@ -58,7 +58,8 @@ class Text(Corpus):
             del self.shares["test"]
             self.split_names = ("validation", "train")
         self.sha256, text = self._load_tokens(path, column, sha256, obtain)
-        self.whole, self.tokens, self._tokens_by_split = text.tokens, text.vocabulary, text.parts
+        self.whole, self.tokens = text.tokens, text.vocabulary
+        self._tokens_by_split = text.tokens_by_part
         self.origin = self._describe_splits()
         for split in reversed(self.split_names):
             self.require_learnable(split, self._split_tokens(split), length)
@@ -139,7 +140,7 @@ class Text(Corpus):
         try:
             return text_sha256, store.load_or_tokenise(parts, text_sha256, self.tokenizer, parting)
         except ValueError as error:
-            raise source.with_unreadable_file(error, parts.values()) from error
+            raise source.name_unreadable_file(error, parts.values()) from error
 
     @property
     def _cut_shares(self) -> dict[str, float]:

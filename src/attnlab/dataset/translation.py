@@ -69,31 +69,35 @@ class Translation(Dataset):
         reader = rows.Reader(self._load_pairs, self._columns, default_files=FILES)
         self.sha256, file_rows = rows.load(path, files, sha256, obtain, reader)
         file_pairs = {split: self._split_pairs(texts) for split, texts in file_rows.items()}
-        loaded = rows.build_splits(file_pairs, files, 0, itemgetter(SOURCE))
+        pairs_by_split = rows.build_splits(file_pairs, files, 0, itemgetter(SOURCE))
         self.origin = rows.splits_origin(file_rows, files, 0)
-        new, held = rows.remove_repeated(loaded, itemgetter(SOURCE))
-        nonempty = {
+        new_pairs, repeated_counts = rows.remove_repeated(pairs_by_split, itemgetter(SOURCE))
+        nonempty_pairs = {
             split: [pair for pair in pairs if pair[SOURCE] and pair[TARGET]]
-            for split, pairs in new.items()
+            for split, pairs in new_pairs.items()
         }
         self.pairs = {
             split: [pair for pair in pairs if max(map(len, pair)) <= length]
-            for split, pairs in nonempty.items()
+            for split, pairs in nonempty_pairs.items()
         }
         reasons = {
-            "in an earlier split": held,
-            "with an empty side": {split: len(new[split]) - len(nonempty[split]) for split in new},
+            "in an earlier split": repeated_counts,
+            "with an empty side": {
+                split: len(new_pairs[split]) - len(nonempty_pairs[split]) for split in new_pairs
+            },
             f"longer than length={length}": {
-                split: len(nonempty[split]) - len(self.pairs[split]) for split in new
+                split: len(nonempty_pairs[split]) - len(self.pairs[split]) for split in new_pairs
             },
         }
-        self.left_out = {split: sum(counts[split] for counts in reasons.values()) for split in new}
-        sizes = {split: len(pairs) for split, pairs in loaded.items()}
+        self.left_out = {
+            split: sum(counts[split] for counts in reasons.values()) for split in new_pairs
+        }
+        sizes = {split: len(pairs) for split, pairs in pairs_by_split.items()}
         self._notes = rows.left_out_notes("pairs", sizes, reasons)
-        rows.require_left("pairs", sizes, reasons, self.pairs)
+        rows.require_remaining("pairs", sizes, reasons, self.pairs)
         self.split_names = tuple(self.pairs)
-        words = chain.from_iterable(self.pairs["train"])
-        self.tokens = rows.vocabulary(words, [rows.PAD, rows.UNKNOWN, END], min_count)
+        sentences = chain.from_iterable(self.pairs["train"])
+        self.tokens = rows.build_vocabulary(sentences, [rows.PAD, rows.UNKNOWN, END], min_count)
         all_pairs = [pair for pairs in self.pairs.values() for pair in pairs]
         self.max_length = max(len(pair[SOURCE]) for pair in all_pairs)
         self.answer_length = 1 + max(len(pair[TARGET]) for pair in all_pairs)
@@ -126,9 +130,9 @@ class Translation(Dataset):
             return text.split()
         return WORDS.findall(text.lower())
 
-    def decode(self, numbers: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, with the pieces of each word joined."""
-        return " ".join(self.tokens[number] for number in numbers).replace(JOINED, "")
+        return " ".join(self.tokens[token_id] for token_id in token_ids).replace(JOINED, "")
 
     def show(self, split: str = "train", index: int = 0) -> str:
         batch = self.splits[split][index]
@@ -140,14 +144,14 @@ class Translation(Dataset):
     def _load_pairs(self, directory: Path, name: str) -> list[rows.Row]:
         """Load the sentence pairs of a table, or of two files. Raises ValueError."""
         if tables.kind(name):
-            table = rows.table(directory, name, self._columns)
+            table = rows.read_table(directory, name, self._columns)
             return [[cell.strip() for cell in row] for _, row in table]
         if (directory / name).is_file():
             raise ValueError(
                 f"path={directory / name} is one file of text; give a table, or the directory of "
                 f"files such as train.{self.languages[SOURCE]} and train.{self.languages[TARGET]}"
             )
-        sides = [rows.lines(directory, f"{name}.{language}") for language in self.languages]
+        sides = [rows.read_lines(directory, f"{name}.{language}") for language in self.languages]
         if len(sides[SOURCE]) != len(sides[TARGET]):
             counts = " and ".join(f"{len(side):,}" for side in sides)
             raise ValueError(

@@ -54,16 +54,16 @@ def evaluate(
                 counts[name] += count
             if slicer is not None:
                 _add_slices(slices, slicer, examples, model_batch.targets, metrics, logits)
-            for name, (values, count) in readings.items():
-                for key, value in _name_scalars(name, values):
-                    totals[key] += value.double() * count
-                    counts[key] += count
-    means = {
+            for gauge_name, (values, count) in readings.items():
+                for scalar_name, scalar in _name_scalars(gauge_name, values):
+                    totals[scalar_name] += scalar.double() * count
+                    counts[scalar_name] += count
+    mean_by_name = {
         name: total(metrics[name], sums, counts[name]) if name in metrics else sums / counts[name]
         for name, sums in totals.items()
     }
-    numbers = torch.stack(list(means.values())).tolist()
-    return dict(zip(means, numbers, strict=True)) | slices.means()
+    means = torch.stack(list(mean_by_name.values())).tolist()
+    return dict(zip(mean_by_name, means, strict=True)) | slices.mean_by_slice()
 
 
 def evaluate_in_full(
@@ -98,8 +98,8 @@ def _add_slices(
             )
 
 
-def _name_scalars(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
+def _name_scalars(gauge_name: str, values: Tensor) -> list[tuple[str, Tensor]]:
     """Return each number of a gauge with a name of its own."""
     if values.ndim == 0:
-        return [(name, values)]
-    return [(f"{name}.{index}", value) for index, value in enumerate(values.flatten())]
+        return [(gauge_name, values)]
+    return [(f"{gauge_name}.{index}", value) for index, value in enumerate(values.flatten())]

@@ -15,33 +15,36 @@ class Slices:
     """Collects the values of metrics with their slices, and returns the mean of each slice."""
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        self._arrays: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
 
     def add(
         self,
-        slices: Mapping[str, Int[Tensor, "batch ..."]],
+        keys_by_slicing: Mapping[str, Int[Tensor, "batch ..."]],
         metric: str,
         values: Float[Tensor, "batch ..."],
         counted: Bool[Tensor, "batch ..."],
     ) -> None:
-        """Add the counted values (one for each label, or for each sequence)."""
-        for slicing, keys in slices.items():
+        """Add the values of a batch that count (one for each label, or for each sequence)."""
+        for slicing, keys in keys_by_slicing.items():
             if keys.ndim > values.ndim:
                 continue
             keys = keys.reshape(*keys.shape, *[1] * (values.ndim - keys.ndim))
             counted_keys, counted_values = keys.expand_as(values)[counted], values[counted]
-            part = (counted_keys.numpy(), counted_values.double().numpy())
-            self._parts[metric, slicing].append(part)
+            batch_arrays = (counted_keys.numpy(), counted_values.double().numpy())
+            self._arrays[metric, slicing].append(batch_arrays)
 
-    def means(self) -> dict[str, float]:
+    def mean_by_slice(self) -> dict[str, float]:
         """Return the mean of each slice by its name, as in `accuracy@distance=8-15`."""
-        means = {}
-        for (metric, slicing), parts in self._parts.items():
-            keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        mean_by_name = {}
+        for (metric, slicing), arrays_by_batch in self._arrays.items():
+            keys, values = map(np.concatenate, zip(*arrays_by_batch, strict=True))
             is_binned = len(np.unique(keys)) > MOST
-            bins = (1 << np.frexp(keys)[1] >> 1) if is_binned else keys
-            for bin_start in np.unique(bins):
-                is_range = is_binned and bin_start > 1
-                bin_label = f"{bin_start}-{2 * bin_start - 1}" if is_range else f"{bin_start}"
-                means[f"{metric}@{slicing}={bin_label}"] = float(values[bins == bin_start].mean())
-        return means
+            slice_starts = (1 << np.frexp(keys)[1] >> 1) if is_binned else keys
+            for slice_start in np.unique(slice_starts):
+                spans_range = is_binned and slice_start > 1
+                slice_label = (
+                    f"{slice_start}-{2 * slice_start - 1}" if spans_range else f"{slice_start}"
+                )
+                slice_mean = values[slice_starts == slice_start].mean()
+                mean_by_name[f"{metric}@{slicing}={slice_label}"] = float(slice_mean)
+        return mean_by_name

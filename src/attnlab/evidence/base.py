@@ -43,7 +43,7 @@ class Evidence(ABC):
         """Measure the subject. Raises ValueError for data without anything to measure."""
 
     @classmethod
-    def unfit(cls, objective: Objective, dataset: Dataset) -> Iterator[str]:
+    def compatibility_faults(cls, objective: Objective, dataset: Dataset) -> Iterator[str]:
         """Yield the reasons why it cannot measure this objective or dataset."""
         for name, component, expected_type in (
             ("objective", objective, cls.objective_type),
@@ -61,6 +61,6 @@ class Evidence(ABC):
         return Finding(scalars, heads or {}, cls.presentation)
 
     @classmethod
-    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+    def finding_from_old_record(cls, scalars: Mapping[str, float]) -> Finding:
         """Return the finding of a record of attnlab 0.1, which has heads as plain numbers."""
         return cls.finding(scalars)

@@ -55,25 +55,29 @@ class AnswerBLEU(Evidence):
         self.tokenize, self.batch_size = tokenize, batch_size
 
     def measure(self) -> Finding:
-        subject, dataset, begin = self.subject, self.subject.dataset, self.subject.objective.begin
+        subject, dataset, begin_id = (
+            self.subject,
+            self.subject.dataset,
+            self.subject.objective.begin,
+        )
         assert dataset.end is not None
         assert dataset.answer_length is not None
-        assert begin is not None
-        end, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.report_split]
+        assert begin_id is not None
+        end_id, split = dataset.tokens.index(dataset.end), dataset.splits[dataset.report_split]
         answers, references = [], []
         with subject.observed():
             for examples, _ in subject.paired_batches(split, batch_size=self.batch_size):
                 best_answers = search_answers(
                     *(subject.model, examples.inputs, examples.valid),
-                    *(begin, end, dataset.answer_length),
+                    *(begin_id, end_id, dataset.answer_length),
                     beams=self.beams,
                     length_penalty=self.length_penalty,
                 )
                 answers += [
-                    dataset.decode(_cut_at_end(end, answer)) for answer in best_answers.tolist()
+                    dataset.decode(_cut_at_end(end_id, answer)) for answer in best_answers.tolist()
                 ]
                 targets = examples.targets.tolist()
-                references += [dataset.decode(_cut_at_end(end, target)) for target in targets]
+                references += [dataset.decode(_cut_at_end(end_id, target)) for target in targets]
         score = BLEU(tokenize=self.tokenize, force=True).corpus_score(answers, [references])
         is_exact = [
             answer == reference for answer, reference in zip(answers, references, strict=True)
@@ -91,8 +95,8 @@ def search_answers(
     model: Model,
     inputs: Int[Tensor, "batch seq"],
     valid: Bool[Tensor, "batch seq"] | None,
-    begin: int,
-    end: int,
+    begin_id: int,
+    end_id: int,
     longest: int,
     *,
     beams: int,
@@ -108,56 +112,64 @@ def search_answers(
         return ((5 + length) / 6) ** length_penalty
 
     batch = len(inputs)
-    sequence = torch.arange(batch, device=inputs.device)
-    best = torch.full((batch, longest), end, device=inputs.device)
-    scores = torch.full((batch,), -torch.inf, dtype=torch.float64, device=inputs.device)
+    sequence_index = torch.arange(batch, device=inputs.device)
+    best_answers = torch.full((batch, longest), end_id, device=inputs.device)
+    best_scores = torch.full((batch,), -torch.inf, dtype=torch.float64, device=inputs.device)
     # A total of -inf marks an unused beam: all but one at first, later those that have ended.
-    totals = torch.full((batch, beams), -torch.inf, dtype=torch.float64, device=inputs.device)
-    totals[:, 0] = 0.0
-    answers = torch.full((batch, beams, longest), end, device=inputs.device)
-    last = torch.full((batch * beams, 1), begin, device=inputs.device)
-    state = _select_rows(model.start(inputs, valid), repeat(sequence, "b -> (b k)", k=beams))
+    beam_totals = torch.full((batch, beams), -torch.inf, dtype=torch.float64, device=inputs.device)
+    beam_totals[:, 0] = 0.0
+    answers = torch.full((batch, beams, longest), end_id, device=inputs.device)
+    last_tokens = torch.full((batch * beams, 1), begin_id, device=inputs.device)
+    state = _select_rows(model.start(inputs, valid), repeat(sequence_index, "b -> (b k)", k=beams))
     for position in range(longest):
-        logits, state = model.step(last, position, state)
-        totals, parents, tokens = _best_continuations(logits[:, -1], totals, begin)
-        answers = answers.gather(1, repeat(parents, "b k -> b k l", l=longest))
+        logits, state = model.step(last_tokens, position, state)
+        beam_totals, parent_beams, tokens = _extend_beams(logits[:, -1], beam_totals, begin_id)
+        answers = answers.gather(1, repeat(parent_beams, "b k -> b k l", l=longest))
         answers[:, :, position] = tokens
-        is_finished = (tokens == end) | (position + 1 == longest)
-        best_finished, finished_beam = totals.masked_fill(~is_finished, -torch.inf).max(dim=1)
+        is_finished = (tokens == end_id) | (position + 1 == longest)
+        best_finished, finished_beam = beam_totals.masked_fill(~is_finished, -torch.inf).max(dim=1)
         finished_scores = best_finished / penalty(position + 1)
-        is_better = finished_scores > scores
-        scores = torch.where(is_better, finished_scores, scores)
-        best = torch.where(is_better[:, None], answers[sequence, finished_beam], best)
-        totals = totals.masked_fill(is_finished, -torch.inf)
+        is_improved = finished_scores > best_scores
+        best_scores = torch.where(is_improved, finished_scores, best_scores)
+        best_answers = torch.where(
+            is_improved[:, None], answers[sequence_index, finished_beam], best_answers
+        )
+        beam_totals = beam_totals.masked_fill(is_finished, -torch.inf)
         # A log-probability only falls, and the longest answer has the largest penalty.
-        if bool((totals.amax(dim=1) / penalty(longest) <= scores).all()):
+        if bool((beam_totals.amax(dim=1) / penalty(longest) <= best_scores).all()):
             break
-        last = rearrange(tokens, "b k -> (b k) 1")
+        last_tokens = rearrange(tokens, "b k -> (b k) 1")
         if beams > 1:
             state = _select_rows(
-                state, rearrange(sequence[:, None] * beams + parents, "b k -> (b k)")
+                state, rearrange(sequence_index[:, None] * beams + parent_beams, "b k -> (b k)")
             )
-    return best
+    return best_answers
 
 
-def _best_continuations(
-    logits: Float[Tensor, "row token"], totals: Float[Tensor, "batch beam"], begin: int
+def _extend_beams(
+    logits: Float[Tensor, "row token"], beam_totals: Float[Tensor, "batch beam"], begin_id: int
 ) -> tuple[Float[Tensor, "batch beam"], Int[Tensor, "batch beam"], Int[Tensor, "batch beam"]]:
     """Return the likeliest continuations: their totals, parent beams and tokens."""
-    beams = totals.shape[1]
+    num_beams = beam_totals.shape[1]
     log_probabilities = logits.double().log_softmax(dim=-1)
     # The token that opens an answer does not occur in it.
-    log_probabilities[:, begin] = -torch.inf
-    candidates = totals[..., None] + rearrange(log_probabilities, "(b k) t -> b k t", k=beams)
-    best, flat_index = rearrange(candidates, "b k t -> b (k t)").topk(beams, dim=1)
-    return best, flat_index // log_probabilities.shape[1], flat_index % log_probabilities.shape[1]
+    log_probabilities[:, begin_id] = -torch.inf
+    candidates = beam_totals[..., None] + rearrange(
+        log_probabilities, "(b k) t -> b k t", k=num_beams
+    )
+    best_totals, flat_index = rearrange(candidates, "b k t -> b (k t)").topk(num_beams, dim=1)
+    return (
+        best_totals,
+        flat_index // log_probabilities.shape[1],
+        flat_index % log_probabilities.shape[1],
+    )
 
 
 def _select_rows(state: object, rows: Int[Tensor, " row"]) -> object:
     return tree_map_only(Tensor, partial(torch.index_select, dim=0, index=rows), state)
 
 
-def _cut_at_end(end: int, answer: Sequence[int]) -> Sequence[int]:
+def _cut_at_end(end_id: int, answer: Sequence[int]) -> Sequence[int]:
     """Return an answer up to its end token or the first ignored target."""
-    stops = (position for position, token in enumerate(answer) if token in (end, IGNORE))
-    return answer[: next(stops, None)]
+    end_positions = (position for position, token in enumerate(answer) if token in (end_id, IGNORE))
+    return answer[: next(end_positions, None)]

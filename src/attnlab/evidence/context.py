@@ -48,32 +48,36 @@ class ContextUse(Evidence):
 
     def measure(self) -> Finding:
         losses = self._position_losses()
-        edges = doublings(losses.shape[-1])
+        band_ends = context_band_ends(losses.shape[-1])
         scalars = {
             f"loss_{high}": float(losses[:, low:high].nanmean())
-            for low, high in zip([0, *edges], edges, strict=False)
+            for low, high in zip([0, *band_ends], band_ends, strict=False)
         }
         model = self.subject.model
-        if model.attention_layers() and len(edges) > 1:
-            last_band = slice(edges[-2], edges[-1])
-            for bound in edges[:-1]:
-                with limit_reach(model, bound):
-                    bounded_losses = self._position_losses()
-                scalars[f"within_{bound}"] = float(bounded_losses[:, last_band].nanmean())
+        if model.attention_layers() and len(band_ends) > 1:
+            last_band = slice(band_ends[-2], band_ends[-1])
+            for num_visible in band_ends[:-1]:
+                with limit_reach(model, num_visible):
+                    limited_losses = self._position_losses()
+                scalars[f"within_{num_visible}"] = float(limited_losses[:, last_band].nanmean())
         return self.finding(scalars)
 
     def _position_losses(self) -> Float[Tensor, "window seq"]:
         """Return the loss at each position of each window; NaN where another window counts it."""
-        subject, losses = self.subject, []
+        subject, losses_by_batch = self.subject, []
         with subject.observed():
             for batch in subject.batches(subject.dataset.splits[subject.dataset.report_split]):
                 logits, _ = subject.model(*batch.model_inputs)
                 label_losses = subject.objective.loss(logits, batch.targets, "none")
-                by_window = rearrange(label_losses, "(b s) -> b s", b=len(batch.inputs)).double()
-                losses.append(by_window.masked_fill(batch.targets == IGNORE, torch.nan).cpu())
-        return torch.cat(losses)
+                window_losses = rearrange(
+                    label_losses, "(b s) -> b s", b=len(batch.inputs)
+                ).double()
+                losses_by_batch.append(
+                    window_losses.masked_fill(batch.targets == IGNORE, torch.nan).cpu()
+                )
+        return torch.cat(losses_by_batch)
 
 
-def doublings(length: int) -> list[int]:
+def context_band_ends(length: int) -> list[int]:
     """Return [1, 2, 4, ..., length]: the powers of two below a length, and the length."""
     return [*(2**n for n in range(length.bit_length()) if 2**n < length), length]

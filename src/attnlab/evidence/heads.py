@@ -35,23 +35,24 @@ class StrongestHeads(Evidence):
             *(self.subject, dataset.splits[dataset.report_split]),
             batch_size=self.batch_size,
             num_examples=self.num_examples,
-            pairs=False,
+            compare_heads=False,
         )
         scalars, heads = {}, {}
         for name in SCORES:
-            scores = [
-                (float(score), head)
+            score_by_head = {
+                head: float(score)
                 for layer, measures in statistics.items()
                 for head, score in zip(layer.heads, measures.get(name, ()), strict=False)
                 if not score.isnan()
-            ]
-            if scores:
-                scalars[name], best = max(scores, key=lambda scored_head: scored_head[0])
-                heads[name] = NamedHead(best, name.replace("_", " "), scalars[name])
+            }
+            if score_by_head:
+                best_head = max(score_by_head, key=score_by_head.__getitem__)
+                scalars[name] = score_by_head[best_head]
+                heads[name] = NamedHead(best_head, name.replace("_", " "), scalars[name])
         return self.finding(scalars, heads)
 
     @classmethod
-    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+    def finding_from_old_record(cls, scalars: Mapping[str, float]) -> Finding:
         heads = {
             name: NamedHead(
                 _head_from_scalars(scalars, name), name.replace("_", " "), scalars[name]

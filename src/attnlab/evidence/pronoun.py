@@ -10,8 +10,14 @@ from torch import Tensor
 from attnlab.dataset.pronoun import Pronoun, noun_places
 from attnlab.evidence.base import Evidence
 from attnlab.interp.attention_taps import all_heads, record_patterns
-from attnlab.interp.attribution import influence
-from attnlab.interp.contrast import ContrastPlaces, HeadAttention, pointer, to_places, twin_flip
+from attnlab.interp.attribution import logits_and_influence
+from attnlab.interp.contrast import (
+    ContrastPlaces,
+    HeadAttention,
+    attention_on_places,
+    pointing_share,
+    twin_flip_share,
+)
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.interp.observe import isolated_evaluation
 from attnlab.layers import HeadRef
@@ -71,25 +77,25 @@ class PronounResolution(Evidence):
         scalars, heads = self._noun_influences(test), {}
         if len(pairs[0]):
             is_right, twin_is_right = (self._is_answered_rightly(split) for split in pairs)
-            scalars["twins"] = _mean_of(is_right & twin_is_right)
+            scalars["twins"] = _mean(is_right & twin_is_right)
         if not self.subject.model.attention_layers():
             return self.finding(scalars)
         for prefix in QUERIES:
             at_end = prefix == "end_"
             if at_end and not self.subject.objective.causal:
                 continue
-            best_head = int(pointer(*self._noun_attention(validation, at_end)).argmax())
+            best_head = int(pointing_share(*self._noun_attention(validation, at_end)).argmax())
             attention = self._noun_attention(test, at_end)
             measurements = {
-                "right": _mean_of(attention.right[:, best_head]),
-                "wrong": _mean_of(attention.wrong[:, best_head]),
-                "pointer": float(pointer(*attention)[best_head]),
-                "cut_right": _mean_of(self._is_answered_rightly(test, at_end, cut_right=True)),
-                "cut_wrong": _mean_of(self._is_answered_rightly(test, at_end, cut_right=False)),
+                "right": _mean(attention.right[:, best_head]),
+                "wrong": _mean(attention.wrong[:, best_head]),
+                "pointer": float(pointing_share(*attention)[best_head]),
+                "cut_right": _mean(self._is_answered_rightly(test, at_end, cut_right=True)),
+                "cut_wrong": _mean(self._is_answered_rightly(test, at_end, cut_right=False)),
             }
             if len(pairs[0]):
                 sides = [self._noun_attention(split, at_end) for split in pairs]
-                measurements["flip"] = float(twin_flip(*sides)[best_head])
+                measurements["flip"] = float(twin_flip_share(*sides)[best_head])
             scalars |= {f"{prefix}{name}": value for name, value in measurements.items()}
             heads[_head_name(prefix)] = _describe_head(
                 all_heads(self.subject.model)[best_head], prefix, scalars
@@ -97,14 +103,16 @@ class PronounResolution(Evidence):
         return self.finding(scalars, heads)
 
     @classmethod
-    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+    def finding_from_old_record(cls, scalars: Mapping[str, float]) -> Finding:
         heads = {}
         for prefix in QUERIES:
             if f"{prefix}layer" in scalars:
                 head = HeadRef(int(scalars[f"{prefix}layer"]), int(scalars[f"{prefix}head"]))
                 heads[_head_name(prefix)] = _describe_head(head, prefix, scalars)
-        numbers = {key: value for key, value in scalars.items() if not key.endswith(INDICES)}
-        return cls.finding(numbers, heads)
+        remaining_scalars = {
+            key: value for key, value in scalars.items() if not key.endswith(INDICES)
+        }
+        return cls.finding(remaining_scalars, heads)
 
     def _batches_with_places(
         self, split: Split, at_end: bool
@@ -121,44 +129,49 @@ class PronounResolution(Evidence):
 
     def _noun_attention(self, split: Split, at_end: bool) -> HeadAttention:
         """Return the query's weights on the two nouns, by head, in the order of `all_heads`."""
-        model, parts = self.subject.model, []
+        model, attention_by_batch = self.subject.model, []
         with self.subject.observed():
             for batch, places in self._batches_with_places(split, at_end):
                 with record_patterns(model) as patterns:
                     model(*batch.model_inputs)
-                by_layer = [
-                    torch.stack(to_places(patterns[layer], places))
+                attention_by_layer = [
+                    torch.stack(attention_on_places(patterns[layer], places))
                     for layer in model.attention_layers()
                 ]
-                parts.append(torch.cat(by_layer, dim=-1).cpu())
-        return HeadAttention(*torch.cat(parts, dim=1))
+                attention_by_batch.append(torch.cat(attention_by_layer, dim=-1).cpu())
+        return HeadAttention(*torch.cat(attention_by_batch, dim=1))
 
     def _is_answered_rightly(
         self, split: Split, at_end: bool = False, cut_right: bool | None = None
     ) -> Bool[Tensor, " sentence"]:
         """Return whether each sentence is answered rightly, without the edge of `cut_right`."""
-        model, parts = self.subject.model, []
+        model, is_right_by_batch = self.subject.model, []
         with self.subject.observed():
             for batch, places in self._batches_with_places(split, at_end):
-                key = places.right if cut_right else places.wrong
+                cut_key = places.right if cut_right else places.wrong
                 with (
-                    nullcontext() if cut_right is None else knock_out_edge(model, places.query, key)
+                    nullcontext()
+                    if cut_right is None
+                    else knock_out_edge(model, places.query, cut_key)
                 ):
                     logits, _ = model(*batch.model_inputs)
-                parts.append((logits.argmax(dim=-1) == batch.targets)[:, 0].cpu())
-        return torch.cat(parts)
+                is_right_by_batch.append((logits.argmax(dim=-1) == batch.targets)[:, 0].cpu())
+        return torch.cat(is_right_by_batch)
 
     def _noun_influences(self, split: Split) -> dict[str, float]:
-        parts = []
+        """Return the mean shares of the two nouns in the answers, by gradient x input."""
+        influences_by_batch = []
         with isolated_evaluation(self.subject.model), self.subject.precision():
             for batch, places in self._batches_with_places(split, at_end=False):
-                _, shares = influence(self.subject.model, batch)
-                sequence = torch.arange(len(shares), device=shares.device)
-                parts.append(
-                    torch.stack([shares[sequence, places.right], shares[sequence, places.wrong]])
+                _, shares = logits_and_influence(self.subject.model, batch)
+                sequence_index = torch.arange(len(shares), device=shares.device)
+                influences_by_batch.append(
+                    torch.stack(
+                        [shares[sequence_index, places.right], shares[sequence_index, places.wrong]]
+                    )
                 )
-        right, wrong = torch.cat(parts, dim=1).cpu()
-        return {"influence_right": _mean_of(right), "influence_wrong": _mean_of(wrong)}
+        right, wrong = torch.cat(influences_by_batch, dim=1).cpu()
+        return {"influence_right": _mean(right), "influence_wrong": _mean(wrong)}
 
 
 INDICES = ("layer", "head")
@@ -176,5 +189,5 @@ def _describe_head(head: HeadRef, prefix: str, scalars: Mapping[str, float]) -> 
     )
 
 
-def _mean_of(values: Tensor) -> float:
+def _mean(values: Tensor) -> float:
     return values.double().mean().item()

@@ -15,7 +15,7 @@ from torch import Tensor
 from attnlab.evidence.base import MOST_WEIGHT, Evidence
 from attnlab.interp.attention_taps import all_heads, record_patterns
 from attnlab.interp.interventions import MeanPatterns, mean_patterns, prune
-from attnlab.interp.pattern_stats import mass, share_at, successors
+from attnlab.interp.pattern_stats import successor_keys, weight_at_offset, weight_on_keys
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.ranges import Count, ranged
@@ -71,7 +71,7 @@ class RecallCircuit(Evidence):
         if not layers or any(layer.axes.crosses for layer in layers):
             return self.finding({})
         validation_weights = self._sum_weights("validation")
-        split_weights = self._sum_weights(dataset.report_split)
+        report_weights = self._sum_weights(dataset.report_split)
         heads = all_heads(subject.model)
         # Counted from the earlier occurrence of the asked token: 1 is the answer itself.
         read_offset, reading_head = max(
@@ -85,30 +85,30 @@ class RecallCircuit(Evidence):
                 heads_below, key=lambda head: validation_weights.mean(f"gather {read_offset}", head)
             )
         means = mean_patterns(subject, dataset.splits["validation"])
-        scalars = {"whole": self._accuracy(()), "read_behind": float(read_offset)}
+        scalars = {"whole": self._accuracy_without(()), "read_behind": float(read_offset)}
         for name, head in circuit.items():
             scalars |= {
-                name: split_weights.mean(f"{name} {read_offset}", head),
-                f"without_{name}": self._accuracy([head]),
-                f"without_{name}_mean": self._accuracy([head], means),
+                name: report_weights.mean(f"{name} {read_offset}", head),
+                f"without_{name}": self._accuracy_without([head]),
+                f"without_{name}_mean": self._accuracy_without([head], means),
             }
         if heads_below:
-            scalars["previous"] = split_weights.mean(f"previous {read_offset}", circuit["gather"])
-        others = [head for head in heads if head not in circuit.values()]
-        scalars["without_others"] = self._accuracy(others)
+            scalars["previous"] = report_weights.mean(f"previous {read_offset}", circuit["gather"])
+        other_heads = [head for head in heads if head not in circuit.values()]
+        scalars["without_others"] = self._accuracy_without(other_heads)
         return self.finding(scalars, _describe_circuit(circuit, scalars))
 
     @classmethod
-    def from_first_records(cls, scalars: Mapping[str, float]) -> Finding:
+    def finding_from_old_record(cls, scalars: Mapping[str, float]) -> Finding:
         circuit = {
             name: HeadRef(int(scalars[f"{name}_layer"]), int(scalars[f"{name}_head"]))
             for name in ("read", "gather")
             if name in scalars
         }
-        numbers = {
+        remaining_scalars = {
             key: value for key, value in scalars.items() if not key.endswith(("_layer", "_head"))
         }
-        return cls.finding(numbers, _describe_circuit(circuit, scalars))
+        return cls.finding(remaining_scalars, _describe_circuit(circuit, scalars))
 
     def _sum_weights(self, split: str) -> "EdgeWeights":
         """Return the sums of each head's weights on the places of an answer, and from them."""
@@ -120,9 +120,9 @@ class RecallCircuit(Evidence):
             for batch in subject.batches(batches, batch_size=BATCH, num_examples=self.num_examples):
                 with record_patterns(subject.model) as patterns:
                     subject.model(*batch.model_inputs)
-                is_readable, counted = places(batch)
+                is_readable, counted = readable_keys(batch)
                 for layer, pattern in patterns.items():
-                    _add_layer(weights, layer, pattern.float(), is_readable, counted)
+                    _add_layer_weights(weights, layer, pattern.float(), is_readable, counted)
         if not weights.counts["read 1"]:
             raise ValueError(
                 f"in these data no answer stands behind an earlier occurrence of what is asked, so "
@@ -130,7 +130,7 @@ class RecallCircuit(Evidence):
             )
         return weights
 
-    def _accuracy(
+    def _accuracy_without(
         self, removed_heads: Sequence[HeadRef], means: MeanPatterns | None = None
     ) -> float:
         """Return the accuracy at the queries that can read their answer, with heads ablated."""
@@ -143,7 +143,7 @@ class RecallCircuit(Evidence):
                 num_examples=self.num_examples,
             ):
                 logits, _ = subject.model(*batch.model_inputs)
-                _, counted = places(batch)
+                _, counted = readable_keys(batch)
                 if batch.at is not None:
                     counted = counted.gather(1, batch.at)
                 is_right = logits.argmax(dim=-1) == batch.targets
@@ -178,7 +178,9 @@ class EdgeWeights:
             self.counts[name] = self.counts.get(name, 0) + int(counted.sum())
 
 
-def places(batch: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, "batch query"]]:
+def readable_keys(
+    batch: Batch,
+) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, "batch query"]]:
     """Return the keys from which each query can read its answer, and the queries that have one.
 
     Such a key directly follows an earlier occurrence of the query's token, and holds the answer.
@@ -188,11 +190,11 @@ def places(batch: Batch) -> tuple[Bool[Tensor, "batch query key"], Bool[Tensor, 
     no_answers = torch.full_like(tokens, IGNORE)
     answers = batch.targets if batch.at is None else no_answers.scatter(1, batch.at, batch.targets)
     is_answer = rearrange(tokens, "b k -> b 1 k") == rearrange(answers, "b q -> b q 1")
-    is_readable = successors(tokens, positions) & is_answer
+    is_readable = successor_keys(tokens, positions) & is_answer
     return is_readable, is_readable.any(dim=-1)
 
 
-def _add_layer(
+def _add_layer_weights(
     weights: EdgeWeights,
     layer: AttentionLayer,
     pattern: Float[Tensor, "batch head query key"],
@@ -203,7 +205,7 @@ def _add_layer(
     length = is_readable.shape[-1]
     positions = torch.arange(length, device=is_readable.device)
     weight_behind_by_step = {
-        step: share_at(pattern, positions, -step) for step in range(-1, REACH + 1)
+        step: weight_at_offset(pattern, positions, -step) for step in range(-1, REACH + 1)
     }
     for offset in range(REACH + 1):
         is_place = is_readable.roll(offset - 1, dims=2)
@@ -211,7 +213,7 @@ def _add_layer(
         is_place[:, :, : max(offset - 1, 0)] = False
         is_place[:, :, length + min(offset - 1, 0) :] = False
         has_place = counted & is_place.any(dim=-1)
-        weights.add(f"read {offset}", layer.index, mass(pattern, is_place), has_place)
+        weights.add(f"read {offset}", layer.index, weight_on_keys(pattern, is_place), has_place)
         place_shares = is_place / is_place.sum(dim=-1, keepdim=True).clamp(min=1)
         # The place itself (step 0) may be one token of the pair; it is left out.
         pair_weights = [weight_behind_by_step[step] for step in (offset, offset - 1) if step]

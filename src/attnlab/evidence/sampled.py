@@ -34,14 +34,15 @@ class SampledLoss(Evidence):
         self.batches, self.batch_size, self.seed = batches, batch_size, seed
 
     def measure(self) -> Finding:
-        subject, losses = self.subject, []
+        subject, batch_losses = self.subject, []
         with subject.observed():
             for batch in subject.batches(self._sample_batches()):
                 logits, _ = subject.model(*batch.model_inputs)
-                losses.append(subject.objective.loss(logits, batch.targets).double())
-        return self.finding({"loss": float(torch.stack(losses).mean())})
+                batch_losses.append(subject.objective.loss(logits, batch.targets).double())
+        return self.finding({"loss": float(torch.stack(batch_losses).mean())})
 
     def _sample_batches(self) -> Iterator[Batch]:
+        """Yield batches of windows that begin at random positions of validation."""
         split = self.subject.dataset.splits["validation"]
         assert isinstance(split, Windows)
         overlapping_windows = Windows(split.tokens, split.length, 1)

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import INK, ROLES, themed, visible
+from attnlab.figures.base import INK, ROLES, apply_theme, visible_text
 
 ROW = 17
 """Pixels from a token to the next one."""
@@ -42,21 +42,24 @@ class ArmViews:
     views: Sequence[View]
 
 
-def panel(view: View) -> Any:
+def draw_panel(view: View) -> Any:
     """Draw one view; a page may replace the data set `weights`, which has a row for each token."""
-    return themed(_draw_view(view, "weights", legend=None))
+    return apply_theme(_draw_view(view, "weights", legend=None))
 
 
-def arm_rows(arms: Sequence[ArmViews], columns: int = 2) -> Any:
-    """Draw the views of each arm side by side, with `columns` arms in a row, for print."""
+def draw_arm_rows(arms: Sequence[ArmViews], num_columns: int = 2) -> Any:
+    """Draw the views of each arm side by side, with `num_columns` arms in a row, for print."""
     roles = role_colours(view for arm in arms for view in arm.views)
     legend = alt.Legend(
         title=None, orient="top", values=list(roles), symbolType="square", symbolSize=110
     )
-    data_names = (f"weights-{number}" for number in count())
+    data_set_names = (f"weights-{number}" for number in count())
     arm_charts = [
         alt.hconcat(
-            *(_draw_view(view, next(data_names), legend if roles else None) for view in arm.views),
+            *(
+                _draw_view(view, next(data_set_names), legend if roles else None)
+                for view in arm.views
+            ),
             spacing=12,
         ).properties(
             title=alt.TitleParams(
@@ -65,16 +68,16 @@ def arm_rows(arms: Sequence[ArmViews], columns: int = 2) -> Any:
         )
         for arm in arms
     ]
-    chart = alt.concat(*arm_charts, columns=columns, spacing={"row": 30, "column": 44})
-    return themed(chart)
+    chart = alt.concat(*arm_charts, columns=num_columns, spacing={"row": 30, "column": 44})
+    return apply_theme(chart)
 
 
-def records(view: View) -> list[dict[str, Any]]:
-    """Return the rows of data that `panel` draws."""
+def token_rows(view: View) -> list[dict[str, Any]]:
+    """Return the rows of data that `draw_panel` draws."""
     return [
         {
             "key": key,
-            "token": visible(token),
+            "token": visible_text(token),
             "weight": round(float(weight), 6),
             "query": view.query,
             "role": view.roles.get(key, ""),
@@ -89,18 +92,17 @@ def role_colours(views: Iterable[View]) -> dict[str, str]:
     return dict(zip(roles, cycle(ROLES), strict=False))
 
 
-def _draw_view(view: View, name: str, legend: alt.Legend | None) -> Any:
-    records_of_view = records(view)
+def _draw_view(view: View, data_set_name: str, legend: alt.Legend | None) -> Any:
+    """Draw the tokens twice, with a line from the query to each key by its weight."""
+    rows = token_rows(view)
     # An average character of a wide system font has seven pixels at the font size below.
-    column_width = 10 + 7.0 * max(len(row["token"]) for row in records_of_view)
+    column_width = 10 + 7.0 * max(len(row["token"]) for row in rows)
     right_edge = column_width + GAP
     is_query = "datum.key === datum.query"
     has_role = "datum.role !== ''"
     roles = role_colours([view])
     # All marks share one scale, in which a token is one unit high.
-    scale = alt.Scale(
-        domain=[-0.5, len(records_of_view) - 0.5], reverse=True, nice=False, zero=False
-    )
+    scale = alt.Scale(domain=[-0.5, len(rows) - 0.5], reverse=True, nice=False, zero=False)
 
     def encode_y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", scale=scale, axis=None)
@@ -116,7 +118,7 @@ def _draw_view(view: View, name: str, legend: alt.Legend | None) -> Any:
         return channel("weight:Q", scale=scale, legend=None)
 
     base = (
-        alt.Chart(alt.InlineData(values=records_of_view, name=name))
+        alt.Chart(alt.InlineData(values=rows, name=data_set_name))
         .transform_calculate(
             top="datum.key - 0.42",
             bottom="datum.key + 0.42",
@@ -171,6 +173,6 @@ def _draw_view(view: View, name: str, legend: alt.Legend | None) -> Any:
             ),
             click_area.properties(name="reach"),
         )
-        .properties(width=right_edge + column_width + NUMBER, height=ROW * len(records_of_view))
+        .properties(width=right_edge + column_width + NUMBER, height=ROW * len(rows))
         .properties(title=alt.TitleParams(view.title, fontSize=12, fontWeight="normal", offset=6))
     )

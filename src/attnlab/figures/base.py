@@ -27,13 +27,15 @@ LONGEST = 14
 INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
 
 
-def colours(variants: Sequence[str]) -> dict[str, str]:
+def colour_by_variant(variants: Sequence[str]) -> dict[str, str]:
     """Return a colour for each variant; figures of the same variants agree."""
-    distinct = list(dict.fromkeys(variants))
-    return {variant: VARIANTS[index % len(VARIANTS)] for index, variant in enumerate(distinct)}
+    distinct_variants = list(dict.fromkeys(variants))
+    return {
+        variant: VARIANTS[index % len(VARIANTS)] for index, variant in enumerate(distinct_variants)
+    }
 
 
-def themed(chart: Any) -> Any:
+def apply_theme(chart: Any) -> Any:
     """Return a chart with the theme of all figures: faint axes, one ink, no background."""
     axis_style = {"labelColor": INK, "titleColor": INK, "labelOpacity": 0.75, "titleOpacity": 0.9}
     return chart.configure(
@@ -59,21 +61,21 @@ def themed(chart: Any) -> Any:
     )
 
 
-def svg(chart: Any) -> str:
+def render_svg(chart: Any) -> str:
     """Draw a themed chart on white as SVG, without a browser or a network."""
     file = io.StringIO()
     chart.properties(background="white").save(file, format="svg")
     return file.getvalue()
 
 
-def png(chart: Any, scale: int | float = 2) -> bytes:
-    """Draw a themed chart on white as PNG: `scale` pixels for each of its units, 256 colours."""
+def render_png(chart: Any, pixels_per_unit: int | float = 2) -> bytes:
+    """Draw a themed chart on white as PNG with 256 colours; `pixels_per_unit` sets its size."""
     file = io.BytesIO()
-    chart.properties(background="white").save(file, format="png", scale_factor=scale)
+    chart.properties(background="white").save(file, format="png", scale_factor=pixels_per_unit)
     return _quantize_png(file)
 
 
-def pdf(chart: Any) -> bytes:
+def render_pdf(chart: Any) -> bytes:
     """Draw a themed chart on white as a PDF page of its own size, with searchable text."""
     file = io.BytesIO()
     chart.properties(background="white").save(file, format="pdf")
@@ -82,7 +84,11 @@ def pdf(chart: Any) -> bytes:
 
 def render_chart(chart: Any, ending: str) -> bytes:
     """Draw a themed chart as the content of a file: ".svg", ".png" or ".pdf"."""
-    return svg(chart).encode() if ending == ".svg" else {".png": png, ".pdf": pdf}[ending](chart)
+    return (
+        render_svg(chart).encode()
+        if ending == ".svg"
+        else {".png": render_png, ".pdf": render_pdf}[ending](chart)
+    )
 
 
 def _quantize_png(file: io.BytesIO) -> bytes:
@@ -97,7 +103,7 @@ def _quantize_png(file: io.BytesIO) -> bytes:
     return compressed.getvalue()
 
 
-def visible(token: str) -> str:
+def visible_text(token: str) -> str:
     """Return a token with visible white space, cut if it is long."""
     printable = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
     return printable if len(printable) <= LONGEST else printable[: LONGEST - 1] + "…"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, themed
+from attnlab.figures.base import INK, apply_theme
 
 DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
 REST = "#8a929a"
@@ -36,7 +36,7 @@ class ArmCurve:
     points: Sequence[CurvePoint]
     dash: int = 0
     """The index of its dashes in `DASHES`."""
-    seeds: Sequence[Sequence[tuple[float | int, float]]] = ()
+    seed_curves: Sequence[Sequence[tuple[float | int, float]]] = ()
     """The curve (x, value) of each seed."""
 
 
@@ -49,7 +49,7 @@ class XAxis(NamedTuple):
     """Whether x are a few lengths, each twice the one before it."""
 
 
-def curves(
+def draw_curves(
     arms: Sequence[ArmCurve],
     title: str,
     caption: Sequence[str] = (),
@@ -66,84 +66,27 @@ def curves(
     titles come forward, each with its band.
     """
     x = x or XAxis()
-    means = [point.mean for arm in arms for point in arm.points]
-    margin = 0.04 * (max(means) - min(means)) or 0.04
-    y_scale = alt.Scale(
-        domain=[float(f"{min(means) - margin:.6g}"), float(f"{max(means) + margin:.6g}")],
-        nice=False,
-        zero=False,
-    )
-    y = alt.Y("mean:Q", title=None, scale=y_scale)
-    coloured = [arm for arm in arms if arm.colour is not None]
-    rest = [arm for arm in arms if arm.colour is None]
+    y_scale = _mean_scale(arms)
     if x.log:
-        arms, coloured, rest = ([_without_zero(arm) for arm in a] for a in (arms, coloured, rest))
+        arms = [_without_nonpositive_x(arm) for arm in arms]
     x_encoding = _encode_x(x, sorted({point.x for arm in arms for point in arm.points}))
-    shared = {"x": x_encoding, "detail": "arm:N"}
+    grey_arms = [arm for arm in arms if arm.colour is None]
+    coloured_arms = [arm for arm in arms if arm.colour is not None]
+    colour = _colour_encoding(coloured_arms, legend)
     layers = []
-    if rest:
-        layers.append(
-            _data(_rows(rest))
-            .mark_line(clip=True)
-            .encode(
-                y=y,
-                color=alt.condition(IS_CHOSEN, alt.value(INK), alt.value(REST)),
-                strokeWidth=alt.condition(IS_CHOSEN, alt.value(2.5), alt.value(1)),
-                opacity=alt.condition(IS_CHOSEN, alt.value(1), alt.value(0.45)),
-                tooltip=_tooltip(x),
-                **shared,
-            )
-        )
-    colour = _colour_encoding(coloured, legend)
-    if any(arm.seeds for arm in coloured):
-        seed_rows = [
-            {"arm": arm.title, "seed": f"{arm.title} {number}", "x": _short(at), "mean": _short(v)}
-            for arm in coloured
-            for number, seed in enumerate(arm.seeds)
-            for at, v in seed
-        ]
-        layers.append(
-            _data(seed_rows)
-            .mark_line(strokeWidth=0.8, opacity=0.35, clip=True)
-            .encode(y=y, color=colour, x=x_encoding, detail="seed:N")
-        )
-    rows = _rows(coloured)
-    with_band = [row for row in rows if row["low"] is not None]
-    has_bands = len(coloured) <= MOST_BANDS
-    if with_band and (has_bands or not legend):
-        layers.append(
-            _data(with_band)
-            .mark_area(clip=True)
-            .encode(
-                y=alt.Y("low:Q", title=None, scale=y_scale),
-                y2="high:Q",
-                color=colour,
-                opacity=alt.condition(
-                    IS_CHOSEN, alt.value(0.25), alt.value(0.16 if has_bands else 0)
-                ),
-                **shared,
-            )
-        )
-    dashes = _dash_encoding(coloured, legend)
-    layers.append(
-        _data(rows)
-        .mark_line(clip=True)
-        .encode(
-            y=y,
-            color=colour,
-            strokeDash=dashes,
-            strokeWidth=alt.condition(IS_CHOSEN, alt.value(4), alt.value(2)),
-            **shared,
-        )
-    )
-    # A line needs two points, and a few lengths are no curve: they are drawn as dots.
-    has_dots = x.doubling or len({row["x"] for row in rows}) == 1
-    layers.append(
-        _data(rows)
-        .mark_point(size=50, filled=True, opacity=float(has_dots), clip=True)
-        .encode(y=y, color=colour, tooltip=_tooltip(x), **shared)
-    )
-    return themed(
+    if grey_arms:
+        layers.append(_draw_grey_arms(grey_arms, x, x_encoding, y_scale))
+    if any(arm.seed_curves for arm in coloured_arms):
+        layers.append(_draw_seed_curves(coloured_arms, x_encoding, y_scale, colour))
+    rows = _point_rows(coloured_arms)
+    rows_with_interval = [row for row in rows if row["low"] is not None]
+    shows_all_bands = len(coloured_arms) <= MOST_BANDS
+    if rows_with_interval and (shows_all_bands or not legend):
+        opacity = 0.16 if shows_all_bands else 0
+        layers.append(_draw_bands(rows_with_interval, x_encoding, y_scale, colour, opacity))
+    dashes = _dash_encoding(coloured_arms, legend)
+    layers += _draw_means(rows, x, x_encoding, y_scale, colour, dashes)
+    return apply_theme(
         alt.layer(*layers)
         .add_params(alt.param(name="chosen", value=[]))
         .properties(
@@ -159,18 +102,130 @@ def curves(
 IS_CHOSEN = "indexof(chosen, datum.arm) >= 0"
 
 
-def _data(rows: Sequence[dict[str, Any]]) -> alt.Chart:
+def _mean_scale(arms: Sequence[ArmCurve]) -> alt.Scale:
+    """Return a y scale that fits the means of all arms, with a margin."""
+    means = [point.mean for arm in arms for point in arm.points]
+    margin = 0.04 * (max(means) - min(means)) or 0.04
+    return alt.Scale(
+        domain=[float(f"{min(means) - margin:.6g}"), float(f"{max(means) + margin:.6g}")],
+        nice=False,
+        zero=False,
+    )
+
+
+def _draw_grey_arms(
+    arms: Sequence[ArmCurve], x: XAxis, x_encoding: Any, y_scale: alt.Scale
+) -> alt.Chart:
+    """Draw the means of arms as thin grey lines; a line that a reader chose is dark."""
+    return (
+        _inline_chart(_point_rows(arms))
+        .mark_line(clip=True)
+        .encode(
+            y=alt.Y("mean:Q", title=None, scale=y_scale),
+            color=alt.condition(IS_CHOSEN, alt.value(INK), alt.value(REST)),
+            strokeWidth=alt.condition(IS_CHOSEN, alt.value(2.5), alt.value(1)),
+            opacity=alt.condition(IS_CHOSEN, alt.value(1), alt.value(0.45)),
+            tooltip=_tooltip(x),
+            x=x_encoding,
+            detail="arm:N",
+        )
+    )
+
+
+def _draw_seed_curves(
+    arms: Sequence[ArmCurve], x_encoding: Any, y_scale: alt.Scale, colour: Any
+) -> alt.Chart:
+    """Draw the curve of each seed as a faint line."""
+    rows = [
+        {
+            "arm": arm.title,
+            "seed": f"{arm.title} {number}",
+            "x": _six_digits(x),
+            "mean": _six_digits(value),
+        }
+        for arm in arms
+        for number, seed_curve in enumerate(arm.seed_curves)
+        for x, value in seed_curve
+    ]
+    return (
+        _inline_chart(rows)
+        .mark_line(strokeWidth=0.8, opacity=0.35, clip=True)
+        .encode(
+            y=alt.Y("mean:Q", title=None, scale=y_scale),
+            color=colour,
+            x=x_encoding,
+            detail="seed:N",
+        )
+    )
+
+
+def _draw_bands(
+    rows: Sequence[dict[str, Any]],
+    x_encoding: Any,
+    y_scale: alt.Scale,
+    colour: Any,
+    opacity: float | int,
+) -> alt.Chart:
+    """Draw the interval around each mean as a band; a band that a reader chose is darker."""
+    return (
+        _inline_chart(rows)
+        .mark_area(clip=True)
+        .encode(
+            y=alt.Y("low:Q", title=None, scale=y_scale),
+            y2="high:Q",
+            color=colour,
+            opacity=alt.condition(IS_CHOSEN, alt.value(0.25), alt.value(opacity)),
+            x=x_encoding,
+            detail="arm:N",
+        )
+    )
+
+
+def _draw_means(
+    rows: Sequence[dict[str, Any]],
+    x: XAxis,
+    x_encoding: Any,
+    y_scale: alt.Scale,
+    colour: Any,
+    dashes: Any,
+) -> list[alt.Chart]:
+    """Draw the mean of each arm as a line, and its points, which have the tooltips."""
+    y = alt.Y("mean:Q", title=None, scale=y_scale)
+    lines = (
+        _inline_chart(rows)
+        .mark_line(clip=True)
+        .encode(
+            y=y,
+            color=colour,
+            strokeDash=dashes,
+            strokeWidth=alt.condition(IS_CHOSEN, alt.value(4), alt.value(2)),
+            x=x_encoding,
+            detail="arm:N",
+        )
+    )
+    # A line needs two points, and a few lengths are no curve: they are drawn as dots.
+    has_dots = x.doubling or len({row["x"] for row in rows}) == 1
+    points = (
+        _inline_chart(rows)
+        .mark_point(size=50, filled=True, opacity=float(has_dots), clip=True)
+        .encode(y=y, color=colour, tooltip=_tooltip(x), x=x_encoding, detail="arm:N")
+    )
+    return [lines, points]
+
+
+def _inline_chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
-def _rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
+def _point_rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
+    """Return a row of data for each point of each arm."""
     return [
         {
             "arm": arm.title,
-            "x": _short(point.x),
+            "x": _six_digits(point.x),
             "n": point.n,
             **{
-                key: None if value is None else _short(value)
+                key: None if value is None else _six_digits(value)
                 for key, value in zip(("mean", "low", "high"), point[2:], strict=True)
             },
         }
@@ -179,18 +234,18 @@ def _rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
     ]
 
 
-def _short(value: float | int) -> float:
+def _six_digits(value: float | int) -> float:
     return float(f"{value:.6g}")
 
 
-def _without_zero(arm: ArmCurve) -> ArmCurve:
+def _without_nonpositive_x(arm: ArmCurve) -> ArmCurve:
     """Return an arm without what lies at 0, which has no place on a logarithmic axis."""
     return ArmCurve(
         arm.title,
         arm.colour,
         [point for point in arm.points if point.x > 0],
         arm.dash,
-        [[point for point in seed if point[0] > 0] for seed in arm.seeds],
+        [[(x, value) for x, value in curve if x > 0] for curve in arm.seed_curves],
     )
 
 
@@ -224,6 +279,7 @@ def _legend(arms: Sequence[ArmCurve]) -> Any:
 
 
 def _tooltip(x: XAxis) -> list[Any]:
+    """Return the fields that a tooltip of a point has."""
     return [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x.title),
@@ -234,9 +290,10 @@ def _tooltip(x: XAxis) -> list[Any]:
     ]
 
 
-def _encode_x(x: XAxis, places: Sequence[float | int]) -> Any:
+def _encode_x(x: XAxis, x_values: Sequence[float | int]) -> Any:
+    """Return the encoding of the x axis; lengths that double are ticks of their own."""
     if x.doubling:
-        axis = alt.Axis(grid=False, values=list(places), format="d")
+        axis = alt.Axis(grid=False, values=list(x_values), format="d")
         return alt.X(
             "x:Q", title=x.title, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
         )

@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float, Int
 
-from attnlab.figures.base import INK, VARIANTS, themed, visible
+from attnlab.figures.base import INK, VARIANTS, apply_theme, visible_text
 
 CELL, ROW = 30, 17
 """Pixels of a cell: its width, and the height of a row."""
@@ -31,7 +31,7 @@ class ExpertLoad:
     """Share of tokens sent to both."""
 
 
-def token_table(
+def draw_token_table(
     tokens: Sequence[str],
     counts: Int[np.ndarray, "token expert"],
     title: str,
@@ -51,7 +51,7 @@ def token_table(
     data = [
         {
             "row": row,
-            "token": visible(tokens[token_id]),
+            "token": visible_text(tokens[token_id]),
             "expert": expert,
             "share": round(float(counts[token_id, expert] / totals[token_id]), 6),
             "count": int(totals[token_id]),
@@ -75,7 +75,7 @@ def token_table(
         offset=10,
     )
     cells = _draw_cells(base, _cell_position("expert:O", alt.X, axis=_top_axis("expert")), y)
-    return themed(
+    return apply_theme(
         alt.layer(*cells, token_names, frequencies).properties(
             width=CELL * width,
             height=ROW * len(most_frequent),
@@ -85,7 +85,7 @@ def token_table(
     )
 
 
-def loads(layers: Sequence[ExpertLoad]) -> Any:
+def draw_loads(layers: Sequence[ExpertLoad]) -> Any:
     """Draw for each layer the load of its experts, and the tokens shared by each two of them.
 
     A line marks an equal share. All bars have one scale. Raises ValueError for no layers.
@@ -95,18 +95,19 @@ def loads(layers: Sequence[ExpertLoad]) -> Any:
     largest_load = max(float(layer.load.max()) for layer in layers)
     rows = [
         alt.hconcat(
-            _draw_loads(layer, largest_load), _draw_shared_tokens(layer), spacing=36
+            _draw_layer_loads(layer, largest_load), _draw_shared_tokens(layer), spacing=36
         ).properties(title=alt.TitleParams(layer.title, fontSize=13, offset=8))
         for layer in layers
     ]
-    return themed(
+    return apply_theme(
         alt.vconcat(*rows, spacing=28).properties(
             description=f"Load and shared tokens of the experts of {len(layers)} layers"
         )
     )
 
 
-def _draw_loads(layer: ExpertLoad, largest_load: float) -> Any:
+def _draw_layer_loads(layer: ExpertLoad, largest_load: float) -> Any:
+    """Draw the load of each expert of a layer as a bar, and a line at an equal share."""
     num_experts = len(layer.load)
     data = [
         {"expert": expert, "load": round(float(share), 6)}
@@ -133,6 +134,7 @@ def _draw_loads(layer: ExpertLoad, largest_load: float) -> Any:
 
 
 def _draw_shared_tokens(layer: ExpertLoad) -> Any:
+    """Draw the share of tokens that each two experts of a layer have in common."""
     data = [
         {"row": expert, "expert": other_expert, "share": round(float(share), 6)}
         for expert, shares in enumerate(layer.co_assignment)
@@ -150,7 +152,7 @@ def _draw_shared_tokens(layer: ExpertLoad) -> Any:
 
 def _draw_cells(base: Any, x: Any, y: Any) -> list[Any]:
     """Draw shares as cells, with digits in those of at least `DIGITS`."""
-    digits = base.transform_calculate(said="replace(format(datum.share, '.2f'), '0.', '.')")
+    digits = base.transform_calculate(digits="replace(format(datum.share, '.2f'), '0.', '.')")
     opacity = alt.FillOpacity(
         "share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.6]), legend=None
     )
@@ -160,7 +162,7 @@ def _draw_cells(base: Any, x: Any, y: Any) -> list[Any]:
         ),
         digits.transform_filter(f"datum.share >= {DIGITS}")
         .mark_text(fontSize=10, baseline="middle", opacity=0.9)
-        .encode(x=x, y=y, text="said:N"),
+        .encode(x=x, y=y, text="digits:N"),
     ]
 
 

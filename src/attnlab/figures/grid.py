@@ -15,7 +15,7 @@ GREY = 64
 """Brightness of the background."""
 
 
-def grid(
+def draw_pattern_grid(
     patterns: Sequence[Float[np.ndarray, "_head _query _key"]],
 ) -> UInt8[np.ndarray, "height width"]:
     """Draw each layer as a row and each head as a column; a weight of 0 is black, of 1 white.
@@ -26,18 +26,21 @@ def grid(
         raise ValueError("there is no attention map to draw")
     rows = [[_enlarge(weights) for weights in layer] for layer in patterns]
     maps = [pixels for row in rows for pixels in row]
-    height = max(pixels.shape[0] for pixels in maps) + LINE
-    width = max(pixels.shape[1] for pixels in maps) + LINE
-    columns = max(len(row) for row in rows)
-    picture = np.full((len(rows) * height - LINE, columns * width - LINE), GREY, np.uint8)
+    cell_height = max(pixels.shape[0] for pixels in maps) + LINE
+    cell_width = max(pixels.shape[1] for pixels in maps) + LINE
+    num_columns = max(len(row) for row in rows)
+    picture = np.full(
+        (len(rows) * cell_height - LINE, num_columns * cell_width - LINE), GREY, np.uint8
+    )
     for i, row in enumerate(rows):
         for j, pixels in enumerate(row):
-            top, left = i * height, j * width
-            picture[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+            x, y = j * cell_width, i * cell_height
+            picture[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
     return picture
 
 
 def _enlarge(weights: Float[np.ndarray, "query key"]) -> UInt8[np.ndarray, "height width"]:
+    """Return a map as grey pixels, each cell repeated so that the map is large enough to see."""
     if not ((weights >= 0) & (weights <= 1)).all():
         raise ValueError(
             f"attention weights lie in [0, 1]; these from {weights.min()} to {weights.max()}"

@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float, Int
 
-from attnlab.figures.base import VARIANTS, themed
+from attnlab.figures.base import VARIANTS, apply_theme
 
 DASHES = ([1, 0], [5, 3], [1, 2.5])
 """When the colours are used up, further heads repeat them with the next dashes."""
@@ -21,7 +21,7 @@ SHARES = {
 History = tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]]
 
 
-def head_curves(
+def draw_head_curves(
     layers: Mapping[str, Mapping[str, History]],
     measures: Sequence[str],
     title: str,
@@ -48,7 +48,7 @@ def head_curves(
         )
         domain = [0.0, 1.0] if measure in SHARES else value_range
         panels = [
-            _panel(
+            _draw_panel(
                 histories.get(measure),
                 layer if measure == measures[0] else "",
                 measure.replace("_", " ") if layer_index == 0 else None,
@@ -60,7 +60,7 @@ def head_curves(
             for layer_index, (layer, histories) in enumerate(layers.items())
         ]
         rows.append(alt.hconcat(*panels, spacing=22))
-    return themed(
+    return apply_theme(
         alt.vconcat(*rows, spacing=14).properties(
             title=alt.TitleParams(title, subtitle=subtitle, fontSize=13, offset=12),
             description=f"{', '.join(measures)} of every head of {len(layers)} layers over steps",
@@ -68,7 +68,7 @@ def head_curves(
     )
 
 
-def _panel(
+def _draw_panel(
     history: History | None,
     heading: str,
     title: str | None,
@@ -77,6 +77,7 @@ def _panel(
     threshold: float | None,
     is_last_row: bool,
 ) -> Any:
+    """Draw a measure of all heads of one layer over steps, a line for each head."""
     steps, values = history or (np.zeros(0, dtype=int), np.zeros((0, 0)))
     data = [
         {"step": int(step), "head": str(head), "value": float(f"{value:.6g}")}
@@ -125,9 +126,9 @@ def _panel(
     )
 
 
-def _value_range(parts: Sequence[Float[np.ndarray, "step head"]]) -> list[float]:
+def _value_range(histories: Sequence[Float[np.ndarray, "step head"]]) -> list[float]:
     """Return the range from 0, or the lowest value if negative, to slightly above the highest."""
-    values = np.concatenate([part.ravel() for part in parts])
+    values = np.concatenate([part.ravel() for part in histories])
     values = values[np.isfinite(values)]
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     return [low, 1.04 * high or 1.0]

@@ -14,7 +14,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import INK, themed, visible
+from attnlab.figures.base import INK, apply_theme, visible_text
 
 COLOURS = ("#f7fbff", "#6baed6", "#08306b")
 """The colours of 0, one half and 1: one hue, whose order survives a grey print."""
@@ -42,13 +42,13 @@ class Map:
     """The index of the query in bold."""
 
 
-def heat_map(
+def draw_heat_map(
     attention_map: Map, title: str, caption: Sequence[str], axis_titles: tuple[str, str]
 ) -> Any:
     """Draw one map above its caption; `axis_titles` are those of the queries and the keys."""
     longer_side = min(CELL * max(attention_map.weights.shape), LARGE)
     width = longer_side * attention_map.weights.shape[1] / max(attention_map.weights.shape)
-    return _with_caption(
+    return _draw_above_caption(
         [[_draw_map(attention_map, longer_side, axis_titles, "weights", digits=True)]],
         title,
         caption,
@@ -56,7 +56,7 @@ def heat_map(
     )
 
 
-def multiples(
+def draw_small_multiples(
     rows: Sequence[Sequence[Map]],
     title: str,
     caption: Sequence[str],
@@ -98,29 +98,30 @@ def multiples(
         )
         for row in rows
     )
-    return _with_caption(panels, title, caption, width)
+    return _draw_above_caption(panels, title, caption, width)
 
 
-def _with_caption(
+def _draw_above_caption(
     rows: Sequence[Sequence[Any]], title: str, caption: Sequence[str], width: float
 ) -> Any:
+    """Draw rows of maps above the lines of a caption."""
     maps = alt.vconcat(*(alt.hconcat(*row, spacing=14) for row in rows), spacing=16)
     lines = [
         line for paragraph in caption for line in wrap(paragraph, max(56, int(width / LETTER)))
     ]
-    text_rows = [{"line": index, "said": line} for index, line in enumerate(lines)]
+    text_rows = [{"line": index, "text": line} for index, line in enumerate(lines)]
     text = (
         alt.Chart(alt.InlineData(values=text_rows))
         .mark_text(align="left", baseline="middle", fontSize=11, opacity=0.85)
         .encode(
             x=alt.value(0),
             y=alt.Y("line:O", axis=None),
-            text="said:N",
+            text="text:N",
         )
         .properties(height=16 * len(lines), width=width)
     )
     heading = alt.TitleParams(title, fontSize=14, offset=12)
-    return themed(alt.vconcat(maps, text, spacing=16).properties(title=heading))
+    return apply_theme(alt.vconcat(maps, text, spacing=16).properties(title=heading))
 
 
 def _draw_map(
@@ -133,28 +134,29 @@ def _draw_map(
     named_queries: bool = True,
     named_keys: bool = True,
 ) -> Any:
+    """Draw one map as cells in a frame; `longer_side` is its pixels."""
     num_queries, num_keys = attention_map.weights.shape
-    cell = longer_side / max(attention_map.weights.shape)
+    cell_size = longer_side / max(attention_map.weights.shape)
     data = [
         {
             "query": query,
             "key": key,
             "weight": round(float(weight), 4),
-            "from": visible(attention_map.queries[query]),
-            "to": visible(attention_map.keys[key]),
+            "from": visible_text(attention_map.queries[query]),
+            "to": visible_text(attention_map.keys[key]),
         }
         for query, row in enumerate(attention_map.weights)
         for key, weight in enumerate(row)
     ]
     scale = alt.Scale(domain=[0, 1], range=list(COLOURS), interpolate="rgb", clamp=True)
-    legend = alt.Legend(title="weight", gradientLength=min(120, max(60, cell * num_queries)))
+    legend = alt.Legend(title="weight", gradientLength=min(120, max(60, cell_size * num_queries)))
     # Altair copies a list each time a chart becomes part of another, so the rows are a JSON string.
     inline_data = alt.InlineData(
         values=json.dumps(data), format=alt.JsonDataFormat(type="json"), name=name
     )
     query_title, key_title = axis_titles
-    query_axis = _token_axis(attention_map.queries, query_title, cell, 0, attention_map.at)
-    key_axis = _token_axis(attention_map.keys, key_title, cell, -90, None)
+    query_axis = _token_axis(attention_map.queries, query_title, cell_size, 0, attention_map.at)
+    key_axis = _token_axis(attention_map.keys, key_title, cell_size, -90, None)
     base = alt.Chart(inline_data).encode(
         x=alt.X("key:O", axis=key_axis if named_keys else None),
         y=alt.Y("query:O", axis=query_axis if named_queries else None),
@@ -163,7 +165,7 @@ def _draw_map(
     layers = [base.mark_rect().encode(color=alt.Color("weight:Q", scale=scale, legend=legend))]
     if digits and max(attention_map.weights.shape) <= DIGITS:
         numbers = base.transform_filter("datum.weight >= 0.005").mark_text(
-            fontSize=min(10, cell * 0.38)
+            fontSize=min(10, cell_size * 0.38)
         )
         layers.append(
             numbers.transform_calculate(
@@ -177,19 +179,19 @@ def _draw_map(
     frame = alt.Chart(alt.InlineData(values=[{}])).mark_rect(
         filled=False, stroke=INK, strokeOpacity=0.35
     )
-    corners = {"x": alt.value(0), "x2": alt.value(cell * num_keys), "y": alt.value(0)}
-    layers.append(frame.encode(**corners, y2=alt.value(cell * num_queries)))
+    corners = {"x": alt.value(0), "x2": alt.value(cell_size * num_keys), "y": alt.value(0)}
+    layers.append(frame.encode(**corners, y2=alt.value(cell_size * num_queries)))
     if attention_map.title:
         # Altair's own title would be placed above the whole panel, its axis titles included.
         title = alt.Chart(alt.InlineData(values=[{}])).mark_text(
             text=attention_map.title, fontSize=11, baseline="bottom"
         )
-        layers.append(title.encode(x=alt.value(cell * num_keys / 2), y=alt.value(-5)))
-    return alt.layer(*layers).properties(width=cell * num_keys, height=cell * num_queries)
+        layers.append(title.encode(x=alt.value(cell_size * num_keys / 2), y=alt.value(-5)))
+    return alt.layer(*layers).properties(width=cell_size * num_keys, height=cell_size * num_queries)
 
 
 def _token_axis(
-    tokens: Sequence[str], title: str, cell: int | float, angle: int, bold: int | None
+    tokens: Sequence[str], title: str, cell_size: int | float, angle: int, bold: int | None
 ) -> Any:
     """Return an axis of tokens if cells have room for them, else of some positions and `bold`."""
     font_weight: Any = "normal"
@@ -200,7 +202,7 @@ def _token_axis(
         }
     style: dict[str, Any] = {"title": title, "grid": False, "titleFontSize": 11}
     style |= {"labelFontWeight": font_weight, "labelOverlap": False}
-    if cell < READABLE:
+    if cell_size < READABLE:
         step = max(1, len(tokens) // 5)
         labelled_positions = list(range(0, len(tokens), step))
         if bold is not None:
@@ -212,8 +214,8 @@ def _token_axis(
         return alt.Axis(**style, values=sorted(labelled_positions), labelFontSize=9, labelAngle=0)
     return alt.Axis(
         **style,
-        labelExpr=f"{json.dumps([visible(token) for token in tokens])}[datum.value]",
-        labelFontSize=min(11, max(7, cell - 2)),
+        labelExpr=f"{json.dumps([visible_text(token) for token in tokens])}[datum.value]",
+        labelFontSize=min(11, max(7, cell_size - 2)),
         labelAngle=angle,
         labelLimit=200,
         labelPadding=4,

@@ -6,22 +6,22 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import themed
+from attnlab.figures.base import apply_theme
 
 SIDE = 300
 """Pixels of the square."""
 
 
-def mixing(shares: Float[np.ndarray, "query key"], description: str) -> Any:
+def draw_mixing(shares: Float[np.ndarray, "query key"], description: str) -> Any:
     """Draw rows of shares, each from white at 0 to blue at the row's maximum.
 
     Long rows have small shares, so each row has a scale of its own: the figure shows from where a
     position reads, not how sharply.
     """
-    relative = shares / shares.max(axis=1, keepdims=True).clip(min=np.finfo(np.float64).tiny)
+    relative_shares = shares / shares.max(axis=1, keepdims=True).clip(min=np.finfo(np.float64).tiny)
     data = [
         {"query": query, "key": key, "share": round(float(value), 3)}
-        for query, row in enumerate(relative)
+        for query, row in enumerate(relative_shares)
         for key, value in enumerate(row)
     ]
     last = len(shares) - 1
@@ -35,4 +35,4 @@ def mixing(shares: Float[np.ndarray, "query key"], description: str) -> Any:
             legend=None,
         ),
     )  # fmt: skip
-    return themed(chart.properties(width=SIDE, height=SIDE, description=description))
+    return apply_theme(chart.properties(width=SIDE, height=SIDE, description=description))

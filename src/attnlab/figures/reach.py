@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import themed
+from attnlab.figures.base import apply_theme
 
 CELL = (46, 20)
 """Pixels of a cell: width and height."""
@@ -27,11 +27,11 @@ class ReachPanel:
     """Attention at each distance; a row sums to 1."""
 
 
-def reach(models: Sequence[ReachPanel], columns: int = 2) -> Any:
+def draw_reach(models: Sequence[ReachPanel], num_columns: int = 2) -> Any:
     """Draw a row of numbers for each head, from white at 0 to blue at 1 in every model."""
-    return themed(
+    return apply_theme(
         alt.concat(
-            *(_draw_heads(model) for model in models), columns=columns, spacing=34
+            *(_draw_heads(model) for model in models), columns=num_columns, spacing=34
         ).properties(
             description=f"Attention by distance: {', '.join(model.title for model in models)}"
         )
@@ -39,6 +39,7 @@ def reach(models: Sequence[ReachPanel], columns: int = 2) -> Any:
 
 
 def _draw_heads(model: ReachPanel) -> Any:
+    """Draw the attention of each head at each distance as cells with digits."""
     data = [
         {"head": name, "distance": distance, "share": round(float(share), 4)}
         for name, row in zip(model.names, model.shares, strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from attnlab.figures.base import VARIANTS, colours, themed
+from attnlab.figures.base import VARIANTS, apply_theme, colour_by_variant
 
 DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
 """The dashes of the first lines, and after each time the colours are used up."""
@@ -46,17 +46,17 @@ class ScalingPanel:
     lines: Sequence[ScalingLine]
 
 
-def scaling(panels: Sequence[ScalingPanel], columns: int = 2) -> Any:
+def draw_scaling(panels: Sequence[ScalingPanel], num_columns: int = 2) -> Any:
     """Draw a panel for each quantity; its legend has the arms by the value at their last points.
 
     An arm has one colour in all panels, and dashes once the colours are used up.
     """
     arms = list(dict.fromkeys(line.arm for panel in panels for line in panel.lines))
-    palette = colours(arms)
+    palette = colour_by_variant(arms)
     dashes = {arm: DASHES[index // len(VARIANTS) % len(DASHES)] for index, arm in enumerate(arms)}
     panel_charts = [_draw_panel(panel, palette, dashes) for panel in panels]
-    return themed(
-        alt.concat(*panel_charts, columns=columns, spacing=40)
+    return apply_theme(
+        alt.concat(*panel_charts, columns=num_columns, spacing=40)
         .resolve_scale(color="independent", strokeDash="independent")
         .properties(description=f"Cost by length of {', '.join(arms)}")
     )
@@ -65,6 +65,7 @@ def scaling(panels: Sequence[ScalingPanel], columns: int = 2) -> Any:
 def _draw_panel(
     panel: ScalingPanel, palette: Mapping[str, str], dashes: Mapping[str, Sequence[int]]
 ) -> Any:
+    """Draw a quantity by length: a line and ranges for each arm, and a legend in order of cost."""
     lines = sorted(
         (line for line in panel.lines if line.points),
         key=lambda line: -max(line.points, key=lambda point: point.length).value,

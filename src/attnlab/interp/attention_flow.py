@@ -46,11 +46,11 @@ def attention_flow(
             f"a flow between every two of {length} tokens takes too long; give at most {LONGEST}, "
             "or take the rollout (`attnlab.interp.circuits.rollout`)"
         )
-    means = [
+    mean_patterns = [
         reduce(pattern.detach().double(), "b h q k -> b q k", "mean").cpu() for pattern in patterns
     ]
     identity = torch.eye(length, dtype=torch.float64)
-    capacities = torch.stack([(mean + identity) / 2 for mean in means], dim=1).numpy()
+    capacities = torch.stack([(mean + identity) / 2 for mean in mean_patterns], dim=1).numpy()
     is_token = np.ones((batch, length), bool) if valid is None else valid.cpu().numpy()
     flows = [
         _max_flows(layer_capacities, sequence_is_token)
@@ -66,10 +66,10 @@ def _max_flows(
     positions = np.flatnonzero(is_token)
     graph = _build_graph(capacities[:, positions[:, None], positions])
     flows = np.zeros(capacities.shape[1:], np.float32)
-    top = len(capacities) * len(positions)
+    first_top_node = len(capacities) * len(positions)
     for query, query_position in enumerate(positions):
         for key, key_position in enumerate(positions):
-            flow = maximum_flow(graph, top + query, key).flow_value
+            flow = maximum_flow(graph, first_top_node + query, key).flow_value
             flows[query_position, key_position] = flow / UNITS
     return flows
 

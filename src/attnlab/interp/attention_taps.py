@@ -18,7 +18,7 @@ from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.model.base import Model
 from attnlab.tap import Tap, edit_each
 
-Place = Literal["scores", "pattern", "rows"]
+TapName = Literal["scores", "pattern", "rows"]
 """The taps of an `Attend`: before the softmax, after it, and the same a few queries at a time."""
 
 
@@ -72,12 +72,12 @@ def record_patterns(model: Model) -> Iterator[dict[AttentionLayer, Tensor]]:
 @contextmanager
 def edit_attention(
     model: Model,
-    place: Place,
+    tap_name: TapName,
     layers: Iterable[AttentionLayer],
-    change: Callable[[AttentionLayer, Tensor], Tensor | None],
+    edit_value: Callable[[AttentionLayer, Tensor], Tensor | None],
 ) -> Iterator[None]:
     """Replace the values at a tap of `layers` by `change(layer, value)`; None leaves a value."""
-    with edit_each({layer: _tap(model, layer, place) for layer in layers}, change):
+    with edit_each({layer: _layer_tap(model, layer, tap_name) for layer in layers}, edit_value):
         yield
 
 
@@ -88,5 +88,5 @@ def attend_module(model: Model, layer: AttentionLayer) -> Attend:
     return attend
 
 
-def _tap(model: Model, layer: AttentionLayer, place: Place) -> Tap:
-    return getattr(attend_module(model, layer), place)
+def _layer_tap(model: Model, layer: AttentionLayer, tap_name: TapName) -> Tap:
+    return getattr(attend_module(model, layer), tap_name)

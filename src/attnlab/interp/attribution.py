@@ -1,7 +1,9 @@
 """Attribution for any model: gradient times input, and the mixing of layers without attention."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ TOKENS = 4096
 """Tokens of one forward pass, in copies of one sequence."""
 
 
-def influence(
+def logits_and_influence(
     model: Model, batch: Batch
 ) -> tuple[Float[Tensor, "batch label output"], Float[Tensor, "batch seq"]]:
     """Compute the logits, and the share of each token in the last answer by |gradient x input|.
@@ -31,7 +33,7 @@ def influence(
     absolute values and sum to 1; if all gradients are 0, so are the shares. They show the effect of
     a small change, not that of leaving a token out.
     """
-    return _label_influence(model, batch, -1)
+    return _logits_and_label_influence(model, batch, -1)
 
 
 def influence_matrix(model: Model, batch: Batch) -> Float[Tensor, "query key"]:
@@ -43,21 +45,22 @@ def influence_matrix(model: Model, batch: Batch) -> Float[Tensor, "query key"]:
 
     Raises ValueError for a batch of several sequences.
     """
-    _require_single(batch)
-    answering_sequence = batch.inputs if batch.prefix is None else batch.prefix
-    rows = []
+    _require_single_sequence(batch)
+    answering_tokens = batch.inputs if batch.prefix is None else batch.prefix
+    influence_rows = []
     with isolated_evaluation(model):
-        for positions in _split_positions(answering_sequence, batch.num_tokens):
-            copies = Batch._make(
+        for positions in _split_positions(answering_tokens, batch.num_tokens):
+            copied_batch = Batch._make(
                 None if tensor is None else repeat(tensor, "1 ... -> q ...", q=len(positions))
                 for tensor in batch
             )
             if batch.prefix is None:
-                single_label = copies._replace(at=rearrange(positions, "q -> q 1"))
-                rows.append(_label_influence(model, single_label, 0)[1])
+                single_label_batch = copied_batch._replace(at=rearrange(positions, "q -> q 1"))
+                _, shares = _logits_and_label_influence(model, single_label_batch, 0)
             else:
-                rows.append(_label_influence(model, copies, positions)[1])
-    matrix = torch.cat(rows)
+                _, shares = _logits_and_label_influence(model, copied_batch, positions)
+            influence_rows.append(shares)
+    matrix = torch.cat(influence_rows)
     # The Fourier transform of a long convolution leaves rounding errors at later tokens.
     return matrix.tril() if model.causal and batch.prefix is None else matrix
 
@@ -77,44 +80,80 @@ def mixing_matrices(
     Raises ValueError for a batch of several sequences, and RuntimeError if a hook was not called:
     a compiled model does not see hooks added after its compilation, so pass the eager one.
     """
-    _require_single(batch)
+    _require_single_sequence(batch)
     layers = [layer for layer in model.mixing_layers() if traced or layer.is_linear]
     if not layers:
         return {}
-    recorded: dict[MixingLayer, Any] = {}
-    taps_of_linear = {layer: _mixing_tap(model, layer) for layer in layers if layer.is_linear}
-    bidirectional = [module for module in model.modules() if isinstance(module, Bidirectional)]
-    inputs_of_bidirectional: dict[nn.Module, Any] = {}
     with isolated_evaluation(model):
-        with torch.no_grad(), ExitStack() as hooks:
-            hooks.enter_context(edit_each(taps_of_linear, recorded.__setitem__))
-            for layer in layers:
-                if not layer.is_linear:
-                    hooks.enter_context(
-                        _record_inputs(model.get_submodule(layer.path), layer, recorded)
-                    )
-            for module in bidirectional:
-                hooks.enter_context(_record_inputs(module, module, inputs_of_bidirectional))
-            model(*batch.model_inputs)
-        if silent_sources := [layer.source for layer in layers if layer not in recorded]:
-            raise RuntimeError(f"{', '.join(silent_sources)} heard nothing; give the eager model")
-        matrices = {}
-        for layer in recorded:
+        recording = _record_mixing(model, batch, layers)
+        return {
+            layer: _matrix_in_sequence_order(model, layer, recording)
+            if layer.is_linear
+            else _trace_matrix(_mixer_module(model, layer), *recording.mixer_arguments[layer])
+            for layer in recording.layers_in_order
+        }
+
+
+@dataclass
+class _MixingRecording:
+    """What the layers without attention passed on in one forward pass over one sequence."""
+
+    layers_in_order: dict[MixingLayer, None] = field(default_factory=dict)
+    """The layers as keys, in the order of the pass."""
+    tap_matrices: dict[MixingLayer, Float[Tensor, "1 head query key"]] = field(default_factory=dict)
+    """The matrix at the tap of each linear layer, in the order in which its mixer reads."""
+    mixer_arguments: dict[MixingLayer, tuple[Any, ...]] = field(default_factory=dict)
+    """The call arguments of the mixer of each other layer."""
+    bidirectional_arguments: dict[Bidirectional, tuple[Any, ...]] = field(default_factory=dict)
+    """The call arguments of each bidirectional mixer."""
+
+
+def _record_mixing(model: Model, batch: Batch, layers: Sequence[MixingLayer]) -> _MixingRecording:
+    """Run the model and record matrices and call arguments. Raises RuntimeError if a hook fails."""
+    recording = _MixingRecording()
+
+    def record_matrix(layer: MixingLayer, matrix: Tensor) -> None:
+        recording.layers_in_order[layer] = None
+        recording.tap_matrices[layer] = matrix
+
+    def record_arguments(layer: MixingLayer, arguments: tuple[Any, ...]) -> None:
+        recording.layers_in_order[layer] = None
+        recording.mixer_arguments[layer] = arguments
+
+    linear_taps = {layer: _mixing_tap(model, layer) for layer in layers if layer.is_linear}
+    with torch.no_grad(), ExitStack() as hooks:
+        hooks.enter_context(edit_each(linear_taps, record_matrix))
+        for layer in layers:
             if not layer.is_linear:
                 mixer = model.get_submodule(layer.path)
-                assert isinstance(mixer, Mixer)
-                matrices[layer] = _trace_matrix(mixer, *recorded[layer])
-                continue
-            matrices[layer] = recorded[layer][0].float()
-            for module in bidirectional:
-                # The matrix of the backward mixer is in the reversed order in which it reads.
-                if taps_of_linear[layer] in set(module.backwards.modules()):
-                    (reversal,) = reversed_indices(*inputs_of_bidirectional[module])
-                    matrices[layer] = matrices[layer][:, reversal][:, :, reversal]
-    return matrices
+                hooks.enter_context(_add_call_hook(mixer, partial(record_arguments, layer)))
+        for module in model.modules():
+            if isinstance(module, Bidirectional):
+                record = partial(recording.bidirectional_arguments.__setitem__, module)
+                hooks.enter_context(_add_call_hook(module, record))
+        model(*batch.model_inputs)
+    if silent_sources := [
+        layer.source for layer in layers if layer not in recording.layers_in_order
+    ]:
+        raise RuntimeError(f"{', '.join(silent_sources)} heard nothing; give the eager model")
+    return recording
 
 
-def shares(matrix: Float[Tensor, "*head query key"]) -> Float[Tensor, "*head query key"]:
+def _matrix_in_sequence_order(
+    model: Model, layer: MixingLayer, recording: _MixingRecording
+) -> Float[Tensor, "head query key"]:
+    """Return the recorded matrix of a linear layer in the positions of the sequence."""
+    (tap_matrix,) = recording.tap_matrices[layer]
+    matrix = tap_matrix.float()
+    for module, arguments in recording.bidirectional_arguments.items():
+        # The matrix of the backward mixer is in the reversed order in which it reads.
+        if _mixing_tap(model, layer) in set(module.backwards.modules()):
+            (reversal,) = reversed_indices(*arguments)
+            matrix = matrix[:, reversal][:, :, reversal]
+    return matrix
+
+
+def row_shares(matrix: Float[Tensor, "*head query key"]) -> Float[Tensor, "*head query key"]:
     """Return |entry| over the sum of its row; a row of zeros stays 0.
 
     This makes the matrices of different mixers comparable with attention patterns.
@@ -123,23 +162,24 @@ def shares(matrix: Float[Tensor, "*head query key"]) -> Float[Tensor, "*head que
     return sizes / sizes.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(sizes.dtype).tiny)
 
 
-def _label_influence(
-    model: Model, batch: Batch, label: int | Int[Tensor, " batch"]
+def _logits_and_label_influence(
+    model: Model, batch: Batch, label_index: int | Int[Tensor, " batch"]
 ) -> tuple[Float[Tensor, "batch label output"], Float[Tensor, "batch seq"]]:
     """Compute the logits, and each token's share of |gradient x input| at one label a sequence."""
-    embedded: list[Tensor] = []
+    embedding_leaves: list[Tensor] = []
 
-    def replace_by_leaf(_name: str, value: Tensor) -> Tensor:
-        embedded.append(value.detach().requires_grad_())
-        return embedded[0]
+    def replace_by_leaf(_tap_name: str, embedding: Tensor) -> Tensor:
+        embedding_leaves.append(embedding.detach().requires_grad_())
+        return embedding_leaves[0]
 
-    with _differentiable():
+    with _enable_gradients():
         with edit(model, "embedded", replace_by_leaf):
             logits, _ = model(*batch.model_inputs)
-        top_logit_sum = logits[torch.arange(len(logits)), label].amax(dim=-1).sum()
-        (gradient,) = torch.autograd.grad(top_logit_sum, embedded[0])
-    products = reduce((gradient * embedded[0].detach()).float(), "b s d -> b s", "sum")
-    return logits.detach(), shares(products)
+        top_logit_sum = logits[torch.arange(len(logits)), label_index].amax(dim=-1).sum()
+        leaf = embedding_leaves[0]
+        (gradient,) = torch.autograd.grad(top_logit_sum, leaf)
+    products = reduce((gradient * leaf.detach()).float(), "b s d -> b s", "sum")
+    return logits.detach(), row_shares(products)
 
 
 def _mixing_tap(model: Model, layer: MixingLayer) -> Mixing:
@@ -148,11 +188,17 @@ def _mixing_tap(model: Model, layer: MixingLayer) -> Mixing:
     return tap
 
 
-def _record_inputs(module: nn.Module, key: Any, recorded: dict[Any, Any]) -> RemovableHandle:
-    """Record the arguments that a module is called with in `recorded[key]`."""
-    return module.register_forward_pre_hook(
-        lambda _, arguments: recorded.__setitem__(key, arguments)
-    )
+def _add_call_hook(
+    module: nn.Module, receive_arguments: Callable[[tuple[Any, ...]], None]
+) -> RemovableHandle:
+    """Register a hook that passes on the arguments with which a module is called."""
+    return module.register_forward_pre_hook(lambda _, arguments: receive_arguments(arguments))
+
+
+def _mixer_module(model: Model, layer: MixingLayer) -> Mixer:
+    mixer = model.get_submodule(layer.path)
+    assert isinstance(mixer, Mixer)
+    return mixer
 
 
 def _trace_matrix(
@@ -161,15 +207,15 @@ def _trace_matrix(
     valid: Bool[Tensor, "1 seq"] | None = None,
 ) -> Float[Tensor, "1 seq seq"]:
     """Compute the part of each input in each output, along the direction of the output."""
-    rows = []
+    trace_rows = []
     for positions in _split_positions(x, x.shape[1]):
         copies = repeat(x.detach(), "1 s d -> q s d", q=len(positions)).requires_grad_()
         copies_valid = None if valid is None else repeat(valid, "1 s -> q s", q=len(positions))
-        with _differentiable():
+        with _enable_gradients():
             y = mixer(copies, copies_valid)[torch.arange(len(positions)), positions]
             (gradient,) = torch.autograd.grad((y * y.detach()).sum(), copies)
-        rows.append(reduce((gradient * copies.detach()).float(), "q s d -> q s", "sum"))
-    matrix = torch.cat(rows)
+        trace_rows.append(reduce((gradient * copies.detach()).float(), "q s d -> q s", "sum"))
+    matrix = torch.cat(trace_rows)
     matrix = matrix.tril() if mixer.causal else matrix
     return rearrange(matrix if valid is None else matrix * valid, "q k -> 1 q k")
 
@@ -186,12 +232,12 @@ def _split_positions(
 
 
 @contextmanager
-def _differentiable() -> Iterator[None]:
+def _enable_gradients() -> Iterator[None]:
     # cuDNN's LSTM has no backward pass in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         yield
 
 
-def _require_single(batch: Batch) -> None:
+def _require_single_sequence(batch: Batch) -> None:
     if len(batch.inputs) != 1:
         raise ValueError(f"{len(batch.inputs)} sequences; give one, as a batch of one")

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.interp.attention_taps import record_patterns
-from attnlab.interp.attribution import influence, mixing_matrices, shares
+from attnlab.interp.attribution import logits_and_influence, mixing_matrices, row_shares
 from attnlab.interp.observe import isolated_evaluation, to_device
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer, Axes, Layer
@@ -49,15 +49,15 @@ def capture(subject: Subject, probe: Batch) -> ActivationCapture:
     """
     model = subject.model
     batch = to_device(subject.objective.inspection_batch(probe), subject.device)
-    attends = bool(model.attention_layers())
+    has_attention = bool(model.attention_layers())
     with isolated_evaluation(model), subject.precision():
-        with record_patterns(model) if attends else nullcontext({}) as patterns:
-            logits, (token_shares,) = influence(model, batch)
+        with record_patterns(model) if has_attention else nullcontext({}) as patterns:
+            logits, (token_shares,) = logits_and_influence(model, batch)
         weights: dict[Layer, Tensor] = {
             layer: pattern[0].float() for layer, pattern in patterns.items()
         }
         matrices = mixing_matrices(model, batch, traced=False)
-        weights |= {layer: shares(matrix) for layer, matrix in matrices.items()}
+        weights |= {layer: row_shares(matrix) for layer, matrix in matrices.items()}
     prefix = None if batch.prefix is None else batch.prefix[0]
     answer_position = batch.inputs.shape[1] - 1 if batch.at is None else int(batch.at[0, -1])
     return ActivationCapture(

@@ -10,7 +10,7 @@ from torch import Tensor
 from attnlab.mixer.base import GroupedAttention
 
 
-def gram(
+def gram_matrix(
     pattern: Float[Tensor, "batch head query key"], counted: Bool[Tensor, "batch query"]
 ) -> Float[Tensor, "batch head key other"]:
     """Return A^T A (float64) of the counted rows of each pattern A; parts of the rows add up."""
@@ -25,10 +25,10 @@ def effective_rank(gram: Float[Tensor, "batch head key other"]) -> Float[Tensor,
     values are the roots of the eigenvalues of `gram`; those within rounding error count as 0.
     """
     eigenvalues = torch.linalg.eigvalsh(gram.double())
-    precision = torch.finfo(eigenvalues.dtype).eps * gram.shape[-1]
-    is_nonzero = eigenvalues > precision * eigenvalues.amax(dim=-1, keepdim=True)
-    singular = eigenvalues.where(is_nonzero, 0).sqrt()
-    shares = singular / singular.sum(dim=-1, keepdim=True).clamp(min=precision)
+    rounding_error = torch.finfo(eigenvalues.dtype).eps * gram.shape[-1]
+    is_nonzero = eigenvalues > rounding_error * eigenvalues.amax(dim=-1, keepdim=True)
+    singular_values = eigenvalues.where(is_nonzero, 0).sqrt()
+    shares = singular_values / singular_values.sum(dim=-1, keepdim=True).clamp(min=rounding_error)
     return torch.special.entr(shares).sum(dim=-1).exp().float()
 
 
@@ -51,18 +51,18 @@ def rollout(
     return torch.stack(rollouts, dim=1)
 
 
-def values_and_outputs(
+def value_and_output_weights(
     mixer: GroupedAttention,
 ) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, "head d_model d_head"]]:
     """Return the value and output weights by head; a value that heads share is repeated."""
-    value = mixer.query_key_value.weight.detach()[-mixer.widths[2] :]
-    value = rearrange(value, "(h d) m -> h d m", d=mixer.d_head)
-    value = value.repeat_interleave(mixer.num_heads // len(value), dim=0)
-    output = rearrange(mixer.output.weight.detach(), "m (h d) -> h m d", d=mixer.d_head)
-    return value, output
+    value_weight = mixer.query_key_value.weight.detach()[-mixer.widths[2] :]
+    value_weight = rearrange(value_weight, "(h d) m -> h d m", d=mixer.d_head)
+    value_weight = value_weight.repeat_interleave(mixer.num_heads // len(value_weight), dim=0)
+    output_weight = rearrange(mixer.output.weight.detach(), "m (h d) -> h m d", d=mixer.d_head)
+    return value_weight, output_weight
 
 
-def emergence(steps: Sequence[int], scores: Sequence[float], threshold: float) -> int | None:
+def emergence_step(steps: Sequence[int], scores: Sequence[float], threshold: float) -> int | None:
     """Return the first recorded step from which on a score stays above the threshold, or None.
 
     A score that falls back later has not emerged before. Steps ascend.

@@ -26,23 +26,24 @@ class HeadAttention(NamedTuple):
     wrong: Float[Tensor, "batch head"]
 
     @property
-    def points(self) -> Bool[Tensor, "batch head"]:
+    def points_right(self) -> Bool[Tensor, "batch head"]:
         """Whether a head has strictly more weight on the right place."""
         return self.right > self.wrong
 
 
-def to_places(
+def attention_on_places(
     pattern: Float[Tensor, "batch head query key"], places: ContrastPlaces
 ) -> HeadAttention:
     """Return the weights of each sequence's query on its two places, in float32."""
-    sequence = torch.arange(len(pattern), device=pattern.device)
+    sequence_index = torch.arange(len(pattern), device=pattern.device)
     right, wrong = (
-        pattern[sequence, :, places.query, key].float() for key in (places.right, places.wrong)
+        pattern[sequence_index, :, places.query, key].float()
+        for key in (places.right, places.wrong)
     )
     return HeadAttention(right, wrong)
 
 
-def pointer(
+def pointing_share(
     right: Float[Tensor, "batch head"], wrong: Float[Tensor, "batch head"]
 ) -> Float[Tensor, " head"]:
     """Compute the share of sequences in which a head has more weight on the right place, 0 to 1.
@@ -50,10 +51,12 @@ def pointer(
     The accuracy by which Clark et al. (2019, sec. 4.2) choose heads, between two candidates. In
     float64, as a share of a count. Raises ValueError for no sequence.
     """
-    return _compute_share(HeadAttention(right, wrong).points)
+    return _share_of_sequences(HeadAttention(right, wrong).points_right)
 
 
-def twin_flip(attention: HeadAttention, twin_attention: HeadAttention) -> Float[Tensor, " head"]:
+def twin_flip_share(
+    attention: HeadAttention, twin_attention: HeadAttention
+) -> Float[Tensor, " head"]:
     """Compute the share of twin pairs in which a head points right in both, 0 to 1, in float64.
 
     0 for a head that always attends to the same one of the two places, whose `pointer` is 1/2.
@@ -64,10 +67,10 @@ def twin_flip(attention: HeadAttention, twin_attention: HeadAttention) -> Float[
             f"{tuple(attention.right.shape)} and {tuple(twin_attention.right.shape)} sequences "
             "and heads cannot be pairs"
         )
-    return _compute_share(attention.points & twin_attention.points)
+    return _share_of_sequences(attention.points_right & twin_attention.points_right)
 
 
-def _compute_share(points: Bool[Tensor, "batch head"]) -> Float[Tensor, " head"]:
-    if not len(points):
+def _share_of_sequences(points_right: Bool[Tensor, "batch head"]) -> Float[Tensor, " head"]:
+    if not len(points_right):
         raise ValueError("no sequence was given; a share needs at least one")
-    return points.double().mean(dim=0)
+    return points_right.double().mean(dim=0)

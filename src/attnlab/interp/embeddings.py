@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnlab.errors import RequestError
 
-PART = 1024
+TOKENS_AT_ONCE = 1024
 """Tokens whose cosines with all others are in memory at once."""
 
 
@@ -29,18 +29,18 @@ class Embeddings:
         Raises RequestError for an unknown token, naming tokens that are spelled alike.
         """
         if token not in self.tokens:
-            near = ", ".join(get_close_matches(token, self.tokens, n=3)) or "none"
-            raise RequestError(f"there is no token {token!r} (near: {near})")
+            similar_tokens = ", ".join(get_close_matches(token, self.tokens, n=3)) or "none"
+            raise RequestError(f"there is no token {token!r} (near: {similar_tokens})")
         if count < 1:
             raise RequestError(f"count={count} must be at least 1")
-        names, index = list(self.tokens), self.tokens.index(token)
-        cosines = F.cosine_similarity(self.vectors, self.vectors[index], dim=1)
-        order = cosines.argsort(descending=True, stable=True).tolist()
-        nearest = [neighbour for neighbour in order if neighbour != index][:count]
-        return [(names[neighbour], float(cosines[neighbour])) for neighbour in nearest]
+        tokens, token_index = list(self.tokens), self.tokens.index(token)
+        cosines = F.cosine_similarity(self.vectors, self.vectors[token_index], dim=1)
+        by_cosine = cosines.argsort(descending=True, stable=True).tolist()
+        nearest = [neighbour for neighbour in by_cosine if neighbour != token_index][:count]
+        return [(tokens[neighbour], float(cosines[neighbour])) for neighbour in nearest]
 
 
-def principal(
+def principal_components(
     vectors: Float[Tensor, "token d_model"], count: int = 2
 ) -> tuple[Float[Tensor, "token component"], Float[Tensor, " component"]]:
     """Return the first principal components of each vector (Pearson 1901), and their shares.
@@ -79,20 +79,24 @@ def align(
 
 
 def align_history(
-    steps: Sequence[Float[Tensor, "_token _d_model"]],
+    vectors_by_step: Sequence[Float[Tensor, "_token _d_model"]],
 ) -> Float[Tensor, "step token 2"]:
     """Compute the coordinates of each token at each step in one plane: its path over training.
 
     Every step is aligned to the last one and projected on the first two principal components of the
-    last one (`principal` returns the shares of these axes). Raises ValueError for no steps, and for
-    steps with unequal tokens.
+    last one (`principal_components` returns the shares of these axes). Raises ValueError for no
+    steps, and for steps with unequal tokens.
     """
-    if not steps:
+    if not vectors_by_step:
         raise ValueError("no steps were given; a history needs the vectors of at least one")
-    last_vectors = steps[-1].double()
-    directions, _ = _principal_directions(last_vectors - last_vectors.mean(dim=0), 2)
-    aligned = (align(vectors, last_vectors)[0] - last_vectors.mean(dim=0) for vectors in steps[:-1])
-    return torch.stack([*aligned, last_vectors - last_vectors.mean(dim=0)]) @ directions
+    last_vectors = vectors_by_step[-1].double()
+    centred_last = last_vectors - last_vectors.mean(dim=0)
+    directions, _ = _principal_directions(centred_last, 2)
+    centred_vectors = []
+    for vectors in vectors_by_step[:-1]:
+        aligned_vectors, _ = align(vectors, last_vectors)
+        centred_vectors.append(aligned_vectors - last_vectors.mean(dim=0))
+    return torch.stack([*centred_vectors, centred_last]) @ directions
 
 
 def vector_drift(
@@ -111,7 +115,7 @@ def vector_drift(
     return float(1 - cosines.mean())
 
 
-def turnover(
+def neighbour_turnover(
     vectors: Float[Tensor, "_token _d_model"],
     reference: Float[Tensor, "_token _d_model"],
     count: int = 10,
@@ -129,9 +133,13 @@ def turnover(
         raise ValueError(f"count={count} must be at least 1 and below the {len(vectors)} tokens")
     num_shared = torch.cat(
         [
-            (rearrange(before, "t n -> t n 1") == rearrange(after, "t n -> t 1 n")).sum(dim=(1, 2))
-            for before, after in zip(
-                _nearest_in_parts(vectors, count), _nearest_in_parts(reference, count), strict=True
+            (
+                rearrange(nearest, "t n -> t n 1") == rearrange(reference_nearest, "t n -> t 1 n")
+            ).sum(dim=(1, 2))
+            for nearest, reference_nearest in zip(
+                _nearest_tokens_in_parts(vectors, count),
+                _nearest_tokens_in_parts(reference, count),
+                strict=True,
             )
         ]
     ).double()
@@ -141,12 +149,17 @@ def turnover(
 def _principal_directions(
     centred: Float[Tensor, "token d_model"], count: int
 ) -> tuple[Float[Tensor, "d_model component"], Float[Tensor, " component"]]:
+    """Return the first principal directions of centred vectors, and their variance shares."""
     if min(centred.shape) < count:
         raise ValueError(f"{count} components need as many vectors and dimensions")
-    _, singular, right_vectors = torch.linalg.svd(centred, full_matrices=False)
-    largest = right_vectors.gather(1, right_vectors.abs().argmax(dim=1, keepdim=True))
-    shares = singular.square() / singular.square().sum().clamp(min=torch.finfo(singular.dtype).tiny)
-    return rearrange(right_vectors * largest.sign(), "c d -> d c")[:, :count], shares[:count]
+    _, singular_values, right_vectors = torch.linalg.svd(centred, full_matrices=False)
+    largest_weights = right_vectors.gather(1, right_vectors.abs().argmax(dim=1, keepdim=True))
+    shares = singular_values.square() / singular_values.square().sum().clamp(
+        min=torch.finfo(singular_values.dtype).tiny
+    )
+    return rearrange(right_vectors * largest_weights.sign(), "c d -> d c")[:, :count], shares[
+        :count
+    ]
 
 
 def _rotate_to_reference(
@@ -155,16 +168,18 @@ def _rotate_to_reference(
     """Return the centred vectors, rotated to fit the reference, and the mean of the reference."""
     reference_mean = reference.double().mean(dim=0)
     centred = vectors.double() - vectors.double().mean(dim=0)
-    left, _, right = torch.linalg.svd(centred.T @ (reference.double() - reference_mean))
-    return centred @ (left @ right), reference_mean
+    left_vectors, _, right_vectors = torch.linalg.svd(
+        centred.T @ (reference.double() - reference_mean)
+    )
+    return centred @ (left_vectors @ right_vectors), reference_mean
 
 
-def _nearest_in_parts(
+def _nearest_tokens_in_parts(
     vectors: Float[Tensor, "token d_model"], count: int
 ) -> Iterator[Int[Tensor, "part neighbour"]]:
     """Yield the `count` nearest tokens of each token, for `PART` tokens at a time."""
-    unit = F.normalize(vectors.double(), dim=1)
-    for tokens in torch.arange(len(unit), device=unit.device).split(PART):
-        cosines = unit[tokens] @ unit.T
+    unit_vectors = F.normalize(vectors.double(), dim=1)
+    for tokens in torch.arange(len(unit_vectors), device=unit_vectors.device).split(TOKENS_AT_ONCE):
+        cosines = unit_vectors[tokens] @ unit_vectors.T
         cosines.scatter_(1, rearrange(tokens, "t -> t 1"), -torch.inf)
         yield cosines.topk(count, dim=1).indices

@@ -3,7 +3,7 @@
 run = attnlab.load("text-moe")
 by_layer = routing(run.subject, run.dataset.splits["validation"], num_examples=256)
 for layer, layer_routing in by_layer.items():
-    print(layer.index, layer_routing.load.tolist(), layer_routing.token.normalised)
+    print(layer.index, layer_routing.load.tolist(), layer_routing.token.normalised_information)
 """
 
 import math
@@ -45,7 +45,7 @@ class Information:
     """
 
     @property
-    def normalised(self) -> float:
+    def normalised_information(self) -> float:
         """(nats - chance) / (bound - chance), as Vinh et al. (2010) adjust for chance.
 
         0 if the router ignores the token, 1 if the token decides; also 0 if chance alone reaches
@@ -71,7 +71,7 @@ class Routing:
     """Share of tokens that are processed by 0, 1, 2, ... experts."""
     co_assignment: Float[Tensor, "expert other"]
     """Share of tokens sent to both experts; on the diagonal, share of tokens sent to the expert."""
-    table: Int[Tensor, "token expert"]
+    assignment_counts: Int[Tensor, "token expert"]
     """How often each token of the vocabulary went to each expert."""
     token: Information
     """Information of the token on its experts (Jiang et al. 2024, sec. 5, look for it by eye)."""
@@ -79,7 +79,7 @@ class Routing:
     """Information of the token's class on its experts; None without classes."""
 
     @property
-    def dead(self) -> list[int]:
+    def dead_experts(self) -> list[int]:
         """The experts without any assignment."""
         return (self.load == 0).nonzero()[:, 0].tolist()
 
@@ -96,10 +96,10 @@ class Routing:
     @property
     def shares(self) -> Float[Tensor, "token expert"]:
         """P(expert | token) over the token's assignments; NaN for a token without assignments."""
-        return self.table / reduce(self.table, "t e -> t 1", "sum")
+        return self.assignment_counts / reduce(self.assignment_counts, "t e -> t 1", "sum")
 
 
-def routing(
+def compute_routing(
     subject: Subject,
     batches: Split | Iterable[Batch],
     *,
@@ -121,10 +121,11 @@ def routing(
     model = subject.model
     if not model.expert_layers():
         raise LookupError(f"this {type(model).__name__} has no layer of experts, so nothing routes")
-    vocabulary = len(subject.objective.inputs)
-    if classes is not None and len(classes) != vocabulary:
+    vocabulary_size = len(subject.objective.inputs)
+    if classes is not None and len(classes) != vocabulary_size:
         raise ValueError(
-            f"{len(classes)} classes were given for {vocabulary} tokens; give one for each token"
+            f"{len(classes)} classes were given for {vocabulary_size} tokens; "
+            "give one for each token"
         )
     class_of_token = None if classes is None else torch.tensor(list(classes))
     tallies = {
@@ -135,25 +136,27 @@ def routing(
         for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
             has_batches = True
 
-            def tally_tap(
-                layer: ExpertLayer, name: str, value: Tensor, batch: Batch = batch
+            def add_to_tally(
+                layer: ExpertLayer, tap_name: str, tap_values: Tensor, batch: Batch = batch
             ) -> None:
-                tallies[layer].add(name, value, *processed_tokens(model, layer.path, batch))
+                tokens, valid = processed_tokens(model, layer.path, batch)
+                tallies[layer].add(tap_name, tap_values, tokens, valid)
 
             with ExitStack() as hooks:
                 for layer, tally in tallies.items():
-                    for tap in _tap_names(tally.mixture):
-                        hooks.enter_context(edit(tally.mixture, tap, partial(tally_tap, layer)))
+                    for tap_name in _tap_names(tally.mixture):
+                        receive = partial(add_to_tally, layer)
+                        hooks.enter_context(edit(tally.mixture, tap_name, receive))
                 model(*batch.model_inputs)
     if not has_batches:
         raise ValueError("no batches were given, so there is no routing to follow")
     return {
-        layer: tally.summarise(vocabulary, class_of_token, shuffles)
+        layer: tally.summarise(vocabulary_size, class_of_token, shuffles)
         for layer, tally in tallies.items()
     }
 
 
-def information(
+def token_expert_information(
     tokens: Int[Tensor, " position"],
     assignments: Bool[Tensor, "position expert"],
     num_values: int,
@@ -168,22 +171,22 @@ def information(
     Positions near each other are not independent, which shuffling single positions ignores.
     """
     experts_per_position = assignments.sum(dim=1)
-    load = assignments.sum(dim=0)
+    expert_counts = assignments.sum(dim=0)
     generator = torch.Generator().manual_seed(0)
-    shuffled = [
+    shuffled_nats = [
         _mutual_information(_count_assignments(tokens[order], assignments, num_values))
         for order in (torch.randperm(len(tokens), generator=generator) for _ in range(shuffles))
     ]
-    table = _count_assignments(tokens, assignments, num_values)
+    contingency = _count_assignments(tokens, assignments, num_values)
     # The position determines the token, so it has at least its information on the expert (Cover &
     # Thomas 2006, sec. 2.8).
-    position_bound = _entropy(load) - float(
-        torch.xlogy(experts_per_position, experts_per_position).double().sum() / load.sum()
+    position_bound = _entropy(expert_counts) - float(
+        torch.xlogy(experts_per_position, experts_per_position).double().sum() / expert_counts.sum()
     )
     return Information(
-        _mutual_information(table),
-        sum(shuffled) / max(1, shuffles),
-        max(0.0, min(_entropy(table.sum(dim=1)), position_bound)),
+        _mutual_information(contingency),
+        sum(shuffled_nats) / max(1, shuffles),
+        max(0.0, min(_entropy(contingency.sum(dim=1)), position_bound)),
     )
 
 
@@ -195,62 +198,77 @@ class _Tally:
         if isinstance(mixture, MoE):
             capacity = mixture.capacity if capacity is None else capacity
         self.capacity = capacity
-        self.entropy = self.importance = self.dropped = torch.zeros((), dtype=torch.float64)
+        self.entropy = self.importance = self.num_dropped = torch.zeros((), dtype=torch.float64)
         self.tokens: list[Tensor] = []
         self.assignments: list[Tensor] = []
 
     def add(
         self,
-        tap: str,
-        value: Tensor,
+        tap_name: str,
+        tap_values: Tensor,
         tokens: Int[Tensor, "batch seq"],
         valid: Bool[Tensor, "batch seq"],
     ) -> None:
         """Add the values of a tap on a batch: (batch, seq, expert) or (batch * seq, expert)."""
-        if value.ndim == 2:
-            value = rearrange(value, "(b s) e -> b s e", b=len(valid))
-        if tap == "probability":
-            probability = value[valid].double()
-            self.entropy = self.entropy + torch.special.entr(probability).sum().cpu()
-            self.importance = self.importance + reduce(probability, "t e -> e", "sum").cpu()
-        if tap != _tap_names(self.mixture)[-1]:
-            return
+        if tap_values.ndim == 2:
+            tap_values = rearrange(tap_values, "(b s) e -> b s e", b=len(valid))
+        if tap_name == "probability":
+            self._add_probabilities(tap_values[valid].double())
         if isinstance(self.mixture, MoE):
-            top_experts = value.topk(self.mixture.top_k, dim=-1).indices
-            value = torch.zeros_like(value, dtype=torch.bool).scatter(-1, top_experts, True)
-        assignments = value[valid].cpu()
+            top_experts = tap_values.topk(self.mixture.top_k, dim=-1).indices
+            no_assignments = torch.zeros_like(tap_values, dtype=torch.bool)
+            is_assigned = no_assignments.scatter(-1, top_experts, True)
+            self._add_assignments(is_assigned[valid].cpu(), tokens[valid].cpu())
+        elif tap_name == "chosen":
+            self._add_assignments(tap_values[valid].cpu(), tokens[valid].cpu())
+
+    def _add_probabilities(self, probabilities: Float[Tensor, "position expert"]) -> None:
+        self.entropy = self.entropy + torch.special.entr(probabilities).sum().cpu()
+        self.importance = self.importance + reduce(probabilities, "t e -> e", "sum").cpu()
+
+    def _add_assignments(
+        self, assignments: Bool[Tensor, "position expert"], tokens: Int[Tensor, " position"]
+    ) -> None:
+        """Add which experts each position is sent to, and count those above the capacity."""
         if isinstance(self.mixture, MoE) and self.capacity is not None:
-            assigned = assignments.sum(dim=0)
-            expert_capacity = (self.capacity * assigned.sum() / len(assigned)).ceil()
-            self.dropped = self.dropped + (assigned - expert_capacity).clamp(min=0).sum()
+            expert_counts = assignments.sum(dim=0)
+            expert_capacity = (self.capacity * expert_counts.sum() / len(expert_counts)).ceil()
+            self.num_dropped = (
+                self.num_dropped + (expert_counts - expert_capacity).clamp(min=0).sum()
+            )
         self.assignments.append(assignments)
-        self.tokens.append(tokens[valid].cpu())
+        self.tokens.append(tokens)
 
     def summarise(
-        self, vocabulary: int, class_of_token: Int[Tensor, " token"] | None, shuffles: int
+        self, vocabulary_size: int, class_of_token: Int[Tensor, " token"] | None, shuffles: int
     ) -> Routing:
         """Return the routing of all batches."""
         tokens, assignments = torch.cat(self.tokens), torch.cat(self.assignments)
         num_positions, experts_per_position = len(tokens), assignments.sum(dim=1)
-        counts_by_number = torch.bincount(experts_per_position, minlength=assignments.shape[1] + 1)
-        share_by_number = counts_by_number.double() / num_positions
-        counts = assignments.double()
+        positions_by_count = torch.bincount(
+            experts_per_position, minlength=assignments.shape[1] + 1
+        )
+        share_by_count = positions_by_count.double() / num_positions
+        assignment_weights = assignments.double()
         class_information = None
         if class_of_token is not None:
             num_classes = int(class_of_token.max()) + 1
-            class_information = information(
+            class_information = token_expert_information(
                 class_of_token[tokens], assignments, num_classes, shuffles=shuffles
             )
         experts_choose = isinstance(self.mixture, ExpertChoice)
+        both_counts = rearrange(assignment_weights, "t e -> e t") @ assignment_weights
         return Routing(
-            load=counts.sum(dim=0) / counts.sum(),
+            load=assignment_weights.sum(dim=0) / assignment_weights.sum(),
             importance=self.importance / num_positions,
-            drops=float(share_by_number[0] if experts_choose else self.dropped / counts.sum()),
+            drops=float(
+                share_by_count[0] if experts_choose else self.num_dropped / assignment_weights.sum()
+            ),
             entropy=float(self.entropy / num_positions),
-            share_by_count=share_by_number,
-            co_assignment=rearrange(counts, "t e -> e t") @ counts / num_positions,
-            table=_count_assignments(tokens, assignments, vocabulary),
-            token=information(tokens, assignments, vocabulary, shuffles=shuffles),
+            share_by_count=share_by_count,
+            co_assignment=both_counts / num_positions,
+            assignment_counts=_count_assignments(tokens, assignments, vocabulary_size),
+            token=token_expert_information(tokens, assignments, vocabulary_size, shuffles=shuffles),
             token_class=class_information,
         )
 
@@ -262,7 +280,7 @@ def _mixture_module(model: Model, layer: ExpertLayer) -> MoE | ExpertChoice:
 
 
 def _tap_names(mixture: MoE | ExpertChoice) -> tuple[str, ...]:
-    """Return the taps of a mixture; the last one determines the assignments."""
+    """Return the taps of a mixture from which its routing is read."""
     return ("probability",) if isinstance(mixture, MoE) else ("probability", "chosen")
 
 
@@ -273,9 +291,10 @@ def _count_assignments(
     return counts.index_add(0, tokens, assignments.long())
 
 
-def _mutual_information(table: Int[Tensor, "token expert"]) -> float:
-    token_counts, expert_counts = reduce(table, "t e -> t", "sum"), reduce(table, "t e -> e", "sum")
-    return _entropy(token_counts) + _entropy(expert_counts) - _entropy(table)
+def _mutual_information(contingency: Int[Tensor, "token expert"]) -> float:
+    token_counts = reduce(contingency, "t e -> t", "sum")
+    expert_counts = reduce(contingency, "t e -> e", "sum")
+    return _entropy(token_counts) + _entropy(expert_counts) - _entropy(contingency)
 
 
 def _entropy(counts: Tensor) -> float:

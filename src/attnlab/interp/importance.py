@@ -1,9 +1,9 @@
 """Importance of heads: the gradient of a gate, and the cost of pruning in that order.
 
 run = attnlab.load("pronoun-multihead")
-by_head = importance(run.subject, run.dataset.splits["validation"]).heads
+by_head = head_importance(run.subject, run.dataset.splits["validation"]).heads
 order = sorted(by_head, key=by_head.__getitem__)                     # least important first
-pruning(run.model, order, lambda: run.evaluate("test")["accuracy"])  # before and after each removal
+prune_in_order(run.model, order, lambda: run.evaluate("test")["accuracy"])  # after each removal
 """
 
 import random
@@ -24,7 +24,7 @@ from attnlab.layers import AttentionLayer, HeadRef
 from attnlab.model.base import Model
 from attnlab.split import IGNORE, Batch, Split
 
-Measured = TypeVar("Measured")
+Measurement = TypeVar("Measurement")
 
 
 class Importance(NamedTuple):
@@ -38,7 +38,7 @@ class Importance(NamedTuple):
     """d loss / d gate, with its sign: a gate at 1 - e changes the loss by -e times this."""
 
     @property
-    def normalised(self) -> dict[HeadRef, float]:
+    def normalised_heads(self) -> dict[HeadRef, float]:
         """The importance over the l2 norm of its layer (Michel et al. 2019, sec. 4.1).
 
         They prune by it. It hides that one layer matters more than another: with two layers on
@@ -54,7 +54,7 @@ class Importance(NamedTuple):
         }
 
 
-def importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance:
+def head_importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance:
     """Compute the derivative of the loss by a gate on each head, at gate 1 (Michel et al., eq. 2).
 
     A gate multiplies a head's pattern, and so its output, as in Michel et al. (2019); each example
@@ -67,35 +67,35 @@ def importance(subject: Subject, batches: Split | Iterable[Batch]) -> Importance
     layers = subject.model.attention_layers()
     if not layers:
         raise LookupError("the model has no attention heads: there is none to gate")
-    absolute: dict[AttentionLayer, Tensor] = {}
-    signed: dict[AttentionLayer, Tensor] = {}
+    absolute_sums: dict[AttentionLayer, Tensor] = {}
+    signed_sums: dict[AttentionLayer, Tensor] = {}
     loss, num_labels = 0.0, 0
     for batch in subject.batches(batches):
         batch_loss, gradients = _differentiate_gates(subject, batch, layers)
         loss += batch_loss
         num_labels += int((batch.targets != IGNORE).sum())
         for layer, gradient in gradients.items():
-            absolute[layer] = absolute.get(layer, 0) + gradient.abs().sum(dim=0)
-            signed[layer] = signed.get(layer, 0) + gradient.sum(dim=0)
+            absolute_sums[layer] = absolute_sums.get(layer, 0) + gradient.abs().sum(dim=0)
+            signed_sums[layer] = signed_sums.get(layer, 0) + gradient.sum(dim=0)
     if not num_labels:
         raise ValueError("no label was asked for; an importance needs at least one")
 
-    def by_head(sums: dict[AttentionLayer, Tensor]) -> dict[HeadRef, float]:
+    def mean_by_head(sums: dict[AttentionLayer, Tensor]) -> dict[HeadRef, float]:
         return {
             head: value / num_labels
             for layer in layers
             for head, value in zip(layer.heads, sums[layer].tolist(), strict=True)
         }
 
-    return Importance(loss / num_labels, by_head(absolute), by_head(signed))
+    return Importance(loss / num_labels, mean_by_head(absolute_sums), mean_by_head(signed_sums))
 
 
 def prune_in_order(
     model: Model,
     order: Sequence[HeadRef],
-    measure: Callable[[], Measured],
+    measure: Callable[[], Measurement],
     means: MeanPatterns | None = None,
-) -> list[Measured]:
+) -> list[Measurement]:
     """Return the measure of the model, then after each further removal (Michel et al., fig. 3)."""
     measurements = []
     for num_removed in range(len(order) + 1):
@@ -165,8 +165,8 @@ def _differentiate_gates(
         return pattern * rearrange(gates[layer], "b h -> b h 1 1").to(pattern)
 
     # cuDNN's LSTM has no backward pass in evaluation mode.
-    flags = torch.backends.cudnn.flags(enabled=False)
-    with isolated_evaluation(model), torch.enable_grad(), flags, subject.precision():
+    cudnn_flags = torch.backends.cudnn.flags(enabled=False)
+    with isolated_evaluation(model), torch.enable_grad(), cudnn_flags, subject.precision():
         with edit_attention(model, "pattern", layers, apply_gate):
             logits, _ = model(*batch.model_inputs)
         if silent_layers := [layer.path for layer in layers if layer not in gates]:

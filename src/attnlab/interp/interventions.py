@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnlab.interp.attention_taps import (
-    Place,
+    TapName,
     edit_attention,
     head_indices,
     record_patterns,
@@ -49,35 +49,40 @@ def knock_out_edge(
     """
 
     def hide_edge(scores: Tensor) -> Tensor:
-        edge = (query_at.to(scores.device), key_at.to(scores.device))
-        batch = torch.arange(len(scores), device=scores.device)
         selected_heads = torch.tensor(head_indices(scores, heads), device=scores.device)
-        query, key, batch = (rearrange(index, "b -> b 1") for index in (*edge, batch))
-        changed = scores.clone()
-        changed[batch, selected_heads, query, key] = -torch.inf
-        if torch.isneginf(changed[batch, selected_heads, query]).all(dim=-1).any():
+        sequence, query, key = (
+            rearrange(index.to(scores.device), "b -> b 1")
+            for index in (torch.arange(len(scores)), query_at, key_at)
+        )
+        cut_scores = scores.clone()
+        cut_scores[sequence, selected_heads, query, key] = -torch.inf
+        if torch.isneginf(cut_scores[sequence, selected_heads, query]).all(dim=-1).any():
             raise ValueError("this edge is all that its query sees; it cannot be cut")
-        return changed
+        return cut_scores
 
     with _edit_layers(model, "scores", layers, hide_edge):
         yield
 
 
 @contextmanager
-def limit_reach(model: Model, bound: int, layers: Sequence[int] | None = None) -> Iterator[None]:
-    """Hide all keys from a query but the last `bound` tokens, its own among them.
+def limit_reach(
+    model: Model, num_visible: int, layers: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Hide all keys from a query but the last `num_visible` tokens, its own among them.
 
     In the given layers (None: all). Raises LookupError for a model without attention or
-    such a layer, ValueError for a bound below 1.
+    such a layer, ValueError for `num_visible` below 1.
     """
-    if bound < 1:
-        raise ValueError(f"bound={bound} must be at least 1: a query sees its own token")
+    if num_visible < 1:
+        raise ValueError(
+            f"num_visible={num_visible} must be at least 1: a query sees its own token"
+        )
 
     def hide_far_keys(scores: Tensor) -> Tensor:
         num_queries, num_keys = scores.shape[-2:]
         every_key = torch.ones(num_queries, num_keys, dtype=torch.bool, device=scores.device)
         # The queries are the last positions among the keys.
-        is_far = every_key.tril(num_keys - num_queries - bound)
+        is_far = every_key.tril(num_keys - num_queries - num_visible)
         return scores.masked_fill(is_far, -torch.inf)
 
     with _edit_layers(model, "scores", layers, hide_far_keys):
@@ -129,15 +134,15 @@ def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> MeanPat
             with record_patterns(model) as patterns:
                 model(*batch.model_inputs)
             for layer, pattern in patterns.items():
-                valid = sequence_valid(layer.axes.queries, batch, pattern.shape[2])
-                counted_rows = pattern.float() * rearrange(valid, "b q -> b 1 q 1")
+                is_token = sequence_valid(layer.axes.queries, batch, pattern.shape[2])
+                counted_rows = pattern.float() * rearrange(is_token, "b q -> b 1 q 1")
                 if layer in sums and sums[layer].shape != pattern.shape[1:]:
                     raise ValueError(
                         f"the reference has patterns of {tuple(sums[layer].shape[1:])} and "
                         f"{tuple(pattern.shape[2:])} positions; let all be of one width"
                     )
                 sums[layer] = sums.get(layer, 0) + counted_rows.sum(dim=0)
-                counts[layer] = counts.get(layer, 0) + valid.sum(dim=0)
+                counts[layer] = counts.get(layer, 0) + is_token.sum(dim=0)
     if not sums:
         raise ValueError("the reference is empty; a mean needs at least one sequence")
     return {
@@ -148,10 +153,14 @@ def mean_patterns(subject: Subject, batches: Split | Iterable[Batch]) -> MeanPat
 
 @contextmanager
 def _edit_layers(
-    model: Model, place: Place, layers: Sequence[int] | None, change: Callable[[Tensor], Tensor]
+    model: Model,
+    tap_name: TapName,
+    layers: Sequence[int] | None,
+    edit_value: Callable[[Tensor], Tensor],
 ) -> Iterator[None]:
+    """Replace the values at a tap of the layers with these indices by `edit_value(value)`."""
     selected_layers = select_layers(model, layers)
-    with edit_attention(model, place, selected_layers, lambda _, value: change(value)):
+    with edit_attention(model, tap_name, selected_layers, lambda _, value: edit_value(value)):
         yield
 
 
@@ -159,43 +168,49 @@ def _edit_layers(
 def _ablate_by_layer(
     model: Model, heads_by_layer: Mapping[int, Sequence[int] | None], means: MeanPatterns | None
 ) -> Iterator[None]:
+    """Replace the patterns of heads, by index of their layer, by zeros or by their means."""
     if not heads_by_layer:
         yield
         return
     layers = select_layers(model, heads_by_layer)
-    hidden: dict[AttentionLayer, Bool[Tensor, "batch head query key"]] = {}
+    hidden_by_layer: dict[AttentionLayer, Bool[Tensor, "batch head query key"]] = {}
 
     def record_hidden(layer: AttentionLayer, scores: Tensor) -> None:
-        hidden[layer] = scores.isneginf()
+        hidden_by_layer[layer] = scores.isneginf()
 
     def replace_pattern(layer: AttentionLayer, pattern: Tensor) -> Tensor:
-        heads, changed = head_indices(pattern, heads_by_layer[layer.index]), pattern.clone()
-        mean = None if means is None else _mask_mean(means[layer], hidden[layer])
-        changed[:, heads] = 0 if mean is None else mean[:, heads].to(pattern)
-        return changed
+        heads = head_indices(pattern, heads_by_layer[layer.index])
+        ablated_pattern = pattern.clone()
+        if means is None:
+            ablated_pattern[:, heads] = 0
+        else:
+            mean_pattern = _mask_mean(means[layer], hidden_by_layer[layer])
+            ablated_pattern[:, heads] = mean_pattern[:, heads].to(pattern)
+        return ablated_pattern
 
-    recording = (
+    score_recording = (
         nullcontext() if means is None else edit_attention(model, "scores", layers, record_hidden)
     )
-    with recording, edit_attention(model, "pattern", layers, replace_pattern):
+    with score_recording, edit_attention(model, "pattern", layers, replace_pattern):
         yield
 
 
 def _mask_mean(
-    mean: Float[Tensor, "head all_queries all_keys"], hidden: Bool[Tensor, "batch head query key"]
+    mean_pattern: Float[Tensor, "head all_queries all_keys"],
+    is_hidden: Bool[Tensor, "batch head query key"],
 ) -> Float[Tensor, "batch head query key"]:
     """Return the part of a mean pattern that each query may see, normalised again."""
-    (queries, keys), mean_shape = hidden.shape[2:], mean.shape[1:]
+    (num_queries, num_keys), mean_shape = is_hidden.shape[2:], mean_pattern.shape[1:]
     if (
-        queries > mean_shape[0]
-        or keys > mean_shape[1]
-        or (mean_shape[0] == mean_shape[1] and queries != keys)
+        num_queries > mean_shape[0]
+        or num_keys > mean_shape[1]
+        or (mean_shape[0] == mean_shape[1] and num_queries != num_keys)
     ):
         raise ValueError(
-            f"a pattern of {queries} queries and {keys} keys has no place in a mean of "
+            f"a pattern of {num_queries} queries and {num_keys} keys has no place in a mean of "
             f"{tuple(mean_shape)}; give whole sequences, no longer than the reference"
         )
-    visible_mean = mean[:, :queries, :keys].masked_fill(hidden, 0)
+    visible_mean = mean_pattern[:, :num_queries, :num_keys].masked_fill(is_hidden, 0)
     return visible_mean / visible_mean.sum(dim=-1, keepdim=True).clamp(
         min=torch.finfo(visible_mean.dtype).tiny
     )

@@ -61,7 +61,7 @@ def gate_statistics(
     sums: dict[LSTMLayer, dict[str, Tensor]] = {}
     counts: dict[LSTMLayer, int] = {}
     for batch in subject.batches(batches, batch_size=batch_size, num_examples=num_examples):
-        for layer, layer_gates in gates(subject, batch).items():
+        for layer, layer_gates in compute_gates(subject, batch).items():
             layer_sums = sums.setdefault(layer, {})
             counts[layer] = counts.get(layer, 0) + int(layer_gates.valid.sum())
             for gate_name in GATES:
@@ -80,7 +80,7 @@ def gate_statistics(
     }
 
 
-def gates(subject: Subject, batch: Batch) -> dict[LSTMLayer, Gates]:
+def compute_gates(subject: Subject, batch: Batch) -> dict[LSTMLayer, Gates]:
     """Compute the gates and cells of every LSTM on a batch of the model.
 
     The library's fused cells return their hidden states h alone. At each position the gates are
@@ -96,11 +96,11 @@ def gates(subject: Subject, batch: Batch) -> dict[LSTMLayer, Gates]:
     batch = to_device(batch, subject.device)
 
     def build_hook(layer: LSTMLayer) -> Any:
-        def hook(cells: nn.LSTM, arguments: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+        def hook(lstm: nn.LSTM, arguments: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
             _, valid = processed_tokens(model, layer.path, batch)
             x, *state = arguments
             hidden = outputs[0]
-            activations = _recompute_gates(cells, x, hidden, state[0] if state else None)
+            activations = _recompute_layer_gates(lstm, x, hidden, state[0] if state else None)
             if layer.is_reversed:
                 reversal = reversed_indices(hidden, valid)
                 activations = [take_positions(activation, reversal) for activation in activations]
@@ -111,29 +111,29 @@ def gates(subject: Subject, batch: Batch) -> dict[LSTMLayer, Gates]:
 
     with subject.observed(), ExitStack() as hooks:
         for layer in layers:
-            cells = model.get_submodule(layer.path)
-            hooks.callback(cells.register_forward_hook(build_hook(layer)).remove)
+            handle = model.get_submodule(layer.path).register_forward_hook(build_hook(layer))
+            hooks.callback(handle.remove)
         model(*batch.model_inputs)
     return {layer: gates_by_layer[layer] for layer in layers}
 
 
-def _recompute_gates(
-    layer: nn.LSTM,
+def _recompute_layer_gates(
+    lstm: nn.LSTM,
     x: Float[Tensor, "batch seq width"],
     hidden: Float[Tensor, "batch seq d_model"],
-    state: Any,
+    initial_state: Any,
 ) -> list[Float[Tensor, "batch seq d_model"]]:
     """Compute input, forget and output gate and the cell, in the layer's reading order."""
     with torch.autocast(x.device.type, enabled=False):
-        dtype = torch.promote_types(layer.all_weights[0][0].dtype, torch.float32)
-        input_weight, state_weight, *biases = (
-            weights.to(dtype) for weights in layer.all_weights[0]
-        )
+        dtype = torch.promote_types(lstm.all_weights[0][0].dtype, torch.float32)
+        input_weight, state_weight, *biases = (weights.to(dtype) for weights in lstm.all_weights[0])
         x, hidden = x.to(dtype), hidden.to(dtype)
-        if state is None:
+        if initial_state is None:
             first_hidden = cell = torch.zeros_like(hidden[:, 0])
         else:
-            first_hidden, cell = (rearrange(tensor, "1 b d -> b d").to(dtype) for tensor in state)
+            first_hidden, cell = (
+                rearrange(tensor, "1 b d -> b d").to(dtype) for tensor in initial_state
+            )
         previous_hidden = torch.cat(
             (rearrange(first_hidden, "b d -> b 1 d"), hidden[:, :-1]), dim=1
         )
@@ -149,11 +149,14 @@ def _recompute_gates(
     return [i, f, o, torch.stack(cells, dim=1)]
 
 
-def _summarise_layer(sums: dict[str, Tensor], count: int) -> dict[str, Float[Tensor, " unit"]]:
-    means = {
-        statistic: total / count
-        for statistic, total in sums.items()
+def _summarise_layer(
+    sum_by_statistic: dict[str, Tensor], num_positions: int
+) -> dict[str, Float[Tensor, " unit"]]:
+    """Return the means over positions, and the characteristic time by the mean forget gate."""
+    mean_by_statistic = {
+        statistic: total / num_positions
+        for statistic, total in sum_by_statistic.items()
         if statistic not in ("input", "output")
     }
-    mean_leak = (1 - means["forget"]).clamp(min=torch.finfo(torch.float64).eps)
-    return {**means, "time": 1 / mean_leak}
+    mean_leak = (1 - mean_by_statistic["forget"]).clamp(min=torch.finfo(torch.float64).eps)
+    return {**mean_by_statistic, "time": 1 / mean_leak}

@@ -3,7 +3,7 @@
 run = attnlab.load("pronoun-multihead")
 pairs = run.dataset.contrast_pairs()    # of `pronoun`: A, and B with the other noun's adjective
 for head in all_heads(run.model):
-    print(head, patch(run.subject, pairs, [head]).effect)  # 0: as A; 1: as B
+    print(head, patch(run.subject, pairs, [head]).normalised_effect)  # 0: as A; 1: as B
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Patched(NamedTuple):
     """With input A, where the patched heads have their patterns on B."""
 
     @property
-    def effect(self) -> float:
+    def normalised_effect(self) -> float:
         """How far the mean difference moved from that of A (0) to that of B (1).
 
         It may lie outside. It is a ratio of means, since a single pair with nearly equal answers
@@ -70,7 +70,7 @@ def patch(
     contrast pairs, LookupError for a layer that the model lacks, IndexError for a head that it
     lacks.
     """
-    model, heads, differences = subject.model, list(patched_heads), []
+    model, heads, differences_by_batch = subject.model, list(patched_heads), []
     if len(pairs[0]) != len(pairs[1]):
         raise ValueError(f"{len(pairs[0])} and {len(pairs[1])} sequences cannot be pairs")
     with subject.observed():
@@ -79,23 +79,27 @@ def patch(
         ):
             _require_contrast_pair(batch, twin_batch)
             query_positions = None if query_at is None else query_at(examples)
-            original = _logit_difference(model, batch, batch, twin_batch)
+            original_difference = _logit_difference(model, batch, batch, twin_batch)
             with record_patterns(model) as twin_patterns:
-                twin = _logit_difference(model, twin_batch, batch, twin_batch)
+                twin_difference = _logit_difference(model, twin_batch, batch, twin_batch)
             with patch_patterns(model, heads, twin_patterns, query_positions):
-                patched = _logit_difference(model, batch, batch, twin_batch)
-            differences.append(torch.stack([original, twin, patched]).cpu())
-    by_label = torch.cat(differences, dim=1) if differences else torch.empty(3, 0)
-    if not by_label.shape[1]:
+                patched_difference = _logit_difference(model, batch, batch, twin_batch)
+            differences_by_batch.append(
+                torch.stack([original_difference, twin_difference, patched_difference]).cpu()
+            )
+    differences = (
+        torch.cat(differences_by_batch, dim=1) if differences_by_batch else torch.empty(3, 0)
+    )
+    if not differences.shape[1]:
         raise ValueError("these twins have no answer in which they differ")
-    return Patched(*by_label)
+    return Patched(*differences)
 
 
 @contextmanager
 def patch_patterns(
     model: Model,
     patched_heads: Iterable[HeadRef],
-    source: Mapping[AttentionLayer, Tensor],
+    source_patterns: Mapping[AttentionLayer, Tensor],
     query_at: Int[Tensor, " batch"] | None = None,
 ) -> Iterator[None]:
     """Replace the patterns of some heads by those of another pass, from `record_patterns`.
@@ -110,7 +114,8 @@ def patch_patterns(
         return
 
     def replace_pattern(layer: AttentionLayer, pattern: Tensor) -> Tensor | None:
-        heads, source_pattern, changed = heads_by_layer[layer.index], source[layer], pattern.clone()
+        heads, source_pattern = heads_by_layer[layer.index], source_patterns[layer]
+        patched_pattern = pattern.clone()
         if source_pattern.shape != pattern.shape:
             raise ValueError(
                 f"{layer.name}: a pattern of {tuple(source_pattern.shape)} has no place in one of "
@@ -118,25 +123,26 @@ def patch_patterns(
             )
         head_indices(pattern, heads)
         if query_at is None:
-            changed[:, heads] = source_pattern[:, heads].to(pattern)
-            return changed
-        batch = torch.arange(len(pattern), device=pattern.device)[:, None]
-        head = torch.tensor(heads, device=pattern.device)
-        edited_rows = (batch, head, query_at.to(batch)[:, None])
-        changed[edited_rows] = source_pattern[edited_rows].to(pattern)
-        return changed
+            patched_pattern[:, heads] = source_pattern[:, heads].to(pattern)
+            return patched_pattern
+        sequence_index = torch.arange(len(pattern), device=pattern.device)[:, None]
+        head_index = torch.tensor(heads, device=pattern.device)
+        edited_rows = (sequence_index, head_index, query_at.to(sequence_index)[:, None])
+        patched_pattern[edited_rows] = source_pattern[edited_rows].to(pattern)
+        return patched_pattern
 
     with edit_attention(model, "pattern", select_layers(model, heads_by_layer), replace_pattern):
         yield
 
 
 def _require_contrast_pair(batch: Batch, twin_batch: Batch) -> None:
-    for name in ("at", "valid", "prefix_valid"):
-        field, twin_field = getattr(batch, name), getattr(twin_batch, name)
+    """Raise ValueError for batches that differ in lengths, padding or label positions."""
+    for field_name in ("at", "valid", "prefix_valid"):
+        field, twin_field = getattr(batch, field_name), getattr(twin_batch, field_name)
         if (field is None) != (twin_field is None) or (
             field is not None and not torch.equal(field, twin_field)
         ):
-            raise ValueError(f"these sequences are no twins: they differ in `{name}`")
+            raise ValueError(f"these sequences are no twins: they differ in `{field_name}`")
     if (
         batch.inputs.shape != twin_batch.inputs.shape
         or batch.targets.shape != twin_batch.targets.shape
@@ -145,10 +151,10 @@ def _require_contrast_pair(batch: Batch, twin_batch: Batch) -> None:
 
 
 def _logit_difference(
-    model: Model, shown_batch: Batch, batch: Batch, twin_batch: Batch
+    model: Model, input_batch: Batch, batch: Batch, twin_batch: Batch
 ) -> Float[Tensor, " label"]:
     """Return the logit of the batch's answer minus that of the twin's, where the two differ."""
-    logits, _ = model(*shown_batch.model_inputs)
+    logits, _ = model(*input_batch.model_inputs)
     differs = (
         (batch.targets != twin_batch.targets)
         & (batch.targets != IGNORE)
@@ -156,7 +162,7 @@ def _logit_difference(
     )
     differing_logits = logits[differs].double()
     answer_logits, twin_answer_logits = (
-        differing_logits.gather(1, side.targets[differs][:, None])[:, 0]
-        for side in (batch, twin_batch)
+        differing_logits.gather(1, labelled_batch.targets[differs][:, None])[:, 0]
+        for labelled_batch in (batch, twin_batch)
     )
     return answer_logits - twin_answer_logits

@@ -44,8 +44,8 @@ class PatternRows:
     documents: Int[Tensor, "batch key"] | None = None
     """The number of each key's document, where no query sees those of others."""
 
-    def parts(self, size: int) -> Iterator["PatternRows"]:
-        """Yield the rows in parts of `size` queries."""
+    def split_queries(self, size: int) -> Iterator["PatternRows"]:
+        """Yield the rows of `size` queries at a time."""
         for start in range(0, self.pattern.shape[2], size):
             queries = slice(start, start + size)
             yield replace(
@@ -87,17 +87,19 @@ def measure_rows(rows: PatternRows) -> dict[str, RowMeasure]:
     }
     if query_positions is None:
         return measures
-    measures["distance"] = RowMeasure(distance(pattern, query_positions), counted)
+    measures["distance"] = RowMeasure(mean_distance(pattern, query_positions), counted)
     for name, offset in (("previous", -1), ("current", 0), ("next", 1)):
-        measures[name] = RowMeasure(share_at(pattern, query_positions, offset), counted)
-    measures["first"] = RowMeasure(first(pattern), counted)
-    measures["sink"] = RowMeasure(first(pattern, SINKS), counted & (query_positions >= SINKS))
+        measures[name] = RowMeasure(weight_at_offset(pattern, query_positions, offset), counted)
+    measures["first"] = RowMeasure(weight_on_first_keys(pattern), counted)
+    measures["sink"] = RowMeasure(
+        weight_on_first_keys(pattern, SINKS), counted & (query_positions >= SINKS)
+    )
     if rows.tokens is None:
         return measures
-    is_successor = successors(rows.tokens, query_positions)
-    successor_mass = mass(pattern, is_successor)
+    is_successor = successor_keys(rows.tokens, query_positions)
+    successor_mass = weight_on_keys(pattern, is_successor)
     measures["duplicate_token"] = RowMeasure(
-        mass(pattern, duplicates(rows.tokens, query_positions)), counted
+        weight_on_keys(pattern, duplicate_keys(rows.tokens, query_positions)), counted
     )
     measures["induction"] = RowMeasure(successor_mass, counted)
     measures["prefix_matching"] = RowMeasure(successor_mass, counted & is_successor.any(dim=-1))
@@ -112,18 +114,18 @@ def entropy(pattern: Pattern) -> Values:
     return torch.special.entr(pattern.float()).sum(dim=-1)
 
 
-def normalised_entropy(entropy: Values, visible: Int[Tensor, "batch query"]) -> Values:
+def normalised_entropy(nats: Values, num_visible: Int[Tensor, "batch query"]) -> Values:
     """Return the entropy (nats) over the log of the number of visible keys, 0 to 1 (Pielou 1966).
 
     0 where one key or none is visible, which means nothing: leave such queries out of a mean.
     """
-    largest_entropy = rearrange(visible.clamp(min=2).float().log(), "b q -> b 1 q")
-    return entropy / largest_entropy
+    largest_entropy = rearrange(num_visible.clamp(min=2).float().log(), "b q -> b 1 q")
+    return nats / largest_entropy
 
 
-def effective_keys(entropy: Values) -> Values:
+def effective_keys(nats: Values) -> Values:
     """Return exp(entropy), the number of equally weighted keys with this entropy (Hill 1973)."""
-    return entropy.exp()
+    return nats.exp()
 
 
 def confidence(pattern: Pattern) -> Values:
@@ -131,7 +133,7 @@ def confidence(pattern: Pattern) -> Values:
     return pattern.float().amax(dim=-1)
 
 
-def distance(pattern: Pattern, query_at: Int[Tensor, " query"]) -> Values:
+def mean_distance(pattern: Pattern, query_at: Int[Tensor, " query"]) -> Values:
     """Return the mean distance to the keys, sum_k p_k |query - key|, in tokens.
 
     As Vig & Belinkov (2019), who divide by the sum of the weights, which is 1 for each query.
@@ -141,7 +143,7 @@ def distance(pattern: Pattern, query_at: Int[Tensor, " query"]) -> Values:
     return (pattern.float() * distances).sum(dim=-1)
 
 
-def share_at(pattern: Pattern, query_at: Int[Tensor, " query"], offset: int) -> Values:
+def weight_at_offset(pattern: Pattern, query_at: Int[Tensor, " query"], offset: int) -> Values:
     """Return the weight of the key `offset` positions after the query; 0 if there is no such key.
 
     -1 is the previous token, 0 the current and 1 the next one (Clark et al. 2019, sec. 3.1). Its
@@ -155,7 +157,7 @@ def share_at(pattern: Pattern, query_at: Int[Tensor, " query"], offset: int) -> 
     return weights.masked_fill(~exists, 0)
 
 
-def first(pattern: Pattern, count: int = 1) -> Values:
+def weight_on_first_keys(pattern: Pattern, count: int = 1) -> Values:
     """Return the weight of the first `count` keys, 0 to 1.
 
     For one key, Gu et al. (2025) call the key a sink if the mean over all queries is above .3. Xiao
@@ -164,34 +166,34 @@ def first(pattern: Pattern, count: int = 1) -> Values:
     return pattern[..., :count].float().sum(dim=-1)
 
 
-def mass(pattern: Pattern, keys: Bool[Tensor, "batch query key"]) -> Values:
+def weight_on_keys(pattern: Pattern, keys: Bool[Tensor, "batch query key"]) -> Values:
     """Return the total weight on `keys`, 0 to 1."""
     return (pattern.float() * rearrange(keys, "b q k -> b 1 q k")).sum(dim=-1)
 
 
-def duplicates(
+def duplicate_keys(
     tokens: Int[Tensor, "batch key"], query_at: Int[Tensor, " query"]
 ) -> Bool[Tensor, "batch query key"]:
     """Return which keys are earlier occurrences of the query's own token.
 
-    The mean of `mass` on them over all queries is TransformerLens' score of a duplicate-token head
-    (`head_detector`, measure "mul"; Wang et al. 2023, sec. 3).
+    The mean of `weight_on_keys` over all queries is TransformerLens' score of a duplicate-token
+    head (`head_detector`, measure "mul"; Wang et al. 2023, sec. 3).
     """
     key_positions = torch.arange(tokens.shape[1], device=tokens.device)
     same_token = tokens[:, query_at, None] == rearrange(tokens, "b k -> b 1 k")
     return same_token & (key_positions < query_at[:, None])
 
 
-def successors(
+def successor_keys(
     tokens: Int[Tensor, "batch key"], query_at: Int[Tensor, " query"]
 ) -> Bool[Tensor, "batch query key"]:
     """Return which keys directly follow an earlier occurrence of the query's token (maybe itself).
 
-    The mean of `mass` on them over all queries is TransformerLens' score of an induction head
+    The mean of `weight_on_keys` over all queries is TransformerLens' score of an induction head
     (`head_detector`, measure "mul"). Over those that have such a key, on repeated random tokens, it
     is the prefix-matching score of Olsson et al. (2022).
     """
-    return F.pad(duplicates(tokens, query_at)[..., :-1], (1, 0))
+    return F.pad(duplicate_keys(tokens, query_at)[..., :-1], (1, 0))
 
 
 def count_visible_keys(
@@ -237,15 +239,15 @@ def jensen_shannon(p: Float[Tensor, "*#row key"], q: Float[Tensor, "*#row key"])
     return (total * terms).sum(dim=-1).clamp(min=0) / 4
 
 
-def drift(before: Pattern, after: Pattern) -> Values:
+def pattern_drift(pattern: Pattern, later_pattern: Pattern) -> Values:
     """Return the Jensen-Shannon distance of each row between two checkpoints, 0 to 1.
 
     It is the root of the divergence in bits; a mean over queries is a mean of distances.
     """
-    return (jensen_shannon(before, after) / math.log(2)).sqrt()
+    return (jensen_shannon(pattern, later_pattern) / math.log(2)).sqrt()
 
 
-def between_heads(
+def head_divergence(
     pattern: Float[Tensor, "batch head query key"],
     other_pattern: Float[Tensor, "batch other query key"] | None = None,
 ) -> Float[Tensor, "batch head other query"]:
@@ -256,13 +258,13 @@ def between_heads(
     """
     num_heads = pattern.shape[1]
     if other_pattern is not None:
-        by_head = [
+        divergence_by_head = [
             jensen_shannon(pattern[:, head, None], other_pattern) for head in range(num_heads)
         ]
-        return torch.stack(by_head, dim=1)
+        return torch.stack(divergence_by_head, dim=1)
     shape = (*pattern.shape[:2], *pattern.shape[1:3])
     divergences = torch.zeros(shape, dtype=torch.float32, device=pattern.device)
     for head in range(1, num_heads):
-        from_lower_heads = jensen_shannon(pattern[:, head, None], pattern[:, :head])
-        divergences[:, head, :head] = divergences[:, :head, head] = from_lower_heads
+        lower_head_divergences = jensen_shannon(pattern[:, head, None], pattern[:, :head])
+        divergences[:, head, :head] = divergences[:, :head, head] = lower_head_divergences
     return divergences

@@ -15,13 +15,15 @@ def sequence_tokens(sequence: SequenceName, batch: Batch) -> Tensor | None:
 
 
 def sequence_valid(
-    sequence: SequenceName, batch: Batch, size: int
+    sequence: SequenceName, batch: Batch, num_positions: int
 ) -> Bool[Tensor, "batch position"]:
-    """Return which of the `size` positions of a sequence are no padding."""
+    """Return which of the `num_positions` positions of a sequence are no padding."""
     valid = {"inputs": batch.valid, "prefix": batch.prefix_valid, "latents": None}[sequence]
     if valid is not None:
         return valid
-    return torch.ones(len(batch.inputs), size, dtype=torch.bool, device=batch.inputs.device)
+    return torch.ones(
+        len(batch.inputs), num_positions, dtype=torch.bool, device=batch.inputs.device
+    )
 
 
 def processed_tokens(

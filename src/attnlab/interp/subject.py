@@ -90,13 +90,15 @@ class Subject:
         """
         if isinstance(batches, Split):
             size = batch_size or max(self.batch_size, LEAST_AT_ONCE)
-            batches = _batches_with_keys(batches, size, num_examples)
-        for examples in batches:
-            examples = to_device(examples, self.device)
+            dataset_batches = _batches_with_noise_keys(batches, size, num_examples)
+        else:
+            dataset_batches = batches
+        for dataset_batch in dataset_batches:
+            examples = to_device(dataset_batch, self.device)
             yield PairedBatch(examples, self.objective.training_batch(examples))
 
 
-def _batches_with_keys(split: Split, size: int, num_examples: int | None) -> Iterator[Batch]:
+def _batches_with_noise_keys(split: Split, size: int, num_examples: int | None) -> Iterator[Batch]:
     num_taken = len(split) if num_examples is None else min(num_examples, len(split))
     for start in range(0, num_taken, size):
         index = np.arange(start, min(start + size, num_taken))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnlab.attend import Attend
 from attnlab.interp.attention_taps import attend_module, record_patterns
-from attnlab.interp.circuits import values_and_outputs
+from attnlab.interp.circuits import value_and_output_weights
 from attnlab.interp.sequences import sequence_valid
 from attnlab.interp.subject import Subject
 from attnlab.layers import AttentionLayer
@@ -59,52 +59,60 @@ def weighted_norms(subject: Subject, batch: Batch) -> dict[AttentionLayer, Norms
     All in float32. Raises LookupError for a model without such a layer.
     """
     model = subject.model
-    mixers = {
+    mixer_by_attend = {
         module.attend: module for module in model.modules() if isinstance(module, GroupedAttention)
     }
-    by_layer = {
-        layer: mixers[attend]
+    mixer_by_layer = {
+        layer: mixer_by_attend[attend]
         for layer in model.attention_layers()
-        if (attend := attend_module(model, layer)) in mixers
+        if (attend := attend_module(model, layer)) in mixer_by_attend
     }
-    if not by_layer:
+    if not mixer_by_layer:
         raise LookupError(
             "no mixer of the model is a `GroupedAttention`: no head has values of its own width"
         )
-    with subject.observed(), _record_values(by_layer) as values, record_patterns(model) as patterns:
+    with (
+        subject.observed(),
+        _record_values(mixer_by_layer) as values,
+        record_patterns(model) as patterns,
+    ):
         model(*batch.model_inputs)
-    norms = {}
-    for layer, mixer in by_layer.items():
-        pattern = patterns[layer].float()
-        is_token = sequence_valid(layer.axes.queries, batch, pattern.shape[2])
-        pattern = pattern * rearrange(is_token, "b q -> b 1 q 1")
-        head_outputs = transformed(values[layer].float(), values_and_outputs(mixer)[1].float())
-        lengths = head_outputs.norm(dim=-1)
-        norms[layer] = Norms(einsum(pattern, lengths, "b h q k, b h k -> b h q k"), pattern)
-    return norms
+    norms_by_layer = {}
+    for layer, mixer in mixer_by_layer.items():
+        is_token = sequence_valid(layer.axes.queries, batch, patterns[layer].shape[2])
+        pattern = patterns[layer].float() * rearrange(is_token, "b q -> b 1 q 1")
+        _, output_weight = value_and_output_weights(mixer)
+        head_outputs = transform_values(values[layer].float(), output_weight.float())
+        output_norms = head_outputs.norm(dim=-1)
+        norms_by_layer[layer] = Norms(
+            einsum(pattern, output_norms, "b h q k, b h k -> b h q k"), pattern
+        )
+    return norms_by_layer
 
 
-def transformed(
+def transform_values(
     value: Float[Tensor, "batch value_head key d_head"],
-    output: Float[Tensor, "head d_model d_head"],
+    output_weight: Float[Tensor, "head d_model d_head"],
 ) -> Float[Tensor, "batch head key d_model"]:
     """Return f(x_k) = v_k W_O^h; a value that several heads share is repeated for each."""
-    value = repeat(value, "b h k d -> b (h shared) k d", shared=len(output) // value.shape[1])
-    return einsum(value, output, "b h k d, h m d -> b h k m")
+    num_sharing = len(output_weight) // value.shape[1]
+    value = repeat(value, "b h k d -> b (h shared) k d", shared=num_sharing)
+    return einsum(value, output_weight, "b h k d, h m d -> b h k m")
 
 
 @contextmanager
 def _record_values(
-    mixers: dict[AttentionLayer, GroupedAttention],
+    mixer_by_layer: dict[AttentionLayer, GroupedAttention],
 ) -> Iterator[dict[AttentionLayer, Tensor]]:
     """Record the values that each layer attends to."""
     values: dict[AttentionLayer, Tensor] = {}
 
-    def hook(layer: AttentionLayer) -> Callable[[Attend, tuple[Tensor, ...]], None]:
+    def build_hook(layer: AttentionLayer) -> Callable[[Attend, tuple[Tensor, ...]], None]:
         return lambda _attend, inputs: values.__setitem__(layer, inputs[2].detach())
 
     handles = [
-        mixer.attend.register_forward_pre_hook(hook(layer)) for layer, mixer in mixers.items()
+        mixer.attend.register_forward_pre_hook(build_hook(layer))
+        for layer, mixer in mixer_by_layer.items()
     ]
     try:
         yield values
@@ -114,22 +122,26 @@ def _record_values(
 
 
 def _correlate_ranks(
-    weights: Float[Tensor, "batch head query key"], lengths: Float[Tensor, "batch head query key"]
+    weights: Float[Tensor, "batch head query key"], norms: Float[Tensor, "batch head query key"]
 ) -> Float[Tensor, " head"]:
     """Return the mean rank correlation of rows, in float64; equal values share a rank."""
     is_visible = (weights > 0).cpu().numpy()
-    ranks = []
-    for values in (weights, lengths):
+    centred_ranks = []
+    for values in (weights, norms):
         visible_values = np.where(is_visible, values.cpu().numpy(), np.nan)
         row_ranks = np.nan_to_num(rankdata(visible_values, axis=-1, nan_policy="omit"))
         num_visible = np.maximum(is_visible.sum(axis=-1, keepdims=True), 1)
-        ranks.append(
-            np.where(is_visible, row_ranks - row_ranks.sum(axis=-1, keepdims=True) / num_visible, 0)
-        )
-    covariance = (ranks[0] * ranks[1]).sum(axis=-1)
-    scale = np.sqrt((ranks[0] ** 2).sum(axis=-1) * (ranks[1] ** 2).sum(axis=-1))
-    is_defined = scale > 0
-    total = np.where(is_defined, covariance / np.where(is_defined, scale, 1), 0).sum(axis=(0, 2))
+        mean_ranks = row_ranks.sum(axis=-1, keepdims=True) / num_visible
+        centred_ranks.append(np.where(is_visible, row_ranks - mean_ranks, 0))
+    weight_ranks, norm_ranks = centred_ranks
+    covariance = (weight_ranks * norm_ranks).sum(axis=-1)
+    norm_product = np.sqrt((weight_ranks**2).sum(axis=-1) * (norm_ranks**2).sum(axis=-1))
+    is_defined = norm_product > 0
+    correlation_sum = np.where(
+        is_defined, covariance / np.where(is_defined, norm_product, 1), 0
+    ).sum(axis=(0, 2))
     num_queries = is_defined.sum(axis=(0, 2))
-    mean = np.where(num_queries > 0, total / np.maximum(num_queries, 1), np.nan)
-    return torch.from_numpy(mean).float().to(weights.device)
+    mean_correlation = np.where(
+        num_queries > 0, correlation_sum / np.maximum(num_queries, 1), np.nan
+    )
+    return torch.from_numpy(mean_correlation).float().to(weights.device)

@@ -282,7 +282,7 @@ def _train(
         probe_page(record.name),
         lambda warning: console.print(f"warning: {warning}"),
     )
-    with row_logger.following(attempt, record):
+    with row_logger.logging_attempt(attempt, record):
         # The first request to stop is left to the training callback, which saves after the step.
         with bar, patient(1):
             fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])

@@ -81,25 +81,25 @@ class Logger(ABC):
         """Start to log a run, in `directory`: that of the attempt, or another."""
 
     @abstractmethod
-    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         """Log values measured at a step, beside its `axes`; no later call is for an earlier one."""
 
     @abstractmethod
-    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+    def log_picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         """Log a grey picture, from 0 (black) to 255."""
 
     @abstractmethod
-    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+    def log_page(self, step: int, name: str, html: Callable[[], str]) -> None:
         """Log an HTML page that needs no network; `html` builds it, and need not be called."""
 
-    def summary(self, values: Mapping[str, int | float | str]) -> None:  # noqa: B027
+    def log_summary(self, values: Mapping[str, int | float | str]) -> None:  # noqa: B027
         """Log the facts of a finished run, such as its parameters; called once, near the end.
 
         By default they are left out.
         """
 
     @abstractmethod
-    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+    def log_files(self, pack_files: Callable[[], Mapping[str, Path]]) -> None:
         """Log the tables of patterns and heads by their file names; called once, near the end."""
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Logger(ABC):
         """Write what is buffered; `status` of the attempt is finished, failed or interrupted."""
 
 
-def require(package: str, install: str) -> None:
+def require_package(package: str, install: str) -> None:
     """Raise ValueError if the package that a logger needs is not installed."""
     if find_spec(package) is None:
         raise ValueError(f"logger={package} needs the package {package}: pip install {install}")

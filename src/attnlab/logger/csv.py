@@ -27,20 +27,20 @@ class CSV(Logger):
         self._logger = CSVLogger(directory, "csv", version="", flush_logs_every_n_steps=1)
         self._logger.log_hyperparams(run.config)
 
-    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         self._logger.log_metrics({**self._run.axes(step), **values}, step)
 
-    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+    def log_picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         """Do nothing: a CSV file has no place for it."""
 
-    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+    def log_page(self, step: int, name: str, html: Callable[[], str]) -> None:
         """Do nothing: a CSV file has no place for it."""
 
-    def summary(self, values: Mapping[str, int | float | str]) -> None:
+    def log_summary(self, values: Mapping[str, int | float | str]) -> None:
         text = yaml.safe_dump(dict(values), sort_keys=False)
         (self._directory / "summary.yaml").write_text(text, encoding="utf-8")
 
-    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+    def log_files(self, pack_files: Callable[[], Mapping[str, Path]]) -> None:
         """Do nothing: the tables lie in the attempt's directory already."""
 
     def end(self, status: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from attnlab.logger.base import LoggedRun, Logger, require
+from attnlab.logger.base import LoggedRun, Logger, require_package
 
 
 class TensorBoard(Logger):
@@ -20,7 +20,7 @@ class TensorBoard(Logger):
     tool = "tensorboard"
 
     def __init__(self) -> None:
-        require("tensorboard", "'attnlab[tensorboard]'")
+        require_package("tensorboard", "'attnlab[tensorboard]'")
 
     def start(self, directory: Path, run: LoggedRun) -> None:
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -33,24 +33,24 @@ class TensorBoard(Logger):
         hparams = dict(_flatten(run.config))
         self._writer.file_writer.add_summary(hparams_pb(hparams, trial_id=run.name))
 
-    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         # Training, validation and heads may each have values of the same step.
         axes = self._run.axes(step) if step != self._last_step else {}
         self._last_step = step
         for name, value in {**axes, **values}.items():
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+    def log_picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         self._writer.add_image(name, pixels, step, dataformats="HW")
 
-    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+    def log_page(self, step: int, name: str, html: Callable[[], str]) -> None:
         """Do nothing: TensorBoard cannot show an HTML page."""
 
-    def summary(self, values: Mapping[str, int | float | str]) -> None:
+    def log_summary(self, values: Mapping[str, int | float | str]) -> None:
         rows = [f"| {name} | {value} |" for name, value in values.items()]
         self._writer.add_text("summary", "\n".join(["| | |", "|---|---|", *rows]))
 
-    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+    def log_files(self, pack_files: Callable[[], Mapping[str, Path]]) -> None:
         """Do nothing: the tables lie in the attempt's directory already."""
 
     def end(self, status: str) -> None:

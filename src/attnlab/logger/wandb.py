@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from attnlab.errors import RequestError
-from attnlab.logger.base import FLOPS, TOKENS, LoggedRun, Logger, require
+from attnlab.logger.base import FLOPS, TOKENS, LoggedRun, Logger, require_package
 
 LONGEST_TAG = 64
 """The length of a tag that wandb accepts."""
@@ -44,7 +44,7 @@ class Wandb(Logger):
         notes: str | None = None,
         include: Sequence[Literal["artifact", "system_metrics"]] = ("artifact", "system_metrics"),
     ) -> None:
-        require("wandb", "wandb")
+        require_package("wandb", "wandb")
         if isinstance(tags, str):
             raise ValueError(f"tags={tags!r}: expected a list, as in [{tags}]")
         for tag in tags or ():
@@ -109,28 +109,28 @@ class Wandb(Logger):
         self._run.define_metric(TOKENS)
         self._run.define_metric(FLOPS)
 
-    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         self._log(step, values)
 
-    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
+    def log_picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width"]) -> None:
         import wandb
 
         # It would store a float map in [0, 1] as an all-black picture.
         self._log(step, {name: wandb.Image(pixels)})
 
-    def page(self, step: int, name: str, html: Callable[[], str]) -> None:
+    def log_page(self, step: int, name: str, html: Callable[[], str]) -> None:
         import wandb
 
         # By default it would add a style sheet from the network.
         self._log(step, {name: wandb.Html(html(), inject=False, data_is_not_path=True)})
 
-    def summary(self, values: Mapping[str, int | float | str]) -> None:
+    def log_summary(self, values: Mapping[str, int | float | str]) -> None:
         self._run.summary.update(dict(values))
 
-    def files(self, packed: Callable[[], Mapping[str, Path]]) -> None:
+    def log_files(self, pack_files: Callable[[], Mapping[str, Path]]) -> None:
         import wandb
 
-        paths = packed() if "artifact" in self.include else {}
+        paths = pack_files() if "artifact" in self.include else {}
         if not paths:
             return
         artifact = wandb.Artifact(f"{self._run.name}-patterns", type="patterns")
@@ -177,13 +177,15 @@ def upload_runs(directory: Path, destination: str) -> None:
     run_paths = sorted(map(str, directory.glob("*run-*")))
     entity, _, project = destination.rpartition("/")
     options = ["--project", project, *(["--entity", entity] if entity else [])]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "wandb", "sync", *options, *run_paths],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        lines = [line for line in f"{done.stdout}{done.stderr}".splitlines() if line.strip()]
-        raise OSError(f"wandb sync: {lines[-1] if lines else done.returncode}")
+    if process.returncode:
+        output_lines = [
+            line for line in f"{process.stdout}{process.stderr}".splitlines() if line.strip()
+        ]
+        raise OSError(f"wandb sync: {output_lines[-1] if output_lines else process.returncode}")

@@ -127,7 +127,7 @@ def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> 
         arms.append(
             attention_panels.ArmViews(f"{card.style.title} (n = {card.n})", lines, head_views)
         )
-    return attention_panels.arm_rows(arms, columns)
+    return attention_panels.draw_arm_rows(arms, columns)
 
 
 def _seed_view(

@@ -9,8 +9,8 @@ import numpy as np
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.findings import findings
 from attnlab.analysis.table import with_interval
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, curves
-from attnlab.figures.reach import ReachPanel, reach
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.reach import ReachPanel, draw_reach
 from attnlab.layers import Layer
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.learning_curves import describe_curves
@@ -51,7 +51,7 @@ def evidence_curves(
                     ArmCurve(style.title, style.colour, points, style.dash)
                 )
     return {
-        name: curves(
+        name: draw_curves(
             of_arms,
             curves_by_name[name].title,
             describe_curves(of_arms, bounds[name], "length", legend=legend),
@@ -87,7 +87,7 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
             ]
             title = f"{style.title} (heads of seed {run.result.seed}, n = {len(group.seeds)})"
             models.append(ReachPanel(title, caption, *shares))
-    return reach(models) if models else None
+    return draw_reach(models) if models else None
 
 
 def _curve_numbers(group: Group, run_findings: Mapping[str, Finding]) -> dict[str, Numbers]:

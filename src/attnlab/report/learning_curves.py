@@ -7,7 +7,7 @@ from attnlab.analysis.arms import group_by_value, nearest_key
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.statistics import describe_method, estimate
 from attnlab.errors import RequestError
-from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, curves
+from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import Bounds
 from attnlab.run_record.record import Record
@@ -64,7 +64,7 @@ def learning_curve(
     drawn_arms = [arm for arm in arms if arm.points]
     if not drawn_arms:
         return None
-    return curves(
+    return draw_curves(
         drawn_arms,
         f"{split} {column}",
         describe_curves(drawn_arms, bounds, legend=legend),
@@ -118,7 +118,7 @@ def describe_curves(
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     coloured = [arm for arm in arms if arm.colour is not None]
     lines = [f"mean at each {place}, unsmoothed; n = {seeds}"]
-    if any(arm.seeds for arm in coloured):
+    if any(arm.seed_curves for arm in coloured):
         lines[0] += "; thin: single seeds"
     has_interval = any(point.low is not None for arm in coloured for point in arm.points)
     if has_interval and (len(coloured) <= MOST_BANDS or not legend):

@@ -15,7 +15,7 @@ from attnlab.analysis.findings import findings
 from attnlab.analysis.left_out import abbreviate_names
 from attnlab.analysis.table import Column, comparison_columns, count, legend, title
 from attnlab.building import NOTHING, UserTargets
-from attnlab.figures.attention_panels import panel, role_colours
+from attnlab.figures.attention_panels import draw_panel, role_colours
 from attnlab.figures.curves import DASHES, REST
 from attnlab.figures.figure_page import content_policy, vega_script
 from attnlab.layers import Layer
@@ -278,7 +278,7 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
         for history in card.seeds[0].histories:
             if _picture_content(history) not in picture_by_content:
                 view = history.view(card.seeds[0].head_index, title=history.probe)
-                picture_by_content[_picture_content(history)] = panel(view).to_dict()
+                picture_by_content[_picture_content(history)] = draw_panel(view).to_dict()
     scripts = [vega_script(), (ASSETS / "page.js").read_text("utf-8")]
     return (
         _template_environment()

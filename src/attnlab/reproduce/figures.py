@@ -19,7 +19,7 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
     `learning` their validation loss; `seen` and `within` show their loss on a text by context.
     """
     # Altair and Vega take a second to import, and judging does not need them.
-    from attnlab.figures.base import png, svg
+    from attnlab.figures.base import render_png, render_svg
     from attnlab.report.arm_cards import arm_cards, figure
     from attnlab.report.evidence_curves import evidence_curves, reach_chart
     from attnlab.report.learning_curves import learning_curve
@@ -44,8 +44,8 @@ def draw(recipe: Recipe, records: Mapping[str, Sequence[Record]], folder: Path) 
         charts |= evidence_curves(panel, width=420)
     for name, chart in ((name, chart) for name, chart in charts.items() if chart is not None):
         write.make_directory(folder / "figures")
-        write.replace(folder / recipe.figure(name, "svg"), svg(chart).encode())
-        write.replace(folder / recipe.figure(name), png(chart))
+        write.replace(folder / recipe.figure(name, "svg"), render_svg(chart).encode())
+        write.replace(folder / recipe.figure(name), render_png(chart))
 
 
 def _compare_arms(arms: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Panel | None:

@@ -71,13 +71,13 @@ def test_a_picture_of_all_heads_has_each_under_its_name_with_its_row_marked(
 ):
     run, text = offer("seq2seq")
     captured, _ = run.capture(text)
-    drawn, multiples = [], heatmap.multiples
+    drawn, multiples = [], heatmap.draw_small_multiples
 
     def spy(rows, *about):
         drawn[:] = rows
         return multiples([rows[0][:1]], *about)
 
-    monkeypatch.setattr(heatmap, "multiples", spy)
+    monkeypatch.setattr(heatmap, "draw_small_multiples", spy)
     shown(capsys, text, "--query", "1", "-o", str(tmp_path / "map.svg"))
     for layer, of_layer in zip(run.model.attention_layers(), drawn, strict=True):
         weights = captured.weights[layer]

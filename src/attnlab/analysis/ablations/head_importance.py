@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from attnlab.analysis.ablations.request import layer_names, require_heads
 from attnlab.analysis.report import Report
-from attnlab.interp.importance import importance, loss_without_each, rank_correlation
+from attnlab.interp.importance import head_importance, loss_without_each, rank_correlation
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 
@@ -54,11 +54,11 @@ def importance_report(
     """
     selected_heads = require_heads(loaded_run, heads)
     full_loss, names = loaded_run.evaluate(split)["loss"], layer_names(loaded_run)
-    gates = importance(loaded_run.subject, loaded_run.dataset.splits[split])
+    gates = head_importance(loaded_run.subject, loaded_run.dataset.splits[split])
     losses_without = loss_without_each(
         loaded_run.model, selected_heads, lambda: loaded_run.evaluate(split)["loss"]
     )
-    normalised = gates.normalised
+    normalised = gates.normalised_heads
     head_rows = [
         HeadImportance(
             layer=head.layer,

@@ -15,7 +15,7 @@ from attnlab.analysis.ablations.request import (
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.interp.importance import (
-    importance,
+    head_importance,
     loss_without_each,
     order_greedily,
     prune_in_order,
@@ -133,8 +133,6 @@ def _order_heads(
                 loaded_run.model, selected_heads, evaluate_loss, means
             ).__getitem__,
         )
-    head_importance = importance(loaded_run.subject, loaded_run.dataset.splits[split])
-    importance_by_head = (
-        head_importance.heads if order == "gradient" else head_importance.normalised
-    )
+    importance = head_importance(loaded_run.subject, loaded_run.dataset.splits[split])
+    importance_by_head = importance.heads if order == "gradient" else importance.normalised_heads
     return sorted(selected_heads, key=importance_by_head.__getitem__)

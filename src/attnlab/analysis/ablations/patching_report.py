@@ -136,7 +136,7 @@ def answer_positions(questions: Batch) -> Int[Tensor, " batch"]:
 
 
 def _summarize_patch(patched: Patched) -> Effect:
-    return Effect(float(patched.patched.mean()), patched.effect)
+    return Effect(float(patched.patched.mean()), patched.normalised_effect)
 
 
 def _load_contrast_pairs(loaded_run: LoadedRun) -> tuple[Split, Split]:

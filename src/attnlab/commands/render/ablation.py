@@ -30,7 +30,7 @@ def picture(report: PruningReport, ending: str) -> bytes:
     # Vega takes a while to load, and a table does not need it.
     from attnlab.figures.base import render_chart
     from attnlab.figures.figure_page import figure_page
-    from attnlab.figures.pruning import pruning
+    from attnlab.figures.pruning import draw_pruning
 
     random_curves = report.random or ()
     replacement = "their mean patterns" if report.method == "mean" else "nothing"
@@ -40,7 +40,7 @@ def picture(report: PruningReport, ending: str) -> bytes:
     ]
     if random_curves:
         caption.append(f"band: lowest to highest of {len(random_curves)} random orders")
-    figure = pruning(
+    figure = draw_pruning(
         [removal.value for removal in report.curve],
         [f"L{removal.layer}H{removal.head}" for removal in report.curve[1:]],
         report.metric,
@@ -70,7 +70,7 @@ def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:
 
 def _print_edge(report: EdgeCutReport, console: Console) -> None:
     ends = [
-        f"{terminal_heatmap.name(report.tokens[position])} at {position}"
+        f"{terminal_heatmap.printable_token(report.tokens[position])} at {position}"
         for position in (report.query, report.key)
     ]
     console.print(f"without {' -> '.join(ends)}")

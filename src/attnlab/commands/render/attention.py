@@ -41,8 +41,8 @@ def print_attention(
     if query is not None and tokens.count(query) > 1:
         positions = [position for position, token in enumerate(tokens) if token == query]
         console.print(
-            f"{terminal_heatmap.name(query)} stands at {', '.join(map(str, positions))}; the query "
-            f"is the last, --query {positions[0]} would be another"
+            f"{terminal_heatmap.printable_token(query)} stands at {', '.join(map(str, positions))}"
+            f"; the query is the last, --query {positions[0]} would be another"
         )
     console.print()
     _print_map(report.shown, console, None if map_alone else ROWS)
@@ -64,7 +64,7 @@ def cut_sentences(report: AttentionReport) -> list[str]:
         return ["No edge can be cut here: the query sees one token, or nothing attends."]
 
     def token_at(position: int) -> str:
-        return f"{terminal_heatmap.name(report.tokens[position])} at {position}"
+        return f"{terminal_heatmap.printable_token(report.tokens[position])} at {position}"
 
     query = token_at(report.query)
     return [
@@ -77,7 +77,7 @@ def picture(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
     """Draw the map that is shown, or with `all_heads` the maps of all layers and heads."""
     # Vega takes a while to load, and the terminal does not need it.
     from attnlab.figures.base import render_chart
-    from attnlab.figures.heatmap import Map, heat_map
+    from attnlab.figures.heatmap import Map, draw_heat_map
 
     shown_map = report.shown
     if all_heads and shown_map.map.kind != "answer":
@@ -91,13 +91,13 @@ def picture(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
     measure = f"{shown_map.measure[0].upper()}{shown_map.measure[1:]}{_reason_text(shown_map)}."
     lines_below = [measure, " ".join(caption(report, 1)), CAUTION]
     return render_chart(
-        heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending
+        draw_heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending
     )
 
 
 def _figure_of_all_heads(report: AttentionReport, maps: Sequence[AttentionMap]) -> Any:
     """Return the figure with a row of heat maps for each layer."""
-    from attnlab.figures.heatmap import Map, multiples
+    from attnlab.figures.heatmap import Map, draw_small_multiples
 
     rows = [
         [
@@ -115,7 +115,9 @@ def _figure_of_all_heads(report: AttentionReport, maps: Sequence[AttentionMap]) 
     if not all_attend:
         measures = "; ".join(dict.fromkeys(text_map.measure for text_map in maps))
         lines_below = [f"Weight: {measures}.", *lines_below]
-    return multiples(rows, title, lines_below, [_axis_titles(text_map.axes) for text_map in maps])
+    return draw_small_multiples(
+        rows, title, lines_below, [_axis_titles(text_map.axes) for text_map in maps]
+    )
 
 
 def _print_map(shown_map: ShownMap, console: Console, most_rows: int | None) -> None:
@@ -123,7 +125,7 @@ def _print_map(shown_map: ShownMap, console: Console, most_rows: int | None) -> 
     console.print(f"{shown_map.title}: {shown_map.measure}{_reason_text(shown_map)}", style="bold")
     queries, keys = SEQUENCES[shown_map.axes.queries], SEQUENCES[shown_map.axes.keys]
     console.print(Text(f"down: queries ({queries}); across: keys ({keys}); darker: more"))
-    shaded_map = terminal_heatmap.heat_map(
+    shaded_map = terminal_heatmap.draw_terminal_map(
         shown_map.weights,
         shown_map.map.queries,
         shown_map.map.keys,
@@ -145,7 +147,10 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
     columns = [(_column_header(row), row.weights) for row in report.heads]
     columns.append(("answer", report.influence))
     largest_positions = largest_tokens(columns, query)
-    names = {position: terminal_heatmap.name(tokens[position]) for position in largest_positions}
+    names = {
+        position: terminal_heatmap.printable_token(tokens[position])
+        for position in largest_positions
+    }
     if len(largest_positions) < len(tokens):
         names = {position: f"{position} {name}" for position, name in names.items()}
     width = min(16, max(map(cell_len, names.values())) + 2)
@@ -161,7 +166,7 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
             console.print(f"{mark}{name} {cells}")
     console.print()
     if report.heads:
-        legend = LEGENDS[report.view].format(terminal_heatmap.name(tokens[query]), query)
+        legend = LEGENDS[report.view].format(terminal_heatmap.printable_token(tokens[query]), query)
         console.print(f"{legend}{' of the encoder' if report.of_encoder else ''}")
     console.print("answer: each token's share in it, by |gradient x input|")
     if len(largest_positions) < len(tokens):
@@ -206,7 +211,7 @@ def _reason_text(shown_map: ShownMap) -> str:
 
 
 def _shaded_cell(weight: float) -> str:
-    return f"{terminal_heatmap.shade(weight)} {weight:.2f}".replace(" 0.", " .")
+    return f"{terminal_heatmap.shade_character(weight)} {weight:.2f}".replace(" 0.", " .")
 
 
 def _answer_text(answer: Sequence[AnswerProbability]) -> str:

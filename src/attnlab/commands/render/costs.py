@@ -41,10 +41,10 @@ def print_costs(report: "CostReport", console: Console) -> None:
 def cost_figure(report: "CostReport") -> Any:
     """Return the figure: the time in each mode, and the memory of the costliest mode."""
     # Altair takes a while to load, and a table does not need it.
-    from attnlab.figures.scaling import scaling
+    from attnlab.figures.scaling import draw_scaling
 
     panels = _build_panels(report.arms)
-    return scaling([panel for panel in panels if any(line.points for line in panel.lines)])
+    return draw_scaling([panel for panel in panels if any(line.points for line in panel.lines)])
 
 
 def _build_table(arms: "Sequence[ArmCosts]", mode: str) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import altair as alt
 
 from attnlab.analysis.compare import Comparison
-from attnlab.figures.base import render_chart, themed
+from attnlab.figures.base import apply_theme, render_chart
 from attnlab.report.learning_curves import Over, metric_curve
 from attnlab.report.page import curves_page
 from attnlab.run_record.record import Record
@@ -36,4 +36,4 @@ def render_curves(
     for chart in charts:
         chart.config, chart.autosize = alt.Undefined, alt.Undefined
     figure = alt.vconcat(*charts).resolve_scale(color="independent", strokeDash="independent")
-    return render_chart(themed(figure), ending)
+    return render_chart(apply_theme(figure), ending)

@@ -12,7 +12,7 @@ from attnlab.analysis.embedding_report import (
     Neighbour,
 )
 from attnlab.console import Console
-from attnlab.figures.terminal_heatmap import name
+from attnlab.figures.terminal_heatmap import printable_token
 from attnlab.interp.embeddings import Embeddings
 
 
@@ -23,7 +23,7 @@ def show_neighbours(console: Console, report: EmbeddingReport, embeddings: Embed
     table = Table(box=None, pad_edge=False, show_header=False)
     for token in report.neighbours:
         for start in range(0, len(token.near), NEAR):
-            token_label = name(token.token) if not start else ""
+            token_label = printable_token(token.token) if not start else ""
             table.add_row(token_label, *map(_format_neighbour, token.near[start:][:NEAR]))
     console.print(table)
 
@@ -34,10 +34,12 @@ def show_neighbours_of_one(
     """Print the nearest tokens of a report's only token, one on a line."""
     (token_neighbours,) = report.neighbours
     _show_size(console, report, embeddings)
-    console.print(f"nearest to {name(token_neighbours.token)}, by the cosine of the vectors")
+    console.print(
+        f"nearest to {printable_token(token_neighbours.token)}, by the cosine of the vectors"
+    )
     table = Table(box=None, pad_edge=False, show_header=False)
     for near in token_neighbours.near:
-        table.add_row(name(near.token), _format_cosine(near.cosine))
+        table.add_row(printable_token(near.token), _format_cosine(near.cosine))
     console.print(table)
 
 
@@ -58,19 +60,19 @@ def show_history(console: Console, history: EmbeddingHistory) -> None:
 def plane_picture(plane: EmbeddingPlane, ending: str) -> bytes:
     """Draw all tokens on two principal components as the content of a file."""
     # The figures take a while to load, and printing neighbours does not need them.
-    from attnlab.figures.embedding_plane import plane as drawing
+    from attnlab.figures.embedding_plane import draw_plane as drawing
 
-    names = [name(token) for token in plane.tokens]
+    names = [printable_token(token) for token in plane.tokens]
     figure = drawing(names, plane.places.numpy(), plane.shares.tolist(), plane.run)
     return _figure_file(figure, plane.run, ending)
 
 
 def history_picture(history: EmbeddingHistory, ending: str) -> bytes:
     """Draw the path of each token as the content of a file; a page has a slider over the steps."""
-    from attnlab.figures.embedding_plane import animated_plane, paths
+    from attnlab.figures.embedding_plane import draw_animated_plane, draw_paths
 
-    draw = animated_plane if ending == ".html" else paths
-    names, steps = [name(token) for token in history.tokens], history.steps.tolist()
+    draw = draw_animated_plane if ending == ".html" else draw_paths
+    names, steps = [printable_token(token) for token in history.tokens], history.steps.tolist()
     figure = draw(names, steps, history.places.numpy(), history.shares.tolist(), history.run)
     return _figure_file(figure, history.run, ending)
 
@@ -91,7 +93,7 @@ def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings
 
 
 def _format_neighbour(near: Neighbour) -> str:
-    return f"{name(near.token)} {_format_cosine(near.cosine)}"
+    return f"{printable_token(near.token)} {_format_cosine(near.cosine)}"
 
 
 def _format_cosine(value: float) -> str:

@@ -6,7 +6,7 @@ from rich.table import Table
 from attnlab.analysis.expert_report import EXAMPLES, ExpertReport, LayerExperts
 from attnlab.analysis.table import number
 from attnlab.console import Console
-from attnlab.figures.terminal_heatmap import name
+from attnlab.figures.terminal_heatmap import printable_token
 
 ACROSS = 8
 """The number of experts on a line."""
@@ -33,26 +33,26 @@ def load_picture(report: ExpertReport, ending: str) -> bytes:
     """Draw the load of all experts, and which of them share tokens, as the content of a file."""
     # The figures take a while to load, and tables do not need them.
     from attnlab.figures.base import render_chart
-    from attnlab.figures.expert_load import ExpertLoad, loads
+    from attnlab.figures.expert_load import ExpertLoad, draw_loads
 
     layers = [
         ExpertLoad(_layer_title(layer), layer.load.numpy(), layer.co_assignment.numpy())
         for layer in report.layers
     ]
-    return render_chart(loads(layers), ending)
+    return render_chart(draw_loads(layers), ending)
 
 
 def token_picture(report: ExpertReport, ending: str) -> bytes:
     """Draw the experts of each token of a report's only layer as the content of a file."""
     from attnlab.figures.base import render_chart
-    from attnlab.figures.expert_load import token_table
+    from attnlab.figures.expert_load import draw_token_table
 
     (layer,) = report.layers
     # A share times the count is a whole number of assignments, except for rounding.
     counts = [np.rint(np.array(token.shares) * token.count) for token in layer.tokens]
     title = f"{report.run}, {_layer_title(layer)}"
     tokens = [token.token for token in layer.tokens]
-    chart = token_table(tokens, np.array(counts).astype(int), title, len(tokens))
+    chart = draw_token_table(tokens, np.array(counts).astype(int), title, len(tokens))
     return render_chart(chart, ending)
 
 
@@ -70,7 +70,10 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
     console.print(f"what the token tells of its experts: {number(layer.token_information, 2)}")
     load = layer.load.tolist()
     rows = [("load", "", load)]
-    rows += [(name(token.token)[:14], str(token.count), token.shares) for token in layer.tokens]
+    rows += [
+        (printable_token(token.token)[:14], str(token.count), token.shares)
+        for token in layer.tokens
+    ]
     for start in range(0, len(load), ACROSS):
         experts = range(start, min(start + ACROSS, len(load)))
         table = Table(box=None, pad_edge=False)

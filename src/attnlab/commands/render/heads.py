@@ -84,13 +84,13 @@ def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes
     # The figures take a while to load, and a table does not need them.
     from attnlab.figures.base import render_chart
     from attnlab.figures.figure_page import figure_page
-    from attnlab.figures.head_curves import head_curves
+    from attnlab.figures.head_curves import draw_head_curves
 
     recorded_measures = {name for by_measure in histories.layers.values() for name in by_measure}
     drawn_measures = [measure] if measure else [m for m in DRAWN if m in recorded_measures]
     thresholds = {role.measure: role.threshold for role in ROLES}
     layers = {layer.name: by_measure for layer, by_measure in histories.layers.items()}
-    figure = head_curves(
+    figure = draw_head_curves(
         layers, drawn_measures, f"{histories.run}, step {histories.step}", thresholds
     )
     if ending == ".html":
