@@ -96,12 +96,9 @@ def _require_paper(arguments: Namespace, paper_names: Sequence[str]) -> None:
     """Raise RequestError for options that need a paper."""
     names = ("seeds", "jobs", "judge", "output", "config_dir")
     name_by_option = {f"--{name.replace('_', '-')}": name for name in names}
-    if options_of_a_paper := [
-        option for option, name in name_by_option.items() if getattr(arguments, name)
-    ]:
-        raise RequestError(
-            f"{', '.join(options_of_a_paper)} needs a PAPER: {', '.join(paper_names)}"
-        )
+    paper_options = [option for option, name in name_by_option.items() if getattr(arguments, name)]
+    if paper_options:
+        raise RequestError(f"{', '.join(paper_options)} needs a PAPER: {', '.join(paper_names)}")
 
 
 def _print_verdicts_or_json(judged_recipes: Sequence[JudgedRecipe], *, as_json: bool) -> None:

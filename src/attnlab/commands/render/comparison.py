@@ -6,7 +6,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.analysis.compare import Comparison, Panel
-from attnlab.analysis.table import Column, comparison_columns, legend, with_letters
+from attnlab.analysis.table import Column, comparison_columns, legend, title, with_letters
 from attnlab.console import Console
 
 
