@@ -158,6 +158,7 @@ def _print_refusal(message: str) -> int:
 
 
 def _help_text() -> str:
+    """Return the usage, with a line for each command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(

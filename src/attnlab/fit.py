@@ -131,6 +131,7 @@ def time_steps(experiment: Experiment, budget: float) -> StepSeconds:
         optimizer = training.optimizer.build(model)
 
         def train_step(first_batch: int) -> None:
+            """Train one step on the micro-batches from a number on."""
             for micro_batch_index in range(settings.accumulate_grad_batches):
                 with precision():
                     loss = training.training_step(

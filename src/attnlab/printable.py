@@ -87,6 +87,7 @@ class _ClosableStream:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
+        """Write nowhere from here on, and keep the error where it is no closed output."""
         self.is_output_open = False
         # EIO is what a terminal that is gone says.
         if error.errno not in (errno.EPIPE, errno.EIO):

@@ -56,6 +56,7 @@ class Training(pl.LightningModule):
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a micro-batch, and keep what it measured."""
         model_batch = self.objective.training_batch(batch)
         logits, extra_losses = self.model(*model_batch.model_inputs)
         minimised_loss, reported_loss = self._losses(logits, model_batch.targets)
