@@ -105,10 +105,8 @@ def beam_search(
         order = candidates.flatten().argsort(descending=True, stable=True)
         likeliest_candidates = order[: min(beams, num_candidates)]
         beam_log_probabilities = candidates.flatten()[likeliest_candidates]
-        parents, tokens = (
-            likeliest_candidates // vocabulary_size,
-            likeliest_candidates % vocabulary_size,
-        )
+        parents = likeliest_candidates // vocabulary_size
+        tokens = likeliest_candidates % vocabulary_size
         answers = [
             [*beam[parent], token]
             for parent, token in zip(parents.tolist(), tokens.tolist(), strict=True)
