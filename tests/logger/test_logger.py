@@ -63,7 +63,7 @@ for attempt, status in ((1, "finished"), (2, "failed")):
     directory.mkdir(parents=True)
     file = directory / "patterns.arrow"
     file.write_text(packed)
-    loggers = config.parts("logger")
+    loggers = config.build_parts("logger")
     for logger in loggers.values():
         logged = LoggedRun(run.name, attempt, config.values, choices, "mine", 10, 0.5)
         logger.start(directory, logged)
