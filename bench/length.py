@@ -77,7 +77,7 @@ def tables(
             "yes" if is_linear(of, lengths[-1]) else "no",
             *(times.get(length, "-") for length in lengths),
             said(powers.time),
-            f"{(cells[0].peak or 0) / 1e6:.0f}",
+            f"{(cells[0].peak_bytes or 0) / 1e6:.0f}",
             said(powers.memory),
         ]
         yield f"| {' | '.join(row)} |"
@@ -89,7 +89,7 @@ def expected(cells: Sequence[Measurement], length: int, tokens: int) -> float:
         return 0.0
     last = cells[-1]
     grown = (length / last.length) ** 2 * max(1, tokens // length) / last.batch
-    return (last.peak or float("inf")) * grown
+    return (last.peak_bytes or float("inf")) * grown
 
 
 def said(power: Exponent | None) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from attnlab.building import NOTHING, PARTS, UserTargets, build, find_target, is_allowed
+from attnlab.building import NO_USER_TARGETS, PARTS, UserTargets, build, find_target, is_allowed
 from attnlab.metric.accuracy import accuracy
 from attnlab.model.block import PreNorm
 from tests.prose import refuses
@@ -33,14 +33,14 @@ REFUSED = {
 def test_what_a_section_does_not_build_from_is_refused(case):
     section, name = REFUSED[case]
     with refuses(ValueError, f"building.{case}"):
-        find_target(name, section, NOTHING)
+        find_target(name, section, NO_USER_TARGETS)
 
 
 def test_what_is_refused_by_its_name_is_not_imported():
     for name in ("antigravity.webbrowser", "this.s"):
-        assert not is_allowed(name, "model", NOTHING)
+        assert not is_allowed(name, "model", NO_USER_TARGETS)
         with pytest.raises(ValueError, match="is none of what model is built from"):
-            find_target(name, "model", NOTHING)
+            find_target(name, "model", NO_USER_TARGETS)
         assert name.split(".")[0] not in sys.modules
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from attnlab.choices import choice_files, conf_dir, offer
-from attnlab.config.composition import composition
+from attnlab.choices import choice_files, conf_dir, overridable_keys
+from attnlab.config.composition import compose_with_faults
 from attnlab.errors import RequestError
 
 FILES = choice_files()
@@ -31,25 +31,25 @@ def leaves(node: Any, above: str = "") -> list[str]:
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, ns in CHANGING.items() for n in ns])
 def test_the_keys_that_are_offered_are_those_that_hydra_composes(composed, group, name):
     """`composed` opens the search path."""
-    hydra_config, faults = composition([f"{group}={name}"])
+    hydra_config, faults = compose_with_faults([f"{group}={name}"])
     assert faults == []
     values: Any = OmegaConf.to_container(hydra_config, resolve=False)
     expected = {*leaves({key: value for key, value in values.items() if key != "hydra"})}
-    assert {*offer([f"{group}={name}"], FILES).knobs} == expected
+    assert {*overridable_keys([f"{group}={name}"], FILES).knobs} == expected
 
 
 def test_every_group_that_is_offered_can_be_chosen_from(composed):
-    groups, _ = offer(["model/mixer=hybrid", "dataset=tinystories"], FILES)
+    groups, _ = overridable_keys(["model/mixer=hybrid", "dataset=tinystories"], FILES)
     assert {"model/mixer@model.mixer.a", "dataset/tokenizer"} <= {*groups}
     words = [f"{group}={choices[0]}" for group, choices in groups.items() if "@" in group]
-    _, faults = composition(["model/mixer=hybrid", "dataset=tinystories", *words])
+    _, faults = compose_with_faults(["model/mixer=hybrid", "dataset=tinystories", *words])
     assert faults == []
 
 
 def test_the_choices_of_a_directory_of_ones_own_are_offered_too(tmp_path):
     (tmp_path / "model/mixer").mkdir(parents=True)
     (tmp_path / "model/mixer/mine.yaml").write_text("_target_: mine.Mine\nsharpness: 2\n")
-    groups, knobs = offer(["model/mixer=mine"], choice_files(tmp_path))
+    groups, knobs = overridable_keys(["model/mixer=mine"], choice_files(tmp_path))
     assert {"mine", "multihead"} <= {*groups["model/mixer"]}
     assert knobs["model.mixer.sharpness"] == 2
     with pytest.raises(RequestError, match="is not a directory"):
@@ -59,7 +59,7 @@ def test_the_choices_of_a_directory_of_ones_own_are_offered_too(tmp_path):
 def test_a_yaml_that_cannot_be_read_offers_nothing(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/broken.yaml").write_text("a: [")
-    groups, knobs = offer(["experiment=broken"], choice_files(tmp_path))
+    groups, knobs = overridable_keys(["experiment=broken"], choice_files(tmp_path))
     assert "broken" in groups["experiment"]
     assert knobs["seed"] == 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from attnlab.cli import main
 from attnlab.config import compose, search_path
-from attnlab.environment import cache_dir, default_runs_dir, given_path, variable
+from attnlab.environment import cache_dir, default_runs_dir, expand_home, read_variable
 from attnlab.errors import RequestError
 from tests.prose import refuses
 
@@ -39,7 +39,7 @@ def test_a_variable_counts_unless_it_is_empty(home, monkeypatch):
         for name in ("ATTNLAB_RUNS", "ATTNLAB_CACHE"):
             if value is not None:
                 monkeypatch.setenv(name, value)
-        assert (variable("ATTNLAB_RUNS") or None) == (value or None)
+        assert (read_variable("ATTNLAB_RUNS") or None) == (value or None)
         assert (default_runs_dir(), cache_dir()) == (runs, cache)
         with search_path() as own:
             assert compose([], own).values["runs_dir"] == str(runs)
@@ -60,7 +60,7 @@ def test_a_home_stands_in_every_path(home, composed, capsys):
 def test_without_a_home_only_what_needs_it_is_refused(monkeypatch, capsys):
     assert main(["train", "--cfg", "runs_dir=here"]) == 0
     with refuses(RequestError, "environment.homeless"):
-        given_path("~/runs")
+        expand_home("~/runs")
     with refuses(RequestError, "environment.homeless_cache"):
         cache_dir()
     capsys.readouterr()

@@ -21,7 +21,7 @@ from torch import Tensor
 from attnlab.analysis.generation_report import DrawSettings, generation_report
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.generate import choose, decode_pieces, distribution, generate
+from attnlab.generate import decode_pieces, distribution, draw_token, generate
 from attnlab.loaded_run import LoadedRun
 from tests.choices import causal_variants
 from tests.prose import refuses, says
@@ -133,7 +133,7 @@ def test_temperature_goes_from_the_likeliest_to_all_alike(logits):
 def test_tokens_are_drawn_as_often_as_their_probability_says():
     logits = torch.tensor([0.3, -1.0, 2.0, 1.1, 0.0, -3.0, 1.9])
     generator = torch.Generator().manual_seed(0)
-    draws = [choose(logits, generator, 1.5, 6, 0.95) for _ in range(2000)]
+    draws = [draw_token(logits, generator, 1.5, 6, 0.95) for _ in range(2000)]
     counts, (expected, _) = np.bincount(draws, minlength=7), filtered(logits.tolist(), 1.5, 6, 0.95)
     kept = expected > 0
     assert kept.sum() == 5
@@ -153,7 +153,7 @@ def test_steps_write_what_the_whole_text_read_anew_would(make, variant, prompt):
 
         def record(logits: Tensor) -> int:
             seen[arm].append(logits)
-            return choose(logits, generator, 1.0)
+            return draw_token(logits, generator, 1.0)
 
         return record
 
@@ -198,9 +198,9 @@ def test_between_two_pieces_the_callers_settings_hold(make, monkeypatch):
 
     def spy(logits: Tensor, **settings) -> int:
         seen.append((logits.dtype, logits.requires_grad))
-        return choose(logits, **settings)
+        return draw_token(logits, **settings)
 
-    monkeypatch.setattr("attnlab.loaded_run.choose", spy)
+    monkeypatch.setattr("attnlab.loaded_run.draw_token", spy)
     for _ in run.generate(PROMPT[:10], 12):
         assert torch.is_grad_enabled()
         assert not torch.is_autocast_enabled("cpu")
@@ -305,7 +305,7 @@ def test_an_interruption_leaves_what_was_written_and_ends_its_line(loaded, capsy
         assert capsys.readouterr().out == {"a": PROMPT, "b": "a", "c": "b"}[letter]
         return run.dataset.tokens.index(letter)
 
-    monkeypatch.setattr("attnlab.loaded_run.choose", interrupted)
+    monkeypatch.setattr("attnlab.loaded_run.draw_token", interrupted)
     assert main(["generate", "untrained", "--prompt", PROMPT]) == 130
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("c\n", "interrupted\n")

@@ -10,7 +10,7 @@ import torch
 
 from attnlab.analysis.generation_report import SearchSettings, search_report
 from attnlab.cli import main
-from attnlab.generate import Hypothesis, choose, generate, search
+from attnlab.generate import Hypothesis, beam_search, draw_token, generate
 from attnlab.model.base import DECODER, ENCODER_DECODER, Model
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.split import IGNORE
@@ -95,7 +95,7 @@ def test_a_beam_as_wide_as_all_answers_ranks_all_of_them(name, alpha):
     every = [list(answer) for length in (1, 2, 3) for answer in product(tokens, repeat=length)]
     whole = [a for a in every if END not in a[:-1] and (len(a) == 3 or a[-1] == END)]
     options = {"beams": len(tokens) ** 3, "length_penalty": alpha}
-    found = search(model, SOURCE, BEGIN, END, 3, **options)
+    found = beam_search(model, SOURCE, BEGIN, END, 3, **options)
     assert len(found) == len(whole) == 1 + 9 + 81 + 729
     assert_same(found, ranked(model, whole, alpha))
     if not alpha:
@@ -106,14 +106,14 @@ def test_a_beam_as_wide_as_all_answers_ranks_all_of_them(name, alpha):
 def test_a_narrow_beam_keeps_the_best_ways_and_their_states(name):
     model = answering(name, ends=2.0)
     for beams, alpha in ((1, 0.0), (2, 2.0), (5, 0.0)):
-        found = search(model, SOURCE, BEGIN, END, 7, beams=beams, length_penalty=alpha)
+        found = beam_search(model, SOURCE, BEGIN, END, 7, beams=beams, length_penalty=alpha)
         assert_same(found, naive(model, 7, beams, alpha))
 
 
 def test_a_longer_answer_wins_when_length_is_paid_for():
     model = answering("transformer", ends=3.0, times=1.0)
     lengths = [
-        len(search(model, SOURCE, BEGIN, END, 7, beams=50, length_penalty=alpha)[0].tokens)
+        len(beam_search(model, SOURCE, BEGIN, END, 7, beams=50, length_penalty=alpha)[0].tokens)
         for alpha in (0.0, 1.0, 10.0)
     ]
     assert lengths == sorted(lengths)
@@ -121,7 +121,7 @@ def test_a_longer_answer_wins_when_length_is_paid_for():
 
 
 def greedy(model: Model, prompt: list[int], count: int) -> list[int]:
-    pick = partial(choose, generator=torch.Generator(), temperature=0.0)
+    pick = partial(draw_token, generator=torch.Generator(), temperature=0.0)
     return list(islice(generate(model, prompt, pick), count))
 
 

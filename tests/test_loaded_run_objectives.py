@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from attnlab.building import NOTHING
+from attnlab.building import NO_USER_TARGETS
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.experiment import Experiment
@@ -174,7 +174,7 @@ def test_a_record_from_before_a_part_is_read_as_it_was_meant(once, variant):
     assert set(without(old["model"])) == (
         {"attention"} if variant == "lstm" else {"cross", "query_key_norm"}
     )
-    again = Experiment(_rebuild_config(old, NOTHING))
+    again = Experiment(_rebuild_config(old, NO_USER_TARGETS))
     assert again.config.values["model"] == made.config.values["model"]
     again.model.load_state_dict(made.model.state_dict())
     inputs = torch.tensor([[1, 2, 3]])

@@ -11,7 +11,7 @@ from attnlab.measure import (
     NUM_TOKENS,
     MeasuredArm,
     measure,
-    peak,
+    measure_peak_bytes,
     take_turns,
 )
 from attnlab.model.base import DECODER, Model
@@ -92,7 +92,7 @@ def test_arms_take_turns_and_each_round_begins_with_the_next():
 
     takes = {"a": 1.0, "b": 0.3, "c": 0.1}
     works = {name: work(name, seconds) for name, seconds in takes.items()}
-    times = take_turns(works, 3, clock, least=0.05)
+    times = take_turns(works, 3, clock, least_seconds=0.05)
     # One call warms up and one is long enough; then come the rounds.
     assert "".join(order) == "aabbcc" + "abc" + "bca" + "cab"
     for name, seconds in takes.items():
@@ -106,7 +106,7 @@ def test_a_timing_takes_at_least_as_long_as_was_asked(seconds):
     def work() -> None:
         clock.now += seconds
 
-    (times,) = take_turns({"quick": work}, 3, clock, least=0.02).values()
+    (times,) = take_turns({"quick": work}, 3, clock, least_seconds=0.02).values()
     for began, ended in zip(clock.read[-6::2], clock.read[-5::2], strict=True):
         assert 0.02 <= ended - began < 0.05
     assert times == pytest.approx([seconds] * 3)
@@ -115,10 +115,10 @@ def test_a_timing_takes_at_least_as_long_as_was_asked(seconds):
 @law((64, 300))
 def test_peak_memory_of_a_product_and_a_softmax_is_that_of_their_results(n):
     query, key = torch.randn(n, 16), torch.randn(16, n)
-    assert peak(lambda: query @ key) == 4 * n * n
-    assert peak(lambda: (query @ key).softmax(dim=-1)) == 2 * 4 * n * n
+    assert measure_peak_bytes(lambda: query @ key) == 4 * n * n
+    assert measure_peak_bytes(lambda: (query @ key).softmax(dim=-1)) == 2 * 4 * n * n
     # The second result is dropped before the third is there.
-    assert peak(lambda: (query @ key).exp().exp()) == 2 * 4 * n * n
+    assert measure_peak_bytes(lambda: (query @ key).exp().exp()) == 2 * 4 * n * n
 
 
 def test_peak_memory_of_a_backward_pass_holds_what_was_saved():
@@ -129,8 +129,8 @@ def test_peak_memory_of_a_backward_pass_holds_what_was_saved():
         x.exp().exp().exp().backward(upstream)
         x.grad = None
 
-    assert peak(work) == 5 * 4 * 100 * 100
-    assert peak(work) == peak(work)
+    assert measure_peak_bytes(work) == 5 * 4 * 100 * 100
+    assert measure_peak_bytes(work) == measure_peak_bytes(work)
 
 
 def test_peak_memory_leaves_out_what_is_made_once():
@@ -140,7 +140,7 @@ def test_peak_memory_leaves_out_what_is_made_once():
         kept.setdefault("mask", torch.ones(1000))
         return kept["mask"].exp()
 
-    assert peak(work) == 4 * 1000
+    assert measure_peak_bytes(work) == 4 * 1000
 
 
 def test_decoding_reads_the_earlier_tokens_once_and_times_the_last_one():
@@ -215,7 +215,12 @@ def test_an_arm_without_enough_memory_has_no_times_and_the_others_go_on():
     cells = {(c.arm, c.length): c for c in measure(arms, [4, 8], ["forward"], 8, 1, clock=clock)}
     assert cells["greedy", 4].seconds
     lost = cells["greedy", 8]
-    assert (lost.seconds, lost.peak, lost.flops, lost.tokens_per_second) == ((), None, None, None)
+    assert (lost.seconds, lost.peak_bytes, lost.flops, lost.tokens_per_second) == (
+        (),
+        None,
+        None,
+        None,
+    )
     assert cells["linear", 8].seconds
 
 

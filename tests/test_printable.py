@@ -13,7 +13,7 @@ from rich.table import Table
 
 from attnlab.console import Console
 from attnlab.printable import OBEYED as OBEYED_BY_ANY
-from attnlab.printable import one_line, printable, say, unheard
+from attnlab.printable import escape_controls, one_line, say, tolerate_closed_output
 from tests.depth import examples
 
 OBEYED = "\x1b[31m\x07\x08\r\x00\x7f\x9b\x85\u202e\u2066\u200f\u2028\ud800"
@@ -23,31 +23,33 @@ OBEYED = "\x1b[31m\x07\x08\r\x00\x7f\x9b\x85\u202e\u2066\u200f\u2028\ud800"
 @examples(100)
 @given(st.text())
 def test_what_is_printable_obeys_nothing_and_loses_nothing_else(text):
-    shown = printable(text)
+    shown = escape_controls(text)
     assert not OBEYED_BY_ANY.search(shown)
     assert not {unicodedata.category(character) for character in shown} & {"Cs", "Zl", "Zp"}
     assert all(character in "\t\n" or ord(character) >= 32 for character in shown)
     assert not any(0x7F <= ord(character) < 0xA0 for character in shown)
-    assert printable(shown) == shown
-    harmless = "".join(c for c in text if printable(c) == c)
-    assert printable(harmless) == harmless
+    assert escape_controls(shown) == shown
+    harmless = "".join(c for c in text if escape_controls(c) == c)
+    assert escape_controls(harmless) == harmless
 
 
 def test_what_is_obeyed_is_written_out():
-    assert printable("a\x1b[2Jb\tc\nd") == "a\\x1b[2Jb\tc\nd"
+    assert escape_controls("a\x1b[2Jb\tc\nd") == "a\\x1b[2Jb\tc\nd"
     assert one_line("a\nb\tc\x9b") == "a\\nb\\tc\\x9b"
-    assert all(printable(character) != character for character in OBEYED if not character.isascii())
+    assert all(
+        escape_controls(character) != character for character in OBEYED if not character.isascii()
+    )
 
 
 def test_text_without_such_characters_stays():
     for text in ("", "müde \u4e2d\u6587 \U0001f600", "e\u0301", "\u05d0\u05d1"):
-        assert printable(text) == text
+        assert escape_controls(text) == text
 
 
 def test_say_and_the_console_print_it_so():
     said = io.StringIO()
     say(OBEYED, file=said, end="")
-    assert said.getvalue() == printable(OBEYED)
+    assert said.getvalue() == escape_controls(OBEYED)
     told = io.StringIO()
     console = Console(file=told, width=200, force_terminal=True, color_system="standard")
     table = Table(OBEYED)
@@ -80,7 +82,7 @@ class Closed(io.StringIO):
 def test_a_reader_that_goes_away_stops_nobody(monkeypatch, number, name):
     closed = Closed(number)
     monkeypatch.setattr(sys, name, closed)
-    with unheard() as failures:
+    with tolerate_closed_output() as failures:
         for _ in range(3):
             print("a", file=getattr(sys, name))
             say("b", file=getattr(sys, name))
@@ -92,7 +94,7 @@ def test_a_reader_that_goes_away_stops_nobody(monkeypatch, number, name):
 
 def test_an_output_that_was_closed_from_the_start_is_none(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
-    with unheard():
+    with tolerate_closed_output():
         say("a")
         Console().print("b")
     assert sys.stdout is None
@@ -101,6 +103,6 @@ def test_an_output_that_was_closed_from_the_start_is_none(monkeypatch):
 def test_what_an_encoding_lacks_is_written_out(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "latin-1"))
-    with unheard():
+    with tolerate_closed_output():
         say("é → …")
     assert written.getvalue() == b"\xe9 \\u2192 \\u2026\n"

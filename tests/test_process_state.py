@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from attnlab.process_state import unchanged_process
+from attnlab.process_state import preserve_process_state
 
 
 def drawn() -> tuple[float, float, float]:
@@ -13,10 +13,10 @@ def drawn() -> tuple[float, float, float]:
 
 
 def test_what_a_run_sets_and_draws_is_undone():
-    with unchanged_process():
+    with preserve_process_state():
         expected = drawn()
     settings = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with unchanged_process():
+    with preserve_process_state():
         drawn()
         torch.set_num_threads(settings[0] + 1)
         torch.set_float32_matmul_precision("medium")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from attnlab.building import NOTHING, PARTS
+from attnlab.building import NO_USER_TARGETS, PARTS
 from attnlab.config import compose, conf_dir, search_path
-from attnlab.config.feasibility import infeasible
+from attnlab.config.feasibility import feasibility_faults
 from attnlab.errors import ConfigError
 from attnlab.ranges import (
     Between,
@@ -23,11 +23,11 @@ from attnlab.ranges import (
     Share,
     ShareBelowOne,
     Weight,
-    has_number,
+    has_unbounded_number,
     range_faults,
     ranged,
 )
-from attnlab.signatures import target_faults, targets
+from attnlab.signatures import target_faults, target_nodes
 from tests.choices import choices, composed_keys
 from tests.dataset.stated import builds_on_another
 from tests.prose import keys_at_fault, refuses, says
@@ -38,7 +38,7 @@ YAMLS = {
     if "_target_" in path.read_text()
 }
 GROUPS = sorted({name.rpartition("/")[0] for name in YAMLS})
-NAMES = sorted({node["_target_"] for content in YAMLS.values() for node in targets(content)})
+NAMES = sorted({node["_target_"] for content in YAMLS.values() for node in target_nodes(content)})
 SECTIONS = {room: section for section, rooms in PARTS.items() for room in rooms}
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"), 10**400)
 ZERO_COUNTS = {
@@ -71,13 +71,13 @@ def accepted(group: str, values: Iterable[Any], only: Callable[[str, Any], bool]
     """List the knobs of a group's YAMLs, of some names and types, that take one of the values."""
     taken = []
     for name, content in YAMLS.items():
-        for node in targets(content) if name.rpartition("/")[0] == group else ():
+        for node in target_nodes(content) if name.rpartition("/")[0] == group else ():
             where = f"{SECTIONS[node['_target_'].split('.')[1]]}.part"
             for knob, hint in knobs(node["_target_"]):
                 single = knob in node and not isinstance(node[knob], (list, dict))
                 for value in values if single and is_ranged(hint) and only(knob, hint) else ():
                     attacked = {**copy.deepcopy(node), knob: value}
-                    faults = target_faults(attacked, where, NOTHING)
+                    faults = target_faults(attacked, where, NO_USER_TARGETS)
                     if f"{where}.{knob}" not in [fault.partition(":")[0] for fault in faults]:
                         taken.append(f"{name}: {node['_target_']}({knob}={value})")
     return taken
@@ -85,7 +85,9 @@ def accepted(group: str, values: Iterable[Any], only: Callable[[str, Any], bool]
 
 def test_each_numeric_knob_states_its_range():
     types = ((name, knob, hint) for name in NAMES for knob, hint in knobs(name))
-    offenders = [f"{name}({knob}: {hint})" for name, knob, hint in types if has_number(hint)]
+    offenders = [
+        f"{name}({knob}: {hint})" for name, knob, hint in types if has_unbounded_number(hint)
+    ]
     assert len(NAMES) > 70
     assert offenders == []
 
@@ -229,13 +231,13 @@ def test_the_bounds_of_each_range_build_or_are_refused_in_words():
     with search_path():
         for words in BUILT:
             config = compose([*words, "evidence=none"])
-            for node in targets(config.values):
+            for node in target_nodes(config.values):
                 for knob, hint in knobs(node["_target_"]):
                     key = (node["_target_"], knob)
                     for bound in bounds(hint) if key not in tried else ():
                         tried.add(key)
                         stated, node[knob] = node[knob], bound
-                        faults = infeasible(config)
+                        faults = feasibility_faults(config)
                         node[knob] = stated
                         assert all(": " in fault for fault in faults), (words, key, bound)
     assert len(tried) > 150

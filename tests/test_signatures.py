@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from torch import nn
 
-from attnlab.building import NOTHING, UserTargets
+from attnlab.building import NO_USER_TARGETS, UserTargets
 from attnlab.mixer.base import Mixer
-from attnlab.signatures import add_defaults, target_faults, targets, value_faults
+from attnlab.signatures import add_defaults, target_faults, target_nodes, value_faults
 from tests.prose import says
 
 SHORT = "attnlab.mixer.short_convolution.ShortConvolution"
@@ -79,9 +79,9 @@ def test_a_list_of_fitting_parts_has_no_fault():
 
 def test_parts_in_lists_are_found_and_completed():
     node = {"_target_": "theirs.Pile", "pattern": [{"_target_": SHORT}]}
-    pile, part = targets({"model": node})
+    pile, part = target_nodes({"model": node})
     assert pile is node
-    add_defaults(part, "model", NOTHING)
+    add_defaults(part, "model", NO_USER_TARGETS)
     assert part == {"_target_": SHORT, "kernel_size": 4}
 
 

@@ -15,7 +15,7 @@ from attnlab.dataset.pronoun import Pronoun
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.experiment import Experiment
-from attnlab.fit import training_module
+from attnlab.fit import build_training_module
 from attnlab.interp.subject import Subject
 from attnlab.metric.accuracy import accuracy
 from attnlab.metric.top_k import top_k
@@ -187,8 +187,8 @@ def test_evaluation_reads_a_models_own_gauges(composed):
 
 
 def measured(experiment: Experiment, losses: list[float]):
-    training = training_module(experiment)
-    training.measured = [
+    training = build_training_module(experiment)
+    training.step_values = [
         (step, {"loss": torch.tensor(loss)}) for step, loss in enumerate(losses, start=1)
     ]
     return training

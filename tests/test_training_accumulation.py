@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
 from attnlab.experiment import Experiment
-from attnlab.fit import training_module
+from attnlab.fit import build_training_module
 from attnlab.split import IGNORE
 from attnlab.training import Training
 
@@ -35,7 +35,7 @@ SMALL = (
 
 def first_steps(experiment: Experiment) -> tuple[list[dict[str, float]], Training]:
     """Do the steps of a run by hand, as Lightning does them, and return their rows."""
-    training, settings = training_module(experiment), experiment.settings
+    training, settings = build_training_module(experiment), experiment.settings
     training.to(torch.float64)
     configured = training.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
@@ -119,7 +119,7 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(composed, clip):
     updates, norms = [], []
     for scale in (None, 2.0**16):
         experiment = Experiment(composed(*overrides))
-        training = training_module(experiment).to(torch.float64)
+        training = build_training_module(experiment).to(torch.float64)
         optimizer = training.configure_optimizers()["optimizer"]
         trainer = attached(training)
         before = [p.detach().clone() for p in training.model.parameters()]

@@ -147,8 +147,8 @@ def train(*overrides: str, config_dir: str | Path | None = None) -> ListedRun:
                 'train("variant=multihead", "seed=1"), got '
                 f"{type(override).__name__}; a list of texts is passed as train(*overrides)"
             )
-    with search_path(None if config_dir is None else Path(config_dir)) as own:
-        config = compose(list(overrides), own)
+    with search_path(None if config_dir is None else Path(config_dir)) as user_targets:
+        config = compose(list(overrides), user_targets)
     for note in config.notes:
         say(note, file=sys.stderr)
     require_writable(Path(config.values["runs_dir"]), "runs_dir")

@@ -30,7 +30,7 @@ PARTS = {
     "logger": ("logger",),
 }
 """The modules and packages of attnlab that each section of a config builds from."""
-OF_FUNCTIONS = ("metric",)
+SECTIONS_WITH_FUNCTIONS = ("metric",)
 """The sections whose targets may be functions; in all others they are classes."""
 DIRECTIVES = {"_target_", "_partial_", "_in_identity_"}
 """Keys that state the target, whether it gets further arguments later, and, for a callback, whether
@@ -46,10 +46,10 @@ class UserTargets(NamedTuple):
     """The values of `_target_` in its YAMLs, which the user trusts."""
 
 
-NOTHING = UserTargets()
+NO_USER_TARGETS = UserTargets()
 
 
-def is_allowed(name: Any, section: str, own: UserTargets) -> bool:
+def is_allowed(name: Any, section: str, user_targets: UserTargets) -> bool:
     """Return whether a target may be imported for a section, by its name alone."""
     if not isinstance(name, str):
         return False
@@ -57,10 +57,10 @@ def is_allowed(name: Any, section: str, own: UserTargets) -> bool:
     is_of_attnlab = packages and re.fullmatch(
         rf"attnlab\.({packages})(\.[a-z]\w*)*\.[A-Za-z]\w*", name
     )
-    return bool(is_of_attnlab) or name in own.targets
+    return bool(is_of_attnlab) or name in user_targets.targets
 
 
-def find_target(name: Any, section: str, own: UserTargets) -> Any:
+def find_target(name: Any, section: str, user_targets: UserTargets) -> Any:
     """Return the target of a part of a section, imported.
 
     Raises ValueError, and imports nothing, if the section does not build from it; ValueError also
@@ -68,7 +68,7 @@ def find_target(name: Any, section: str, own: UserTargets) -> Any:
     """
     if not isinstance(name, str) or "." not in name:
         raise ValueError(f"expected the dotted name of a class, got {name!r}")
-    if not is_allowed(name, section, own):
+    if not is_allowed(name, section, user_targets):
         packages = ", ".join(f"attnlab.{package}" for package in PARTS.get(section, ()))
         raise ValueError(
             f"{name} is none of what {section} is built from ({packages}); "
@@ -81,14 +81,14 @@ def find_target(name: Any, section: str, own: UserTargets) -> Any:
     except Exception as error:  # Importing a user's module can fail in any way.
         while error.__cause__ is not None:
             error = error.__cause__
-        is_own = name in own.targets and not name.startswith("attnlab.")
-        place = _place_hint(error, name) if is_own else ""
-        raise ValueError(f"cannot import {name}: {first_line(error)}{place}") from error
-    if name in own.targets:
+        is_of_user = name in user_targets.targets and not name.startswith("attnlab.")
+        place_hint = _place_hint(error, name) if is_of_user else ""
+        raise ValueError(f"cannot import {name}: {first_line(error)}{place_hint}") from error
+    if name in user_targets.targets:
         return target
-    is_component = isclass(target) or (isfunction(target) and section in OF_FUNCTIONS)
+    is_component = isclass(target) or (isfunction(target) and section in SECTIONS_WITH_FUNCTIONS)
     if not is_component or f"{target.__module__}.{target.__qualname__}" != name:
-        kinds = "a class or function" if section in OF_FUNCTIONS else "a class"
+        kinds = "a class or function" if section in SECTIONS_WITH_FUNCTIONS else "a class"
         raise ValueError(f"{name} is not {kinds} of that module, which {section} needs")
     return target
 
@@ -119,7 +119,7 @@ def import_target(name: str) -> Any:
     return getattr(parent, attribute)
 
 
-def build(node: Mapping[str, Any], section: str, own: UserTargets, *wiring: Any) -> Any:
+def build(node: Mapping[str, Any], section: str, user_targets: UserTargets, *wiring: Any) -> Any:
     """Return the target of a node called with its knobs, whose parts are built first.
 
     `wiring` are its positional arguments. Unlike `hydra.utils.instantiate`, no text is read as an
@@ -130,12 +130,12 @@ def build(node: Mapping[str, Any], section: str, own: UserTargets, *wiring: Any)
     def build_value(value: Any) -> Any:
         if isinstance(value, Mapping):
             if "_target_" in value:
-                return build(value, section, own)
+                return build(value, section, user_targets)
             return {key: build_value(child) for key, child in value.items()}
         return [build_value(child) for child in value] if isinstance(value, list) else value
 
     name = node["_target_"]
-    target = find_target(name, section, own)
+    target = find_target(name, section, user_targets)
     knobs = {key: build_value(value) for key, value in node.items() if key not in DIRECTIVES}
     if node.get("_partial_"):
         return partial(target, *wiring, **knobs)
@@ -145,18 +145,18 @@ def build(node: Mapping[str, Any], section: str, own: UserTargets, *wiring: Any)
         raise
     except (Exception, SystemExit) as error:
         # Only errors in a class of the user's own become messages; others are our bugs.
-        if name not in own.targets:
+        if name not in user_targets.targets:
             raise
         kind = type(error).__name__
         raise ValueError(f"{name} cannot be built: {kind}: {first_line(error)}") from error
 
 
-def fault_of_own_part(error: BaseException, own: UserTargets) -> str | None:
+def fault_of_own_part(error: BaseException, user_targets: UserTargets) -> str | None:
     """Return what failed and where, if it was a class of the user's own; None for an error of ours.
 
     It was one if its module is in the traceback, or if it does not take what it was called with.
     """
-    names = [name for name in own.targets if not name.startswith("attnlab.")]
+    names = [name for name in user_targets.targets if not name.startswith("attnlab.")]
     modules = (sys.modules.get(name.rpartition(".")[0]) for name in names)
     files = {getattr(module, "__file__", None) for module in modules}
     places = [
@@ -164,11 +164,11 @@ def fault_of_own_part(error: BaseException, own: UserTargets) -> str | None:
         for frame in extract_tb(error.__traceback__)
         if frame.filename in files
     ]
-    called = re.match(
+    callee_match = re.match(
         r"(?:Can't instantiate abstract class )?(\w+)(?:\.__init__\(\))? ", str(error)
     )
-    is_called = called and called[1] in {name.rpartition(".")[2] for name in names}
-    if not places and not (isinstance(error, TypeError) and is_called):
+    is_call_of_own = callee_match and callee_match[1] in {name.rpartition(".")[2] for name in names}
+    if not places and not (isinstance(error, TypeError) and is_call_of_own):
         return None
     return f"{type(error).__name__}: {first_line(error)}{places[-1] if places else ''}"
 

@@ -10,9 +10,9 @@ from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
-from attnlab.environment import variable
-from attnlab.interruption import Interrupted, stoppable
-from attnlab.printable import say, unheard
+from attnlab.environment import read_variable
+from attnlab.interruption import Interrupted, raise_on_stop_signals
+from attnlab.printable import say, tolerate_closed_output
 
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
@@ -41,34 +41,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Nobody needs to listen: a reader of its output that leaves changes nothing.
     """
-    if variable("_ARGCOMPLETE"):
+    if read_variable("_ARGCOMPLETE"):
         # A shell asks which words fit; what is printed is not for people.
         from attnlab.commands.complete import complete
 
         return complete(COMMANDS)
-    with unheard() as failures:
-        code = _main(list(sys.argv[1:] if argv is None else argv))
+    with tolerate_closed_output() as failures:
+        exit_code = _run_until_interrupted(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         if failures:
             say(f"the output could not be written: {failures[0]}", file=sys.stderr)
-            return code or 1
-        return code
+            return exit_code or 1
+        return exit_code
 
 
-def _main(words: list[str]) -> int:
+def _run_until_interrupted(words: list[str]) -> int:
+    """Run a command, and return its exit code: 130 where it was interrupted."""
     try:
-        with stoppable():
-            return _command(words)
+        with raise_on_stop_signals():
+            return _run_command(words)
     except (Interrupted, KeyboardInterrupt):
         say("interrupted", file=sys.stderr)
         return 130
 
 
-def _command(words: list[str]) -> int:
+def _run_command(words: list[str]) -> int:
+    """Run the command that the first word names, or print help, and return its exit code."""
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
-        say(_help())
+        say(_help_text())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         from importlib.metadata import version
@@ -76,21 +78,25 @@ def _command(words: list[str]) -> int:
         say(f"attnlab {version('attnlab')}")
         return 0
     if words[0] not in COMMANDS:
-        near = get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-        return _refuse(f"there is no command {words[0]!r}; {hint}")
+        close_commands = get_close_matches(words[0], COMMANDS, n=1)
+        hint = (
+            f"did you mean {close_commands[0]}?"
+            if close_commands
+            else f"there are {', '.join(COMMANDS)}"
+        )
+        return _print_refusal(f"there is no command {words[0]!r}; {hint}")
     # The modules of the commands are heavy, so only the one that is meant is loaded.
     command = import_module(f"attnlab.commands.{words[0]}")
     parser = Parser(f"attnlab {words[0]}", description=COMMANDS[words[0]], allow_abbrev=False)
     command.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     # Overrides and options come in any order.
-    words_with_runs_dir = _with_runs_dir(words[0], words[1:])
-    arguments = parser.parse_intermixed_args([*parser.with_values(words_with_runs_dir)])
-    return _run(partial(command.run, arguments), with_traceback=arguments.traceback)
+    command_words = _with_runs_dir_option(words[0], words[1:])
+    arguments = parser.parse_intermixed_args([*parser.words_with_defaults(command_words)])
+    return _run_with_messages(partial(command.run, arguments), with_traceback=arguments.traceback)
 
 
-def _with_runs_dir(command: str, words: Sequence[str]) -> list[str]:
+def _with_runs_dir_option(command: str, words: Sequence[str]) -> list[str]:
     """Return a command's words with `runs_dir=DIR` as the option --runs-dir.
 
     `train` has it among its overrides, where Hydra reads it.
@@ -103,17 +109,17 @@ def _with_runs_dir(command: str, words: Sequence[str]) -> list[str]:
 class Parser(ArgumentParser):
     """Takes overrides beside options, and says of one that is written as an option how it goes."""
 
-    def with_values(self, words: Sequence[str]) -> Iterator[str]:
+    def words_with_defaults(self, words: Sequence[str]) -> Iterator[str]:
         """Yield the words, with the default of an option whose value is left out: `--cfg seed=1`.
 
         argparse would take the override for the value.
         """
-        for word, following in zip(words, [*words, "-"][1:], strict=True):
+        for word, next_word in zip(words, [*words, "-"][1:], strict=True):
             action = self._option_string_actions.get(word)
             if (
                 action is not None
                 and (action.nargs, bool(action.choices)) == ("?", True)
-                and ("=" in following or following[:1] in ("-", "~"))
+                and ("=" in next_word or next_word[:1] in ("-", "~"))
             ):
                 yield f"{action.option_strings[-1]}={action.const}"
             else:
@@ -126,15 +132,16 @@ class Parser(ArgumentParser):
         super().error(message)
 
 
-def _run(run: Callable[[], int], *, with_traceback: bool) -> int:
+def _run_with_messages(run_command: Callable[[], int], *, with_traceback: bool) -> int:
+    """Run a command; print its error, and return 2 for a wrong request and 1 for another error."""
     from attnlab.errors import RequestError
 
     try:
-        return run()
+        return run_command()
     except RequestError as error:
         if with_traceback:
-            return _refuse(traceback.format_exc())
-        return _refuse(f"{type(error).__name__}: {error}")
+            return _print_refusal(traceback.format_exc())
+        return _print_refusal(f"{type(error).__name__}: {error}")
     except Exception as error:
         if with_traceback:
             say(traceback.format_exc(), file=sys.stderr)
@@ -144,12 +151,14 @@ def _run(run: Callable[[], int], *, with_traceback: bool) -> int:
         return 1
 
 
-def _refuse(message: str) -> int:
+def _print_refusal(message: str) -> int:
+    """Print why a request is wrong, and return the exit code for that."""
     say(message, file=sys.stderr)
     return 2
 
 
-def _help() -> str:
+def _help_text() -> str:
+    """Return the usage, with a line for each command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(

@@ -6,7 +6,7 @@ from typing import Any
 import rich.console
 from rich.segment import Segment
 
-from attnlab.printable import printable
+from attnlab.printable import escape_controls
 
 
 class Console(rich.console.Console):
@@ -16,6 +16,6 @@ class Console(rich.console.Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render(self, *renderable: Any, **options: Any) -> Iterable[Segment]:
-        """Yield the pieces of what is printed, each as `printable` returns it."""
+        """Yield the pieces of what is printed, each as `escape_controls` returns it."""
         for piece in super().render(*renderable, **options):
-            yield piece if piece.control else piece._replace(text=printable(piece.text))
+            yield piece if piece.control else piece._replace(text=escape_controls(piece.text))

@@ -17,13 +17,17 @@ def draw_distinct_rows(
     # Rows with a repeat are drawn again as a whole, so that all rows without one are equally
     # likely. Above the bound on count, most rows would be drawn many times.
     rows = generator.integers(low, high, size=(n, count), dtype=np.int32)
-    unchecked = np.arange(n)
-    while len(unchecked):
-        ordered = np.sort(rows[unchecked], axis=1)
-        repeating = unchecked[(ordered[:, 1:] == ordered[:, :-1]).any(axis=1)]
-        fresh = generator.integers(low, high, size=(len(repeating), count), dtype=np.int32)
-        rows[repeating] = fresh
-        unchecked = repeating
+    unchecked_indices = np.arange(n)
+    while len(unchecked_indices):
+        sorted_rows = np.sort(rows[unchecked_indices], axis=1)
+        repeating_indices = unchecked_indices[
+            (sorted_rows[:, 1:] == sorted_rows[:, :-1]).any(axis=1)
+        ]
+        new_rows = generator.integers(
+            low, high, size=(len(repeating_indices), count), dtype=np.int32
+        )
+        rows[repeating_indices] = new_rows
+        unchecked_indices = repeating_indices
     return rows
 
 
@@ -40,6 +44,8 @@ def draw_slots(generator: np.random.Generator, n: int, count: int, space: int) -
     # The last bits of each time give way to the number of its slot. With fewer bits two slots would
     # have one number; with more, the order of the times would be less exact.
     slot_mask = np.uint32((1 << (space - 1).bit_length()) - 1)
-    packed = (arrival_times.view(np.uint32) & ~slot_mask) | np.arange(space, dtype=np.uint32)
-    packed.sort(axis=1)
-    return (packed[:, :count] & slot_mask).astype(np.int32)
+    times_with_slots = (arrival_times.view(np.uint32) & ~slot_mask) | np.arange(
+        space, dtype=np.uint32
+    )
+    times_with_slots.sort(axis=1)
+    return (times_with_slots[:, :count] & slot_mask).astype(np.int32)

@@ -6,12 +6,12 @@ from pathlib import Path
 from attnlab.errors import RequestError
 
 
-def variable(name: str) -> str | None:
+def read_variable(name: str) -> str | None:
     """Return an environment variable; an empty one is an unset one."""
     return os.environ.get(name) or None
 
 
-def given_path(text: str | Path) -> Path:
+def expand_home(text: str | Path) -> Path:
     """Return a path that a person wrote, with `~` as their home.
 
     Raises RequestError where the home is not known.
@@ -29,14 +29,14 @@ def cache_dir() -> Path:
 
     Raises RequestError where the home is not known.
     """
-    if directory := variable("ATTNLAB_CACHE"):
-        return given_path(directory)
+    if directory := read_variable("ATTNLAB_CACHE"):
+        return expand_home(directory)
     try:
-        return given_path(variable("XDG_CACHE_HOME") or "~/.cache") / "attnlab"
+        return expand_home(read_variable("XDG_CACHE_HOME") or "~/.cache") / "attnlab"
     except RequestError as error:
         raise RequestError(f"{error}, or set ATTNLAB_CACHE to a directory") from error
 
 
 def default_runs_dir() -> Path:
     """Return where runs go and are looked for where nobody says: $ATTNLAB_RUNS, else runs."""
-    return given_path(variable("ATTNLAB_RUNS") or "runs")
+    return expand_home(read_variable("ATTNLAB_RUNS") or "runs")

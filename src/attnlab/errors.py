@@ -29,9 +29,9 @@ class ConfigError(RequestError):
 class Diverged(RuntimeError):
     """What the model gives is no number any more, or far above where it began."""
 
-    def __init__(self, step: int, what: str) -> None:
+    def __init__(self, step: int, problem: str) -> None:
         super().__init__(
-            f"{what}; "
+            f"{problem}; "
             "try a smaller optimizer.lr, more schedule.warmup_steps or optimizer.gradient_clip"
         )
         self.step = step

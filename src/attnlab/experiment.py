@@ -9,7 +9,7 @@ import torch
 
 from attnlab.callbacks.cadence import Cadence
 from attnlab.config import Config
-from attnlab.config.callbacks import in_identity
+from attnlab.config.callbacks import callbacks_in_identity
 from attnlab.config.config import NOT_IN_IDENTITY
 from attnlab.config.run_name import run_name
 from attnlab.dataset.base import Dataset
@@ -63,7 +63,7 @@ class Experiment:
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
-        return self.config.parts("metric")
+        return self.config.build_parts("metric")
 
     @property
     def headline(self) -> str:
@@ -74,20 +74,20 @@ class Experiment:
     def lower_is_better(self) -> list[str]:
         """The names, or patterns of names, of the run's metrics of which less is better."""
         metrics = [name for n, metric in self.metrics.items() for name in stated_names(metric, n)]
-        evidence = self.config.parts("evidence").values()
+        evidence = self.config.build_parts("evidence").values()
         return [*LOSSES, *metrics, *(name for part in evidence for name in stated_names(part))]
 
     @property
     def bounds(self) -> dict[str, tuple[float | None, float | None]]:
         """The ranges of the run's metrics, by names or patterns of names."""
-        return stated_bounds(self.metrics, self.config.parts("evidence"))
+        return stated_bounds(self.metrics, self.config.build_parts("evidence"))
 
     @cached_property
     def model(self) -> Model:
         """The model at its start; the seed alone decides it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self.config.model(self.objective)
+            model = self.config.build_model(self.objective)
             self.config.build("init")(model)
             return model
 
@@ -122,7 +122,7 @@ class Experiment:
         name = self.config.choices["dataset"]
         dataset = {"name": name, **values["dataset"], **self.dataset.content_identity}
         variant = self.config.choices["variant"]
-        callbacks = in_identity(values["callbacks"], self.config.own)
+        callbacks = callbacks_in_identity(values["callbacks"], self.config.user_targets)
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
         return revised({**values, "variant": variant, **sections})
 

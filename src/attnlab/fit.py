@@ -21,12 +21,12 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.callbacks.training_callback import RowListener, TrainingCallback
-from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callbacks
+from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callback_names
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.experiment import Experiment
 from attnlab.interp.observe import to_device
 from attnlab.precision import parameter_type
-from attnlab.process_state import unchanged_process
+from attnlab.process_state import preserve_process_state
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.checkpoint import Checkpoint
 from attnlab.run_record.direction import lower_is_better
@@ -34,7 +34,7 @@ from attnlab.split import IGNORE
 from attnlab.training import Training, Window
 
 
-class Fitted(NamedTuple):
+class FitResult(NamedTuple):
     """How training ended; the trained model is the experiment's, on `device`."""
 
     steps: int
@@ -45,21 +45,51 @@ class Fitted(NamedTuple):
 def fit(
     experiment: Experiment,
     attempt: Attempt,
-    resumed: Checkpoint | None,
+    start_checkpoint: Checkpoint | None,
     listeners: Sequence[RowListener] = (),
     callbacks: Sequence[pl.Callback] = (),
-) -> Fitted:
+) -> FitResult:
     """Train to the last step, and write what is measured meanwhile into the attempt.
 
     Raises Interrupted once what is asked to stop is saved, Diverged, and whatever the user's own
     parts raise; RuntimeError where a callback ends training in the middle of a step.
     """
     settings = experiment.settings
-    training = training_module(experiment)
-    training_callback = _training_callback(experiment, attempt, listeners)
-    names = lightning_callbacks(experiment.config.values["callbacks"], experiment.config.own)
-    own_callbacks = [experiment.config.build(f"callbacks.{name}") for name in names]
-    trainer = _quietly(
+    training = build_training_module(experiment)
+    training_callback = _build_training_callback(experiment, attempt, listeners)
+    trainer = _build_trainer(experiment, attempt, start_checkpoint, training_callback, callbacks)
+    first_step = start_checkpoint.step if start_checkpoint else 0
+    torch.set_num_threads(experiment.threads)
+    torch.set_float32_matmul_precision(settings.matmul_precision)
+    torch.manual_seed(experiment.seed)
+    _call_quietly(
+        trainer.fit,
+        training,
+        experiment.loader.starting_at(first_step * settings.accumulate_grad_batches),
+        ckpt_path="resumed" if start_checkpoint else None,
+        weights_only=True if start_checkpoint else None,
+    )
+    if trainer.global_step < settings.max_steps and not training_callback.stopped_early:
+        raise RuntimeError("training was ended by a callback in the middle of a step")
+    # Lightning has moved the model back to the CPU.
+    experiment.model.to(trainer.strategy.root_device)
+    return FitResult(
+        trainer.global_step, training_callback.stopped_early, trainer.strategy.root_device
+    )
+
+
+def _build_trainer(
+    experiment: Experiment,
+    attempt: Attempt,
+    start_checkpoint: Checkpoint | None,
+    training_callback: TrainingCallback,
+    callbacks: Sequence[pl.Callback],
+) -> pl.Trainer:
+    """Build Lightning's trainer, without its own validation, checkpoints, loggers and bars."""
+    settings, config = experiment.settings, experiment.config
+    names = lightning_callback_names(config.values["callbacks"], config.user_targets)
+    config_callbacks = [config.build(f"callbacks.{name}") for name in names]
+    return _call_quietly(
         pl.Trainer,
         accelerator=experiment.accelerator,
         devices=1,
@@ -68,32 +98,14 @@ def fit(
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         # The training callback saves, so what the user's own have done at a step comes before it.
-        callbacks=[*own_callbacks, training_callback, *callbacks],
-        plugins=[AttemptCheckpoints(attempt, resumed)],
+        callbacks=[*config_callbacks, training_callback, *callbacks],
+        plugins=[AttemptCheckpoints(attempt, start_checkpoint)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=attempt.path,
-    )
-    first_step = resumed.step if resumed else 0
-    torch.set_num_threads(experiment.threads)
-    torch.set_float32_matmul_precision(settings.matmul_precision)
-    torch.manual_seed(experiment.seed)
-    _quietly(
-        trainer.fit,
-        training,
-        experiment.loader.starting_at(first_step * settings.accumulate_grad_batches),
-        ckpt_path="resumed" if resumed else None,
-        weights_only=True if resumed else None,
-    )
-    if trainer.global_step < settings.max_steps and not training_callback.stopped_early:
-        raise RuntimeError("training was ended by a callback in the middle of a step")
-    # Lightning has moved the model back to the CPU.
-    experiment.model.to(trainer.strategy.root_device)
-    return Fitted(
-        trainer.global_step, training_callback.stopped_early, trainer.strategy.root_device
     )
 
 
@@ -109,33 +121,35 @@ def time_steps(experiment: Experiment, budget: float) -> StepSeconds:
 
     The first step only warms up, unless it takes the whole budget. Nothing is recorded.
     """
-    training, settings = training_module(experiment), experiment.settings
+    training, settings = build_training_module(experiment), experiment.settings
     device = torch.device("cuda" if experiment.accelerator == "gpu" else "cpu")
     precision = experiment.subject.precision
-    with unchanged_process():
+    with preserve_process_state():
         torch.set_num_threads(experiment.threads)
         torch.set_float32_matmul_precision(settings.matmul_precision)
         model = experiment.model.to(device, parameter_type(settings.precision)).train()
         optimizer = training.optimizer.build(model)
 
-        def train_on(number: int) -> None:
-            for part in range(settings.accumulate_grad_batches):
+        def train_step(first_batch: int) -> None:
+            """Train one step on the micro-batches from a number on."""
+            for micro_batch_index in range(settings.accumulate_grad_batches):
                 with precision():
                     loss = training.training_step(
-                        to_device(experiment.loader.batch(number + part), device), part
+                        to_device(experiment.loader.batch(first_batch + micro_batch_index), device),
+                        micro_batch_index,
                     )
                 loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
             optimizer.step()
             optimizer.zero_grad()
 
-        def evaluate_on(number: int) -> None:
-            batch = experiment.objective.training_batch(experiment.loader.batch(number))
+        def evaluate_batch(batch_index: int) -> None:
+            batch = experiment.objective.training_batch(experiment.loader.batch(batch_index))
             with torch.no_grad(), precision():
                 model(*to_device(batch, device).model_inputs)
 
-        train_seconds = _timed(train_on, budget, device)
-        evaluation_seconds = _timed(evaluate_on, budget / 4, device)
+        train_seconds = _median_seconds(train_step, budget, device)
+        evaluation_seconds = _median_seconds(evaluate_batch, budget / 4, device)
     return StepSeconds(train_seconds, evaluation_seconds)
 
 
@@ -143,7 +157,7 @@ MOST_TIMED = 10
 """Steps after which a time is known well enough."""
 
 
-def _timed(work: Callable[[int], None], budget: float, device: torch.device) -> float:
+def _median_seconds(work: Callable[[int], None], budget: float, device: torch.device) -> float:
     """Return the median seconds of a work that is repeated until the budget is spent."""
     seconds: list[float] = []
     while len(seconds) <= MOST_TIMED and sum(seconds) < budget:
@@ -155,7 +169,7 @@ def _timed(work: Callable[[int], None], budget: float, device: torch.device) -> 
     return median(seconds[1:] or seconds)
 
 
-def training_module(experiment: Experiment) -> Training:
+def build_training_module(experiment: Experiment) -> Training:
     """Build the module that Lightning trains."""
     return Training(
         experiment.model,
@@ -165,12 +179,12 @@ def training_module(experiment: Experiment) -> Training:
         experiment.config.build("schedule"),
         experiment.settings.max_steps,
         experiment.cadence.logs,
-        _window(experiment),
+        _build_window(experiment),
     )
 
 
-def _window(experiment: Experiment) -> Window | None:
-    """Return the batches of a step, where there are several."""
+def _build_window(experiment: Experiment) -> Window | None:
+    """Return the micro-batches of a step; None where a step has a single batch."""
     size = experiment.settings.accumulate_grad_batches
     if size == 1:
         return None
@@ -186,7 +200,7 @@ def _window(experiment: Experiment) -> Window | None:
     return Window(size, count_targets)
 
 
-def _training_callback(
+def _build_training_callback(
     experiment: Experiment, attempt: Attempt, listeners: Sequence[RowListener]
 ) -> TrainingCallback:
     """Build the callback that validates, writes and saves in time."""
@@ -209,8 +223,8 @@ def _training_callback(
 class AttemptCheckpoints(CheckpointIO):
     """Lets Lightning save into an attempt, and load what was verified when the attempt began."""
 
-    def __init__(self, attempt: Attempt, resumed: Checkpoint | None) -> None:
-        self.attempt, self.resumed = attempt, resumed
+    def __init__(self, attempt: Attempt, start_checkpoint: Checkpoint | None) -> None:
+        self.attempt, self.start_checkpoint = attempt, start_checkpoint
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -222,15 +236,15 @@ class AttemptCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: Any = True
     ) -> dict:
-        assert self.resumed is not None
-        content = io.BytesIO(self.resumed.content)
+        assert self.start_checkpoint is not None
+        content = io.BytesIO(self.start_checkpoint.content)
         return torch.load(content, map_location="cpu", weights_only=True)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Leave it: the attempt keeps its newest two by itself."""
 
 
-def _quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _call_quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call into Lightning without its advice on loaders and devices, which is not ours to take."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)

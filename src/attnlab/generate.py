@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from attnlab.errors import RequestError
 from attnlab.model.base import Model
 
-HALF = "\N{REPLACEMENT CHARACTER}"
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """The character that a decoder puts in place of an incomplete byte sequence."""
 
 
@@ -66,7 +66,7 @@ class Hypothesis(NamedTuple):
     """The number by which answers are ranked."""
 
 
-def search(
+def beam_search(
     model: Model,
     source: Int[Tensor, "1 seq"],
     begin: int,
@@ -91,42 +91,46 @@ def search(
 
     with torch.no_grad(), precision():
         state = model.start(source)
-    beam, totals = [[begin]], torch.zeros(1, dtype=torch.float64)
+    beam, beam_log_probabilities = [[begin]], torch.zeros(1, dtype=torch.float64)
     hypotheses: list[Hypothesis] = []
     for position in range(longest):
         with torch.no_grad(), precision():
             last_tokens = torch.tensor([answer[-1:] for answer in beam])
             logits, state = model.step(last_tokens, position, state)
-        log_probabilities = logits[:, -1].double().log_softmax(dim=-1)
-        log_probabilities[:, begin] = -torch.inf
-        candidates = (rearrange(totals, "b -> b 1") + log_probabilities).flatten()
+        token_log_probabilities = logits[:, -1].double().log_softmax(dim=-1)
+        token_log_probabilities[:, begin] = -torch.inf
+        candidates = rearrange(beam_log_probabilities, "b -> b 1") + token_log_probabilities
+        vocabulary_size, num_candidates = logits.shape[-1], candidates.numel() - len(beam)
         # As in `distribution`, the lower token comes first among equals.
-        width, vocabulary_size = min(beams, len(candidates) - len(beam)), logits.shape[-1]
-        order = candidates.argsort(descending=True, stable=True)[:width]
-        totals = candidates[order]
-        parents, tokens = order // vocabulary_size, order % vocabulary_size
+        order = candidates.flatten().argsort(descending=True, stable=True)
+        likeliest_candidates = order[: min(beams, num_candidates)]
+        beam_log_probabilities = candidates.flatten()[likeliest_candidates]
+        parents = likeliest_candidates // vocabulary_size
+        tokens = likeliest_candidates % vocabulary_size
         answers = [
             [*beam[parent], token]
             for parent, token in zip(parents.tolist(), tokens.tolist(), strict=True)
         ]
         is_finished = (tokens == end) | (position + 1 == longest)
         for index in is_finished.nonzero().flatten().tolist():
-            total, has_end = float(totals[index]), answers[index][-1] == end
+            log_probability = float(beam_log_probabilities[index])
+            has_end = answers[index][-1] == end
             answer = answers[index][1:-1] if has_end else answers[index][1:]
-            hypotheses.append(Hypothesis(answer, has_end, total, total / penalty(position + 1)))
+            score = log_probability / penalty(position + 1)
+            hypotheses.append(Hypothesis(answer, has_end, log_probability, score))
         hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
         unfinished = (~is_finished).nonzero().flatten()
         beam = [answers[index] for index in unfinished]
-        totals, parents = totals[unfinished], parents[unfinished]
+        beam_log_probabilities, parents = beam_log_probabilities[unfinished], parents[unfinished]
         score_to_beat = hypotheses[beams - 1].score if len(hypotheses) >= beams else -math.inf
         # A log-probability only falls, and the longest answer has the largest penalty.
-        if not beam or totals[0] / penalty(longest) <= score_to_beat:
+        if not beam or beam_log_probabilities[0] / penalty(longest) <= score_to_beat:
             break
         state = tree_map_only(Tensor, partial(torch.index_select, dim=0, index=parents), state)
     return hypotheses[:beams]
 
 
-def choose(
+def draw_token(
     logits: Float[Tensor, " token"],
     generator: torch.Generator,
     temperature: float = 1.0,
@@ -167,17 +171,17 @@ def distribution(
 
 
 def decode_pieces(
-    tokens: Iterable[int], prompt: Sequence[int], write: Callable[[Sequence[int]], str]
+    tokens: Iterable[int], prompt: Sequence[int], decode: Callable[[Sequence[int]], str]
 ) -> Iterator[str]:
     """Yield the text of tokens after a prompt as they come; an incomplete character waits."""
-    context, pending, piece = list(prompt), [], ""
+    decoded_tokens, undecoded_tokens, piece = list(prompt), [], ""
     for token in tokens:
-        pending.append(token)
-        piece = write([*context, *pending])[len(write(context)) :]
-        if not piece.endswith(HALF):
+        undecoded_tokens.append(token)
+        piece = decode([*decoded_tokens, *undecoded_tokens])[len(decode(decoded_tokens)) :]
+        if not piece.endswith(INCOMPLETE):
             yield piece
-            context, pending = pending, []
-    if pending:
+            decoded_tokens, undecoded_tokens = undecoded_tokens, []
+    if undecoded_tokens:
         yield piece
 
 

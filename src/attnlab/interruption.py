@@ -1,7 +1,8 @@
 """The one place for signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGHUP.
 
-`stoppable` stands around a command, in the process that was started and in its workers. What must
-not be torn apart inside of it stands in `patient`, where a request is remembered.
+`raise_on_stop_signals` stands around a command, in the process that was started and in its workers.
+What must not be torn apart inside of it stands in `delay_interruption`, where a request is
+remembered.
 """
 
 import signal
@@ -26,14 +27,14 @@ class Interrupted(BaseException):
         self.step = step
 
 
-class _Requests:
+class _StopRequests:
     """How often somebody asked to stop, and how often that is only remembered."""
 
-    listening = False
-    heard = 0
+    is_listening = False
+    num_pending = 0
     patience = 0
-    last = float("-inf")
-    """When the last one came."""
+    last_time = float("-inf")
+    """When the last one came (seconds of the monotonic clock)."""
 
 
 SAME_REQUEST_SECONDS = 1.0
@@ -42,7 +43,7 @@ and by the parent in it."""
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def raise_on_stop_signals() -> Iterator[None]:
     """Raise Interrupted inside the block where a signal asks to stop, or has asked meanwhile.
 
     A signal that was ignored stays so, as `nohup` wants it. Outside of the main thread, which alone
@@ -52,61 +53,64 @@ def stoppable() -> Iterator[None]:
         yield
         return
     handlers = {number: signal.getsignal(number) for number in STOPPING}
-    before = _Requests.listening, _Requests.patience
+    outer_state = _StopRequests.is_listening, _StopRequests.patience
     try:
-        _Requests.listening, _Requests.patience = True, 0
-        listen()
+        _StopRequests.is_listening, _StopRequests.patience = True, 0
+        listen_to_signals()
         _raise_if_due()
         yield
     finally:
-        _Requests.listening, _Requests.patience = before
-        if not _Requests.listening:
-            _Requests.heard, _Requests.last = 0, float("-inf")
+        _StopRequests.is_listening, _StopRequests.patience = outer_state
+        if not _StopRequests.is_listening:
+            _StopRequests.num_pending, _StopRequests.last_time = 0, float("-inf")
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
 
 
-def listen() -> None:
+def listen_to_signals() -> None:
     """Listen to the signals again where a library has put handlers of its own."""
-    if _Requests.listening and threading.current_thread() is threading.main_thread():
+    if _StopRequests.is_listening and threading.current_thread() is threading.main_thread():
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _hear)
+                signal.signal(number, _count_request)
 
 
 @contextmanager
-def patient(requests: int = sys.maxsize) -> Iterator[None]:
-    """Remember the first `requests` requests, and raise Interrupted for them after the block.
+def delay_interruption(num_requests: int = sys.maxsize) -> Iterator[None]:
+    """Remember the first `num_requests` requests, and raise Interrupted for them after the block.
 
     A block that fails goes on with its own error; the request is then still to be heard.
     """
-    before, _Requests.patience = _Requests.patience, max(_Requests.patience, requests)
+    outer_patience = _StopRequests.patience
+    _StopRequests.patience = max(outer_patience, num_requests)
     try:
         yield
     except BaseException as error:
-        _Requests.patience = before
+        _StopRequests.patience = outer_patience
         if isinstance(error, Interrupted):
-            _Requests.heard = 0
+            _StopRequests.num_pending = 0
         raise
-    _Requests.patience = before
+    _StopRequests.patience = outer_patience
     _raise_if_due()
 
 
 def stop_requested() -> bool:
     """Whether a request to stop is remembered."""
-    return _Requests.heard > 0
+    return _StopRequests.num_pending > 0
 
 
-def _hear(number: int, frame: FrameType | None) -> None:
+def _count_request(number: int, frame: FrameType | None) -> None:
+    """Count a request to stop, unless it is the same one again; raise Interrupted if it is due."""
     now = time.monotonic()
-    is_new, _Requests.last = now - _Requests.last >= SAME_REQUEST_SECONDS, now
+    is_new = now - _StopRequests.last_time >= SAME_REQUEST_SECONDS
+    _StopRequests.last_time = now
     if is_new:
-        _Requests.heard += 1
+        _StopRequests.num_pending += 1
         _raise_if_due()
 
 
 def _raise_if_due() -> None:
-    if _Requests.heard > _Requests.patience:
-        _Requests.heard = 0
+    if _StopRequests.num_pending > _StopRequests.patience:
+        _StopRequests.num_pending = 0
         raise Interrupted

@@ -17,21 +17,21 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.building import NOTHING, UserTargets, first_line, is_allowed
+from attnlab.building import NO_USER_TARGETS, UserTargets, first_line, is_allowed
 from attnlab.callbacks.patterns import captured_patterns
-from attnlab.config import SECTIONS, Config, changed, own_parts
+from attnlab.config import SECTIONS, Config, change_config, load_user_targets
 from attnlab.dataset.base import Dataset
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.evaluation.evaluate import evaluate_in_full
 from attnlab.experiment import Experiment
 from attnlab.generate import (
     Hypothesis,
-    choose,
+    beam_search,
     decode_pieces,
+    draw_token,
     generate,
     require_search,
     require_settings,
-    search,
 )
 from attnlab.interp.attribution import influence_matrix, mixing_matrices, row_shares
 from attnlab.interp.capture import ActivationCapture, capture
@@ -47,7 +47,7 @@ from attnlab.run_record.history import without_revisions
 from attnlab.run_record.patterns import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef, find_record
-from attnlab.signatures import add_defaults, targets
+from attnlab.signatures import add_defaults, target_nodes
 from attnlab.split import Batch
 
 
@@ -178,18 +178,18 @@ class LoadedRun:
                 f"top_k={top_k} exceeds the {vocabulary_size} tokens of the vocabulary"
             )
         generator = torch.Generator().manual_seed(seed)
-        draw_token = partial(
-            choose, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
+        pick = partial(
+            draw_token, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p
         )
         if self.objective.begin is not None:
-            return self._generate_answer(prompt, tokens, draw_token)
+            return self._generate_answer(prompt, tokens, pick)
         if not self.objective.causal or list(self.objective.outputs) != self.dataset.tokens:
             raise RequestError(
                 f"{self.record.name} was trained for {self._task}, which names no next token; "
                 "generate from a run with objective=autoregressive or seq2seq"
             )
         prompt_tokens = self._encode_prompt(prompt)
-        new_tokens = generate(self.model, prompt_tokens, draw_token, self.precision)
+        new_tokens = generate(self.model, prompt_tokens, pick, self.precision)
         if self.dataset.boundary is not None:
             boundary = self.dataset.tokens.index(self.dataset.boundary)
             new_tokens = takewhile(lambda token: token != boundary, new_tokens)
@@ -209,7 +209,7 @@ class LoadedRun:
                 "search for; beams need a run with objective=seq2seq"
             )
         begin, end, longest = self._answer_limits()
-        return search(
+        return beam_search(
             *(self.model, self.batch_of_text(prompt).inputs, begin, end, longest),
             beams=beams,
             length_penalty=length_penalty,
@@ -310,13 +310,15 @@ def load(
             f"{', '.join(forbidden)}: a trained run can only meet other data; "
             "give dataset.KEY=VALUE"
         )
-    allowed_parts = NOTHING if config_dir is None else own_parts(Path(config_dir))
+    allowed_parts = NO_USER_TARGETS if config_dir is None else load_user_targets(Path(config_dir))
     _require_own(record, allowed_parts)
     _require_no_path(record)
     try:
         config = _rebuild_config(record.identity, allowed_parts)
         original_experiment = Experiment(config)
-        experiment = Experiment(changed(config, overrides)) if overrides else original_experiment
+        experiment = (
+            Experiment(change_config(config, overrides)) if overrides else original_experiment
+        )
         model = _restore_model(experiment, original_experiment, checkpoint)
     except RequestError:
         raise
@@ -339,7 +341,7 @@ ASKED = ("seed", "batch_size", *SECTIONS, "metric")
 """The parts of an identity from which a trained run is rebuilt; the rest is for training."""
 
 
-def _rebuild_config(identity: Mapping[str, Any], own: UserTargets) -> Config:
+def _rebuild_config(identity: Mapping[str, Any], user_targets: UserTargets) -> Config:
     """Return the config of an identity."""
     values, _ = without_revisions(identity)
     values = {key: value for key, value in values.items() if key in ASKED}
@@ -349,13 +351,13 @@ def _rebuild_config(identity: Mapping[str, Any], own: UserTargets) -> Config:
     # An older record lacks later knobs, whose defaults have no effect.
     values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
     for section, value in values.items():
-        for node in targets(value):
-            add_defaults(node, section, own)
+        for node in target_nodes(value):
+            add_defaults(node, section, user_targets)
             for knob, default in node.items():
                 if isclass(default):
                     name = f"{default.__module__}.{default.__qualname__}"
                     node[knob] = {"_target_": name, "_partial_": True}
-    return changed(Config(values, choices, own), ())
+    return change_config(Config(values, choices, user_targets), ())
 
 
 FAILURES = (
@@ -367,7 +369,7 @@ FAILURES = (
 
 def _require_no_path(record: Record) -> None:
     """Raise RecordError for a run with a path of data; a record names data by their SHA-256."""
-    for node in targets(record.identity.get("dataset")):
+    for node in target_nodes(record.identity.get("dataset")):
         is_attnlab_class = str(node["_target_"]).startswith("attnlab.")
         if is_attnlab_class and node.get("path") is not None:
             raise RecordError(
@@ -376,7 +378,7 @@ def _require_no_path(record: Record) -> None:
             )
 
 
-def _require_own(record: Record, own: UserTargets) -> None:
+def _require_own(record: Record, user_targets: UserTargets) -> None:
     """Raise RecordError for a run with parts that this call does not allow, naming the remedy.
 
     It is raised before anything is imported.
@@ -385,8 +387,8 @@ def _require_own(record: Record, own: UserTargets) -> None:
     foreign_parts = [
         (section, node["_target_"])
         for section in ASKED
-        for node in targets(identity.get(section))
-        if not is_allowed(node["_target_"], section, own)
+        for node in target_nodes(identity.get(section))
+        if not is_allowed(node["_target_"], section, user_targets)
     ]
     for section, name in foreign_parts:
         if not isinstance(name, str) or name.startswith("attnlab."):
@@ -403,7 +405,9 @@ def _require_own(record: Record, own: UserTargets) -> None:
         # Words of a record: they are said, and looked up nowhere.
         python = f"config_dir={directory!r}"
         option = f"--config-dir {shlex.quote(directory)} as in training (in Python, {python})"
-    not_named = f" (no YAML of {own.config_dir} names them)" if own.config_dir else ""
+    not_named = (
+        f" (no YAML of {user_targets.config_dir} names them)" if user_targets.config_dir else ""
+    )
     sources = [
         f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else name
         for name in dict.fromkeys(foreign)

@@ -104,7 +104,7 @@ def match_widths(
     arm = MatchedArm(match, values["model"], reference, objective, build)
     arm_name = " ".join([*own_overrides, f"num_layers={arm.node['num_layers']}"])
     try:
-        _MATCHED[cache_key], description = arm.solved()
+        _MATCHED[cache_key], description = arm.solve_widths()
     except ValueError as error:
         fault = f"match: {arm_name}: {_fault_text(error)}"
         raise ConfigError([fault], is_impossible=True) from error
@@ -125,27 +125,27 @@ class MatchedArm:
     objective: Objective
     build: Callable[[Node], Model]
 
-    def solved(self) -> tuple[Node, str]:
+    def solve_widths(self) -> tuple[Node, str]:
         """Return the config of the model with its new widths, and a sentence on its cost.
 
         Raises ValueError if no widths are near enough.
         """
-        budget, budget_source = self.budget()
+        budget, budget_source = self.budget_and_source()
         start = Widths(self.node["d_model"], (self.node.get("ffn") or {}).get("expansion"))
-        widths = solve(self.count, self.require, self.limit, start, budget)
-        count, limit = self.count(widths), self.limit(widths)
+        widths = solve(self.count, self.require_buildable, self.largest_deviation, start, budget)
+        count, allowed_deviation = self.count(widths), self.largest_deviation(widths)
         deviation = count / budget - 1
         ffn = "" if widths.expansion is None else f", ffn.expansion={widths.expansion:g}"
         cost = f"{count:,.0f} {self.match.unit}, {100 * deviation:+.2f} % of {budget:,.0f}"
         description = f"d_model={widths.d_model}{ffn}, {cost} ({budget_source})"
-        if abs(deviation) > limit:
+        if abs(deviation) > allowed_deviation:
             raise ValueError(
-                f"the nearest is {description}, and {100 * limit:.0f} % are allowed; use another "
-                "match.budget, size or depth"
+                f"the nearest is {description}, and {100 * allowed_deviation:.0f} % are allowed; "
+                "use another match.budget, size or depth"
             )
-        return self.with_widths(widths), description
+        return self.node_with_widths(widths), description
 
-    def budget(self) -> tuple[float, str]:
+    def budget_and_source(self) -> tuple[float, str]:
         """Return what the model should cost, and the config key that sets it."""
         if self.match.budget is not None:
             return self.match.budget, "match.budget"
@@ -158,7 +158,7 @@ class MatchedArm:
                 f"the reference ({budget_source}) cannot be: {_fault_text(error)}"
             ) from error
 
-    def with_widths(self, widths: Widths) -> Node:
+    def node_with_widths(self, widths: Widths) -> Node:
         """Return the model's config with other widths."""
         if widths.expansion is None:
             return {**self.node, "d_model": widths.d_model}
@@ -167,24 +167,24 @@ class MatchedArm:
 
     def count(self, widths: Widths) -> float:
         """Return what the model costs at some widths."""
-        return self.cost(self.with_widths(widths))
+        return self.cost(self.node_with_widths(widths))
 
     def cost(self, node: Node) -> float:
         """Return what the model of a config costs."""
         return float(self.match.count(self.build_model(node, self.match.device), self.objective))
 
-    def require(self, widths: Widths) -> None:
+    def require_buildable(self, widths: Widths) -> None:
         """Raise ValueError unless a model of these widths can be built and read a token."""
         # Most errors are raised here already, where building costs nothing.
-        self.build_model(self.with_widths(widths), "meta")
-        model = self.build_model(self.with_widths(widths), "cpu").eval()
+        self.build_model(self.node_with_widths(widths), "meta")
+        model = self.build_model(self.node_with_widths(widths), "cpu").eval()
         token = torch.zeros(1, 1, dtype=torch.long)
         with torch.no_grad():
             model(token, prefix=token if model.arrangement.encoder else None)
 
-    def limit(self, widths: Widths) -> float:
+    def largest_deviation(self, widths: Widths) -> float:
         """Return the largest deviation from the budget, as a share of it."""
-        deciding_model = self.build_model(self.reference or self.with_widths(widths), "meta")
+        deciding_model = self.build_model(self.reference or self.node_with_widths(widths), "meta")
         return 0.03 if parameters(deciding_model) < SMALL else 0.01
 
     def build_model(self, node: Node, device: str) -> Model:
@@ -195,21 +195,22 @@ class MatchedArm:
 
 def solve(
     count: Callable[[Widths], float],
-    require: Callable[[Widths], Any],
-    limit: Callable[[Widths], float],
+    require_buildable: Callable[[Widths], Any],
+    largest_deviation: Callable[[Widths], float],
     start: Widths,
     budget: float,
 ) -> Widths:
-    """Return widths whose `count` is within `limit` of a budget, else the nearest that were tried.
+    """Return widths whose `count` is near enough to a budget, else the nearest that were tried.
 
-    d_model is a multiple of the smallest unit that `require` accepts. Of the two multiples around
-    the budget, each also with the feed-forward network widened or narrowed towards the budget, the
-    nearest is taken. If that is not within the limit, the next multiples outwards are tried.
+    d_model is a multiple of the smallest unit that `require_buildable` accepts. Of the two
+    multiples around the budget, each also with the feed-forward network widened or narrowed towards
+    the budget, the nearest is taken. If it deviates by more than `largest_deviation` (a share of
+    the budget), the next multiples outwards are tried.
 
     Raises ValueError if there is no such unit, or the budget is far from the count at the start.
     """
     count = cache(count)
-    unit = _find_unit(start.d_model, lambda width: require(start._replace(d_model=width)))
+    unit = _find_unit(start.d_model, lambda width: require_buildable(start._replace(d_model=width)))
 
     def widths_at(multiple: int) -> Widths:
         return start._replace(d_model=multiple * unit)
@@ -223,30 +224,33 @@ def solve(
         )
 
     @cache
-    def ffn_step() -> int:
+    def ffn_unit() -> int:
         return _find_unit(
-            _d_ffn(start_widths), lambda d_ffn: require(_with_ffn(start_widths, d_ffn))
+            _d_ffn(start_widths), lambda d_ffn: require_buildable(_with_ffn(start_widths, d_ffn))
         )
 
-    def nearest(candidates: Iterable[Widths]) -> Widths:
+    def nearest_to_budget(candidates: Iterable[Widths]) -> Widths:
         return min(candidates, key=lambda widths: abs(count(widths) - budget))
 
     # Most of a model's cost grows with the square of its width.
-    estimate = round(start_widths.d_model / unit * budget_ratio**0.5)
-    num_units = _last_within(budget, lambda multiple: count(widths_at(multiple)), estimate)
+    estimated_units = round(start_widths.d_model / unit * budget_ratio**0.5)
+    num_units = _last_number_within(
+        budget, lambda multiple: count(widths_at(multiple)), estimated_units
+    )
     # One unit of d_model is a large step in cost, so the network's width closes the gap at each of
     # them. Without that, the nearest multiple can be farther from the budget than the limit.
     best_widths = start_widths
     for distance in range(ROUNDS):
         multiples = (num_units - distance, num_units + 1 + distance)
-        neighbours = [widths_at(multiple) for multiple in multiples if multiple > 0]
-        best_widths = nearest([best_widths, *neighbours])
+        neighbouring_widths = [widths_at(multiple) for multiple in multiples if multiple > 0]
+        best_widths = nearest_to_budget([best_widths, *neighbouring_widths])
         if count(best_widths) != budget and start.expansion is not None:
-            tuned_ffns = (
-                _widths_with_tuned_ffn(count, widths, ffn_step(), budget) for widths in neighbours
+            widths_with_tuned_ffn = (
+                _widths_with_tuned_ffn(count, widths, ffn_unit(), budget)
+                for widths in neighbouring_widths
             )
-            best_widths = nearest([best_widths, *itertools.chain(*tuned_ffns)])
-        if abs(count(best_widths) - budget) <= limit(best_widths) * budget:
+            best_widths = nearest_to_budget([best_widths, *itertools.chain(*widths_with_tuned_ffn)])
+        if abs(count(best_widths) - budget) <= largest_deviation(best_widths) * budget:
             break
     if best_widths.expansion == start.expansion:
         return best_widths
@@ -264,13 +268,13 @@ def _widths_with_tuned_ffn(
     def cost(multiple: int) -> float:
         return _cost_or_zero(count, widths_at(multiple))
 
-    start = max(1, _d_ffn(widths) // unit)
+    start_units = max(1, _d_ffn(widths) // unit)
     # The cost of the network is linear in its width, up to a rounding in its class.
-    cost_per_unit = (cost(2 * start) - cost(start)) / start
+    cost_per_unit = (cost(2 * start_units) - cost(start_units)) / start_units
     if not cost_per_unit:
         return []
-    estimate = max(0, start + round((budget - cost(start)) / cost_per_unit))
-    num_units = _last_within(budget, cost, estimate)
+    estimated_units = max(0, start_units + round((budget - cost(start_units)) / cost_per_unit))
+    num_units = _last_number_within(budget, cost, estimated_units)
     return [widths_at(multiple) for multiple in (num_units, num_units + 1) if cost(multiple)]
 
 
@@ -292,16 +296,17 @@ def _cost_or_zero(count: Callable[[Widths], float], widths: Widths) -> float:
         return 0.0
 
 
-def _find_unit(width: int, require: Callable[[int], Any]) -> int:
-    """Return the smallest unit of which two adjacent multiples near a width pass `require`."""
+def _find_unit(width: int, require_buildable: Callable[[int], Any]) -> int:
+    """Return the smallest unit of which two adjacent multiples near a width can be built."""
     # Two neighbours must pass: with 8 heads, 96 fits a unit of 1 by chance, and 97 does not. The
     # search would then try widths at which no model can be built.
-    first_error, require = None, cache(require)
+    require_buildable = cache(require_buildable)
+    first_error = None
     for unit in range(1, WIDEST_STEP + 1):
         multiple = max(1, width // unit)
         try:
-            require(multiple * unit)
-            require((multiple + 1) * unit)
+            require_buildable(multiple * unit)
+            require_buildable((multiple + 1) * unit)
             return unit
         except ValueError as error:
             first_error = first_error or error
@@ -311,7 +316,7 @@ def _find_unit(width: int, require: Callable[[int], Any]) -> int:
     )
 
 
-def _last_within(budget: float, count: Callable[[int], float], start: int) -> int:
+def _last_number_within(budget: float, count: Callable[[int], float], start: int) -> int:
     """Return the last whole number from 0 on whose count, which grows, is within a budget."""
     # Strides double around the start, then the gap is halved, since each count builds a model. A
     # count that does not grow would double them for ever; a stride above the budget ends that.

@@ -22,7 +22,7 @@ from attnlab.precision import forward_context, parameter_type
 
 NUM_TOKENS = 256
 """Size of the vocabulary from which random tokens are drawn."""
-LEAST = 0.02
+LEAST_SECONDS = 0.02
 """Smallest duration of one timing in seconds, so that the clock is fine enough for it."""
 MODES = {
     "forward": "the whole sequence, in evaluation, without gradients",
@@ -64,7 +64,7 @@ class Measurement:
     batch: int
     seconds: Sequence[float]
     """The duration of a call, by round."""
-    peak: int | None
+    peak_bytes: int | None
     """Peak bytes allocated during a call, in addition to parameters and inputs."""
     flops: int | None
     """FLOPs of the forward pass of the whole call."""
@@ -102,9 +102,9 @@ def measure(
             batch = 1 if mode == "decode" else max(1, tokens // length)
             calls_by_arm, peaks_by_arm = {}, {}
             for name, reader in readers.items():
-                calls_by_arm[name] = reader.work(mode, length, batch)
+                calls_by_arm[name] = reader.build_work(mode, length, batch)
                 try:
-                    peaks_by_arm[name] = peak(calls_by_arm[name], device)
+                    peaks_by_arm[name] = measure_peak_bytes(calls_by_arm[name], device)
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
@@ -112,7 +112,7 @@ def measure(
             flops_by_arm = {
                 name: batch * readers[name].flops(mode, length) for name in calls_by_arm
             }
-            seconds_by_arm = take_turns(calls_by_arm, rounds, clock or _clock(device))
+            seconds_by_arm = take_turns(calls_by_arm, rounds, clock or _device_clock(device))
             for arm in arms:
                 yield Measurement(
                     arm.name,
@@ -127,26 +127,31 @@ def measure(
 
 
 def take_turns(
-    works: Mapping[str, Work], rounds: int, clock: Clock = time.perf_counter, least: float = LEAST
+    work_by_name: Mapping[str, Work],
+    rounds: int,
+    clock: Clock = time.perf_counter,
+    least_seconds: float = LEAST_SECONDS,
 ) -> Mapping[str, list[float]]:
     """Return the seconds per call of each work, by round; each round starts with another work.
 
-    Each is first called until that takes `least` seconds, which also warms it up; in each of its
+    Each is first called until that takes `least_seconds`, which also warms it up; in each of its
     turns it is called as often.
     """
-    num_calls = {name: _calibrate_calls(work, clock, least) for name, work in works.items()}
-    seconds_by_name: dict[str, list[float]] = {name: [] for name in works}
-    names = list(works)
+    num_calls = {
+        name: _calibrate_calls(work, clock, least_seconds) for name, work in work_by_name.items()
+    }
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in work_by_name}
+    names = list(work_by_name)
     for round_index in range(rounds):
         offset = round_index % max(1, len(names))
         for name in names[offset:] + names[:offset]:
             seconds_by_name[name].append(
-                _time_calls(works[name], num_calls[name], clock) / num_calls[name]
+                _time_calls(work_by_name[name], num_calls[name], clock) / num_calls[name]
             )
     return seconds_by_name
 
 
-def peak(work: Work, device: torch.device | None = None) -> int:
+def measure_peak_bytes(work: Work, device: torch.device | None = None) -> int:
     """Return the peak bytes allocated while a work runs, in addition to those allocated before.
 
     The work is called once before, so that what is allocated once and kept is not counted. On a
@@ -160,23 +165,23 @@ def peak(work: Work, device: torch.device | None = None) -> int:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        allocated_before = torch.cuda.memory_allocated(device)
+        bytes_before = torch.cuda.memory_allocated(device)
         work()
         torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - allocated_before
+        return torch.cuda.max_memory_allocated(device) - bytes_before
     # By default, the profiler reports each start and stop on standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")
     with profile(
         activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False
     ) as profiler:
         work()
-    results = profiler.profiler and profiler.profiler.kineto_results
-    assert results is not None
-    memory_events = [event for event in results.events() if event.name() == "[memory]"]
-    allocated = peak_bytes = 0
+    kineto_results = profiler.profiler and profiler.profiler.kineto_results
+    assert kineto_results is not None
+    memory_events = [event for event in kineto_results.events() if event.name() == "[memory]"]
+    allocated_bytes = peak_bytes = 0
     for event in sorted(memory_events, key=lambda event: event.start_ns()):
-        allocated += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-        peak_bytes = max(peak_bytes, allocated)
+        allocated_bytes += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+        peak_bytes = max(peak_bytes, allocated_bytes)
     return peak_bytes
 
 
@@ -185,9 +190,9 @@ class Reader:
 
     def __init__(self, arm: MeasuredArm, device: torch.device) -> None:
         self.arm, self.device = arm, device
-        self.at, self.state = 0, None
+        self.position, self.state = 0, None
 
-    def work(self, mode: str, length: int, batch: int) -> Work:
+    def build_work(self, mode: str, length: int, batch: int) -> Work:
         """Return the call that is timed."""
         self.arm.model.train(mode == "backward")
         if mode == "decode":
@@ -203,7 +208,7 @@ class Reader:
         # cuDNN's fused recurrent layers are one operator, whose products are not counted.
         with torch.backends.cudnn.flags(enabled=False), self.arm.cast(self.device):
             if mode == "decode":
-                return flops(Step(self.arm.model, self.at, self.state), self._tokens(1, 1))
+                return flops(Step(self.arm.model, self.position, self.state), self._tokens(1, 1))
             return flops(self.arm.model, self._tokens(1, length))
 
     def _forward(self, inputs: Int[Tensor, "batch seq"]) -> None:
@@ -219,12 +224,12 @@ class Reader:
 
     def _step(self, inputs: Int[Tensor, "batch 1"]) -> Any:
         with torch.no_grad(), self.arm.cast(self.device):
-            return self.arm.model.step(inputs, self.at, self.state)[1]
+            return self.arm.model.step(inputs, self.position, self.state)[1]
 
     def _read_to(self, length: int) -> None:
-        for token in self._tokens(1, length - self.at).split(1, dim=1):
+        for token in self._tokens(1, length - self.position).split(1, dim=1):
             self.state = self._step(token)
-            self.at += 1
+            self.position += 1
 
     def _tokens(self, batch: int, seq: int) -> Int[Tensor, "batch seq"]:
         return torch.randint(NUM_TOKENS, (batch, seq), device=self.device)
@@ -233,17 +238,18 @@ class Reader:
 class Step(nn.Module):
     """One step of a model as a module."""
 
-    def __init__(self, model: Model, at: int, state: Any) -> None:
+    def __init__(self, model: Model, position: int, state: Any) -> None:
         super().__init__()
-        self.model, self.at, self.state = model, at, state
+        self.model, self.position, self.state = model, position, state
         self.train(model.training)
 
     def forward(self, inputs: Int[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 output"]:
         """Return the logits after one more token."""
-        return self.model.step(inputs, self.at, self.state)[0]
+        return self.model.step(inputs, self.position, self.state)[0]
 
 
-def _clock(device: torch.device) -> Clock:
+def _device_clock(device: torch.device) -> Clock:
+    """Return a clock of seconds that waits for what the device still computes."""
     if device.type != "cuda":
         return time.perf_counter
 
@@ -254,14 +260,15 @@ def _clock(device: torch.device) -> Clock:
     return synchronized_time
 
 
-def _calibrate_calls(work: Work, clock: Clock, least: float) -> int:
-    """Return how many calls of a work take `least` seconds."""
+def _calibrate_calls(work: Work, clock: Clock, least_seconds: float) -> int:
+    """Return how many calls of a work take `least_seconds`."""
     work()
     num_calls = 1
-    while (seconds := _time_calls(work, num_calls, clock)) < least:
+    while (seconds := _time_calls(work, num_calls, clock)) < least_seconds:
         # A tenth more, since later calls may be faster; a coarse clock may also measure 0.
         num_calls = max(
-            2 * num_calls, math.ceil(1.1 * num_calls * least / seconds) if seconds > 0 else 0
+            2 * num_calls,
+            math.ceil(1.1 * num_calls * least_seconds / seconds) if seconds > 0 else 0,
         )
     return num_calls
 

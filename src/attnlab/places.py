@@ -11,21 +11,21 @@ def require_writable(directory: Path, option: str = "") -> None:
 
     `option` is how it was given, for the message. Raises RequestError.
     """
-    place_text = f"{option} {directory}".strip()
+    directory_text = f"{option} {directory}".strip()
     try:
-        existing = next(
-            place for place in (directory, *directory.absolute().parents) if _is_there(place)
+        nearest_existing = next(
+            path for path in (directory, *directory.absolute().parents) if _exists(path)
         )
-        if not existing.is_dir():
-            raise RequestError(f"{place_text}: {existing} is a file, not a directory")
+        if not nearest_existing.is_dir():
+            raise RequestError(f"{directory_text}: {nearest_existing} is a file, not a directory")
         # Asking for permissions is not enough: some file systems hold nothing of ours.
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=nearest_existing):
             pass
     except OSError as error:
         raise RequestError(
-            f"{place_text} cannot be written ({error.strerror}); name another"
+            f"{directory_text} cannot be written ({error.strerror}); name another"
         ) from error
 
 
-def _is_there(place: Path) -> bool:
-    return place.exists() or place.is_symlink()
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

@@ -44,16 +44,20 @@ def forward_context(
     default type for parameters of another type. On a CPU both mixed precisions are bfloat16.
     Without a `matmul_precision`, that of the process stays.
     """
-    types = TYPES[precision]
-    products = torch.bfloat16 if types.products and device_type == "cpu" else types.products
+    precision_types = TYPES[precision]
+    product_type = (
+        torch.bfloat16
+        if precision_types.products and device_type == "cpu"
+        else precision_types.products
+    )
     default_type, process_precision = (
         torch.get_default_dtype(),
         torch.get_float32_matmul_precision(),
     )
     torch.set_float32_matmul_precision(matmul_precision or process_precision)
-    torch.set_default_dtype(types.parameters or default_type)
+    torch.set_default_dtype(precision_types.parameters or default_type)
     try:
-        with torch.autocast(device_type, products, enabled=products is not None):
+        with torch.autocast(device_type, product_type, enabled=product_type is not None):
             yield
     finally:
         torch.set_default_dtype(default_type)

@@ -18,26 +18,26 @@ CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
 DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """What turns the direction of writing, so that a line reads other than it is."""
 OBEYED = re.compile(f"[{CONTROL}{DIRECTION}\u2028\u2029\ud800-\udfff]")
-"""What `printable` writes out: that, the ends of lines that no terminal breaks, half characters."""
+"""What `escape_controls` writes out: that, line ends that no terminal breaks, half characters."""
 
 
-def printable(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""Return a text with what a terminal would obey written out, as in ``\x1b``."""
     return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
     r"""Return a text on one line, with line feeds and tabs written out too, as ``\n``."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return escape_controls(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def say(text: object = "", **options: Any) -> None:
-    """Print a text as `printable` returns it; `options` are those of `print`."""
-    print(printable(str(text)), **options)
+    """Print a text as `escape_controls` returns it; `options` are those of `print`."""
+    print(escape_controls(str(text)), **options)
 
 
 @contextmanager
-def unheard() -> Iterator[list[OSError]]:
+def tolerate_closed_output() -> Iterator[list[OSError]]:
     r"""Let standard output and error be written whether or not somebody still reads them.
 
     A pager that was left, a `head` that has seen enough or a closed terminal ends nothing. What
@@ -45,28 +45,28 @@ def unheard() -> Iterator[list[OSError]]:
     kind, such as a full disk below a redirected output, of which the caller should tell.
     """
     failures: list[OSError] = []
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Unheard(stream, failures) for stream in before)  # pyright: ignore
+    outer_streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_ClosableStream(stream, failures) for stream in outer_streams)  # pyright: ignore
     try:
         yield failures
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = outer_streams
 
 
-def is_heard() -> bool:
+def is_output_open() -> bool:
     """Return whether standard output can still be written, for whoever does nothing else."""
-    return getattr(sys.stdout, "is_heard", True)
+    return getattr(sys.stdout, "is_output_open", True)
 
 
-class _Unheard:
+class _ClosableStream:
     """A stream that goes on where the one beneath it cannot be written any more."""
 
     def __init__(self, stream: Any, failures: list[OSError]) -> None:
         # Where the output was closed from the start, Python has no stream at all.
         self._stream = io.StringIO() if stream is None else stream
-        self._failures, self.is_heard = failures, True
+        self._failures, self.is_output_open = failures, True
         with suppress(AttributeError, ValueError):
             self._stream.reconfigure(errors="backslashreplace")  # pyright: ignore
 
@@ -87,12 +87,13 @@ class _Unheard:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self.is_heard = False
+        """Write nowhere from here on, and keep the error where it is no closed output."""
+        self.is_output_open = False
         # EIO is what a terminal that is gone says.
         if error.errno not in (errno.EPIPE, errno.EIO):
             self._failures.append(error)
         # What is still buffered goes nowhere, or Python would complain of it at its exit.
         with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, self._stream.fileno())
+            os.close(null_device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @contextmanager
-def unchanged_process() -> Iterator[None]:
+def preserve_process_state() -> Iterator[None]:
     """Give the process back as it was, so that the next run in it finds what this one found."""
     states = random_states()
     threads = torch.get_num_threads()

@@ -23,7 +23,7 @@ class Between:
     high: float | int
     below: bool = False
 
-    def expected(self, value: float | int) -> str | None:
+    def expectation(self, value: float | int) -> str | None:
         """Return what is expected in place of a number out of the range; None if it is in it."""
         if not is_finite(value):
             return "a finite number"
@@ -95,15 +95,15 @@ def ranged(target: Target) -> Target:
 
     The call raises ValueError with every fault.
     """
-    kind: Any = target
-    if isclass(kind):
-        kind.__init__ = ranged(kind.__init__)
+    class_or_function: Any = target
+    if isclass(class_or_function):
+        class_or_function.__init__ = ranged(class_or_function.__init__)
         return target
 
     names = [*signature(target).parameters]
 
     @wraps(target)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def checked_call(*args: Any, **kwargs: Any) -> Any:
         hints = get_type_hints(target, include_extras=True)
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         faults = [
@@ -115,39 +115,39 @@ def ranged(target: Target) -> Target:
             raise ValueError("; ".join(faults))
         return target(*args, **kwargs)
 
-    return checked  # pyright: ignore[reportReturnType]
+    return checked_call  # pyright: ignore[reportReturnType]
 
 
-def without_range(hint: Any) -> Any:
+def without_ranges(hint: Any) -> Any:
     """Return a type without the ranges that are stated in it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return without_range(arguments[0])
-    plain = tuple(map(without_range, arguments))
+        return without_ranges(arguments[0])
+    plain_types = tuple(map(without_ranges, arguments))
     if origin in (Union, UnionType):
-        return Union[plain]  # noqa: UP007
+        return Union[plain_types]  # noqa: UP007
     # A type without a range in it is returned as it is spelled.
-    return hint if plain == arguments or origin is Callable else origin[plain]  # pyright: ignore
+    return hint if plain_types == arguments or origin is Callable else origin[plain_types]  # pyright: ignore
 
 
-def has_number(hint: Any) -> bool:
+def has_unbounded_number(hint: Any) -> bool:
     """Return whether values of a type can hold numbers that are not bounded by a range."""
     if get_origin(hint) is Annotated:
         return not any(isinstance(metadata, Between) for metadata in hint.__metadata__)
-    return hint in (int, float) or any(map(has_number, get_args(hint)))
+    return hint in (int, float) or any(map(has_unbounded_number, get_args(hint)))
 
 
 def _numbers_out_of_range(value: Any, hint: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     """Yield the path of each number out of its range, what is expected, and the number."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated and isinstance(value, (int, float)) and not isinstance(value, bool):
-        ranges = (metadata for metadata in hint.__metadata__ if isinstance(metadata, Between))
-        for expected in filter(None, (bounds.expected(value) for bounds in ranges)):
+        ranges_of_type = [bounds for bounds in hint.__metadata__ if isinstance(bounds, Between)]
+        for expected in filter(None, (bounds.expectation(value) for bounds in ranges_of_type)):
             yield path, expected, value
     elif origin in (Union, UnionType):
         for member in arguments:
-            faults = _numbers_out_of_range(value, member, path)
-            for number_path, expected, number in faults:
+            out_of_range = _numbers_out_of_range(value, member, path)
+            for number_path, expected, number in out_of_range:
                 alternative = " or null" if type(None) in arguments and number_path == path else ""
                 yield number_path, f"{expected}{alternative}", number
     elif arguments and origin is not Callable:

@@ -6,18 +6,20 @@ from contextlib import suppress
 from difflib import get_close_matches
 from inspect import Parameter, isclass, signature
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 
-from attnlab.building import DIRECTIVES, NOTHING, UserTargets, find_target
-from attnlab.ranges import finiteness_faults, is_finite, range_faults, without_range
+from attnlab.building import DIRECTIVES, NO_USER_TARGETS, UserTargets, find_target
+from attnlab.ranges import finiteness_faults, is_finite, range_faults, without_ranges
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def target_faults(node: Any, path: str, own: UserTargets = NOTHING) -> Iterator[str]:
+def target_faults(
+    node: Any, path: str, user_targets: UserTargets = NO_USER_TARGETS
+) -> Iterator[str]:
     """Yield each fault of a config's part: of its `_target_`, its keys, and the parts inside of it.
 
     The first word of `path` is the section of the config.
@@ -25,58 +27,71 @@ def target_faults(node: Any, path: str, own: UserTargets = NOTHING) -> Iterator[
     if not _is_node(node):
         yield f"{path}: expected a choice with a _target_, got {node!r}"
         return
-    name = node["_target_"]
+    name, section = node["_target_"], re.split(r"[.\[]", path)[0]
     try:
-        target = find_target(name, re.split(r"[.\[]", path)[0], own)
+        target = find_target(name, section, user_targets)
     except ValueError as error:
         yield f"{path}._target_: {error}"
         return
-    if not isinstance(node.get("_partial_", False), bool):
-        yield f"{path}._partial_: expected true or false, got {node['_partial_']!r}"
-    section = re.split(r"[.\[]", path)[0]
-    if "_in_identity_" in node and section != "callbacks":
-        yield f"{path}._in_identity_: this is for callbacks alone"
-    elif not isinstance(node.get("_in_identity_", True), bool):
-        yield f"{path}._in_identity_: expected true or false, got {node['_in_identity_']!r}"
+    yield from _directive_faults(node, path, section)
     try:
         parameters = signature(target).parameters.values()
     except (TypeError, ValueError):
         yield f"{path}._target_: {name} does not say which knobs it has; write a class of your own"
         return
-    knobs, required, types = _knobs(target, section)
+    knobs = _find_knobs(target, section)
     takes_any_knob = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
-    wiring = {p.name for p in parameters if p.kind in NAMED} - knobs
+    wiring = {p.name for p in parameters if p.kind in NAMED} - knobs.names
     for key in [key for key in node if key not in DIRECTIVES]:
-        where = f"{path}.{key}"
+        key_path = f"{path}.{key}"
         if re.fullmatch(r"_\w*_", key):
             directives = ", ".join(sorted(DIRECTIVES))
-            yield f"{where}: attnlab has no such directive; there are {directives}"
+            yield f"{key_path}: attnlab has no such directive; there are {directives}"
         elif key in wiring:
-            yield f"{where}: `{key}` is set by the code, not by the config"
-        elif key not in knobs and not takes_any_knob:
-            yield f"{where}: {name} takes no `{key}`{nearest(key, knobs)}"
-        elif any(targets(node[key])):
-            yield from _part_faults(node[key], where, own)
+            yield f"{key_path}: `{key}` is set by the code, not by the config"
+        elif key not in knobs.names and not takes_any_knob:
+            yield f"{key_path}: {name} takes no `{key}`{nearest_hint(key, knobs.names)}"
+        elif any(target_nodes(node[key])):
+            yield from _part_faults(node[key], key_path, user_targets)
         else:
-            yield from value_faults(node, key, types.get(key, Any), where)
-    for key in sorted(required - node.keys()):
+            yield from value_faults(node, key, knobs.types.get(key, Any), key_path)
+    for key in sorted(knobs.required - node.keys()):
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
 
 
-def _part_faults(value: Any, where: str, own: UserTargets) -> Iterator[str]:
+def _directive_faults(node: dict[str, Any], path: str, section: str) -> Iterator[str]:
+    """Yield the faults of the directives beside a `_target_`."""
+    if not isinstance(node.get("_partial_", False), bool):
+        yield f"{path}._partial_: expected true or false, got {node['_partial_']!r}"
+    if "_in_identity_" in node and section != "callbacks":
+        yield f"{path}._in_identity_: this is for callbacks alone"
+    elif not isinstance(node.get("_in_identity_", True), bool):
+        yield f"{path}._in_identity_: expected true or false, got {node['_in_identity_']!r}"
+
+
+def _part_faults(value: Any, path: str, user_targets: UserTargets) -> Iterator[str]:
     """Yield the faults of a knob that is a part, or a mapping or list of parts."""
     if _is_node(value):
-        yield from target_faults(value, where, own)
+        yield from target_faults(value, path, user_targets)
     elif isinstance(value, dict):
         for name, part in value.items():
             if part is not None:
-                yield from target_faults(part, f"{where}.{name}", own)
+                yield from target_faults(part, f"{path}.{name}", user_targets)
     else:
         for index, part in enumerate(value):
-            yield from target_faults(part, f"{where}[{index}]", own)
+            yield from target_faults(part, f"{path}[{index}]", user_targets)
 
 
-def _knobs(target: Any, section: str) -> tuple[set[str], set[str], dict[str, Any]]:
+class _Knobs(NamedTuple):
+    """The knobs of a target."""
+
+    names: set[str]
+    required: set[str]
+    types: dict[str, Any]
+    """Empty where types are not checked."""
+
+
+def _find_knobs(target: Any, section: str) -> _Knobs:
     """Return the knobs of a target, those that are required, and their types.
 
     A class from outside of attnlab does not separate wiring from knobs: all its parameters are
@@ -90,11 +105,12 @@ def _knobs(target: Any, section: str) -> tuple[set[str], set[str], dict[str, Any
             for name, parameter in parameters.items()
             if parameter.kind is Parameter.KEYWORD_ONLY
         }
-        documented = target.__init__ if isclass(target) else target
-        return knobs, knobs, get_type_hints(documented, include_extras=True)
+        annotated = target.__init__ if isclass(target) else target
+        return _Knobs(knobs, knobs, get_type_hints(annotated, include_extras=True))
     keyword_names = [name for name, parameter in parameters.items() if parameter.kind in NAMED]
     knobs = {*keyword_names[1:]} - {"layer_idx"} if section == "model" else {*keyword_names}
-    return knobs, {name for name in knobs if parameters[name].default is Parameter.empty}, {}
+    required = {name for name in knobs if parameters[name].default is Parameter.empty}
+    return _Knobs(knobs, required, {})
 
 
 def _is_foreign(kind: type) -> bool:
@@ -105,25 +121,25 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def targets(node: Any) -> Iterator[dict[str, Any]]:
+def target_nodes(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every part of a config that has a `_target_`, the outer ones first."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield node
         for child in node.values():
-            yield from targets(child)
+            yield from target_nodes(child)
     elif isinstance(node, list):
         for child in node:
-            yield from targets(child)
+            yield from target_nodes(child)
 
 
-def add_defaults(node: dict[str, Any], section: str, own: UserTargets) -> None:
+def add_defaults(node: dict[str, Any], section: str, user_targets: UserTargets) -> None:
     """Add the knobs that a part of a config does not state, with the defaults of its class.
 
     A part whose target must not be built is left as it is.
     """
     with suppress(ValueError):
-        target = find_target(node["_target_"], section, own)
+        target = find_target(node["_target_"], section, user_targets)
         for knob, parameter in signature(target).parameters.items():
             is_set = knob in node or parameter.kind is not Parameter.KEYWORD_ONLY
             if not is_set and parameter.default is not Parameter.empty:
@@ -135,21 +151,22 @@ def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterat
 
     Every number of a config must be finite, whatever the type of its knob.
     """
-    value, value_type = node[key], without_range(hint)
+    value, value_type = node[key], without_ranges(hint)
     member_types = set(_union_members(value_type))
     is_whole_number = isinstance(value, int) and not isinstance(value, bool)
     if is_whole_number and float in member_types - {int} and is_finite(value):
         node[key] = value = float(value)
     is_wrong_boolean = isinstance(value, bool) and not member_types & {bool, Any, object}
-    if faults := [*finiteness_faults(value, path)]:
-        yield from faults
+    non_finite_faults = [*finiteness_faults(value, path)]
+    if non_finite_faults:
+        yield from non_finite_faults
     elif is_wrong_boolean or not is_bearable(value, value_type, conf=BeartypeConf()):
         yield f"{path}: expected {_type_name(value_type)}, got {value!r}"
     else:
         yield from range_faults(value, hint, path)
 
 
-def nearest(name: str, known_names: Any) -> str:
+def nearest_hint(name: str, known_names: Any) -> str:
     """Return, for a message, the known name that was probably meant, or all known names."""
     known_names = sorted(known_names)
     close_names = get_close_matches(name, known_names, n=1)
@@ -171,6 +188,7 @@ def _type_name(hint: Any) -> str:
 
 
 def _member_name(hint: Any) -> str:
+    """Return how a message calls a type that is no union."""
     if hint is type(None):
         return "null"
     if get_origin(hint) is Literal:

@@ -73,17 +73,18 @@ class Split(TorchDataset[Batch], ABC):
         Every epoch is a permutation of the split; a last batch that would be short is left out.
         """
         epoch, batch_in_epoch = divmod(number, len(self) // size)
-        begin, end = batch_in_epoch * size, (batch_in_epoch + 1) * size
+        start, end = batch_in_epoch * size, (batch_in_epoch + 1) * size
         # Beyond LARGE only the stretches of this batch are computed: a whole order takes 8 bytes
         # an example. With another LARGE some splits have another order, and old runs differ.
         if len(self) <= LARGE:
-            return _permutation(len(self), seed, epoch)[begin:end]
-        first, last = begin // STRETCH, (end - 1) // STRETCH
+            return _permutation(len(self), seed, epoch)[start:end]
+        first_stretch, last_stretch = start // STRETCH, (end - 1) // STRETCH
         stretches = [
             _permutation_stretch(len(self), seed, epoch, stretch)
-            for stretch in range(first, last + 1)
+            for stretch in range(first_stretch, last_stretch + 1)
         ]
-        return np.concatenate(stretches)[begin - first * STRETCH : end - first * STRETCH]
+        offset = first_stretch * STRETCH
+        return np.concatenate(stretches)[start - offset : end - offset]
 
     def __getitem__(self, index: int | slice) -> Batch:
         """Return one example, or those of a slice, as a batch."""
@@ -106,11 +107,11 @@ def collate(batches: Sequence[Batch], *, collate_fn_map: Any = None) -> Batch:
     """Return several batches as one, in their order; torch hands its own functions over too."""
     if len(batches) == 1:
         return batches[0]
-    columns: list[Any] = [
-        None if all(part is None for part in column) else torch.cat(column)
-        for column in zip(*batches, strict=True)
+    fields: list[Any] = [
+        None if all(part is None for part in parts) else torch.cat(parts)
+        for parts in zip(*batches, strict=True)
     ]
-    return Batch(*columns)
+    return Batch(*fields)
 
 
 # So a plain DataLoader of a split gives its batches: on its own, torch would stack examples, and
@@ -177,15 +178,15 @@ class Windows(Split):
         return -(-(len(self.tokens) - 1 - self.length) // self.stride) + 1
 
     def batch(self, index: np.ndarray) -> Batch:
-        stride_start = index * self.stride
+        nominal_starts = index * self.stride
         # The last window begins earlier, to be as long as the others; its repeated targets are
         # ignored.
-        start = np.minimum(stride_start, len(self.tokens) - 1 - self.length)
-        positions = start[:, None] + self._offsets
+        starts = np.minimum(nominal_starts, len(self.tokens) - 1 - self.length)
+        positions = starts[:, None] + self._offsets
         tokens = torch.from_numpy(self.tokens[positions].astype(np.int64))
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        if (start < stride_start).any():
-            is_new = torch.from_numpy(positions[:, :-1] >= stride_start[:, None])
+        if (starts < nominal_starts).any():
+            is_new = torch.from_numpy(positions[:, :-1] >= nominal_starts[:, None])
             targets = targets.where(is_new, IGNORE)
         return Batch(inputs, targets)
 
@@ -217,16 +218,16 @@ def permutation_at(positions: np.ndarray, size: int, seed: int, epoch: int) -> n
     half_bits = np.uint64(-(-(size - 1).bit_length() // 2))
     half_mask = np.uint64((1 << int(half_bits)) - 1)
     round_keys = generator.integers(2**63, size=(6, 2), dtype=np.uint64)
-    values, too_large = positions.astype(np.uint64), np.arange(len(positions))
+    values, too_large_indices = positions.astype(np.uint64), np.arange(len(positions))
     # The network permutes more numbers than there are examples. One that is too large is permuted
     # again: a remainder would repeat some examples within an epoch, and leave others out.
-    while len(too_large):
-        high, low = values[too_large] >> half_bits, values[too_large] & half_mask
+    while len(too_large_indices):
+        high, low = values[too_large_indices] >> half_bits, values[too_large_indices] & half_mask
         for addend, factor in round_keys:
-            mixed = (low + addend) * (factor | np.uint64(1))
-            mixed ^= mixed >> np.uint64(32)
-            mixed *= np.uint64(0xD6E8FEB86659FD93)
-            high, low = low, high ^ (mixed >> (64 - half_bits))
-        values[too_large] = high << half_bits | low
-        too_large = too_large[values[too_large] >= size]
+            mixed_low = (low + addend) * (factor | np.uint64(1))
+            mixed_low ^= mixed_low >> np.uint64(32)
+            mixed_low *= np.uint64(0xD6E8FEB86659FD93)
+            high, low = low, high ^ (mixed_low >> (64 - half_bits))
+        values[too_large_indices] = high << half_bits | low
+        too_large_indices = too_large_indices[values[too_large_indices] >= size]
     return values.astype(np.int64)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnlab.errors import Diverged
-from attnlab.metric.base import Metric, tally, total
+from attnlab.metric.base import Metric, finish_metric, tally
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.optimizer.base import Optimizer
@@ -25,7 +25,7 @@ class Window:
 
     size: int
     """How many there are."""
-    targets: Callable[[int], int]
+    count_targets: Callable[[int], int]
     """Counts the targets that all of a step have together; steps are counted from 0."""
 
 
@@ -51,24 +51,25 @@ class Training(pl.LightningModule):
         self.objective, self.metrics, self.is_logged = objective, metrics, is_logged
         self.optimizer, self.schedule, self.max_steps = optimizer, schedule, max_steps
         self.window = window
-        self.measured: list[tuple[int, dict[str, Tensor]]] = []
+        self.step_values: list[tuple[int, dict[str, Tensor]]] = []
         self.first_loss: float | None = None
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a micro-batch, and keep what it measured."""
         model_batch = self.objective.training_batch(batch)
-        logits, extra = self.model(*model_batch.model_inputs)
-        task, reported = self._losses(logits, model_batch.targets)
-        once = reported.new_ones(())
-        self._add("loss", reported.detach(), once)
+        logits, extra_losses = self.model(*model_batch.model_inputs)
+        minimised_loss, reported_loss = self._losses(logits, model_batch.targets)
+        one_count = reported_loss.new_ones(())
+        self._add_to_step("loss", reported_loss.detach(), one_count)
         if self.is_logged(self.global_step + 1):
             # What a layer adds is the mean over a micro-batch by nature, as its paper has it.
-            for name, loss in extra.items():
-                self._add(name, loss.detach(), once)
+            for name, loss in extra_losses.items():
+                self._add_to_step(name, loss.detach(), one_count)
             with torch.no_grad():
                 for name, metric in self.metrics.items():
-                    self._add(name, *tally(metric, logits, model_batch.targets))
-        return task + sum(extra.values())
+                    self._add_to_step(name, *tally(metric, logits, model_batch.targets))
+        return minimised_loss + sum(extra_losses.values())
 
     def _losses(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Compute what is minimised, and what is reported; their mean over a step is its loss.
@@ -77,21 +78,27 @@ class Training(pl.LightningModule):
         the mean over all targets of the step, each is the sum over its own targets, divided by
         their mean number in a micro-batch.
         """
-        reduction, scale = "mean", 1.0
+        reduction, loss_factor = "mean", 1.0
         if self.window is not None:
-            reduction, scale = "sum", self.window.size / self.window.targets(self.global_step)
-        task = self.objective.train_loss(logits, targets, reduction) * scale
+            num_targets = self.window.count_targets(self.global_step)
+            reduction, loss_factor = "sum", self.window.size / num_targets
+        minimised_loss = self.objective.train_loss(logits, targets, reduction) * loss_factor
         if not self.objective.smooths:
-            return task, task
+            return minimised_loss, minimised_loss
         with torch.no_grad():
-            return task, self.objective.loss(logits, targets, reduction) * scale
+            return minimised_loss, self.objective.loss(logits, targets, reduction) * loss_factor
 
-    def _add(self, name: str, sums: Tensor, count: Tensor) -> None:
+    def _add_to_step(self, name: str, sums: Tensor, count: Tensor) -> None:
         """Add what a micro-batch measured to what the step has so far, on the device."""
-        before = self._sums.get(name)
-        self._sums[name] = (
-            (sums, count) if before is None else (before[0] + sums, before[1] + count)
-        )
+        if name in self._sums:
+            previous_sums, previous_count = self._sums[name]
+            sums, count = previous_sums + sums, previous_count + count
+        self._sums[name] = (sums, count)
+
+    def _step_value(self, name: str, sums: Tensor, count: Tensor) -> Tensor:
+        """Return a metric of a step from its sums; the mean of a loss."""
+        metric = self.metrics.get(name)
+        return sums / count if metric is None else finish_metric(metric, sums, count)
 
     def configure_gradient_clipping(
         self,
@@ -105,19 +112,16 @@ class Training(pl.LightningModule):
         # as the fused one does, and refuses to clip them; the scaler remembers that it is done.
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
-        bound = self.optimizer.gradient_clip
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), float("inf") if bound is None else bound
+        max_norm = self.optimizer.gradient_clip
+        grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), float("inf") if max_norm is None else max_norm
         )
-        step, sums = self.global_step + 1, self._sums
+        step, sums_by_name = self.global_step + 1, self._sums
         self._sums = {}
-        values = {
-            name: total(self.metrics[name], *pair) if name in self.metrics else pair[0] / pair[1]
-            for name, pair in sums.items()
-        }
+        values = {name: self._step_value(name, *pair) for name, pair in sums_by_name.items()}
         if self.is_logged(step):
-            values["grad_norm"] = norm
-        self.measured.append((step, values))
+            values["grad_norm"] = grad_norm
+        self.step_values.append((step, values))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer.build(self.model)
@@ -140,26 +144,28 @@ class Training(pl.LightningModule):
 
         Raises Diverged if a step's loss, logged or not, is no number or above ten times the first.
         """
-        steps, self.measured = self.measured, []
-        if not steps:
+        drained_steps, self.step_values = self.step_values, []
+        if not drained_steps:
             return []
         numbers = iter(
-            torch.stack([v.double() for _, values in steps for v in values.values()]).tolist()
+            torch.stack(
+                [v.double() for _, values in drained_steps for v in values.values()]
+            ).tolist()
         )
         rows = []
-        for step, values in steps:
+        for step, values in drained_steps:
             row = {name: next(numbers) for name in values}
             loss = row["loss"]
             self.first_loss = loss if self.first_loss is None else self.first_loss
             # Written so that NaN, which compares false with everything, is caught too.
             if not loss <= 10 * max(self.first_loss, 1.0):
-                began = f"it began at {self.first_loss:.4g}"
-                raise Diverged(step, f"the loss at step {step} is {loss:.4g} ({began})")
+                first_loss_text = f"it began at {self.first_loss:.4g}"
+                raise Diverged(step, f"the loss at step {step} is {loss:.4g} ({first_loss_text})")
             if self.is_logged(step):
-                rows.append({"step": step, **row, "lr": self._lr(step)})
+                rows.append({"step": step, **row, "lr": self._lr_at(step)})
         return rows
 
-    def _lr(self, step: int) -> float:
+    def _lr_at(self, step: int) -> float:
         return self.optimizer.lr * self.schedule.scale(step - 1, self.max_steps)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attnlab.analysis.expert_report import expert_report
-from attnlab.commands.render.experts import token_picture
+from attnlab.commands.render.experts import draw_token_experts
 from attnlab.errors import RequestError
 from attnlab.figures import expert_load as figures
 from attnlab.interp.expert_routing import compute_routing
@@ -52,7 +52,7 @@ def test_a_picture_of_tokens_has_their_counts(offer, monkeypatch):
     run, drawn = offer(*MOE), []
     monkeypatch.setattr("attnlab.figures.base.render_chart", lambda chart, ending: b"")
     monkeypatch.setattr(figures, "draw_token_table", lambda *given: drawn.append(given))
-    token_picture(expert_report(run, layer=0, num_tokens=999), ".svg")
+    draw_token_experts(expert_report(run, layer=0, num_tokens=999), ".svg")
     ((tokens, counts, _, _),) = drawn
     table = next(
         iter(compute_routing(run.subject, run.dataset.splits["validation"]).values())

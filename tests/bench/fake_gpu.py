@@ -111,7 +111,7 @@ def faults(words: Sequence[str]) -> list[tuple[str, str]]:
     torch.set_default_dtype(torch.bfloat16 if "ffn=" in words[-1] else torch.float32)
     with FakeTensorMode():
         with torch.device(DEVICE):
-            model = experiment.config.model(experiment.objective)
+            model = experiment.config.build_model(experiment.objective)
         batch = drawn._make(
             part if part is None else torch.empty(part.shape, dtype=part.dtype, device=DEVICE)
             for part in drawn

@@ -73,7 +73,7 @@ MUCH = (
     "callbacks.vectors.num_tokens=5",
     f'callbacks.recorder.texts=["{TEXT}"]',
 )
-NOTHING = (
+NO_USER_TARGETS = (
     *(f"callbacks.{keeper}=null" for keeper in ("recorder", "statistics", "vectors")),
     "evidence=none",
 )
@@ -94,7 +94,7 @@ def recorded_dir(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.mark.parametrize("variant", [marked(v, ("multihead", "lstm")) for v in VARIANTS])
 def test_training_is_bit_equal_with_and_without_recording(tmp_path, recorded_dir, variant):
     # With dropout, shuffling and accumulation: whatever draws at random would show.
-    assert child.train(tmp_path, f"variant={variant}", "dataset=pronoun", *NOTHING) == 0
+    assert child.train(tmp_path, f"variant={variant}", "dataset=pronoun", *NO_USER_TARGETS) == 0
     weights, (*rows, patterns, heads, vectors) = child.result(recorded_dir(variant))
     others, (*other_rows, no_patterns, no_heads, no_vectors) = child.result(tmp_path)
     assert patterns

@@ -29,7 +29,7 @@ ARMS = "model/mixer=multihead,min_lstm"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Any clock will do for what is tested here."""
-    monkeypatch.setattr(measure, "take_turns", partial(measure.take_turns, least=0.0))
+    monkeypatch.setattr(measure, "take_turns", partial(measure.take_turns, least_seconds=0.0))
 
 
 def bench(*words: str) -> int:

@@ -13,13 +13,17 @@ from importlib import import_module
 import pytest
 
 from attnlab.cli import COMMANDS, main
-from attnlab.commands.complete import completed_parser, overrides, runs
+from attnlab.commands.complete import (
+    complete_overrides,
+    complete_run_names,
+    parser_for_completion,
+)
 
 ARGUMENTS = Namespace(overrides=[], config_dir=None, runs_dir=None)
 
 
 def offered(prefix: str, *words: str) -> list[str]:
-    return overrides(prefix, Namespace(overrides=list(words), config_dir=None))
+    return complete_overrides(prefix, Namespace(overrides=list(words), config_dir=None))
 
 
 def options(parser: ArgumentParser) -> set[str]:
@@ -32,7 +36,7 @@ def test_the_options_that_are_offered_are_those_of_the_command(command):
     """They are read from its source; here they are held against the parser itself."""
     real = ArgumentParser()
     import_module(f"attnlab.commands.{command}").add_arguments(real)
-    (parsers,) = (a.choices for a in completed_parser(command, COMMANDS)._actions if a.choices)
+    (parsers,) = (a.choices for a in parser_for_completion(command, COMMANDS)._actions if a.choices)
     assert isinstance(parsers, Mapping)
     assert options(parsers[command]) == options(real) | {"--traceback"}
 
@@ -58,8 +62,8 @@ def test_the_runs_of_the_directory_are_offered(tmp_path, monkeypatch):
         if name != "no-run":
             (tmp_path / name / "config.yaml").write_text("")
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
-    assert runs(ARGUMENTS) == ["a-run", "b-run"]
-    assert runs(Namespace(runs_dir=str(tmp_path / "nowhere"))) == []
+    assert complete_run_names(ARGUMENTS) == ["a-run", "b-run"]
+    assert complete_run_names(Namespace(runs_dir=str(tmp_path / "nowhere"))) == []
 
 
 LINES = {
@@ -113,8 +117,8 @@ def test_other_shells_read_the_script(shell, capsys, tmp_path):
 def test_an_answer_imports_nothing_heavy():
     script = (
         "import sys; from attnlab.commands.complete import *; from argparse import Namespace; "
-        "import argcomplete; completed_parser('attend', {'attend': ''}); "
-        "overrides('model.', Namespace(overrides=[])); "
+        "import argcomplete; parser_for_completion('attend', {'attend': ''}); "
+        "complete_overrides('model.', Namespace(overrides=[])); "
         "heavy = {'torch', 'numpy', 'hydra', 'omegaconf', 'rich', 'pyarrow'}; "
         "sys.exit(' '.join(heavy & sys.modules.keys()) or 0)"
     )

@@ -13,7 +13,7 @@ from attnlab.callbacks.base import Recorder, Row
 from attnlab.callbacks.cadence import Cadence
 from attnlab.cli import main
 from attnlab.config import compose, search_path
-from attnlab.config.callbacks import build_recorders, lightning_callbacks
+from attnlab.config.callbacks import build_recorders, lightning_callback_names
 from attnlab.errors import ConfigError
 from attnlab.experiment import Experiment
 from attnlab.interp.subject import Subject
@@ -204,7 +204,7 @@ def test_recorders_stand_in_the_order_of_their_config_each_of_the_one_subject(tm
     assert [recorder.table for recorder in made] == ["patterns", "heads", "vectors", "norms"]
     assert {id(recorder.subject) for recorder in made} == {id(subject)}
     assert isinstance(made[-1], Norms)
-    assert lightning_callbacks(experiment.config.values["callbacks"], own) == []
+    assert lightning_callback_names(experiment.config.values["callbacks"], own) == []
 
 
 def test_no_recorder_is_part_of_the_identity_unless_its_class_says_so(tmp_path):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from attnlab.config import compose_each, search_path, sweep_overrides
-from attnlab.config.run_name import MOST_CHARACTERS, named_sweep, run_name, sweep_name
+from attnlab.config.run_name import MOST_CHARACTERS, name_sweep, run_name, sweep_name
 
 
 def composed(*overrides):
@@ -72,7 +72,7 @@ def test_a_name_is_a_plain_file_name(tmp_path, value):
     path.write_text("to be or not to be\n" * 50)
     (config,) = composed("dataset=text", f"dataset.path={path}", "dataset.length=8")
     config = type(config)(
-        config.values, config.choices, config.own, overrides=(f"dataset.path={value}",)
+        config.values, config.choices, config.user_targets, overrides=(f"dataset.path={value}",)
     )
     assert re.fullmatch(r"\w[\w.-]*", run_name(config), re.ASCII)
     assert len(run_name(config)) < 100
@@ -89,7 +89,7 @@ def test_the_same_sweep_has_the_same_name_wherever_it_goes_and_another_has_anoth
 
 
 def test_a_given_name_of_a_sweep_stays():
-    given = named_sweep(composed("sweep=mine", "seed=0,1"))
+    given = name_sweep(composed("sweep=mine", "seed=0,1"))
     assert {config.values["sweep"] for config in given} == {"mine"}
-    made = named_sweep(composed("seed=0,1"))
+    made = name_sweep(composed("seed=0,1"))
     assert len({config.values["sweep"] for config in made}) == 1

@@ -145,9 +145,9 @@ def test_a_dataset_that_is_read_keeps_every_law(name):
 
 HASHES = """
 import json, sys
-from attnlab.building import NOTHING, build
+from attnlab.building import NO_USER_TARGETS, build
 for node in json.load(sys.stdin):
-    print(build(node, "dataset", NOTHING).data_hash)
+    print(build(node, "dataset", NO_USER_TARGETS).data_hash)
 """
 
 

@@ -48,7 +48,7 @@ def one_by_one(made: Experiment, batch: Batch, beams: int, length_penalty: float
     assert batch.valid is not None
     end, found = data.tokens.index(data.end), []
     for inputs, valid in zip(batch.inputs, batch.valid, strict=True):
-        best = generate.search(
+        best = generate.beam_search(
             *(made.model, inputs[valid][None], objective.begin, end, data.answer_length),
             beams=beams,
             length_penalty=length_penalty,
@@ -143,7 +143,7 @@ def test_right_answers_have_the_highest_score_and_short_ones_pay_for_it():
 def test_a_run_reports_it_and_training_does_not_notice(made):
     experiment = made("evidence=bleu", "evidence.bleu.beams=2", "model.dropout=0.3")
     experiment.model.train()
-    measure = experiment.config.parts("evidence")["bleu"]
+    measure = experiment.config.build_parts("evidence")["bleu"]
     before = torch.get_rng_state()
     found = measure(experiment.subject).measure()
     assert set(found.scalars) == {"bleu", "exact_match", "length_ratio"}

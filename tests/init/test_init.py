@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from attnlab.building import NOTHING
+from attnlab.building import NO_USER_TARGETS
 from attnlab.building import build as made
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.errors import ConfigError
@@ -76,7 +76,9 @@ def test_gpt2_does_to_every_parameter_what_its_table_says(arm):
 
 
 def test_the_default_leaves_every_part_as_it_is_built():
-    init = made(yaml.safe_load((conf_dir() / "init/default.yaml").read_text()), "init", NOTHING)
+    init = made(
+        yaml.safe_load((conf_dir() / "init/default.yaml").read_text()), "init", NO_USER_TARGETS
+    )
     torch.manual_seed(0)
     model = build("multihead")
     before = {name: p.clone() for name, p in model.named_parameters()}

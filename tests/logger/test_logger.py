@@ -63,7 +63,7 @@ for attempt, status in ((1, "finished"), (2, "failed")):
     directory.mkdir(parents=True)
     file = directory / "patterns.arrow"
     file.write_text(packed)
-    loggers = config.parts("logger")
+    loggers = config.build_parts("logger")
     for logger in loggers.values():
         logged = LoggedRun(run.name, attempt, config.values, choices, "mine", 10, 0.5)
         logger.start(directory, logged)
@@ -210,7 +210,7 @@ def test_wandb_is_set_as_its_knobs_say(composed, monkeypatch, overrides, is_on):
     config = composed("logger=wandb", *(f"logger.wandb.{word}" for word in words), *overrides)
     for is_live in (True, False):
         run = LoggedRun("name", 2, {}, CHOICES, "mine", 10, 0.5, is_live)
-        config.parts("logger")["wandb"].start(Path(), run)
+        config.build_parts("logger")["wandb"].start(Path(), run)
         # The machine that sends a run later is not the one that trained it.
         settings = asked[-1]["settings"]
         assert settings.x_disable_stats == (not (is_on and is_live))
@@ -257,9 +257,9 @@ def test_wandb_names_the_file_by_its_digest_where_it_lies(mirrored):
 
 
 def test_an_artifact_can_be_left_out(composed):
-    logger = composed("logger=wandb", "logger.wandb.include=[system_metrics]").parts("logger")[
-        "wandb"
-    ]
+    logger = composed("logger=wandb", "logger.wandb.include=[system_metrics]").build_parts(
+        "logger"
+    )["wandb"]
     logger.log_files(lambda: pytest.fail("made for nobody"))
 
 
@@ -341,16 +341,19 @@ def test_wandb_online_without_an_account_is_an_error_and_no_question(tmp_path):
 @pytest.mark.parametrize("choice", choices("logger"))
 def test_every_logger_composes(composed, choice):
     expected = set() if choice == "none" else {choice}
-    assert set(composed(f"logger={choice}").parts("logger")) == expected
+    assert set(composed(f"logger={choice}").build_parts("logger")) == expected
 
 
 def test_no_logger_is_no_logger(composed):
     for override in ("logger=[]", "~logger"):
-        assert composed(override).parts("logger") == {}, override
+        assert composed(override).build_parts("logger") == {}, override
 
 
 def test_a_logger_can_be_taken_away(composed):
-    assert set(composed(LOGGERS, "logger.csv=null").parts("logger")) == {"tensorboard", "wandb"}
+    assert set(composed(LOGGERS, "logger.csv=null").build_parts("logger")) == {
+        "tensorboard",
+        "wandb",
+    }
 
 
 def test_a_logger_does_not_make_another_run(once):

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassF1Score
 from attnlab.evaluation.evaluate import evaluate
 from attnlab.evaluation.slices import Slices
 from attnlab.metric.accuracy import accuracy
-from attnlab.metric.base import tally, total
+from attnlab.metric.base import finish_metric, tally
 from attnlab.metric.f1 import F1
 from attnlab.metric.sequence_accuracy import sequence_accuracy
 from attnlab.split import IGNORE
@@ -53,7 +53,9 @@ def test_f1_is_that_of_torchmetrics_over_all_batches():
         part, count = tally(metric, logits, targets)
         sums = sums + part
         theirs.update(logits.flatten(0, 1), targets.flatten())
-    assert total(metric, sums, count).item() == pytest.approx(theirs.compute().item(), abs=1e-6)
+    assert finish_metric(metric, sums, count).item() == pytest.approx(
+        theirs.compute().item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("values", [range(5), range(0, 200, 3)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attnlab.metric.accuracy import accuracy
-from attnlab.metric.base import tally, total
+from attnlab.metric.base import finish_metric, tally
 from attnlab.metric.f1 import F1
 from attnlab.metric.sequence_accuracy import sequence_accuracy
 from attnlab.metric.top_k import top_k
@@ -15,7 +15,7 @@ TARGETS = torch.tensor([[0, 1, 2, 3]])
 
 
 def score(metric, logits: torch.Tensor) -> float:
-    return float(total(metric, *tally(metric, logits, TARGETS)))
+    return float(finish_metric(metric, *tally(metric, logits, TARGETS)))
 
 
 @pytest.mark.parametrize("metric", [accuracy, sequence_accuracy, top_k])

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlab.building import NOTHING, build
+from attnlab.building import NO_USER_TARGETS, build
 from attnlab.config import conf_dir
 from attnlab.tokenizer import bpe
 from attnlab.tokenizer.base import Tokenizer, number_type, whole_words
@@ -27,7 +27,7 @@ BORDERS = st.text("ab1é日.' \n\t\r\u00a0\u3000\u2028\x1c\x85", min_size=1, max
 
 def tokenizer(name: str) -> Tokenizer:
     node = yaml.safe_load((conf_dir() / f"dataset/tokenizer/{name}.yaml").read_text())
-    return build(node, "dataset", NOTHING)
+    return build(node, "dataset", NO_USER_TARGETS)
 
 
 def pieces(content: bytes, size: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 import torch
 
 from attnlab.analysis.growth import fit_exponent
-from attnlab.measure import peak
+from attnlab.measure import measure_peak_bytes
 from bench.gpu.models import layer
 from bench.gpu.part import Found, Given, Part, Row
 from bench.gpu.scans import KERNELS, passes, plain
@@ -26,7 +26,7 @@ def measure(given: Given) -> Found:
         with plain():
             for name, work in works.items():
                 with clean(device):
-                    peaks[name].append(peak(work, device) / batch)
+                    peaks[name].append(measure_peak_bytes(work, device) / batch)
             turns = in_turn(works, device, settings["rounds"], settings["least"])
         for name, took in turns.items():
             times[name].append(took / batch)

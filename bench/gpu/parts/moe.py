@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlab.measure import Work, peak
+from attnlab.measure import Work, measure_peak_bytes
 from bench.gpu.part import Found, Given, Part
 from bench.gpu.timing import clean, forward_flops, gigabytes, in_turn
 from bench.moe import DENSE, OURS, arms
@@ -23,7 +23,7 @@ def measure(given: Given) -> Found:
     peaks = {}
     for name, work in works.items():
         with clean(device):
-            peaks[name] = peak(work, device)
+            peaks[name] = measure_peak_bytes(work, device)
     times = in_turn(works, device, settings["rounds"], settings["least"])
     return Found(
         [

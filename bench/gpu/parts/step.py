@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor, nn
 
-from attnlab.measure import Work, peak
+from attnlab.measure import Work, measure_peak_bytes
 from bench.gpu import events
 from bench.gpu.models import Answers, compiled, decoder, mixer_words, training_step
 from bench.gpu.part import Found, Given, Part, Row
@@ -60,7 +60,7 @@ def _alone(work: Work, device: torch.device) -> dict[str, str | float | None]:
     """See what one step of an arm takes, and which kernels attend in it."""
     with clean(device):
         first = seconds_of(work, device)
-        taken = gigabytes(peak(work, device))
+        taken = gigabytes(measure_peak_bytes(work, device))
     with events.profiled(device) as found:
         work()
     return {"s, first": first, "GB": taken, "fused attention": events.attention(found)}

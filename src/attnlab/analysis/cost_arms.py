@@ -36,9 +36,9 @@ def cost_arms(
     used; threads and the precision of matrix products are set for the whole process. Raises
     ConfigError with the faults of all arms, and RequestError for arms that cannot be compared.
     """
-    with search_path(config_dir) as own:
+    with search_path(config_dir) as user_targets:
         combinations = sweep_overrides(overrides)
-        configs = _compose_all(combinations, own)
+        configs = _compose_all(combinations, user_targets)
     settings = [config.build("trainer") for config in configs]
     for name in SHARED:
         values = list(dict.fromkeys(getattr(setting, name) for setting in settings))
@@ -93,7 +93,7 @@ def arm_names(combinations: Sequence[Sequence[str]], default: str) -> list[str]:
     ]
 
 
-def _compose_all(combinations: Sequence[Sequence[str]], own: UserTargets) -> list[Config]:
+def _compose_all(combinations: Sequence[Sequence[str]], user_targets: UserTargets) -> list[Config]:
     """Compose the configs of all arms. Raises one ConfigError with the faults of all, each once."""
     all_overrides = [
         override.lstrip("+~") for combination in combinations for override in combination
@@ -103,7 +103,7 @@ def _compose_all(combinations: Sequence[Sequence[str]], own: UserTargets) -> lis
             "match= gives the widths for a training run, of another vocabulary than the models "
             "that are timed; give model.d_model"
         )
-    composed = compose_each(dict(enumerate(combinations)), own)
+    composed = compose_each(dict(enumerate(combinations)), user_targets)
     if composed.faults:
         raise ConfigError(list(composed.faults))
     return list(composed.configs.values())

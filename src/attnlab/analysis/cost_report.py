@@ -19,7 +19,7 @@ from attnlab.analysis.cost_arms import CostArms
 from attnlab.analysis.growth import Growth, growth
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
-from attnlab.measure import LEAST, MODES, MeasuredArm, Measurement, measure
+from attnlab.measure import LEAST_SECONDS, MODES, MeasuredArm, Measurement, measure
 from attnlab.model.base import active_parameters, parameters
 
 
@@ -137,7 +137,7 @@ def cost_report(
             torch=torch.__version__,
             matmul_precision=torch.get_float32_matmul_precision(),
         ),
-        least_seconds=LEAST,
+        least_seconds=LEAST_SECONDS,
         tokens=tokens,
         rounds=rounds,
         arms=[
@@ -158,7 +158,7 @@ def length_cost(cell: Measurement) -> LengthCost:
         high=high,
         rounds=list(cell.seconds),
         tokens_per_second=cell.tokens_per_second,
-        peak_bytes=cell.peak,
+        peak_bytes=cell.peak_bytes,
         flops=cell.flops,
         state_size=cell.state_size,
     )

@@ -20,7 +20,7 @@ from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.export import ExportOrigin, example_columns, export, split_sizes
 from attnlab.errors import RequestError
-from attnlab.signatures import nearest
+from attnlab.signatures import nearest_hint
 from attnlab.split import IGNORE, Examples, Windows
 
 
@@ -128,8 +128,8 @@ def open_data(
 
     Raises ConfigError with all faults, and RequestError for overrides that do not concern the data.
     """
-    with search_path(config_dir) as own:
-        config = compose([f"dataset={name}", *overrides], own)
+    with search_path(config_dir) as user_targets:
+        config = compose([f"dataset={name}", *overrides], user_targets)
     other_overrides = [
         override
         for override in overrides
@@ -153,7 +153,7 @@ def data_report(
     """
     dataset, split_sizes = data.dataset, data.sizes
     if split not in split_sizes:
-        hint = nearest(split, split_sizes)
+        hint = nearest_hint(split, split_sizes)
         raise RequestError(f"split {split}: the data have no such split{hint}")
     size = split_sizes[split]
     if not 0 <= index < size:

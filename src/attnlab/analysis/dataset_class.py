@@ -4,22 +4,24 @@ from collections.abc import Mapping
 from inspect import isclass
 from typing import Any
 
-from attnlab.building import NOTHING, UserTargets, find_target
+from attnlab.building import NO_USER_TARGETS, UserTargets, find_target
 from attnlab.dataset.base import Dataset
 from attnlab.errors import RequestError
 
 
-def dataset_class(identity: Mapping[str, Any], own: UserTargets = NOTHING) -> type[Dataset] | None:
-    """Return the class of a run's dataset; None for one that neither attnlab nor `own` names.
+def dataset_class(
+    identity: Mapping[str, Any], user_targets: UserTargets = NO_USER_TARGETS
+) -> type[Dataset] | None:
+    """Return the class of a run's dataset; None where neither attnlab nor `user_targets` names it.
 
     A record can name any class, and others are not known to be harmless when imported. Raises
     RequestError for a class of the user's own that cannot be imported.
     """
     name = (identity.get("dataset") or {}).get("_target_")
     try:
-        target = find_target(name, "dataset", own)
+        target = find_target(name, "dataset", user_targets)
     except ValueError as error:
-        if name in own.targets:
+        if name in user_targets.targets:
             raise RequestError(f"dataset: {error}") from error
         return None
     return target if isclass(target) and issubclass(target, Dataset) else None

@@ -7,7 +7,7 @@ for name, finding in findings(Record(Path("runs/mqar-...")).result).items():
 from collections.abc import Mapping
 from typing import Any
 
-from attnlab.building import NOTHING, find_target, is_allowed
+from attnlab.building import NO_USER_TARGETS, find_target, is_allowed
 from attnlab.errors import RecordError
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.result import RunResult
@@ -31,7 +31,7 @@ def findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Findi
         name: _convert_first_record(run, name, class_path, result.metrics)
         for name, evidence_config in evidence_configs.items()
         if isinstance(evidence_config, Mapping)
-        and is_allowed(class_path := evidence_config.get("_target_"), SECTION, NOTHING)
+        and is_allowed(class_path := evidence_config.get("_target_"), SECTION, NO_USER_TARGETS)
     }
 
 
@@ -42,7 +42,7 @@ def _convert_first_record(
     prefix = f"{name}/"
     scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
     try:
-        return find_target(class_path, SECTION, NOTHING).finding_from_old_record(scalars)
+        return find_target(class_path, SECTION, NO_USER_TARGETS).finding_from_old_record(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise RecordError(f"{run}: what {name} found cannot be read ({fault})") from error

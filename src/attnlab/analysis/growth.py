@@ -40,7 +40,7 @@ def growth(cells: Sequence[Measurement]) -> Growth:
 
     return Growth(
         time=fit_nonzero([median(cell.seconds) / cell.batch for cell in measured_cells]),
-        memory=fit_nonzero([(cell.peak or 0) / cell.batch for cell in measured_cells]),
+        memory=fit_nonzero([(cell.peak_bytes or 0) / cell.batch for cell in measured_cells]),
         flops=fit_nonzero([(cell.flops or 0) / cell.batch for cell in measured_cells]),
     )
 

@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.cadence import Cadence
 from attnlab.callbacks.early_stop import EarlyStop
-from attnlab.interruption import Interrupted, listen, stop_requested
+from attnlab.interruption import Interrupted, listen_to_signals, stop_requested
 from attnlab.process_state import random_states, restore_random_states
 from attnlab.run_record.attempt import Attempt
 from attnlab.training import Training
@@ -74,7 +74,7 @@ class TrainingCallback(pl.Callback):
         if self._random_states is not None:
             restore_random_states(self._random_states)
         # Lightning has set its own signal handlers, and restores ours at the end.
-        listen()
+        listen_to_signals()
         self.attempt.beat(self.step)
         if self.step == 0:
             self._record(0)

@@ -12,9 +12,9 @@ from typing import Any
 from attnlab.analysis import ablations
 from attnlab.analysis.ablations import METHODS, ORDERS, AblationReport, PruningReport
 from attnlab.analysis.ablations.request import require_heads
-from attnlab.commands.base import add_run, load_run, require_picture
+from attnlab.commands.base import add_run, load_run, require_output_file
 from attnlab.commands.options import path_option
-from attnlab.commands.render.ablation import picture, print_ablation
+from attnlab.commands.render.ablation import draw_pruning_curve, print_ablation
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes, HeadRef
@@ -25,10 +25,9 @@ from attnlab.run_record import write
 PICTURES = (".html", ".pdf", ".png", ".svg")
 MODES = ("edge", "importance", "prune", "twins")
 """The modes beside the default (None), which measures the model without each head in turn."""
-MODES_OF: dict[str, tuple[str | None, ...]] = {
+MODES_BY_OPTION: dict[str, tuple[str | None, ...]] = {
     "split": (None, "importance", "prune"),
-    "metric": (None, "prune"),
-    "method": (None, "prune"),
+    **dict.fromkeys(("metric", "method"), (None, "prune")),
     **dict.fromkeys(("order", "random", "output"), ("prune",)),
     "text": ("edge",),
     "query": ("twins",),
@@ -42,27 +41,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser)
     add("--split", metavar="SPLIT", help="default: validation")
     add("--metric", help="default: the main one of the dataset")
-    method = "a head passes nothing on (default), or has its mean pattern over the split"
-    add("--method", choices=METHODS, help=method)
+    method_help = "a head passes nothing on (default), or has its mean pattern over the split"
+    add("--method", choices=METHODS, help=method_help)
     add("--layers", metavar="N,...", help="these layers only, from 0")
     add("--heads", metavar="N,...", help="these heads of each layer only, from 0")
-    importance = "the gradient of each head's gate beside the loss without the head"
-    add("--importance", action="store_true", help=importance)
+    importance_help = "the gradient of each head's gate beside the loss without the head"
+    add("--importance", action="store_true", help=importance_help)
     add("--prune", action="store_true", help="remove all, the least important first")
-    order = (
+    order_help = (
         "of --prune: by the gate's gradient (default), by that over its layer's norm, by the loss "
         "without each head alone, or by the loss without it and those that are gone"
     )
-    add("--order", choices=ORDERS, help=order)
+    add("--order", choices=ORDERS, help=order_help)
     add("--random", type=int, metavar="N", help="of --prune: N random orders too; default: none")
-    output = f"of --prune: draw the curve instead: {', '.join(PICTURES)}"
-    add("-o", "--output", type=path_option, metavar="FILE", help=output)
+    output_help = f"of --prune: draw the curve instead: {', '.join(PICTURES)}"
+    add("-o", "--output", type=path_option, metavar="FILE", help=output_help)
     add("--edge", metavar="QUERY:KEY", help="cut one edge of --text: of tokens or positions")
     add("--text", metavar="TEXT", help="what --edge is cut in")
-    twins = "give each head its pattern on the twin, the sentence that has the other answer"
-    add("--twins", action="store_true", help=twins)
-    query = "of --twins: give it the row of this query alone; `asked`: where the answer is read"
-    add("--query", metavar="TOKEN", help=query)
+    twins_help = "give each head its pattern on the twin, the sentence that has the other answer"
+    add("--twins", action="store_true", help=twins_help)
+    row_help = "of --twins: give it the row of this query alone; `asked`: where the answer is read"
+    add("--query", metavar="TOKEN", help=row_help)
     add("--format", choices=("table", "json"), default="table")
 
 
@@ -73,7 +72,7 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
     elif arguments.output is not None and isinstance(report, PruningReport):
-        write.replace(arguments.output, picture(report, arguments.output.suffix))
+        write.replace(arguments.output, draw_pruning_curve(report, arguments.output.suffix))
         say(arguments.output)
     else:
         print_ablation(report, Console())
@@ -86,7 +85,7 @@ def _parse_mode(arguments: Namespace) -> str | None:
     if len(modes) > 1:
         raise RequestError(f"--{modes[0]} and --{modes[1]} are two questions; ask one at a time")
     mode = modes[0] if modes else None
-    for option, allowed_modes in MODES_OF.items():
+    for option, allowed_modes in MODES_BY_OPTION.items():
         if getattr(arguments, option) is not None and mode not in allowed_modes:
             reason = f"needs --{allowed_modes[0]}" if len(allowed_modes) == 1 else ""
             raise RequestError(f"--{option} {reason or f'has no meaning with --{mode}'}")
@@ -95,7 +94,7 @@ def _parse_mode(arguments: Namespace) -> str | None:
     if arguments.random is not None and arguments.random < 1:
         raise RequestError(f"--random {arguments.random} must be at least 1")
     if arguments.output is not None:
-        require_picture(arguments.output, PICTURES, arguments.format)
+        require_output_file(arguments.output, PICTURES, arguments.format)
     return mode
 
 
@@ -128,17 +127,18 @@ def _select_heads(
     if named_layers is None and named_heads is None:
         return None
     layer_ids, head_ids = _parse_ids("layers", named_layers), _parse_ids("heads", named_heads)
-    for layer in layer_ids or ():
-        if layer >= len(layers):
-            count = f"{len(layers)} attention layer{'s' * (len(layers) > 1)}"
-            raise RequestError(f"--layers {layer}: the model has {count}")
-    selected = [layer for layer in layers if layer_ids is None or layer.index in layer_ids]
-    for head in head_ids or ():
-        for layer in selected:
-            if head >= layer.num_heads:
-                count = f"{layer.num_heads} head{'s' * (layer.num_heads > 1)}"
-                raise RequestError(f"--heads {head}: {layer.name} has {count}")
-    return [h for layer in selected for h in layer.heads if head_ids is None or h.head in head_ids]
+    for layer_id in layer_ids or ():
+        if layer_id >= len(layers):
+            count_text = f"{len(layers)} attention layer{'s' * (len(layers) > 1)}"
+            raise RequestError(f"--layers {layer_id}: the model has {count_text}")
+    selected_layers = [layer for layer in layers if layer_ids is None or layer.index in layer_ids]
+    for head_id in head_ids or ():
+        for layer in selected_layers:
+            if head_id >= layer.num_heads:
+                count_text = f"{layer.num_heads} head{'s' * (layer.num_heads > 1)}"
+                raise RequestError(f"--heads {head_id}: {layer.name} has {count_text}")
+    heads = [head for layer in selected_layers for head in layer.heads]
+    return heads if head_ids is None else [head for head in heads if head.head in head_ids]
 
 
 def _parse_ids(option: str, text: str | None) -> list[int] | None:

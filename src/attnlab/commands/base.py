@@ -18,18 +18,18 @@ from attnlab.run_record.record import find_runs
 if TYPE_CHECKING:
     from attnlab.loaded_run import LoadedRun
 
-HOW = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks elsewhere"
+RUN_HINT = "`attnlab train dataset=pronoun` makes a run to try, --runs-dir looks elsewhere"
 
 
 def add_selection(
-    parser: ArgumentParser, metric: str = "default: the main one of the dataset"
+    parser: ArgumentParser, metric_help: str = "default: the main one of the dataset"
 ) -> None:
     """Declare the options that select runs and compare them; `metric` is the help on the metric."""
     add_runs(parser)
     parser.add_argument(
         "--by", nargs="+", metavar="KEY", help="what makes a group; default: all but the seed"
     )
-    parser.add_argument("--metric", help=metric)
+    parser.add_argument("--metric", help=metric_help)
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="default: the first group")
     parser.add_argument(
         "--allow",
@@ -73,7 +73,7 @@ def load_run(
         # Where the directory does not exist, the error already says what makes one.
         if not directory.is_dir() or find_runs(directory):
             raise
-        raise RequestError(f"{error}; {HOW}") from error
+        raise RequestError(f"{error}; {RUN_HINT}") from error
     for warning in caught_warnings:
         if issubclass(warning.category, RecordWarning):
             say(f"warning: {warning.message}", file=sys.stderr)
@@ -84,7 +84,7 @@ def load_run(
     return loaded_run
 
 
-def require_file(output: Path, option: str = "--output") -> None:
+def require_writable_file(output: Path, option: str = "--output") -> None:
     """Raise RequestError for a file that cannot be written, before the work for it begins."""
     if output.is_dir():
         raise RequestError(f"{option} {output} is a directory; name a file in it")
@@ -93,13 +93,13 @@ def require_file(output: Path, option: str = "--output") -> None:
     require_writable(output.parent, option)
 
 
-def require_picture(
-    output: Path, endings: Sequence[str], form: str = "table", option: str = "--output"
+def require_output_file(
+    output: Path, endings: Sequence[str], output_format: str = "table", option: str = "--output"
 ) -> None:
     """Raise RequestError for a file of another kind, beside --format json, or not writable."""
     if output.suffix not in endings:
         listed_endings = ", ".join(endings)
         raise RequestError(f"{option} {output}: the name must end in one of {listed_endings}")
-    if form == "json":
+    if output_format == "json":
         raise RequestError(f"{option} writes a file and --format json prints; choose one")
-    require_file(output, option)
+    require_writable_file(output, option)

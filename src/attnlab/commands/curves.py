@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select_runs, without_damage
-from attnlab.commands.base import add_selection, require_picture
+from attnlab.commands.base import add_selection, require_output_file
 from attnlab.commands.options import path_option
 from attnlab.printable import say
 from attnlab.run_record import write
@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     from argparse import RawDescriptionHelpFormatter
 
     parser.formatter_class, parser.epilog = RawDescriptionHelpFormatter, EPILOG
-    add_selection(parser, metric="as in validation/loss; default: the main one, on validation")
+    add_selection(parser, metric_help="as in validation/loss; default: the main one, on validation")
     parser.add_argument("--x", choices=AXES, default="steps", help="default: steps")
     parser.add_argument("--log-x", action="store_true", help="a logarithmic x axis")
     parser.add_argument(
@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Write the figure; its path is the last line."""
     output: Path = arguments.output
-    require_picture(output, ENDINGS)
+    require_output_file(output, ENDINGS)
     selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
     report = comparison(
         selection, by=arguments.by, baseline=arguments.baseline, allow=arguments.allow
@@ -53,8 +53,8 @@ def run(arguments: Namespace) -> int:
     from attnlab.commands.render.curves import render_curves
     from attnlab.report.learning_curves import Over
 
-    over = Over(arguments.x, arguments.log_x)
-    content = render_curves(report, selection.records, arguments.metric, over, output.suffix)
+    x_axis = Over(arguments.x, arguments.log_x)
+    content = render_curves(report, selection.records, arguments.metric, x_axis, output.suffix)
     write.replace(output, content)
     for footnote in report.footnotes:
         say(footnote, file=sys.stderr)

@@ -17,17 +17,18 @@ from attnlab.analysis.embedding_report import (
     embedding_report,
     embedding_table,
 )
-from attnlab.commands.base import add_run, load_run, require_picture
+from attnlab.commands.base import add_run, load_run, require_output_file
 from attnlab.commands.options import path_option
 from attnlab.commands.render.embeddings import (
-    history_picture,
-    plane_picture,
+    draw_history,
+    draw_plane,
     show_history,
     show_neighbours,
     show_neighbours_of_one,
 )
 from attnlab.console import Console
 from attnlab.errors import RequestError
+from attnlab.loaded_run import LoadedRun
 from attnlab.printable import say
 from attnlab.run_record import write
 
@@ -66,32 +67,41 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print neighbours, or write the requested files, whose paths are the last lines."""
-    word, count, console = arguments.neighbours, arguments.k, Console()
+    _require_valid_options(arguments)
     project, history, export = arguments.project, arguments.history, arguments.export
-    endings_by_option = {"project": PICTURES, "history": PICTURES, "export": TABLES}
-    for name, endings in endings_by_option.items():
-        path = getattr(arguments, name)
-        if path is not None:
-            require_picture(path, endings, arguments.format, f"--{name}")
-    if count is not None and count < 1:
-        raise RequestError(f"-k {count} must be at least 1")
     loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
-    if word is not None or not (project or history or export):
-        report = embedding_report(loaded, word, count)
-        if arguments.format == "json":
-            say(json.dumps(report.to_json(), indent=2, allow_nan=False))
-        else:
-            show = show_neighbours if word is None else show_neighbours_of_one
-            show(console, report, loaded.embeddings)
+    if arguments.neighbours is not None or not (project or history or export):
+        _print_neighbours(arguments, loaded)
     if project is not None:
-        write.replace(project, plane_picture(embedding_plane(loaded), project.suffix))
+        write.replace(project, draw_plane(embedding_plane(loaded), project.suffix))
         say(project)
     if history is not None:
         history_report = embedding_history(loaded)
-        show_history(console, history_report)
-        write.replace(history, history_picture(history_report, history.suffix))
+        show_history(Console(), history_report)
+        write.replace(history, draw_history(history_report, history.suffix))
         say(history)
     if export is not None:
         write.replace(export, embedding_table(loaded.embeddings, export.suffix))
         say(export)
     return 0
+
+
+def _require_valid_options(arguments: Namespace) -> None:
+    """Raise RequestError for files that cannot be written, and for fewer than one neighbour."""
+    endings_by_option = {"project": PICTURES, "history": PICTURES, "export": TABLES}
+    for name, endings in endings_by_option.items():
+        path = getattr(arguments, name)
+        if path is not None:
+            require_output_file(path, endings, arguments.format, f"--{name}")
+    if arguments.k is not None and arguments.k < 1:
+        raise RequestError(f"-k {arguments.k} must be at least 1")
+
+
+def _print_neighbours(arguments: Namespace, loaded: LoadedRun) -> None:
+    """Print the nearest tokens of one word, or of the most frequent ones."""
+    report = embedding_report(loaded, arguments.neighbours, arguments.k)
+    if arguments.format == "json":
+        say(json.dumps(report.to_json(), indent=2, allow_nan=False))
+    else:
+        show = show_neighbours if arguments.neighbours is None else show_neighbours_of_one
+        show(Console(), report, loaded.embeddings)

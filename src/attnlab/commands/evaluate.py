@@ -41,6 +41,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _print_report(report: EvaluationReport, console: Console) -> None:
+    """Print the run, the data and a row for each metric."""
     changes = f" with {' '.join(report.overrides)}" if report.overrides else ""
     console.print(f"{report.run}, step {report.step}", style="bold")
     console.print(f"{report.split} split, {report.examples} examples{changes}")

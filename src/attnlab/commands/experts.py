@@ -7,15 +7,15 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from attnlab.analysis.expert_report import TOKENS, expert_report
-from attnlab.commands.base import add_run, load_run, require_picture
+from attnlab.commands.base import add_run, load_run, require_output_file
 from attnlab.commands.options import path_option
-from attnlab.commands.render.experts import load_picture, show_report, token_picture
+from attnlab.commands.render.experts import draw_expert_load, draw_token_experts, show_report
 from attnlab.console import Console
 from attnlab.printable import say
 from attnlab.run_record import write
 
 PICTURES = (".pdf", ".png", ".svg")
-DRAWN = 24
+NUM_DRAWN_TOKENS = 24
 """The number of tokens in a picture."""
 
 
@@ -40,12 +40,12 @@ def run(arguments: Namespace) -> int:
     """Print or draw the load and the tokens of each layer's experts; a path is the last line."""
     output, layer = arguments.output, arguments.layer
     if output is not None:
-        require_picture(output, PICTURES, arguments.format)
+        require_output_file(output, PICTURES, arguments.format)
     loaded = load_run(arguments.run, runs_dir=arguments.runs_dir, config_dir=arguments.config_dir)
-    num_tokens = TOKENS if output is None else DRAWN
+    num_tokens = TOKENS if output is None else NUM_DRAWN_TOKENS
     report = expert_report(loaded, arguments.split, layer, num_tokens=num_tokens)
     if output is not None:
-        draw = load_picture if layer is None else token_picture
+        draw = draw_expert_load if layer is None else draw_token_experts
         write.replace(output, draw(report, output.suffix))
         say(output)
     elif arguments.format == "json":

@@ -21,7 +21,7 @@ from attnlab.analysis.generation_report import (
 from attnlab.commands.base import add_run, load_run
 from attnlab.errors import RequestError
 from attnlab.objective.seq2seq import Seq2Seq
-from attnlab.printable import is_heard, say
+from attnlab.printable import is_output_open, say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -117,7 +117,7 @@ def _print_samples(opening: str, samples: Iterable[Iterator[str]]) -> None:
             say(opening, end="", flush=True)
             for piece in pieces:
                 say(piece, end="", flush=True)
-                if not is_heard():
+                if not is_output_open():
                     return
         finally:
             # Also when interrupted, so that the terminal's next output begins a line.

@@ -11,9 +11,9 @@ from argparse import ArgumentParser, Namespace
 
 from attnlab.analysis.head_report import head_histories, head_report
 from attnlab.analysis.select import select_any
-from attnlab.commands.base import require_picture
+from attnlab.commands.base import require_output_file
 from attnlab.commands.options import add_runs, path_option
-from attnlab.commands.render.heads import picture, show_report
+from attnlab.commands.render.heads import draw_head_curves, show_report
 from attnlab.console import Console
 from attnlab.printable import say
 from attnlab.run_record import write
@@ -44,10 +44,12 @@ def run(arguments: Namespace) -> int:
     """Print the heads, or draw them."""
     output, measure = arguments.output, arguments.measure
     if output is not None:
-        require_picture(output, PICTURES, arguments.format)
+        require_output_file(output, PICTURES, arguments.format)
     selection = select_any(arguments.runs, arguments.runs_dir, arguments.where)
     if output is not None:
-        write.replace(output, picture(head_histories(selection, measure), measure, output.suffix))
+        write.replace(
+            output, draw_head_curves(head_histories(selection, measure), measure, output.suffix)
+        )
         say(output)
         return 0
     report = head_report(selection, measure)

@@ -7,7 +7,7 @@ With `--format json`, a group is printed as a list of objects with `name`, `summ
 import ast
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -20,9 +20,10 @@ from attnlab.analysis.report import plain
 from attnlab.building import first_line
 from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
-from attnlab.config import own_parts, unreadable_yaml
+from attnlab.config import add_import_paths, unreadable_yaml
 from attnlab.errors import ConfigError, RequestError
 from attnlab.printable import say
+from attnlab.signatures import target_nodes
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,27 @@ def run(arguments: Namespace) -> int:
     """Print the groups, or the choices of one."""
     if arguments.config_dir is not None:
         # So that the classes that its YAMLs name can be described.
-        own_parts(arguments.config_dir)
-    choices = choice_files(arguments.config_dir)
-    if arguments.group is None:
-        answer: Any = {group: sorted(names) for group, names in sorted(choices.items())}
-        name_width = max(map(len, answer))
-        text = "\n".join(
-            f"{group:<{name_width}} {' '.join(names)}" for group, names in answer.items()
+        add_import_paths(arguments.config_dir)
+    files_by_group = choice_files(arguments.config_dir)
+    group, as_json = arguments.group, arguments.format == "json"
+    if group is None:
+        names_by_group = {name: sorted(files) for name, files in sorted(files_by_group.items())}
+        say(
+            json.dumps(plain(names_by_group), indent=2)
+            if as_json
+            else _format_groups(names_by_group)
         )
-    elif arguments.group not in choices:
-        close_groups = get_close_matches(arguments.group, choices, n=1)
+        return 0
+    if group not in files_by_group:
+        close_groups = get_close_matches(group, files_by_group, n=1)
         hint = (
             f"did you mean {close_groups[0]}?"
             if close_groups
-            else f"there are {', '.join(sorted(choices))}"
+            else f"there are {', '.join(sorted(files_by_group))}"
         )
-        raise RequestError(f"there is no group {arguments.group!r}; {hint}")
-    else:
-        answer = [_describe_choice(n, path) for n, path in sorted(choices[arguments.group].items())]
-        name_width = max(len(choice.name) for choice in answer)
-        text = "\n".join(_format_choice(choice, name_width) for choice in answer)
-    say(json.dumps(plain(answer), indent=2) if arguments.format == "json" else text)
+        raise RequestError(f"there is no group {group!r}; {hint}")
+    choices = [_describe_choice(name, path) for name, path in sorted(files_by_group[group].items())]
+    say(json.dumps(plain(choices), indent=2) if as_json else _format_choices(choices))
     return 0
 
 
@@ -82,24 +83,14 @@ def _describe_choice(name: str, path: Path) -> Choice:
     config = yaml.safe_load(yaml_text) or {}
     if not isinstance(config, dict):
         raise ConfigError([f"{path}: expected keys, got {config!r}"])
-    nodes = list(_find_targets(config))
+    component = next(target_nodes(config), None)
     # A choice that changes another one has no class: its knobs stand under the group's name.
-    knobs = nodes[0] if nodes else config.get(path.parent.name) or config
-    summary = (
-        summaries[0] if summaries else _first_docstring_line(nodes[0]["_target_"]) if nodes else ""
-    )
+    knobs = config.get(path.parent.name) or config if component is None else component
+    summary = next(iter(summaries), "")
+    if component is not None and not summaries:
+        summary = _first_docstring_line(component["_target_"])
     own_knobs = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
     return Choice(name, summary, own_knobs)
-
-
-def _find_targets(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield the outermost nodes of a config that have a `_target_`."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield node
-        else:
-            for child in node.values():
-                yield from _find_targets(child)
 
 
 def _first_docstring_line(target: Any) -> str:
@@ -117,6 +108,18 @@ def _first_docstring_line(target: Any) -> str:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             return (ast.get_docstring(node) or "").split("\n")[0]
     return ""
+
+
+def _format_groups(names_by_group: Mapping[str, Sequence[str]]) -> str:
+    """Return a line for each group, with the names of its choices."""
+    width = max(map(len, names_by_group))
+    return "\n".join(f"{group:<{width}} {' '.join(n)}" for group, n in names_by_group.items())
+
+
+def _format_choices(choices: Sequence[Choice]) -> str:
+    """Return the choices of a group as text, their names as wide as the longest."""
+    name_width = max(len(choice.name) for choice in choices)
+    return "\n".join(_format_choice(choice, name_width) for choice in choices)
 
 
 def _format_choice(choice: Choice, name_width: int) -> str:

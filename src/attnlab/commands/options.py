@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.environment import given_path
+from attnlab.environment import expand_home
 from attnlab.errors import RequestError
 
-OF_HYDRA = {
+HYDRA_OPTION_ADVICE = {
     (
         "--hydra-help",
     ): "`attnlab help train` lists the options, docs/sweeps.md what Hydra's do here",
@@ -24,7 +24,7 @@ OF_HYDRA = {
 """Options of a program that Hydra runs, and what does the same here."""
 
 
-class _OfHydra(Action):
+class _RefusedHydraOption(Action):
     """An option that is refused with what does the same here."""
 
     def __call__(
@@ -36,7 +36,7 @@ class _OfHydra(Action):
 def path_option(text: str) -> Path:
     """Parse a path for argparse. Raises ArgumentTypeError for an invalid one."""
     try:
-        return given_path(text)
+        return expand_home(text)
     except RequestError as error:
         raise ArgumentTypeError(str(error)) from error
 
@@ -77,9 +77,14 @@ def add_hydra_options(parser: ArgumentParser) -> None:
         choices=("all", "config", "defaults", "searchpath"),
         help="print what the config is composed of, and train nothing",
     )
-    for names, instead in OF_HYDRA.items():
+    for names, advice in HYDRA_OPTION_ADVICE.items():
         parser.add_argument(
-            *names, nargs="?", action=_OfHydra, help=SUPPRESS, dest=SUPPRESS, metavar=instead
+            *names,
+            nargs="?",
+            action=_RefusedHydraOption,
+            help=SUPPRESS,
+            dest=SUPPRESS,
+            metavar=advice,
         )
 
 
@@ -113,10 +118,14 @@ def with_runs_dir(overrides: Sequence[str], runs_dir: Path | None) -> list[str]:
     """
     if runs_dir is None:
         return [*overrides]
-    if stated := [word for word in overrides if word.startswith("runs_dir=")]:
-        raise RequestError(f"--runs-dir {runs_dir} and {stated[0]} say the same; leave one")
-    quoted = str(runs_dir).replace("\\", "\\\\").replace('"', '\\"')
-    return [*overrides, f'runs_dir="{quoted}"']
+    if runs_dir_overrides := [
+        override for override in overrides if override.startswith("runs_dir=")
+    ]:
+        raise RequestError(
+            f"--runs-dir {runs_dir} and {runs_dir_overrides[0]} say the same; leave one"
+        )
+    escaped_path = str(runs_dir).replace("\\", "\\\\").replace('"', '\\"')
+    return [*overrides, f'runs_dir="{escaped_path}"']
 
 
 def add_training_options(parser: ArgumentParser) -> None:

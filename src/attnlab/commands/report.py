@@ -5,8 +5,8 @@ from pathlib import Path
 
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import select_runs, without_damage
-from attnlab.building import NOTHING
-from attnlab.commands.base import add_selection, require_picture
+from attnlab.building import NO_USER_TARGETS
+from attnlab.commands.base import add_selection, require_output_file
 from attnlab.commands.options import add_config_dir, path_option
 from attnlab.printable import say
 from attnlab.run_record import write
@@ -29,13 +29,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Write the page; its path is the last line."""
     output: Path = arguments.output
-    require_picture(output, (".html", ".htm"))
-    own = NOTHING
+    require_output_file(output, (".html", ".htm"))
+    user_targets = NO_USER_TARGETS
     if arguments.config_dir is not None:
         # Hydra takes a while to import, and without parts of the user's own nothing needs it.
-        from attnlab.config import own_parts
+        from attnlab.config import load_user_targets
 
-        own = own_parts(arguments.config_dir)
+        user_targets = load_user_targets(arguments.config_dir)
     selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
     report = comparison(
         selection,
@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     # The figures take a while to load, so a wrong request is refused before they are imported.
     from attnlab.report.page import page
 
-    content = page(report.panels, selection.records, report.footnotes, own).encode()
+    content = page(report.panels, selection.records, report.footnotes, user_targets).encode()
     write.replace(output, content)
     say(output)
     return 0

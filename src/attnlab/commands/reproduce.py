@@ -95,20 +95,16 @@ def run(arguments: Namespace) -> int:
 def _require_paper(arguments: Namespace, paper_names: Sequence[str]) -> None:
     """Raise RequestError for options that need a paper."""
     names = ("seeds", "jobs", "judge", "output", "config_dir")
-    options = {f"--{name.replace('_', '-')}": name for name in names}
-    if given_options := [word for word, name in options.items() if getattr(arguments, name)]:
-        raise RequestError(f"{', '.join(given_options)} needs a PAPER: {', '.join(paper_names)}")
+    name_by_option = {f"--{name.replace('_', '-')}": name for name in names}
+    paper_options = [option for option, name in name_by_option.items() if getattr(arguments, name)]
+    if paper_options:
+        raise RequestError(f"{', '.join(paper_options)} needs a PAPER: {', '.join(paper_names)}")
 
 
 def _print_verdicts_or_json(judged_recipes: Sequence[JudgedRecipe], *, as_json: bool) -> None:
+    """Print the claims of each recipe as JSON or as a table."""
     if as_json:
-        say(
-            json.dumps(
-                plain(
-                    [claim for judged_recipe in judged_recipes for claim in judged_recipe.claims]
-                ),
-                indent=2,
-            )
-        )
+        claims = [claim for judged_recipe in judged_recipes for claim in judged_recipe.claims]
+        say(json.dumps(plain(claims), indent=2))
     else:
         print_verdicts(judged_recipes, Console())

@@ -52,16 +52,25 @@ def run(arguments: Namespace) -> int:
     action, words = "list", list(arguments.runs)
     if words and words[0] in ACTIONS:
         action = words.pop(0)
+    if action == "list":
+        return _list(words, arguments)
     if action in ("show", "diff"):
         return _show(action, words, arguments)
-    if action == "list":
-        runs = _select(words, arguments)
-        report = runs_report(runs)
-        if arguments.format == "json":
-            say(json.dumps(report.to_json(), indent=2))
-        else:
-            print_runs(report, Console())
-        return 0
+    return _label_or_delete(action, words, arguments)
+
+
+def _list(run_refs: Sequence[str], arguments: Namespace) -> int:
+    """List the selected runs."""
+    report = runs_report(_select(run_refs, arguments))
+    if arguments.format == "json":
+        say(json.dumps(report.to_json(), indent=2))
+    else:
+        print_runs(report, Console())
+    return 0
+
+
+def _label_or_delete(action: str, words: list[str], arguments: Namespace) -> int:
+    """Tag, note, archive, restore or delete the selected runs; a text stands before their names."""
     text = ""
     if action in TEXTS:
         if not words:
@@ -81,20 +90,21 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _select(words: Sequence[str], arguments: Namespace, archived: bool = False) -> RunList:
+def _select(run_refs: Sequence[str], arguments: Namespace, archived: bool = False) -> RunList:
+    """Return the named runs for which --where holds; archived ones where they are asked for."""
     archived = archived or arguments.archived
-    runs = list_runs(require_runs(words, arguments.runs_dir, archived=archived))
+    runs = list_runs(require_runs(run_refs, arguments.runs_dir, archived=archived))
     return runs if arguments.where is None else runs.where(arguments.where)
 
 
-def _show(action: str, words: Sequence[str], arguments: Namespace) -> int:
+def _show(action: str, run_refs: Sequence[str], arguments: Namespace) -> int:
     """Show one run, or in what two differ."""
-    expected = {"show": 1, "diff": 2}[action]
-    if len(words) != expected or arguments.where is not None:
+    num_expected = {"show": 1, "diff": 2}[action]
+    if len(run_refs) != num_expected or arguments.where is not None:
         raise RequestError(
-            f"runs {action}: expected {' '.join(['RUN'] * expected)}, got {len(words)} names"
+            f"runs {action}: expected {' '.join(['RUN'] * num_expected)}, got {len(run_refs)} names"
         )
-    records = [find_record(word, arguments.runs_dir) for word in words]
+    records = [find_record(run_ref, arguments.runs_dir) for run_ref in run_refs]
     report = run_details(records[0]) if action == "show" else run_diff(*records)
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
@@ -108,19 +118,19 @@ def _show(action: str, words: Sequence[str], arguments: Namespace) -> int:
 def _delete(runs: RunList, with_question: bool) -> int:
     """Delete runs, after a question; says what that frees."""
     require_deletable([listed_run.record for listed_run in runs])
-    freed = format_size(sum(size(listed_run.path) for listed_run in runs))
+    freed_size = format_size(sum(size(listed_run.path) for listed_run in runs))
     names = [listed_run.name for listed_run in runs]
-    what = "1 run" if len(names) == 1 else f"{len(names)} runs"
+    count_text = "1 run" if len(names) == 1 else f"{len(names)} runs"
     if with_question and not sys.stdin.isatty():
-        raise RequestError(f"deleting {what} ({freed}) needs an answer; --yes gives it")
-    more = [f"... and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    say("\n".join([*names[:MOST_NAMED], *more]))
+        raise RequestError(f"deleting {count_text} ({freed_size}) needs an answer; --yes gives it")
+    remainder_lines = [f"... and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    say("\n".join([*names[:MOST_NAMED], *remainder_lines]))
     if with_question:
-        answer = input(f"delete {what}, which frees {freed}? [y/N] ")
+        answer = input(f"delete {count_text}, which frees {freed_size}? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             say("nothing was deleted")
             return 0
     for listed_run in runs:
         delete_run(listed_run.record)
-    say(f"deleted {what}; {freed} are free")
+    say(f"deleted {count_text}; {freed_size} are free")
     return 0

@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> int:
         require_writable(arguments.dir, "--dir")
     selection = select_runs(arguments.runs, arguments.runs_dir, arguments.where)
     # Lightning takes seconds to import, so a wrong request is refused before that.
-    from attnlab.commands.render.sync import line, print_end
+    from attnlab.commands.render.sync import print_summary, sync_line
     from attnlab.launch.sync import SyncReport, logger_for, sync_runs
 
     is_online = wandb_knobs.pop("mode", "offline") == "online"
@@ -69,11 +69,11 @@ def run(arguments: Namespace) -> int:
     for synced_run in sync_runs(selection, logger, arguments.dir, upload):
         synced_runs.append(synced_run)
         if is_table:
-            number = f"{len(synced_runs):>{len(str(total))}}/{total}"
-            console.print(f"[{number}] {line(synced_run)}")
+            progress = f"{len(synced_runs):>{len(str(total))}}/{total}"
+            console.print(f"[{progress}] {sync_line(synced_run)}")
     report = SyncReport(arguments.to, logger.destination, synced_runs, selection.left_out)
     if is_table:
-        print_end(report, console, is_online)
+        print_summary(report, console, is_online)
     else:
         say(json.dumps(report.to_json(), indent=2))
     return 0 if report.ok else 1

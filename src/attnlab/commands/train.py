@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attnlab.building import UserTargets
 from attnlab.commands.options import add_training_options, with_runs_dir
-from attnlab.config import Config, Sweep, plan_sweep, search_path, threads_each
+from attnlab.config import Config, Sweep, plan_sweep, search_path, thread_overrides
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
@@ -46,22 +46,22 @@ def run(arguments: Namespace) -> int:
     if jobs < 1 or (jobs > 1 and not arguments.multirun):
         raise RequestError(f"--jobs {jobs} must be at least 1, and above 1 it needs -m")
     _require_fitting_options(arguments)
-    with search_path(arguments.config_dir) as own:
+    with search_path(arguments.config_dir) as user_targets:
         overrides = with_runs_dir(arguments.overrides, arguments.runs_dir)
         if jobs > 1:
             import torch
 
-            overrides += threads_each(overrides, jobs, torch.get_num_threads())
-        sweep = plan_sweep(overrides, own, is_multirun=arguments.multirun)
-        printed = _printed(arguments, sweep, own)
+            overrides += thread_overrides(overrides, jobs, torch.get_num_threads())
+        sweep = plan_sweep(overrides, user_targets, is_multirun=arguments.multirun)
+        printed_text = _explain_config(arguments, sweep, user_targets)
     configs = [cell.config for cell in sweep.cells]
     for note in dict.fromkeys(note for config in configs for note in config.notes):
         say(note, file=sys.stderr)
-    if printed is not None:
-        say(printed)
+    if printed_text is not None:
+        say(printed_text)
         return 0
     if arguments.dry_run:
-        return _dry_run(sweep, jobs, arguments.format)
+        return _print_dry_run(sweep, jobs, arguments.format)
     for directory in {Path(config.values["runs_dir"]) for config in configs}:
         require_writable(directory, "runs_dir")
     # Lightning takes seconds to import, so a wrong request is refused before that.
@@ -80,34 +80,34 @@ def _require_fitting_options(arguments: Namespace) -> None:
         raise RequestError("--format is of --dry-run; give both, or neither")
     if (arguments.package or arguments.resolve) and not arguments.cfg:
         raise RequestError("--package and --resolve are of --cfg; give that too, or leave them out")
-    given_options = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
-    if len(given_options) > 1:
-        options = " and ".join("--" + name.replace("_", "-") for name in given_options)
+    printing_options = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
+    if len(printing_options) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in printing_options)
         raise RequestError(f"{options} each print something else; give one of them")
     if arguments.multirun and (arguments.info or arguments.cfg in ("hydra", "all")):
         option = "--info" if arguments.info else f"--cfg {arguments.cfg}"
         raise RequestError(f"{option} is of one run; leave -m out and give one value each")
 
 
-def _printed(arguments: Namespace, sweep: Sweep, own: UserTargets) -> str | None:
+def _explain_config(arguments: Namespace, sweep: Sweep, user_targets: UserTargets) -> str | None:
     """Return what `--cfg` or `--info` asks for; None without them."""
     if not (arguments.cfg or arguments.info):
         return None
     from attnlab.commands.render.config import config_text, info_text, sweep_text
 
     if arguments.info:
-        return info_text(arguments.info, sweep.cells[0], own)
+        return info_text(arguments.info, sweep.cells[0], user_targets)
     if len(sweep.cells) > 1:
         return sweep_text(sweep.cells, arguments.package)
-    return config_text(sweep.cells[0], own, arguments.cfg, arguments.package)
+    return config_text(sweep.cells[0], user_targets, arguments.cfg, arguments.package)
 
 
-def _dry_run(sweep: Sweep, jobs: int, form: str | None) -> int:
+def _print_dry_run(sweep: Sweep, jobs: int, output_format: str | None) -> int:
     from attnlab.commands.render.dry_run import dry_run_text
     from attnlab.launch.dry_run import dry_run
 
     report = dry_run(sweep, jobs)
-    say(json.dumps(report.to_json(), indent=2) if form == "json" else dry_run_text(report))
+    say(json.dumps(report.to_json(), indent=2) if output_format == "json" else dry_run_text(report))
     return 0
 
 
@@ -141,9 +141,9 @@ def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
         outcomes.append(outcome)
         title, seconds_left = progress.title(index), progress.seconds_left()
         console.print(show.line(outcome, title, seconds_left, console.width))
-    left_out = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
+    left_out_suffix = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
     name = configs[0].values["sweep"]
-    console.print(f"{len(outcomes)} runs: {show.counts(outcomes)}{left_out}; sweep {name}")
+    console.print(f"{len(outcomes)} runs: {show.counts(outcomes)}{left_out_suffix}; sweep {name}")
     for outcome in outcomes:
         if not outcome.ok:
             console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")

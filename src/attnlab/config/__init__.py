@@ -1,27 +1,35 @@
 """Find, compose and check a config: every fault at once, before anything is built or written."""
 
-from attnlab.config.check import changed
-from attnlab.config.compose import ComposedEach, compose, compose_each, threads_each
+from attnlab.config.check import change_config
+from attnlab.config.compose import ComposedConfigs, compose, compose_each, thread_overrides
 from attnlab.config.composition import sweep_overrides
 from attnlab.config.config import SECTIONS, Config
-from attnlab.config.paths import conf_dir, own_parts, search_path, unreadable_yaml, yaml_files
+from attnlab.config.paths import (
+    add_import_paths,
+    conf_dir,
+    load_user_targets,
+    search_path,
+    unreadable_yaml,
+    yaml_files,
+)
 from attnlab.config.sweep import Cell, Sweep, plan_sweep
 
 __all__ = [
     "SECTIONS",
     "Cell",
-    "ComposedEach",
+    "ComposedConfigs",
     "Config",
     "Sweep",
-    "changed",
+    "add_import_paths",
+    "change_config",
     "compose",
     "compose_each",
     "conf_dir",
-    "own_parts",
+    "load_user_targets",
     "plan_sweep",
     "search_path",
     "sweep_overrides",
-    "threads_each",
+    "thread_overrides",
     "unreadable_yaml",
     "yaml_files",
 ]

@@ -31,29 +31,31 @@ REPLACED = {
 """Callbacks of Lightning that would do what attnlab does, and what to do instead."""
 
 
-def recorders(callbacks: Mapping[str, Any], own: UserTargets) -> list[str]:
+def recorder_names(callbacks: Mapping[str, Any], user_targets: UserTargets) -> list[str]:
     """Return the names of the entries that record something, in the order of the config."""
-    return [name for name in _entries(callbacks) if _is_recorder(callbacks[name], own)]
+    return [name for name in _entry_names(callbacks) if _is_recorder(callbacks[name], user_targets)]
 
 
 def build_recorders(config: Config, subject: Subject) -> list[Recorder]:
     """Build what records something of a subject, in the order of the config."""
-    names = recorders(config.values["callbacks"], config.own)
+    names = recorder_names(config.values["callbacks"], config.user_targets)
     return [config.build(f"callbacks.{name}")(subject) for name in names]
 
 
-def lightning_callbacks(callbacks: Mapping[str, Any], own: UserTargets) -> list[str]:
+def lightning_callback_names(callbacks: Mapping[str, Any], user_targets: UserTargets) -> list[str]:
     """Return the names of the entries that Lightning is given, in the order of the config."""
-    return [name for name in _entries(callbacks) if not _is_recorder(callbacks[name], own)]
+    return [
+        name for name in _entry_names(callbacks) if not _is_recorder(callbacks[name], user_targets)
+    ]
 
 
-def recorder_faults(callbacks: Mapping[str, Any], own: UserTargets) -> Iterator[str]:
-    """Say which recorders cannot be built, or would write the same table."""
-    by_table: dict[str, str] = {}
-    for name in recorders(callbacks, own):
+def recorder_faults(callbacks: Mapping[str, Any], user_targets: UserTargets) -> Iterator[str]:
+    """Yield which recorders cannot be built, or would write the same table."""
+    name_by_table: dict[str, str] = {}
+    for name in recorder_names(callbacks, user_targets):
         if not callbacks[name].get("_partial_"):
             yield f"callbacks.{name}: expected `_partial_: true` beside its _target_"
-        table = getattr(_target(callbacks[name], own), "table", None)
+        table = getattr(_find_entry_target(callbacks[name], user_targets), "table", None)
         if table is None:
             yield f"callbacks.{name}: its class must name the `table` that it writes"
         elif not isinstance(table, str) or not re.fullmatch(r"[a-z]\w*", table):
@@ -63,52 +65,56 @@ def recorder_faults(callbacks: Mapping[str, Any], own: UserTargets) -> Iterator[
             )
         elif table in WRITTEN_IN_TRAINING:
             yield f"callbacks.{name}: training itself writes the table {table}; name another"
-        elif table in by_table:
-            yield f"callbacks.{name}: callbacks.{by_table[table]} records {table} already"
+        elif table in name_by_table:
+            yield f"callbacks.{name}: callbacks.{name_by_table[table]} records {table} already"
         else:
-            by_table[table] = name
+            name_by_table[table] = name
 
 
 def lightning_faults(name: str, callback: Any) -> Iterator[str]:
-    """Say why something cannot be given to Lightning as a callback."""
+    """Yield why something cannot be given to Lightning as a callback."""
     # Lightning itself takes seconds to import, and a check needs nothing of it.
-    of_lightning = [
+    lightning_bases = [
         base.__name__
         for base in type(callback).__mro__
         if base.__module__.split(".")[0] in ("pytorch_lightning", "lightning")
     ]
-    if "Callback" not in of_lightning:
+    if "Callback" not in lightning_bases:
         kind = type(callback).__name__
         yield (
             f"callbacks.{name}: expected a pytorch_lightning Callback or an attnlab Recorder, "
             f"got a {kind}"
         )
-    for refused in [base for base in of_lightning if base in REPLACED]:
-        yield f"callbacks.{name}: attnlab has no use for {refused}; {REPLACED[refused]}"
+    for replaced_base in [base for base in lightning_bases if base in REPLACED]:
+        yield f"callbacks.{name}: attnlab has no use for {replaced_base}; {REPLACED[replaced_base]}"
 
 
-def in_identity(callbacks: Mapping[str, Any], own: UserTargets) -> dict[str, Any]:
+def callbacks_in_identity(
+    callbacks: Mapping[str, Any], user_targets: UserTargets
+) -> dict[str, Any]:
     """Return what of the callbacks is part of a run's identity: what changes its result."""
-    cadence = {k: v for k, v in callbacks[CADENCE].items() if k not in Cadence.not_in_identity}
-    others = {
-        name: callbacks[name]
-        for name in _entries(callbacks)
-        if callbacks[name].get(IN_IDENTITY, True)
-        and getattr(_target(callbacks[name], own), "in_identity", True)
+    cadence_knobs = {
+        k: v for k, v in callbacks[CADENCE].items() if k not in Cadence.not_in_identity
     }
-    return {CADENCE: cadence, EARLY_STOP: callbacks.get(EARLY_STOP), **others}
+    other_callbacks = {
+        name: callbacks[name]
+        for name in _entry_names(callbacks)
+        if callbacks[name].get(IN_IDENTITY, True)
+        and getattr(_find_entry_target(callbacks[name], user_targets), "in_identity", True)
+    }
+    return {CADENCE: cadence_knobs, EARLY_STOP: callbacks.get(EARLY_STOP), **other_callbacks}
 
 
-def _entries(callbacks: Mapping[str, Any]) -> list[str]:
+def _entry_names(callbacks: Mapping[str, Any]) -> list[str]:
     return [
         n for n, node in callbacks.items() if n not in (CADENCE, EARLY_STOP) and node is not None
     ]
 
 
-def _is_recorder(node: Mapping[str, Any], own: UserTargets) -> bool:
-    target = _target(node, own)
+def _is_recorder(node: Mapping[str, Any], user_targets: UserTargets) -> bool:
+    target = _find_entry_target(node, user_targets)
     return isclass(target) and issubclass(target, Recorder)
 
 
-def _target(node: Mapping[str, Any], own: UserTargets) -> Any:
-    return find_target(node["_target_"], "callbacks", own)
+def _find_entry_target(node: Mapping[str, Any], user_targets: UserTargets) -> Any:
+    return find_target(node["_target_"], "callbacks", user_targets)

@@ -6,20 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from attnlab.building import DIRECTIVES, UserTargets
-from attnlab.config.composition import parsed
+from attnlab.config.composition import parse_overrides
 from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
 from attnlab.errors import ConfigError
-from attnlab.signatures import nearest, target_faults, value_faults
+from attnlab.signatures import nearest_hint, target_faults, value_faults
 
 
-def changed(config: Config, overrides: Sequence[str]) -> Config:
+def change_config(config: Config, overrides: Sequence[str]) -> Config:
     """Return a config with other values at keys that it already has, checked against the code.
 
     Raises ConfigError with every fault.
     """
     values = copy.deepcopy(config.values)
-    overrides_by_text, faults = parsed(overrides)
-    for text, override in overrides_by_text.items():
+    override_by_text, faults = parse_overrides(overrides)
+    for text, override in override_by_text.items():
         if override.is_sweep_override():
             faults.append(f"{text}: one value is expected here; write a list as [a,b]")
             continue
@@ -29,16 +29,16 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
             node = node.get(part, {}) if isinstance(node, dict) else {}
         if knob not in node or knob in DIRECTIVES:
             knobs = [name for name in node if name not in DIRECTIVES]
-            faults.append(f"{override.key_or_group}: no such key{nearest(knob, knobs)}")
+            faults.append(f"{override.key_or_group}: no such key{nearest_hint(knob, knobs)}")
         else:
             node[knob] = override.value()
-    faults += signature_faults(values, config.own)
+    faults += signature_faults(values, config.user_targets)
     if faults:
         raise ConfigError(faults)
     return replace(config, values=values)
 
 
-def signature_faults(values: dict[str, Any], own: UserTargets) -> Iterator[str]:
+def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Iterator[str]:
     """Yield what does not fit: sections, parts that cannot be found, their knobs and types.
 
     Whole numbers become the floats that their knobs ask for.
@@ -48,33 +48,33 @@ def signature_faults(values: dict[str, Any], own: UserTargets) -> Iterator[str]:
         if key in UNPACKED:
             yield f"{key}: its YAML needs `# @package _global_` as the first line"
         else:
-            yield f"{key}: no such key at the root{nearest(key, keys)}"
+            yield f"{key}: no such key at the root{nearest_hint(key, keys)}"
     for key, kind in ROOT_KNOBS.items():
         if key in values:
             yield from value_faults(values, key, kind, key)
     for key, value in values.items():
-        yield from _keys_that_are_no_text(value, key)
+        yield from _non_text_key_faults(value, key)
     for key in SECTIONS:
         node = values.get(key)
         if not isinstance(node, dict) or "_target_" not in node:
             yield f"{key}: expected a choice with a _target_, got {node!r}"
         else:
-            yield from target_faults(node, key, own)
+            yield from target_faults(node, key, user_targets)
     if values.get("match"):
-        yield from target_faults(values["match"], "match", own)
+        yield from target_faults(values["match"], "match", user_targets)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
-                yield from target_faults(node, f"{section}.{name}", own)
+                yield from target_faults(node, f"{section}.{name}", user_targets)
 
 
-def _keys_that_are_no_text(value: Any, path: str) -> Iterator[str]:
+def _non_text_key_faults(value: Any, path: str) -> Iterator[str]:
     """Yield a fault for each key of a mapping that a record cannot hold."""
     if isinstance(value, dict):
         for key, child in value.items():
             if not isinstance(key, str):
                 yield f"{path}: the key {key!r} is {type(key).__name__}, expected text in quotes"
-            yield from _keys_that_are_no_text(child, f"{path}.{key}")
+            yield from _non_text_key_faults(child, f"{path}.{key}")
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _keys_that_are_no_text(child, f"{path}[{index}]")
+            yield from _non_text_key_faults(child, f"{path}[{index}]")

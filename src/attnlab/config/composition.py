@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import yaml
@@ -17,12 +17,12 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from attnlab.building import NOTHING, UserTargets, first_line
+from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
 from attnlab.config import hints
 from attnlab.config.config import UNPACKED
 from attnlab.config.paths import unreadable_yaml, yaml_files
 from attnlab.errors import ConfigError
-from attnlab.signatures import nearest
+from attnlab.signatures import nearest_hint
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, TypeError, ValueError)
 MOST_CELLS = 100_000
@@ -35,122 +35,141 @@ def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
 
     Raises ConfigError for what cannot be read, stands for no value, or for far too many.
     """
-    words, faults = parsed(overrides)
-    choices: list[list[str]] = []
-    keys = Counter(override.get_key_element() for override in words.values())
-    for text, override in words.items():
-        if override.is_sweep_override() and keys[override.get_key_element()] > 1:
+    override_by_text, faults = parse_overrides(overrides)
+    alternatives: list[list[str]] = []
+    key_counts = Counter(override.get_key_element() for override in override_by_text.values())
+    for text, override in override_by_text.items():
+        if override.is_sweep_override() and key_counts[override.get_key_element()] > 1:
             faults.append(f"{text}: {override.key_or_group} is given twice; leave one")
             continue
         if not override.is_sweep_override():
-            choices.append([text])
-        elif any(isinstance(value, (Glob, Sweep)) for value in _listed(override)):
+            alternatives.append([text])
+        elif any(isinstance(value, (Glob, Sweep)) for value in _listed_values(override)):
             faults.append(f"{text}: a function stands alone, as in glob([a*,b*]) or range(1,5)")
         elif override.is_interval_sweep():
             faults.append(f"{text}: {hints.INTERVAL}")
         else:
             # One more than too many: a range can be longer than the memory.
-            choices.append(list(islice(_values(override), MOST_CELLS + 1)))
-            if not choices[-1]:
-                faults.append(f"{text}: {_no_value(override)}")
-    if not faults and math.prod(map(len, choices)) > MOST_CELLS:
+            alternatives.append(list(islice(_single_overrides(override), MOST_CELLS + 1)))
+            if not alternatives[-1]:
+                faults.append(f"{text}: {_no_value_text(override)}")
+    if not faults and math.prod(map(len, alternatives)) > MOST_CELLS:
         faults.append(f"the sweep has more than {MOST_CELLS:,} runs; sweep over fewer values")
     if faults:
         raise ConfigError(faults)
-    return [list(cell) for cell in product(*choices)]
+    return [list(cell) for cell in product(*alternatives)]
 
 
-def parsed(overrides: Sequence[str]) -> tuple[dict[str, Override], list[str]]:
-    """Read overrides; gives those that can be read by their text, and a fault for each other."""
+class ParsedOverrides(NamedTuple):
+    """Overrides as Hydra reads them."""
+
+    by_text: dict[str, Override]
+    """Those that can be read, by their text."""
+    faults: list[str]
+    """A line for each of the others."""
+
+
+def parse_overrides(overrides: Sequence[str]) -> ParsedOverrides:
+    """Read overrides; those that cannot be read, or change nothing here, become faults."""
     instance = GlobalHydra.instance()
     loader = instance.config_loader() if instance.is_initialized() else None
     parser = OverridesParser.create(config_loader=loader)
-    words: dict[str, Override] = {}
+    override_by_text: dict[str, Override] = {}
     faults: list[str] = []
-    for index, text in enumerate(overrides):
+    for index, word in enumerate(overrides):
         # As Hydra's users write it where the defaults list has no experiment.
-        text = text[1:] if text.startswith(ADDED_EXPERIMENTS) else text
+        text = word[1:] if word.startswith(ADDED_EXPERIMENTS) else word
         try:
-            override = parser.parse_overrides([text])[0]
+            (override,) = parser.parse_overrides([text])
         except hints.UNREADABLE:
-            if not (quoted := hints.quoted_home(text)):
-                before = overrides[index - 1] if index else ""
-                faults.append(hints.unreadable_override(text, parser, before))
+            quoted_override = hints.quote_home_path(text)
+            if quoted_override is None:
+                previous_word = overrides[index - 1] if index else ""
+                faults.append(hints.unreadable_override_fault(text, parser, previous_word))
                 continue
-            text, override = quoted, parser.parse_overrides([quoted])[0]
-        swept: Any = override.value()
-        if isinstance(swept, Sweep) and swept.tags:
-            faults.append(f"{text}: {hints.TAG}")
-        elif override.is_hydra_override():
-            faults.append(hints.of_hydra(text))
-        elif not override.key_or_group:
-            hint = "the key is missing; expected KEY=VALUE, with no spaces around ="
-            faults.append(f"{text}: {hint}")
+            text = quoted_override
+            (override,) = parser.parse_overrides([text])
+        fault = _override_fault(text, override)
+        if fault is None:
+            override_by_text[text] = override
         else:
-            words[text] = override
-    return words, faults
+            faults.append(fault)
+    return ParsedOverrides(override_by_text, faults)
 
 
-def composition(
-    overrides: Sequence[str], own: UserTargets = NOTHING
+def _override_fault(text: str, override: Override) -> str | None:
+    """Return why an override that can be read is refused; None where it is not."""
+    value: Any = override.value()
+    if isinstance(value, Sweep) and value.tags:
+        return f"{text}: {hints.TAG}"
+    if override.is_hydra_override():
+        return hints.hydra_setting_fault(text)
+    if not override.key_or_group:
+        return f"{text}: the key is missing; expected KEY=VALUE, with no spaces around ="
+    return None
+
+
+def compose_with_faults(
+    overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGETS
 ) -> tuple[DictConfig, list[str]]:
     """Compose; where that fails, drop what is at fault and say why, so that the rest is checked.
 
     Raises ConfigError for a YAML of the user's that cannot be read.
     """
-    good, faults = parsed(overrides)
-    for text, override in list(good.items()):
-        if hint := hints.deleted(override) or hints.no_name_of_a_choice(override):
+    composable, faults = parse_overrides(overrides)
+    for text, override in list(composable.items()):
+        if hint := hints.deletion_hint(override) or hints.choice_value_hint(override):
             faults.append(f"{text}: {hint}")
-            del good[text]
+            del composable[text]
     # Hydra stops at its first fault. So the override at fault is left out and the others are
     # composed again; without that, a command line with three faults would take three calls to mend.
-    bad: list[tuple[str, Override, Exception]] = []
+    failures: list[tuple[str, Override, Exception]] = []
     while True:
         try:
-            composed = _hydra_compose(list(good))
+            composed_config = _hydra_compose(list(composable))
             break
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            own_files = yaml_files(Path(own.config_dir)) if own.config_dir else ()
-            raise ConfigError(list(unreadable_yaml(own_files)) or [first_line(error)]) from error
+            config_dir = user_targets.config_dir
+            user_files = yaml_files(Path(config_dir)) if config_dir else ()
+            raise ConfigError(list(unreadable_yaml(user_files)) or [first_line(error)]) from error
         except COMPOSITION_ERRORS as error:
-            text = _culprit(good, error)
-            bad.append((text, good.pop(text), error))
-    groups = _groups() if bad else set()
-    for text, override, error in bad:
-        faults.append(_fault(text, override, error, composed, groups))
-    return composed, faults
+            text = _find_override_at_fault(composable, error)
+            failures.append((text, composable.pop(text), error))
+    groups = _group_names() if failures else set()
+    for text, override, error in failures:
+        faults.append(_fault_text(text, override, error, composed_config, groups))
+    return composed_config, faults
 
 
-def _values(override: Override) -> Iterator[str]:
+def _single_overrides(override: Override) -> Iterator[str]:
     """Yield the overrides that a sweep over values stands for; a range without a step has none."""
-    swept: Any = override.value()
-    if isinstance(swept, RangeSweep) and swept.step == 0:
+    values: Any = override.value()
+    if isinstance(values, RangeSweep) and values.step == 0:
         return iter(())
     key = override.get_key_element()
     return (f"{key}={value}" for value in override.sweep_string_iterator())
 
 
-def _listed(override: Override) -> list[Any]:
-    swept: Any = override.value()
-    return list(swept.list) if isinstance(swept, ChoiceSweep) else []
+def _listed_values(override: Override) -> list[Any]:
+    values: Any = override.value()
+    return list(values.list) if isinstance(values, ChoiceSweep) else []
 
 
-def _no_value(override: Override) -> str:
-    options = GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
-    if options:
-        return f"none of its choices fits; there is {', '.join(options)}"
+def _no_value_text(override: Override) -> str:
+    choices = GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
+    if choices:
+        return f"none of its choices fits; there is {', '.join(choices)}"
     return "it stands for no value, so there would be nothing to train"
 
 
-def _culprit(overrides: Mapping[str, Override], error: Exception) -> str:
-    """Find the override that an error is about."""
-    missing = getattr(error, "missing_cfg_file", None) or ""
+def _find_override_at_fault(overrides: Mapping[str, Override], error: Exception) -> str:
+    """Return the text of the override that an error is about."""
+    missing_choice = getattr(error, "missing_cfg_file", None) or ""
     match = re.search(r"Could not override '([^']+)'|argument '([^']+)'", str(error))
-    names_in_error = {missing.rpartition("/")[0], *(match.groups() if match else ())}
+    names_in_error = {missing_choice.rpartition("/")[0], *(match.groups() if match else ())}
     # Two may choose from one group: a mixer, and one of its own (`model/mixer@model.mixer.a`).
     for text, override in overrides.items():
-        if missing == f"{override.key_or_group}/{override.value()}":
+        if missing_choice == f"{override.key_or_group}/{override.value()}":
             return text
     for text, override in overrides.items():
         if names_in_error & {text, override.key_or_group}:
@@ -171,32 +190,40 @@ def _hydra_compose(overrides: Sequence[str]) -> DictConfig:
     return hydra.compose("train", list(overrides), return_hydra_config=True)
 
 
-def _groups() -> set[str]:
+def _group_names() -> set[str]:
     """Return the groups that choices are made from, `model/mixer` among them."""
     loader = GlobalHydra.instance().config_loader()
 
-    def below(group: str) -> Iterator[str]:
+    def subgroups(group: str) -> Iterator[str]:
         for name in loader.list_groups(group):
             path = f"{group}/{name}" if group else name
             yield path
-            yield from below(path)
+            yield from subgroups(path)
 
-    return {group for group in below("") if group.split("/")[0] != "hydra"}
+    return {group for group in subgroups("") if group.split("/")[0] != "hydra"}
 
 
-def _fault(
-    text: str, override: Override, error: Exception, composed: DictConfig, groups: set[str]
+def _fault_text(
+    text: str,
+    override: Override,
+    error: Exception,
+    composed_config: DictConfig,
+    groups: set[str],
 ) -> str:
+    """Return why Hydra cannot compose a config with an override, and what was probably meant.
+
+    `composed_config` is composed without it.
+    """
     if override.is_sweep_override():
         return f"{text}: several values make a sweep; add -m, or write a list as [a,b]"
-    if hint := hints.added(override, composed):
+    if hint := hints.addition_hint(override, composed_config):
         return f"{text}: {hint}"
     if isinstance(error, MissingConfigException) and error.options is not None:
-        missing = error.missing_cfg_file or ""
-        if missing != f"{override.key_or_group}/{override.value()}":
+        missing_choice = error.missing_cfg_file or ""
+        if missing_choice != f"{override.key_or_group}/{override.value()}":
             # The choice is there, and asks for another one that is not.
-            name = missing.rpartition("/")[2]
-            return f"{text}: it asks for {missing}, and there is none{nearest(name, error.options)}"
-        return f"{text}: {hints.no_choice(override, error.options)}"
-    hint = hints.no_key(text, override, composed, groups)
-    return hint or f"{text}: {hints.asked_for(error) or first_line(error)}"
+            hint = nearest_hint(missing_choice.rpartition("/")[2], error.options)
+            return f"{text}: it asks for {missing_choice}, and there is none{hint}"
+        return f"{text}: {hints.unknown_choice_hint(override, error.options)}"
+    hint = hints.unknown_key_hint(text, override, composed_config, groups)
+    return hint or f"{text}: {hints.missing_group_hint(error) or first_line(error)}"

@@ -45,12 +45,12 @@ class Config:
 
     values: dict[str, Any]
     choices: Mapping[str, Any]
-    own: UserTargets
+    user_targets: UserTargets
     notes: tuple[str, ...] = ()
     """What a reader must know of how it was composed, such as the widths that `match` gave."""
     overrides: tuple[str, ...] = ()
     """The overrides as they were given, which a run's name is made from."""
-    swept: frozenset[str] = frozenset()
+    swept_keys: frozenset[str] = frozenset()
     """The keys of overrides that differ between the runs of its sweep."""
 
     def build(self, key: str, *wiring: Any) -> Any:
@@ -64,20 +64,20 @@ class Config:
         try:
             if not isinstance(node, dict) or "_target_" not in node:
                 raise ValueError(f"expected a choice with a _target_, got {node!r}")
-            return build(node, key.split(".")[0], self.own, *wiring)
+            return build(node, key.split(".")[0], self.user_targets, *wiring)
         except ValueError as error:
             raise ConfigError([f"{key}: {error}"]) from error
 
-    def model(self, objective: Any) -> Any:
+    def build_model(self, objective: Any) -> Any:
         """Build the model that an objective asks for."""
         widths = (len(objective.inputs), len(objective.outputs), objective.max_length)
         return self.build("model", *widths, objective.arrangement)
 
-    def names(self, collection: str) -> list[str]:
+    def part_names(self, collection: str) -> list[str]:
         """Return the names of the parts in a collection such as `metric`, without the null ones."""
         parts = self.values.get(collection) or {}
         return [name for name, node in parts.items() if node is not None]
 
-    def parts(self, collection: str) -> dict[str, Any]:
+    def build_parts(self, collection: str) -> dict[str, Any]:
         """Build everything in a collection."""
-        return {name: self.build(f"{collection}.{name}") for name in self.names(collection)}
+        return {name: self.build(f"{collection}.{name}") for name in self.part_names(collection)}

@@ -15,10 +15,10 @@ from attnlab.callbacks.cadence import Cadence
 from attnlab.config.callbacks import (
     CADENCE,
     EARLY_STOP,
-    lightning_callbacks,
+    lightning_callback_names,
     lightning_faults,
     recorder_faults,
-    recorders,
+    recorder_names,
 )
 from attnlab.config.config import Config
 from attnlab.dataset.base import Dataset
@@ -40,90 +40,109 @@ STEPS_OF_THE_RUN = {
 """Knobs that count steps of the run, and what becomes of one that is longer."""
 
 
-def too_many_steps(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+def step_count_faults(config: Config, overrides: Sequence[str]) -> Iterator[str]:
     """Yield a fault for each number of steps that an override states and the run does not have.
 
     What a YAML states is a default for runs of a usual length: a shorter run ends within its
     warm-up, and is validated at its last step.
     """
-    stated = {text.lstrip("+").partition("=")[0] for text in overrides}
+    overridden_keys = {text.lstrip("+").partition("=")[0] for text in overrides}
     max_steps = config.values["trainer"].get("max_steps")
     for key, consequence in STEPS_OF_THE_RUN.items():
         section, knob = key.split(".")
         steps = config.values[section].get(knob)
-        if key in stated and None not in (steps, max_steps) and steps > max_steps:
+        if key in overridden_keys and None not in (steps, max_steps) and steps > max_steps:
             yield (
                 f"{key}: expected at most trainer.max_steps={max_steps}, got {steps}: {consequence}"
             )
 
 
-def infeasible(config: Config) -> list[str]:
+def feasibility_faults(config: Config) -> list[str]:
     """Return a fault for each part that cannot be built, or cannot work with the others."""
-    faults: list[str] = []
-
-    def attempt(key: str, build: Callable[[], Any]) -> Any:
-        """Return what is built, or None once its fault is noted."""
-        try:
-            return build()
-        except ConfigError as error:
-            faults.extend(error.faults)
-        except ValueError as error:
-            faults.append(f"{key}: {error}")
-        except Exception as error:
-            fault = fault_of_own_part(error, config.own)
-            if fault is None:
-                raise
-            faults.append(f"{key}: {fault}")
-        return None
-
-    def build(key: str) -> Any:
-        part = attempt(key, lambda: config.build(key))
-        base = BASES.get(key.split(".")[0])
-        if part is None or base is None or isinstance(part, base):
-            return part
-        base_name, kind = f"{base.__module__}.{base.__name__}", type(part).__name__
-        faults.append(f"{key}: expected a class of {base_name}, got a {kind}")
-        return None
-
-    dataset, _, _, settings = map(build, ("dataset", "optimizer", "schedule", "trainer"))
-    for section in ("logger", "metric"):
-        for name in config.names(section):
-            build(f"{section}.{name}")
-    if config.values["callbacks"].get(EARLY_STOP):
-        build(f"callbacks.{EARLY_STOP}")
-    for name in lightning_callbacks(config.values["callbacks"], config.own):
-        if (callback := build(f"callbacks.{name}")) is not None:
-            faults += lightning_faults(name, callback)
+    builder = _PartBuilder(config)
+    faults = builder.faults
+    dataset, _, _, settings = map(builder.build, ("dataset", "optimizer", "schedule", "trainer"))
+    _build_logger_metrics_and_callbacks(config, builder)
     cadence = None
     if settings is not None:
         steps = (settings.max_steps, settings.val_check_interval)
-        cadence = attempt("callbacks.cadence", lambda: config.build(f"callbacks.{CADENCE}")(*steps))
+        cadence = builder.attempt(
+            "callbacks.cadence", lambda: config.build(f"callbacks.{CADENCE}")(*steps)
+        )
     if dataset is None:
         return faults
-    objective = attempt("objective", lambda: config.build("objective")(dataset))
+    objective = builder.attempt("objective", lambda: config.build("objective")(dataset))
     if objective is None:
         return faults
     faults += _evidence_faults(config, objective, dataset)
     with torch.device("meta"):
-        model = attempt("model", lambda: config.model(objective))
+        model = builder.attempt("model", lambda: config.build_model(objective))
     if model is None:
         return faults
     faults += _recorder_faults(config, objective, dataset, model, cadence)
-    attempt("init", lambda: config.build("init")(model))
+    builder.attempt("init", lambda: config.build("init")(model))
     return faults
 
 
+class _PartBuilder:
+    """Builds parts of a config, and collects the faults of those that cannot be built."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.faults: list[str] = []
+
+    def attempt(self, key: str, build: Callable[[], Any]) -> Any:
+        """Return what is built, or None once its fault is noted."""
+        try:
+            return build()
+        except ConfigError as error:
+            self.faults.extend(error.faults)
+        except ValueError as error:
+            self.faults.append(f"{key}: {error}")
+        except Exception as error:
+            fault = fault_of_own_part(error, self.config.user_targets)
+            if fault is None:
+                raise
+            self.faults.append(f"{key}: {fault}")
+        return None
+
+    def build(self, key: str) -> Any:
+        """Return the part at a key; None for one that cannot be built or has another base class."""
+        part = self.attempt(key, lambda: self.config.build(key))
+        base = BASES.get(key.split(".")[0])
+        if part is None or base is None or isinstance(part, base):
+            return part
+        base_name, kind = f"{base.__module__}.{base.__name__}", type(part).__name__
+        self.faults.append(f"{key}: expected a class of {base_name}, got a {kind}")
+        return None
+
+
+def _build_logger_metrics_and_callbacks(config: Config, builder: _PartBuilder) -> None:
+    """Build the parts that need no other part, so that the builder collects their faults."""
+    for section in ("logger", "metric"):
+        for name in config.part_names(section):
+            builder.build(f"{section}.{name}")
+    callbacks = config.values["callbacks"]
+    if callbacks.get(EARLY_STOP):
+        builder.build(f"callbacks.{EARLY_STOP}")
+    for name in lightning_callback_names(callbacks, config.user_targets):
+        callback = builder.build(f"callbacks.{name}")
+        if callback is not None:
+            builder.faults += lightning_faults(name, callback)
+
+
 def _evidence_faults(config: Config, objective: Objective, dataset: Dataset) -> Iterator[str]:
-    for name in config.names("evidence"):
+    """Yield why parts of `evidence` are none, or cannot work with the objective and the data."""
+    for name in config.part_names("evidence"):
         node = config.values["evidence"][name]
         if not isinstance(node, dict) or not node.get("_partial_"):
             yield f"evidence.{name}: expected `_partial_: true` beside its _target_"
             continue
-        kind = config.build(f"evidence.{name}").func
-        if not (isclass(kind) and issubclass(kind, Evidence)):
+        evidence_class = config.build(f"evidence.{name}").func
+        if not (isclass(evidence_class) and issubclass(evidence_class, Evidence)):
             yield f"evidence.{name}: expected a class of attnlab.evidence.base.Evidence"
             continue
-        for fault in kind.compatibility_faults(objective, dataset):
+        for fault in evidence_class.compatibility_faults(objective, dataset):
             yield f"evidence.{name}: {fault}; use evidence=none"
 
 
@@ -132,8 +151,8 @@ def _recorder_faults(
 ) -> Iterator[str]:
     """Yield why recorders cannot be built or would write one table, and what has no split."""
     callbacks = config.values["callbacks"]
-    yield from recorder_faults(callbacks, config.own)
-    for name in recorders(callbacks, config.own):
+    yield from recorder_faults(callbacks, config.user_targets)
+    for name in recorder_names(callbacks, config.user_targets):
         # One that is not partial has been refused, and cannot be given a subject.
         if callbacks[name].get("_partial_"):
             try:

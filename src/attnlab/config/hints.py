@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import DIRECTIVES
 from attnlab.config.config import ROOT_KNOBS, SECTIONS
-from attnlab.signatures import nearest
+from attnlab.signatures import nearest_hint
 
 UNREADABLE = (HydraException, OmegaConfBaseException)
 """What Hydra raises for an override that it cannot read."""
-OF_HYDRA = {
+HYDRA_ALTERNATIVES = {
     "hydra.run": "runs_dir=DIR says where runs go",
     "hydra.sweep": "runs_dir=DIR says where runs go",
     "hydra.launcher": "-j N trains several runs at once",
@@ -71,34 +71,38 @@ MOST_NAMED = 4
 """How many choices that have a knob are named."""
 
 
-def of_hydra(text: str) -> str:
-    """Say why a setting of Hydra itself is refused."""
-    key, _, value = text.lstrip("+~").partition("=")
+def hydra_setting_fault(override: str) -> str:
+    """Return why a setting of Hydra itself is refused."""
+    key, _, value = override.lstrip("+~").partition("=")
     setting = ".".join(re.split(r"[./]", key)[:2])
-    instead = OF_HYDRA.get(setting, "leave it out")
+    advice = HYDRA_ALTERNATIVES.get(setting, "leave it out")
     if setting == "hydra.launcher" and "/" in key and value not in LOCAL_LAUNCHERS:
-        instead = CLUSTER
+        advice = CLUSTER
     return (
-        f"{text}: attnlab composes by Hydra, but does not run by it, so this changes nothing; "
-        f"{instead}"
+        f"{override}: attnlab composes by Hydra, but does not run by it, so this changes nothing; "
+        f"{advice}"
     )
 
 
-def unreadable_override(text: str, parser: OverridesParser, before: str = "") -> str:
-    """Say how an override that cannot be read is written; `before` is the word in front of it."""
+def unreadable_override_fault(text: str, parser: OverridesParser, previous_word: str = "") -> str:
+    """Return how an override that cannot be read is written; `previous_word` stands before it."""
     key, equals, value = text.partition("=")
     if not equals:
-        return f"{text}: expected KEY=VALUE{_rest_of_a_value(text, before, parser)}"
+        return f"{text}: expected KEY=VALUE{_space_hint(text, previous_word, parser)}"
     if not key.lstrip("+~"):
         return f"{text}: the key is missing; expected KEY=VALUE, with no spaces around ="
     if value.rstrip().endswith(",") and _is_readable(f"{key}={value.rstrip().rstrip(',')}", parser):
         return (
             f"{text}: it ends in a comma; leave that out, and a sweep's values are 1,2 (no spaces)"
         )
-    if (called := re.match(r"(\w+)\(", value)) and (hint := _function_hint(called[1])):
-        return f"{text}: {hint}"
-    if value[:1] not in ("[", "{") and _is_readable(quoted := _quoted(key, value), parser):
-        return f"{text}: a text with such characters stands in quotes: {shlex.quote(quoted)}"
+    function_match = re.match(r"(\w+)\(", value)
+    function_hint = _function_hint(function_match[1]) if function_match else ""
+    if function_hint:
+        return f"{text}: {function_hint}"
+    quoted_override = _quote_value(key, value)
+    if value[:1] not in ("[", "{") and _is_readable(quoted_override, parser):
+        in_quotes = shlex.quote(quoted_override)
+        return f"{text}: a text with such characters stands in quotes: {in_quotes}"
     example = f"""'{key}=["one, two","three"]'"""
     return (
         f"{text}: cannot be read as KEY=VALUE; a text with one of ,:'()[]{{}} or a space around it "
@@ -106,159 +110,189 @@ def unreadable_override(text: str, parser: OverridesParser, before: str = "") ->
     )
 
 
-def asked_for(error: Exception) -> str | None:
-    """Say which group a choice makes a choice in, where the rest of the config has none such."""
+def missing_group_hint(error: Exception) -> str | None:
+    """Return which group a choice makes a choice in, where the rest of the config has none such."""
     match = re.search(r"In '([^']+)': Invalid Defaults List override '/?([^:']+)", str(error))
     return f"{match[1]} makes a choice of {match[2]}, and there is none here" if match else None
 
 
-def deleted(override: Override) -> str | None:
-    """Say what to do instead of deleting what a run needs; None for what it does not need."""
+def deletion_hint(override: Override) -> str | None:
+    """Return what to do instead of deleting what a run needs; None for what it does not need."""
     group = override.key_or_group
     is_needed = override.is_delete() and group.split("/")[0] in REQUIRED
-    if not is_needed or "." in group or not _options(group):
+    if not is_needed or "." in group or not _choice_names(group):
         return None
-    options = _options(group)
-    choices = _either(options) if len(options) <= MOST_LISTED else f"one of `attnlab list {group}`"
-    return f"a run needs a choice of {group}; leave it out, or choose {choices}"
+    choices = _choice_names(group)
+    is_short = len(choices) <= MOST_LISTED
+    choices_text = _join_with_or(choices) if is_short else f"one of `attnlab list {group}`"
+    return f"a run needs a choice of {group}; leave it out, or choose {choices_text}"
 
 
-def added(override: Override, composed: DictConfig) -> str | None:
-    """Say how a choice is made of a group that has one; None where nothing else is added."""
+def addition_hint(override: Override, composed_config: DictConfig) -> str | None:
+    """Return how a choice is made of a group that has one; None where nothing else is added."""
     group = override.key_or_group
     is_added = override.is_add() or override.is_force_add()
-    if not is_added or group not in composed.hydra.runtime.choices:
+    if not is_added or group not in composed_config.hydra.runtime.choices:
         return None
     return f"{group} has a choice already; write {group}={override.value()} to make another"
 
 
-def quoted_home(text: str) -> str | None:
+def quote_home_path(text: str) -> str | None:
     """Return an override that gives a path below `~` in quotes, without which Hydra has no `~`."""
     key, _, value = text.partition("=")
-    return _quoted(key, value) if value.startswith("~/") else None
+    return _quote_value(key, value) if value.startswith("~/") else None
 
 
-def no_name_of_a_choice(override: Override) -> str | None:
-    """Say what to write where a group is given a number, on which Hydra fails, or a key a choice.
+def choice_value_hint(override: Override) -> str | None:
+    """Return what to write where a group is given a number, or a key a choice; None elsewhere.
 
-    Returns None where neither is so.
+    Hydra itself fails on a number.
     """
     group, value = override.key_or_group, override.value()
     if override.is_sweep_override() or override.is_delete():
         return None
-    slashed = group.replace(".", "/")
-    options = _options(slashed)
+    group_path = group.replace(".", "/")
+    choices = _choice_names(group_path)
     if value is None:
-        is_choice = options and slashed == group
+        is_choice = choices and group_path == group
         return (
-            f"{group} is a choice of {', '.join(options)}; or leave it out" if is_choice else None
+            f"{group} is a choice of {', '.join(choices)}; or leave it out" if is_choice else None
         )
     if isinstance(value, str):
-        is_key = slashed != group and value in options
-        return f"a choice is made with a slash: {slashed}={value}" if is_key else None
-    if isinstance(value, (list, dict)) or not options or slashed != group:
+        is_key = group_path != group and value in choices
+        return f"a choice is made with a slash: {group_path}={value}" if is_key else None
+    if isinstance(value, (list, dict)) or not choices or group_path != group:
         return None
-    meant = [f"{key}={value}" for key in _numbers_in(group, options[0])]
-    instead = f"; for a number, {' or '.join(meant)}" if meant else ""
-    return f"{group} is a choice of {', '.join(options)}{instead}"
+    number_overrides = [f"{key}={value}" for key in _number_keys(group, choices[0])]
+    alternative_text = (
+        f"; for a number, {' or '.join(number_overrides)}" if number_overrides else ""
+    )
+    return f"{group} is a choice of {', '.join(choices)}{alternative_text}"
 
 
-def no_choice(override: Override, options: Sequence[str]) -> str:
-    """Say which choice was probably meant."""
-    choices = sorted(option for option in options if option)
-    if not choices:
+def unknown_choice_hint(override: Override, choices: Sequence[str]) -> str:
+    """Return which choice was probably meant."""
+    sorted_choices = sorted(choice for choice in choices if choice)
+    if not sorted_choices:
         group = override.key_or_group
         return f"no such choice; {group}/NAME.yaml below your --config-dir would make one"
-    return f"no such choice{nearest(str(override.value()), choices)}"
+    return f"no such choice{nearest_hint(str(override.value()), sorted_choices)}"
 
 
-def no_key(text: str, override: Override, composed: DictConfig, groups: set[str]) -> str | None:
-    """Say that a key is not in a config, and which was probably meant; None where it is there."""
+def unknown_key_hint(
+    text: str, override: Override, composed_config: DictConfig, groups: set[str]
+) -> str | None:
+    """Return that a config lacks a key, and which was probably meant; None where it has it."""
     key = override.key_or_group
-    node: Any = composed
-    path: list[str] = []
-    for part in re.split(r"[./]", key):
-        if not isinstance(node, (DictConfig, ListConfig)) or not _has(node, part):
-            break
-        path.append(part)
-        node = _child(node, part)
-    else:
+    node, path, missing_name = _follow_key(composed_config, key)
+    if missing_name is None:
         return None
     if node is None:
-        meant = _choice_that_sets(path, groups)
-        return f"{key}: {'.'.join(path)} is null here{_because(path, composed)}{meant}"
-    choices = composed.hydra.runtime.choices
-    if not path and key in choices:
-        if override.value() in _options(key):
+        null_hint = _null_key_hint(path, groups)
+        return (
+            f"{key}: {'.'.join(path)} is null here{_cause_text(path, composed_config)}{null_hint}"
+        )
+    if not path and key in composed_config.hydra.runtime.choices:
+        if override.value() in _choice_names(key):
             # The choice is there; what it asks for is not.
             return None
-        return f"{text}: {no_choice(override, [])}"
-    above = ".".join(path) or "the root"
+        return f"{text}: {unknown_choice_hint(override, [])}"
     siblings = sorted(map(str, node)) if isinstance(node, DictConfig) else []
     siblings = [name for name in siblings if name not in {"hydra", *DIRECTIVES}]
     siblings += [] if path else sorted(group for group in groups if "/" not in group)
-    hint = _having(path, part, groups)
-    hint = hint or _meant(override, part, siblings, list(_keys(composed)), groups)
-    hint = hint or nearest(part, {*siblings} - {part})
-    return f"{key}: {above} has no `{part}` here{_because(path, composed)}{hint}"
+    keys = list(_dotted_keys(composed_config))
+    hint = (
+        _knob_elsewhere_hint(path, missing_name, groups)
+        or _similar_key_hint(override, missing_name, siblings, keys, groups)
+        or nearest_hint(missing_name, {*siblings} - {missing_name})
+    )
+    section = ".".join(path) or "the root"
+    cause = _cause_text(path, composed_config)
+    return f"{key}: {section} has no `{missing_name}` here{cause}{hint}"
 
 
-def _meant(
-    override: Override, part: str, siblings: Sequence[str], keys: Sequence[str], groups: set[str]
+def _follow_key(composed_config: DictConfig, key: str) -> tuple[Any, list[str], str | None]:
+    """Return the last node on the way to a key, its path, and the name that it lacks, if any."""
+    node: Any = composed_config
+    path: list[str] = []
+    for name in re.split(r"[./]", key):
+        if not isinstance(node, (DictConfig, ListConfig)) or not _has_child(node, name):
+            return node, path, name
+        path.append(name)
+        node = _child(node, name)
+    return node, path, None
+
+
+def _similar_key_hint(
+    override: Override,
+    missing_name: str,
+    siblings: Sequence[str],
+    keys: Sequence[str],
+    groups: set[str],
 ) -> str:
-    """Find the key or group that was probably meant, here or elsewhere in the config.
+    """Return the key or group that was probably meant, here or elsewhere in the config.
 
     It is a group that has this choice, else the same name elsewhere, a similar one here, a similar
     one elsewhere.
     """
     key = override.key_or_group
-    last = re.split(r"[./]", key)[-1]
+    last_name = re.split(r"[./]", key)[-1]
     for group in sorted(groups):
         choice = override.value()
-        if group != key and group.split("/")[-1] == last and choice in _options(group):
+        if group != key and group.split("/")[-1] == last_name and choice in _choice_names(group):
             return f"; did you mean `{group}={choice}`?"
-    last = OTHER_NAMES.get(last, last)
+    last_name = OTHER_NAMES.get(last_name, last_name)
     # `steps` is meant for `max_steps`, and `layers` for `num_layers` rather than one far away.
-    same_name = [key for key in keys if last in (name := key.split(".")[-1], *name.split("_")[1:])]
-    if not same_name:
+    candidates = [key for key in keys if _is_called(key, last_name)]
+    if not candidates:
         names = {key.split(".")[-1] for key in keys}
-        here = max((_likeness(part, name) for name in siblings), default=0.0)
-        similar = get_close_matches(last, names, n=1, cutoff=LIKE_ENOUGH)
-        if similar and _likeness(last, similar[0]) > here:
-            same_name = [key for key in keys if key.split(".")[-1] == similar[0]]
-    if same_name:
-        best = max(same_name, key=lambda dotted: _likeness(override.key_or_group, dotted))
-        return f"; did you mean `{best}`?"
+        likeness_of_siblings = max(
+            (_likeness(missing_name, name) for name in siblings), default=0.0
+        )
+        similar = get_close_matches(last_name, names, n=1, cutoff=LIKE_ENOUGH)
+        if similar and _likeness(last_name, similar[0]) > likeness_of_siblings:
+            candidates = [key for key in keys if key.split(".")[-1] == similar[0]]
+    if candidates:
+        likeliest_key = max(candidates, key=lambda dotted: _likeness(override.key_or_group, dotted))
+        return f"; did you mean `{likeliest_key}`?"
     return ""
 
 
-def _rest_of_a_value(word: str, before: str, parser: OverridesParser) -> str:
-    """Say how a value with a space is written, where a word may be the rest of one."""
-    key, equals, value = before.partition("=")
-    is_key = word in ROOT_KNOBS or _options(word.partition(".")[0])
+def _is_called(key: str, name: str) -> bool:
+    """Return whether the last part of a dotted key is a name, or has it behind a `_`."""
+    last_part = key.split(".")[-1]
+    return name in (last_part, *last_part.split("_")[1:])
+
+
+def _space_hint(word: str, previous_word: str, parser: OverridesParser) -> str:
+    """Return how a value with a space is written, where a word may be the rest of one."""
+    key, equals, value = previous_word.partition("=")
+    is_key = word in ROOT_KNOBS or _choice_names(word.partition(".")[0])
     if not equals or not value or is_key or word[:1] in "~+-=":
         return ""
-    joined = f"{before} {word}"
-    if not _is_readable(joined, parser):
-        joined = _quoted(key, f"{value} {word}")
-    return f"; a value with a space stands in quotes: {shlex.quote(joined)}"
+    joined_override = f"{previous_word} {word}"
+    if not _is_readable(joined_override, parser):
+        joined_override = _quote_value(key, f"{value} {word}")
+    return f"; a value with a space stands in quotes: {shlex.quote(joined_override)}"
 
 
 def _function_hint(name: str) -> str:
-    """Say how a function of Hydra's is written, or which was meant; empty for another text."""
+    """Return how a function of Hydra's is written, or which was meant; empty for another text."""
     if name not in FUNCTIONS:
-        near = get_close_matches(name, FUNCTIONS, n=1, cutoff=LIKE_ENOUGH)
-        return f"there is no function `{name}`; did you mean {FUNCTIONS[near[0]]}?" if near else ""
-    if form := FUNCTIONS[name]:
-        return f"`{name}` cannot be read; expected a form such as {form}, without spaces"
+        close_names = get_close_matches(name, FUNCTIONS, n=1, cutoff=LIKE_ENOUGH)
+        if not close_names:
+            return ""
+        return f"there is no function `{name}`; did you mean {FUNCTIONS[close_names[0]]}?"
+    if example := FUNCTIONS[name]:
+        return f"`{name}` cannot be read; expected a form such as {example}, without spaces"
     return TAG if name == "tag" else INTERVAL
 
 
-def _either(names: Sequence[str]) -> str:
+def _join_with_or(names: Sequence[str]) -> str:
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _options(group: str) -> list[str]:
+def _choice_names(group: str) -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(group)
 
 
@@ -266,22 +300,24 @@ def _likeness(first_name: str, second_name: str) -> float:
     return SequenceMatcher(None, first_name, second_name).ratio()
 
 
-def _choice_that_sets(path: Sequence[str], groups: set[str]) -> str:
+def _null_key_hint(path: Sequence[str], groups: set[str]) -> str:
     """Name the choice `group=key` that sets a null key, where its group has one of that name."""
     group, null_key = "/".join(path[:-1]), path[-1]
-    has_choice = group in groups and null_key in _options(group)
+    has_choice = group in groups and null_key in _choice_names(group)
     return f"; {group}={null_key} sets it" if has_choice else ""
 
 
-def _because(path: Sequence[str], composed: DictConfig) -> str:
+def _cause_text(path: Sequence[str], composed_config: DictConfig) -> str:
     """Name the choice that made a section what it is: the one that was asked for."""
     if not path:
         return ""
-    choices = composed.hydra.runtime.choices
+    choices = composed_config.hydra.runtime.choices
     groups = ["/".join(path[:length]) for length in range(len(path), 0, -1)]
-    asked_groups = [word.lstrip("+").partition("=")[0] for word in composed.hydra.overrides.task]
+    overridden_groups = [
+        override.lstrip("+").partition("=")[0] for override in composed_config.hydra.overrides.task
+    ]
     for group in groups:
-        if group in asked_groups and choices.get(group) is not None:
+        if group in overridden_groups and choices.get(group) is not None:
             return f" ({group}={choices[group]})"
     if path[0] == "model":
         return f" (variant={choices.variant})"
@@ -291,28 +327,29 @@ def _because(path: Sequence[str], composed: DictConfig) -> str:
     return ""
 
 
-def _having(path: Sequence[str], knob: str, groups: set[str]) -> str:
-    """Name the choices of a section's group that have a knob; empty where none has."""
+def _knob_elsewhere_hint(path: Sequence[str], knob: str, groups: set[str]) -> str:
+    """Return which choices of a section's group have a knob; empty where none has."""
     group = "/".join(path)
     if group not in groups:
         return ""
-    having = [option for option in _options(group) if knob in _stated_knobs(group, option)]
-    if not having:
+    choices_with_knob = [c for c in _choice_names(group) if knob in _knobs_in_yaml(group, c)]
+    if not choices_with_knob:
         return ""
-    more = f" and {len(having) - MOST_NAMED} more" if len(having) > MOST_NAMED else ""
-    return f"; it is a knob of {group}={', '.join(having[:MOST_NAMED])}{more}"
+    num_unnamed = len(choices_with_knob) - MOST_NAMED
+    remainder = f" and {num_unnamed} more" if num_unnamed > 0 else ""
+    return f"; it is a knob of {group}={', '.join(choices_with_knob[:MOST_NAMED])}{remainder}"
 
 
-def _stated_knobs(group: str, option: str) -> set[str]:
+def _knobs_in_yaml(group: str, choice: str) -> set[str]:
     """Return the keys at the top of a choice's own YAML."""
     for source in GlobalHydra.instance().config_loader().get_sources():
-        if source.available() and source.is_config(f"{group}/{option}"):
-            config = source.load_config(f"{group}/{option}").config
+        if source.available() and source.is_config(f"{group}/{choice}"):
+            config = source.load_config(f"{group}/{choice}").config
             return {str(key) for key in config} if isinstance(config, DictConfig) else set()
     return set()
 
 
-def _has(node: DictConfig | ListConfig, part: str) -> bool:
+def _has_child(node: DictConfig | ListConfig, part: str) -> bool:
     if isinstance(node, ListConfig):
         return part.isdecimal() and int(part) < len(node)
     return part in node
@@ -322,40 +359,43 @@ def _child(node: DictConfig | ListConfig, part: str) -> Any:
     return node[int(part)] if isinstance(node, ListConfig) else node[part]
 
 
-def _keys(node: Any, above: str = "") -> Iterator[str]:
+def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key of a config, those of Hydra and of directives left out."""
     if not isinstance(node, DictConfig):
         return
     for name in node:
-        if name in DIRECTIVES or (not above and name == "hydra"):
+        if name in DIRECTIVES or (not prefix and name == "hydra"):
             continue
-        path = f"{above}.{name}" if above else str(name)
+        path = f"{prefix}.{name}" if prefix else str(name)
         yield path
         if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, str(name)):
-            yield from _keys(node[name], path)
+            yield from _dotted_keys(node[name], path)
 
 
-def _numbers_in(group: str, option: str) -> list[str]:
+def _number_keys(group: str, choice: str) -> list[str]:
     """Return the keys of the numbers that a choice sets, unless it names something to build."""
     for source in GlobalHydra.instance().config_loader().get_sources():
-        if not source.available() or not source.is_config(f"{group}/{option}"):
+        if not source.available() or not source.is_config(f"{group}/{choice}"):
             continue
-        result = source.load_config(f"{group}/{option}")
-        if not isinstance(result.config, DictConfig) or "_target_" in result.config:
+        loaded_yaml = source.load_config(f"{group}/{choice}")
+        if not isinstance(loaded_yaml.config, DictConfig) or "_target_" in loaded_yaml.config:
             return []
-        package = result.header.get("package") or group.replace("/", ".")
-        above = "" if package == "_global_" else f"{package}."
-        numbers = {key: OmegaConf.select(result.config, key) for key in _keys(result.config)}
-        return [f"{above}{k}" for k, v in numbers.items() if isinstance(v, (int, float))]
+        package = loaded_yaml.header.get("package") or group.replace("/", ".")
+        prefix = "" if package == "_global_" else f"{package}."
+        value_by_key = {
+            key: OmegaConf.select(loaded_yaml.config, key)
+            for key in _dotted_keys(loaded_yaml.config)
+        }
+        return [f"{prefix}{k}" for k, v in value_by_key.items() if isinstance(v, (int, float))]
     return []
 
 
-def _quoted(key: str, value: str) -> str:
+def _quote_value(key: str, value: str) -> str:
     # Backslashes stand for themselves but before a quote.
-    inside = re.sub(r'(\\*)"', r'\1\1\\"', value)
-    end = re.search(r"\\*$", inside)
-    assert end is not None
-    return f'{key}="{inside}{end[0]}"'
+    escaped_value = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    trailing_backslashes = re.search(r"\\*$", escaped_value)
+    assert trailing_backslashes is not None
+    return f'{key}="{escaped_value}{trailing_backslashes[0]}"'
 
 
 def _is_readable(text: str, parser: OverridesParser) -> bool:

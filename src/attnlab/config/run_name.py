@@ -24,35 +24,43 @@ def run_name(config: Config) -> str:
     variant that is not. What does not fit into `MOST_CHARACTERS` is counted (`2_more`), and the
     knobs that a sweep varies come first.
     """
-    stated_values = _values_in_identity(config.overrides)
+    identity_values = _values_in_identity(config.overrides)
     # How the cores are shared says something only where it is what a sweep compares.
-    hidden = {*SHOWN_APART, *({THREADS} - set(config.swept))}
-    stated = {key: value for key, value in stated_values.items() if key not in hidden}
-    stated_choices = {key: value for key, value in stated.items() if key in config.choices}
-    variant, model = config.choices["variant"], config.values["model"]
-    choices = [] if MIXER in stated_choices and "variant" not in stated_values else [variant]
-    for key, value in stated_choices.items():
-        word = _choice_word(key, value)
-        if word not in choices:
-            choices.append(word)
-    knobs = [key for key in stated if key not in stated_choices]
-    in_order = sorted(knobs, key=lambda key: key not in config.swept)
+    hidden_keys = {*SHOWN_APART, *({THREADS} - set(config.swept_keys))}
+    shown_values = {k: value for k, value in identity_values.items() if k not in hidden_keys}
+    choice_words = _choice_words(config, identity_values, shown_values)
+    knobs = [key for key in shown_values if key not in config.choices]
+    knobs_in_order = sorted(knobs, key=lambda key: key not in config.swept_keys)
     short_keys = _short_keys(knobs)
-    shape = f"{model['num_layers']}x{model['d_model']}"
-    words = [*choices, shape, *(_knob_word(short_keys[key], stated[key]) for key in in_order)]
-    name, left_out = str(config.choices["dataset"]), 0
-    for word in words:
+    knob_words = [_knob_word(short_keys[key], shown_values[key]) for key in knobs_in_order]
+    shape = f"{config.values['model']['num_layers']}x{config.values['model']['d_model']}"
+    name, num_left_out = str(config.choices["dataset"]), 0
+    for word in (*choice_words, shape, *knob_words):
         # The shape is short, and the reader of a long name needs it most.
-        if (left_out and word != shape) or len(name) + len(word) >= MOST_CHARACTERS:
-            left_out += 1
+        if (num_left_out and word != shape) or len(name) + len(word) >= MOST_CHARACTERS:
+            num_left_out += 1
         else:
             name = f"{name}-{word}"
-    more = f"-{left_out}_more" if left_out else ""
-    return f"{name}{more}-s{config.values['seed']}"
+    remainder = f"-{num_left_out}_more" if num_left_out else ""
+    return f"{name}{remainder}-s{config.values['seed']}"
 
 
-def named_sweep(configs: Sequence[Config]) -> list[Config]:
-    """Return the configs of a sweep with its name, which is made where none was given."""
+def _choice_words(
+    config: Config, identity_values: Mapping[str, str], shown_values: Mapping[str, str]
+) -> list[str]:
+    """Return the words for the variant and for the choices that overrides make."""
+    choice_values = {key: value for key, value in shown_values.items() if key in config.choices}
+    is_variant_implied = MIXER in choice_values and "variant" not in identity_values
+    words = [] if is_variant_implied else [config.choices["variant"]]
+    for key, value in choice_values.items():
+        word = _choice_word(key, value)
+        if word not in words:
+            words.append(word)
+    return words
+
+
+def name_sweep(configs: Sequence[Config]) -> list[Config]:
+    """Return the configs with the name of their sweep, which is made where they state none."""
     name = sweep_name(configs)
     return [
         replace(config, values={**config.values, "sweep": name})
@@ -68,14 +76,16 @@ def sweep_name(configs: Sequence[Config]) -> str:
     Where the results go is no part of it, nor how many runs share the cores, so that a sweep that
     is begun again has its old name.
     """
-    stated = [_values_in_identity(config.overrides) for config in configs]
-    for values in stated:
+    values_by_cell = [_values_in_identity(config.overrides) for config in configs]
+    for values in values_by_cell:
         values.pop(THREADS, None)
     datasets = dict.fromkeys(str(config.choices["dataset"]) for config in configs)
-    varied = [key for key in varied_keys(stated) if key != "dataset"]
-    words = [_plain_word("_".join(datasets)), *(re.split("[./]", key)[-1] for key in varied)]
-    digest = hashlib.sha256(repr([sorted(values.items()) for values in stated]).encode())
-    return f"{'-'.join(words)[:MOST_CHARACTERS]}-{digest.hexdigest()[:4]}"
+    varied_words = [
+        re.split("[./]", key)[-1] for key in varied_keys(values_by_cell) if key != "dataset"
+    ]
+    words = [_plain_word("_".join(datasets)), *varied_words]
+    sha256 = hashlib.sha256(repr([sorted(values.items()) for values in values_by_cell]).encode())
+    return f"{'-'.join(words)[:MOST_CHARACTERS]}-{sha256.hexdigest()[:4]}"
 
 
 def sweep_faults(name: Any) -> list[str]:
@@ -91,20 +101,20 @@ def varied_keys(cells: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key in keys if len({cell.get(key) for cell in cells}) > 1]
 
 
-def overridden(overrides: Sequence[str]) -> dict[str, str]:
+def override_values(overrides: Sequence[str]) -> dict[str, str]:
     """Return the values that overrides state, by key; a deleted key has the value `null`."""
-    values = {}
+    value_by_key = {}
     for override in overrides:
         key, equals, value = override.lstrip("+~").partition("=")
-        values[key] = value if equals and not override.startswith("~") else "null"
-    return values
+        value_by_key[key] = value if equals and not override.startswith("~") else "null"
+    return value_by_key
 
 
 def _values_in_identity(overrides: Sequence[str]) -> dict[str, str]:
     """Return the stated values that change what a run is."""
     return {
         key: value
-        for key, value in overridden(overrides).items()
+        for key, value in override_values(overrides).items()
         if re.split("[./]", key)[0] not in NOT_IN_IDENTITY
     }
 
@@ -112,9 +122,9 @@ def _values_in_identity(overrides: Sequence[str]) -> dict[str, str]:
 def _choice_word(key: str, value: str) -> str:
     """Return the word for a choice: its name, with the group's where the name says too little."""
     group, _, package = key.partition("@")
-    place = package.rpartition(".")[2] if package else group.rpartition("/")[2]
+    last_part = package.rpartition(".")[2] if package else group.rpartition("/")[2]
     word = _plain_word(value)
-    return f"{place}_{word}" if package or word in ("none", "null", "default") else word
+    return f"{last_part}_{word}" if package or word in ("none", "null", "default") else word
 
 
 def _knob_word(key: str, value: str) -> str:

@@ -7,7 +7,7 @@ from attnlab.building import UserTargets
 from attnlab.config.compose import compose_each
 from attnlab.config.composition import sweep_overrides
 from attnlab.config.config import Config
-from attnlab.config.run_name import named_sweep
+from attnlab.config.run_name import name_sweep
 from attnlab.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ class Sweep:
         return self.total - len(self.cells)
 
 
-def plan_sweep(overrides: Sequence[str], own: UserTargets, *, is_multirun: bool) -> Sweep:
+def plan_sweep(overrides: Sequence[str], user_targets: UserTargets, *, is_multirun: bool) -> Sweep:
     """Compose and check every cell, inside `search_path`.
 
     Raises ConfigError with the faults of all cells, each once. With skip_impossible=true, a cell
@@ -44,29 +44,36 @@ def plan_sweep(overrides: Sequence[str], own: UserTargets, *, is_multirun: bool)
     """
     overrides_by_cell = sweep_overrides(overrides) if is_multirun else [list(overrides)]
     labels = _differences(overrides_by_cell)
-    composed = compose_each(dict(enumerate(overrides_by_cell)), own)
-    configs = composed.configs
-    skips = any(config.values["skip_impossible"] for config in configs.values())
-    if composed.mistakes or (composed.impossible and not skips):
+    composed_configs = compose_each(dict(enumerate(overrides_by_cell)), user_targets)
+    configs = composed_configs.configs
+    leaves_out_impossible = any(config.values["skip_impossible"] for config in configs.values())
+    if composed_configs.mistakes or (composed_configs.impossible and not leaves_out_impossible):
         faults = [
             fault
             if len(indices) == len(overrides_by_cell)
             else f"{fault}\n    in {len(indices)} of {len(overrides_by_cell)} runs, the first: "
             + " ".join(overrides_by_cell[indices[0]])
-            for fault, indices in composed.faults.items()
+            for fault, indices in composed_configs.faults.items()
         ]
-        if configs and not composed.mistakes:
+        if configs and not composed_configs.mistakes:
             faults.append("skip_impossible=true leaves these runs out and trains the others")
         raise ConfigError(faults)
     if is_multirun:
-        configs = dict(zip(configs, named_sweep([*configs.values()]), strict=True))
+        configs = dict(zip(configs, name_sweep([*configs.values()]), strict=True))
     return Sweep(
         [Cell(overrides_by_cell[i], labels[i], config) for i, config in configs.items()],
         len(overrides_by_cell),
-        {fault: [labels[i] for i in indices] for fault, indices in composed.impossible.items()},
+        {
+            fault: [labels[i] for i in indices]
+            for fault, indices in composed_configs.impossible.items()
+        },
     )
 
 
 def _differences(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
+    """Return the overrides of each cell that not all cells have, as one text."""
     shared = set(overrides_by_cell[0]).intersection(*overrides_by_cell)
-    return [" ".join(word for word in cell if word not in shared) for cell in overrides_by_cell]
+    return [
+        " ".join(override for override in cell if override not in shared)
+        for cell in overrides_by_cell
+    ]

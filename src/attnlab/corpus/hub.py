@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from attnlab.corpus import tables
-from attnlab.environment import given_path, variable
+from attnlab.environment import expand_home, read_variable
 
 HUB = "hub:"
 PROBE_SECONDS = 1.0
@@ -145,12 +145,12 @@ def _describe_causes(error: BaseException) -> str:
 
 
 def _hub_endpoint() -> str:
-    return variable("HF_ENDPOINT") or "https://huggingface.co"
+    return read_variable("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def _hub_answers() -> bool:
     """Return whether the hub, or the proxy before it, accepts a connection."""
-    if (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
+    if (read_variable("HF_HUB_OFFLINE") or "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     server = urlsplit(_hub_endpoint())
     proxy = getproxies().get(server.scheme)
@@ -166,6 +166,6 @@ def _hub_answers() -> bool:
 
 def _is_downloaded(name: str) -> bool:
     """Return whether the library's cache has an earlier download, without importing the library."""
-    home = given_path(variable("HF_HOME") or "~/.cache/huggingface")
-    cache = given_path(variable("HF_DATASETS_CACHE") or home / "datasets")
+    home = expand_home(read_variable("HF_HOME") or "~/.cache/huggingface")
+    cache = expand_home(read_variable("HF_DATASETS_CACHE") or home / "datasets")
     return (cache / name.replace("/", "___").lower()).is_dir()

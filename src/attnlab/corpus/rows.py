@@ -13,7 +13,7 @@ import numpy as np
 
 from attnlab.corpus import files as text_files
 from attnlab.corpus import hub, source, store, tables
-from attnlab.environment import given_path
+from attnlab.environment import expand_home
 from attnlab.ranges import Share
 
 Row = list[str]
@@ -385,7 +385,7 @@ def _read_splits(path: str, files: Files, reader: Reader) -> Iterator[tuple[str,
         split_tables = hub.load_hub_tables(path, reader.columns)
         yield from _read_tables(path, split_tables, list(file_names), reader)
         return
-    location = given_path(path)
+    location = expand_home(path)
     reads_one_table = reader.default_files is not None and file_names.items() <= {
         *reader.default_files.items()
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attnlab.corpus import files, hub, tables
-from attnlab.environment import given_path
+from attnlab.environment import expand_home
 
 COLUMN = "text"
 """The column of a table that is read where none is stated."""
@@ -285,7 +285,7 @@ def find_source(path: str, column: str) -> Source:
             for table in hub.load_hub_tables(path, [[column]]).values()
         ]
         return RowSource(path, column, readers)
-    location = given_path(path)
+    location = expand_home(path)
     if location.is_dir() or (has_magic(path) and not location.exists()):
         return _many_files_source(location, path, column)
     return _file_source(location, path, column)
@@ -324,7 +324,7 @@ def find_split_sources(path: str, column: str) -> dict[str, Source]:
     val, dev) or test in its name; or `save_to_disk` wrote it. Raises ValueError if `path` is no
     directory, or holds several files for one split.
     """
-    directory = None if path.startswith(hub.HUB) else given_path(path)
+    directory = None if path.startswith(hub.HUB) else expand_home(path)
     if directory is None or hub.is_saved_dataset(directory):
         split_tables = (
             hub.load_hub_tables(path, [[column]])

@@ -9,7 +9,7 @@ from torch import Tensor
 from attnlab.evaluation.slices import Slices
 from attnlab.interp.observe import isolated_evaluation, to_device
 from attnlab.interp.subject import Subject
-from attnlab.metric.base import Metric, tally, total
+from attnlab.metric.base import Metric, finish_metric, tally
 from attnlab.split import IGNORE, Batch, Split
 from attnlab.tap import record_gauges
 
@@ -59,7 +59,9 @@ def evaluate(
                     totals[scalar_name] += scalar.double() * count
                     counts[scalar_name] += count
     mean_by_name = {
-        name: total(metrics[name], sums, counts[name]) if name in metrics else sums / counts[name]
+        name: finish_metric(metrics[name], sums, counts[name])
+        if name in metrics
+        else sums / counts[name]
         for name, sums in totals.items()
     }
     means = torch.stack(list(mean_by_name.values())).tolist()

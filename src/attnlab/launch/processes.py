@@ -14,11 +14,11 @@ from pathlib import Path
 
 from attnlab.config import Config
 from attnlab.console import Console
-from attnlab.interruption import STOPPING, Interrupted, patient, stoppable
+from attnlab.interruption import STOPPING, Interrupted, delay_interruption, raise_on_stop_signals
 from attnlab.launch.launcher import Launcher, Outcomes, Pass, outcome_of
 from attnlab.launch.run import Outcome
 from attnlab.launch.sweep_progress import PlaceInSweep
-from attnlab.printable import unheard
+from attnlab.printable import tolerate_closed_output
 from attnlab.run_record.record import DEATHS
 
 
@@ -38,7 +38,7 @@ class Processes(Launcher):
             while running or (queue and not interrupted):
                 try:
                     while queue and len(running) < self.jobs and not interrupted:
-                        with patient():
+                        with delay_interruption():
                             index = queue.popleft()
                             connection, process = _start(
                                 configs[index], this_pass, this_pass.sweep_progress.title(index)
@@ -137,7 +137,7 @@ def _work(
     parent: Connection,
 ) -> None:
     """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
-    with unheard(), stoppable():
+    with tolerate_closed_output(), raise_on_stop_signals():
         try:
             # The terminal would send a second Ctrl-C beside the parent's request.
             os.setpgrp()
@@ -151,7 +151,7 @@ def _work(
         except Interrupted as interrupted:
             outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
         # A parent that is gone needs no answer, and one that asks to stop now is answered so.
-        with suppress(OSError, Interrupted), patient():
+        with suppress(OSError, Interrupted), delay_interruption():
             parent.send(outcome)
 
 

@@ -13,14 +13,14 @@ from attnlab.building import import_target
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate_in_full
 from attnlab.experiment import Experiment
-from attnlab.fit import Fitted
+from attnlab.fit import FitResult
 from attnlab.launch import machine
 from attnlab.model.base import Model, active_parameters, parameters
 from attnlab.model.cost import flops
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.result import AttemptProvenance, RunResult
-from attnlab.signatures import targets
+from attnlab.signatures import target_nodes
 
 
 class FinalNumbers(NamedTuple):
@@ -41,7 +41,7 @@ def identify_attempt(experiment: Experiment) -> dict[str, Any]:
         "num_layers": identity["model"]["num_layers"],
         "seed": experiment.seed,
         "code": code_hashes(experiment),
-        "config_dir": experiment.config.own.config_dir,
+        "config_dir": experiment.config.user_targets.config_dir,
         "overrides": experiment.config.overrides,
         "choices": experiment.choices,
         "git": machine.git(),
@@ -51,7 +51,7 @@ def identify_attempt(experiment: Experiment) -> dict[str, Any]:
 
 def code_hashes(experiment: Experiment) -> dict[str, str]:
     """Return the SHA-256 of the source file of each class that the config names."""
-    names = sorted({node["_target_"] for node in targets(experiment.identity)})
+    names = sorted({node["_target_"] for node in target_nodes(experiment.identity)})
     hashes = {}
     for name in names:
         # Of a class that was made in a notebook, or compiled, there is no source.
@@ -98,7 +98,7 @@ def measure_trained(experiment: Experiment) -> FinalNumbers:
         for name, value in evaluate_in_full(subject, split, experiment.metrics).items()
     }
     findings: dict[str, Finding] = {}
-    for name, evidence in experiment.config.parts("evidence").items():
+    for name, evidence in experiment.config.build_parts("evidence").items():
         findings[name] = checked_finding(name, evidence(subject).measure(), experiment.model)
         metrics |= {f"{name}/{key}": value for key, value in findings[name].scalars.items()}
     return FinalNumbers(metrics, findings)
@@ -161,7 +161,7 @@ def _finite(finding: Finding) -> Finding:
 def run_result(
     experiment: Experiment,
     provenance: AttemptProvenance,
-    fitted: Fitted,
+    fitted: FitResult,
     final: FinalNumbers,
     flops_per_token: float,
     seconds: float,

@@ -20,7 +20,7 @@ from attnlab.console import Console
 from attnlab.errors import Diverged, RecordError, RequestError
 from attnlab.experiment import Experiment
 from attnlab.fit import fit
-from attnlab.interruption import Interrupted, patient, stoppable
+from attnlab.interruption import Interrupted, delay_interruption, raise_on_stop_signals
 from attnlab.launch import machine
 from attnlab.launch.logged_run import probe_page, training_run
 from attnlab.launch.result import (
@@ -34,7 +34,7 @@ from attnlab.launch.result import (
     tokens_per_step,
 )
 from attnlab.launch.sweep_progress import PlaceInSweep
-from attnlab.process_state import unchanged_process
+from attnlab.process_state import preserve_process_state
 from attnlab.run_record import write
 from attnlab.run_record.annotations import annotate
 from attnlab.run_record.attempt import AlreadyClaimed, Attempt
@@ -102,7 +102,7 @@ def run(
     meanwhile, and what killed it may kill the next one. Raises RequestError where the record
     cannot be used, Interrupted on Ctrl-C, SIGTERM and SIGHUP.
     """
-    with stoppable():
+    with raise_on_stop_signals():
         experiment = Experiment(config)
         outcome = _run(experiment, console, postpones, known_notes, place or PlaceInSweep())
         outcome.notes = run_notes(experiment)
@@ -149,7 +149,7 @@ def _run(
         console.print(f"warning: {sentence}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
     description = identify_attempt(experiment)
-    with patient():
+    with delay_interruption():
         try:
             attempt = Attempt.claim(
                 record.path, identity, _resumed_from(checkpoint, origin), after=last_attempt
@@ -233,7 +233,7 @@ def _attempt(
     )
     try:
         with _failures_recorded(attempt, provenance, progress):
-            with stoppable(), unchanged_process():
+            with raise_on_stop_signals(), preserve_process_state():
                 result = _train(experiment, attempt, provenance, checkpoint, console, progress, bar)
             if attempt.finish(result):
                 return Outcome(run_dir, "finished", result, pace=bar.pace_of_training)
@@ -276,7 +276,7 @@ def _train(
     write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
     record = Record(attempt.path.parents[1])
     row_logger = RowLogger(
-        list(experiment.config.parts("logger").values()),
+        list(experiment.config.build_parts("logger").values()),
         training_run(experiment, record.name, attempt.number, cost),
         layers,
         probe_page(record.name),
@@ -284,7 +284,7 @@ def _train(
     )
     with row_logger.logging_attempt(attempt, record):
         # The first request to stop is left to the training callback, which saves after the step.
-        with bar, patient(1):
+        with bar, delay_interruption(1):
             fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])
         progress.step = fitted.steps
         with beat_on_forward(beat):
@@ -407,7 +407,7 @@ def _changes(experiment: Experiment, record: Record, result: RunResult) -> str:
         else "finished before"
     ]
     entries = mirrors(record.path)
-    for name, logger in experiment.config.parts("logger").items():
+    for name, logger in experiment.config.build_parts("logger").items():
         # A logger follows a run while it trains.
         if not logger.tool:
             sentences.append(f"logger={name} saw nothing of it; rerun=true repeats")

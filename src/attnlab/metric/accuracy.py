@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnlab.metric.base import bounded, likeliest
+from attnlab.metric.base import bounded, likeliest_outputs
 
 
 @bounded(0, 1)
@@ -11,4 +11,4 @@ def accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, "batch label"]:
     """Return 1 where the likeliest output is the target, else 0 (the mean is over labels)."""
-    return (likeliest(logits) == targets).float()
+    return (likeliest_outputs(logits) == targets).float()

@@ -22,14 +22,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 def bounded(low: float | int, high: float | int) -> Callable[[T], T]:
     """State the range of a metric's values, as a decorator."""
 
-    def state(metric: T) -> T:
+    def set_bounds(metric: T) -> T:
         metric.bounds = (low, high)  # pyright: ignore[reportFunctionMemberAccess]
         return metric
 
-    return state
+    return set_bounds
 
 
-def likeliest(logits: Float[Tensor, "*label output"]) -> Int[Tensor, "*label"]:
+def likeliest_outputs(logits: Float[Tensor, "*label output"]) -> Int[Tensor, "*label"]:
     """Return the likeliest output of each label; -1, which is no target, where a logit is nan."""
     # The maximum is nan where any logit is nan.
     max_logits, outputs = logits.max(dim=-1)
@@ -43,14 +43,16 @@ def tally(
 ) -> tuple[Float[Tensor, "..."], Int[Tensor, ""]]:
     """Return a metric's sum over the labels, or sequences, that count, and the number of these."""
     values = metric(logits, targets)
-    counted = targets != IGNORE
+    is_counted = targets != IGNORE
     if values.ndim == 1:
-        counted = counted.any(dim=1)
-    masked = values * counted.reshape(*counted.shape, *[1] * (values.ndim - counted.ndim))
-    return masked.sum(dim=tuple(range(counted.ndim))), counted.sum()
+        is_counted = is_counted.any(dim=1)
+    counted_values = values * is_counted.reshape(
+        *is_counted.shape, *[1] * (values.ndim - is_counted.ndim)
+    )
+    return counted_values.sum(dim=tuple(range(is_counted.ndim))), is_counted.sum()
 
 
-def total(metric: Metric, sums: Float[Tensor, "..."], count: Tensor) -> Float[Tensor, ""]:
+def finish_metric(metric: Metric, sums: Float[Tensor, "..."], count: Tensor) -> Float[Tensor, ""]:
     """Return the metric over all batches, from its sums and the number of labels or sequences."""
-    finish = getattr(metric, "finish", None)
-    return finish(sums) if finish else sums / count
+    finish_sums = getattr(metric, "finish", None)
+    return finish_sums(sums) if finish_sums else sums / count

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnlab.metric.base import bounded, likeliest
+from attnlab.metric.base import bounded, likeliest_outputs
 
 
 @bounded(0, 1)
@@ -19,14 +19,18 @@ class F1:
         self, logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
     ) -> Float[Tensor, "batch label 3 output"]:
         """Return three one-hot rows for each label: its hit, its predicted class, its target."""
-        classes = logits.shape[-1]
+        num_classes = logits.shape[-1]
         # An extra class, which is cut off again, holds the predictions of logits that are nan.
-        predicted = F.one_hot(likeliest(logits) % (classes + 1), classes + 1)[..., :classes]
-        targeted = F.one_hot(targets.clamp(min=0), classes)
-        return torch.stack((predicted * targeted, predicted, targeted), dim=-2).float()
+        predicted_one_hot = F.one_hot(
+            likeliest_outputs(logits) % (num_classes + 1), num_classes + 1
+        )[..., :num_classes]
+        target_one_hot = F.one_hot(targets.clamp(min=0), num_classes)
+        return torch.stack(
+            (predicted_one_hot * target_one_hot, predicted_one_hot, target_one_hot), dim=-2
+        ).float()
 
     def finish(self, sums: Float[Tensor, "3 output"]) -> Float[Tensor, ""]:
         """Return the mean F1 of the classes that occur."""
-        hits, predicted, targeted = sums
-        occurs = (predicted + targeted) > 0
-        return (2 * hits / (predicted + targeted).clamp(min=1))[occurs].mean()
+        hits, num_predicted, num_targets = sums
+        is_present = (num_predicted + num_targets) > 0
+        return (2 * hits / (num_predicted + num_targets).clamp(min=1))[is_present].mean()

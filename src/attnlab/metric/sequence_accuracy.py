@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnlab.metric.base import bounded, likeliest
+from attnlab.metric.base import bounded, likeliest_outputs
 from attnlab.split import IGNORE
 
 
@@ -12,5 +12,5 @@ def sequence_accuracy(
     logits: Float[Tensor, "batch label output"], targets: Int[Tensor, "batch label"]
 ) -> Float[Tensor, " batch"]:
     """Return 1 where every label of a sequence is right, else 0 (the mean is over sequences)."""
-    right = (likeliest(logits) == targets) | (targets == IGNORE)
-    return right.all(dim=1).float()
+    is_right = (likeliest_outputs(logits) == targets) | (targets == IGNORE)
+    return is_right.all(dim=1).float()

@@ -104,9 +104,9 @@ def cross_entropy(
     smoothing: float = 0.0,
 ) -> Float[Tensor, "*label"]:
     """Compute the cross-entropy in nats over the targets that count, in float32 at least."""
-    exact = torch.promote_types(logits.dtype, torch.float32)
+    precise_type = torch.promote_types(logits.dtype, torch.float32)
     return F.cross_entropy(
-        logits.flatten(0, 1).to(exact),
+        logits.flatten(0, 1).to(precise_type),
         targets.flatten(),
         ignore_index=IGNORE,
         reduction=reduction,
@@ -121,10 +121,10 @@ def noise(key: Int[Tensor, " batch"], seq: int, draw: int) -> Float[Tensor, "bat
     (Steele et al. 2014, fig. 16) on a counter. Different `draw`s are independent.
     """
     positions = torch.arange(seq, device=key.device)
-    mixed = _splitmix(_splitmix(key + _as_int64(draw * GOLDEN))[:, None] + positions)
+    random_bits = _splitmix(_splitmix(key + _as_int64(draw * GOLDEN))[:, None] + positions)
     # The upper 24 bits, which float32 holds exactly: with more of them, the largest would round to
     # 1.0, and a token drawn by it would lie outside of the vocabulary.
-    return _shift_right_unsigned(mixed, 40).float() * 2.0**-24
+    return _shift_right_unsigned(random_bits, 40).float() * 2.0**-24
 
 
 def _splitmix(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:

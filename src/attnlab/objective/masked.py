@@ -65,11 +65,11 @@ class Masked(Objective):
         return Batch(torch.where(hidden, replacements, inputs), targets, None, batch.valid)
 
     def batch_of_text(self, text: str) -> Batch:
-        data = copy.copy(self.dataset)
-        data.tokens = [*data.tokens, HOLE]
-        data.label_positions = _hole_positions
+        dataset_with_holes = copy.copy(self.dataset)
+        dataset_with_holes.tokens = [*dataset_with_holes.tokens, HOLE]
+        dataset_with_holes.label_positions = _hole_positions
         try:
-            return data.batch_of_text(text.replace(MASK, HOLE))
+            return dataset_with_holes.batch_of_text(text.replace(MASK, HOLE))
         except ValueError as error:
             raise ValueError(str(error).replace(repr(HOLE)[1:-1], MASK)) from error
 

@@ -14,7 +14,7 @@ from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import findings
 from attnlab.analysis.left_out import abbreviate_names
 from attnlab.analysis.table import Column, comparison_columns, count, legend, title
-from attnlab.building import NOTHING, UserTargets
+from attnlab.building import NO_USER_TARGETS, UserTargets
 from attnlab.figures.attention_panels import draw_panel, role_colours
 from attnlab.figures.curves import DASHES, REST
 from attnlab.figures.figure_page import content_policy, vega_script
@@ -87,13 +87,13 @@ def page(
     panels: Sequence[Panel],
     records: Mapping[str, Record],
     footnotes: Sequence[str] = (),
-    own: UserTargets = NOTHING,
+    user_targets: UserTargets = NO_USER_TARGETS,
 ) -> str:
     """Return panels as an HTML page; `records` has the record of each of their runs by name.
 
-    A dataset of the user's own is described by its class where `own` names that.
+    A dataset of the user's own is described by its class where `user_targets` names that.
     """
-    sections = _limit_size([_build_section(panel, records, own) for panel in panels])
+    sections = _limit_size([_build_section(panel, records, user_targets) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
     return _render_html(", ".join(datasets), sections, footnotes)
 
@@ -153,11 +153,13 @@ def attend_page(
     )
 
 
-def _build_section(panel: Panel, records: Mapping[str, Record], own: UserTargets) -> Section:
+def _build_section(
+    panel: Panel, records: Mapping[str, Record], user_targets: UserTargets
+) -> Section:
     cards = arm_cards(panel, records)
     return Section(
         name=panel.dataset,
-        summary=_dataset_summary(panel, own),
+        summary=_dataset_summary(panel, user_targets),
         cards=cards,
         remarks=_card_remarks(panel, cards) if cards else (),
         caution=_caution_text(panel, cards),
@@ -217,9 +219,9 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
     ]
 
 
-def _dataset_summary(panel: Panel, own: UserTargets) -> str:
+def _dataset_summary(panel: Panel, user_targets: UserTargets) -> str:
     """Return the first line of the docstring of the panel's dataset."""
-    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity, own)
+    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity, user_targets)
     return (panel_dataset.__doc__ or "").partition("\n")[0] if panel_dataset else ""
 
 

@@ -15,7 +15,7 @@ from attnlab.reproduce.recipe import Recipe
 Results = Mapping[str, Any]
 """The content of results/SCALE.json; see results.py."""
 VERDICTS = ("holds", "fails", "not_run")
-NOTHING = Interval(0, None, None, None)
+NO_USER_TARGETS = Interval(0, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Verdict:
     claim: Claim
     verdict: Literal["holds", "fails", "not_run"]
     needed: int
-    ours: Interval = NOTHING
+    ours: Interval = NO_USER_TARGETS
     note: str = ""
     """What a reader must know besides the numbers."""
     seeds: Sequence[int] = ()

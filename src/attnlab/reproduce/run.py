@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.config import Config, compose_each, search_path, threads_each
+from attnlab.config import Config, compose_each, search_path, thread_overrides
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
 from attnlab.launch.many import launcher_for, many
@@ -89,13 +89,13 @@ def compose_runs(
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
     overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
     threads = torch.get_num_threads()
-    with search_path(config_dir) as own:
+    with search_path(config_dir) as user_targets:
         composed = compose_each(
             {
-                arm: [*overrides, *threads_each(overrides, jobs, threads), *places]
+                arm: [*overrides, *thread_overrides(overrides, jobs, threads), *places]
                 for arm, overrides in overrides_by_arm.items()
             },
-            own,
+            user_targets,
         )
     configs, faults = composed.configs, composed.faults
     for first, second in combinations(configs, 2):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlab.commands.render.attention import largest_tokens
+from attnlab.commands.render.attention import positions_of_most_weight
 from attnlab.figures import heatmap
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.loaded_run import LoadedRun
@@ -56,7 +56,7 @@ def test_of_many_tokens_the_query_and_those_with_the_largest_weights_are_shown()
     columns = [("L0H0", weights.tolist()), ("answer", weights[::-1].tolist())]
     largest = np.argsort(-np.maximum(weights, weights[::-1]), kind="stable")
     query = int(largest[-1])
-    assert largest_tokens(columns, query) == sorted([query, *largest[:19].tolist()])
+    assert positions_of_most_weight(columns, query) == sorted([query, *largest[:19].tolist()])
 
 
 def test_the_row_of_the_query_is_marked(offer, capsys):

@@ -22,10 +22,10 @@ from attnlab.figures import terminal_heatmap
 def print_ablation(report: AblationReport, console: Console) -> None:
     """Print an ablation report below the run and its step."""
     console.print(f"{report.run}, step {report.step}", style="bold")
-    PRINTED[type(report)](report, console)
+    PRINTERS[type(report)](report, console)
 
 
-def picture(report: PruningReport, ending: str) -> bytes:
+def draw_pruning_curve(report: PruningReport, ending: str) -> bytes:
     """Draw the pruning curve as the content of a file with such an ending."""
     # Vega takes a while to load, and a table does not need it.
     from attnlab.figures.base import render_chart
@@ -56,6 +56,7 @@ def picture(report: PruningReport, ending: str) -> bytes:
 
 
 def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:
+    """Print the metric without each head, and without all of them."""
     metric, full_value = report.metric, report.intact
     method_text = "; with the mean pattern of" if report.method == "mean" else "; without"
     console.print(f"{metric} on the {report.split} split: {full_value:.4f}{method_text}")
@@ -69,20 +70,22 @@ def _print_heads_without(report: HeadsWithoutReport, console: Console) -> None:
 
 
 def _print_edge(report: EdgeCutReport, console: Console) -> None:
-    ends = [
+    """Print the answers before and after an edge was cut."""
+    edge_ends = [
         f"{terminal_heatmap.printable_token(report.tokens[position])} at {position}"
         for position in (report.query, report.key)
     ]
-    console.print(f"without {' -> '.join(ends)}")
+    console.print(f"without {' -> '.join(edge_ends)}")
     table = _build_table("answer begins" if report.begins else "answer", "before", "after")
     for row in report.answers:
         table.add_row(repr(row.output), f"{row.before:.4f}", f"{row.after:.4f}")
     console.print(table)
-    cuts = ", ".join(f"L{row.layer}H{row.head} {row.weight:.2f}" for row in report.heads)
-    console.print(f"cut, with the attention that was there: {cuts}")
+    weight_texts = ", ".join(f"L{row.layer}H{row.head} {row.weight:.2f}" for row in report.heads)
+    console.print(f"cut, with the attention that was there: {weight_texts}")
 
 
 def _print_importance(report: ImportanceReport, console: Console) -> None:
+    """Print each head's gradient beside the change of the loss without it."""
     console.print(f"loss on the {report.split} split: {report.loss:.4f} nats")
     table = _build_table("layer", "head", "gradient", "in layer", "expected", "change")
     for row in report.heads:
@@ -98,8 +101,9 @@ def _print_importance(report: ImportanceReport, console: Console) -> None:
 
 
 def _print_pruning(report: PruningReport, console: Console) -> None:
-    metric, (full_model, *curve) = report.metric, report.curve
-    console.print(f"{metric} on the {report.split} split: {full_model.value:.4f}")
+    """Print the metric after each head that was removed."""
+    metric, (unpruned, *curve) = report.metric, report.curve
+    console.print(f"{metric} on the {report.split} split: {unpruned.value:.4f}")
     method_text = "with mean patterns" if report.method == "mean" else "without"
     console.print(
         f"{method_text}, one head more each time, the least needed first by {report.order}"
@@ -109,7 +113,7 @@ def _print_pruning(report: PruningReport, console: Console) -> None:
         "layer", "head", "gone", metric, "change", *(["random"] if random_curves else [])
     )
     for row, *random_values in zip(curve, *(values[1:] for values in random_curves), strict=True):
-        numbers = [f"{row.value:.4f}", f"{row.value - full_model.value:+.4f}"]
+        numbers = [f"{row.value:.4f}", f"{row.value - unpruned.value:+.4f}"]
         numbers += [f"{sum(random_values) / len(random_values):.4f}"] if random_values else []
         table.add_row(_layer_label(row), str(row.head), str(row.removed), *numbers)
     console.print(table)
@@ -120,11 +124,12 @@ def _print_pruning(report: PruningReport, console: Console) -> None:
 
 
 def _print_twins(report: PatchingReport, console: Console) -> None:
-    query_text = {None: "", ASKED: ", at the query that is asked"}.get(
+    """Print what each head's pattern of the twin does to the logit difference."""
+    query_suffix = {None: "", ASKED: ", at the query that is asked"}.get(
         report.query, f", at the query {report.query!r}"
     )
     console.print(
-        f"{report.pairs} twin pairs; A, with each head's pattern of its twin B{query_text}"
+        f"{report.pairs} twin pairs; A, with each head's pattern of its twin B{query_suffix}"
     )
     table = _build_table("layer", "head", "difference", "effect")
     table.add_row("A", "", f"{report.original:+.3f}", "0.000")
@@ -139,7 +144,7 @@ def _print_twins(report: PatchingReport, console: Console) -> None:
     console.print("effect: how far it went from that of A (0) to that of B (1)")
 
 
-PRINTED: dict[type[Report], Callable[[Any, Console], None]] = {
+PRINTERS: dict[type[Report], Callable[[Any, Console], None]] = {
     HeadsWithoutReport: _print_heads_without,
     EdgeCutReport: _print_edge,
     ImportanceReport: _print_importance,

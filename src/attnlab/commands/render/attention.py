@@ -53,7 +53,7 @@ def print_attention(
     console.print(CAUTION)
 
 
-def caption(report: AttentionReport, num_cuts: int | None = None) -> list[str]:
+def caption_lines(report: AttentionReport, num_cuts: int | None = None) -> list[str]:
     """Return the caption of a map: the answer, and the answers without the largest edges."""
     return [f"Answer: {_answer_text(report.answer)}.", *cut_sentences(report)[:num_cuts]]
 
@@ -73,7 +73,7 @@ def cut_sentences(report: AttentionReport) -> list[str]:
     ]
 
 
-def picture(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
+def draw_attention(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
     """Draw the map that is shown, or with `all_heads` the maps of all layers and heads."""
     # Vega takes a while to load, and the terminal does not need it.
     from attnlab.figures.base import render_chart
@@ -89,7 +89,7 @@ def picture(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
     )
     title = f"{report.run}, step {report.step}: {shown_map.title}"
     measure = f"{shown_map.measure[0].upper()}{shown_map.measure[1:]}{_reason_text(shown_map)}."
-    lines_below = [measure, " ".join(caption(report, 1)), CAUTION]
+    lines_below = [measure, " ".join(caption_lines(report, 1)), CAUTION]
     return render_chart(
         draw_heat_map(single_map, title, lines_below, _axis_titles(shown_map.axes)), ending
     )
@@ -111,7 +111,7 @@ def _figure_of_all_heads(report: AttentionReport, maps: Sequence[AttentionMap]) 
     title += f"all {'attention ' * all_attend}layers{_and_heads_text(maps)}"
     if report.view != "weights":
         title = f"{title}, {report.view}"
-    lines_below = [" ".join(caption(report, 1)), CAUTION]
+    lines_below = [" ".join(caption_lines(report, 1)), CAUTION]
     if not all_attend:
         measures = "; ".join(dict.fromkeys(text_map.measure for text_map in maps))
         lines_below = [f"Weight: {measures}.", *lines_below]
@@ -146,24 +146,24 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
     tokens, query = report.tokens, report.query
     columns = [(_column_header(row), row.weights) for row in report.heads]
     columns.append(("answer", report.influence))
-    largest_positions = largest_tokens(columns, query)
-    names = {
+    largest_positions = positions_of_most_weight(columns, query)
+    token_labels = {
         position: terminal_heatmap.printable_token(tokens[position])
         for position in largest_positions
     }
     if len(largest_positions) < len(tokens):
-        names = {position: f"{position} {name}" for position, name in names.items()}
-    width = min(16, max(map(cell_len, names.values())) + 2)
-    per_block = max(1, (console.width - width - 3) // 7)
-    for start in range(0, len(columns), per_block):
-        block = columns[start : start + per_block]
+        token_labels = {position: f"{position} {label}" for position, label in token_labels.items()}
+    width = min(16, max(map(cell_len, token_labels.values())) + 2)
+    columns_per_block = max(1, (console.width - width - 3) // 7)
+    for start in range(0, len(columns), columns_per_block):
+        block = columns[start : start + columns_per_block]
         console.print()
-        console.print(" " * width + "".join(f"{name:>7}" for name, _ in block), style="bold")
+        console.print(" " * width + "".join(f"{header:>7}" for header, _ in block), style="bold")
         for position in largest_positions:
-            name = set_cell_size(names[position], width - 2)
+            row_label = set_cell_size(token_labels[position], width - 2)
             cells = "".join(f"{_shaded_cell(weights[position]):>7}" for _, weights in block)
-            mark = ">" if position == query else " "
-            console.print(f"{mark}{name} {cells}")
+            query_mark = ">" if position == query else " "
+            console.print(f"{query_mark}{row_label} {cells}")
     console.print()
     if report.heads:
         legend = LEGENDS[report.view].format(terminal_heatmap.printable_token(tokens[query]), query)
@@ -175,7 +175,9 @@ def _print_query_rows(report: AttentionReport, console: Console) -> None:
         )
 
 
-def largest_tokens(columns: Sequence[tuple[str, Sequence[float]]], query: int) -> list[int]:
+def positions_of_most_weight(
+    columns: Sequence[tuple[str, Sequence[float]]], query: int
+) -> list[int]:
     """Return the positions with the largest weights in any column, and the query, in text order."""
     largest_weights = [
         max(weights) for weights in zip(*(weights for _, weights in columns), strict=True)

@@ -19,34 +19,36 @@ def print_comparison(report: Comparison, console: Console) -> None:
 
 
 def _print_panel(panel: Panel, console: Console) -> None:
+    """Print a panel in the first layout that fits the screen, else in the narrowest."""
     console.print(title(panel), style="bold")
-    table_columns = comparison_columns(panel)
-    lettered_columns, lines = with_letters(table_columns)
-    layouts = [
-        _build_table(table_columns),
+    panel_columns = comparison_columns(panel)
+    lettered_columns, letter_legend = with_letters(panel_columns)
+    layouts: list[tuple[Table, Sequence[str]]] = [
+        (_build_table(panel_columns), ()),
         # Narrower, with the interval below its number.
-        _build_table(table_columns, gap=1, between="\n"),
-        _build_table(lettered_columns),
-        _build_table(lettered_columns, gap=1, between="\n"),
+        (_build_table(panel_columns, gap=1, separator="\n"), ()),
+        (_build_table(lettered_columns), letter_legend),
+        (_build_table(lettered_columns, gap=1, separator="\n"), letter_legend),
     ]
-    unbounded = console.options.update(max_width=999)
-    fitting = (
-        place
-        for place, table in enumerate(layouts)
-        if Measurement.get(console, unbounded, table).maximum <= console.width
-    )
-    place = next(fitting, len(layouts) - 1)
-    console.print(layouts[place])
-    for line in (*(lines if place >= 2 else ()), legend(panel), *panel.notes):
+    fitting_layouts = ((table, lines) for table, lines in layouts if _fits(table, console))
+    table, legend_lines = next(fitting_layouts, layouts[-1])
+    console.print(table)
+    for line in (*legend_lines, legend(panel), *panel.notes):
         console.print(line)
     console.print()
 
 
-def _build_table(panel_columns: Sequence[Column], gap: int = 2, between: str = " ") -> Table:
+def _fits(table: Table, console: Console) -> bool:
+    unbounded = console.options.update(max_width=999)
+    return Measurement.get(console, unbounded, table).maximum <= console.width
+
+
+def _build_table(panel_columns: Sequence[Column], gap: int = 2, separator: str = " ") -> Table:
+    """Build a table with `gap` spaces between columns, and a separator before each interval."""
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for column in panel_columns:
         justify = "right" if column.is_count else "left"
         table.add_column(column.header, justify=justify, overflow="fold")
-    for row in zip(*(column.cells for column in panel_columns), strict=True):
-        table.add_row(*(cell.joined(between) for cell in row))
+    for cells in zip(*(column.cells for column in panel_columns), strict=True):
+        table.add_row(*(cell.joined(separator) for cell in cells))
     return table

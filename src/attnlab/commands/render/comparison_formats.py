@@ -38,16 +38,18 @@ def to_csv(report: Comparison) -> str:
     The columns are dataset, the keys of all panels, metric, n, mean, low, high; the difference to
     the baseline with the number of pairs, its interval and p; and costs, as means over the runs.
     """
-    rows = [_csv_row(panel, place) for panel in report.panels for place in range(len(panel.groups))]
+    rows = [_csv_row(panel, i) for panel in report.panels for i in range(len(panel.groups))]
     keys = dict.fromkeys(
         key for panel in report.panels for key in (*panel.panel_keys, *panel.groups[0].keys)
     )
-    measured = [key for key in rows[0] if key not in (*keys, "dataset")]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["dataset", *keys, *measured], restval="", lineterminator="\n")
+    value_columns = [key for key in rows[0] if key not in (*keys, "dataset")]
+    csv_text = io.StringIO()
+    writer = csv.DictWriter(
+        csv_text, ["dataset", *keys, *value_columns], restval="", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    return csv_text.getvalue().rstrip("\n")
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
@@ -58,12 +60,13 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 
 
 def _latex_table(panel: Panel) -> str:
+    """Return a floating table of a panel, with its title and notes as the caption."""
     table_columns = comparison_columns(panel)
     alignment = "".join("r" if column.is_count else "l" for column in table_columns)
     caption = ". ".join([title(panel), *map(_sentence, _notes(panel))])
     rows = [
         " & ".join(map(_latex_text, cells)) + r" \\"
-        for cells in (_headers(table_columns), *_cells(table_columns))
+        for cells in (_headers(table_columns), *_cell_texts(table_columns))
     ]
     lines = [
         r"\begin{table}",
@@ -82,31 +85,33 @@ def _latex_table(panel: Panel) -> str:
 
 
 def _markdown_table(panel: Panel) -> str:
+    """Return a panel's title, its table and its notes."""
     table_columns = comparison_columns(panel)
-    rules = ["---:" if column.is_count else "---" for column in table_columns]
+    alignments = ["---:" if column.is_count else "---" for column in table_columns]
     rows = [
         f"| {' | '.join(cells)} |"
         for cells in (
             map(_markdown_text, _headers(table_columns)),
-            rules,
-            *(map(_markdown_text, cells) for cells in _cells(table_columns)),
+            alignments,
+            *(map(_markdown_text, cells) for cells in _cell_texts(table_columns)),
         )
     ]
     notes = [f"*{_markdown_text(note)}*" for note in _notes(panel)]
     return "\n".join([f"**{_markdown_text(title(panel))}**", "", *rows, "", "\n\n".join(notes)])
 
 
-def _csv_row(panel: Panel, place: int) -> dict[str, object]:
-    group = panel.groups[place]
-    over_seeds = group.over_seeds(panel.metric)
-    differences = {id(group): difference for group, difference in panel.differences}
-    difference = differences.get(id(group), Difference(0, None, None, None, None))
-    has_difference = id(group) in differences
+def _csv_row(panel: Panel, group_index: int) -> dict[str, object]:
+    """Return the raw numbers of a group, by column."""
+    group = panel.groups[group_index]
+    interval = group.over_seeds(panel.metric)
+    difference_by_group_id = {id(g): difference for g, difference in panel.differences}
+    difference = difference_by_group_id.get(id(group), Difference(0, None, None, None, None))
+    has_difference = id(group) in difference_by_group_id
     return {
         "dataset": panel.dataset,
         **{key: format_value(value) for key, value in {**panel.panel_keys, **group.keys}.items()},
         "metric": panel.metric,
-        **over_seeds._asdict(),
+        **interval._asdict(),
         "pairs": difference.n if has_difference else None,
         "difference": difference.mean,
         "difference_low": difference.low,
@@ -123,7 +128,7 @@ def _headers(table_columns: Sequence[Column]) -> list[str]:
     return [column.header for column in table_columns]
 
 
-def _cells(table_columns: Sequence[Column]) -> list[list[str]]:
+def _cell_texts(table_columns: Sequence[Column]) -> list[list[str]]:
     rows = zip(*(column.cells for column in table_columns), strict=True)
     return [[cell.joined() for cell in row] for row in rows]
 

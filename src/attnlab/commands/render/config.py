@@ -11,45 +11,51 @@ from attnlab.config import Cell
 from attnlab.config.info import (
     defaults_rows,
     hydra_node,
-    package,
     search_places,
-    shared_and_differing,
+    select_package,
+    split_shared,
 )
 
 
-def config_text(cell: Cell, own: UserTargets, kind: str = "job", key: str | None = None) -> str:
+def config_text(
+    cell: Cell, user_targets: UserTargets, kind: str = "job", key: str | None = None
+) -> str:
     """Return the YAML of a run's config, of what Hydra holds beside it, or of all; or a part."""
     values = {} if kind == "hydra" else cell.config.values
     if kind != "job":
-        values = {**values, "hydra": hydra_node(cell.overrides, own)}
-    return _yaml(values if key is None else package(values, key))
+        values = {**values, "hydra": hydra_node(cell.overrides, user_targets)}
+    return _yaml_text(values if key is None else select_package(values, key))
 
 
 def sweep_text(cells: Sequence[Cell], key: str | None = None) -> str:
     """Return what the configs of a sweep share as YAML, and a document for what each has else."""
-    values = [cell.config.values for cell in cells]
-    parts = values if key is None else [package(config_values, key) for config_values in values]
-    shared, rests = shared_and_differing(parts)
-    documents = [f"# shared by all {len(cells)} runs\n{_yaml(shared)}"]
+    values_by_cell = [cell.config.values for cell in cells]
+    printed_parts = (
+        values_by_cell
+        if key is None
+        else [select_package(config_values, key) for config_values in values_by_cell]
+    )
+    shared, own_parts = split_shared(printed_parts)
+    documents = [f"# shared by all {len(cells)} runs\n{_yaml_text(shared)}"]
     documents += [
-        f"# {number}/{len(cells)}: {cell.differs}\n{_yaml(rest)}"
-        for number, (cell, rest) in enumerate(zip(cells, rests, strict=True), 1)
+        f"# {number}/{len(cells)}: {cell.differs}\n{_yaml_text(own_part)}"
+        for number, (cell, own_part) in enumerate(zip(cells, own_parts, strict=True), 1)
     ]
     return "\n---\n".join(documents)
 
 
-def info_text(kind: str, cell: Cell, own: UserTargets) -> str:
+def info_text(kind: str, cell: Cell, user_targets: UserTargets) -> str:
     """Return what a config is composed of: the YAMLs in their order, and where they were found."""
-    tables = {
+    lines_by_kind = {
         "searchpath": lambda: aligned([("provider", "place"), *search_places()]),
         "defaults": lambda: aligned(
             [("file", "package", "parent"), *defaults_rows(cell.overrides)]
         ),
-        "config": lambda: [config_text(cell, own)],
+        "config": lambda: [config_text(cell, user_targets)],
     }
-    kinds = tables if kind == "all" else [kind]
-    return "\n\n".join("\n".join([f"# {name}", *tables[name]()]) for name in kinds)
+    kinds = lines_by_kind if kind == "all" else [kind]
+    return "\n\n".join("\n".join([f"# {name}", *lines_by_kind[name]()]) for name in kinds)
 
 
-def _yaml(node: Any) -> str:
+def _yaml_text(node: Any) -> str:
     return yaml.safe_dump(node, sort_keys=False, allow_unicode=True).rstrip("\n")

@@ -48,6 +48,7 @@ def cost_figure(report: "CostReport") -> Any:
 
 
 def _build_table(arms: "Sequence[ArmCosts]", mode: str) -> Table:
+    """Build the table of a mode: for each arm a row for each length, and how its costs grow."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm", overflow="fold")
     with_state = mode == "decode"
@@ -60,13 +61,16 @@ def _build_table(arms: "Sequence[ArmCosts]", mode: str) -> Table:
             cells = _format_cells(length_cost, with_state=with_state)
             table.add_row("" if index else arm.name, str(length_cost.length), *cells)
         if len(costs.lengths) > 1:
-            growth = costs.exponents
-            time, memory, flops = map(_format_exponent, (growth.time, growth.memory, growth.flops))
+            exponents = costs.exponents
+            time, memory, flops = map(
+                _format_exponent, (exponents.time, exponents.memory, exponents.flops)
+            )
             table.add_row("", "power", time, "", memory, flops, style="dim")
     return table
 
 
 def _format_cells(length_cost: "LengthCost", *, with_state: bool) -> list[str]:
+    """Return the costs at a length as the texts of a row."""
     if length_cost.seconds is None:
         return ["out of memory"]
     half_spread_percent = (
@@ -98,6 +102,7 @@ def _three_digits(number: float) -> str:
 
 
 def _build_panels(arms: "Sequence[ArmCosts]") -> "Iterator[ScalingPanel]":
+    """Yield a panel of the time in each mode, and one of the memory in the costliest mode."""
     from attnlab.figures.scaling import ScalingPanel
 
     modes = arms[0].modes
@@ -113,6 +118,7 @@ def _build_panels(arms: "Sequence[ArmCosts]") -> "Iterator[ScalingPanel]":
 
 
 def _time_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
+    """Return the line of an arm's milliseconds by length."""
     from attnlab.figures.scaling import ScalingLine, ScalingPoint
 
     costs = arm.modes[mode]
@@ -130,6 +136,7 @@ def _time_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
 
 
 def _memory_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
+    """Return the line of an arm's peak megabytes by length."""
     from attnlab.figures.scaling import ScalingLine, ScalingPoint
 
     costs = arm.modes[mode]
@@ -144,6 +151,7 @@ def _memory_line(arm: "ArmCosts", mode: str) -> "ScalingLine":
 
 
 def _per_sequence(
-    length_cost: "LengthCost", call_costs: Sequence[int | float | None], unit: float
+    length_cost: "LengthCost", call_costs: Sequence[int | float | None], unit_factor: float
 ) -> Sequence[float]:
-    return [unit * (call_cost or 0) / length_cost.batch for call_cost in call_costs]
+    """Return the costs of a call for one of its sequences, in another unit."""
+    return [unit_factor * (call_cost or 0) / length_cost.batch for call_cost in call_costs]

@@ -44,30 +44,35 @@ def _contents_lines(report: "DataReport") -> list[str]:
     """Return the tokens and documents of each split, and the examples of each class."""
     lines = []
     for name in ("tokens", "documents"):
-        counts = {split: getattr(held, name) for split, held in report.contents.items()}
+        counts = {split: getattr(contents, name) for split, contents in report.contents.items()}
         split_counts = [
             f"{split} {count:,}" for split, count in counts.items() if count is not None
         ]
         lines += [f"{name:<12}{', '.join(split_counts)}"] if split_counts else []
-    by_split = {split: held.classes for split, held in report.contents.items() if held.classes}
-    if not by_split:
+    contents_by_split = report.contents.items()
+    class_counts = {
+        split: contents.classes for split, contents in contents_by_split if contents.classes
+    }
+    if not class_counts:
         return lines
-    rows = [["class", *by_split]]
+    rows = [["class", *class_counts]]
     for name in (report.classes or [])[:MOST_CLASSES]:
-        rows.append([name, *(_share(counts, name) for counts in by_split.values())])
+        rows.append([name, *(_share_text(counts, name) for counts in class_counts.values())])
     if report.classes and len(report.classes) > MOST_CLASSES:
-        rows.append(["...", *("" for _ in by_split)])
-    table = aligned(rows)
-    return [*lines, f"balance     {table[0]}", *(f"{INDENT}{line}" for line in table[1:])]
+        rows.append(["...", *("" for _ in class_counts)])
+    first_line, *other_lines = aligned(rows)
+    return [*lines, f"balance     {first_line}", *(f"{INDENT}{line}" for line in other_lines)]
 
 
-def _share(counts: Mapping[str, int], name: str) -> str:
-    return f"{counts[name]:,} ({counts[name] / max(sum(counts.values()), 1):.0%})"
+def _share_text(counts: Mapping[str, int], class_name: str) -> str:
+    return f"{counts[class_name]:,} ({counts[class_name] / max(sum(counts.values()), 1):.0%})"
 
 
 def _abbreviate_names(names: Sequence[str], count: int = 8) -> str:
     """Return the number of names with the first and last `count` of them, on one line."""
-    printable = [name if name.isprintable() and name.strip() else repr(name) for name in names]
-    if len(printable) > 2 * count:
-        printable = [*printable[:count], "...", *printable[-count:]]
-    return f"{len(names):,}: {' '.join(printable)}"
+    printable_names = [
+        name if name.isprintable() and name.strip() else repr(name) for name in names
+    ]
+    if len(printable_names) > 2 * count:
+        printable_names = [*printable_names[:count], "...", *printable_names[-count:]]
+    return f"{len(names):,}: {' '.join(printable_names)}"

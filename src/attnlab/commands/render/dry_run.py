@@ -10,57 +10,61 @@ from attnlab.launch.dry_run import DryRun, PlannedRun
 def dry_run_text(report: DryRun) -> str:
     """Return a table with two lines for each run: what it costs and where it would be recorded."""
     header = ("parameters", "FLOPs/token", "tokens", "time", "")
-    rows = [header, *map(_cells, report.runs)]
-    first, *lines = aligned(rows)
-    text = [first]
-    for run, line in zip(report.runs, lines, strict=True):
-        text += [line, f"  {run.name}"]
+    header_line, *run_lines = aligned([header, *map(_cells, report.runs)])
+    lines = [header_line]
+    for run, run_line in zip(report.runs, run_lines, strict=True):
+        lines += [run_line, f"  {run.name}"]
     if report.impossible:
-        text += ["", left_out_text(report.impossible)]
-    num_left = sum(run.steps > 0 for run in report.runs)
-    at_once = f", {report.jobs} at once" if report.jobs > 1 else ""
+        lines += ["", left_out_text(report.impossible)]
+    num_to_train = sum(run.steps > 0 for run in report.runs)
+    jobs_text = f", {report.jobs} at once" if report.jobs > 1 else ""
     known_seconds = sum(run.seconds or 0.0 for run in report.runs) / report.jobs
     at_least = "at least " if report.seconds is None else ""
-    total = f"{at_least}about {duration(known_seconds)}"
-    text += [
+    total_time = f"{at_least}about {approximate_duration(known_seconds)}"
+    lines += [
         "",
-        f"{_runs(len(report.runs))}, {num_left} to train{at_once}: {total}",
+        f"{_count_text(len(report.runs))}, {num_to_train} to train{jobs_text}: {total_time}",
         "time: a few real steps, measured here, and validations; start, evidence and recording "
         "come on top",
     ]
     if report.seconds is None:
-        text.append("-: not measured, as the others took all the time that is for measuring")
-    return "\n".join(text)
+        lines.append("-: not measured, as the others took all the time that is for measuring")
+    return "\n".join(lines)
 
 
 def left_out_text(impossible: Mapping[str, Sequence[str]]) -> str:
     """Return why runs of a sweep are left out, and which."""
     num_runs = len({label for labels in impossible.values() for label in labels})
-    lines = [f"left out, as the parts do not fit together ({_runs(num_runs)}):"]
+    lines = [f"left out, as the parts do not fit together ({_count_text(num_runs)}):"]
     for fault, labels in impossible.items():
         lines += [f"  {fault}", *(f"    {label}" for label in labels)]
     return "\n".join(lines)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the unit that a reader expects."""
+def approximate_duration(seconds: float) -> str:
+    """Return a duration in one unit, as in `3.4 min`."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
 
 
-def _runs(number: int) -> str:
-    return f"{number} run" if number == 1 else f"{number} runs"
+def _count_text(num_runs: int) -> str:
+    return f"{num_runs} run" if num_runs == 1 else f"{num_runs} runs"
 
 
 def _cells(run: PlannedRun) -> tuple[str, ...]:
-    time = "-" if run.seconds is None else duration(run.seconds) if run.steps else ""
-    state = f"{run.state}: {run.note}" if run.note else run.state
+    """Return the texts of a run's row: its costs, its time if it is to train, and its state."""
+    time_text = ""
+    if run.seconds is None:
+        time_text = "-"
+    elif run.steps:
+        time_text = approximate_duration(run.seconds)
+    state_text = f"{run.state}: {run.note}" if run.note else run.state
     return (
         count(run.parameters),
         count(run.flops_per_token),
         count(run.tokens),
-        time,
-        "  ".join(part for part in (state, run.differs) if part),
+        time_text,
+        "  ".join(text for text in (state_text, run.differs) if text),
     )

@@ -21,10 +21,12 @@ def show_neighbours(console: Console, report: EmbeddingReport, embeddings: Embed
     _show_size(console, report, embeddings)
     console.print("the most frequent tokens, and those whose vectors are nearest, by cosine")
     table = Table(box=None, pad_edge=False, show_header=False)
-    for token in report.neighbours:
-        for start in range(0, len(token.near), NEAR):
-            token_label = printable_token(token.token) if not start else ""
-            table.add_row(token_label, *map(_format_neighbour, token.near[start:][:NEAR]))
+    for token_neighbours in report.neighbours:
+        for start in range(0, len(token_neighbours.near), NEAR):
+            token_label = printable_token(token_neighbours.token) if not start else ""
+            table.add_row(
+                token_label, *map(_format_neighbour, token_neighbours.near[start:][:NEAR])
+            )
     console.print(table)
 
 
@@ -49,35 +51,36 @@ def show_history(console: Console, history: EmbeddingHistory) -> None:
     table = Table(box=None, pad_edge=False)
     for header in ("step", "drift", "turnover"):
         table.add_column(header, justify="right")
-    by_step = zip(history.steps.tolist(), history.drift, history.turnover, strict=True)
-    for step, drift, turnover in by_step:
+    drifts_and_turnovers = zip(history.steps.tolist(), history.drift, history.turnover, strict=True)
+    for step, drift, turnover in drifts_and_turnovers:
         table.add_row(str(step), f"{drift:.2f}", f"{turnover:.2f}")
     console.print(table)
     console.print("drift: 1 - cosine to the last step, once turned to it; turnover: share of the")
     console.print(f"{history.count} nearest tokens that are others at the last step")
 
 
-def plane_picture(plane: EmbeddingPlane, ending: str) -> bytes:
+def draw_plane(plane: EmbeddingPlane, ending: str) -> bytes:
     """Draw all tokens on two principal components as the content of a file."""
     # The figures take a while to load, and printing neighbours does not need them.
     from attnlab.figures.embedding_plane import draw_plane as drawing
 
     names = [printable_token(token) for token in plane.tokens]
     figure = drawing(names, plane.places.numpy(), plane.shares.tolist(), plane.run)
-    return _figure_file(figure, plane.run, ending)
+    return _encode_figure(figure, plane.run, ending)
 
 
-def history_picture(history: EmbeddingHistory, ending: str) -> bytes:
+def draw_history(history: EmbeddingHistory, ending: str) -> bytes:
     """Draw the path of each token as the content of a file; a page has a slider over the steps."""
     from attnlab.figures.embedding_plane import draw_animated_plane, draw_paths
 
     draw = draw_animated_plane if ending == ".html" else draw_paths
     names, steps = [printable_token(token) for token in history.tokens], history.steps.tolist()
     figure = draw(names, steps, history.places.numpy(), history.shares.tolist(), history.run)
-    return _figure_file(figure, history.run, ending)
+    return _encode_figure(figure, history.run, ending)
 
 
-def _figure_file(figure: Any, title: str, ending: str) -> bytes:
+def _encode_figure(figure: Any, title: str, ending: str) -> bytes:
+    """Return a figure as the content of a file with such an ending."""
     from attnlab.figures.base import render_chart
     from attnlab.figures.figure_page import figure_page
 
@@ -87,9 +90,9 @@ def _figure_file(figure: Any, title: str, ending: str) -> bytes:
 
 
 def _show_size(console: Console, report: EmbeddingReport, embeddings: Embeddings) -> None:
-    size, width = embeddings.vectors.shape
+    num_tokens, d_model = embeddings.vectors.shape
     console.print(f"{report.run}, step {report.step}", style="bold")
-    console.print(f"{size} tokens, {width} numbers each")
+    console.print(f"{num_tokens} tokens, {d_model} numbers each")
 
 
 def _format_neighbour(near: Neighbour) -> str:

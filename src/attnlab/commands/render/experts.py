@@ -29,7 +29,7 @@ def show_report(console: Console, report: ExpertReport) -> None:
         console.print(line)
 
 
-def load_picture(report: ExpertReport, ending: str) -> bytes:
+def draw_expert_load(report: ExpertReport, ending: str) -> bytes:
     """Draw the load of all experts, and which of them share tokens, as the content of a file."""
     # The figures take a while to load, and tables do not need them.
     from attnlab.figures.base import render_chart
@@ -42,7 +42,7 @@ def load_picture(report: ExpertReport, ending: str) -> bytes:
     return render_chart(draw_loads(layers), ending)
 
 
-def token_picture(report: ExpertReport, ending: str) -> bytes:
+def draw_token_experts(report: ExpertReport, ending: str) -> bytes:
     """Draw the experts of each token of a report's only layer as the content of a file."""
     from attnlab.figures.base import render_chart
     from attnlab.figures.expert_load import draw_token_table
@@ -62,10 +62,11 @@ def _layer_title(layer: LayerExperts) -> str:
 
 
 def _show_layer(console: Console, layer: LayerExperts) -> None:
-    dead = f"; dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
+    """Print the numbers of a layer, then its load and the shares of its tokens by expert."""
+    dead_text = f"; dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
     console.print(
         f"balance {number(layer.balance, 2)}, router's entropy {number(layer.router_entropy, 2)}, "
-        f"drops {number(layer.drops, 2)}{dead}"
+        f"drops {number(layer.drops, 2)}{dead_text}"
     )
     console.print(f"what the token tells of its experts: {number(layer.token_information, 2)}")
     load = layer.load.tolist()
@@ -75,12 +76,12 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
         for token in layer.tokens
     ]
     for start in range(0, len(load), ACROSS):
-        experts = range(start, min(start + ACROSS, len(load)))
+        expert_ids = range(start, min(start + ACROSS, len(load)))
         table = Table(box=None, pad_edge=False)
         table.add_column("token")
         table.add_column("count", justify="right")
-        for expert in experts:
-            table.add_column(str(expert), justify="right")
-        for token, count, shares in rows:
-            table.add_row(token, count, *(number(shares[expert], 2) for expert in experts))
+        for expert_id in expert_ids:
+            table.add_column(str(expert_id), justify="right")
+        for label, count, shares in rows:
+            table.add_row(label, count, *(number(shares[expert_id], 2) for expert_id in expert_ids))
         console.print(table)

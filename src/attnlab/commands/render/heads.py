@@ -32,8 +32,8 @@ COLUMNS = {
     "dist.": "distance",
 }
 """The measures in a run's table, by their column headers."""
-OVER_SEEDS = ("prev.", "dupl.", "prefix", "sink", "entropy")
-DRAWN = ("previous", "duplicate_token", "prefix_matching", "sink", "normalised_entropy")
+GROUP_HEADERS = ("prev.", "dupl.", "prefix", "sink", "entropy")
+DRAWN_MEASURES = ("previous", "duplicate_token", "prefix_matching", "sink", "normalised_entropy")
 ACROSS = 10
 """The number of heads on a line of a history."""
 LEGEND = (
@@ -42,23 +42,23 @@ LEGEND = (
     "entropy: 0 to 1; keys: as many with equal weight; dist.: in tokens",
     "since: the measured step from which on the score of the role stays high",
 )
-OF_FINDINGS = (
+FINDINGS_LEGEND = (
     "weight: attention that the head pays where its role says, 0 to 1",
     "left without: the share of right answers where that is taken away",
 )
-OF_GROUPS = (
+GROUP_LEGEND = (
     "mean ± half of the 95 % t-interval over seeds, columns as of one run; apart:",
     "distance of matched patterns (Jensen-Shannon, 0 to 1).",
 )
-OF_SEVERAL = (
+SEVERAL_HEADS_LEGEND = (
     "A match is the best of all, so it is below chance even where heads have nothing",
     "in common.",
 )
-OF_DRIFT = (
+DRIFT_LEGEND = (
     "drift: the Jensen-Shannon distance of each row to that of the recorded step",
     "before, 0 to 1, mean over the queries of all probes",
 )
-NAMED = (
+ROLES_LEGEND = (
     f"roles: most of the weight (> {number(MOST_WEIGHT, 1)}); broad: entropy > {number(EVEN, 1)}"
 )
 CAVEAT = "Roles are names for scores, not proof: ablate."
@@ -70,16 +70,16 @@ def show_report(console: Console, report: HeadReport) -> None:
         if run_heads.measure is None:
             _show_run(console, run_heads)
         else:
-            _show_course(console, run_heads)
+            _show_history(console, run_heads)
     for group in report.groups:
         _show_group(console, group)
     if any(run_heads.measure is None for run_heads in report.runs) or report.groups:
-        console.print(f"{NAMED}\n{CAVEAT}")
+        console.print(f"{ROLES_LEGEND}\n{CAVEAT}")
     for left_out in report.left_out:
         console.print(f"left out: {left_out.run}: {left_out.reason or left_out.state}")
 
 
-def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes:
+def draw_head_curves(histories: HeadHistories, measure: str | None, ending: str) -> bytes:
     """Draw a measure of each head over the steps (None: those of roles) as a file's content."""
     # The figures take a while to load, and a table does not need them.
     from attnlab.figures.base import render_chart
@@ -87,11 +87,11 @@ def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes
     from attnlab.figures.head_curves import draw_head_curves
 
     recorded_measures = {name for by_measure in histories.layers.values() for name in by_measure}
-    drawn_measures = [measure] if measure else [m for m in DRAWN if m in recorded_measures]
+    drawn_measures = [measure] if measure else [m for m in DRAWN_MEASURES if m in recorded_measures]
     thresholds = {role.measure: role.threshold for role in ROLES}
-    layers = {layer.name: by_measure for layer, by_measure in histories.layers.items()}
+    measures_by_layer = {layer.name: by_measure for layer, by_measure in histories.layers.items()}
     figure = draw_head_curves(
-        layers, drawn_measures, f"{histories.run}, step {histories.step}", thresholds
+        measures_by_layer, drawn_measures, f"{histories.run}, step {histories.step}", thresholds
     )
     if ending == ".html":
         return figure_page(figure, histories.run).encode()
@@ -99,6 +99,7 @@ def picture(histories: HeadHistories, measure: str | None, ending: str) -> bytes
 
 
 def _show_run(console: Console, run: RunHeads) -> None:
+    """Print the scores and the role of each head of a run, layer by layer."""
     console.print(f"{run.run}, step {run.step}", style="bold")
     for layer in run.layers:
         console.print(_layer_title(layer))
@@ -124,6 +125,7 @@ def _show_run(console: Console, run: RunHeads) -> None:
 
 
 def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHead]]) -> None:
+    """Print the heads that the evidence of a run named."""
     console.print("heads that evidence named")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("evidence", "head", "role"):
@@ -132,53 +134,62 @@ def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHe
     table.add_column("left without")
     for evidence, heads in findings.items():
         for named_head in heads.values():
-            remaining = ", ".join(
-                f"{removed_part} {number(share, 2)}"
-                for removed_part, share in named_head.without.items()
+            accuracies_without = ", ".join(
+                f"{removed_part} {number(accuracy, 2)}"
+                for removed_part, accuracy in named_head.without.items()
             )
-            cells = (str(named_head.head), named_head.role, number(named_head.weight, 2), remaining)
+            cells = (
+                str(named_head.head),
+                named_head.role,
+                number(named_head.weight, 2),
+                accuracies_without,
+            )
             table.add_row(evidence, *cells)
     console.print(table)
-    for line in OF_FINDINGS:
+    for line in FINDINGS_LEGEND:
         console.print(line)
 
 
-def _show_course(console: Console, run: RunHeads) -> None:
+def _show_history(console: Console, run: RunHeads) -> None:
+    """Print a measure of each head over the recorded steps."""
     console.print(f"{run.run}: {run.measure} of each head", style="bold")
     for layer in run.layers:
         if layer.history is None:
             continue
-        steps, values = layer.history.steps.tolist(), layer.history.values.tolist()
-        for start in range(0, len(values[0]), ACROSS):
+        steps, values_by_step = layer.history.steps.tolist(), layer.history.values.tolist()
+        for start in range(0, len(values_by_step[0]), ACROSS):
             console.print(_layer_title(layer))
             table = Table(box=None, pad_edge=False)
-            head_numbers = range(len(values[0]))[start:][:ACROSS]
-            for header in ("step", *map(str, head_numbers)):
+            head_ids = range(len(values_by_step[0]))[start:][:ACROSS]
+            for header in ("step", *map(str, head_ids)):
                 table.add_column(header, justify="right", min_width=5)
-            for step, row in zip(steps, values, strict=True):
-                table.add_row(str(step), *(_format_number(v, 3) for v in row[start:][:ACROSS]))
+            for step, head_values in zip(steps, values_by_step, strict=True):
+                table.add_row(
+                    str(step), *(_format_number(v, 3) for v in head_values[start:][:ACROSS])
+                )
             console.print(table)
     if run.measure == DRIFT:
-        for line in OF_DRIFT:
+        for line in DRIFT_LEGEND:
             console.print(line)
 
 
 def _show_group(console: Console, group: MatchedRuns) -> None:
+    """Print the measures of matched heads, as means over seeds."""
     console.print(f"{group.label}: n = {len(group.seeds)} seeds", style="bold")
     console.print(f"heads as in {group.reference}")
     console.print(f"matched by patterns of step {group.step}; measures of step {group.measured}")
     for layer in group.layers:
         distances = f"apart {number(layer.apart, 2)}, by chance {number(layer.chance, 2)}"
         console.print(f"{_layer_title(layer)}: {distances}")
-        table = _build_table("head", "apart", *OVER_SEEDS, width=8)
+        table = _build_table("head", "apart", *GROUP_HEADERS, width=8)
         table.add_column("role")
         for head in layer.heads:
-            cells = [_format_interval(head.measures.get(COLUMNS[name])) for name in OVER_SEEDS]
+            cells = [_format_interval(head.measures.get(COLUMNS[name])) for name in GROUP_HEADERS]
             role = head.roles[0].role.replace(" ", "\n") if head.roles else ""
             table.add_row(str(head.head), number(head.apart, 2), *cells, role)
         console.print(table)
     has_several_heads = any(len(layer.heads) > 1 for layer in group.layers)
-    for line in (*OF_GROUPS, *(OF_SEVERAL if has_several_heads else ())):
+    for line in (*GROUP_LEGEND, *(SEVERAL_HEADS_LEGEND if has_several_heads else ())):
         console.print(line)
 
 
@@ -187,11 +198,11 @@ def _layer_title(layer: LayerHeads | MatchedLayerHeads) -> str:
     return layer.name if layer.layer is None else f"layer {layer.layer} {layer.name}"
 
 
-def _format_interval(value: Interval | None) -> str:
-    if value is None or value.mean is None or value.low is None or value.high is None:
+def _format_interval(interval: Interval | None) -> str:
+    if interval is None or interval.mean is None or interval.low is None or interval.high is None:
         return "-"
-    half_width = (value.high - value.low) / 2
-    return f"{number(value.mean, 2)}\n± {number(half_width, 2)}"
+    half_width = (interval.high - interval.low) / 2
+    return f"{number(interval.mean, 2)}\n± {number(half_width, 2)}"
 
 
 def _format_number(value: float | None, decimals: int) -> str:

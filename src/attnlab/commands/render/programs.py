@@ -21,25 +21,25 @@ PROGRAMS = {
 }
 
 
-def for_program(name: str, patterns: Sequence[Pattern], run: str) -> bytes:
+def encode_for_program(program: str, patterns: Sequence[Pattern], run: str) -> bytes:
     """Return a program's arguments as JSON, and print on standard error which maps it leaves out.
 
     Raises RequestError where the program can show no map.
     """
-    export, left_out = PROGRAMS[name]
+    to_arguments, reasons_by_map = PROGRAMS[program]
     try:
-        exported = export(patterns)
+        program_arguments = to_arguments(patterns)
     except ValueError as error:
         raise RequestError(
-            f"--format {name}: {error}; -o FILE.npz writes every map of {run}"
+            f"--format {program}: {error}; -o FILE.npz writes every map of {run}"
         ) from error
-    by_reason: dict[str, list[str]] = {}
-    for source, why in left_out(patterns).items():
-        by_reason.setdefault(why, []).append(source)
-    if by_reason:
-        reasons = "; ".join(f"{', '.join(sources)} ({why})" for why, sources in by_reason.items())
+    maps_by_reason: dict[str, list[str]] = {}
+    for map_name, reason in reasons_by_map(patterns).items():
+        maps_by_reason.setdefault(reason, []).append(map_name)
+    if maps_by_reason:
+        reasons = "; ".join(f"{', '.join(maps)} ({why})" for why, maps in maps_by_reason.items())
         say(
-            f"--format {name} leaves out {reasons}; -o FILE.npz writes every map of {run}",
+            f"--format {program} leaves out {reasons}; -o FILE.npz writes every map of {run}",
             file=sys.stderr,
         )
-    return json.dumps(arrays_as_lists(exported)).encode() + b"\n"
+    return json.dumps(arrays_as_lists(program_arguments)).encode() + b"\n"

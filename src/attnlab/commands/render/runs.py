@@ -8,7 +8,14 @@ from typing import Any
 from rich.table import Table
 
 from attnlab.analysis.arms import describe_keys, enclosing_paths, format_value, is_class
-from attnlab.analysis.run_details import DifferingValue, RunDetails, RunDiff, RunRow, RunsReport
+from attnlab.analysis.run_details import (
+    AttemptDetails,
+    DifferingValue,
+    RunDetails,
+    RunDiff,
+    RunRow,
+    RunsReport,
+)
 from attnlab.console import Console
 from attnlab.printable import one_line
 
@@ -19,32 +26,7 @@ UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 def print_runs(report: RunsReport, console: Console) -> None:
     """Print a row for each run; at the end the number of runs by state."""
-    metrics = list(dict.fromkeys(run.metric for run in report.runs if run.metric))
-    header = ["state", metrics[0] if len(metrics) == 1 else "metric", "age", "size"]
-    facts = [_facts(run, len(metrics) > 1) for run in report.runs]
-    if not report.names_tell:
-        header.append("differs in")
-        facts = [
-            [*row, describe_keys({"seed": run.seed, **run.keys})]
-            for row, run in zip(facts, report.runs, strict=True)
-        ]
-    if any(run.tags for run in report.runs):
-        header.append("tags")
-        facts = [[*row, " ".join(run.tags)] for row, run in zip(facts, report.runs, strict=True)]
-    widths = [max(map(len, column)) for column in zip(header, *facts, strict=True)]
-    longest = max((len(run.run) for run in report.runs), default=0)
-    fixed = sum(width + 2 for width in widths[:4])
-    name_width = min(longest, max(LEAST_NAME, console.width - fixed - sum(widths[4:]) - 4))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("run", min_width=min(longest, LEAST_NAME), overflow="fold")
-    for place, name in enumerate(header):
-        is_number = place in (2, 3)
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=place < 4, overflow="fold"
-        )
-    for run, row in zip(report.runs, facts, strict=True):
-        table.add_row(_broken(run.run, name_width), *row)
-    console.print(table)
+    console.print(_runs_table(report, console.width))
     for run in report.runs:
         if run.fault:
             console.print(f"{run.run}: {one_line(run.fault)}", soft_wrap=True)
@@ -53,11 +35,45 @@ def print_runs(report: RunsReport, console: Console) -> None:
     console.print(f"{len(states)} runs: {counts}; {format_size(sum(r.size for r in report.runs))}")
 
 
+def _runs_table(report: RunsReport, width: int) -> Table:
+    """Build the table of runs, whose names are broken so that the rest fits into the width."""
+    metrics = list(dict.fromkeys(run.metric for run in report.runs if run.metric))
+    columns = {
+        "state": [_state_text(run) for run in report.runs],
+        metrics[0] if len(metrics) == 1 else "metric": [
+            _metric_text(run, with_name=len(metrics) > 1) for run in report.runs
+        ],
+        "age": [_format_age(run.age) for run in report.runs],
+        "size": [format_size(run.size) for run in report.runs],
+    }
+    unbroken_columns = tuple(columns)
+    if not report.names_tell:
+        columns["differs in"] = [
+            describe_keys({"seed": run.seed, **run.keys}) for run in report.runs
+        ]
+    if any(run.tags for run in report.runs):
+        columns["tags"] = [" ".join(run.tags) for run in report.runs]
+    width_by_header = {h: max(map(len, (h, *texts))) for h, texts in columns.items()}
+    unbroken_width = sum(width_by_header[header] + 2 for header in unbroken_columns)
+    breakable_width = sum(w for h, w in width_by_header.items() if h not in unbroken_columns)
+    longest_name = max((len(run.run) for run in report.runs), default=0)
+    name_width = min(longest_name, max(LEAST_NAME, width - unbroken_width - breakable_width - 4))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("run", min_width=min(longest_name, LEAST_NAME), overflow="fold")
+    for header in columns:
+        justify = "right" if header in ("age", "size") else "left"
+        no_wrap = header in unbroken_columns
+        table.add_column(header, justify=justify, no_wrap=no_wrap, overflow="fold")
+    for run, *texts in zip(report.runs, *columns.values(), strict=True):
+        table.add_row(_break_name(run.run, name_width), *texts)
+    return table
+
+
 def print_details(report: RunDetails, console: Console) -> None:
     """Print what the record has on one run."""
     console.print(report.run, style="bold", soft_wrap=True)
     checkpoints = f"{format_size(report.checkpoint_size)} of them checkpoints"
-    lines: list[tuple[str, str]] = [
+    pairs: list[tuple[str, str]] = [
         ("state", report.state + (" (archived)" if report.archived else "")),
         ("same command", report.next),
         ("directory", report.path),
@@ -65,11 +81,11 @@ def print_details(report: RunDetails, console: Console) -> None:
         ("sweeps", " ".join(report.sweeps)),
         ("tags", " ".join(report.tags)),
         *(("note", f"{note.at}  {note.text}") for note in report.notes),
-        ("trained by", _command(report)),
-        ("commit", _commit(report)),
+        ("trained by", _train_command(report)),
+        ("commit", _commit_text(report)),
         ("versions", ", ".join(f"{k} {v}" for k, v in report.versions.items() if v)),
     ]
-    _print_pairs([(name, text) for name, text in lines if text], console)
+    _print_pairs([(name, text) for name, text in pairs if text], console)
     for title, values in (
         ("metrics", report.metrics),
         ("data and cost", report.costs),
@@ -77,44 +93,35 @@ def print_details(report: RunDetails, console: Console) -> None:
     ):
         if values:
             console.print(f"\n{title}", style="bold")
-            _print_pairs([(key, _text(value)) for key, value in values.items()], console)
+            _print_pairs([(key, _value_text(value)) for key, value in values.items()], console)
     if report.attempts:
         console.print("\nattempts", style="bold")
-        _print_pairs(
-            [
-                (
-                    str(attempt.number),
-                    f"{attempt.began}  {attempt.end} at step {attempt.step}, process "
-                    f"{attempt.pid} on {attempt.host}"
-                    + (f": {attempt.error}" if attempt.error else ""),
-                )
-                for attempt in report.attempts
-            ],
-            console,
-        )
+        _print_pairs([_attempt_pair(attempt) for attempt in report.attempts], console)
 
 
 def print_diff(report: RunDiff, console: Console) -> None:
     """Print in what two runs differ."""
-    for letter, name in (("A", report.first), ("B", report.second)):
-        console.print(f"{letter} = {name}", soft_wrap=True)
+    for letter, run in (("A", report.first), ("B", report.second)):
+        console.print(f"{letter} = {run}", soft_wrap=True)
     sections: list[tuple[str, Sequence[DifferingValue]]] = [
         ("config", _without_implied(report.config)),
         ("metrics", report.metrics),
         ("data and cost", report.costs),
         ("environment", report.environment),
     ]
-    for title, pairs in sections:
-        if not pairs:
+    for title, differences in sections:
+        if not differences:
             continue
         console.print()
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in (title, "A", "B"):
-            table.add_column(name, overflow="fold")
-        for pair in pairs:
-            table.add_row(pair.key, _text(pair.first), _text(pair.second))
+        for header in (title, "A", "B"):
+            table.add_column(header, overflow="fold")
+        for difference in differences:
+            table.add_row(
+                difference.key, _value_text(difference.first), _value_text(difference.second)
+            )
         console.print(table)
-    if not any(pairs for _, pairs in sections):
+    if not any(differences for _, differences in sections):
         console.print("they differ in nothing")
 
 
@@ -134,15 +141,18 @@ def format_size(count: int) -> str:
     return f"{count} B"
 
 
-def _facts(run: RunRow, with_metric_name: bool) -> list[str]:
-    state = run.state
-    if state != "finished" and run.max_steps and run.step:
-        state += f" {run.step / run.max_steps:.0%}"
-    value = "" if run.value is None else f"{run.value:.4g}"
-    if with_metric_name and value:
-        value = f"{run.metric} {value}"
-    archived = " (archived)" if run.archived else ""
-    return [state + archived, value, _format_age(run.age), format_size(run.size)]
+def _state_text(run: RunRow) -> str:
+    """Return the state of a run, with its progress where it is not finished."""
+    progress = ""
+    if run.state != "finished" and run.max_steps and run.step:
+        progress = f" {run.step / run.max_steps:.0%}"
+    return f"{run.state}{progress}{' (archived)' if run.archived else ''}"
+
+
+def _metric_text(run: RunRow, *, with_name: bool) -> str:
+    if run.value is None:
+        return ""
+    return f"{run.metric} {run.value:.4g}" if with_name else f"{run.value:.4g}"
 
 
 def _format_age(seconds: float | None) -> str:
@@ -152,7 +162,7 @@ def _format_age(seconds: float | None) -> str:
     return f"{seconds / factor:.0f} {unit}"
 
 
-def _broken(name: str, width: int) -> str:
+def _break_name(name: str, width: int) -> str:
     """Return a run's name on as many lines as it needs, broken after its words."""
     lines = [""]
     # The sign of an exponent, as in lr1e-3, is no end of a word.
@@ -163,14 +173,24 @@ def _broken(name: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _command(report: RunDetails) -> str:
+def _attempt_pair(attempt: AttemptDetails) -> tuple[str, str]:
+    """Return the number of an attempt, and how it went."""
+    error = f": {attempt.error}" if attempt.error else ""
+    return (
+        str(attempt.number),
+        f"{attempt.began}  {attempt.end} at step {attempt.step}, process {attempt.pid} on "
+        f"{attempt.host}{error}",
+    )
+
+
+def _train_command(report: RunDetails) -> str:
     if not report.overrides:
         return ""
     config_dir = [f"--config-dir {report.config_dir}"] if report.config_dir else []
     return " ".join(["attnlab train", *config_dir, *map(quote, report.overrides)])
 
 
-def _commit(report: RunDetails) -> str:
+def _commit_text(report: RunDetails) -> str:
     if not report.git:
         return ""
     dirty = " with changes" if report.git.get("dirty") else ""
@@ -186,5 +206,5 @@ def _print_pairs(pairs: Sequence[tuple[str, str]], console: Console) -> None:
     console.print(table)
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else format_value(value)

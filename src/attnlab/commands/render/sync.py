@@ -16,7 +16,7 @@ HINTS = {
 TEXT_BY_STATUS = {"sent": "sent", "present": "already there", "failed": "failed"}
 
 
-def line(synced_run: SyncedRun) -> str:
+def sync_line(synced_run: SyncedRun) -> str:
     """Return one line on a run."""
     text = TEXT_BY_STATUS[synced_run.status]
     details = {"sent": f"to {synced_run.place}", "present": f"since {synced_run.at}"}
@@ -25,25 +25,25 @@ def line(synced_run: SyncedRun) -> str:
     return f"{synced_run.run}  {text}{separator} {detail}"
 
 
-def print_end(report: SyncReport, console: Console, is_online: bool) -> None:
+def print_summary(report: SyncReport, console: Console, is_online: bool) -> None:
     """Print how many runs were sent, what failed, what was left out, and how to look at copies."""
     counts = Counter(TEXT_BY_STATUS[run.status] for run in report.runs)
     count_texts = [f"{counts[text]} {text}" for text in TEXT_BY_STATUS.values() if counts[text]]
-    number = len(report.runs)
-    console.print(f"{number} run{'s' * (number != 1)}: {', '.join(count_texts)}")
+    num_runs = len(report.runs)
+    console.print(f"{num_runs} run{'s' * (num_runs != 1)}: {', '.join(count_texts)}")
     for synced_run in report.runs:
         if synced_run.status == "failed":
             console.print(f"  failed: {synced_run.run}: {synced_run.reason}")
     if report.left_out:
         console.print(f"left out, {by_state(report.left_out)}")
-    places = [Path(run.place) for run in report.runs if run.place and run.status != "failed"]
-    if places and not is_online:
-        console.print(_hint(places[-1], HINTS[report.tool]))
+    copies = [Path(run.place) for run in report.runs if run.place and run.status != "failed"]
+    if copies and not is_online:
+        console.print(_hint(copies[-1], HINTS[report.tool]))
 
 
-def _hint(place: Path, text: str) -> str:
-    """Return a text with the pattern of all copies that lie as one of them does."""
-    attempt = place.parent
-    parts = ("*", "attempts", "*") if attempt.parent.name == "attempts" else ("*",)
-    root = shlex.quote(str(attempt.parents[len(parts) - 1]))
-    return text.format(root=root, pattern="/".join((*parts, place.name)))
+def _hint(copy: Path, template: str) -> str:
+    """Return a hint with the pattern of all copies that lie as one of them does."""
+    copies_dir = copy.parent
+    pattern_parts = ("*", "attempts", "*") if copies_dir.parent.name == "attempts" else ("*",)
+    root = shlex.quote(str(copies_dir.parents[len(pattern_parts) - 1]))
+    return template.format(root=root, pattern="/".join((*pattern_parts, copy.name)))

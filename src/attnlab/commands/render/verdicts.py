@@ -49,16 +49,16 @@ def print_overview(judged_recipes: Sequence[JudgedRecipe], console: Console) -> 
 def _claims_table(verdicts: Sequence[Verdict]) -> Table:
     table = _build_table(("claim", "tolerance", "ours", "n", "verdict"), ("tolerance", "ours"))
     for verdict in verdicts:
-        n = f"{verdict.ours.n}/{verdict.needed}"
-        measured_text = readme.with_interval(verdict.ours)
+        count_text = f"{verdict.ours.n}/{verdict.needed}"
+        interval_text = readme.with_interval(verdict.ours)
         table.add_row(
-            verdict.claim.name, str(verdict.claim.bound), measured_text, n, verdict.verdict
+            verdict.claim.name, str(verdict.claim.bound), interval_text, count_text, verdict.verdict
         )
     return table
 
 
-def _build_table(columns: Sequence[str], folded: Sequence[str]) -> Table:
+def _build_table(headers: Sequence[str], folded_headers: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name not in folded)
+    for header in headers:
+        table.add_column(header, overflow="fold", no_wrap=header not in folded_headers)
     return table
