@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.compare import compare, compare_sets
-from attnlab.analysis.statistics import estimate, interval
+from attnlab.analysis.statistics import estimate, t_interval
 from attnlab.errors import RequestError
 from attnlab.run_record.bounds import SHARE
 from tests.fabricated import result
@@ -274,7 +274,7 @@ def test_every_group_is_set_against_the_baseline_with_p_values_corrected_togethe
     for group, difference in panel.differences:
         mine = group.by_seed("test/accuracy")
         pairs = [mine[seed] - base[seed] for seed in range(3)]
-        assert difference[:4] == pytest.approx(interval(pairs))
+        assert difference[:4] == pytest.approx(t_interval(pairs))
         t = np.mean(pairs) / (np.std(pairs, ddof=1) / 3**0.5)
         raw.append(1 - abs(t) / math.sqrt(2 + t * t))
     corrected = [difference.p for _, difference in panel.differences]

@@ -37,7 +37,7 @@ class FinishedRun:
         return {key: self.config.get(key) for key in keys}
 
 
-def flatten(result: RunResult) -> dict[str, Any]:
+def flatten_config(result: RunResult) -> dict[str, Any]:
     """Return a result's config as `{dotted key: value}`, without the seed.
 
     The value at a component's own path is its class, so `model.mixer` names the mixer. The short
@@ -168,7 +168,7 @@ def format_value(value: Any) -> str:
     return choice_name(value) if isinstance(value, str) else json.dumps(value)
 
 
-def is_written(value: Any, text: str) -> bool:
+def is_written_as(value: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote: a choice, or the name of a class."""
     names = {format_value(value), str(value)}
     if is_class(value):
@@ -178,7 +178,7 @@ def is_written(value: Any, text: str) -> bool:
     return text in names
 
 
-def nearest_key(name: str, names: Iterable[str]) -> str:
+def suggest_key(name: str, names: Iterable[str]) -> str:
     """Return a hint which of the names was probably meant; `lr` matches `optimizer.lr`."""
     candidates = sorted(names)
     last_parts = {full: re.split("[./]", full)[-1] for full in candidates}

@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.analysis.attention_maps import TEXT, VIEWS, AttentionMap, ShownMap, TextMaps
-from attnlab.analysis.head_choice import Choice, layer_and_head, number_or_name
+from attnlab.analysis.head_choice import Choice, parse_layer_and_head, parse_number_or_name
 from attnlab.analysis.report import IN_PYTHON, Report
 from attnlab.analysis.token_position import token_position
 from attnlab.errors import RequestError
@@ -135,7 +135,7 @@ def attention_report(
     """
     if view not in VIEWS:
         raise RequestError(f"view {view}: expected one of {', '.join(VIEWS)}")
-    layer, head = layer_and_head(layer, head)
+    layer, head = parse_layer_and_head(layer, head)
     captured, patterns = loaded_run.capture(text)
     tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
     position = query_position(query, tokens, captured.answer_position)
@@ -167,7 +167,7 @@ def attention_report(
 def query_position(query: Choice, tokens: Sequence[str], answer_position: int) -> int:
     """Return the position of a query. Raises RequestError for a query that is not in the text."""
     if not isinstance(query, str):
-        query = number_or_name("query", query)
+        query = parse_number_or_name("query", query)
     position = answer_position if query is None else token_position(query, tokens)
     if position is None:
         raise RequestError(

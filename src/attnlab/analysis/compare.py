@@ -19,21 +19,26 @@ from attnlab.analysis.arms import (
     VARIANT_KEYS,
     FinishedRun,
     describe_keys,
-    flatten,
+    flatten_config,
     group_by_value,
-    is_written,
+    is_written_as,
     label_keys,
-    nearest_key,
+    suggest_key,
 )
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
-from attnlab.analysis.left_out import LeftOut, abbreviate_names, by_reason, by_state
-from attnlab.analysis.report import IN_PYTHON, Report, aligned
+from attnlab.analysis.left_out import (
+    LeftOut,
+    abbreviate_names,
+    describe_by_reason,
+    describe_by_state,
+)
+from attnlab.analysis.report import IN_PYTHON, Report, align_rows
 from attnlab.analysis.statistics import (
     ENOUGH_SEEDS,
     Difference,
     Interval,
     estimate,
-    holm,
+    holm_correction,
     paired_estimate,
 )
 from attnlab.errors import RequestError
@@ -145,10 +150,10 @@ class Comparison(Report):
     @property
     def footnotes(self) -> list[str]:
         """What a reader of the tables must know: what is not in them, and why."""
-        states = by_state(self.left_out)
+        states = describe_by_state(self.left_out)
         return [
             *self.notes,
-            *(f"left out: {line}" for line in by_reason(self.left_out)),
+            *(f"left out: {line}" for line in describe_by_reason(self.left_out)),
             *([f"left out, because they have no result: {states}"] if states else []),
         ]
 
@@ -164,7 +169,7 @@ class Comparison(Report):
                 [group.label, *("-" if value is None else f"{value:.4g}" for value in over_seeds)]
                 for group, over_seeds in zip(panel.groups, intervals, strict=True)
             ]
-            lines += aligned(rows)
+            lines += align_rows(rows)
         if self.left_out:
             lines.append(f"left out: {len(self.left_out)} runs")
         return "\n".join(lines)
@@ -234,7 +239,7 @@ def compare_sets(
     and for an unknown key, metric or baseline.
     """
     runs = sorted(
-        (FinishedRun(name, result, flatten(result)) for name, result in results.items()),
+        (FinishedRun(name, result, flatten_config(result)) for name, result in results.items()),
         key=lambda run: (run.result.started, run.name),
     )
     by = None if by is None else list(dict.fromkeys([by] if isinstance(by, str) else by))
@@ -335,7 +340,7 @@ def _paired_differences(
         paired_estimate(group.by_seed(metric), baseline_by_seed, group.bounds(metric))
         for group in other_groups
     ]
-    corrected = holm([difference.p for difference in differences])
+    corrected = holm_correction([difference.p for difference in differences])
     return [
         (group, difference._replace(p=p))
         for group, difference, p in zip(other_groups, differences, corrected, strict=True)
@@ -355,7 +360,7 @@ def _choose_metric(runs: Sequence[FinishedRun], metric: str | None) -> str:
         values = run.result.metrics
         if metric_name not in values:
             raise RequestError(
-                f"{run.name} has no {metric_name!r}; {nearest_key(metric_name, values)}"
+                f"{run.name} has no {metric_name!r}; {suggest_key(metric_name, values)}"
             )
         if not isfinite(values[metric_name]):
             raise RequestError(
@@ -408,7 +413,7 @@ def _select_baseline(groups: Sequence[Group], baseline_values: Mapping[str, str]
 
 def _matches(value: Any, value_text: str) -> bool:
     """Return whether a config value is the one that the user wrote as a text."""
-    if is_written(value, value_text):
+    if is_written_as(value, value_text):
         return True
     try:
         return not isinstance(value, bool) and float(value) == float(value_text)
@@ -422,7 +427,7 @@ def _require_existing(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
         if key == "seed":
             raise RequestError("seed makes no group: the intervals are over the seeds")
         if key not in existing_keys:
-            raise RequestError(f"the runs have no key {key!r}; {nearest_key(key, existing_keys)}")
+            raise RequestError(f"the runs have no key {key!r}; {suggest_key(key, existing_keys)}")
 
 
 def _evidence_notes(

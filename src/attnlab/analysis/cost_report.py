@@ -16,7 +16,7 @@ from statistics import quantiles
 import torch
 
 from attnlab.analysis.cost_arms import CostArms
-from attnlab.analysis.growth import Growth, growth
+from attnlab.analysis.growth import Growth, fit_growth
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.measure import LEAST, MODES, MeasuredArm, Measurement, measure
@@ -100,7 +100,7 @@ class CostReport(Report):
     arms: Sequence[ArmCosts]
 
 
-def require_costs(lengths: Sequence[int], tokens: int, rounds: int) -> None:
+def require_measurable(lengths: Sequence[int], tokens: int, rounds: int) -> None:
     """Raise RequestError for lengths, tokens or rounds that cannot be measured."""
     if min(lengths) < 2:
         raise RequestError(f"lengths {min(lengths)}: a sequence must have at least 2 tokens")
@@ -121,9 +121,9 @@ def cost_report(
 ) -> CostReport:
     """Measure all arms at all lengths, and return their costs.
 
-    `on_cell` is called with each measurement. Raises RequestError as `require_costs` does.
+    `on_cell` is called with each measurement. Raises RequestError as `require_measurable` does.
     """
-    require_costs(lengths, tokens, rounds)
+    require_measurable(lengths, tokens, rounds)
     modes = [mode for mode in MODES if mode in modes]
     cells: list[Measurement] = []
     for cell in measure(cost_arms.arms, lengths, modes, tokens, rounds, cost_arms.device):
@@ -176,7 +176,7 @@ def _summarize_arm(
         parameters=parameters(arm.model),
         active_parameters=active_parameters(arm.model),
         modes={
-            mode: ModeCosts(growth(mode_cells), [length_cost(cell) for cell in mode_cells])
+            mode: ModeCosts(fit_growth(mode_cells), [length_cost(cell) for cell in mode_cells])
             for mode, mode_cells in cells_by_mode.items()
         },
     )

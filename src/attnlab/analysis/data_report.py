@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlab.analysis.report import IN_PYTHON, Report, plain
+from attnlab.analysis.report import IN_PYTHON, Report, to_plain
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.export import ExportOrigin, columns, export, sizes
@@ -63,7 +63,7 @@ class Example:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name and the columns in one dict, like a row of an export."""
-        example = plain(self)
+        example = to_plain(self)
         row = example.pop("columns")
         return {**example, **row}
 

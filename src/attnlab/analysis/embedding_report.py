@@ -104,7 +104,7 @@ def embedding_report(
     """
     embeddings = run.embeddings
     if word is None:
-        tokens = [embeddings.tokens[token_id] for token_id in tokens_by_frequency(run)[:TOKENS]]
+        tokens = [embeddings.tokens[token_id] for token_id in token_ids_by_frequency(run)[:TOKENS]]
         count = NEAR if count is None else count
     else:
         tokens = [_match_token(word, embeddings.tokens)]
@@ -118,7 +118,7 @@ def embedding_report(
 
 def embedding_plane(run: "LoadedRun") -> EmbeddingPlane:
     """Project all tokens on two principal components. Raises RequestError without a plane."""
-    embeddings, token_ids = run.embeddings, tokens_by_frequency(run)
+    embeddings, token_ids = run.embeddings, token_ids_by_frequency(run)
     try:
         places, variance_shares = principal(embeddings.vectors)
     except ValueError as error:
@@ -148,7 +148,9 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
-    token_ids = [token_id for token_id in tokens_by_frequency(run) if token_id < len(last_vectors)]
+    token_ids = [
+        token_id for token_id in token_ids_by_frequency(run) if token_id < len(last_vectors)
+    ]
     num_nearest = min(NEAR_ONE, len(last_vectors) - 1)
     return EmbeddingHistory(
         run=run.record.name,
@@ -164,12 +166,12 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
     )
 
 
-def embedding_table(embeddings: Embeddings, ending: str) -> bytes:
+def encode_embedding_file(embeddings: Embeddings, ending: str) -> bytes:
     r"""Return every token with its vector as a file: ".csv", ".tsv" or ".npz".
 
     Control characters of a token are escaped, as in \n and \x00.
     """
-    names, vectors = [escaped(token) for token in embeddings.tokens], embeddings.vectors.numpy()
+    names, vectors = [escape(token) for token in embeddings.tokens], embeddings.vectors.numpy()
     if ending == ".npz":
         content = io.BytesIO()
         np.savez(content, tokens=np.array(names), vectors=vectors)
@@ -182,7 +184,7 @@ def embedding_table(embeddings: Embeddings, ending: str) -> bytes:
     return text.getvalue().encode()
 
 
-def tokens_by_frequency(run: "LoadedRun") -> list[int]:
+def token_ids_by_frequency(run: "LoadedRun") -> list[int]:
     """Return the ids of all tokens, the most frequent in validation sequences first."""
     split = run.dataset.splits["validation"]
     batch = split.batch(np.arange(min(SEQUENCES, len(split))))
@@ -191,7 +193,7 @@ def tokens_by_frequency(run: "LoadedRun") -> list[int]:
     return counts.argsort(descending=True, stable=True).tolist()
 
 
-def escaped(token: str) -> str:
+def escape(token: str) -> str:
     """Return a token with its unprintable characters as Python escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
@@ -203,6 +205,6 @@ def _match_token(word: str, tokens: Sequence[str]) -> str:
     """Return the token that a word names, as it is or as tables show it; else the word."""
     if word in tokens:
         return word
-    return {label: token for token in tokens for label in (escaped(token), name(token))}.get(
+    return {label: token for token in tokens for label in (escape(token), name(token))}.get(
         word, word
     )

@@ -112,7 +112,7 @@ def check_fairness(
         if len(arms) > 1:
             mixture = _describe_mixture(name, arms, keys, distinguishing_keys, "mixed" in allow)
             names_by_mixture.setdefault(mixture, []).append(name)
-        require_once(name, group_runs)
+        require_distinct_runs(name, group_runs)
     notes = [f"{abbreviate_names(names)}: {mixture}" for mixture, names in names_by_mixture.items()]
     runs = [run for _, group_runs in parts for run in group_runs]
     for allowance, equal in EQUAL.items():
@@ -122,7 +122,7 @@ def check_fairness(
     return notes
 
 
-def require_once(name: str, runs: Sequence[FinishedRun]) -> None:
+def require_distinct_runs(name: str, runs: Sequence[FinishedRun]) -> None:
     """Raise RequestError where a labelled group has a run twice."""
     for equal_runs in group_by_value(runs, lambda run: (run.arm, run.result.seed)):
         if len(equal_runs) > 1:

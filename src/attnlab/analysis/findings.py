@@ -1,6 +1,6 @@
 """The findings of the evidence of a finished run, from records of any version of attnlab.
 
-for name, finding in findings(Record(Path("runs/mqar-...")).result).items():
+for name, finding in read_findings(Record(Path("runs/mqar-...")).result).items():
     print(name, {role: str(named.head) for role, named in finding.heads.items()})
 """
 
@@ -15,7 +15,7 @@ from attnlab.run_record.result import RunResult
 SECTION = "evidence"
 
 
-def findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Finding]:
+def read_findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Finding]:
     """Return the findings of a run by the name of the evidence; empty before the run is finished.
 
     A record of attnlab 0.1 has only numbers, which attnlab's own evidence classes convert to

@@ -29,7 +29,7 @@ class Growth:
     flops: Exponent | None
 
 
-def growth(cells: Sequence[Measurement]) -> Growth:
+def fit_growth(cells: Sequence[Measurement]) -> Growth:
     """Fit time, peak memory and FLOPs of one sequence over the measurements of one arm and mode."""
     measured_cells = [cell for cell in cells if cell.seconds]
     lengths = [cell.length for cell in measured_cells]

@@ -1,9 +1,9 @@
 """How far each head moved between the steps at which a run recorded its patterns.
 
 run = Record(Path("runs/pronoun-multihead-2x64-s0-1a2b3c4d5e"))
-for layer, moved in drifts(run, "tired").items():
+for layer, moved in compute_drifts(run, "tired").items():
     print(layer.name, moved.steps, moved.values)  # from step to step, (interval, head)
-for layer, history in mean_drifts(run).items():
+for layer, history in compute_mean_drifts(run).items():
     print(layer.name, history.steps, history.values)  # since the step before, over all probes
 """
 
@@ -32,7 +32,7 @@ class Drift(NamedTuple):
     """The Jensen-Shannon distance of a row, 0 to 1, mean over queries."""
 
 
-def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
+def compute_drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     """Compare the patterns of one probe at each recorded step with those of the step before.
 
     Returned by layer, in the order of the record. Weights have the record's rounding
@@ -49,12 +49,12 @@ def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     return {layer: _compute_drift(patterns) for layer, patterns in patterns_by_layer.items()}
 
 
-def mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
+def compute_mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
     """Compute how far each attention head moved since the recorded step before, over all probes.
 
-    The value is the mean of `drifts` over the probes that recorded the head, and NaN for a head
-    that no probe recorded; the first step has no value. Raises LookupError where attention was not
-    recorded at two steps, ValueError as `drifts` does.
+    The value is the mean of `compute_drifts` over the probes that recorded the head, and NaN for a
+    head that no probe recorded; the first step has no value. Raises LookupError where attention was
+    not recorded at two steps, ValueError as `compute_drifts` does.
     """
     patterns_by_probe: dict[str, list[Pattern]] = {}
     for pattern in load_patterns(record):

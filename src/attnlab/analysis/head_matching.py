@@ -1,6 +1,6 @@
 """Match the heads of one seed to those of another, so that a mean over seeds is of the same head.
 
-heads = matched([Record(path) for path in sorted(Path("runs").glob("mqar-multihead-2x64-s*"))])
+heads = match_runs([Record(path) for path in sorted(Path("runs").glob("mqar-multihead-2x64-s*"))])
 heads.layers[0].measures["previous"][1].mean  # layer 0, head 1 of the reference
 
 Heads of a layer are exchangeable, layers are not (Elhage et al. 2021), so heads are matched within
@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from attnlab.analysis.statistics import Interval, interval
+from attnlab.analysis.statistics import Interval, t_interval
 from attnlab.interp.pattern_stats import between_heads
 from attnlab.layers import AttentionLayer
 from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
@@ -35,7 +35,7 @@ class MatchedLayer:
     heads: Int[np.ndarray, "seed head"]
     """The number of the head in each seed."""
     apart: Float[np.ndarray, " head"]
-    """The distance (`distances`) to the reference's head, mean over the other seeds."""
+    """The distance (`head_distances`) to the reference's head, mean over the other seeds."""
     chance: float
     """The mean distance of all pairs, which a random matching has on average."""
     measures: Mapping[str, Sequence[Interval]]
@@ -56,7 +56,7 @@ class HeadMatching:
     """In the order of the model."""
 
 
-def distances(
+def head_distances(
     patterns: Sequence[Pattern], other_patterns: Sequence[Pattern]
 ) -> Float[Tensor, "head other"]:
     """Compute the distance of every pair of heads of a layer in two runs, 0 to 1.
@@ -200,7 +200,7 @@ def _match_layer(
                 for run_scores, run_heads in zip(scores, heads, strict=True)
             ]
         )
-        measures[name] = [interval(values[:, head].tolist()) for head in own_heads]
+        measures[name] = [t_interval(values[:, head].tolist()) for head in own_heads]
     return MatchedLayer(layer, heads, distance, chance, measures)
 
 
@@ -230,7 +230,7 @@ def _pairwise_distances(
     costs = {}
     for run in range(len(records)):
         for other_run in range(run + 1):
-            costs[run, other_run] = distances(patterns[run][layer], patterns[other_run][layer])
+            costs[run, other_run] = head_distances(patterns[run][layer], patterns[other_run][layer])
             costs[other_run, run] = rearrange(costs[run, other_run], "head other -> other head")
     if len({len(cost) for cost in costs.values()}) > 1:
         raise ValueError(

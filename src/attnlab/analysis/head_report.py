@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from attnlab.analysis.arms import FinishedRun, flatten, group_by_arm, nearest_key
-from attnlab.analysis.fairness import require_once, require_same_data
+from attnlab.analysis.arms import FinishedRun, flatten_config, group_by_arm, suggest_key
+from attnlab.analysis.fairness import require_distinct_runs, require_same_data
 from attnlab.analysis.find import find_records
-from attnlab.analysis.findings import findings
-from attnlab.analysis.head_drift import mean_drifts
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.head_drift import compute_mean_drifts
 from attnlab.analysis.head_matching import MatchedLayer, match_runs
-from attnlab.analysis.head_roles import Role, role_since, roles
+from attnlab.analysis.head_roles import Role, assign_roles, first_role_step
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import Report
 from attnlab.analysis.run_list import Selection
@@ -237,13 +237,13 @@ def _measured_arms(
     if not runs.results:
         return {name: [record] for name, record in measured_records.items()}, left_out
     finished_runs = [
-        FinishedRun(name, result, flatten(result))
+        FinishedRun(name, result, flatten_config(result))
         for name, result in runs.results.items()
         if name in measured_records
     ]
     arms = group_by_arm(finished_runs)
     for label, arm in arms.items():
-        require_once(label, arm)
+        require_distinct_runs(label, arm)
         require_same_data(label, arm)
     return {
         label: [measured_records[run.name] for run in arm] for label, arm in arms.items()
@@ -285,7 +285,7 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
     scores = head_scores(record)
     if measure == DRIFT:
         try:
-            drift_histories = mean_drifts(record)
+            drift_histories = compute_mean_drifts(record)
         except RequestError:
             raise
         except (LookupError, ValueError) as error:
@@ -299,7 +299,7 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
     measure_names = list(dict.fromkeys(name for measures in scores.values() for name in measures))
     if measure is not None and measure not in measure_names:
         raise RequestError(
-            f"there is no measure {measure!r}; {nearest_key(measure, [*measure_names, DRIFT])}"
+            f"there is no measure {measure!r}; {suggest_key(measure, [*measure_names, DRIFT])}"
         )
     return scores
 
@@ -308,7 +308,7 @@ def _report_run(record: Record, measure: str | None) -> RunHeads:
     histories = _load_histories(record, measure)
     heads_by_evidence = {
         evidence: finding.heads
-        for evidence, finding in findings(record.result, record.name).items()
+        for evidence, finding in read_findings(record.result, record.name).items()
     }
     layers = [
         _report_layer(layer, layer_histories, measure)
@@ -327,8 +327,8 @@ def _report_layer(
     for head in range(num_heads):
         scores = {name: _finite_or_none(values[head]) for name, values in last_values.items()}
         named_roles = [
-            _named_role(role, role_since(role, measures[role.measure], head))
-            for role in roles(scores)
+            _named_role(role, first_role_step(role, measures[role.measure], head))
+            for role in assign_roles(scores)
         ]
         heads.append(HeadScores(head, scores, named_roles))
     return LayerHeads(layer.number, layer.path, heads, histories.get(measure) if measure else None)
@@ -371,7 +371,7 @@ def _report_matched_layer(matched_layer: MatchedLayer) -> MatchedLayerHeads:
     for head, distance in enumerate(matched_layer.apart.tolist()):
         over_seeds = {name: intervals[head] for name, intervals in matched_layer.measures.items()}
         mean_scores = {name: interval.mean for name, interval in over_seeds.items()}
-        named_roles = [_named_role(role) for role in roles(mean_scores)]
+        named_roles = [_named_role(role) for role in assign_roles(mean_scores)]
         heads.append(
             MatchedHead(
                 head, matched_layer.heads[:, head].tolist(), distance, over_seeds, named_roles

@@ -18,7 +18,7 @@ class LeftOut:
     """The reason; None where the state explains it."""
 
 
-def by_state(left_out: Sequence[LeftOut]) -> str:
+def describe_by_state(left_out: Sequence[LeftOut]) -> str:
     """Return a text that counts and lists the runs without a usable result, by their states."""
     failed_names = [run.run for run in left_out if run.state == "failed"]
     damaged_texts = [
@@ -39,7 +39,7 @@ def by_state(left_out: Sequence[LeftOut]) -> str:
     )
 
 
-def by_reason(left_out: Sequence[LeftOut]) -> list[str]:
+def describe_by_reason(left_out: Sequence[LeftOut]) -> list[str]:
     """Return a line for each reason why finished runs are left out, with the runs."""
     names_by_reason: dict[str, list[str]] = {}
     for run in left_out:

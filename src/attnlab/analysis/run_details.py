@@ -177,8 +177,10 @@ def run_details(record: Record) -> RunDetails:
         notes=annotations.notes,
         sweeps=annotations.sweeps,
         archived=annotations.archived,
-        size=size(record.path),
-        checkpoint_size=sum(size(path) for path in record.path.glob("attempts/*/checkpoints")),
+        size=directory_size(record.path),
+        checkpoint_size=sum(
+            directory_size(path) for path in record.path.glob("attempts/*/checkpoints")
+        ),
     )
 
 
@@ -205,7 +207,7 @@ def run_diff(first: Record, second: Record) -> RunDiff:
     )
 
 
-def size(path: Path) -> int:
+def directory_size(path: Path) -> int:
     """Return the bytes of all files below a directory; links are not followed."""
     total = 0
     for folder, _, names in os.walk(path):
@@ -235,7 +237,7 @@ def _row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
         step=0 if last_attempt is None else _last_step(last_attempt),
         max_steps=config.get("trainer.max_steps"),
         age=None if began is None else max(0.0, now - began),
-        size=size(run.path),
+        size=directory_size(run.path),
         tags=run.annotations.tags,
         sweeps=run.annotations.sweeps,
         archived=run.annotations.archived,

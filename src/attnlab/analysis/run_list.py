@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import pyarrow as pa
 
-from attnlab.analysis.arms import flatten_identity, format_value, label_keys, nearest_key
-from attnlab.analysis.left_out import LeftOut, by_state
-from attnlab.analysis.report import aligned, plain
-from attnlab.analysis.where import conditions
+from attnlab.analysis.arms import flatten_identity, format_value, label_keys, suggest_key
+from attnlab.analysis.left_out import LeftOut, describe_by_state
+from attnlab.analysis.report import align_rows, to_plain
+from attnlab.analysis.where import parse_conditions
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record.annotations import Annotations
 from attnlab.run_record.record import Record
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-MEASURED = ("parameters", "active_parameters", "flops_per_token", "tokens", "seconds")
+RESULT_FIELDS = ("parameters", "active_parameters", "flops_per_token", "tokens", "seconds")
 """The fields of a result that a table shows beside the metrics."""
 MOST_METRICS, MOST_LINES, MOST_KEYS = 3, 17, 4
 """The number of metrics, runs and distinguishing keys that a short text shows."""
@@ -88,7 +88,9 @@ class ListedRun:
     def facts(self) -> dict[str, Any]:
         """All values that a condition can test, by key."""
         result = self.result
-        result_fields = {} if result is None else {key: getattr(result, key) for key in MEASURED}
+        result_fields = (
+            {} if result is None else {key: getattr(result, key) for key in RESULT_FIELDS}
+        )
         return {
             "run": self.name,
             "state": self.state,
@@ -143,7 +145,7 @@ class RunList(Sequence[ListedRun]):
             values = [format_value(run.config.get(key)) for key in keys]
             rows.append([run.name, run.state, *values, _main_metric(run)])
         if shown_runs:
-            lines += aligned(rows)
+            lines += align_rows(rows)
         if len(self) > MOST_LINES:
             lines.append(f"... and {len(self) - MOST_LINES} more; .frame() has all")
         return "\n".join(lines)
@@ -153,12 +155,12 @@ class RunList(Sequence[ListedRun]):
 
         Raises RequestError for an invalid condition, and for a key or a value that no run has.
         """
-        required = conditions(text)
+        required = parse_conditions(text)
         facts_by_run = [run.facts for run in self]
         existing_keys = {key for run_facts in facts_by_run for key in run_facts}
         for condition in required if self._runs else ():
             if condition.key not in existing_keys:
-                hint = nearest_key(condition.key, existing_keys)
+                hint = suggest_key(condition.key, existing_keys)
                 raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
             facts = [
                 fact
@@ -192,7 +194,7 @@ class RunList(Sequence[ListedRun]):
             name = str(run.path) if run.name in results else run.name
             records[name], results[name] = run.record, run.result
         if not results:
-            states = by_state(left_out) or "there are no runs"
+            states = describe_by_state(left_out) or "there are no runs"
             if left_out and all(run.state == "damaged" for run in left_out):
                 raise RequestError(f"no run can be used: {states}")
             raise RequestError(f"no run is finished: {states}; train them to the end")
@@ -217,7 +219,7 @@ class RunList(Sequence[ListedRun]):
             **{key: _unify_type([run.config.get(key) for run in self]) for key in keys},
             **{
                 key: [None if run.result is None else getattr(run.result, key) for run in self]
-                for key in MEASURED
+                for key in RESULT_FIELDS
             },
             **{name: [run.metrics.get(name) for run in self] for name in metrics},
         }
@@ -263,7 +265,7 @@ class RunList(Sequence[ListedRun]):
             )
         if not tables:
             raise RequestError(
-                f"no run has rows of {metric!r} on {split}; {nearest_key(metric, columns)}"
+                f"no run has rows of {metric!r} on {split}; {suggest_key(metric, columns)}"
             )
         return pa.concat_tables(tables, promote_options="default")
 
@@ -320,4 +322,4 @@ def _unify_type(values: Sequence[Any]) -> list[Any]:
         return list(values)
     if types <= {int, float}:
         return [value if value is None else float(value) for value in values]
-    return [None if value is None else format_value(plain(value)) for value in values]
+    return [None if value is None else format_value(to_plain(value)) for value in values]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attnlab.analysis.find import require_runs
-from attnlab.analysis.findings import findings
-from attnlab.analysis.left_out import LeftOut, by_state
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.left_out import LeftOut, describe_by_state
 from attnlab.analysis.run_list import Selection, list_runs
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record import patterns
@@ -25,7 +25,7 @@ def select_runs(
     return select_records(require_runs(words, runs_dir), where)
 
 
-def select_any(
+def select_undamaged(
     names: RunRef | Iterable[RunRef],
     runs_dir: str | Path | None = None,
     where: str | None = None,
@@ -38,7 +38,7 @@ def select_any(
     records = require_runs(references, runs_dir)
     if len(references) == len(records) == 1 and where is None:
         return select_record(records[0])
-    return without_damage(select_records(records, where))
+    return drop_damaged(select_records(records, where))
 
 
 def select_record(record: Record) -> Selection:
@@ -52,7 +52,7 @@ def select_records(records: Sequence[Record], where: str | None = None) -> Selec
     return (runs if where is None else runs.where(where)).selection
 
 
-def without_damage(selection: Selection) -> Selection:
+def drop_damaged(selection: Selection) -> Selection:
     """Leave out the runs with damaged rows too, and read each table of the other runs only once.
 
     Raises RequestError where no run is left.
@@ -66,11 +66,11 @@ def without_damage(selection: Selection) -> Selection:
             record.check_rows()
             patterns.load_patterns(record)
             head_scores(record)
-            findings(selection.results[name], name)
+            read_findings(selection.results[name], name)
         except RecordError as error:
             left_out.append(LeftOut(name, "damaged", str(error)))
     damaged = {run.run for run in left_out}
     undamaged = {name: record for name, record in records.items() if name not in damaged}
     if not undamaged:
-        raise RequestError(f"no run can be used: {by_state(left_out)}")
+        raise RequestError(f"no run can be used: {describe_by_state(left_out)}")
     return Selection(undamaged, {name: selection.results[name] for name in undamaged}, left_out)

@@ -1,8 +1,8 @@
 """Intervals and tests over seeds, for few and nearly normal values.
 
 What a reader is shown (`estimate`, `paired_estimate`) stays inside the range of the metric and
-needs three seeds. What claims are judged by (`interval`, `paired`) is Student's t as it stands, as
-their thresholds were committed against it.
+needs three seeds. What claims are judged by (`t_interval`, `paired_difference`) is Student's t as
+it stands, as their thresholds were committed against it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
     p: float | None
 
 
-def interval(values: Sequence[float]) -> Interval:
+def t_interval(values: Sequence[float]) -> Interval:
     """Return the mean with Student's t-interval (Student 1908); a single value has no interval.
 
     Equal values have an interval of zero width; values that are not finite have no mean.
@@ -59,10 +59,10 @@ def estimate(values: Sequence[float], bounds: Bounds = ANY) -> Interval:
     A metric with two bounds has the t-interval of its logit, and one with a single bound that of
     its logarithm. Both are centred at the arithmetic mean, with the standard error by the delta
     method (Agresti 2013, sec. 16.1; as `svyciprop` of R's survey package): they contain the mean,
-    agree with `interval` where the spread is small, and cover better where values are close to a
-    bound. Values outside of the bounds, and a mean on one, have the interval of `interval`.
+    agree with `t_interval` where the spread is small, and cover better where values are close to a
+    bound. Values outside of the bounds, and a mean on one, have the interval of `t_interval`.
     """
-    plain = interval(values)
+    plain = t_interval(values)
     if plain.n < ENOUGH_SEEDS:
         return plain._replace(low=None, high=None)
     if plain.mean is None or plain.low is None or plain.low == plain.high:
@@ -97,12 +97,12 @@ def describe_method(bounds: Bounds) -> str:
 def paired_estimate(
     group_values: Mapping[int, float], baseline_values: Mapping[int, float], bounds: Bounds = ANY
 ) -> Difference:
-    """Return `paired` for a reader: fewer than 3 pairs have neither interval nor p value.
+    """Return `paired_difference` for a reader: fewer than 3 pairs have no interval and no p value.
 
     The interval ends where a difference within the bounds must end; that is the t-interval all the
     same, so it excludes 0 where p is below .05.
     """
-    difference = paired(group_values, baseline_values)
+    difference = paired_difference(group_values, baseline_values)
     if difference.n < ENOUGH_SEEDS:
         return difference._replace(low=None, high=None, p=None)
     largest = bounds.high - bounds.low
@@ -115,7 +115,9 @@ def paired_estimate(
     )
 
 
-def paired(group_values: Mapping[int, float], baseline_values: Mapping[int, float]) -> Difference:
+def paired_difference(
+    group_values: Mapping[int, float], baseline_values: Mapping[int, float]
+) -> Difference:
     """Compare a group with a baseline on their common seeds: group minus baseline, seed by seed.
 
     Equal differences have no spread to test against: p is then 1 where they are 0, and 0 elsewhere.
@@ -128,7 +130,7 @@ def paired(group_values: Mapping[int, float], baseline_values: Mapping[int, floa
     # .997 - .994 and .998 - .995 differ by rounding alone, which is no spread.
     if np.ptp(differences or [0]) <= 4 * np.finfo(float).eps * max(operands, default=0):
         differences = differences[:1] * len(differences)
-    mean_difference = interval(differences)
+    mean_difference = t_interval(differences)
     if mean_difference.mean is None or mean_difference.low is None:
         return Difference(*mean_difference, p=None)
     mean, error = _mean_and_error(differences)
@@ -139,7 +141,7 @@ def paired(group_values: Mapping[int, float], baseline_values: Mapping[int, floa
     )
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
+def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
     """Correct p values for multiple testing, so that they bound the family-wise error (Holm 1979).
 
     None stands for no test; it stays None and does not count.

@@ -47,7 +47,7 @@ def comparison_columns(panel: Panel) -> list[Column]:
     table_columns.append(
         Column("n", [TableCell(str(len(g.seeds))) for g in panel.groups], is_count=True)
     )
-    metric_cells = [with_interval(group.over_seeds(panel.metric)) for group in panel.groups]
+    metric_cells = [interval_cell(group.over_seeds(panel.metric)) for group in panel.groups]
     table_columns.append(Column(panel.metric.rpartition("/")[2], metric_cells))
     if differences:
         baseline_cell = {id(panel.baseline): TableCell("baseline")}
@@ -56,18 +56,18 @@ def comparison_columns(panel: Panel) -> list[Column]:
             Column(
                 "difference",
                 [
-                    with_interval(d, "+") if d else baseline_cell.get(id(g), TableCell("-"))
+                    interval_cell(d, "+") if d else baseline_cell.get(id(g), TableCell("-"))
                     for g, d in zip(panel.groups, group_differences, strict=True)
                 ],
             )
         )
         p_values = [TableCell(_format_p(d.p) if d else "") for d in group_differences]
         table_columns.append(Column("p", p_values, is_count=True))
-    size_cells = [TableCell(count(group.mean("parameters"))) for group in panel.groups]
+    size_cells = [TableCell(format_count(group.mean("parameters"))) for group in panel.groups]
     return [*table_columns, Column("size", size_cells, is_count=True)]
 
 
-def with_letters(table_columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
+def letter_arms(table_columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
     """Return the columns with a letter for each arm in place of its keys, and what each stands for.
 
     For where there is no room for the keys.
@@ -85,7 +85,7 @@ def with_letters(table_columns: Sequence[Column]) -> tuple[list[Column], list[st
     return [arm_column, *(column for column in table_columns if not column.is_key)], lines
 
 
-def title(panel: Panel) -> str:
+def panel_title(panel: Panel) -> str:
     """Return the title of a panel, with the keys that have the same value in all of its rows."""
     direction = "higher is better" if panel.higher_is_better else "lower is better"
     keys = _varying_keys(panel)
@@ -94,7 +94,7 @@ def title(panel: Panel) -> str:
     return f"{panel.dataset}{where and ' at '}{where}: {panel.metric} ({direction})"
 
 
-def legend(panel: Panel) -> str:
+def panel_legend(panel: Panel) -> str:
     """Return a sentence on the meaning of the numbers."""
     method = describe_method(panel.groups[0].bounds(panel.metric))
     most_seeds = max(len(group.seeds) for group in panel.groups)
@@ -108,7 +108,7 @@ def legend(panel: Panel) -> str:
     return "; ".join(sentences)
 
 
-def with_interval(value: Interval | Difference, sign: str = "") -> TableCell:
+def interval_cell(value: Interval | Difference, sign: str = "") -> TableCell:
     """Return `.998 [.995, 1.000]`, with two significant digits of the interval's width.
 
     There are more digits where a bound would otherwise read as the mean or as 0. An interval
@@ -118,30 +118,30 @@ def with_interval(value: Interval | Difference, sign: str = "") -> TableCell:
     if value.mean is None:
         return TableCell("no shared seed")
     if value.low is None or value.high is None:
-        return TableCell(number(value.mean, 4, sign), f"n={value.n}")
+        return TableCell(format_number(value.mean, 4, sign), f"n={value.n}")
     width = value.high - value.low
     decimals_without_width = 0 if value.mean == round(value.mean) else 4
     decimals = min(5, max(0, 1 - floor(log10(width)))) if width else decimals_without_width
     most_decimals = min(5, decimals + 2) if width else decimals
     while decimals < most_decimals and _is_too_short(value.mean, value.low, value.high, decimals):
         decimals += 1
-    low, high = number(value.low, decimals), number(value.high, decimals)
-    return TableCell(number(value.mean, decimals, sign), f"[{low}, {high}]")
+    low, high = format_number(value.low, decimals), format_number(value.high, decimals)
+    return TableCell(format_number(value.mean, decimals, sign), f"[{low}, {high}]")
 
 
 def _is_too_short(mean: float, low: float, high: float, decimals: int) -> bool:
     """Return whether so few decimals make a bound equal to the mean, or to 0 where it is not."""
-    bounds = {number(bound, decimals) for bound in (low, high)}
-    zero = number(0.0, decimals)
-    return number(mean, decimals) in bounds or (zero in bounds and low * high > 0)
+    bounds = {format_number(bound, decimals) for bound in (low, high)}
+    zero = format_number(0.0, decimals)
+    return format_number(mean, decimals) in bounds or (zero in bounds and low * high > 0)
 
 
-def number(value: float, decimals: int, sign: str = "") -> str:
+def format_number(value: float, decimals: int, sign: str = "") -> str:
     """Return a number without the zero before its decimal point."""
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{decimals}f}")
 
 
-def count(amount: int | float) -> str:
+def format_count(amount: int | float) -> str:
     """Return a large number with three digits and a unit."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if amount >= size:
@@ -149,9 +149,9 @@ def count(amount: int | float) -> str:
     return f"{amount:.0f}"
 
 
-def _letters(number: int) -> str:
+def _letters(format_number: int) -> str:
     """Return A, B, ..., Z, AA, AB, ... for 0, 1, ..."""
-    before, last = divmod(number, 26)
+    before, last = divmod(format_number, 26)
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
@@ -165,4 +165,4 @@ def _varying_keys(panel: Panel) -> list[str]:
 def _format_p(p: float | None) -> str:
     if p is None:
         return "-"
-    return "0" if p == 0 else "<.001" if p < 0.001 else number(p, 3)
+    return "0" if p == 0 else "<.001" if p < 0.001 else format_number(p, 3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import format_value, is_written, nearest_key
+from attnlab.analysis.arms import format_value, is_written_as, suggest_key
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -51,14 +51,14 @@ class Condition:
         fact = facts[self.key]
         if isinstance(fact, tuple):
             # Of several values, such as tags, one is enough; `!=` holds where none is equal.
-            has_one = any(is_value(value, text) for value in fact for text in self.alternatives)
+            has_one = any(matches_text(value, text) for value in fact for text in self.alternatives)
             return self.operator not in ORDERS and has_one == (self.operator == "=")
         if self.operator in ORDERS:
             fact_number = _number_or_none(fact)
             return fact_number is not None and OPERATORS[self.operator](
                 fact_number, float(self.value)
             )
-        is_equal = any(is_value(fact, text) for text in [self.value, *self.alternatives])
+        is_equal = any(matches_text(fact, text) for text in [self.value, *self.alternatives])
         return is_equal == (self.operator == "=")
 
     def require_possible(self, facts: Sequence[Any]) -> None:
@@ -76,9 +76,9 @@ class Condition:
                     f"where {self}: {self.operator} compares numbers, and a run has "
                     f"{self.key}={format_value(known_facts[0])}; compare texts with = or !="
                 )
-        elif self.operator == "=" and not any(is_value(fact, self.value) for fact in facts):
+        elif self.operator == "=" and not any(matches_text(fact, self.value) for fact in facts):
             for text in self.alternatives:
-                if not any(is_value(fact, text) for fact in facts):
+                if not any(matches_text(fact, text) for fact in facts):
                     hint = _hint(text, dict.fromkeys(map(format_value, facts)))
                     raise RequestError(f"where {self}: no run has {text!r}; {hint}")
 
@@ -86,15 +86,15 @@ class Condition:
         return f"{self.key}{self.operator}{self.value}"
 
 
-def is_value(fact: Any, text: str) -> bool:
+def matches_text(fact: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote as a text."""
     fact_number, number = _number_or_none(fact), _number_or_none(text)
     if fact_number is not None and number is not None:
         return fact_number == number
-    return is_written(fact, text) or (fact is None and text == "null")
+    return is_written_as(fact, text) or (fact is None and text == "null")
 
 
-def conditions(where: str) -> list[Condition]:
+def parse_conditions(where: str) -> list[Condition]:
     """Parse conditions separated by spaces, all of which must hold.
 
     Raises RequestError for a word that is no condition.
@@ -131,4 +131,4 @@ def _hint(text: str, values: Iterable[str]) -> str:
         return "none has any"
     if len(names) > MOST_VALUES and not get_close_matches(text, names, n=1):
         return f"there are {', '.join(names[:MOST_VALUES])}, ..."
-    return nearest_key(text, names)
+    return suggest_key(text, names)

@@ -89,12 +89,12 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
     """Measure the costs of all arms, and show the progress on standard error."""
     # torch takes seconds to import, and --help does not need it.
     from attnlab.analysis.cost_arms import cost_arms
-    from attnlab.analysis.cost_report import cost_report, require_costs
+    from attnlab.analysis.cost_report import cost_report, require_measurable
     from attnlab.launch.machine import device_name
 
     lengths, modes = arguments.lengths, arguments.modes
     tokens, rounds = arguments.tokens, arguments.rounds
-    require_costs(lengths, tokens, rounds)
+    require_measurable(lengths, tokens, rounds)
     if arguments.output is not None:
         require_writable(arguments.output, "--output")
     overrides, config_dir = arguments.overrides, arguments.config_dir

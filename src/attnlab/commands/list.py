@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.building import first_line
 from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> int:
         answer = [_describe_choice(n, path) for n, path in sorted(choices[arguments.group].items())]
         name_width = max(len(choice.name) for choice in answer)
         text = "\n".join(_format_choice(choice, name_width) for choice in answer)
-    say(json.dumps(plain(answer), indent=2) if arguments.format == "json" else text)
+    say(json.dumps(to_plain(answer), indent=2) if arguments.format == "json" else text)
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.commands.options import add_config_dir, path_option
 from attnlab.commands.render.verdicts import print_overview, print_verdicts
 from attnlab.console import Console
@@ -104,7 +104,7 @@ def _print_verdicts_or_json(judged_recipes: Sequence[JudgedRecipe], *, as_json: 
     if as_json:
         say(
             json.dumps(
-                plain(
+                to_plain(
                     [claim for judged_recipe in judged_recipes for claim in judged_recipe.claims]
                 ),
                 indent=2,

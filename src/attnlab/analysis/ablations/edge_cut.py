@@ -56,7 +56,7 @@ class EdgeCutReport(Report):
     answers: Sequence[ChangedAnswer]
 
 
-def edge_cut(
+def edge_cut_report(
     loaded_run: LoadedRun,
     text: str,
     edge: str | tuple[End, End],
@@ -73,7 +73,7 @@ def edge_cut(
     captured, _ = loaded_run.capture(text)
     tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
     edge_text = edge if isinstance(edge, str) else f"{edge[0]}:{edge[1]}"
-    query, key = edge_ends(edge, tokens)
+    query, key = parse_edge(edge, tokens)
     # In a model with an encoder, only the encoder's layers have the text's tokens as queries.
     patterns = {layer.index: pattern for layer, pattern in captured.patterns.items()}
     if not patterns:
@@ -118,7 +118,7 @@ def edge_cut(
     )
 
 
-def edge_ends(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
+def parse_edge(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
     """Return the positions of the query and the key; a token of "QUERY:KEY" may contain a colon.
 
     Raises RequestError for an end that the text does not have.

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from attnlab.analysis.ablations.request import (
-    chosen_metric,
+    evaluate_requested_metric,
     layer_names,
-    reference_means,
+    mean_patterns_of_method,
     require_choice,
     require_heads,
 )
@@ -83,8 +83,8 @@ def pruning_report(
     require_choice("order", order, ORDERS)
     if num_random is not None and num_random < 1:
         raise RequestError(f"random {num_random} must be at least 1")
-    metric, _ = chosen_metric(loaded_run, split, metric)
-    means = reference_means(loaded_run, split, method)
+    metric, _ = evaluate_requested_metric(loaded_run, split, metric)
+    means = mean_patterns_of_method(loaded_run, split, method)
 
     def evaluate_metric(name: str) -> float:
         return loaded_run.evaluate(split)[name]

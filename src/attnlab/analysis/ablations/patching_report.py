@@ -72,7 +72,7 @@ def patching_report(
     does not have.
     """
     selected_heads, pairs = require_heads(loaded_run, heads), _load_contrast_pairs(loaded_run)
-    query_at = None if query is None else query_positions(query, loaded_run, pairs)
+    query_at = None if query is None else query_position_finder(query, loaded_run, pairs)
     try:
         patches = [
             patch(loaded_run.subject, pairs, patched_heads, query_at=query_at)
@@ -97,7 +97,7 @@ def patching_report(
     )
 
 
-def query_positions(query: str, loaded_run: LoadedRun, pairs: tuple[Split, Split]) -> QueryAt:
+def query_position_finder(query: str, loaded_run: LoadedRun, pairs: tuple[Split, Split]) -> QueryAt:
     """Return a function that finds the query's position (its last) in each sequence of a batch.
 
     Raises RequestError for a token that a pair does not have in both of its sequences.

@@ -33,7 +33,7 @@ def layer_names(loaded_run: LoadedRun) -> list[str]:
     return [layer.path for layer in loaded_run.model.attention_layers()]
 
 
-def chosen_metric(
+def evaluate_requested_metric(
     loaded_run: LoadedRun, split: str, metric: str | None
 ) -> tuple[str, dict[str, float]]:
     """Return the name of the requested metric (None: the dataset's main one) and all metrics.
@@ -46,7 +46,7 @@ def chosen_metric(
     return metric, values
 
 
-def reference_means(loaded_run: LoadedRun, split: str, method: str) -> MeanPatterns | None:
+def mean_patterns_of_method(loaded_run: LoadedRun, split: str, method: str) -> MeanPatterns | None:
     """Return the mean patterns over a split for the method "mean"; None for "zero"."""
     require_choice("method", method, METHODS)
     if method == "zero":

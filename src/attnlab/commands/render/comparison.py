@@ -6,7 +6,13 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.analysis.compare import Comparison, Panel
-from attnlab.analysis.table import Column, comparison_columns, legend, title, with_letters
+from attnlab.analysis.table import (
+    Column,
+    comparison_columns,
+    letter_arms,
+    panel_legend,
+    panel_title,
+)
 from attnlab.console import Console
 
 
@@ -19,9 +25,9 @@ def print_comparison(report: Comparison, console: Console) -> None:
 
 
 def _print_panel(panel: Panel, console: Console) -> None:
-    console.print(title(panel), style="bold")
+    console.print(panel_title(panel), style="bold")
     table_columns = comparison_columns(panel)
-    lettered_columns, lines = with_letters(table_columns)
+    lettered_columns, lines = letter_arms(table_columns)
     layouts = [
         _build_table(table_columns),
         # Narrower, with the interval below its number.
@@ -37,7 +43,7 @@ def _print_panel(panel: Panel, console: Console) -> None:
     )
     place = next(fitting, len(layouts) - 1)
     console.print(layouts[place])
-    for line in (*(lines if place >= 2 else ()), legend(panel), *panel.notes):
+    for line in (*(lines if place >= 2 else ()), panel_legend(panel), *panel.notes):
         console.print(line)
     console.print()
 

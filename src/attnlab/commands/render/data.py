@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attnlab.analysis.report import aligned
+from attnlab.analysis.report import align_rows
 
 if TYPE_CHECKING:
     from attnlab.analysis.data_report import DataReport
@@ -57,7 +57,7 @@ def _contents_lines(report: "DataReport") -> list[str]:
         rows.append([name, *(_share(counts, name) for counts in by_split.values())])
     if report.classes and len(report.classes) > MOST_CLASSES:
         rows.append(["...", *("" for _ in by_split)])
-    table = aligned(rows)
+    table = align_rows(rows)
     return [*lines, f"balance     {table[0]}", *(f"{INDENT}{line}" for line in table[1:])]
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from attnlab.analysis.report import aligned
-from attnlab.analysis.table import count
+from attnlab.analysis.report import align_rows
+from attnlab.analysis.table import format_count
 from attnlab.launch.dry_run import DryRun, PlannedRun
 
 
@@ -11,7 +11,7 @@ def dry_run_text(report: DryRun) -> str:
     """Return a table with two lines for each run: what it costs and where it would be recorded."""
     header = ("parameters", "FLOPs/token", "tokens", "time", "")
     rows = [header, *map(_cells, report.runs)]
-    first, *lines = aligned(rows)
+    first, *lines = align_rows(rows)
     text = [first]
     for run, line in zip(report.runs, lines, strict=True):
         text += [line, f"  {run.name}"]
@@ -58,9 +58,9 @@ def _cells(run: PlannedRun) -> tuple[str, ...]:
     time = "-" if run.seconds is None else duration(run.seconds) if run.steps else ""
     state = f"{run.state}: {run.note}" if run.note else run.state
     return (
-        count(run.parameters),
-        count(run.flops_per_token),
-        count(run.tokens),
+        format_count(run.parameters),
+        format_count(run.flops_per_token),
+        format_count(run.tokens),
         time,
         "  ".join(part for part in (state, run.differs) if part),
     )

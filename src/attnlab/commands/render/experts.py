@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from attnlab.analysis.expert_report import EXAMPLES, ExpertReport, LayerExperts
-from attnlab.analysis.table import number
+from attnlab.analysis.table import format_number
 from attnlab.console import Console
 from attnlab.figures.terminal_heatmap import name
 
@@ -64,10 +64,13 @@ def _layer_title(layer: LayerExperts) -> str:
 def _show_layer(console: Console, layer: LayerExperts) -> None:
     dead = f"; dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
     console.print(
-        f"balance {number(layer.balance, 2)}, router's entropy {number(layer.router_entropy, 2)}, "
-        f"drops {number(layer.drops, 2)}{dead}"
+        f"balance {format_number(layer.balance, 2)}, "
+        f"router's entropy {format_number(layer.router_entropy, 2)}, "
+        f"drops {format_number(layer.drops, 2)}{dead}"
     )
-    console.print(f"what the token tells of its experts: {number(layer.token_information, 2)}")
+    console.print(
+        f"what the token tells of its experts: {format_number(layer.token_information, 2)}"
+    )
     load = layer.load.tolist()
     rows = [("load", "", load)]
     rows += [(name(token.token)[:14], str(token.count), token.shares) for token in layer.tokens]
@@ -79,5 +82,5 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
         for expert in experts:
             table.add_column(str(expert), justify="right")
         for token, count, shares in rows:
-            table.add_row(token, count, *(number(shares[expert], 2) for expert in experts))
+            table.add_row(token, count, *(format_number(shares[expert], 2) for expert in experts))
         console.print(table)
