@@ -54,8 +54,8 @@ class GroupSummary:
         A reader looks up a group's `variant` at the root; a program that does not know the keys
         iterates over `keys`.
         """
-        label, *fields = to_plain(self).items()
-        return dict([label, *to_plain(self.keys).items(), *fields])
+        fields = to_plain(self)
+        return {"label": fields.pop("label"), **to_plain(self.keys), **fields}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from attnlab.config.config import NOT_IN_IDENTITY, Config
+from attnlab.run_record.choice_name import shortest_endings
 
 MOST_CHARACTERS = 64
 """The longest readable part of a name, without seed and hash."""
@@ -37,7 +38,8 @@ def run_name(config: Config) -> str:
             choices.append(word)
     knobs = [key for key in stated if key not in stated_choices]
     in_order = sorted(knobs, key=lambda key: key not in config.swept)
-    short_keys = _short_keys(knobs)
+    # A key of several parts is one word of the name, and the parts are joined as its words are.
+    short_keys = {key: ending.replace(".", "_") for key, ending in shortest_endings(knobs).items()}
     shape = f"{model['num_layers']}x{model['d_model']}"
     words = [*choices, shape, *(_knob_word(short_keys[key], stated[key]) for key in in_order)]
     name, left_out = str(config.choices["dataset"]), 0
@@ -132,16 +134,6 @@ def _short_number(text: str, number: float) -> str:
         return text
     mantissa, _, exponent = f"{number:e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each key; two parts where the last one is that of several keys."""
-    last_parts = {key: key.rpartition(".")[2] for key in keys}
-    shared = {part for part in last_parts.values() if list(last_parts.values()).count(part) > 1}
-    return {
-        key: "_".join(key.split(".")[-2:]) if part in shared else part
-        for key, part in last_parts.items()
-    }
 
 
 def _plain_word(text: str) -> str:

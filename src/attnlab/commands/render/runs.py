@@ -22,7 +22,7 @@ def print_runs(report: RunsReport, console: Console) -> None:
     metrics = list(dict.fromkeys(run.metric for run in report.runs if run.metric))
     header = ["state", metrics[0] if len(metrics) == 1 else "metric", "age", "size"]
     facts = [_facts(run, len(metrics) > 1) for run in report.runs]
-    if not report.names_tell:
+    if not report.has_distinct_names:
         header.append("differs in")
         facts = [
             [*row, describe_keys({"seed": run.seed, **run.keys})]
