@@ -132,12 +132,12 @@ def test_a_copy_with_its_heads_in_another_order_is_put_back(tmp_path):
         for at, order in enumerate(orders)
     ]
     found = match_runs(records)
-    assert (found.reference, found.step, found.measured) == (0, 9, 9)
+    assert (found.reference, found.step, found.measured_step) == (0, 9, 9)
     assert tuple(matched_layer.layer for matched_layer in found.layers) == LAYERS
     for layer in found.layers:
         for order, of in zip(orders, layer.heads, strict=True):
             assert [order[head] for head in of] == [0, 1, 2, 3]
-        assert layer.apart.tolist() == [0, 0, 0, 0]
+        assert layer.distances.tolist() == [0, 0, 0, 0]
         assert layer.chance > 0.1
         for value, over in zip(values, layer.measures["previous"], strict=True):
             assert over == (3, value, value, value)
@@ -171,7 +171,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
     for head, same in enumerate(orders[found.reference]):
         places = [order.index(same) for order in orders]
         assert layer.heads[:, head].tolist() == places
-        assert layer.apart[head] == pytest.approx(apart[found.reference, others, same].mean())
+        assert layer.distances[head] == pytest.approx(apart[found.reference, others, same].mean())
         mine = [scores[at, place] for at, place in enumerate(places)]
         n, mean, low, high = layer.measures["sink"][head]
         assert n == 3
@@ -197,8 +197,8 @@ def test_the_order_of_the_runs_moves_no_match(tmp_path):
     (mine,), (its,) = one.layers, other.layers
     assert mine.layer == its.layer == LAYERS[0]
     assert mine.heads.tolist() == its.heads[::-1].tolist()
-    np.testing.assert_allclose(mine.apart, its.apart)
-    assert mine.apart.mean() < mine.chance
+    np.testing.assert_allclose(mine.distances, its.distances)
+    assert mine.distances.mean() < mine.chance
     assert mine.chance == pytest.approx(its.chance)
 
 
@@ -227,7 +227,7 @@ def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
         attempt.close()
         records.append(Record(tmp_path / str(at)))
     found = match_runs(records)
-    assert (found.step, found.measured) == (9, 20)
+    assert (found.step, found.measured_step) == (9, 20)
     (layer,) = found.layers
     means = [over.mean for over in layer.measures["sink"]]
     assert means == pytest.approx([0.2] * 4)
@@ -237,7 +237,7 @@ def test_runs_are_matched_at_the_last_step_that_they_share(tmp_path):
     one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4}, steps=(0, 9, 20))
     other = written(tmp_path / "b", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(0, 9, 15))
     found = match_runs([one, other])
-    assert (found.step, found.measured) == (9, 9)
+    assert (found.step, found.measured_step) == (9, 9)
     late = written(tmp_path / "c", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(1,))
     with refuses(ValueError, "evidence.seeds.no_step", tmp_path):
         match_runs([one, late])

@@ -176,9 +176,9 @@ class Comparison(Report):
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it, with the summaries as panels."""
-        report = super().to_json()
+        fields = super().to_json()
         panels = [summary.to_json() for summary in self.summaries]
-        return {"schema": report.pop("schema"), "panels": panels, **report}
+        return {"schema": fields.pop("schema"), "panels": panels, **fields}
 
 
 def comparison(

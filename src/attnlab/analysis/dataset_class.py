@@ -9,17 +9,19 @@ from attnlab.dataset.base import Dataset
 from attnlab.errors import RequestError
 
 
-def dataset_class(identity: Mapping[str, Any], own: UserTargets = NOTHING) -> type[Dataset] | None:
-    """Return the class of a run's dataset; None for one that neither attnlab nor `own` names.
+def dataset_class(
+    identity: Mapping[str, Any], user_targets: UserTargets = NOTHING
+) -> type[Dataset] | None:
+    """Return the class of a run's dataset; None for one that neither attnlab nor the user names.
 
     A record can name any class, and others are not known to be harmless when imported. Raises
     RequestError for a class of the user's own that cannot be imported.
     """
-    name = (identity.get("dataset") or {}).get("_target_")
+    class_path = (identity.get("dataset") or {}).get("_target_")
     try:
-        target = find_target(name, "dataset", own)
+        target = find_target(class_path, "dataset", user_targets)
     except ValueError as error:
-        if name in own.targets:
+        if class_path in user_targets.targets:
             raise RequestError(f"dataset: {error}") from error
         return None
     return target if isclass(target) and issubclass(target, Dataset) else None

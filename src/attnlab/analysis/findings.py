@@ -28,10 +28,10 @@ def read_findings(result: RunResult | None, run: str = "a run") -> Mapping[str, 
         return result.findings
     evidence_configs: Mapping[str, Any] = result.identity.get(SECTION) or {}
     return {
-        name: _convert_first_record(run, name, class_path, result.metrics)
+        name: _convert_first_record(run, name, evidence_config["_target_"], result.metrics)
         for name, evidence_config in evidence_configs.items()
         if isinstance(evidence_config, Mapping)
-        and is_allowed(class_path := evidence_config.get("_target_"), SECTION, NOTHING)
+        and is_allowed(evidence_config.get("_target_"), SECTION, NOTHING)
     }
 
 
@@ -40,7 +40,11 @@ def _convert_first_record(
 ) -> Finding:
     """Return the finding that an evidence class reads from the numbers of attnlab 0.1."""
     prefix = f"{name}/"
-    scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    scalars = {
+        metric.removeprefix(prefix): value
+        for metric, value in metrics.items()
+        if metric.startswith(prefix)
+    }
     try:
         return find_target(class_path, SECTION, NOTHING).from_first_records(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -15,11 +15,11 @@ def parse_layer_and_head(layer: Choice, head: Choice | HeadRef) -> tuple[int | s
 
     Raises RequestError for what is neither, and for a `HeadRef` of another layer than `layer`.
     """
-    chosen_layer = parse_number_or_name("layer", layer)
+    layer_choice = parse_number_or_name("layer", layer)
     if not isinstance(head, HeadRef):
-        return chosen_layer, parse_number_or_name("head", head)
-    if chosen_layer not in (None, head.layer):
-        raise RequestError(f"head {head} is not of layer {chosen_layer}; leave the layer out")
+        return layer_choice, parse_number_or_name("head", head)
+    if layer_choice not in (None, head.layer):
+        raise RequestError(f"head {head} is not of layer {layer_choice}; leave the layer out")
     return head.layer, head.head
 
 

@@ -45,13 +45,13 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return to_plain(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, Mapping):
-        return {str(key): to_plain(part) for key, part in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     # Arrays and tensors have `tolist`; to check the types would import torch for every report.
     to_list = getattr(value, "tolist", None)
     if callable(to_list):
         return to_plain(to_list())
     if isinstance(value, (list, tuple, range)):
-        return [to_plain(part) for part in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return None
     return value

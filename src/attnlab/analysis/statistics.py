@@ -62,36 +62,41 @@ def estimate(values: Sequence[float], bounds: Bounds = ANY) -> Interval:
     agree with `t_interval` where the spread is small, and cover better where values are close to a
     bound. Values outside of the bounds, and a mean on one, have the interval of `t_interval`.
     """
-    plain = t_interval(values)
-    if plain.n < ENOUGH_SEEDS:
-        return plain._replace(low=None, high=None)
-    if plain.mean is None or plain.low is None or plain.low == plain.high:
-        return plain
-    if not bounds.low < plain.mean < bounds.high or not (
-        bounds.low <= min(values) and max(values) <= bounds.high
-    ):
-        return plain
-    half_width = plain.mean - plain.low
-    below, above = plain.mean - bounds.low, bounds.high - plain.mean
-    if below == above == inf:
-        return plain
-    if above == inf:
-        factor = exp(min(half_width / below, 700.0))
-        return plain._replace(low=bounds.low + below / factor, high=bounds.low + below * factor)
-    if below == inf:
-        factor = exp(min(half_width / above, 700.0))
-        return plain._replace(low=bounds.high - above * factor, high=bounds.high - above / factor)
-    size = bounds.high - bounds.low
-    centre, half_width = float(logit(below / size)), half_width * size / (below * above)
-    low, high = (bounds.low + size * float(expit(centre + s * half_width)) for s in (-1, 1))
-    return plain._replace(low=low, high=high)
+    student = t_interval(values)
+    if student.n < ENOUGH_SEEDS:
+        return student._replace(low=None, high=None)
+    if student.mean is None or student.low is None or student.low == student.high:
+        return student
+    are_values_in_bounds = bounds.low <= min(values) and max(values) <= bounds.high
+    if not are_values_in_bounds or not bounds.low < student.mean < bounds.high:
+        return student
+    half_width = student.mean - student.low
+    to_low, to_high = student.mean - bounds.low, bounds.high - student.mean
+    if to_low == to_high == inf:
+        return student
+    if to_high == inf:
+        factor = exp(min(half_width / to_low, 700.0))
+        return student._replace(low=bounds.low + to_low / factor, high=bounds.low + to_low * factor)
+    if to_low == inf:
+        factor = exp(min(half_width / to_high, 700.0))
+        return student._replace(
+            low=bounds.high - to_high * factor, high=bounds.high - to_high / factor
+        )
+    bounds_range = bounds.high - bounds.low
+    mean_logit = float(logit(to_low / bounds_range))
+    logit_half_width = half_width * bounds_range / (to_low * to_high)
+    low, high = (
+        bounds.low + bounds_range * float(expit(mean_logit + sign * logit_half_width))
+        for sign in (-1, 1)
+    )
+    return student._replace(low=low, high=high)
 
 
 def describe_method(bounds: Bounds) -> str:
     """Return the method of `estimate` for a metric with these bounds, in words for a caption."""
     num_bounds = sum(abs(bound) < inf for bound in bounds)
-    scale = ("", " on the log scale", " on the logit scale")[num_bounds]
-    return f"{CONFIDENCE:.0%} t-interval{scale}".replace("%", " %")
+    scale_by_num_bounds = {0: "", 1: " on the log scale", 2: " on the logit scale"}
+    return f"{CONFIDENCE:.0%} t-interval{scale_by_num_bounds[num_bounds]}".replace("%", " %")
 
 
 def paired_estimate(
@@ -105,13 +110,14 @@ def paired_estimate(
     difference = paired_difference(group_values, baseline_values)
     if difference.n < ENOUGH_SEEDS:
         return difference._replace(low=None, high=None, p=None)
-    largest = bounds.high - bounds.low
+    largest_difference = bounds.high - bounds.low
     if difference.mean is None or difference.low is None or difference.high is None:
         return difference
-    if abs(difference.mean) > largest:
+    if abs(difference.mean) > largest_difference:
         return difference
     return difference._replace(
-        low=max(difference.low, -largest), high=min(difference.high, largest)
+        low=max(difference.low, -largest_difference),
+        high=min(difference.high, largest_difference),
     )
 
 
@@ -124,11 +130,13 @@ def paired_difference(
     """
     seeds = sorted(group_values.keys() & baseline_values.keys())
     differences = [group_values[seed] - baseline_values[seed] for seed in seeds]
-    operands = [
-        abs(side_values[seed]) for side_values in (group_values, baseline_values) for seed in seeds
+    sizes = [
+        abs(value_by_seed[seed])
+        for value_by_seed in (group_values, baseline_values)
+        for seed in seeds
     ]
     # .997 - .994 and .998 - .995 differ by rounding alone, which is no spread.
-    if np.ptp(differences or [0]) <= 4 * np.finfo(float).eps * max(operands, default=0):
+    if np.ptp(differences or [0]) <= 4 * np.finfo(float).eps * max(sizes, default=0):
         differences = differences[:1] * len(differences)
     mean_difference = t_interval(differences)
     if mean_difference.mean is None or mean_difference.low is None:
@@ -148,10 +156,10 @@ def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
     """
     ascending = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected = list(p_values)
-    highest = 0.0
+    largest_p = 0.0
     for rank, (p, index) in enumerate(ascending):
-        highest = max(highest, min(1.0, p * (len(ascending) - rank)))
-        corrected[index] = highest
+        largest_p = max(largest_p, min(1.0, p * (len(ascending) - rank)))
+        corrected[index] = largest_p
     return corrected
 
 

@@ -101,8 +101,8 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
     arms = cost_arms(overrides, longest=max(lengths), modes=modes, config_dir=config_dir)
     with Console(stderr=True).status("warming up") as status:
 
-        def on_cell(cell: "Measurement") -> None:
-            status.update(f"measured: {cell.mode}, {cell.length} tokens")
+        def show_progress(measurement: "Measurement") -> None:
+            status.update(f"measured: {measurement.mode}, {measurement.length} tokens")
 
         return cost_report(
             arms,
@@ -111,7 +111,7 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
             tokens=tokens,
             rounds=rounds,
             device_name=device_name(arms.device),
-            on_cell=on_cell,
+            on_measurement=show_progress,
         )
 
 

@@ -61,17 +61,15 @@ def heads_without_report(
     means = mean_patterns_of_method(loaded_run, split, method)
     names = layer_names(loaded_run)
 
-    def evaluate_without(removed: Iterable[HeadRef]) -> float:
-        with prune(loaded_run.model, removed, means):
+    def evaluate_without(removed_heads: Iterable[HeadRef]) -> float:
+        with prune(loaded_run.model, removed_heads, means):
             return loaded_run.evaluate(split)[metric]
 
     values_without: list[MetricWithout] = []
     layers = loaded_run.model.attention_layers()
     for layer in dict.fromkeys(layers[head.layer] for head in selected_heads):
-        layer_heads, name = (
-            [head for head in selected_heads if head.layer == layer.index],
-            names[layer.index],
-        )
+        name = names[layer.index]
+        layer_heads = [head for head in selected_heads if head.layer == layer.index]
         values_without += [
             MetricWithout(layer.index, name, head.head, evaluate_without([head]))
             for head in layer_heads
