@@ -100,7 +100,7 @@ def page() -> str:
 
 def _mean(values: Sequence[float | None]) -> str:
     there = [value for value in values if value is not None]
-    return interval_cell(estimate(there, SHARE)).joined() if len(there) == len(values) else "-"
+    return interval_cell(estimate(there, SHARE)).to_text() if len(there) == len(values) else "-"
 
 
 if __name__ == "__main__":

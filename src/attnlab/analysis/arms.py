@@ -181,16 +181,16 @@ def suggest_key(name: str, names: Iterable[str]) -> str:
 
 def _flatten_node(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return a config node at a dotted path as `{dotted key: value}`."""
-    leaves: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
+    value_by_path: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
     if REVISION in node:
-        leaves[f"{path}.revision"] = node[REVISION]
+        value_by_path[f"{path}.revision"] = node[REVISION]
     for key, value in node.items():
         child_path = f"{path}.{key}" if path else key
         if isinstance(value, Mapping) and value:
-            leaves |= _flatten_node(value, child_path)
+            value_by_path |= _flatten_node(value, child_path)
         elif not key.startswith("_"):
-            leaves[child_path] = value
-    return leaves
+            value_by_path[child_path] = value
+    return value_by_path
 
 
 def enclosing_paths(key: str) -> list[str]:

@@ -187,7 +187,7 @@ class TextMaps:
         return [self._map_from_weights(attention_flow(weights)[0], "flow")]
 
     @cached_property
-    def mixing_maps(self) -> list[AttentionMap]:
+    def maps_without_attention(self) -> list[AttentionMap]:
         """The maps of the layers without attention, then the influence on the answers.
 
         They cost a forward pass for each position of the text. Empty in every view but `weights`.
@@ -199,8 +199,8 @@ class TextMaps:
 
     @property
     def all_maps(self) -> list[AttentionMap]:
-        """All maps: those of `attention_maps`, then those of `mixing_maps`."""
-        return [*self.attention_maps, *self.mixing_maps]
+        """All maps: those of `attention_maps`, then those of `maps_without_attention`."""
+        return [*self.attention_maps, *self.maps_without_attention]
 
     def choose(self, layer: int | str | None = None, head: int | str | None = None) -> ShownMap:
         """Return the map of a layer and head, or the one with the sharpest row at the query.
@@ -227,10 +227,12 @@ class TextMaps:
             candidate_noun = "heads" if are_all else "heads of the encoder"
             return _choose_sharpest_layer(candidates, head, candidate_noun)
         mixing_matrices = [
-            attention_map for attention_map in self.mixing_maps if attention_map.kind == "mixing"
+            attention_map
+            for attention_map in self.maps_without_attention
+            if attention_map.kind == "mixing"
         ]
-        if self.mixing_maps and not mixing_matrices:
-            return _choose_head(self.mixing_maps[-1], head)
+        if self.maps_without_attention and not mixing_matrices:
+            return _choose_head(self.maps_without_attention[-1], head)
         return _choose_sharpest_layer(mixing_matrices, head, "mixing matrices")
 
     def _map_of_layer(self, layer: int | str) -> AttentionMap:
@@ -243,22 +245,24 @@ class TextMaps:
         }
         if isinstance(layer, int) and layer in map_by_number:
             return map_by_number[layer]
-        if layer == ANSWER and self.mixing_maps:
-            return self.mixing_maps[-1]
-        maps_without_attention = [
-            attention_map for attention_map in self.mixing_maps if attention_map.kind != "answer"
+        if layer == ANSWER and self.maps_without_attention:
+            return self.maps_without_attention[-1]
+        layer_maps = [
+            attention_map
+            for attention_map in self.maps_without_attention
+            if attention_map.kind != "answer"
         ]
-        map_by_number = map_by_number or dict(enumerate(maps_without_attention))
+        map_by_number = map_by_number or dict(enumerate(layer_maps))
         if isinstance(layer, int) and layer in map_by_number:
             return map_by_number[layer]
-        layer_maps = [*self.attention_maps, *maps_without_attention]
+        all_layer_maps = [*self.attention_maps, *layer_maps]
         matching_maps = [
             attention_map
-            for attention_map in layer_maps
+            for attention_map in all_layer_maps
             if attention_map.source == layer or attention_map.source.startswith(f"{layer}.")
         ]
         if len(matching_maps) != 1:
-            raise self._unknown_layer_error(layer, len(map_by_number), layer_maps)
+            raise self._unknown_layer_error(layer, len(map_by_number), all_layer_maps)
         return matching_maps[0]
 
     def _choose_mean_map(self, layer: int | str | None, head: int | str | None) -> ShownMap:
@@ -328,8 +332,8 @@ class TextMaps:
         """Return a recorded pattern as a map."""
         layer = pattern.layer
         if layer is None:
-            encoder = self.loaded_run.model.arrangement.encoder
-            name, axes = ANSWER, Axes("prefix" if encoder else "inputs", "inputs")
+            has_encoder = self.loaded_run.model.arrangement.encoder
+            name, axes = ANSWER, Axes("prefix" if has_encoder else "inputs", "inputs")
         else:
             name, axes = layer.name, layer.axes
         if pattern.mixing is not None:
@@ -385,17 +389,17 @@ def _choose_sharpest_layer(
 ) -> ShownMap:
     """Choose the layer with the head whose row at the query has the least entropy."""
     sharpest_map = min(maps, key=lambda attention_map: attention_map.entropies.min())
-    choice = _choose_head(sharpest_map, head)
+    shown_map = _choose_head(sharpest_map, head)
     if sum(len(attention_map.weights) for attention_map in maps) == 1:
-        return choice
+        return shown_map
     if head is None:
         return replace(
-            choice, reason=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
+            shown_map, reason=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
         )
     if len(maps) == 1:
-        return choice
+        return shown_map
     reason = f"of all {candidate_noun}, its layer has the sharpest at query {sharpest_map.query}"
-    return replace(choice, reason=reason)
+    return replace(shown_map, reason=reason)
 
 
 def _choose_head(attention_map: AttentionMap, head: int | str | None) -> ShownMap:

@@ -150,11 +150,11 @@ class Comparison(Report):
     @property
     def footnotes(self) -> list[str]:
         """What a reader of the tables must know: what is not in them, and why."""
-        states = describe_by_state(self.left_out)
+        state_text = describe_by_state(self.left_out)
         return [
             *self.notes,
             *(f"left out: {line}" for line in describe_by_reason(self.left_out)),
-            *([f"left out, because they have no result: {states}"] if states else []),
+            *([f"left out, because they have no result: {state_text}"] if state_text else []),
         ]
 
     def __repr__(self) -> str:
@@ -166,8 +166,8 @@ class Comparison(Report):
             intervals = [group.over_seeds(panel.metric) for group in panel.groups]
             rows = [["group", *Interval._fields]]
             rows += [
-                [group.label, *("-" if value is None else f"{value:.4g}" for value in over_seeds)]
-                for group, over_seeds in zip(panel.groups, intervals, strict=True)
+                [group.label, *("-" if value is None else f"{value:.4g}" for value in interval)]
+                for group, interval in zip(panel.groups, intervals, strict=True)
             ]
             lines += align_rows(rows)
         if self.left_out:
@@ -250,25 +250,13 @@ def compare_sets(
     compared_sets = ComparedSets([], [], [])
     errors: list[RequestError] = []
     for dataset_runs in group_by_value(runs, lambda run: run.result.dataset):
-        distinguishing_keys = label_keys([run.config for run in dataset_runs])
-        sets = fairness.comparable_sets(dataset_runs, by or [], distinguishing_keys, allow)
-        if len(sets) > 1:
-            compared_sets.notes.append(fairness.describe_sets(sets))
-        largest_size = max(len(comparable_set.runs) for comparable_set in sets)
-        for comparable_set in sets:
-            if len(comparable_set.runs) == 1 < largest_size:
-                reason = f"nothing to compare it with at {describe_keys(comparable_set.keys)}"
-                compared_sets.left_out.extend(_leave_out(comparable_set.runs, reason))
-                continue
-            try:
-                panel = _compare_runs(
-                    comparable_set.runs, comparable_set.keys, by, metric, baseline_values, allow
-                )
-            except RequestError as error:
-                errors.append(error)
-                compared_sets.left_out.extend(_leave_out(comparable_set.runs, str(error)))
-            else:
-                compared_sets.panels.append(panel)
+        dataset_sets, dataset_errors = _compare_dataset(
+            dataset_runs, by, metric, baseline_values, allow
+        )
+        compared_sets.panels.extend(dataset_sets.panels)
+        compared_sets.left_out.extend(dataset_sets.left_out)
+        compared_sets.notes.extend(dataset_sets.notes)
+        errors.extend(dataset_errors)
     if not compared_sets.panels:
         raise errors[0]
     if baseline_values is not None and not any(panel.baseline for panel in compared_sets.panels):
@@ -282,6 +270,38 @@ def _require_known_allowances(allow: Iterable[str]) -> None:
         if allowance not in fairness.ALLOWANCES:
             expected = ", ".join(fairness.ALLOWANCES)
             raise RequestError(f"allow {allowance!r}: expected one of {expected}")
+
+
+def _compare_dataset(
+    runs: Sequence[FinishedRun],
+    by: Sequence[str] | None,
+    metric: str | None,
+    baseline_values: Mapping[str, str] | None,
+    allow: Collection[str],
+) -> tuple[ComparedSets, list[RequestError]]:
+    """Compare the runs of one dataset set by set, and return why sets have no panel as errors."""
+    compared_sets = ComparedSets([], [], [])
+    errors = []
+    distinguishing_keys = label_keys([run.config for run in runs])
+    sets = fairness.comparable_sets(runs, by or [], distinguishing_keys, allow)
+    if len(sets) > 1:
+        compared_sets.notes.append(fairness.describe_sets(sets))
+    largest_size = max(len(comparable_set.runs) for comparable_set in sets)
+    for comparable_set in sets:
+        if len(comparable_set.runs) == 1 < largest_size:
+            reason = f"nothing to compare it with at {describe_keys(comparable_set.keys)}"
+            compared_sets.left_out.extend(_leave_out(comparable_set.runs, reason))
+            continue
+        try:
+            panel = _compare_runs(
+                comparable_set.runs, comparable_set.keys, by, metric, baseline_values, allow
+            )
+        except RequestError as error:
+            errors.append(error)
+            compared_sets.left_out.extend(_leave_out(comparable_set.runs, str(error)))
+        else:
+            compared_sets.panels.append(panel)
+    return compared_sets, errors
 
 
 def _leave_out(runs: Sequence[FinishedRun], reason: str) -> list[LeftOut]:

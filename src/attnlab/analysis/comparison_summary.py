@@ -119,7 +119,7 @@ def summarize_panel(panel: "Panel") -> PanelSummary:
 
 def summarize_group(group: "Group") -> GroupSummary:
     """Return the numbers of a group."""
-    over_seeds = {metric: group.over_seeds(metric) for metric in group.metrics}
+    interval_by_metric = {metric: group.over_seeds(metric) for metric in group.metrics}
     return GroupSummary(
         label=group.label,
         keys=group.keys,
@@ -132,7 +132,7 @@ def summarize_group(group: "Group") -> GroupSummary:
         seconds=group.mean("seconds"),
         metrics={
             metric: MetricSummary(interval.mean, interval.low, interval.high)
-            for metric, interval in over_seeds.items()
+            for metric, interval in interval_by_metric.items()
         },
     )
 

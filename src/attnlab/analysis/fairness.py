@@ -50,24 +50,24 @@ def comparable_sets(
     A set is described by the fewest config keys that explain the difference, those of `by` first;
     where none does, by the field itself.
     """
-    keys: list[str] = []
-    unexplained: list[EqualField] = []
+    set_keys: list[str] = []
+    unexplained_fields: list[EqualField] = []
     for allowance, equal_field in EQUAL.items():
         configs = _configs_with_value(runs, equal_field)
         if allowance in allow or not differs_within(configs, [], equal_field.field):
             continue
         explaining_keys = _fewest_explaining_keys(configs, equal_field, [*by, *distinguishing_keys])
         if explaining_keys is None:
-            unexplained.append(equal_field)
+            unexplained_fields.append(equal_field)
         else:
-            keys += [key for key in explaining_keys if key not in keys]
+            set_keys += [key for key in explaining_keys if key not in set_keys]
 
     def describe_set(run: FinishedRun) -> dict[str, Any]:
         fields = {
             equal_field.field: _abbreviate_hash(equal_field.value_of(run))
-            for equal_field in unexplained
+            for equal_field in unexplained_fields
         }
-        return {**run.select_keys(keys), **fields}
+        return {**run.select_keys(set_keys), **fields}
 
     runs_of_sets = group_by_value(runs, lambda run: repr(describe_set(run)))
     return [ComparableSet(describe_set(set_runs[0]), set_runs) for set_runs in runs_of_sets]
@@ -114,21 +114,21 @@ def _abbreviate_hash(value: Any) -> Any:
 
 def check_fairness(
     labelled_groups: Sequence[tuple[str, Sequence[FinishedRun]]],
-    keys: Sequence[str],
+    group_keys: Sequence[str],
     distinguishing_keys: Sequence[str],
     allow: Collection[str],
 ) -> list[str]:
     """Check that labelled groups may be compared, and return notes on what `allow` permitted.
 
-    The runs of a group agree on `keys`; `distinguishing_keys` are those that distinguish all arms.
-    Raises RequestError for an unfair comparison.
+    The runs of a group agree on `group_keys`; `distinguishing_keys` are those that distinguish all
+    arms. Raises RequestError for an unfair comparison.
     """
     labels_by_mixture: dict[str, list[str]] = {}
     for label, group_runs in labelled_groups:
         runs_of_arms = group_by_value(group_runs, lambda run: run.arm_identity)
         if len(runs_of_arms) > 1:
             mixture = _describe_mixture(
-                label, runs_of_arms, keys, distinguishing_keys, "mixed" in allow
+                label, runs_of_arms, group_keys, distinguishing_keys, "mixed" in allow
             )
             labels_by_mixture.setdefault(mixture, []).append(label)
         require_distinct_runs(label, group_runs)
@@ -176,13 +176,13 @@ def _configs_with_value(
 def _describe_mixture(
     label: str,
     runs_of_arms: Sequence[Sequence[FinishedRun]],
-    keys: Sequence[str],
+    group_keys: Sequence[str],
     distinguishing_keys: Sequence[str],
     may_mix: bool,
 ) -> str:
     """Return which keys a group mixes. Raises RequestError where mixing is not allowed."""
     configs = [arm_runs[0].config for arm_runs in runs_of_arms]
-    other_keys = [key for key in distinguishing_keys if key not in keys]
+    other_keys = [key for key in distinguishing_keys if key not in group_keys]
     mixed_keys = [key for key in other_keys if differs_within(configs, [], key)]
     values_by_key = {
         key: [format_value(config.get(key)) for config in configs] for key in mixed_keys
@@ -193,8 +193,8 @@ def _describe_mixture(
     )
     if not may_mix:
         raise RequestError(
-            f"`by` {' '.join(keys)} would mix arms: in {label}, {mixture}; "
-            f"write `by` {' '.join([*keys, *mixed_keys])}, or mix them with `allow` mixed"
+            f"`by` {' '.join(group_keys)} would mix arms: in {label}, {mixture}; "
+            f"write `by` {' '.join([*group_keys, *mixed_keys])}, or mix them with `allow` mixed"
         )
     seeds_of_arms = {
         tuple(sorted(run.result.seed for run in arm_runs)) for arm_runs in runs_of_arms

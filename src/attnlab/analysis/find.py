@@ -68,10 +68,10 @@ def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list
     is_run = is_directory(path) and (path / "config.yaml").exists()
     records_in_runs_dir = find_runs(runs_dir) if runs_dir.is_dir() and not is_run else []
     if is_directory(path) and not is_run:
-        records = find_runs(path)
+        records_in_path = find_runs(path)
         # A directory of the working directory may have the name that runs begin with.
-        if records or not with_prefix(records_in_runs_dir, name):
-            return _without_archived(records, archived)
+        if records_in_path or not with_prefix(records_in_runs_dir, name):
+            return _without_archived(records_in_path, archived)
     elif not is_run and re.search(r"[*?[]", name):
         directory = path.parent if path.name != name else runs_dir
         records_like_pattern = [

@@ -171,7 +171,7 @@ def head_report(
     RequestError where no run has measures, where a group has a run twice or unequal data, and for a
     history of several runs or of a measure that was not recorded.
     """
-    records_by_arm, left_out = _measured_arms(runs, measure)
+    records_by_arm, left_out = _measured_records_by_arm(runs, measure)
     if measure is not None:
         _require_single_run(records_by_arm, f"the history of {measure}")
     run_reports, group_reports, faults = [], [], []
@@ -198,13 +198,13 @@ def head_histories(
 
     Raises RequestError as `head_report` does.
     """
-    records_by_arm, _ = _measured_arms(runs, measure)
+    records_by_arm, _ = _measured_records_by_arm(runs, measure)
     record = _require_single_run(records_by_arm, "a picture of heads over training")
     histories = _load_histories(record, measure)
     return HeadHistories(record.name, _last_step(histories), histories)
 
 
-def _measured_arms(
+def _measured_records_by_arm(
     runs: Selection | RunRef | Iterable[RunRef], measure: str | None
 ) -> tuple[dict[str, list[Record]], list[LeftOut]]:
     """Return the records by arm, and the runs left out because they have no measures of heads.

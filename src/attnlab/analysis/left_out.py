@@ -53,5 +53,6 @@ def describe_by_reason(left_out: Sequence[LeftOut]) -> list[str]:
 def abbreviate_names(names: Iterable[str], most: int = 4) -> str:
     """Return the names joined by commas; beyond `most`, only the number of the others."""
     all_names = list(names)
-    remaining_count = [f"{len(all_names) - most} more"] if len(all_names) > most else []
-    return ", ".join([*all_names[:most], *remaining_count])
+    if len(all_names) > most:
+        all_names[most:] = [f"{len(all_names) - most} more"]
+    return ", ".join(all_names)

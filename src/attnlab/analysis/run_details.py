@@ -234,7 +234,7 @@ def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
     last_attempt: AttemptState | None = None
     with suppress(RecordError):
         last_attempt = (run.record.attempts or [None])[-1]
-    began = None if last_attempt is None else _epoch_seconds(last_attempt.claim["at"])
+    start_time = None if last_attempt is None else _epoch_seconds(last_attempt.claim["at"])
     headline = None if result is None else result.headline
     return RunRow(
         run=run.name,
@@ -247,7 +247,7 @@ def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
         value=None if headline is None else run.metrics.get(headline),
         step=0 if last_attempt is None else _last_step(last_attempt),
         max_steps=config.get("trainer.max_steps"),
-        age=None if began is None else max(0.0, now - began),
+        age=None if start_time is None else max(0.0, now - start_time),
         size=directory_size(run.path),
         tags=run.annotations.tags,
         sweeps=run.annotations.sweeps,

@@ -274,7 +274,9 @@ class RunList(Sequence[ListedRun]):
 
     @staticmethod
     def _distinguishing_keys(runs: Sequence[ListedRun]) -> list[str]:
-        configs = [{k: v for k, v in run.config.items() if k != "seed"} for run in runs]
+        configs = [
+            {key: value for key, value in run.config.items() if key != "seed"} for run in runs
+        ]
         return label_keys(configs) if configs else []
 
 
@@ -316,16 +318,24 @@ def _rows_or_none(run: ListedRun, split: str) -> pa.Table | None:
 
 
 def _no_rows_error(runs: Sequence[ListedRun], metric: str, split: str) -> RequestError:
-    """Return the error for a metric that no run measured, with the nearest that one did."""
-    is_of_split = "/" not in metric
-    names = set()
-    for run in runs:
-        for rows_split in [split] if is_of_split else CURVE_SPLITS:
-            rows = _rows_or_none(run, rows_split)
-            quantities = () if rows is None else set(rows.column_names) - {"step"}
-            names |= {name if is_of_split else f"{rows_split}/{name}" for name in quantities}
-    place = f" on {split}" if is_of_split else ""
-    return RequestError(f"no run has rows of {metric!r}{place}; {suggest_key(metric, names)}")
+    """Return the error for a metric that no run measured, with the nearest that was measured."""
+    if "/" not in metric:
+        hint = suggest_key(metric, _measured_quantities(runs, split))
+        return RequestError(f"no run has rows of {metric!r} on {split}; {hint}")
+    names_with_split = {
+        f"{curve_split}/{quantity}"
+        for curve_split in CURVE_SPLITS
+        for quantity in _measured_quantities(runs, curve_split)
+    }
+    return RequestError(f"no run has rows of {metric!r}; {suggest_key(metric, names_with_split)}")
+
+
+def _measured_quantities(runs: Sequence[ListedRun], split: str) -> set[str]:
+    """Return the names of what any of the runs measured on a split while it trained."""
+    tables = [_rows_or_none(run, split) for run in runs]
+    return {
+        name for rows in tables if rows is not None for name in rows.column_names if name != "step"
+    }
 
 
 def _main_metric_text(run: ListedRun) -> str:

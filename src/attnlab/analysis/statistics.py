@@ -62,24 +62,30 @@ def estimate(values: Sequence[float], bounds: Bounds = ANY) -> Interval:
     agree with `t_interval` where the spread is small, and cover better where values are close to a
     bound. Values outside of the bounds, and a mean on one, have the interval of `t_interval`.
     """
-    student = t_interval(values)
-    if student.n < ENOUGH_SEEDS:
-        return student._replace(low=None, high=None)
-    if student.mean is None or student.low is None or student.low == student.high:
-        return student
+    student_interval = t_interval(values)
+    if student_interval.n < ENOUGH_SEEDS:
+        return student_interval._replace(low=None, high=None)
+    if (
+        student_interval.mean is None
+        or student_interval.low is None
+        or student_interval.low == student_interval.high
+    ):
+        return student_interval
     are_values_in_bounds = bounds.low <= min(values) and max(values) <= bounds.high
-    if not are_values_in_bounds or not bounds.low < student.mean < bounds.high:
-        return student
-    half_width = student.mean - student.low
-    to_low, to_high = student.mean - bounds.low, bounds.high - student.mean
+    if not are_values_in_bounds or not bounds.low < student_interval.mean < bounds.high:
+        return student_interval
+    half_width = student_interval.mean - student_interval.low
+    to_low, to_high = student_interval.mean - bounds.low, bounds.high - student_interval.mean
     if to_low == to_high == inf:
-        return student
+        return student_interval
     if to_high == inf:
         factor = exp(min(half_width / to_low, 700.0))
-        return student._replace(low=bounds.low + to_low / factor, high=bounds.low + to_low * factor)
+        return student_interval._replace(
+            low=bounds.low + to_low / factor, high=bounds.low + to_low * factor
+        )
     if to_low == inf:
         factor = exp(min(half_width / to_high, 700.0))
-        return student._replace(
+        return student_interval._replace(
             low=bounds.high - to_high * factor, high=bounds.high - to_high / factor
         )
     bounds_range = bounds.high - bounds.low
@@ -89,7 +95,7 @@ def estimate(values: Sequence[float], bounds: Bounds = ANY) -> Interval:
         bounds.low + bounds_range * float(expit(mean_logit + sign * logit_half_width))
         for sign in (-1, 1)
     )
-    return student._replace(low=low, high=high)
+    return student_interval._replace(low=low, high=high)
 
 
 def describe_method(bounds: Bounds) -> str:
@@ -154,13 +160,13 @@ def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
 
     None stands for no test; it stays None and does not count.
     """
-    ascending = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected = list(p_values)
+    ascending_p_values = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected_p_values = list(p_values)
     largest_p = 0.0
-    for rank, (p, index) in enumerate(ascending):
-        largest_p = max(largest_p, min(1.0, p * (len(ascending) - rank)))
-        corrected[index] = largest_p
-    return corrected
+    for rank, (p, index) in enumerate(ascending_p_values):
+        largest_p = max(largest_p, min(1.0, p * (len(ascending_p_values) - rank)))
+        corrected_p_values[index] = largest_p
+    return corrected_p_values
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

@@ -17,7 +17,7 @@ class TableCell(NamedTuple):
     text: str
     interval: str = ""
 
-    def joined(self, separator: str = " ") -> str:
+    def to_text(self, separator: str = " ") -> str:
         """Return the text and the interval, with a separator between."""
         return separator.join(filter(None, self))
 

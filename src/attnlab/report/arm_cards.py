@@ -113,7 +113,7 @@ def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> 
     arms = []
     for card in cards:
         first_seed = card.seeds[0]
-        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.reason_missing][
+        lines = [f"{m.name} {m.value.to_text()}" for m in card.measures if not m.reason_missing][
             :max_numbers
         ]
         if any(measure.reason_missing for measure in card.measures):

@@ -82,7 +82,7 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
         if shares is not None:
             caption = [
                 f"loss where a head sees {length} token{'s' if length > 1 else ''}: "
-                f"{interval_cell(group.over_seeds(key)).joined()}"
+                f"{interval_cell(group.over_seeds(key)).to_text()}"
                 for length, key in numbers.keys[::-2]
             ]
             title = f"{style.title} (heads of seed {run.result.seed}, n = {len(group.seeds)})"

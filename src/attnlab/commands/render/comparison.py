@@ -54,5 +54,5 @@ def _build_table(panel_columns: Sequence[Column], gap: int = 2, between: str = "
         justify = "right" if column.is_count else "left"
         table.add_column(column.header, justify=justify, overflow="fold")
     for row in zip(*(column.cells for column in panel_columns), strict=True):
-        table.add_row(*(cell.joined(between) for cell in row))
+        table.add_row(*(cell.to_text(between) for cell in row))
     return table

@@ -127,7 +127,7 @@ def _headers(table_columns: Sequence[Column]) -> list[str]:
 
 def _cells(table_columns: Sequence[Column]) -> list[list[str]]:
     rows = zip(*(column.cells for column in table_columns), strict=True)
-    return [[cell.joined() for cell in row] for row in rows]
+    return [[cell.to_text() for cell in row] for row in rows]
 
 
 def _notes(panel: Panel) -> list[str]:
