@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attnlab.analysis.growth import Exponent, growth
+from attnlab.analysis.growth import Exponent, fit_growth
 from attnlab.config import compose, conf_dir, search_path
 from attnlab.measure import NUM_TOKENS, MeasuredArm, Measurement, measure
 from attnlab.model.base import DECODER
@@ -66,7 +66,7 @@ def tables(
     yield from ("", f"| {' | '.join(header)} |", "|---" * len(header) + "|")
     for of in arms:
         cells = found[of.name]
-        powers = growth(cells)
+        powers = fit_growth(cells)
         times = {
             cell.length: f"{1000 * statistics.median(cell.seconds):.0f}"
             for cell in cells

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.analysis.statistics import estimate
-from attnlab.analysis.table import number, with_interval
+from attnlab.analysis.table import format_number, interval_cell
 from attnlab.run_record.bounds import SHARE
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def mqar() -> Iterator[str]:
     yield from header("seed", RECALL)
     for run in results("mqar", "circuit")["two-layers"]:
         values = (run["metrics"][key] for key in RECALL.values())
-        cells = (number(value, 0 if value == round(value) else 3) for value in values)
+        cells = (format_number(value, 0 if value == round(value) else 3) for value in values)
         yield f"| {run['seed']} | {' | '.join(cells)} |"
 
 
@@ -100,7 +100,7 @@ def page() -> str:
 
 def _mean(values: Sequence[float | None]) -> str:
     there = [value for value in values if value is not None]
-    return with_interval(estimate(there, SHARE)).joined() if len(there) == len(values) else "-"
+    return interval_cell(estimate(there, SHARE)).to_text() if len(there) == len(values) else "-"
 
 
 if __name__ == "__main__":

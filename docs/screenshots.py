@@ -19,7 +19,7 @@ from PIL import Image
 
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.run_list import Selection
-from attnlab.analysis.select import select_runs, without_damage
+from attnlab.analysis.select import drop_damaged, select_runs
 from attnlab.callbacks.row_logger import RowLogger
 from attnlab.errors import RequestError
 from attnlab.launch.logged_run import probe_page, recorded_run
@@ -99,11 +99,11 @@ def find_chromium() -> str:
 def select(words: Sequence[str], runs_dir: Path) -> Selection:
     """Select the named runs; without words those of the demo's sweep, else all on its dataset."""
     if words:
-        return without_damage(select_runs(words, runs_dir))
+        return drop_damaged(select_runs(words, runs_dir))
     try:
-        return without_damage(select_runs([SWEEP], runs_dir))
+        return drop_damaged(select_runs([SWEEP], runs_dir))
     except RequestError:
-        return without_damage(select_runs([], runs_dir, f"dataset={DATASET}"))
+        return drop_damaged(select_runs([], runs_dir, f"dataset={DATASET}"))
 
 
 def write_report(selection: Selection, path: Path) -> Path:

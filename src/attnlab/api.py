@@ -23,7 +23,7 @@ from attnlab.analysis.find import find_records
 from attnlab.analysis.head_choice import Choice
 from attnlab.analysis.head_report import HeadReport, head_report
 from attnlab.analysis.run_list import ListedRun, RunList, list_runs
-from attnlab.analysis.select import select_any
+from attnlab.analysis.select import select_undamaged
 from attnlab.config import compose, search_path
 from attnlab.console import Console
 from attnlab.errors import RequestError
@@ -130,7 +130,7 @@ def heads(
     references = [runs] if isinstance(runs, RunRef) else list(runs)
     if not references:
         raise RequestError("heads: the list of runs is empty; attnlab.runs() lists all of them")
-    return head_report(select_any(references, runs_dir), measure)
+    return head_report(select_undamaged(references, runs_dir), measure)
 
 
 def train(*overrides: str, config_dir: str | Path | None = None) -> ListedRun:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnlab.analysis import ablations
-from attnlab.analysis.ablations.edge_cut import edge_ends
+from attnlab.analysis.ablations.edge_cut import parse_edge
 from attnlab.analysis.report import SCHEMA
 from attnlab.cli import main
 from attnlab.errors import RequestError
@@ -48,8 +48,8 @@ def loss_without(run: LoadedRun, heads: list[HeadRef], split: str = "validation"
 def test_the_command_prints_the_reports(run, capsys):
     column = [HeadRef(layer, 1) for layer in (0, 1)]
     asked = {
-        (): ablations.heads_without(run),
-        ("--heads", "1", "--method", "mean", "--split", "test"): ablations.heads_without(
+        (): ablations.heads_without_report(run),
+        ("--heads", "1", "--method", "mean", "--split", "test"): ablations.heads_without_report(
             run, heads=column, method="mean", split="test"
         ),
         ("--importance",): ablations.importance_report(run),
@@ -59,7 +59,7 @@ def test_the_command_prints_the_reports(run, capsys):
         ("--prune", "--heads", "1", "--random", "2"): ablations.pruning_report(
             run, heads=column, num_random=2
         ),
-        ("--edge", "it:1", "--text", TEXT): ablations.edge_cut(run, TEXT, ("it", 1)),
+        ("--edge", "it:1", "--text", TEXT): ablations.edge_cut_report(run, TEXT, ("it", 1)),
         ("--twins", "--query", "it"): ablations.patching_report(run, query="it"),
     }
     for words, report in asked.items():
@@ -71,7 +71,7 @@ def test_the_command_prints_the_reports(run, capsys):
 def test_heads_are_told_by_the_numbers_and_paths_of_the_models_layers(run):
     layers = run.model.attention_layers()
     rows = [
-        *ablations.heads_without(run).ablated,
+        *ablations.heads_without_report(run).ablated,
         *ablations.importance_report(run).heads,
         *ablations.patching_report(run, heads=CHOSEN).heads,
         *ablations.pruning_report(run, heads=CHOSEN).curve[1:],
@@ -82,18 +82,18 @@ def test_heads_are_told_by_the_numbers_and_paths_of_the_models_layers(run):
 
 def test_a_layer_is_measured_as_a_whole_where_all_of_its_heads_are_chosen(run):
     layer = run.model.attention_layers()[1]
-    report = ablations.heads_without(run, metric="loss", heads=[HeadRef(0, 0), *layer.heads])
+    report = ablations.heads_without_report(run, metric="loss", heads=[HeadRef(0, 0), *layer.heads])
     assert [(row.layer, row.head) for row in report.ablated] == [
         *((0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, None)),
     ]
     assert report.ablated[-1].value == loss_without(run, layer.heads)
     assert report.all_ablated == loss_without(run, [HeadRef(0, 0), *layer.heads])
-    assert ablations.heads_without(run, metric="loss").all_ablated is None
+    assert ablations.heads_without_report(run, metric="loss").all_ablated is None
 
 
 def test_any_heads_can_be_chosen(run):
     losses = [loss_without(run, [head]) for head in CHOSEN]
-    without = ablations.heads_without(run, metric="loss", heads=CHOSEN)
+    without = ablations.heads_without_report(run, metric="loss", heads=CHOSEN)
     assert [row.value for row in without.ablated] == losses
     assert without.all_ablated == loss_without(run, CHOSEN)
     importance = ablations.importance_report(run, heads=CHOSEN)
@@ -120,7 +120,7 @@ def test_any_heads_can_be_chosen(run):
 
 def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(run):
     query, key = torch.tensor([8]), torch.tensor([9])
-    report = ablations.edge_cut(run, TEXT, "it:was", heads=CHOSEN)
+    report = ablations.edge_cut_report(run, TEXT, "it:was", heads=CHOSEN)
     with (
         knock_out_edge(run.model, query, key, [0], [1]),
         knock_out_edge(run.model, query, key, [1], [2]),
@@ -136,22 +136,22 @@ def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(run):
     assert [row.weight for row in report.heads] == [
         float(patterns[head.layer][head.head, 8, 9]) for head in CHOSEN
     ]
-    everywhere = ablations.edge_cut(run, TEXT, (8, 9))
+    everywhere = ablations.edge_cut_report(run, TEXT, (8, 9))
     assert [HeadRef(r.layer, r.head) for r in everywhere.heads] == all_heads(run.model)
     assert everywhere.answers != report.answers
 
 
 def test_a_token_of_an_edge_may_have_a_colon():
-    assert edge_ends("a:b:c", ["c", "a:b"]) == (1, 0)
-    assert edge_ends("c:a:b", ["c", "a:b"]) == (0, 1)
-    assert edge_ends(("a:b", 0), ["c", "a:b"]) == (1, 0)
+    assert parse_edge("a:b:c", ["c", "a:b"]) == (1, 0)
+    assert parse_edge("c:a:b", ["c", "a:b"]) == (0, 1)
+    assert parse_edge(("a:b", 0), ["c", "a:b"]) == (1, 0)
 
 
 def test_without_layers_heads_of_an_edge_are_those_that_read_the_text(offer, capsys):
     run = offer("dataset=reversal", *SMALL)
     found = printed(capsys, "--edge", "1:0", "--text", "d a c", "--heads", "2")
     assert [(row["layer"], row["head"]) for row in found["heads"]] == [
-        (layer, 2) for layer in ablations.edge_cut(run, "d a c", "1:0").layers
+        (layer, 2) for layer in ablations.edge_cut_report(run, "d a c", "1:0").layers
     ]
 
 
@@ -161,11 +161,11 @@ def test_what_is_not_there_is_refused(run, offer):
             ask(*about, **how)
 
     refused("heads", ablations.importance_report, run, heads=[HeadRef(0, 4), HeadRef(2, 0)])
-    refused("method", ablations.heads_without, run, method="median")
+    refused("method", ablations.heads_without_report, run, method="median")
     refused("order", ablations.pruning_report, run, order="random")
     refused("metric", ablations.pruning_report, run, metric="acuracy")
-    refused("edge", ablations.edge_cut, run, TEXT, ("it", 13))
+    refused("edge", ablations.edge_cut_report, run, TEXT, ("it", 13))
     refused("num_random", ablations.pruning_report, run, num_random=0)
     lstm = offer("dataset=pronoun", "variant=lstm", *SMALL)
-    for ask in (ablations.heads_without, ablations.patching_report):
+    for ask in (ablations.heads_without_report, ablations.patching_report):
         refused("no_heads", ask, lstm)

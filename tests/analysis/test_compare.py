@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnlab.analysis.compare import compare, compare_sets
-from attnlab.analysis.statistics import estimate, interval
+from attnlab.analysis.statistics import estimate, t_interval
 from attnlab.errors import RequestError
 from attnlab.run_record.bounds import SHARE
 from tests.fabricated import result
@@ -270,11 +270,11 @@ def test_every_group_is_set_against_the_baseline_with_p_values_corrected_togethe
     assert panel.baseline is panel.groups[2]
     others = [group for group in panel.groups if group is not panel.baseline]
     assert [group for group, _ in panel.differences] == others
-    base, raw = panel.baseline.by_seed("test/accuracy"), []
+    base, raw = panel.baseline.mean_by_seed("test/accuracy"), []
     for group, difference in panel.differences:
-        mine = group.by_seed("test/accuracy")
+        mine = group.mean_by_seed("test/accuracy")
         pairs = [mine[seed] - base[seed] for seed in range(3)]
-        assert difference[:4] == pytest.approx(interval(pairs))
+        assert difference[:4] == pytest.approx(t_interval(pairs))
         t = np.mean(pairs) / (np.std(pairs, ddof=1) / 3**0.5)
         raw.append(1 - abs(t) / math.sqrt(2 + t * t))
     corrected = [difference.p for _, difference in panel.differences]

@@ -12,7 +12,7 @@ from attnlab.analysis.embedding_report import (
     embedding_history,
     embedding_plane,
     embedding_report,
-    tokens_by_frequency,
+    token_ids_by_frequency,
 )
 from attnlab.errors import RequestError
 from attnlab.loaded_run import LoadedRun
@@ -36,14 +36,14 @@ def test_the_most_frequent_tokens_of_validation_come_first(offer):
     run = offer("dataset=pronoun")
     batch = run.dataset.splits["validation"].batch(np.arange(256))
     counts = Counter(batch.inputs[batch.valid].tolist())
-    order = tokens_by_frequency(run)
+    order = token_ids_by_frequency(run)
     assert sorted(order) == list(range(len(run.objective.inputs)))
     assert [counts[at] for at in order] == sorted(map(counts.__getitem__, order), reverse=True)
 
 
 def test_neighbours_are_those_of_the_vectors(offer):
     run = offer("dataset=pronoun")
-    order, embeddings = tokens_by_frequency(run), run.embeddings
+    order, embeddings = token_ids_by_frequency(run), run.embeddings
     of_all, of_one = embedding_report(run, count=5), embedding_report(run, "street")
     assert [token.token for token in of_all.neighbours] == [
         embeddings.tokens[n] for n in order[:12]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attnlab.analysis.findings import findings
+from attnlab.analysis.findings import read_findings
 from attnlab.errors import RecordError
 from attnlab.layers import HeadRef
 from attnlab.run_record.finding import Finding, NamedHead
@@ -38,7 +38,7 @@ def test_the_heads_of_a_record_of_0_1_are_those_that_its_metrics_number():
             continue
         asked = record.identity["evidence"]
         metrics = record.result.metrics
-        found = findings(record.result)
+        found = read_findings(record.result)
         assert list(found) == list(asked)
         for evidence, finding in found.items():
             for name, head in finding.heads.items():
@@ -58,7 +58,7 @@ def test_the_heads_of_a_record_of_0_1_are_those_that_its_metrics_number():
     ("previous", "role"), [(0.66, "previous token"), (0.25, "gathers")], ids=["previous", "pair"]
 )
 def test_heads_have_the_role_that_their_weight_says(tmp_path, previous, role):
-    found = findings(recorded(tmp_path, RECALL, previous=previous).result)["circuit"]
+    found = read_findings(recorded(tmp_path, RECALL, previous=previous).result)["circuit"]
     assert found.heads == {
         "read": NamedHead(
             HeadRef(1, 2), "match and read", 0.86, {"head out": 0.02, "mean pattern": 0.14}
@@ -70,12 +70,12 @@ def test_heads_have_the_role_that_their_weight_says(tmp_path, previous, role):
 
 def test_what_the_record_states_is_taken_as_it_stands():
     stated = {"own": Finding({"x": 1.0}, {"best": NamedHead(HeadRef(0, 1), "looks", 0.5)})}
-    assert findings(result(findings=stated)) == stated
+    assert read_findings(result(findings=stated)) == stated
 
 
 def test_an_unfinished_run_has_none():
     (going,) = (record for record in find_runs(RUNS) if record.state == "interrupted")
-    assert findings(going.result) == {}
+    assert read_findings(going.result) == {}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_unfinished_run_has_none():
 )
 def test_nothing_foreign_is_imported(tmp_path, target):
     sys.modules.pop("tabnanny", None)
-    assert findings(recorded(tmp_path, target).result) == {}
+    assert read_findings(recorded(tmp_path, target).result) == {}
     assert "tabnanny" not in sys.modules
 
 
@@ -105,5 +105,5 @@ def test_numbers_that_cannot_be_read_are_named(tmp_path):
     }
     for name, record in wrong.items():
         with pytest.raises(RecordError) as raised:
-            findings(record.result, record.name)
+            read_findings(record.result, record.name)
         says(f"analysis.findings.{name}", raised.value)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from attnlab.analysis.growth import fit_exponent, growth
+from attnlab.analysis.growth import fit_exponent, fit_growth
 from attnlab.measure import NUM_TOKENS, MeasuredArm, measure
 from attnlab.model.base import DECODER
 from tests.test_measure import Clock, slow
@@ -18,7 +18,7 @@ def test_the_exponent_is_that_of_the_time_of_one_sequence():
     cells = list(measure(arms, [4, 8, 16, 32, 64], modes, tokens=32, rounds=2, clock=clock))
     for mode in modes:
         for name, power in (("linear", 1), ("square", 2)):
-            found = growth([c for c in cells if (c.arm, c.mode) == (name, mode)]).time
+            found = fit_growth([c for c in cells if (c.arm, c.mode) == (name, mode)]).time
             assert found is not None
             assert found == pytest.approx((power, 0), abs=1e-6)
 
@@ -43,7 +43,7 @@ def test_memory_of_a_recurrence_is_linear_and_that_of_explicit_attention_is_not(
         words = (f"model/mixer={mixer}", "model/ffn=none", "model.d_model=16", "model.num_layers=1")
         model = composed(*words).build("model", NUM_TOKENS, NUM_TOKENS, 256, DECODER)
         cells = list(measure([MeasuredArm("", model)], [64, 128, 256], ["backward"], 256, rounds=1))
-        found = growth(cells).memory
+        found = fit_growth(cells).memory
         assert found is not None
         return found.value
 

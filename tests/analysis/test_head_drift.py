@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.distance import jensenshannon
 
-from attnlab.analysis.head_drift import drifts
+from attnlab.analysis.head_drift import compute_drifts
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
@@ -46,7 +46,7 @@ def test_a_head_that_stood_still_has_none_and_one_that_turned_away_has_all(tmp_p
     record = written(
         tmp_path, [row(0, np.stack([still, still])), row(9, np.stack([still, turned]))]
     )
-    (found,) = drifts(record, "a").values()
+    (found,) = compute_drifts(record, "a").values()
     assert found.steps == [0, 9]
     assert found.values.tolist() == [[0, 1]]
     assert found.values.dtype == torch.float32
@@ -62,7 +62,7 @@ def test_each_interval_is_the_mean_distance_of_rows_within_the_records_rounding(
         for at, layer in enumerate(LAYERS)
     ]
     rows += [row(step, np.full((1, 1, 4), 0.25), layer=None, query_at=[3]) for step in steps]
-    found = drifts(written(tmp_path, rows), "a")
+    found = compute_drifts(written(tmp_path, rows), "a")
     assert list(found) == LAYERS
     for at, layer in enumerate(LAYERS):
         assert found[layer].steps == list(steps)
@@ -81,19 +81,19 @@ def test_the_records_rounding_makes_no_row_more_or_less_than_whole(tmp_path):
     # The second query is padding, which looks nowhere and stands still.
     rows = [row(s, w, tokens=tokens, query_at=queries) for s, w in ((0, before), (1, after))]
     assert abs(Pattern.read(rows[0], Layers(LAYERS)).weights[0, 0].sum() - 1) > 1e-3
-    (found,) = drifts(written(tmp_path, rows), "a").values()
+    (found,) = compute_drifts(written(tmp_path, rows), "a").values()
     assert found.values.tolist() == [[pytest.approx(0.5, abs=1e-6)]]
 
 
 def test_a_run_that_recorded_once_has_no_interval(tmp_path):
-    (found,) = drifts(written(tmp_path, [row(3, np.full((2, 4, 4), 0.25))]), "a").values()
+    (found,) = compute_drifts(written(tmp_path, [row(3, np.full((2, 4, 4), 0.25))]), "a").values()
     assert (found.steps, tuple(found.values.shape)) == ([3], (0, 2))
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     even = np.full((2, 4, 4), 0.25)
     with refuses(LookupError, "evidence.drifts.probe"):
-        drifts(written(tmp_path, [row(0, even)]), "b")
+        compute_drifts(written(tmp_path, [row(0, even)]), "b")
     for name, weights, fields in (
         ("heads", even[:1], {}),
         ("tokens", even, {"tokens": ["a", "cat", "sat", "."]}),
@@ -102,4 +102,4 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         path = tmp_path / name
         record = written(path, [row(0, even), row(4, weights, **fields)])
         with refuses(ValueError, f"evidence.drifts.{name}", path):
-            drifts(record, "a")
+            compute_drifts(record, "a")

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from attnlab.analysis.head_matching import distances, match_heads, match_runs
-from attnlab.analysis.head_roles import ROLES, role_since, roles
+from attnlab.analysis.head_matching import head_distances, match_heads, match_runs
+from attnlab.analysis.head_roles import ROLES, assign_roles, first_role_step
 from attnlab.interp.pattern_stats import PatternRows, measure_rows
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores as heads
@@ -62,7 +62,7 @@ def written(
 
 def test_a_distance_is_the_mean_of_jensen_shannon_over_all_queries_of_all_probes():
     one, other = [drawn(0), drawn(1)[:, :2]], [drawn(2), drawn(3)[:, :2]]
-    found = distances(
+    found = head_distances(
         [pattern(one[0]), pattern(one[1], probe="b")],
         [pattern(other[1], probe="b"), pattern(other[0])],
     )
@@ -76,22 +76,25 @@ def test_a_distance_is_the_mean_of_jensen_shannon_over_all_queries_of_all_probes
 
 def test_distances_are_symmetric_and_0_between_copies():
     one, other = [pattern(drawn(0))], [pattern(drawn(1))]
-    assert torch.equal(distances(one, other), distances(other, one).T)
-    assert distances(one, one).diagonal().tolist() == [0, 0, 0, 0]
-    assert (distances(one, one) + torch.eye(4) > 0).all()
+    assert torch.equal(head_distances(one, other), head_distances(other, one).T)
+    assert head_distances(one, one).diagonal().tolist() == [0, 0, 0, 0]
+    assert (head_distances(one, one) + torch.eye(4) > 0).all()
 
 
 def test_only_probes_of_the_same_tokens_are_compared():
     same, words = drawn(0), ["a", "cat", "sat", "on", "."]
     others = [pattern(drawn(1), probe="b"), pattern(drawn(2), probe="c", tokens=words)]
     mine = [pattern(same), pattern(drawn(3), probe="c")]
-    assert torch.equal(distances(mine, [pattern(same), *others]), distances(mine[:1], mine[:1]))
+    assert torch.equal(
+        head_distances(mine, [pattern(same), *others]), head_distances(mine[:1], mine[:1])
+    )
     read = [pattern(drawn(4), probe="d", query_tokens=list(said)) for said in ("abcde", "abcdf")]
     assert torch.equal(
-        distances([*mine, read[0]], [pattern(same), read[1]]), distances(mine[:1], mine[:1])
+        head_distances([*mine, read[0]], [pattern(same), read[1]]),
+        head_distances(mine[:1], mine[:1]),
     )
     with refuses(ValueError, "evidence.seeds.no_probe"):
-        distances(mine, [*others, *read])
+        head_distances(mine, [*others, *read])
 
 
 def test_the_records_rounding_makes_no_row_more_or_less_than_whole():
@@ -101,7 +104,7 @@ def test_the_records_rounding_makes_no_row_more_or_less_than_whole():
     read = Pattern.read(pattern(weights, tokens=tokens).row(), Layers(LAYERS))
     assert abs(read.weights[0].sum() - 1) > 1e-3
     expected = [[0, pytest.approx(1, abs=1e-6)], [pytest.approx(1, abs=1e-6), 0]]
-    assert distances([read], [read]).tolist() == expected
+    assert head_distances([read], [read]).tolist() == expected
 
 
 def test_no_permutation_costs_less_than_the_match():
@@ -129,12 +132,12 @@ def test_a_copy_with_its_heads_in_another_order_is_put_back(tmp_path):
         for at, order in enumerate(orders)
     ]
     found = match_runs(records)
-    assert (found.reference, found.step, found.measured) == (0, 9, 9)
+    assert (found.reference, found.step, found.measured_step) == (0, 9, 9)
     assert tuple(matched_layer.layer for matched_layer in found.layers) == LAYERS
     for layer in found.layers:
         for order, of in zip(orders, layer.heads, strict=True):
             assert [order[head] for head in of] == [0, 1, 2, 3]
-        assert layer.apart.tolist() == [0, 0, 0, 0]
+        assert layer.distances.tolist() == [0, 0, 0, 0]
         assert layer.chance > 0.1
         for value, over in zip(values, layer.measures["previous"], strict=True):
             assert over == (3, value, value, value)
@@ -155,7 +158,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
     apart = np.array(
         [
             [
-                distances(_at(one), _at(other)).numpy()[np.argsort(mine), np.argsort(its)]
+                head_distances(_at(one), _at(other)).numpy()[np.argsort(mine), np.argsort(its)]
                 for other, its in zip(records, orders, strict=True)
             ]
             for one, mine in zip(records, orders, strict=True)
@@ -168,7 +171,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
     for head, same in enumerate(orders[found.reference]):
         places = [order.index(same) for order in orders]
         assert layer.heads[:, head].tolist() == places
-        assert layer.apart[head] == pytest.approx(apart[found.reference, others, same].mean())
+        assert layer.distances[head] == pytest.approx(apart[found.reference, others, same].mean())
         mine = [scores[at, place] for at, place in enumerate(places)]
         n, mean, low, high = layer.measures["sink"][head]
         assert n == 3
@@ -194,8 +197,8 @@ def test_the_order_of_the_runs_moves_no_match(tmp_path):
     (mine,), (its,) = one.layers, other.layers
     assert mine.layer == its.layer == LAYERS[0]
     assert mine.heads.tolist() == its.heads[::-1].tolist()
-    np.testing.assert_allclose(mine.apart, its.apart)
-    assert mine.apart.mean() < mine.chance
+    np.testing.assert_allclose(mine.distances, its.distances)
+    assert mine.distances.mean() < mine.chance
     assert mine.chance == pytest.approx(its.chance)
 
 
@@ -224,7 +227,7 @@ def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
         attempt.close()
         records.append(Record(tmp_path / str(at)))
     found = match_runs(records)
-    assert (found.step, found.measured) == (9, 20)
+    assert (found.step, found.measured_step) == (9, 20)
     (layer,) = found.layers
     means = [over.mean for over in layer.measures["sink"]]
     assert means == pytest.approx([0.2] * 4)
@@ -234,7 +237,7 @@ def test_runs_are_matched_at_the_last_step_that_they_share(tmp_path):
     one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4}, steps=(0, 9, 20))
     other = written(tmp_path / "b", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(0, 9, 15))
     found = match_runs([one, other])
-    assert (found.step, found.measured) == (9, 9)
+    assert (found.step, found.measured_step) == (9, 9)
     late = written(tmp_path / "c", {LAYERS[0]: drawn(0)}, {"sink": [0.2] * 4}, steps=(1,))
     with refuses(ValueError, "evidence.seeds.no_step", tmp_path):
         match_runs([one, late])
@@ -266,11 +269,13 @@ def test_what_cannot_be_matched_is_refused(tmp_path):
 
 
 def test_a_head_is_named_by_what_is_above_its_threshold_the_highest_first():
-    assert roles({"previous": 0.5, "prefix_matching": float("nan"), "sink": None}) == []
-    found = roles({"previous": 0.6, "prefix_matching": 0.9, "normalised_entropy": 0.2})
+    assert assign_roles({"previous": 0.5, "prefix_matching": float("nan"), "sink": None}) == []
+    found = assign_roles({"previous": 0.6, "prefix_matching": 0.9, "normalised_entropy": 0.2})
     assert [role.name for role in found] == ["induction", "previous token"]
-    assert [role.name for role in roles({"sink": 0.63, "normalised_entropy": 0.95})] == ["broad"]
-    assert roles({"normalised_entropy": 0.9}) == []
+    assert [role.name for role in assign_roles({"sink": 0.63, "normalised_entropy": 0.95})] == [
+        "broad"
+    ]
+    assert assign_roles({"normalised_entropy": 0.9}) == []
 
 
 def test_each_role_is_the_name_of_a_head_that_does_it():
@@ -285,11 +290,11 @@ def test_each_role_is_the_name_of_a_head_that_does_it():
         scores = {
             name: float(one.values[0, head, one.counted[0]].mean()) for name, one in found.items()
         }
-        assert roles(scores) == [role]
+        assert assign_roles(scores) == [role]
 
 
 def test_a_head_has_its_name_since_it_stays_above_the_threshold():
     steps = np.array([0, 10, 20, 30])
     values = np.array([[0.1, 0.9], [0.7, 0.2], [0.4, 0.6], [0.8, 0.7]])
-    (role,) = roles({"previous": 0.8})
-    assert [role_since(role, (steps, values), head) for head in (0, 1)] == [30, 20]
+    (role,) = assign_roles({"previous": 0.8})
+    assert [first_role_step(role, (steps, values), head) for head in (0, 1)] == [30, 20]

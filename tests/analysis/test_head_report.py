@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnlab.analysis.head_drift import drifts, mean_drifts
+from attnlab.analysis.head_drift import compute_drifts, compute_mean_drifts
 from attnlab.analysis.head_report import DRIFT, head_histories, head_report
 from attnlab.analysis.run_list import list_runs
 from attnlab.analysis.select import select_runs
@@ -152,10 +152,10 @@ def test_drift_is_the_mean_over_the_probes():
     record = next(r for r in measured_runs() if r.name.startswith("pronoun-multihead-2x4-s1"))
     names = probes(record)
     assert len(names) > 1
-    by_probe = [drifts(record, name) for name in names]
+    by_probe = [compute_drifts(record, name) for name in names]
     (run,) = head_report([record], DRIFT).runs
     assert len(run.layers) == 2
-    for layer, (of, course) in zip(run.layers, mean_drifts(record).items(), strict=True):
+    for layer, (of, course) in zip(run.layers, compute_mean_drifts(record).items(), strict=True):
         expected = np.mean([found[of].values.numpy() for found in by_probe], axis=0)
         np.testing.assert_allclose(course.values, expected, rtol=1e-6)
         assert course.steps.tolist() == by_probe[0][of].steps[1:]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
@@ -277,7 +277,7 @@ def test_a_claim_that_fails_is_exit_code_1_but_listing_it_is_none(place, capsys)
     assert main(["reproduce", "--experiments", str(place.parent), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [judged]
     (recipe_in_python,) = judge_every_paper(place.parent)
-    assert plain(recipe_in_python.claims) == [judged]
+    assert to_plain(recipe_in_python.claims) == [judged]
 
 
 def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):

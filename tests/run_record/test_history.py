@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from attnlab.analysis.arms import flatten
+from attnlab.analysis.arms import flatten_config
 from attnlab.console import Console
 from attnlab.launch.run import _name_earlier_revision
 from attnlab.run_record import history
@@ -105,7 +105,7 @@ def test_numbers_that_change_make_another_run(past):
     # What a record of before states is still the run of before, and an arm of its own.
     read = history.todays_form(identity())
     assert identity_hash(read) == before
-    arms = [flatten(fabricated.result("multihead", identity=form)) for form in (read, now)]
+    arms = [flatten_config(fabricated.result("multihead", identity=form)) for form in (read, now)]
     assert [arm["model.mixer.revision"] for arm in arms] == [1, 2]
     past(revised={MIXER: ["padding counts no more", "the scale is 1/sqrt(d_key)"]})
     assert identity_hash(history.todays_form(now)) == identity_hash(now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.run_record.choice_name import choice_name, is_class
+from attnlab.run_record.choice_name import choice_name, is_class, shortest_endings
 from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
@@ -29,7 +29,8 @@ class FinishedRun:
     config: Mapping[str, Any]
 
     @property
-    def arm(self) -> str:
+    def arm_identity(self) -> str:
+        """The config as a text, which is the same for all runs of one arm."""
         return json.dumps(self.config, sort_keys=True)
 
     def select_keys(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class FinishedRun:
         return {key: self.config.get(key) for key in keys}
 
 
-def flatten(result: RunResult) -> dict[str, Any]:
+def flatten_config(result: RunResult) -> dict[str, Any]:
     """Return a result's config as `{dotted key: value}`, without the seed.
 
     The value at a component's own path is its class, so `model.mixer` names the mixer. The short
@@ -61,7 +62,7 @@ def flatten_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**_flatten_node(config, ""), **short_names}
 
 
-def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+def label_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values distinguish flattened configs, the keys of `VARIANT_KEYS` first.
 
     A key is left out where its difference follows from another difference: knobs of components of
@@ -69,96 +70,82 @@ def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     earlier key of the same config group. A knob that differs between components of the same class
     is never left out, so a difference in learning rate cannot pass for a difference in variant.
     """
-    distinguishing_keys = [key for key in VARIANT_KEYS if differs_within(arms, [], key)]
-    for key in dict.fromkeys(key for arm in arms for key in arm):
+    distinguishing_keys = [key for key in VARIANT_KEYS if differs_within(configs, [], key)]
+    for key in dict.fromkeys(key for config in configs for key in config):
         if key in (*SHORT_NAMES, "model.num_layers") or not differs_within(
-            arms, enclosing_paths(key), key
+            configs, enclosing_paths(key), key
         ):
             continue
         config_group = key.split(".")[0]
-        implied_by = [
+        implying_keys = [
             earlier_key
             for earlier_key in distinguishing_keys
             if earlier_key.split(".")[0] == config_group
         ]
-        if config_group == "model" and any(is_class(arm.get(key)) for arm in arms):
-            implied_by.append("variant")
-        if not implied_by or differs_within(arms, implied_by, key):
+        if config_group == "model" and any(is_class(config.get(key)) for config in configs):
+            implying_keys.append("variant")
+        if not implying_keys or differs_within(configs, implying_keys, key):
             distinguishing_keys.append(key)
     return distinguishing_keys
 
 
-def differs_within(arms: Sequence[Mapping[str, Any]], fixed: Sequence[str], key: str) -> bool:
-    """Return whether two arms that agree on the keys `fixed` differ in `key`."""
-    first_values: dict[str, str] = {}
-    for arm in arms:
-        fixed_values = json.dumps([arm.get(fixed_key) for fixed_key in fixed])
-        value = json.dumps([key in arm, arm.get(key)])
-        if first_values.setdefault(fixed_values, value) != value:
+def differs_within(
+    configs: Sequence[Mapping[str, Any]], fixed_keys: Sequence[str], key: str
+) -> bool:
+    """Return whether two configs that agree on the fixed keys differ in `key`."""
+    value_by_fixed_values: dict[str, str] = {}
+    for config in configs:
+        fixed_values = json.dumps([config.get(fixed_key) for fixed_key in fixed_keys])
+        value = json.dumps([key in config, config.get(key)])
+        if value_by_fixed_values.setdefault(fixed_values, value) != value:
             return True
     return False
 
 
 def group_by_value(
-    runs: Sequence[FinishedRun], value: Callable[[FinishedRun], Hashable]
+    runs: Sequence[FinishedRun], value_of: Callable[[FinishedRun], Hashable]
 ) -> list[list[FinishedRun]]:
     """Return the runs grouped by a value, in the order in which the values first occur."""
-    parts: dict[Hashable, list[FinishedRun]] = {}
+    runs_by_value: dict[Hashable, list[FinishedRun]] = {}
     for run in runs:
-        parts.setdefault(value(run), []).append(run)
-    return list(parts.values())
+        runs_by_value.setdefault(value_of(run), []).append(run)
+    return list(runs_by_value.values())
 
 
 def group_by_arm(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Return the arms by their labels, in order of first occurrence; the runs of each by seed."""
-    arms = group_by_value(runs, lambda run: run.arm)
-    keys = dict.fromkeys(["dataset", *VARIANT_KEYS, *label_keys([arm[0].config for arm in arms])])
+    runs_of_arms = group_by_value(runs, lambda run: run.arm_identity)
+    arm_configs = [arm_runs[0].config for arm_runs in runs_of_arms]
+    keys = dict.fromkeys(["dataset", *VARIANT_KEYS, *label_keys(arm_configs)])
     return {
-        describe_keys(arm[0].select_keys(keys)): sorted(arm, key=lambda run: run.result.seed)
-        for arm in arms
-    }
-
-
-def describe_keys(keys: Mapping[str, Any]) -> str:
-    """Return key=value pairs joined by commas."""
-    return ",".join(f"{key}={format_value(value)}" for key, value in keys.items())
-
-
-def short_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Return the shortest ending of each dotted key that no other of the keys has."""
-    paths = {key: key.split(".") for key in keys}
-
-    def ending(key: str, length: int) -> str:
-        return ".".join(paths[key][-length:])
-
-    return {
-        key: next(
-            (
-                ending(key, length)
-                for length in range(1, len(path))
-                if [ending(other, length) for other in paths].count(ending(key, length)) == 1
-            ),
-            key,
+        describe_keys(arm_runs[0].select_keys(keys)): sorted(
+            arm_runs, key=lambda run: run.result.seed
         )
-        for key, path in paths.items()
+        for arm_runs in runs_of_arms
     }
 
 
-def short_label(keys: Mapping[str, Any]) -> str:
+def describe_keys(value_by_key: Mapping[str, Any]) -> str:
+    """Return key=value pairs joined by commas."""
+    return ",".join(f"{key}={format_value(value)}" for key, value in value_by_key.items())
+
+
+def short_label(value_by_key: Mapping[str, Any]) -> str:
     """Return what distinguishes an arm in few words: `gated_delta, 2 layers, lr=0.001`."""
-    names = short_keys(keys)
-    parts = []
-    for key, value in keys.items():
+    short_keys = shortest_endings(value_by_key)
+    value_texts = []
+    for key, value in value_by_key.items():
         text = format_value(value)
+        is_distinct_choice = (
+            isinstance(value, str) and text != value and text not in ("-", "none", "default")
+        )
         if key == "num_layers" and isinstance(value, int):
-            parts.append(f"{value} layer{'s' if value != 1 else ''}")
-        elif key == "variant" or (
-            text != value and text not in ("-", "none", "default") and isinstance(value, str)
-        ):
-            parts.append(text)
+            value_texts.append(f"{value} layer{'s' if value != 1 else ''}")
+        elif key == "variant" or is_distinct_choice:
+            value_texts.append(text)
         else:
-            parts.append(f"{names[key]}={text}")
-    return ", ".join(parts)
+            value_texts.append(f"{short_keys[key]}={text}")
+    return ", ".join(value_texts)
 
 
 def format_value(value: Any) -> str:
@@ -168,25 +155,25 @@ def format_value(value: Any) -> str:
     return choice_name(value) if isinstance(value, str) else json.dumps(value)
 
 
-def is_written(value: Any, text: str) -> bool:
+def is_written_as(value: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote: a choice, or the name of a class."""
-    names = {format_value(value), str(value)}
+    spellings = {format_value(value), str(value)}
     if is_class(value):
-        names.add(value.rpartition(".")[2])
+        spellings.add(value.rpartition(".")[2])
         # A choice and the module of its class have the same name.
-        names.add(value.split(".")[-2])
-    return text in names
+        spellings.add(value.split(".")[-2])
+    return text in spellings
 
 
-def nearest_key(name: str, names: Iterable[str]) -> str:
+def suggest_key(name: str, names: Iterable[str]) -> str:
     """Return a hint which of the names was probably meant; `lr` matches `optimizer.lr`."""
     candidates = sorted(names)
-    last_parts = {full: re.split("[./]", full)[-1] for full in candidates}
-    matches = [full for full in candidates if last_parts[full] == name]
+    last_parts = {candidate: re.split("[./]", candidate)[-1] for candidate in candidates}
+    matches = [candidate for candidate in candidates if last_parts[candidate] == name]
     matches = matches or get_close_matches(name, candidates, n=1)
     if not matches:
         close_parts = get_close_matches(name, sorted(set(last_parts.values())), n=1)
-        matches = [full for full in candidates if last_parts[full] in close_parts]
+        matches = [candidate for candidate in candidates if last_parts[candidate] in close_parts]
     if not matches:
         return f"there are {', '.join(candidates)}"
     return f"did you mean {' or '.join(matches)}?"
@@ -194,19 +181,19 @@ def nearest_key(name: str, names: Iterable[str]) -> str:
 
 def _flatten_node(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return a config node at a dotted path as `{dotted key: value}`."""
-    leaves: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
+    value_by_path: dict[str, Any] = {path: node["_target_"]} if "_target_" in node else {}
     if REVISION in node:
-        leaves[f"{path}.revision"] = node[REVISION]
+        value_by_path[f"{path}.revision"] = node[REVISION]
     for key, value in node.items():
         child_path = f"{path}.{key}" if path else key
         if isinstance(value, Mapping) and value:
-            leaves |= _flatten_node(value, child_path)
+            value_by_path |= _flatten_node(value, child_path)
         elif not key.startswith("_"):
-            leaves[child_path] = value
-    return leaves
+            value_by_path[child_path] = value
+    return value_by_path
 
 
 def enclosing_paths(key: str) -> list[str]:
     """Return the paths of all config nodes that enclose a dotted key, the outermost first."""
-    parts = key.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts))]
+    path_parts = key.split(".")
+    return [".".join(path_parts[:length]) for length in range(1, len(path_parts))]

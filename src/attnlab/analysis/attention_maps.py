@@ -130,10 +130,19 @@ class ShownMap:
         return weights.mean(axis=0) if isinstance(self.head, str) else weights[self.head]
 
     @classmethod
-    def from_map(cls, text_map: AttentionMap, head: int | str, reason: str = "") -> "ShownMap":
+    def from_map(cls, attention_map: AttentionMap, head: int | str, reason: str = "") -> "ShownMap":
         """Return a map with the head that is shown of it."""
-        title, address = text_map.title(head), (text_map.source, text_map.layer, head, text_map.row)
-        return cls(*address, title, text_map.measure, reason, text_map.axes, text_map)
+        return cls(
+            source=attention_map.source,
+            layer=attention_map.layer,
+            head=head,
+            row=attention_map.row,
+            title=attention_map.title(head),
+            measure=attention_map.measure,
+            reason=reason,
+            axes=attention_map.axes,
+            map=attention_map,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,30 +164,30 @@ class TextMaps:
         Raises RequestError where the model or the text has no map of the view.
         """
         if self.view == "weights":
-            return [self._from_pattern(p) for p in self.patterns if p.attention is not None]
-        pattern_by_layer, name = self.captured.patterns, self.loaded_run.record.name
+            return [self._map_from_pattern(p) for p in self.patterns if p.attention is not None]
+        pattern_by_layer = self.captured.patterns
         if not pattern_by_layer:
             raise RequestError(
-                f"the view `{self.view}` needs attention within the text, and no layer of {name} "
-                "has tokens see one another; take the view `weights`"
+                f"the view `{self.view}` needs attention within the text, and no layer of "
+                f"{self.loaded_run.record.name} has tokens see one another; take the view `weights`"
             )
         if self.view == "norms":
             return self._norm_maps()
         weights = [rearrange(pattern, "h q k -> 1 h q k") for pattern in pattern_by_layer.values()]
         if self.view == "rollout":
             return [
-                self._from_weights(rolled, "rollout", layer)
-                for layer, rolled in zip(pattern_by_layer, rollout(weights)[0], strict=True)
+                self._map_from_weights(layer_rollout, "rollout", layer)
+                for layer, layer_rollout in zip(pattern_by_layer, rollout(weights)[0], strict=True)
             ]
         if len(self.captured.inputs) > LONGEST:
             raise RequestError(
                 f"the view `flow` takes at most {LONGEST} tokens, and the text has "
                 f"{len(self.captured.inputs)}; the view `rollout` takes any number"
             )
-        return [self._from_weights(attention_flow(weights)[0], "flow")]
+        return [self._map_from_weights(attention_flow(weights)[0], "flow")]
 
     @cached_property
-    def mixing_maps(self) -> list[AttentionMap]:
+    def maps_without_attention(self) -> list[AttentionMap]:
         """The maps of the layers without attention, then the influence on the answers.
 
         They cost a forward pass for each position of the text. Empty in every view but `weights`.
@@ -186,12 +195,12 @@ class TextMaps:
         if self.view != "weights":
             return []
         patterns = self.loaded_run.mixing(self.text, self.captured)
-        return [self._from_pattern(pattern) for pattern in patterns]
+        return [self._map_from_pattern(pattern) for pattern in patterns]
 
     @property
     def all_maps(self) -> list[AttentionMap]:
-        """All maps: those of `attention_maps`, then those of `mixing_maps`."""
-        return [*self.attention_maps, *self.mixing_maps]
+        """All maps: those of `attention_maps`, then those of `maps_without_attention`."""
+        return [*self.attention_maps, *self.maps_without_attention]
 
     def choose(self, layer: int | str | None = None, head: int | str | None = None) -> ShownMap:
         """Return the map of a layer and head, or the one with the sharpest row at the query.
@@ -200,33 +209,61 @@ class TextMaps:
         """
         if self.view in ("rollout", "flow"):
             return self._choose_mean_map(layer, head)
-        map_by_layer = {text_map.layer: text_map for text_map in self.attention_maps}
-        if layer is None and map_by_layer:
-            candidates = [text_map for text_map in map_by_layer.values() if text_map.axes == TEXT]
-            candidates = candidates or list(map_by_layer.values())
-            candidate_noun = (
-                "heads" if len(candidates) == len(map_by_layer) else "heads of the encoder"
-            )
-            return _choose_sharpest_layer(candidates, head, candidate_noun)
-        if isinstance(layer, int) and layer in map_by_layer:
-            return _choose_head(map_by_layer[layer], head)
-        mixing_maps = [text_map for text_map in self.mixing_maps if text_map.kind != "answer"]
-        mixing_matrices = [text_map for text_map in mixing_maps if text_map.kind == "mixing"]
-        if self.mixing_maps and (layer == ANSWER or (layer is None and not mixing_matrices)):
-            return _choose_head(self.mixing_maps[-1], head)
         if layer is None:
-            return _choose_sharpest_layer(mixing_matrices, head, "mixing matrices")
-        if isinstance(layer, int) and not map_by_layer and 0 <= layer < len(mixing_maps):
-            return _choose_head(mixing_maps[layer], head)
-        maps = [*map_by_layer.values(), *mixing_maps]
+            return self._choose_sharpest_map(head)
+        return _choose_head(self._map_of_layer(layer), head)
+
+    def _choose_sharpest_map(self, head: int | str | None) -> ShownMap:
+        """Return the map that is sharpest at the query, or the influence where no layer is linear.
+
+        Attention within the text comes first, then other attention, then mixing matrices.
+        """
+        if self.attention_maps:
+            text_maps = [
+                attention_map for attention_map in self.attention_maps if attention_map.axes == TEXT
+            ]
+            candidates = text_maps or self.attention_maps
+            are_all = len(candidates) == len(self.attention_maps)
+            candidate_noun = "heads" if are_all else "heads of the encoder"
+            return _choose_sharpest_layer(candidates, head, candidate_noun)
+        mixing_matrices = [
+            attention_map
+            for attention_map in self.maps_without_attention
+            if attention_map.kind == "mixing"
+        ]
+        if self.maps_without_attention and not mixing_matrices:
+            return _choose_head(self.maps_without_attention[-1], head)
+        return _choose_sharpest_layer(mixing_matrices, head, "mixing matrices")
+
+    def _map_of_layer(self, layer: int | str) -> AttentionMap:
+        """Return the map of a layer by its number or name, or the influence on the answers.
+
+        Raises RequestError for a layer that the model does not have.
+        """
+        map_by_number = {
+            attention_map.layer: attention_map for attention_map in self.attention_maps
+        }
+        if isinstance(layer, int) and layer in map_by_number:
+            return map_by_number[layer]
+        if layer == ANSWER and self.maps_without_attention:
+            return self.maps_without_attention[-1]
+        layer_maps = [
+            attention_map
+            for attention_map in self.maps_without_attention
+            if attention_map.kind != "answer"
+        ]
+        map_by_number = map_by_number or dict(enumerate(layer_maps))
+        if isinstance(layer, int) and layer in map_by_number:
+            return map_by_number[layer]
+        all_layer_maps = [*self.attention_maps, *layer_maps]
         matching_maps = [
-            text_map
-            for text_map in maps
-            if text_map.source == layer or text_map.source.startswith(f"{layer}.")
+            attention_map
+            for attention_map in all_layer_maps
+            if attention_map.source == layer or attention_map.source.startswith(f"{layer}.")
         ]
         if len(matching_maps) != 1:
-            raise self._unknown_layer_error(layer, len(map_by_layer or mixing_maps), maps)
-        return _choose_head(matching_maps[0], head)
+            raise self._unknown_layer_error(layer, len(map_by_number), all_layer_maps)
+        return matching_maps[0]
 
     def _choose_mean_map(self, layer: int | str | None, head: int | str | None) -> ShownMap:
         """Return the map of a view that averages heads: of `layer`, else after the last layer."""
@@ -241,9 +278,9 @@ class TextMaps:
             reason = f"after the last of {len(maps)} attention layers" if len(maps) > 1 else ""
             return ShownMap.from_map(maps[-1], MEAN, reason)
         matching_maps = [
-            text_map
-            for text_map in maps
-            if layer in (text_map.layer, text_map.path, text_map.source)
+            attention_map
+            for attention_map in maps
+            if layer in (attention_map.layer, attention_map.path, attention_map.source)
         ]
         if len(matching_maps) != 1:
             raise self._unknown_layer_error(layer, len(maps), maps)
@@ -258,12 +295,12 @@ class TextMaps:
                 f"layer {layer}: no layer of {self.loaded_run.record.name} has a map; leave it "
                 f"out, or give {ANSWER}, for the influence on the answers"
             )
-        names = [
-            *(text_map.path for text_map in maps),
+        layer_names = [
+            *(attention_map.path for attention_map in maps),
             *([ANSWER] if self.view == "weights" else []),
         ]
         return RequestError(
-            f"layer {layer}: expected a number below {num_layers}, one of {', '.join(names)}"
+            f"layer {layer}: expected a number below {num_layers}, one of {', '.join(layer_names)}"
         )
 
     def _norm_maps(self) -> list[AttentionMap]:
@@ -273,30 +310,30 @@ class TextMaps:
             run.objective.inspection_batch(run.batch_of_text(self.text)), run.subject.device
         )
         try:
-            norms = weighted_norms(run.subject, batch)
+            norms_by_layer = weighted_norms(run.subject, batch)
         except LookupError:
-            norms = {}
-        shares = {
-            layer: layer_norms.shares[0]
-            for layer, layer_norms in norms.items()
+            norms_by_layer = {}
+        shares_by_layer = {
+            layer: value_norms.shares[0]
+            for layer, value_norms in norms_by_layer.items()
             if layer.axes == TEXT
         }
-        if not shares:
+        if not shares_by_layer:
             raise RequestError(
                 "the view `norms` needs heads with values of their own width, and no layer of "
                 f"{run.record.name} that reads the text has any; take the view `weights`"
             )
         return [
-            self._from_weights(layer_shares, "norms", layer)
-            for layer, layer_shares in shares.items()
+            self._map_from_weights(shares, "norms", layer)
+            for layer, shares in shares_by_layer.items()
         ]
 
-    def _from_pattern(self, pattern: Pattern) -> AttentionMap:
+    def _map_from_pattern(self, pattern: Pattern) -> AttentionMap:
         """Return a recorded pattern as a map."""
         layer = pattern.layer
         if layer is None:
-            encoder = self.loaded_run.model.arrangement.encoder
-            name, axes = ANSWER, Axes("prefix" if encoder else "inputs", "inputs")
+            has_encoder = self.loaded_run.model.arrangement.encoder
+            name, axes = ANSWER, Axes("prefix" if has_encoder else "inputs", "inputs")
         else:
             name, axes = layer.name, layer.axes
         if pattern.mixing is not None:
@@ -304,22 +341,28 @@ class TextMaps:
         else:
             kind = "answer" if layer is None else "attention"
         layer_index = None if pattern.attention is None else pattern.attention.index
-        row = self.query if axes.queries == "inputs" else pattern.answer_position
-        queries, keys = list(pattern.queries), list(pattern.tokens)
         return AttentionMap(
-            *(pattern.source, layer_index, queries, keys, pattern.weights, kind, name, axes, row),
+            source=pattern.source,
+            layer=layer_index,
+            queries=list(pattern.queries),
+            keys=list(pattern.tokens),
+            weights=pattern.weights,
+            kind=kind,
+            name=name,
+            axes=axes,
+            row=self.query if axes.queries == "inputs" else pattern.answer_position,
             path="" if layer is None else layer.path,
         )
 
-    def _from_weights(
+    def _map_from_weights(
         self,
         weights: Float[Tensor, "*head query key"],
         kind: Kind,
         layer: AttentionLayer | None = None,
     ) -> AttentionMap:
         """Return weights that a view computed from the attention within the text, as a map."""
-        names = self.loaded_run.objective.inputs
-        tokens = [names[int(token)] for token in self.captured.inputs]
+        token_names = self.loaded_run.objective.inputs
+        tokens = [token_names[int(token_id)] for token_id in self.captured.inputs]
         if weights.ndim == 2:
             weights = rearrange(weights, "q k -> 1 q k")
         source = kind if layer is None else f"{layer.path}.{kind}"
@@ -327,9 +370,16 @@ class TextMaps:
         name = f"{kind} through all attention layers" if layer is None else layer.name
         if kind == "rollout":
             name = f"rollout after {name}"
-        array = weights.float().cpu().numpy()
         return AttentionMap(
-            *(source, layer_index, tokens, tokens, array, kind, name, TEXT, self.query),
+            source=source,
+            layer=layer_index,
+            queries=tokens,
+            keys=tokens,
+            weights=weights.float().cpu().numpy(),
+            kind=kind,
+            name=name,
+            axes=TEXT,
+            row=self.query,
             path="" if layer is None else layer.path,
         )
 
@@ -338,34 +388,34 @@ def _choose_sharpest_layer(
     maps: Sequence[AttentionMap], head: int | str | None, candidate_noun: str
 ) -> ShownMap:
     """Choose the layer with the head whose row at the query has the least entropy."""
-    sharpest_map = min(maps, key=lambda text_map: text_map.entropies.min())
-    choice = _choose_head(sharpest_map, head)
-    if sum(len(text_map.weights) for text_map in maps) == 1:
-        return choice
+    sharpest_map = min(maps, key=lambda attention_map: attention_map.entropies.min())
+    shown_map = _choose_head(sharpest_map, head)
+    if sum(len(attention_map.weights) for attention_map in maps) == 1:
+        return shown_map
     if head is None:
         return replace(
-            choice, reason=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
+            shown_map, reason=f"of all {candidate_noun}, the sharpest at query {sharpest_map.query}"
         )
     if len(maps) == 1:
-        return choice
+        return shown_map
     reason = f"of all {candidate_noun}, its layer has the sharpest at query {sharpest_map.query}"
-    return replace(choice, reason=reason)
+    return replace(shown_map, reason=reason)
 
 
-def _choose_head(text_map: AttentionMap, head: int | str | None) -> ShownMap:
+def _choose_head(attention_map: AttentionMap, head: int | str | None) -> ShownMap:
     """Choose a head of a map: the one that the user named, or the sharpest at the query."""
-    num_heads = len(text_map.weights)
+    num_heads = len(attention_map.weights)
     if head is None:
-        sharpest = int(text_map.entropies.argmin())
+        sharpest_head = int(attention_map.entropies.argmin())
         reason = (
-            f"of its {num_heads} heads, the sharpest at query {text_map.query}"
+            f"of its {num_heads} heads, the sharpest at query {attention_map.query}"
             if num_heads > 1
             else ""
         )
-        return ShownMap.from_map(text_map, sharpest, reason)
+        return ShownMap.from_map(attention_map, sharpest_head, reason)
     if head != MEAN and not (isinstance(head, int) and 0 <= head < num_heads):
         raise RequestError(
-            f"head {head}: {text_map.name} has {num_heads} head{'s' * (num_heads > 1)}; give a "
-            f"number below {num_heads}, or {MEAN}"
+            f"head {head}: {attention_map.name} has {num_heads} head{'s' * (num_heads > 1)}; give "
+            f"a number below {num_heads}, or {MEAN}"
         )
-    return ShownMap.from_map(text_map, head)
+    return ShownMap.from_map(attention_map, head)

@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.analysis.attention_maps import TEXT, VIEWS, AttentionMap, ShownMap, TextMaps
-from attnlab.analysis.head_choice import Choice, layer_and_head, number_or_name
+from attnlab.analysis.head_choice import Choice, parse_layer_and_head, parse_number_or_name
 from attnlab.analysis.report import IN_PYTHON, Report
 from attnlab.analysis.token_position import token_position
 from attnlab.errors import RequestError
@@ -109,9 +109,15 @@ class AttentionReport(Report):
     @property
     def layer_maps(self) -> list[AttentionMap]:
         """The maps of the attention layers by layer number; without any, those that mix."""
-        attending_maps = [text_map for text_map in self.maps if text_map.is_attention]
-        mixing_maps = [text_map for text_map in self.maps if text_map.kind != "answer"]
-        return sorted(attending_maps, key=lambda text_map: text_map.layer or 0) or mixing_maps
+        maps_of_layers = [
+            attention_map for attention_map in self.maps if attention_map.kind != "answer"
+        ]
+        maps_of_attention = [
+            attention_map for attention_map in maps_of_layers if attention_map.is_attention
+        ]
+        if not maps_of_attention:
+            return maps_of_layers
+        return sorted(maps_of_attention, key=lambda attention_map: attention_map.layer or 0)
 
 
 def attention_report(
@@ -135,12 +141,15 @@ def attention_report(
     """
     if view not in VIEWS:
         raise RequestError(f"view {view}: expected one of {', '.join(VIEWS)}")
-    layer, head = layer_and_head(layer, head)
+    layer_choice, head_choice = parse_layer_and_head(layer, head)
     captured, patterns = loaded_run.capture(text)
-    tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
+    tokens = [loaded_run.objective.inputs[int(token_id)] for token_id in captured.inputs]
     position = query_position(query, tokens, captured.answer_position)
     text_maps = TextMaps(loaded_run, text, captured, patterns, position, view)
-    attending_maps, shown_map = text_maps.attention_maps, text_maps.choose(layer, head)
+    attention_maps, shown_map = (
+        text_maps.attention_maps,
+        text_maps.choose(layer_choice, head_choice),
+    )
     return AttentionReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
@@ -148,16 +157,20 @@ def attention_report(
         query=position,
         answer=_likeliest_answers(loaded_run, captured.answer),
         heads=[
-            HeadRow(text_map.layer, head if text_map.has_heads else None, rows[position].tolist())
-            for text_map in attending_maps
-            if text_map.axes == TEXT
-            for head, rows in enumerate(text_map.weights)
+            HeadRow(
+                attention_map.layer,
+                head_index if attention_map.has_heads else None,
+                head_weights[position].tolist(),
+            )
+            for attention_map in attention_maps
+            if attention_map.axes == TEXT
+            for head_index, head_weights in enumerate(attention_map.weights)
         ],
         influence=captured.influence.tolist(),
         cuts=_cut_largest_edges(text_maps),
         view=view,
         shown=shown_map,
-        maps=text_maps.all_maps if maps or not attending_maps else attending_maps,
+        maps=text_maps.all_maps if maps or not attention_maps else attention_maps,
         patterns=[p for p in patterns if p.layer is None or p.layer.axes == TEXT],
         begins=loaded_run.dataset.answer_length is not None,
         of_encoder=loaded_run.model.arrangement.encoder,
@@ -167,7 +180,7 @@ def attention_report(
 def query_position(query: Choice, tokens: Sequence[str], answer_position: int) -> int:
     """Return the position of a query. Raises RequestError for a query that is not in the text."""
     if not isinstance(query, str):
-        query = number_or_name("query", query)
+        query = parse_number_or_name("query", query)
     position = answer_position if query is None else token_position(query, tokens)
     if position is None:
         raise RequestError(
@@ -176,17 +189,25 @@ def query_position(query: Choice, tokens: Sequence[str], answer_position: int) -
     return position
 
 
-def _cut_largest_edges(maps: TextMaps) -> list[Cut]:
+def _cut_largest_edges(text_maps: TextMaps) -> list[Cut]:
     """Return the answers without each of the edges to which the query attends most in the text."""
-    patterns, run, query = maps.captured.patterns, maps.loaded_run, maps.query
-    if not patterns:
+    pattern_by_layer, run, query = (
+        text_maps.captured.patterns,
+        text_maps.loaded_run,
+        text_maps.query,
+    )
+    if not pattern_by_layer:
         return []
-    total = torch.stack([pattern[:, query].sum(dim=0) for pattern in patterns.values()]).sum(dim=0)
-    num_visible = int((total > 0).sum())
-    layers, cuts = [layer.index for layer in patterns], []
-    for key in total.topk(min(CUTS, num_visible if num_visible > 1 else 0)).indices.tolist():
-        with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([key]), layers):
-            cuts.append(Cut(key, _likeliest_answers(run, run(maps.text))))
+    query_rows = [pattern[:, query].sum(dim=0) for pattern in pattern_by_layer.values()]
+    attention_by_key = torch.stack(query_rows).sum(dim=0)
+    num_visible_keys = int((attention_by_key > 0).sum())
+    # Without its only key, a query would see nothing.
+    num_cuts = min(CUTS, num_visible_keys) if num_visible_keys > 1 else 0
+    layer_indices = [layer.index for layer in pattern_by_layer]
+    cuts = []
+    for key in attention_by_key.topk(num_cuts).indices.tolist():
+        with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([key]), layer_indices):
+            cuts.append(Cut(key, _likeliest_answers(run, run(text_maps.text))))
     return cuts
 
 

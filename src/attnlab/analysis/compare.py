@@ -19,21 +19,26 @@ from attnlab.analysis.arms import (
     VARIANT_KEYS,
     FinishedRun,
     describe_keys,
-    flatten,
+    flatten_config,
     group_by_value,
-    is_written,
+    is_written_as,
     label_keys,
-    nearest_key,
+    suggest_key,
 )
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
-from attnlab.analysis.left_out import LeftOut, abbreviate_names, by_reason, by_state
-from attnlab.analysis.report import IN_PYTHON, Report, aligned
+from attnlab.analysis.left_out import (
+    LeftOut,
+    abbreviate_names,
+    describe_by_reason,
+    describe_by_state,
+)
+from attnlab.analysis.report import IN_PYTHON, Report, align_rows
 from attnlab.analysis.statistics import (
     ENOUGH_SEEDS,
     Difference,
     Interval,
     estimate,
-    holm,
+    holm_correction,
     paired_estimate,
 )
 from attnlab.errors import RequestError
@@ -65,7 +70,7 @@ class Group:
         """The names of the metrics that every run has measured."""
         return sorted(set.intersection(*(set(run.result.metrics) for run in self.runs)))
 
-    def by_seed(self, metric: str) -> dict[int, float]:
+    def mean_by_seed(self, metric: str) -> dict[int, float]:
         """Return the metric at each seed; where arms are mixed, the mean over the arms."""
         runs_by_seed = group_by_value(self.runs, lambda run: run.result.seed)
         values_by_seed = {
@@ -76,15 +81,15 @@ class Group:
 
     def over_seeds(self, metric: str) -> Interval:
         """Return the metric's mean and, for three seeds or more, its interval (`estimate`)."""
-        return estimate(list(self.by_seed(metric).values()), self.bounds(metric))
+        return estimate(list(self.mean_by_seed(metric).values()), self.bounds(metric))
 
     def bounds(self, metric: str) -> Bounds:
         """Return the range of a metric's values."""
         return metric_bounds(metric, self.runs[0].result.bounds)
 
-    def mean(self, field: str) -> int | float:
+    def mean(self, field_name: str) -> int | float:
         """Return the mean of a field of the results, such as `seconds`; equal values stay as is."""
-        values = [getattr(run.result, field) for run in self.runs]
+        values = [getattr(run.result, field_name) for run in self.runs]
         return values[0] if min(values) == max(values) else sum(values) / len(values)
 
 
@@ -97,7 +102,7 @@ class Panel:
     """The config values that distinguish this panel from others of its dataset."""
     metric: str
     higher_is_better: bool
-    columns: Sequence[str]
+    group_keys: Sequence[str]
     """The keys that distinguish its groups."""
     groups: Sequence[Group]
     baseline: Group | None
@@ -145,35 +150,35 @@ class Comparison(Report):
     @property
     def footnotes(self) -> list[str]:
         """What a reader of the tables must know: what is not in them, and why."""
-        states = by_state(self.left_out)
+        state_text = describe_by_state(self.left_out)
         return [
             *self.notes,
-            *(f"left out: {line}" for line in by_reason(self.left_out)),
-            *([f"left out, because they have no result: {states}"] if states else []),
+            *(f"left out: {line}" for line in describe_by_reason(self.left_out)),
+            *([f"left out, because they have no result: {state_text}"] if state_text else []),
         ]
 
     def __repr__(self) -> str:
         """Return a table for each panel, with a line for each group."""
         lines = []
         for panel in self.panels:
-            where = f" at {describe_keys(panel.panel_keys)}" if panel.panel_keys else ""
-            lines.append(f"{panel.dataset}{where}: {panel.metric}")
+            panel_text = f" at {describe_keys(panel.panel_keys)}" if panel.panel_keys else ""
+            lines.append(f"{panel.dataset}{panel_text}: {panel.metric}")
             intervals = [group.over_seeds(panel.metric) for group in panel.groups]
             rows = [["group", *Interval._fields]]
             rows += [
-                [group.label, *("-" if value is None else f"{value:.4g}" for value in over_seeds)]
-                for group, over_seeds in zip(panel.groups, intervals, strict=True)
+                [group.label, *("-" if value is None else f"{value:.4g}" for value in interval)]
+                for group, interval in zip(panel.groups, intervals, strict=True)
             ]
-            lines += aligned(rows)
+            lines += align_rows(rows)
         if self.left_out:
             lines.append(f"left out: {len(self.left_out)} runs")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it, with the summaries as panels."""
-        report = super().to_json()
+        fields = super().to_json()
         panels = [summary.to_json() for summary in self.summaries]
-        return {"schema": report.pop("schema"), "panels": panels, **report}
+        return {"schema": fields.pop("schema"), "panels": panels, **fields}
 
 
 def comparison(
@@ -234,92 +239,120 @@ def compare_sets(
     and for an unknown key, metric or baseline.
     """
     runs = sorted(
-        (FinishedRun(name, result, flatten(result)) for name, result in results.items()),
+        (FinishedRun(name, result, flatten_config(result)) for name, result in results.items()),
         key=lambda run: (run.result.started, run.name),
     )
     by = None if by is None else list(dict.fromkeys([by] if isinstance(by, str) else by))
     allow = [allow] if isinstance(allow, str) else list(allow)
-    if unknown := [word for word in allow if word not in fairness.ALLOWANCES]:
-        allowances = ", ".join(fairness.ALLOWANCES)
-        raise RequestError(f"allow {unknown[0]!r}: expected one of {allowances}")
+    _require_known_allowances(allow)
     baseline_values = None if baseline is None else _parse_baseline(baseline)
-    _require_existing([*(by or []), *(baseline_values or {})], runs)
-    compared = ComparedSets([], [], [])
-    faults: list[RequestError] = []
+    _require_existing_keys([*(by or []), *(baseline_values or {})], runs)
+    compared_sets = ComparedSets([], [], [])
+    errors: list[RequestError] = []
     for dataset_runs in group_by_value(runs, lambda run: run.result.dataset):
-        keys = label_keys([run.config for run in dataset_runs])
-        sets = fairness.comparable_sets(dataset_runs, by or [], keys, allow)
-        if len(sets) > 1:
-            compared.notes.append(fairness.describe_sets(sets))
-        largest = max(len(comparable_set.runs) for comparable_set in sets)
-        for comparable_set in sets:
-            if len(comparable_set.runs) == 1 < largest:
-                reason = f"nothing to compare it with at {describe_keys(comparable_set.keys)}"
-                compared.left_out.extend(_left_out(comparable_set.runs, reason))
-                continue
-            try:
-                panel = _compare_runs(
-                    comparable_set.runs, comparable_set.keys, by, metric, baseline_values, allow
-                )
-            except RequestError as error:
-                faults.append(error)
-                compared.left_out.extend(_left_out(comparable_set.runs, str(error)))
-            else:
-                compared.panels.append(panel)
-    if not compared.panels:
-        raise faults[0]
-    if baseline_values is not None and not any(panel.baseline for panel in compared.panels):
-        labels = "; ".join(group.label for panel in compared.panels for group in panel.groups)
+        dataset_sets, dataset_errors = _compare_dataset(
+            dataset_runs, by, metric, baseline_values, allow
+        )
+        compared_sets.panels.extend(dataset_sets.panels)
+        compared_sets.left_out.extend(dataset_sets.left_out)
+        compared_sets.notes.extend(dataset_sets.notes)
+        errors.extend(dataset_errors)
+    if not compared_sets.panels:
+        raise errors[0]
+    if baseline_values is not None and not any(panel.baseline for panel in compared_sets.panels):
+        labels = "; ".join(group.label for panel in compared_sets.panels for group in panel.groups)
         raise RequestError(f"baseline {baseline} is none of the groups: {labels}")
-    return compared
+    return compared_sets
 
 
-def _left_out(runs: Sequence[FinishedRun], reason: str) -> list[LeftOut]:
+def _require_known_allowances(allow: Iterable[str]) -> None:
+    for allowance in allow:
+        if allowance not in fairness.ALLOWANCES:
+            expected = ", ".join(fairness.ALLOWANCES)
+            raise RequestError(f"allow {allowance!r}: expected one of {expected}")
+
+
+def _compare_dataset(
+    runs: Sequence[FinishedRun],
+    by: Sequence[str] | None,
+    metric: str | None,
+    baseline_values: Mapping[str, str] | None,
+    allow: Collection[str],
+) -> tuple[ComparedSets, list[RequestError]]:
+    """Compare the runs of one dataset set by set, and return why sets have no panel as errors."""
+    compared_sets = ComparedSets([], [], [])
+    errors = []
+    distinguishing_keys = label_keys([run.config for run in runs])
+    sets = fairness.comparable_sets(runs, by or [], distinguishing_keys, allow)
+    if len(sets) > 1:
+        compared_sets.notes.append(fairness.describe_sets(sets))
+    largest_size = max(len(comparable_set.runs) for comparable_set in sets)
+    for comparable_set in sets:
+        if len(comparable_set.runs) == 1 < largest_size:
+            reason = f"nothing to compare it with at {describe_keys(comparable_set.keys)}"
+            compared_sets.left_out.extend(_leave_out(comparable_set.runs, reason))
+            continue
+        try:
+            panel = _compare_runs(
+                comparable_set.runs, comparable_set.keys, by, metric, baseline_values, allow
+            )
+        except RequestError as error:
+            errors.append(error)
+            compared_sets.left_out.extend(_leave_out(comparable_set.runs, str(error)))
+        else:
+            compared_sets.panels.append(panel)
+    return compared_sets, errors
+
+
+def _leave_out(runs: Sequence[FinishedRun], reason: str) -> list[LeftOut]:
     return [LeftOut(run.name, "finished", reason) for run in runs]
 
 
 def _compare_runs(
     runs: Sequence[FinishedRun],
-    where: Mapping[str, Any],
+    panel_keys: Mapping[str, Any],
     by: Sequence[str] | None,
     metric: str | None,
     baseline_values: Mapping[str, str] | None,
     allow: Collection[str],
 ) -> Panel:
     """Compare the runs of one dataset and budget."""
-    arms = group_by_value(runs, lambda run: run.arm)
-    distinguishing_keys = label_keys([arm[0].config for arm in arms])
+    runs_of_arms = group_by_value(runs, lambda run: run.arm_identity)
+    distinguishing_keys = label_keys([arm_runs[0].config for arm_runs in runs_of_arms])
     if by is None:
-        columns, runs_of_groups = distinguishing_keys or list(VARIANT_KEYS[:1]), arms
-        keys = list(dict.fromkeys([*VARIANT_KEYS, *columns]))
+        runs_of_groups = runs_of_arms
+        group_keys = distinguishing_keys or list(VARIANT_KEYS[:1])
+        shared_keys = list(dict.fromkeys([*VARIANT_KEYS, *group_keys]))
     else:
-        columns = [key for key in by if key not in where] or list(by)
         runs_of_groups = group_by_value(runs, lambda run: repr(run.select_keys(by)))
-        keys = list(by)
+        group_keys = [key for key in by if key not in panel_keys] or list(by)
+        shared_keys = list(by)
     groups = [
         Group(
-            describe_keys(group_runs[0].select_keys(columns)),
-            group_runs[0].select_keys(keys),
+            describe_keys(group_runs[0].select_keys(group_keys)),
+            group_runs[0].select_keys(shared_keys),
             group_runs,
         )
         for group_runs in runs_of_groups
     ]
     notes = fairness.check_fairness(
-        [(group.label, group.runs) for group in groups], keys, distinguishing_keys, allow
+        [(group.label, group.runs) for group in groups], shared_keys, distinguishing_keys, allow
     )
     metric_name = _choose_metric(runs, metric)
-    base = groups[0] if baseline_values is None else _select_baseline(groups, baseline_values)
-    if base is None:
+    baseline = groups[0] if baseline_values is None else _select_baseline(groups, baseline_values)
+    if baseline is None:
         notes.append(f"no group of {runs[0].result.dataset} is the baseline: no differences")
-    differences = [] if base is None else _paired_differences(groups, base, metric_name)
+        differences = []
+    else:
+        differences = _paired_differences(groups, baseline, metric_name)
     return Panel(
         dataset=runs[0].result.dataset,
-        panel_keys=where,
+        panel_keys=panel_keys,
         metric=metric_name,
         higher_is_better=_higher_is_better(runs, metric_name),
-        columns=columns,
+        group_keys=group_keys,
         groups=groups,
-        baseline=base,
+        baseline=baseline,
         differences=differences,
         notes=[*notes, *_evidence_notes(runs, groups, differences)],
     )
@@ -330,15 +363,15 @@ def _paired_differences(
 ) -> list[tuple[Group, Difference]]:
     """Return each other group with its difference to the baseline, p Holm-corrected."""
     other_groups = [group for group in groups if group is not baseline]
-    baseline_by_seed = baseline.by_seed(metric)
+    baseline_by_seed = baseline.mean_by_seed(metric)
     differences = [
-        paired_estimate(group.by_seed(metric), baseline_by_seed, group.bounds(metric))
+        paired_estimate(group.mean_by_seed(metric), baseline_by_seed, group.bounds(metric))
         for group in other_groups
     ]
-    corrected = holm([difference.p for difference in differences])
+    corrected_p_values = holm_correction([difference.p for difference in differences])
     return [
         (group, difference._replace(p=p))
-        for group, difference, p in zip(other_groups, differences, corrected, strict=True)
+        for group, difference, p in zip(other_groups, differences, corrected_p_values, strict=True)
     ]
 
 
@@ -352,27 +385,28 @@ def _choose_metric(runs: Sequence[FinishedRun], metric: str | None) -> str:
         )
     metric_name = metric or headlines[0]
     for run in runs:
-        values = run.result.metrics
-        if metric_name not in values:
+        metrics = run.result.metrics
+        if metric_name not in metrics:
             raise RequestError(
-                f"{run.name} has no {metric_name!r}; {nearest_key(metric_name, values)}"
+                f"{run.name} has no {metric_name!r}; {suggest_key(metric_name, metrics)}"
             )
-        if not isfinite(values[metric_name]):
+        if not isfinite(metrics[metric_name]):
             raise RequestError(
-                f"{metric_name} of {run.name} is {values[metric_name]}, which has no place in a "
+                f"{metric_name} of {run.name} is {metrics[metric_name]}, which has no place in a "
                 "mean; choose another metric, or name the runs to compare"
             )
     return metric_name
 
 
 def _higher_is_better(runs: Sequence[FinishedRun], metric: str) -> bool:
-    directions = {lower_is_better(metric, run.result.lower_is_better) for run in runs}
-    if len(directions) > 1:
+    """Return whether more of a metric is better. Raises RequestError where the runs disagree."""
+    is_lower_better_in_runs = {lower_is_better(metric, run.result.lower_is_better) for run in runs}
+    if len(is_lower_better_in_runs) > 1:
         raise RequestError(
             f"less of {metric} is better in some of these runs and worse in others, which measure "
             "it by metrics of one name; compare them apart"
         )
-    return directions == {False}
+    return is_lower_better_in_runs == {False}
 
 
 def _parse_baseline(baseline: str) -> dict[str, str]:
@@ -390,25 +424,25 @@ def _select_baseline(groups: Sequence[Group], baseline_values: Mapping[str, str]
         group
         for group in groups
         if all(
-            _matches(run.config.get(k), value_text)
+            _is_baseline_value(run.config.get(key), value_text)
             for run in group.runs
-            for k, value_text in baseline_values.items()
+            for key, value_text in baseline_values.items()
         )
     ]
     if len(matching_groups) > 1:
         baseline_text = ",".join(
             f"{key}={value_text}" for key, value_text in baseline_values.items()
         )
-        names = "; ".join(group.label for group in matching_groups)
+        labels = "; ".join(group.label for group in matching_groups)
         raise RequestError(
-            f"baseline {baseline_text} may be {len(matching_groups)} groups: {names}; say more"
+            f"baseline {baseline_text} may be {len(matching_groups)} groups: {labels}; say more"
         )
     return matching_groups[0] if matching_groups else None
 
 
-def _matches(value: Any, value_text: str) -> bool:
+def _is_baseline_value(value: Any, value_text: str) -> bool:
     """Return whether a config value is the one that the user wrote as a text."""
-    if is_written(value, value_text):
+    if is_written_as(value, value_text):
         return True
     try:
         return not isinstance(value, bool) and float(value) == float(value_text)
@@ -416,13 +450,13 @@ def _matches(value: Any, value_text: str) -> bool:
         return False
 
 
-def _require_existing(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
+def _require_existing_keys(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
     existing_keys = {key for run in runs for key in run.config}
     for key in keys:
         if key == "seed":
             raise RequestError("seed makes no group: the intervals are over the seeds")
         if key not in existing_keys:
-            raise RequestError(f"the runs have no key {key!r}; {nearest_key(key, existing_keys)}")
+            raise RequestError(f"the runs have no key {key!r}; {suggest_key(key, existing_keys)}")
 
 
 def _evidence_notes(
@@ -432,16 +466,20 @@ def _evidence_notes(
 ) -> list[str]:
     """Return notes on what weakens the evidence: few or unpaired seeds, runs that stopped early."""
     notes = []
-    if few_seeds := [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]:
-        which = "" if len(few_seeds) == len(groups) else f" ({abbreviate_names(few_seeds)})"
-        notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{which}")
-    if unpaired := [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]:
-        notes.append(f"seeds that the baseline shares: {abbreviate_names(unpaired)}")
+    groups_with_few_seeds = [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]
+    if groups_with_few_seeds:
+        are_all = len(groups_with_few_seeds) == len(groups)
+        group_text = "" if are_all else f" ({abbreviate_names(groups_with_few_seeds)})"
+        notes.append(f"fewer than {ENOUGH_SEEDS} seeds: not evidence for a claim{group_text}")
+    shared_seed_counts = [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]
+    if shared_seed_counts:
+        notes.append(f"seeds that the baseline shares: {abbreviate_names(shared_seed_counts)}")
     if any(d.p == 0 and d.low == d.high for _, d in differences):
         notes.append("p is 0 where every seed gave the very same difference, which has no spread")
-    if stopped_early := [run.name for run in runs if run.result.tokens < run.result.budget_tokens]:
+    runs_stopped_early = [run.name for run in runs if run.result.tokens < run.result.budget_tokens]
+    if runs_stopped_early:
         notes.append(
-            f"{len(stopped_early)} of {len(runs)} runs stopped before their budget was used: "
-            f"{abbreviate_names(stopped_early)}"
+            f"{len(runs_stopped_early)} of {len(runs)} runs stopped before their budget was used: "
+            f"{abbreviate_names(runs_stopped_early)}"
         )
     return notes

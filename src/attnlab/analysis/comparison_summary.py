@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.analysis.statistics import Difference
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class GroupSummary:
         A reader looks up a group's `variant` at the root; a program that does not know the keys
         iterates over `keys`.
         """
-        label, *fields = plain(self).items()
-        return dict([label, *plain(self.keys).items(), *fields])
+        fields = to_plain(self)
+        return {"label": fields.pop("label"), **to_plain(self.keys), **fields}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PanelSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name, with the groups as their `to_json` returns them."""
-        return {**plain(self), "groups": [group.to_json() for group in self.groups]}
+        return {**to_plain(self), "groups": [group.to_json() for group in self.groups]}
 
 
 def summarize_panel(panel: "Panel") -> PanelSummary:
@@ -119,7 +119,7 @@ def summarize_panel(panel: "Panel") -> PanelSummary:
 
 def summarize_group(group: "Group") -> GroupSummary:
     """Return the numbers of a group."""
-    over_seeds = {metric: group.over_seeds(metric) for metric in group.metrics}
+    interval_by_metric = {metric: group.over_seeds(metric) for metric in group.metrics}
     return GroupSummary(
         label=group.label,
         keys=group.keys,
@@ -132,7 +132,7 @@ def summarize_group(group: "Group") -> GroupSummary:
         seconds=group.mean("seconds"),
         metrics={
             metric: MetricSummary(interval.mean, interval.low, interval.high)
-            for metric, interval in over_seeds.items()
+            for metric, interval in interval_by_metric.items()
         },
     )
 

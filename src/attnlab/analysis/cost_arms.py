@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,10 @@ from attnlab.config import Config, compose_each, search_path, sweep_overrides
 from attnlab.errors import ConfigError, RequestError
 from attnlab.measure import NUM_TOKENS, MeasuredArm
 from attnlab.model.base import DECODER
+
+if TYPE_CHECKING:
+    # It imports Lightning, which takes seconds.
+    from attnlab.training import Settings
 
 SHARED = ("accelerator", "threads", "matmul_precision")
 """Settings of the trainer that apply to the process, and therefore to all arms."""
@@ -39,26 +43,23 @@ def cost_arms(
     with search_path(config_dir) as user_targets:
         combinations = sweep_overrides(overrides)
         configs = _compose_all(combinations, user_targets)
-    settings = [config.build("trainer") for config in configs]
-    for name in SHARED:
-        values = list(dict.fromkeys(getattr(setting, name) for setting in settings))
-        if len(values) > 1:
-            listed = ", ".join(map(str, values))
-            raise RequestError(f"trainer.{name}={listed}: all arms share one; bench them apart")
-    _require_distinct(combinations, configs)
+    trainers = [config.build("trainer") for config in configs]
+    _require_shared_settings(trainers)
+    _require_distinct_arms(combinations, configs)
     arms = []
     names = arm_names(combinations, str(configs[0].choices["variant"]))
-    for name, config, setting in zip(names, configs, settings, strict=True):
+    for name, config, trainer in zip(names, configs, trainers, strict=True):
         torch.manual_seed(config.values["seed"])
         model = config.build("model", NUM_TOKENS, NUM_TOKENS, longest, DECODER)
         config.build("init")(model)
         if "decode" in modes and model.state_size(longest) is None:
             raise RequestError(f"{name} cannot run step by step; leave decode out of modes")
-        arms.append(MeasuredArm(name, model, setting.precision))
-    if settings[0].threads is not None:
-        torch.set_num_threads(settings[0].threads)
-    torch.set_float32_matmul_precision(settings[0].matmul_precision)
-    on_gpu = settings[0].accelerator != "cpu" and torch.cuda.is_available()
+        arms.append(MeasuredArm(name, model, trainer.precision))
+    shared_settings = trainers[0]
+    if shared_settings.threads is not None:
+        torch.set_num_threads(shared_settings.threads)
+    torch.set_float32_matmul_precision(shared_settings.matmul_precision)
+    on_gpu = shared_settings.accelerator != "cpu" and torch.cuda.is_available()
     return CostArms(arms, combinations, torch.device("cuda" if on_gpu else "cpu"))
 
 
@@ -80,16 +81,19 @@ def arm_names(combinations: Sequence[Sequence[str]], default: str) -> list[str]:
         return [default]
     if len(own_overrides[0]) == 1:
         return [arm_overrides[0].partition("=")[2] for arm_overrides in own_overrides]
-    short_keys = [re.split("[/.]", override.partition("=")[0])[-1] for override in own_overrides[0]]
-    if len(set(short_keys)) < len(short_keys):
+    keys = [override.partition("=")[0] for override in own_overrides[0]]
+    last_parts = [re.split("[/.]", key)[-1] for key in keys]
+    if len(set(last_parts)) < len(last_parts):
         return [" ".join(arm_overrides) for arm_overrides in own_overrides]
-    value_lists = [
+    values_of_arms = [
         [override.partition("=")[2] for override in arm_overrides]
         for arm_overrides in own_overrides
     ]
     return [
-        " ".join(map("=".join, zip(short_keys, arm_values, strict=True)))
-        for arm_values in value_lists
+        " ".join(
+            f"{last_part}={value}" for last_part, value in zip(last_parts, values, strict=True)
+        )
+        for values in values_of_arms
     ]
 
 
@@ -103,24 +107,35 @@ def _compose_all(combinations: Sequence[Sequence[str]], user_targets: UserTarget
             "match= gives the widths for a training run, of another vocabulary than the models "
             "that are timed; give model.d_model"
         )
-    composed = compose_each(dict(enumerate(combinations)), user_targets)
-    if composed.faults:
-        raise ConfigError(list(composed.faults))
-    return list(composed.configs.values())
+    compositions = compose_each(dict(enumerate(combinations)), user_targets)
+    if compositions.faults:
+        raise ConfigError(list(compositions.faults))
+    return list(compositions.configs.values())
 
 
-def _require_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[Config]) -> None:
+def _require_shared_settings(trainers: Sequence["Settings"]) -> None:
+    """Raise RequestError where arms differ in a setting of the whole process."""
+    for name in SHARED:
+        values = list(dict.fromkeys(getattr(trainer, name) for trainer in trainers))
+        if len(values) > 1:
+            value_text = ", ".join(map(str, values))
+            raise RequestError(f"trainer.{name}={value_text}: all arms share one; bench them apart")
+
+
+def _require_distinct_arms(
+    combinations: Sequence[Sequence[str]], configs: Sequence[Config]
+) -> None:
     """Raise RequestError where two arms are the same model and precision."""
     for index, config in enumerate(configs):
-        earlier = next(
-            (i for i in range(index) if _measured_config(configs[i]) == _measured_config(config)),
-            None,
-        )
-        if earlier is not None:
-            equal_overrides = (
-                f"{' '.join(combinations[earlier])!r} and {' '.join(combinations[index])!r}"
-            )
-            raise RequestError(f"{equal_overrides} are the same model and precision; bench it once")
+        for earlier_index in range(index):
+            if _measured_config(configs[earlier_index]) == _measured_config(config):
+                equal_overrides = (
+                    f"{' '.join(combinations[earlier_index])!r} and "
+                    f"{' '.join(combinations[index])!r}"
+                )
+                raise RequestError(
+                    f"{equal_overrides} are the same model and precision; bench it once"
+                )
 
 
 def _measured_config(config: Config) -> Sequence[Any]:

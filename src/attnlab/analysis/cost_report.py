@@ -16,7 +16,7 @@ from statistics import quantiles
 import torch
 
 from attnlab.analysis.cost_arms import CostArms
-from attnlab.analysis.growth import Growth, growth
+from attnlab.analysis.growth import Growth, fit_growth
 from attnlab.analysis.report import Report
 from attnlab.errors import RequestError
 from attnlab.measure import LEAST_SECONDS, MODES, MeasuredArm, Measurement, measure
@@ -100,7 +100,7 @@ class CostReport(Report):
     arms: Sequence[ArmCosts]
 
 
-def require_costs(lengths: Sequence[int], tokens: int, rounds: int) -> None:
+def require_measurable(lengths: Sequence[int], tokens: int, rounds: int) -> None:
     """Raise RequestError for lengths, tokens or rounds that cannot be measured."""
     if min(lengths) < 2:
         raise RequestError(f"lengths {min(lengths)}: a sequence must have at least 2 tokens")
@@ -117,18 +117,19 @@ def cost_report(
     tokens: int = 4096,
     rounds: int = 7,
     device_name: str | None = None,
-    on_cell: Callable[[Measurement], None] = lambda _: None,
+    on_measurement: Callable[[Measurement], None] = lambda _: None,
 ) -> CostReport:
     """Measure all arms at all lengths, and return their costs.
 
-    `on_cell` is called with each measurement. Raises RequestError as `require_costs` does.
+    `on_measurement` is called with each measurement. Raises RequestError as `require_measurable`
+    does.
     """
-    require_costs(lengths, tokens, rounds)
+    require_measurable(lengths, tokens, rounds)
     modes = [mode for mode in MODES if mode in modes]
-    cells: list[Measurement] = []
-    for cell in measure(cost_arms.arms, lengths, modes, tokens, rounds, cost_arms.device):
-        cells.append(cell)
-        on_cell(cell)
+    measurements: list[Measurement] = []
+    for measurement in measure(cost_arms.arms, lengths, modes, tokens, rounds, cost_arms.device):
+        measurements.append(measurement)
+        on_measurement(measurement)
     return CostReport(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         machine=Machine(
@@ -141,34 +142,45 @@ def cost_report(
         tokens=tokens,
         rounds=rounds,
         arms=[
-            _summarize_arm(arm, overrides, modes, [cell for cell in cells if cell.arm == arm.name])
+            _summarize_arm(
+                arm,
+                overrides,
+                modes,
+                [measurement for measurement in measurements if measurement.arm == arm.name],
+            )
             for arm, overrides in zip(cost_arms.arms, cost_arms.overrides, strict=True)
         ],
     )
 
 
-def length_cost(cell: Measurement) -> LengthCost:
+def length_cost(measurement: Measurement) -> LengthCost:
     """Return the cost of a call: the median of the rounds, and their quartiles."""
-    low, median, high = _quartiles(cell.seconds)
+    low, median, high = _quartiles(measurement.seconds)
     return LengthCost(
-        length=cell.length,
-        batch=cell.batch,
+        length=measurement.length,
+        batch=measurement.batch,
         seconds=median,
         low=low,
         high=high,
-        rounds=list(cell.seconds),
-        tokens_per_second=cell.tokens_per_second,
-        peak_bytes=cell.peak_bytes,
-        flops=cell.flops,
-        state_size=cell.state_size,
+        rounds=list(measurement.seconds),
+        tokens_per_second=measurement.tokens_per_second,
+        peak_bytes=measurement.peak_bytes,
+        flops=measurement.flops,
+        state_size=measurement.state_size,
     )
 
 
 def _summarize_arm(
-    arm: MeasuredArm, overrides: Sequence[str], modes: Sequence[str], cells: Sequence[Measurement]
+    arm: MeasuredArm,
+    overrides: Sequence[str],
+    modes: Sequence[str],
+    measurements: Sequence[Measurement],
 ) -> ArmCosts:
     """Return the costs of an arm from its measurements."""
-    cells_by_mode = {mode: [cell for cell in cells if cell.mode == mode] for mode in modes}
+    measurements_by_mode = {
+        mode: [measurement for measurement in measurements if measurement.mode == mode]
+        for mode in modes
+    }
     return ArmCosts(
         name=arm.name,
         overrides=list(overrides),
@@ -176,8 +188,11 @@ def _summarize_arm(
         parameters=parameters(arm.model),
         active_parameters=active_parameters(arm.model),
         modes={
-            mode: ModeCosts(growth(mode_cells), [length_cost(cell) for cell in mode_cells])
-            for mode, mode_cells in cells_by_mode.items()
+            mode: ModeCosts(
+                exponents=fit_growth(mode_measurements),
+                lengths=[length_cost(measurement) for measurement in mode_measurements],
+            )
+            for mode, mode_measurements in measurements_by_mode.items()
         },
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlab.analysis.report import IN_PYTHON, Report, plain
+from attnlab.analysis.report import IN_PYTHON, Report, to_plain
 from attnlab.config import Config, compose, conf_dir, search_path
 from attnlab.dataset.base import Dataset
 from attnlab.dataset.export import ExportOrigin, example_columns, export, split_sizes
@@ -38,7 +38,7 @@ class OpenData:
     """The directory of the user's own configs with which it was opened."""
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def split_sizes(self) -> dict[str, int]:
         """The number of examples of each split, which draws them.
 
         Raises RequestError where the task cannot generate so many.
@@ -63,9 +63,9 @@ class Example:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name and the columns in one dict, like a row of an export."""
-        example = plain(self)
-        row = example.pop("columns")
-        return {**example, **row}
+        fields = to_plain(self)
+        value_by_column = fields.pop("columns")
+        return {**fields, **value_by_column}
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class DataReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it, with the examples as their `to_json` returns them."""
-        report = {
+        fields = {
             "class" if name == "class_path" else name: value
             for name, value in super().to_json().items()
         }
-        return {**report, "examples": [example.to_json() for example in self.examples]}
+        return {**fields, "examples": [example.to_json() for example in self.examples]}
 
 
 def open_data(
@@ -140,8 +140,14 @@ def open_data(
             f"{', '.join(other_overrides)}: changes no data; give dataset.KEY=VALUE only"
         )
     dataset = config.build("dataset")
-    summary = _summary(name, config_dir, dataset)
-    return OpenData(name, summary, list(overrides), _knobs(config, dataset), dataset, config_dir)
+    return OpenData(
+        name=name,
+        summary=_dataset_summary(name, config_dir, dataset),
+        overrides=list(overrides),
+        knobs=_dataset_knobs(config, dataset),
+        dataset=dataset,
+        config_dir=config_dir,
+    )
 
 
 def data_report(
@@ -151,13 +157,13 @@ def data_report(
 
     Raises RequestError for a split or an index that the dataset does not have.
     """
-    dataset, split_sizes = data.dataset, data.sizes
+    dataset, split_sizes = data.dataset, data.split_sizes
     if split not in split_sizes:
         hint = nearest_hint(split, split_sizes)
         raise RequestError(f"split {split}: the data have no such split{hint}")
-    size = split_sizes[split]
-    if not 0 <= index < size:
-        raise RequestError(f"index {index} must lie in 0..{size - 1} for {split}")
+    num_examples = split_sizes[split]
+    if not 0 <= index < num_examples:
+        raise RequestError(f"index {index} must lie in 0..{num_examples - 1} for {split}")
     if count < 1:
         raise RequestError(f"count {count} must be at least 1")
     return DataReport(
@@ -168,73 +174,74 @@ def data_report(
         classes=dataset.classes,
         max_length=dataset.max_length,
         splits=split_sizes,
-        contents={name: _contents(dataset, name) for name in split_sizes},
+        contents={name: _count_contents(dataset, name) for name in split_sizes},
         origin=dataset.origin,
         notes=dataset.notes,
         data_hash=dataset.data_hash,
         chance=getattr(dataset, "chance", None),
         best=getattr(dataset, "best", None),
         examples=[
-            _read_example(dataset, split, position)
-            for position in range(index, min(index + count, size))
+            _read_example(dataset, split, example_index)
+            for example_index in range(index, min(index + count, num_examples))
         ],
         tokens=dataset.tokens,
     )
 
 
-def export_data(data: OpenData, directory: Path, kind: str = "parquet") -> None:
+def export_data(data: OpenData, directory: Path, file_format: str = "parquet") -> None:
     """Write a file for each split, and a data card that names the command that wrote them.
 
     Raises RequestError for a directory that is not empty (`attnlab.dataset.export.export`).
     """
-    _ = data.sizes
+    # A task that cannot generate its examples is refused before a file is written.
+    _ = data.split_sizes
     words = ["attnlab", "data", "export", data.name, *data.overrides]
     if data.config_dir is not None:
         words += ["--config-dir", str(data.config_dir)]
-    command = shlex.join([*words, "-o", directory.name, "--format", kind])
+    command = shlex.join([*words, "-o", directory.name, "--format", file_format])
     try:
         export(
             data.dataset,
             directory,
-            kind,
+            file_format,
             ExportOrigin(data.name, data.summary, data.knobs, command),
         )
     except ValueError as error:
         raise RequestError(f"output {error}") from error
 
 
-def _contents(dataset: Dataset, name: str) -> SplitContents:
+def _count_contents(dataset: Dataset, split_name: str) -> SplitContents:
     """Return the counts of a split."""
-    split, tokens, class_counts = dataset.splits[name], None, None
+    split, num_tokens, class_counts = dataset.splits[split_name], None, None
     if isinstance(split, Windows):
-        tokens = len(split.tokens)
+        num_tokens = len(split.tokens)
     elif isinstance(split, Examples):
         arrays = split.arrays
-        tokens = arrays.inputs.size if arrays.valid is None else int(arrays.valid.sum())
+        num_tokens = arrays.inputs.size if arrays.valid is None else int(arrays.valid.sum())
         if dataset.classes is not None:
             labels = arrays.targets[arrays.targets != IGNORE]
             counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
             class_counts = dict(zip(dataset.classes, counts, strict=True))
-    return SplitContents(tokens, dataset.num_documents.get(name), class_counts)
+    return SplitContents(num_tokens, dataset.num_documents.get(split_name), class_counts)
 
 
-def _knobs(config: Config, dataset: Dataset) -> dict[str, Any]:
+def _dataset_knobs(config: Config, dataset: Dataset) -> dict[str, Any]:
     """Return the dataset's config, with the content's identity in place of a path."""
     values = {**config.values["dataset"], **dataset.content_identity}
     return {knob: value for knob, value in values.items() if not knob.startswith("_")}
 
 
-def _summary(name: str, config_dir: Path | None, dataset: Dataset) -> str:
+def _dataset_summary(name: str, config_dir: Path | None, dataset: Dataset) -> str:
     """Return a dataset's summary: the first comment of its YAML, else its class's first line."""
     directories = [conf_dir()] if config_dir is None else [config_dir, conf_dir()]
     paths = [directory / f"dataset/{name}.yaml" for directory in directories]
-    text = next(path.read_text() for path in paths if path.is_file())
-    comments = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    yaml_text = next(path.read_text() for path in paths if path.is_file())
+    comments = (line[1:].strip() for line in yaml_text.splitlines() if line.startswith("#"))
     summary = next((line for line in comments if not line.startswith("@package")), None)
     return summary or (type(dataset).__doc__ or "").split("\n")[0]
 
 
 def _read_example(dataset: Dataset, split: str, index: int) -> Example:
-    row = example_columns(dataset, dataset.splits[split][index])
-    values = {name: column[0].as_py() for name, column in row.items()}
-    return Example(split, index, dataset.show(split, index), values)
+    column_by_name = example_columns(dataset, dataset.splits[split][index])
+    value_by_column = {name: column[0].as_py() for name, column in column_by_name.items()}
+    return Example(split, index, dataset.show(split, index), value_by_column)

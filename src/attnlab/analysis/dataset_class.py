@@ -12,16 +12,16 @@ from attnlab.errors import RequestError
 def dataset_class(
     identity: Mapping[str, Any], user_targets: UserTargets = NO_USER_TARGETS
 ) -> type[Dataset] | None:
-    """Return the class of a run's dataset; None where neither attnlab nor `user_targets` names it.
+    """Return the class of a run's dataset; None for one that neither attnlab nor the user names.
 
     A record can name any class, and others are not known to be harmless when imported. Raises
     RequestError for a class of the user's own that cannot be imported.
     """
-    name = (identity.get("dataset") or {}).get("_target_")
+    class_path = (identity.get("dataset") or {}).get("_target_")
     try:
-        target = find_target(name, "dataset", user_targets)
+        target = find_target(class_path, "dataset", user_targets)
     except ValueError as error:
-        if name in user_targets.targets:
+        if class_path in user_targets.targets:
             raise RequestError(f"dataset: {error}") from error
         return None
     return target if isclass(target) and issubclass(target, Dataset) else None

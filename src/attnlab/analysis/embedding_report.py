@@ -102,21 +102,25 @@ class EmbeddingHistory(Report):
 
 
 def embedding_report(
-    run: "LoadedRun", word: str | None = None, count: int | None = None
+    run: "LoadedRun", token_text: str | None = None, count: int | None = None
 ) -> EmbeddingReport:
     """Return the neighbours of a token, or those of the most frequent tokens.
 
-    `word` is a token as it is, or as tables show it. Raises RequestError for an unknown token.
+    `token_text` is a token as it is, or as tables show it. Raises RequestError for an unknown
+    token.
     """
     embeddings = run.embeddings
-    if word is None:
-        tokens = [embeddings.tokens[token_id] for token_id in tokens_by_frequency(run)[:TOKENS]]
+    if token_text is None:
+        tokens = [embeddings.tokens[token_id] for token_id in token_ids_by_frequency(run)[:TOKENS]]
         count = NEAR if count is None else count
     else:
-        tokens = [_match_token(word, embeddings.tokens)]
+        tokens = [_match_token(token_text, embeddings.tokens)]
         count = NEAR_ONE if count is None else count
     neighbours = [
-        TokenNeighbours(token, [Neighbour(*near) for near in embeddings.neighbours(token, count)])
+        TokenNeighbours(
+            token,
+            [Neighbour(near, cosine) for near, cosine in embeddings.neighbours(token, count)],
+        )
         for token in tokens
     ]
     return EmbeddingReport(run.record.name, run.step, neighbours)
@@ -124,15 +128,17 @@ def embedding_report(
 
 def embedding_plane(run: "LoadedRun") -> EmbeddingPlane:
     """Project all tokens on two principal components. Raises RequestError without a plane."""
-    embeddings, token_ids = run.embeddings, tokens_by_frequency(run)
+    embeddings, token_ids = run.embeddings, token_ids_by_frequency(run)
     try:
-        places, variance_shares = principal_components(embeddings.vectors)
+        coordinates, variance_shares = principal_components(embeddings.vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
     tokens = [embeddings.tokens[token_id] for token_id in token_ids]
-    return EmbeddingPlane(run.record.name, run.step, tokens, places[token_ids], variance_shares)
+    return EmbeddingPlane(
+        run.record.name, run.step, tokens, coordinates[token_ids], variance_shares
+    )
 
 
 def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
@@ -149,12 +155,15 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
     vectors_by_step = [torch.from_numpy(step_vectors) for step_vectors in vectors]
     last_vectors = vectors_by_step[-1]
     try:
-        places, (_, shares) = align_history(vectors_by_step), principal_components(last_vectors)
+        coordinates = align_history(vectors_by_step)
+        _, variance_shares = principal_components(last_vectors)
     except ValueError as error:
         raise RequestError(
             f"{run.record.name} has no plane to draw its tokens on: {error}"
         ) from error
-    token_ids = [token_id for token_id in tokens_by_frequency(run) if token_id < len(last_vectors)]
+    token_ids = [
+        token_id for token_id in token_ids_by_frequency(run) if token_id < len(last_vectors)
+    ]
     num_nearest = min(NEAR_ONE, len(last_vectors) - 1)
     return EmbeddingHistory(
         run=run.record.name,
@@ -166,39 +175,40 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
             for step_vectors in vectors_by_step
         ],
         count=num_nearest,
-        places=places[:, token_ids],
-        shares=shares,
+        places=coordinates[:, token_ids],
+        shares=variance_shares,
     )
 
 
-def embedding_table(embeddings: Embeddings, ending: str) -> bytes:
+def encode_embedding_file(embeddings: Embeddings, ending: str) -> bytes:
     r"""Return every token with its vector as a file: ".csv", ".tsv" or ".npz".
 
     Control characters of a token are escaped, as in \n and \x00.
     """
-    names, vectors = [escaped(token) for token in embeddings.tokens], embeddings.vectors.numpy()
+    escaped_tokens = [escape(token) for token in embeddings.tokens]
+    vectors = embeddings.vectors.numpy()
     if ending == ".npz":
-        content = io.BytesIO()
-        np.savez(content, tokens=np.array(names), vectors=vectors)
-        return content.getvalue()
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="," if ending == ".csv" else "\t", lineterminator="\n")
+        archive = io.BytesIO()
+        np.savez(archive, tokens=np.array(escaped_tokens), vectors=vectors)
+        return archive.getvalue()
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="," if ending == ".csv" else "\t", lineterminator="\n")
     writer.writerow(["token", *range(vectors.shape[1])])
-    for token, vector in zip(names, vectors, strict=True):
+    for token, vector in zip(escaped_tokens, vectors, strict=True):
         writer.writerow([token, *vector])
-    return text.getvalue().encode()
+    return table.getvalue().encode()
 
 
-def tokens_by_frequency(run: "LoadedRun") -> list[int]:
+def token_ids_by_frequency(run: "LoadedRun") -> list[int]:
     """Return the ids of all tokens, the most frequent in validation sequences first."""
     split = run.dataset.splits["validation"]
     batch = split.batch(np.arange(min(SEQUENCES, len(split))))
-    inputs = batch.inputs if batch.valid is None else batch.inputs[batch.valid]
-    counts = torch.bincount(inputs.flatten(), minlength=len(run.objective.inputs))
+    token_ids = batch.inputs if batch.valid is None else batch.inputs[batch.valid]
+    counts = torch.bincount(token_ids.flatten(), minlength=len(run.objective.inputs))
     return counts.argsort(descending=True, stable=True).tolist()
 
 
-def escaped(token: str) -> str:
+def escape(token: str) -> str:
     """Return a token with its unprintable characters as Python escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
@@ -206,10 +216,11 @@ def escaped(token: str) -> str:
     )
 
 
-def _match_token(word: str, tokens: Sequence[str]) -> str:
-    """Return the token that a word names, as it is or as tables show it; else the word."""
-    if word in tokens:
-        return word
-    return {
-        label: token for token in tokens for label in (escaped(token), printable_token(token))
-    }.get(word, word)
+def _match_token(text: str, tokens: Sequence[str]) -> str:
+    """Return the token that a text names, as it is or as tables show it; else the text."""
+    if text in tokens:
+        return text
+    token_by_label = {
+        label: token for token in tokens for label in (escape(token), printable_token(token))
+    }
+    return token_by_label.get(text, text)

@@ -102,25 +102,27 @@ def expert_report(
         raise RequestError(
             f"{run.record.name} has no experts; train one with variant=moe"
         ) from error
-    layer = None if layer is None else require_number("layer", layer)
-    if layer is not None and not 0 <= layer < len(routing_by_layer):
+    layer_index = None if layer is None else require_number("layer", layer)
+    if layer_index is not None and not 0 <= layer_index < len(routing_by_layer):
         raise RequestError(
-            f"layer {layer} of experts: the run has {len(routing_by_layer)} of them, counted from 0"
+            f"layer {layer_index} of experts: the run has {len(routing_by_layer)} of them, "
+            "counted from 0"
         )
     token_names = list(run.objective.inputs)
     layers = [
-        _describe_layer(expert_layer, layer_routing, token_names, num_tokens)
+        _report_layer(expert_layer, layer_routing, token_names, num_tokens)
         for expert_layer, layer_routing in routing_by_layer.items()
-        if layer in (None, expert_layer.index)
+        if layer_index in (None, expert_layer.index)
     ]
     return ExpertReport(run.record.name, run.step, split, layers)
 
 
-def _describe_layer(
+def _report_layer(
     layer: ExpertLayer, layer_routing: Routing, token_names: Sequence[str], num_tokens: int
 ) -> LayerExperts:
+    """Return the load of a layer's experts, and which experts process its most frequent tokens."""
     counts, shares = layer_routing.assignment_counts.sum(dim=1), layer_routing.shares
-    most_frequent: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
+    token_ids: list[int] = counts.argsort(descending=True, stable=True)[:num_tokens].tolist()
     return LayerExperts(
         layer=layer.index,
         name=layer.path,
@@ -133,7 +135,7 @@ def _describe_layer(
         co_assignment=layer_routing.co_assignment,
         tokens=[
             TokenExperts(token_names[token_id], int(counts[token_id]), shares[token_id].tolist())
-            for token_id in most_frequent
+            for token_id in token_ids
             if counts[token_id]
         ],
     )

@@ -8,7 +8,7 @@ those of `attention_heads` for each layer (CircuitsVis 1.43.3), of which the old
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,16 +36,16 @@ def patterns(
     such pattern.
     """
     record = find_record(run, runs_dir)
-    selected = load_patterns(record, step, probe)
-    if not selected:
+    selected_patterns = load_patterns(record, step, probe)
+    if not selected_patterns:
         steps = {pattern.step for pattern in load_patterns(record, probe=probe)}
         raise RequestError(
             f"{record.name} recorded no patterns"
             f"{'' if step is None else f' after step {step}'}"
             f"{'' if probe is None else f' of {probe!r}'}; there are steps "
-            f"{_abbreviate(sorted(steps))} and probes {_abbreviate(probes(record))}"
+            f"{_list_first(sorted(steps))} and probes {_list_first(probes(record))}"
         )
-    return selected
+    return selected_patterns
 
 
 def to_bertviz(patterns: Sequence[Pattern]) -> dict[str, Any]:
@@ -65,23 +65,26 @@ def to_bertviz(patterns: Sequence[Pattern]) -> dict[str, Any]:
     Raises ValueError for patterns of several passes, for none that fit, and for layers of one kind
     with unequal heads, which cannot be stacked.
     """
-    kinds, _ = _split_for_bertviz(patterns)
-    if not kinds:
+    patterns_by_kind, _ = _split_for_bertviz(patterns)
+    if not patterns_by_kind:
         raise ValueError("no attention between tokens of one pass is there for BertViz to show")
-    arguments: dict[str, Any] = {name: _stackable_arrays(layers) for name, layers in kinds.items()}
-    if "attention" in kinds:
-        return arguments | {"tokens": list(kinds["attention"][0].tokens)}
-    encoder, decoder, across = (kinds.get(kind, []) for kind in KINDS)
-    tokens = {
-        "encoder_tokens": next((list(p.tokens) for p in [*encoder, *across]), None),
-        "decoder_tokens": next((list(p.queries) for p in [*decoder, *across]), None),
+    arguments: dict[str, Any] = {
+        kind: _stackable_arrays(kind_patterns) for kind, kind_patterns in patterns_by_kind.items()
     }
-    return arguments | {name: words for name, words in tokens.items() if words is not None}
+    if "attention" in patterns_by_kind:
+        return arguments | {"tokens": list(patterns_by_kind["attention"][0].tokens)}
+    encoder, decoder, cross = (patterns_by_kind.get(kind, []) for kind in KINDS)
+    if encoder or cross:
+        arguments["encoder_tokens"] = list([*encoder, *cross][0].tokens)
+    if decoder or cross:
+        arguments["decoder_tokens"] = list([*decoder, *cross][0].queries)
+    return arguments
 
 
 def left_out_of_bertviz(patterns: Sequence[Pattern]) -> dict[str, str]:
     """Return the sources that `to_bertviz` leaves out, each with the reason."""
-    return _split_for_bertviz(patterns)[1]
+    _, reason_by_source = _split_for_bertviz(patterns)
+    return reason_by_source
 
 
 def to_circuitsvis(patterns: Sequence[Pattern]) -> list[dict[str, Any]]:
@@ -116,15 +119,15 @@ def to_circuitsvis(patterns: Sequence[Pattern]) -> list[dict[str, Any]]:
 def left_out_of_circuitsvis(patterns: Sequence[Pattern]) -> dict[str, str]:
     """Return the sources that `to_circuitsvis` leaves out, each with the reason."""
     _require_one_pass(patterns)
-    left_out = {}
+    reason_by_source = {}
     for pattern in patterns:
         if pattern.attention is None:
-            left_out[pattern.source] = NO_ATTENTION
+            reason_by_source[pattern.source] = NO_ATTENTION
         elif not _is_square(pattern):
-            left_out[pattern.source] = (
+            reason_by_source[pattern.source] = (
                 "queries and keys differ, and CircuitsVis has one list of tokens"
             )
-    return left_out
+    return reason_by_source
 
 
 def to_npz(patterns: Sequence[Pattern]) -> bytes:
@@ -140,10 +143,10 @@ def to_npz(patterns: Sequence[Pattern]) -> bytes:
         arrays[pattern.source] = np.asarray(pattern.weights)
         arrays[f"{pattern.source}.tokens"] = _string_array(pattern.tokens)
         arrays[f"{pattern.source}.queries"] = _string_array(pattern.queries)
-    content = io.BytesIO()
+    archive = io.BytesIO()
     # pyright checks every array as if it were the argument of the keyword `allow_pickle`.
-    np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
-    return content.getvalue()
+    np.savez_compressed(archive, **arrays)  # pyright: ignore[reportArgumentType]
+    return archive.getvalue()
 
 
 def arrays_as_lists(value: Any) -> Any:
@@ -151,8 +154,22 @@ def arrays_as_lists(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {name: arrays_as_lists(part) for name, part in value.items()}
-    return [arrays_as_lists(part) for part in value] if isinstance(value, list) else value
+        return {name: arrays_as_lists(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [arrays_as_lists(item) for item in value]
+    return value
+
+
+class KindSize(NamedTuple):
+    """How many layers there are of a kind of attention, and how many heads in each."""
+
+    num_layers: int
+    num_heads: int
+
+    def __str__(self) -> str:
+        layer_noun = "layers" if self.num_layers > 1 else "layer"
+        head_noun = "heads" if self.num_heads > 1 else "head"
+        return f"{self.num_layers} {layer_noun} x {self.num_heads} {head_noun}"
 
 
 def _split_for_bertviz(
@@ -163,52 +180,58 @@ def _split_for_bertviz(
     The reasons are by source. Raises ValueError for patterns of several passes.
     """
     _require_one_pass(patterns)
-    layers_by_kind, left_out = _sort_by_kind(patterns)
+    patterns_by_kind, reason_by_source = _sort_by_kind(patterns)
     # BertViz assumes that all kinds have as many layers and heads as the first kind; where another
     # kind has more, it drops them or fails.
-    sizes = {kind: (len(layers), len(layers[0].weights)) for kind, layers in layers_by_kind.items()}
-    all_sizes = list(sizes.values())
-    shown_size = max(all_sizes, key=lambda size: size[0] * all_sizes.count(size), default=(0, 0))
-    for kind, size in sizes.items():
-        if size != shown_size:
-            shown_text = _describe_size(shown_size)
-            reason = f"{_describe_size(size)}, where BertViz shows {shown_text} of each kind"
-            left_out |= {layer.source: reason for layer in layers_by_kind.pop(kind)}
-    return layers_by_kind, left_out
+    size_by_kind = {
+        kind: KindSize(len(kind_patterns), len(kind_patterns[0].weights))
+        for kind, kind_patterns in patterns_by_kind.items()
+    }
+    sizes = list(size_by_kind.values())
+
+    def num_maps(size: KindSize) -> int:
+        return size.num_layers * sizes.count(size)
+
+    common_size = max(sizes, key=num_maps, default=None)
+    for kind, size in size_by_kind.items():
+        if size != common_size:
+            reason = f"{size}, where BertViz shows {common_size} of each kind"
+            reason_by_source |= {p.source: reason for p in patterns_by_kind.pop(kind)}
+    return patterns_by_kind, reason_by_source
 
 
 def _sort_by_kind(
     patterns: Sequence[Pattern],
 ) -> tuple[dict[str, list[Pattern]], dict[str, str]]:
     """Return the layers of each kind of attention, and the reason why others have no kind."""
-    left_out = {pattern.source: NO_ATTENTION for pattern in patterns if pattern.attention is None}
-    attending = [pattern for pattern in patterns if pattern.attention is not None]
-    axes = {pattern.attention.axes for pattern in attending if pattern.attention is not None}
-    is_encoder_decoder = len(axes) > 1 or any(layer_axes.crosses for layer_axes in axes)
-    layers_by_kind: dict[str, list[Pattern]] = {kind: [] for kind in (*KINDS, "attention")}
-    for pattern in attending:
+    reason_by_source = {p.source: NO_ATTENTION for p in patterns if p.attention is None}
+    all_axes = {p.attention.axes for p in patterns if p.attention is not None}
+    is_encoder_decoder = len(all_axes) > 1 or any(axes.crosses for axes in all_axes)
+    patterns_by_kind: dict[str, list[Pattern]] = {kind: [] for kind in (*KINDS, "attention")}
+    for pattern in patterns:
+        if pattern.attention is None:
+            continue
         if _has_latents(pattern):
-            left_out[pattern.source] = "latents are no tokens"
+            reason_by_source[pattern.source] = "latents are no tokens"
         elif pattern.query_tokens is not None:
-            layers_by_kind["cross_attention"].append(pattern)
+            patterns_by_kind["cross_attention"].append(pattern)
         elif not _is_square(pattern):
-            left_out[pattern.source] = "not every token looks"
+            reason_by_source[pattern.source] = "not every token looks"
         elif is_encoder_decoder and _reads_inputs(pattern):
-            layers_by_kind["encoder_attention"].append(pattern)
+            patterns_by_kind["encoder_attention"].append(pattern)
         else:
             kind = "decoder_attention" if is_encoder_decoder else "attention"
-            layers_by_kind[kind].append(pattern)
-    return {kind: layers for kind, layers in layers_by_kind.items() if layers}, left_out
-
-
-def _describe_size(size: tuple[int, int]) -> str:
-    num_layers, num_heads = size
-    return f"{num_layers} layer{'s' * (num_layers > 1)} x {num_heads} head{'s' * (num_heads > 1)}"
+            patterns_by_kind[kind].append(pattern)
+    non_empty_kinds = {
+        kind: kind_patterns for kind, kind_patterns in patterns_by_kind.items() if kind_patterns
+    }
+    return non_empty_kinds, reason_by_source
 
 
 def _require_one_pass(patterns: Sequence[Pattern]) -> None:
     """Raise ValueError for patterns of several steps or probes."""
-    if len(passes := {(pattern.step, pattern.probe) for pattern in patterns}) > 1:
+    passes = {(pattern.step, pattern.probe) for pattern in patterns}
+    if len(passes) > 1:
         raise ValueError(f"patterns of {len(passes)} steps or probes; give those of one of each")
 
 
@@ -227,21 +250,24 @@ def _has_latents(pattern: Pattern) -> bool:
     return layer is not None and "latents" in (layer.axes.queries, layer.axes.keys)
 
 
-def _stackable_arrays(layers: Sequence[Pattern]) -> list[np.ndarray]:
+def _stackable_arrays(patterns: Sequence[Pattern]) -> list[np.ndarray]:
     """Return the weights (1, head, query, key). Raises ValueError where their shapes differ."""
-    arrays = [np.asarray(layer.weights)[None] for layer in layers]
-    if len(shapes := {array.shape for array in arrays}) > 1:
+    arrays = [np.asarray(pattern.weights)[None] for pattern in patterns]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
         shape_texts = ", ".join(
-            f"{shape[1]} heads of {shape[2]} x {shape[3]}" for shape in sorted(shapes)
+            f"{num_heads} heads of {num_queries} x {num_keys}"
+            for _, num_heads, num_queries, num_keys in sorted(shapes)
         )
         raise ValueError(f"BertViz stacks layers of one shape, and these have {shape_texts}")
     return arrays
 
 
-def _string_array(words: Sequence[str]) -> np.ndarray:
+def _string_array(tokens: Sequence[str]) -> np.ndarray:
     # numpy cuts NULs off the end of a string.
-    return np.array([word.replace("\0", "␀") for word in words], dtype=np.str_)
+    return np.array([token.replace("\0", "␀") for token in tokens], dtype=np.str_)
 
 
-def _abbreviate(values: Sequence[Any]) -> str:
+def _list_first(values: Sequence[Any]) -> str:
+    """Return the first eight values as a text."""
     return ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "") or "none"

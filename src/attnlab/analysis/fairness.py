@@ -12,12 +12,12 @@ class EqualField(NamedTuple):
     """A field of the results that is equal in all runs of a fair comparison."""
 
     field: str
-    unequal: str
+    unequal_text: str
     """What messages say of runs that differ in it."""
-    rooms: tuple[str, ...]
+    config_groups: tuple[str, ...]
     """The config groups that may explain a difference."""
 
-    def value(self, run: FinishedRun) -> Any:
+    def value_of(self, run: FinishedRun) -> Any:
         """Return the field of a run."""
         return getattr(run.result, self.field)
 
@@ -50,28 +50,45 @@ def comparable_sets(
     A set is described by the fewest config keys that explain the difference, those of `by` first;
     where none does, by the field itself.
     """
-    keys: list[str] = []
-    unexplained: list[EqualField] = []
-    for allowance, equal in EQUAL.items():
-        configs = _configs_with_value(runs, equal)
-        if allowance in allow or not differs_within(configs, [], equal.field):
+    set_keys: list[str] = []
+    unexplained_fields: list[EqualField] = []
+    for allowance, equal_field in EQUAL.items():
+        configs = _configs_with_value(runs, equal_field)
+        if allowance in allow or not differs_within(configs, [], equal_field.field):
             continue
-        candidates = dict.fromkeys([*by, *distinguishing_keys])
-        explaining = [k for k in candidates if k != "dataset" and k.split(".")[0] in equal.rooms]
-        if differs_within(configs, explaining, equal.field):
-            unexplained.append(equal)
-            continue
-        for key in reversed(explaining):
-            fewer = [other_key for other_key in explaining if other_key != key]
-            explaining = explaining if differs_within(configs, fewer, equal.field) else fewer
-        keys += [key for key in explaining if key not in keys]
+        explaining_keys = _fewest_explaining_keys(configs, equal_field, [*by, *distinguishing_keys])
+        if explaining_keys is None:
+            unexplained_fields.append(equal_field)
+        else:
+            set_keys += [key for key in explaining_keys if key not in set_keys]
 
-    def describe(run: FinishedRun) -> dict[str, Any]:
-        fields = {equal.field: _abbreviate(equal.value(run)) for equal in unexplained}
-        return {**run.select_keys(keys), **fields}
+    def describe_set(run: FinishedRun) -> dict[str, Any]:
+        fields = {
+            equal_field.field: _abbreviate_hash(equal_field.value_of(run))
+            for equal_field in unexplained_fields
+        }
+        return {**run.select_keys(set_keys), **fields}
 
-    sets = group_by_value(runs, lambda run: repr(describe(run)))
-    return [ComparableSet(describe(set_runs[0]), set_runs) for set_runs in sets]
+    runs_of_sets = group_by_value(runs, lambda run: repr(describe_set(run)))
+    return [ComparableSet(describe_set(set_runs[0]), set_runs) for set_runs in runs_of_sets]
+
+
+def _fewest_explaining_keys(
+    configs: Sequence[dict[str, Any]], equal_field: EqualField, candidates: Sequence[str]
+) -> list[str] | None:
+    """Return the fewest keys with which a field's value differs; None where no keys explain it."""
+    explaining_keys = [
+        key
+        for key in dict.fromkeys(candidates)
+        if key != "dataset" and key.split(".")[0] in equal_field.config_groups
+    ]
+    if differs_within(configs, explaining_keys, equal_field.field):
+        return None
+    for key in reversed(explaining_keys):
+        keys_without = [other_key for other_key in explaining_keys if other_key != key]
+        if not differs_within(configs, keys_without, equal_field.field):
+            explaining_keys = keys_without
+    return explaining_keys
 
 
 def describe_sets(sets: Sequence[ComparableSet]) -> str:
@@ -79,10 +96,10 @@ def describe_sets(sets: Sequence[ComparableSet]) -> str:
     runs = [run for comparable_set in sets for run in comparable_set.runs]
     allowances = [
         allowance
-        for allowance, equal in EQUAL.items()
-        if differs_within(_configs_with_value(runs, equal), [], equal.field)
+        for allowance, equal_field in EQUAL.items()
+        if differs_within(_configs_with_value(runs, equal_field), [], equal_field.field)
     ]
-    reasons = " and ".join(EQUAL[allowance].unequal for allowance in allowances)
+    reasons = " and ".join(EQUAL[allowance].unequal_text for allowance in allowances)
     return (
         f"the runs on {runs[0].result.dataset} were {reasons} ({', '.join(sets[0].keys)}), so they "
         f"make {len(sets)} sets that are not compared with each other; `allow` "
@@ -90,88 +107,97 @@ def describe_sets(sets: Sequence[ComparableSet]) -> str:
     )
 
 
-def _abbreviate(value: Any) -> Any:
+def _abbreviate_hash(value: Any) -> Any:
     """Return a value of a field as it can stand in a title; of a hash the first digits."""
     return value[:12] if isinstance(value, str) else value
 
 
 def check_fairness(
-    parts: Sequence[tuple[str, Sequence[FinishedRun]]],
-    keys: Sequence[str],
+    labelled_groups: Sequence[tuple[str, Sequence[FinishedRun]]],
+    group_keys: Sequence[str],
     distinguishing_keys: Sequence[str],
     allow: Collection[str],
 ) -> list[str]:
     """Check that labelled groups may be compared, and return notes on what `allow` permitted.
 
-    The runs of a group agree on `keys`; `distinguishing_keys` are those that distinguish all arms.
-    Raises RequestError for an unfair comparison.
+    The runs of a group agree on `group_keys`; `distinguishing_keys` are those that distinguish all
+    arms. Raises RequestError for an unfair comparison.
     """
-    names_by_mixture: dict[str, list[str]] = {}
-    for name, group_runs in parts:
-        arms = group_by_value(group_runs, lambda run: run.arm)
-        if len(arms) > 1:
-            mixture = _describe_mixture(name, arms, keys, distinguishing_keys, "mixed" in allow)
-            names_by_mixture.setdefault(mixture, []).append(name)
-        require_once(name, group_runs)
-    notes = [f"{abbreviate_names(names)}: {mixture}" for mixture, names in names_by_mixture.items()]
-    runs = [run for _, group_runs in parts for run in group_runs]
-    for allowance, equal in EQUAL.items():
-        if not differs_within(_configs_with_value(runs, equal), [], equal.field):
-            continue
-        notes.append(f"the runs were {equal.unequal} (allow {allowance})")
+    labels_by_mixture: dict[str, list[str]] = {}
+    for label, group_runs in labelled_groups:
+        runs_of_arms = group_by_value(group_runs, lambda run: run.arm_identity)
+        if len(runs_of_arms) > 1:
+            mixture = _describe_mixture(
+                label, runs_of_arms, group_keys, distinguishing_keys, "mixed" in allow
+            )
+            labels_by_mixture.setdefault(mixture, []).append(label)
+        require_distinct_runs(label, group_runs)
+    notes = [
+        f"{abbreviate_names(labels)}: {mixture}" for mixture, labels in labels_by_mixture.items()
+    ]
+    runs = [run for _, group_runs in labelled_groups for run in group_runs]
+    for allowance, equal_field in EQUAL.items():
+        if differs_within(_configs_with_value(runs, equal_field), [], equal_field.field):
+            notes.append(f"the runs were {equal_field.unequal_text} (allow {allowance})")
     return notes
 
 
-def require_once(name: str, runs: Sequence[FinishedRun]) -> None:
+def require_distinct_runs(label: str, runs: Sequence[FinishedRun]) -> None:
     """Raise RequestError where a labelled group has a run twice."""
-    for equal_runs in group_by_value(runs, lambda run: (run.arm, run.result.seed)):
+    for equal_runs in group_by_value(runs, lambda run: (run.arm_identity, run.result.seed)):
         if len(equal_runs) > 1:
             seed = equal_runs[0].result.seed
             raise RequestError(
-                f"{' and '.join(run.name for run in equal_runs)} are the same run twice ({name}, "
+                f"{' and '.join(run.name for run in equal_runs)} are the same run twice ({label}, "
                 f"seed {seed}); name the runs to compare, with one of them"
             )
 
 
-def require_same_data(name: str, runs: Sequence[FinishedRun]) -> None:
+def require_same_data(label: str, runs: Sequence[FinishedRun]) -> None:
     """Raise RequestError where the runs of a labelled group were not trained on the same data."""
-    runs_by_data = group_by_value(runs, lambda run: EQUAL["data"].value(run))
+    runs_by_data = group_by_value(runs, EQUAL["data"].value_of)
     if len(runs_by_data) > 1:
-        run_names = "; ".join(
+        names_by_data = "; ".join(
             abbreviate_names(run.name for run in data_runs) for data_runs in runs_by_data
         )
         raise RequestError(
-            f"the runs of {name} were {EQUAL['data'].unequal} ({run_names}), so they are no seeds "
-            "of one experiment; name those of one"
+            f"the runs of {label} were {EQUAL['data'].unequal_text} ({names_by_data}), so they "
+            "are no seeds of one experiment; name those of one"
         )
 
 
-def _configs_with_value(runs: Sequence[FinishedRun], equal: EqualField) -> list[dict[str, Any]]:
+def _configs_with_value(
+    runs: Sequence[FinishedRun], equal_field: EqualField
+) -> list[dict[str, Any]]:
     """Return the runs' configs, each with the run's value of a field that must be equal."""
-    return [{**run.config, equal.field: equal.value(run)} for run in runs]
+    return [{**run.config, equal_field.field: equal_field.value_of(run)} for run in runs]
 
 
 def _describe_mixture(
-    name: str,
-    arms: Sequence[Sequence[FinishedRun]],
-    keys: Sequence[str],
+    label: str,
+    runs_of_arms: Sequence[Sequence[FinishedRun]],
+    group_keys: Sequence[str],
     distinguishing_keys: Sequence[str],
-    allowed: bool,
+    may_mix: bool,
 ) -> str:
     """Return which keys a group mixes. Raises RequestError where mixing is not allowed."""
-    configs = [arm[0].config for arm in arms]
-    other_keys = [key for key in distinguishing_keys if key not in keys]
+    configs = [arm_runs[0].config for arm_runs in runs_of_arms]
+    other_keys = [key for key in distinguishing_keys if key not in group_keys]
     mixed_keys = [key for key in other_keys if differs_within(configs, [], key)]
-    values = {key: [format_value(config.get(key)) for config in configs] for key in mixed_keys}
+    values_by_key = {
+        key: [format_value(config.get(key)) for config in configs] for key in mixed_keys
+    }
     mixture = "; ".join(
-        f"{key} is {abbreviate_names(dict.fromkeys(key_values))}"
-        for key, key_values in values.items()
+        f"{key} is {abbreviate_names(dict.fromkeys(values))}"
+        for key, values in values_by_key.items()
     )
-    if not allowed:
+    if not may_mix:
         raise RequestError(
-            f"`by` {' '.join(keys)} would mix arms: in {name}, {mixture}; "
-            f"write `by` {' '.join([*keys, *mixed_keys])}, or mix them with `allow` mixed"
+            f"`by` {' '.join(group_keys)} would mix arms: in {label}, {mixture}; "
+            f"write `by` {' '.join([*group_keys, *mixed_keys])}, or mix them with `allow` mixed"
         )
-    seeds = {tuple(sorted(run.result.seed for run in arm)) for arm in arms}
-    uneven = "" if len(seeds) == 1 else ", though not every arm has every seed"
-    return f"mixed arms ({mixture}), so runs that share a seed are averaged first{uneven}"
+    seeds_of_arms = {
+        tuple(sorted(run.result.seed for run in arm_runs)) for arm_runs in runs_of_arms
+    }
+    seed_text = "" if len(seeds_of_arms) == 1 else ", though not every arm has every seed"
+    return f"mixed arms ({mixture}), so runs that share a seed are averaged first{seed_text}"

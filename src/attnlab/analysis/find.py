@@ -19,68 +19,77 @@ from attnlab.run_record.run_ref import RunRef, find_record
 
 
 def find_records(
-    names: RunRef | Iterable[RunRef] | None,
+    references: RunRef | Iterable[RunRef] | None,
     runs_dir: str | Path | None = None,
     *,
     archived: bool = False,
 ) -> list[Record]:
-    """Return the records that names match, each once; None matches all of `runs_dir`.
+    """Return the records that references match, each once; None matches all of `runs_dir`.
 
-    A name is the directory of a run or of runs, a run's name or hash or the start of one, a pattern
-    of names ("pronoun-*"), the name of a sweep, or an object that has a record. Names are searched
-    in `runs_dir` (default: $ATTNLAB_RUNS or "runs"). A start of several names matches all of them.
-    Archived runs are found by their names alone; with `archived`, as all others are. Raises
-    RequestError for a missing directory and for a name that matches no run.
+    A reference is the directory of a run or of runs, a run's name or hash or the start of one, a
+    pattern of names ("pronoun-*"), the name of a sweep, or an object that has a record. Names are
+    searched in `runs_dir` (default: $ATTNLAB_RUNS or "runs"). A start of several names matches all
+    of them. Archived runs are found by their names alone; with `archived`, as all others are.
+    Raises RequestError for a missing directory and for a reference that matches no run.
     """
     directory = Path(runs_dir or default_runs_dir())
-    if names is None:
+    if references is None:
         return _without_archived(find_runs(directory), archived)
-    references = [names] if isinstance(names, RunRef) else list(names)
+    reference_list = [references] if isinstance(references, RunRef) else list(references)
     records = [
         record
-        for reference in references
+        for reference in reference_list
         for record in _matching_records(reference, directory, archived)
     ]
     return list({record.path.resolve(): record for record in records}.values())
 
 
 def require_runs(
-    names: Sequence[RunRef], runs_dir: str | Path | None, *, archived: bool = False
+    references: Sequence[RunRef], runs_dir: str | Path | None, *, archived: bool = False
 ) -> list[Record]:
-    """Return the records that names match, without names all. Raises RequestError for none."""
-    if records := find_records(names or None, runs_dir, archived=archived):
-        return records
-    place = ", ".join(map(str, names)) or runs_dir or default_runs_dir()
-    raise RequestError(
-        f"{place} holds no runs; `attnlab train` makes some, another runs_dir may hold some"
-    )
+    """Return the records that references match, without references all.
+
+    Raises RequestError where there is none.
+    """
+    records = find_records(references or None, runs_dir, archived=archived)
+    if not records:
+        searched = ", ".join(map(str, references)) or runs_dir or default_runs_dir()
+        raise RequestError(
+            f"{searched} holds no runs; `attnlab train` makes some, another runs_dir may hold some"
+        )
+    return records
 
 
 def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list[Record]:
-    """Return the records that one name matches; none for a directory without runs."""
+    """Return the records that a reference matches; none for a directory without runs."""
     if not isinstance(reference, (str, Path)):
         return [find_record(reference)]
     name, path = str(reference), Path(reference)
     is_run = is_directory(path) and (path / "config.yaml").exists()
     records_in_runs_dir = find_runs(runs_dir) if runs_dir.is_dir() and not is_run else []
     if is_directory(path) and not is_run:
-        records = find_runs(path)
+        records_in_path = find_runs(path)
         # A directory of the working directory may have the name that runs begin with.
-        if records or not with_prefix(records_in_runs_dir, name):
-            return _without_archived(records, archived)
+        if records_in_path or not with_prefix(records_in_runs_dir, name):
+            return _without_archived(records_in_path, archived)
     elif not is_run and re.search(r"[*?[]", name):
         directory = path.parent if path.name != name else runs_dir
-        matching = [r for r in find_runs(directory) if fnmatchcase(r.name, path.name)]
-        if not matching:
+        records_like_pattern = [
+            record for record in find_runs(directory) if fnmatchcase(record.name, path.name)
+        ]
+        if not records_like_pattern:
             raise RequestError(f"no run in {directory} has a name like {path.name!r}")
-        return _without_archived(matching, archived)
-    matching = with_prefix(records_in_runs_dir, name)
-    if len(matching) == 1 and matching[0].name == name:
-        return matching
-    if in_sweep := [record for record in records_in_runs_dir if name in _sweeps(record)]:
-        return _without_archived(in_sweep, archived)
-    if len(matching) > 1 and (visible := _without_archived(matching, archived)):
-        return visible
+        return _without_archived(records_like_pattern, archived)
+    records_with_prefix = with_prefix(records_in_runs_dir, name)
+    if [record.name for record in records_with_prefix] == [name]:
+        return records_with_prefix
+    records_in_sweep = [record for record in records_in_runs_dir if name in _read_sweeps(record)]
+    if records_in_sweep:
+        return _without_archived(records_in_sweep, archived)
+    if len(records_with_prefix) > 1:
+        unarchived_records = _without_archived(records_with_prefix, archived)
+        if unarchived_records:
+            return unarchived_records
     return [find_named_run(name, runs_dir)]
 
 
@@ -95,7 +104,7 @@ def _is_archived(record: Record) -> bool:
     return False
 
 
-def _sweeps(record: Record) -> Sequence[str]:
+def _read_sweeps(record: Record) -> Sequence[str]:
     with suppress(RecordError):
         return record.annotations.sweeps
     return ()

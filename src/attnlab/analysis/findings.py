@@ -1,6 +1,6 @@
 """The findings of the evidence of a finished run, from records of any version of attnlab.
 
-for name, finding in findings(Record(Path("runs/mqar-...")).result).items():
+for name, finding in read_findings(Record(Path("runs/mqar-...")).result).items():
     print(name, {role: str(named.head) for role, named in finding.heads.items()})
 """
 
@@ -15,7 +15,7 @@ from attnlab.run_record.result import RunResult
 SECTION = "evidence"
 
 
-def findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Finding]:
+def read_findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Finding]:
     """Return the findings of a run by the name of the evidence; empty before the run is finished.
 
     A record of attnlab 0.1 has only numbers, which attnlab's own evidence classes convert to
@@ -28,10 +28,10 @@ def findings(result: RunResult | None, run: str = "a run") -> Mapping[str, Findi
         return result.findings
     evidence_configs: Mapping[str, Any] = result.identity.get(SECTION) or {}
     return {
-        name: _convert_first_record(run, name, class_path, result.metrics)
+        name: _convert_first_record(run, name, evidence_config["_target_"], result.metrics)
         for name, evidence_config in evidence_configs.items()
         if isinstance(evidence_config, Mapping)
-        and is_allowed(class_path := evidence_config.get("_target_"), SECTION, NO_USER_TARGETS)
+        and is_allowed(evidence_config.get("_target_"), SECTION, NO_USER_TARGETS)
     }
 
 
@@ -40,7 +40,11 @@ def _convert_first_record(
 ) -> Finding:
     """Return the finding that an evidence class reads from the numbers of attnlab 0.1."""
     prefix = f"{name}/"
-    scalars = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    scalars = {
+        metric.removeprefix(prefix): value
+        for metric, value in metrics.items()
+        if metric.startswith(prefix)
+    }
     try:
         return find_target(class_path, SECTION, NO_USER_TARGETS).finding_from_old_record(scalars)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -96,8 +96,7 @@ def generation_report(
 ) -> GenerationReport:
     """Return texts that continue or answer a prompt. Raises RequestError as `generate` does."""
     samples = ["".join(pieces) for pieces in sample_texts(loaded_run, prompt, settings)]
-    name, step = loaded_run.record.name, loaded_run.step
-    return GenerationReport(name, step, prompt, settings, samples)
+    return GenerationReport(loaded_run.record.name, loaded_run.step, prompt, settings, samples)
 
 
 def sample_texts(

@@ -29,19 +29,28 @@ class Growth:
     flops: Exponent | None
 
 
-def growth(cells: Sequence[Measurement]) -> Growth:
+def fit_growth(measurements: Sequence[Measurement]) -> Growth:
     """Fit time, peak memory and FLOPs of one sequence over the measurements of one arm and mode."""
-    measured_cells = [cell for cell in cells if cell.seconds]
-    lengths = [cell.length for cell in measured_cells]
+    timed_measurements = [measurement for measurement in measurements if measurement.seconds]
+    lengths = [measurement.length for measurement in timed_measurements]
 
     def fit_nonzero(costs: Sequence[float]) -> Exponent | None:
         # A cost of 0 has no logarithm.
         return fit_exponent(lengths, costs) if all(costs) else None
 
     return Growth(
-        time=fit_nonzero([median(cell.seconds) / cell.batch for cell in measured_cells]),
-        memory=fit_nonzero([(cell.peak_bytes or 0) / cell.batch for cell in measured_cells]),
-        flops=fit_nonzero([(cell.flops or 0) / cell.batch for cell in measured_cells]),
+        time=fit_nonzero(
+            [median(measurement.seconds) / measurement.batch for measurement in timed_measurements]
+        ),
+        memory=fit_nonzero(
+            [
+                (measurement.peak_bytes or 0) / measurement.batch
+                for measurement in timed_measurements
+            ]
+        ),
+        flops=fit_nonzero(
+            [(measurement.flops or 0) / measurement.batch for measurement in timed_measurements]
+        ),
     )
 
 
@@ -49,7 +58,8 @@ def fit_exponent(lengths: Sequence[int], values: Sequence[float]) -> Exponent | 
     """Fit a power of the length by least squares of the logarithms; None for a single length."""
     if len(lengths) < 2:
         return None
-    log_lengths, log_values = ([math.log(number) for number in axis] for axis in (lengths, values))
+    log_lengths = [math.log(length) for length in lengths]
+    log_values = [math.log(value) for value in values]
     slope, intercept = linear_regression(log_lengths, log_values)
     if len(log_lengths) == 2:
         return Exponent(slope, None)
@@ -58,5 +68,6 @@ def fit_exponent(lengths: Sequence[int], values: Sequence[float]) -> Exponent | 
         (log_value - intercept - slope * log_length) ** 2
         for log_length, log_value in zip(log_lengths, log_values, strict=True)
     )
-    spread = sum((log_length - mean_log_length) ** 2 for log_length in log_lengths)
-    return Exponent(slope, math.sqrt(squared_residuals / (len(log_lengths) - 2) / spread))
+    squared_deviations = sum((log_length - mean_log_length) ** 2 for log_length in log_lengths)
+    residual_variance = squared_residuals / (len(log_lengths) - 2)
+    return Exponent(slope, math.sqrt(residual_variance / squared_deviations))

@@ -10,20 +10,20 @@ Choice = SupportsIndex | str | None
 """A number from 0 of any integer type, a name, or None for no choice."""
 
 
-def layer_and_head(layer: Choice, head: Choice | HeadRef) -> tuple[int | str | None, ...]:
+def parse_layer_and_head(layer: Choice, head: Choice | HeadRef) -> tuple[int | str | None, ...]:
     """Return the chosen layer and head as numbers or names; a `HeadRef` chooses both.
 
     Raises RequestError for what is neither, and for a `HeadRef` of another layer than `layer`.
     """
-    chosen_layer = number_or_name("layer", layer)
+    layer_choice = parse_number_or_name("layer", layer)
     if not isinstance(head, HeadRef):
-        return chosen_layer, number_or_name("head", head)
-    if chosen_layer not in (None, head.layer):
-        raise RequestError(f"head {head} is not of layer {chosen_layer}; leave the layer out")
+        return layer_choice, parse_number_or_name("head", head)
+    if layer_choice not in (None, head.layer):
+        raise RequestError(f"head {head} is not of layer {layer_choice}; leave the layer out")
     return head.layer, head.head
 
 
-def number_or_name(option: str, value: Choice) -> int | str | None:
+def parse_number_or_name(option: str, value: Choice) -> int | str | None:
     """Return a choice as a number, where it is one or the digits of one, or as a name.
 
     Raises RequestError for what is neither, such as 0.5.

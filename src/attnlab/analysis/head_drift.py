@@ -1,9 +1,9 @@
 """How far each head moved between the steps at which a run recorded its patterns.
 
 run = Record(Path("runs/pronoun-multihead-2x64-s0-1a2b3c4d5e"))
-for layer, moved in drifts(run, "tired").items():
+for layer, moved in compute_drifts(run, "tired").items():
     print(layer.name, moved.steps, moved.values)  # from step to step, (interval, head)
-for layer, history in mean_drifts(run).items():
+for layer, history in compute_mean_drifts(run).items():
     print(layer.name, history.steps, history.values)  # since the step before, over all probes
 """
 
@@ -32,7 +32,7 @@ class Drift(NamedTuple):
     """The Jensen-Shannon distance of a row, 0 to 1, mean over queries."""
 
 
-def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
+def compute_drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     """Compare the patterns of one probe at each recorded step with those of the step before.
 
     Returned by layer, in the order of the record. Weights have the record's rounding
@@ -49,12 +49,12 @@ def drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     return {layer: _compute_drift(patterns) for layer, patterns in patterns_by_layer.items()}
 
 
-def mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
+def compute_mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
     """Compute how far each attention head moved since the recorded step before, over all probes.
 
-    The value is the mean of `drifts` over the probes that recorded the head, and NaN for a head
-    that no probe recorded; the first step has no value. Raises LookupError where attention was not
-    recorded at two steps, ValueError as `drifts` does.
+    The value is the mean of `compute_drifts` over the probes that recorded the head, and NaN for a
+    head that no probe recorded; the first step has no value. Raises LookupError where attention was
+    not recorded at two steps, ValueError as `compute_drifts` does.
     """
     patterns_by_probe: dict[str, list[Pattern]] = {}
     for pattern in load_patterns(record):
@@ -71,7 +71,10 @@ def mean_drifts(record: Record) -> dict[AttentionLayer, MeasureHistory]:
             f"{record.name} recorded no patterns of attention at two steps, and a drift is from "
             "one to the next; train with callbacks=default, whose `recorder` keeps them"
         )
-    return {layer: _average_over_probes(by_step) for layer, by_step in drifts_by_layer.items()}
+    return {
+        layer: _average_over_probes(drifts_by_step)
+        for layer, drifts_by_step in drifts_by_layer.items()
+    }
 
 
 def _drifts_of_all_heads(
@@ -88,15 +91,16 @@ def _drifts_of_all_heads(
             f"{run} recorded patterns of head {max(head_numbers)} of {layer.path}, "
             f"which has {layer.num_heads} heads"
         )
-    for step, recorded_heads in zip(steps[1:], values.numpy(), strict=True):
-        all_heads = np.full(layer.num_heads, np.nan)
-        all_heads[head_numbers] = recorded_heads
-        yield step, all_heads
+    for step, recorded_drifts in zip(steps[1:], values.numpy(), strict=True):
+        all_drifts = np.full(layer.num_heads, np.nan)
+        all_drifts[head_numbers] = recorded_drifts
+        yield step, all_drifts
 
 
 def _average_over_probes(
     drifts_by_step: dict[int, list[Float[np.ndarray, " head"]]],
 ) -> MeasureHistory:
+    """Return each head's mean drift by step; NaN where no probe recorded the head."""
     steps = sorted(drifts_by_step)
     means = []
     for step in steps:
@@ -117,13 +121,14 @@ def _group_by_layer(patterns: Iterable[Pattern]) -> dict[Layer, list[Pattern]]:
 
 def _compute_drift(patterns: list[Pattern]) -> Drift:
     """Compare one layer's patterns of one probe, step to step, by Jensen-Shannon distance."""
-    first = patterns[0]
+    first_pattern = patterns[0]
     for pattern in patterns:
         for field in ("tokens", "query_at", "numbers"):
-            if list(getattr(pattern, field)) != list(getattr(first, field)):
+            if list(getattr(pattern, field)) != list(getattr(first_pattern, field)):
                 raise ValueError(
                     f"{pattern.source}: `{field}` of the probe {pattern.probe!r} at step "
-                    f"{pattern.step} is not that at step {first.step}; they cannot be compared"
+                    f"{pattern.step} is not that at step {first_pattern.step}; they cannot be "
+                    "compared"
                 )
     weights = torch.stack([torch.tensor(pattern.weights) for pattern in patterns])
     row_sums = reduce(weights, "step head query key -> step head query", "sum")

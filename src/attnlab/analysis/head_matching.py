@@ -1,6 +1,6 @@
 """Match the heads of one seed to those of another, so that a mean over seeds is of the same head.
 
-heads = matched([Record(path) for path in sorted(Path("runs").glob("mqar-multihead-2x64-s*"))])
+heads = match_runs([Record(path) for path in sorted(Path("runs").glob("mqar-multihead-2x64-s*"))])
 heads.layers[0].measures["previous"][1].mean  # layer 0, head 1 of the reference
 
 Heads of a layer are exchangeable, layers are not (Elhage et al. 2021), so heads are matched within
@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from attnlab.analysis.statistics import Interval, interval
+from attnlab.analysis.statistics import Interval, t_interval
 from attnlab.interp.pattern_stats import head_divergence
 from attnlab.layers import AttentionLayer
 from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
@@ -34,8 +34,8 @@ class MatchedLayer:
     layer: AttentionLayer
     heads: Int[np.ndarray, "seed head"]
     """The number of the head in each seed."""
-    apart: Float[np.ndarray, " head"]
-    """The distance (`distances`) to the reference's head, mean over the other seeds."""
+    distances: Float[np.ndarray, " head"]
+    """The distance (`head_distances`) to the reference's head, mean over the other seeds."""
     chance: float
     """The mean distance of all pairs, which a random matching has on average."""
     measures: Mapping[str, Sequence[Interval]]
@@ -50,13 +50,13 @@ class HeadMatching:
     """The run that the others are matched to, counted from 0."""
     step: int
     """The step of the patterns: the last that all runs recorded."""
-    measured: int
+    measured_step: int
     """The step of the measures: the last at which all runs measured."""
     layers: Sequence[MatchedLayer]
     """In the order of the model."""
 
 
-def distances(
+def head_distances(
     patterns: Sequence[Pattern], other_patterns: Sequence[Pattern]
 ) -> Float[Tensor, "head other"]:
     """Compute the distance of every pair of heads of a layer in two runs, 0 to 1.
@@ -66,30 +66,35 @@ def distances(
     patterns have 0; the record's rounding changes a distance by .01 or less in most rows. Raises
     ValueError where the runs share no probe.
     """
-    others = {_recorded_sequence(pattern): pattern for pattern in other_patterns}
+    pattern_by_sequence = {_recorded_sequence(pattern): pattern for pattern in other_patterns}
     pairs = [
-        (pattern, others[sequence])
+        (pattern, pattern_by_sequence[_recorded_sequence(pattern)])
         for pattern in patterns
-        if (sequence := _recorded_sequence(pattern)) in others
+        if _recorded_sequence(pattern) in pattern_by_sequence
     ]
     if not pairs:
         raise ValueError(
             "no probe has the same tokens in both runs; heads are matched by where they look on "
             "the same sequences"
         )
-    total = torch.zeros(len(pairs[0][0].weights), len(pairs[0][1].weights), dtype=torch.float64)
+    first_pattern, first_other_pattern = pairs[0]
+    num_heads, num_other_heads = len(first_pattern.weights), len(first_other_pattern.weights)
+    summed_distances = torch.zeros(num_heads, num_other_heads, dtype=torch.float64)
     num_queries = 0
     for pattern, other_pattern in pairs:
-        divergence = head_divergence(_normalised_rows(pattern), _normalised_rows(other_pattern))
+        divergence = head_divergence(_normalise_rows(pattern), _normalise_rows(other_pattern))
         row_distances = (divergence / math.log(2)).sqrt()
-        total += reduce(row_distances.double(), "1 head other query -> head other", "sum")
+        summed_distances += reduce(
+            row_distances.double(), "1 head other query -> head other", "sum"
+        )
         num_queries += row_distances.shape[-1]
-    return (total / num_queries).float()
+    return (summed_distances / num_queries).float()
 
 
 def match_heads(cost: Float[Tensor, "head head"]) -> Int[np.ndarray, " head"]:
     """Return the column assigned to each row of a cost, at the least total (Kuhn 1955)."""
-    return linear_sum_assignment(cost.numpy())[1]
+    _, columns = linear_sum_assignment(cost.numpy())
+    return columns
 
 
 def match_runs(records: Sequence[Record]) -> HeadMatching:
@@ -102,146 +107,167 @@ def match_runs(records: Sequence[Record]) -> HeadMatching:
     """
     if len(records) < 2:
         raise ValueError(f"{len(records)} run has nothing to be matched with; give two or more")
-    scores = _aligned_scores(records)
-    layers = list(scores[0])
-    step = _last_common("recorded patterns", [_pattern_steps(record) for record in records])
+    scores_of_runs = _align_scores(records)
+    layers = list(scores_of_runs[0])
+    step = _last_common_step("recorded patterns", [_pattern_steps(record) for record in records])
     measured_steps = [
-        [step for steps, _ in run_scores[layers[0]].values() for step in steps.tolist()]
-        for run_scores in scores
+        [
+            measured_step
+            for steps, _ in scores[layers[0]].values()
+            for measured_step in steps.tolist()
+        ]
+        for scores in scores_of_runs
     ]
-    measured_step = _last_common("measured heads", measured_steps)
-    patterns = [_patterns_by_layer(record, step, layers) for record in records]
-    costs = {layer: _pairwise_distances(records, scores, patterns, layer) for layer in layers}
-    reference = _medoid(list(costs.values()), len(records))
+    last_measured_step = _last_common_step("measured heads", measured_steps)
+    patterns_of_runs = [_patterns_by_layer(record, step, layers) for record in records]
+    distances_by_layer = {
+        layer: _pairwise_distances(records, scores_of_runs, patterns_of_runs, layer)
+        for layer in layers
+    }
+    reference = _medoid(list(distances_by_layer.values()), len(records))
     return HeadMatching(
         reference,
         step,
-        measured_step,
+        last_measured_step,
         [
             _match_layer(
                 layer,
-                [costs[layer][reference, run] for run in range(len(records))],
-                [run_scores[layer] for run_scores in scores],
+                [distances_by_layer[layer][reference, run] for run in range(len(records))],
+                [scores[layer] for scores in scores_of_runs],
                 reference,
-                measured_step,
+                last_measured_step,
             )
             for layer in layers
         ],
     )
 
 
-Measures = Mapping[str, MeasureHistory]
+Histories = Mapping[str, MeasureHistory]
+"""The measures of the heads of a layer over the steps, by measure."""
 Distances = Mapping[tuple[int, int], Float[Tensor, "head head"]]
 """The distances of the heads of a layer, by pairs of runs."""
 
 
-def _aligned_scores(records: Sequence[Record]) -> list[Scores]:
+def _align_scores(records: Sequence[Record]) -> list[Scores]:
     """Return the scores of the heads of each run, under the layers of the first run.
 
     A layer of another run is the one of the same path; it may have another number of heads. Raises
     ValueError for a run without scores or with other layers.
     """
-    scores = [head_scores(record) for record in records]
-    layers = list(scores[0])
-    for record, run_scores in zip(records, scores, strict=True):
-        if not run_scores:
+    scores_of_runs = [head_scores(record) for record in records]
+    layers = list(scores_of_runs[0])
+    for record, scores in zip(records, scores_of_runs, strict=True):
+        if not scores:
             raise ValueError(f"{record.name} has no measures of heads")
-        if [layer.path for layer in run_scores] != [layer.path for layer in layers]:
+        if [layer.path for layer in scores] != [layer.path for layer in layers]:
             raise ValueError(
-                f"{record.name} has the layers {_paths(run_scores)}, but {records[0].name} "
-                f"{_paths(layers)}; heads are matched within a layer"
+                f"{record.name} has the layers {_join_paths(scores)}, but {records[0].name} "
+                f"{_join_paths(layers)}; heads are matched within a layer"
             )
-    return [dict(zip(layers, run_scores.values(), strict=True)) for run_scores in scores]
+    return [dict(zip(layers, scores.values(), strict=True)) for scores in scores_of_runs]
 
 
-def _medoid(costs: Sequence[Distances], num_runs: int) -> int:
+def _medoid(distances_of_layers: Sequence[Distances], num_runs: int) -> int:
     """Return the run whose best matchings with all runs have the least distance over all layers."""
-    totals = [
+    summed_distances = [
         sum(
-            _least_distance(layer_costs[run, other_run])
-            for layer_costs in costs
+            _least_distance(distances[run, other_run])
+            for distances in distances_of_layers
             for other_run in range(num_runs)
         )
         for run in range(num_runs)
     ]
-    return totals.index(min(totals))
+    return summed_distances.index(min(summed_distances))
 
 
-def _paths(layers: Iterable[AttentionLayer]) -> str:
+def _join_paths(layers: Iterable[AttentionLayer]) -> str:
     return ", ".join(layer.path for layer in layers)
 
 
 def _match_layer(
     layer: AttentionLayer,
-    costs: Sequence[Float[Tensor, "head head"]],
-    scores: Sequence[Measures],
+    distances_to_runs: Sequence[Float[Tensor, "head head"]],
+    histories_of_runs: Sequence[Histories],
     reference: int,
     measured_step: int,
 ) -> MatchedLayer:
     """Match the heads of a layer in all runs to those of the reference.
 
-    `costs` has the distances of the reference's heads to those of each run.
+    `distances_to_runs` has the distances of the reference's heads to those of each run.
     """
-    own_heads = np.arange(len(costs[reference]))
+    reference_heads = np.arange(len(distances_to_runs[reference]))
     # Equal heads of the reference could be matched to one another, so it is not matched to itself.
-    heads = np.stack(
-        [own_heads if run == reference else match_heads(cost) for run, cost in enumerate(costs)]
+    matched_heads = np.stack(
+        [
+            reference_heads if run == reference else match_heads(distances)
+            for run, distances in enumerate(distances_to_runs)
+        ]
     )
-    others = [run for run in range(len(costs)) if run != reference]
-    distance = np.stack([costs[run].numpy()[own_heads, heads[run]] for run in others]).mean(axis=0)
-    chance = float(np.mean([costs[run].numpy().mean() for run in others]))
-    measures = {}
-    for name in scores[0]:
-        if not all(name in run_scores for run_scores in scores):
+    other_runs = [run for run in range(len(distances_to_runs)) if run != reference]
+    matched_distances = [
+        distances_to_runs[run].numpy()[reference_heads, matched_heads[run]] for run in other_runs
+    ]
+    chance = float(np.mean([distances_to_runs[run].numpy().mean() for run in other_runs]))
+    intervals_by_measure = {}
+    for measure in histories_of_runs[0]:
+        if not all(measure in histories for histories in histories_of_runs):
             continue
         values = np.stack(
             [
-                _values_at(run_scores[name], measured_step)[run_heads]
-                for run_scores, run_heads in zip(scores, heads, strict=True)
+                _values_at_step(histories[measure], measured_step)[run_heads]
+                for histories, run_heads in zip(histories_of_runs, matched_heads, strict=True)
             ]
         )
-        measures[name] = [interval(values[:, head].tolist()) for head in own_heads]
-    return MatchedLayer(layer, heads, distance, chance, measures)
+        intervals_by_measure[measure] = [
+            t_interval(values[:, head].tolist()) for head in reference_heads
+        ]
+    mean_distances = np.stack(matched_distances).mean(axis=0)
+    return MatchedLayer(layer, matched_heads, mean_distances, chance, intervals_by_measure)
 
 
-def _values_at(history: MeasureHistory, step: int) -> Float[np.ndarray, " head"]:
+def _values_at_step(history: MeasureHistory, step: int) -> Float[np.ndarray, " head"]:
     return history.values[history.steps.tolist().index(step)]
 
 
 def _pairwise_distances(
     records: Sequence[Record],
-    scores: Sequence[Scores],
-    patterns: Sequence[Mapping[AttentionLayer, list[Pattern]]],
+    scores_of_runs: Sequence[Scores],
+    patterns_of_runs: Sequence[Mapping[AttentionLayer, list[Pattern]]],
     layer: AttentionLayer,
 ) -> dict[tuple[int, int], Float[Tensor, "head head"]]:
     """Compute the distances of a layer's heads for every two runs, and for each run with itself.
 
     Raises ValueError where a run did not record all heads, or where runs have unequal numbers.
     """
-    for record, run_scores, run_patterns in zip(records, scores, patterns, strict=True):
-        _, values = next(iter(run_scores[layer].values()))
-        recorded_counts = {len(pattern.weights) for pattern in run_patterns.get(layer, [])}
-        if recorded_counts != {values.shape[1]}:
+    for record, scores, patterns in zip(records, scores_of_runs, patterns_of_runs, strict=True):
+        _, values = next(iter(scores[layer].values()))
+        num_heads = values.shape[1]
+        recorded_counts = {len(pattern.weights) for pattern in patterns.get(layer, [])}
+        if recorded_counts != {num_heads}:
             raise ValueError(
                 f"{record.name} recorded patterns of {max(recorded_counts, default=0)} of the "
-                f"{values.shape[1]} heads of {layer.path}; to match them, record all: "
+                f"{num_heads} heads of {layer.path}; to match them, record all: "
                 "callbacks.recorder.layers=null callbacks.recorder.heads=null"
             )
-    costs = {}
+    distances_by_pair = {}
     for run in range(len(records)):
         for other_run in range(run + 1):
-            costs[run, other_run] = distances(patterns[run][layer], patterns[other_run][layer])
-            costs[other_run, run] = rearrange(costs[run, other_run], "head other -> other head")
-    if len({len(cost) for cost in costs.values()}) > 1:
+            distances = head_distances(
+                patterns_of_runs[run][layer], patterns_of_runs[other_run][layer]
+            )
+            distances_by_pair[run, other_run] = distances
+            distances_by_pair[other_run, run] = rearrange(distances, "head other -> other head")
+    if len({len(distances) for distances in distances_by_pair.values()}) > 1:
         raise ValueError(
             f"the runs have unequal numbers of heads in {layer.path}; none can be matched"
         )
-    return costs
+    return distances_by_pair
 
 
-def _least_distance(cost: Float[Tensor, "head head"]) -> float:
+def _least_distance(distances: Float[Tensor, "head head"]) -> float:
     """Return the mean distance of the best matching."""
-    return float(cost[torch.arange(len(cost)), torch.from_numpy(match_heads(cost))].mean())
+    matched_heads = torch.from_numpy(match_heads(distances))
+    return float(distances[torch.arange(len(distances)), matched_heads].mean())
 
 
 def _recorded_sequence(pattern: Pattern) -> tuple[Any, ...]:
@@ -252,7 +278,7 @@ def _recorded_sequence(pattern: Pattern) -> tuple[Any, ...]:
     )
 
 
-def _normalised_rows(pattern: Pattern) -> Float[Tensor, "1 head query key"]:
+def _normalise_rows(pattern: Pattern) -> Float[Tensor, "1 head query key"]:
     """Return the weights with rows that sum to 1, which the record's rounding does not preserve."""
     weights = torch.tensor(pattern.weights)
     row_sums = reduce(weights, "head query key -> head query 1", "sum")
@@ -263,9 +289,9 @@ def _patterns_by_layer(
     record: Record, step: int, layers: Sequence[AttentionLayer]
 ) -> dict[AttentionLayer, list[Pattern]]:
     """Return the attention of a step by layer; layers are identified by their path."""
-    patterns = [p for p in load_patterns(record, step) if p.attention is not None]
+    patterns = load_patterns(record, step)
     return {
-        layer: [p for p in patterns if p.attention and p.attention.path == layer.path]
+        layer: [p for p in patterns if p.attention is not None and p.attention.path == layer.path]
         for layer in layers
     }
 
@@ -281,11 +307,11 @@ def _pattern_steps(record: Record) -> list[int]:
     return steps
 
 
-def _last_common(verb: str, steps_by_run: Sequence[Iterable[int]]) -> int:
-    """Return the last step that all runs have; `verb` says in the error what they did at it."""
-    common_steps = set.intersection(*map(set, steps_by_run))
+def _last_common_step(action: str, steps_of_runs: Sequence[Iterable[int]]) -> int:
+    """Return the last step that all runs have; `action` says in the error what they did at it."""
+    common_steps = set.intersection(*map(set, steps_of_runs))
     if not common_steps:
         raise ValueError(
-            f"there is no step at which all runs {verb}; train them with the same cadence"
+            f"there is no step at which all runs {action}; train them with the same cadence"
         )
     return max(common_steps)

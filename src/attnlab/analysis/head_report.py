@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from attnlab.analysis.arms import FinishedRun, flatten, group_by_arm, nearest_key
-from attnlab.analysis.fairness import require_once, require_same_data
+from attnlab.analysis.arms import FinishedRun, flatten_config, group_by_arm, suggest_key
+from attnlab.analysis.fairness import require_distinct_runs, require_same_data
 from attnlab.analysis.find import find_records
-from attnlab.analysis.findings import findings
-from attnlab.analysis.head_drift import mean_drifts
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.head_drift import compute_mean_drifts
 from attnlab.analysis.head_matching import MatchedLayer, match_runs
-from attnlab.analysis.head_roles import Role, role_since, roles
+from attnlab.analysis.head_roles import Role, assign_roles, first_role_step
 from attnlab.analysis.left_out import LeftOut
 from attnlab.analysis.report import Report
 from attnlab.analysis.run_list import Selection
@@ -171,18 +171,18 @@ def head_report(
     RequestError where no run has measures, where a group has a run twice or unequal data, and for a
     history of several runs or of a measure that was not recorded.
     """
-    arms, left_out = _measured_arms(runs, measure)
+    records_by_arm, left_out = _measured_records_by_arm(runs, measure)
     if measure is not None:
-        _require_single(arms, f"the history of {measure}")
+        _require_single_run(records_by_arm, f"the history of {measure}")
     run_reports, group_reports, faults = [], [], []
-    for label, records in arms.items():
+    for label, records in records_by_arm.items():
         try:
             if len(records) == 1:
                 run_reports.append(_report_run(records[0], measure))
             else:
                 group_reports.append(_report_group(label, records))
         except ValueError as error:
-            if len(arms) == len(records) == 1:
+            if len(records_by_arm) == len(records) == 1:
                 raise
             faults.append(f"{label}: {error}")
             left_out += [LeftOut(record.name, record.state, str(error)) for record in records]
@@ -198,68 +198,76 @@ def head_histories(
 
     Raises RequestError as `head_report` does.
     """
-    arms, _ = _measured_arms(runs, measure)
-    record = _require_single(arms, "a picture of heads over training")
+    records_by_arm, _ = _measured_records_by_arm(runs, measure)
+    record = _require_single_run(records_by_arm, "a picture of heads over training")
     histories = _load_histories(record, measure)
     return HeadHistories(record.name, _last_step(histories), histories)
 
 
-def _measured_arms(
+def _measured_records_by_arm(
     runs: Selection | RunRef | Iterable[RunRef], measure: str | None
 ) -> tuple[dict[str, list[Record]], list[LeftOut]]:
     """Return the records by arm, and the runs left out because they have no measures of heads.
 
     Raises RequestError where no run has measures, or where an arm has a run twice or unequal data.
     """
-    if not isinstance(runs, Selection):
-        records = find_records(runs)
-        runs = select_record(records[0]) if len(records) == 1 else select_records(records)
-    reason_by_name = {
-        name: _reason_unmeasured(record, measure) for name, record in runs.records.items()
+    selection = runs if isinstance(runs, Selection) else _select_runs(runs)
+    reasons = {
+        name: _reason_unmeasured(record, measure) for name, record in selection.records.items()
     }
-    unmeasured_reasons = {
-        name: reason for name, reason in reason_by_name.items() if reason is not None
+    reason_by_unmeasured_run = {
+        name: reason for name, reason in reasons.items() if reason is not None
     }
-    if len(unmeasured_reasons) == len(reason_by_name):
+    if len(reason_by_unmeasured_run) == len(selection.records):
         raise RequestError(
-            "\n  ".join(f"{name} {reason}" for name, reason in unmeasured_reasons.items())
+            "\n  ".join(f"{name} {reason}" for name, reason in reason_by_unmeasured_run.items())
         )
     left_out = [
-        *runs.left_out,
+        *selection.left_out,
         *(
-            LeftOut(name, runs.records[name].state, reason)
-            for name, reason in unmeasured_reasons.items()
+            LeftOut(name, selection.records[name].state, reason)
+            for name, reason in reason_by_unmeasured_run.items()
         ),
     ]
     measured_records = {
-        name: record for name, record in runs.records.items() if name not in unmeasured_reasons
+        name: record
+        for name, record in selection.records.items()
+        if name not in reason_by_unmeasured_run
     }
-    if not runs.results:
+    if not selection.results:
         return {name: [record] for name, record in measured_records.items()}, left_out
     finished_runs = [
-        FinishedRun(name, result, flatten(result))
-        for name, result in runs.results.items()
+        FinishedRun(name, result, flatten_config(result))
+        for name, result in selection.results.items()
         if name in measured_records
     ]
-    arms = group_by_arm(finished_runs)
-    for label, arm in arms.items():
-        require_once(label, arm)
-        require_same_data(label, arm)
-    return {
-        label: [measured_records[run.name] for run in arm] for label, arm in arms.items()
-    }, left_out
+    runs_by_arm = group_by_arm(finished_runs)
+    for label, arm_runs in runs_by_arm.items():
+        require_distinct_runs(label, arm_runs)
+        require_same_data(label, arm_runs)
+    records_by_arm = {
+        label: [measured_records[run.name] for run in arm_runs]
+        for label, arm_runs in runs_by_arm.items()
+    }
+    return records_by_arm, left_out
+
+
+def _select_runs(references: RunRef | Iterable[RunRef]) -> Selection:
+    """Select the referenced runs; a single run may be unfinished."""
+    records = find_records(references)
+    return select_record(records[0]) if len(records) == 1 else select_records(records)
 
 
 def _reason_unmeasured(record: Record, measure: str | None) -> str | None:
     """Return the reason why a run has no measures of its heads; None where it has some."""
-    attends = bool(record.layers.attention)
-    if record.rows("heads").num_rows or (measure == DRIFT and attends):
+    has_attention = bool(record.layers.attention)
+    if record.rows("heads").num_rows or (measure == DRIFT and has_attention):
         return None
     callbacks = record.identity.get("callbacks") or {}
     statistics_every = (callbacks.get("cadence") or {}).get("statistics_every")
     measures_heads = statistics_every is not None and callbacks.get("statistics") is not None
     has_patterns = record.rows(TABLE).num_rows > 0
-    if not attends and (has_patterns or (measures_heads and record.result is not None)):
+    if not has_attention and (has_patterns or (measures_heads and record.result is not None)):
         return "has no attention heads"
     return (
         "recorded no measures of its heads; train with callbacks.cadence.statistics_every=100 to "
@@ -267,9 +275,9 @@ def _reason_unmeasured(record: Record, measure: str | None) -> str | None:
     )
 
 
-def _require_single(arms: Mapping[str, Sequence[Record]], subject: str) -> Record:
+def _require_single_run(records_by_arm: Mapping[str, Sequence[Record]], subject: str) -> Record:
     """Return the only run. Raises RequestError where there are several."""
-    records = [record for arm in arms.values() for record in arm]
+    records = [record for arm_records in records_by_arm.values() for record in arm_records]
     if len(records) > 1:
         raise RequestError(
             f"{subject} is of one run, and {len(records)} were named; name one of them"
@@ -285,30 +293,29 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
     scores = head_scores(record)
     if measure == DRIFT:
         try:
-            drift_histories = mean_drifts(record)
+            drift_histories = compute_mean_drifts(record)
         except RequestError:
             raise
         except (LookupError, ValueError) as error:
             raise RequestError(str(error)) from error
-        all_layers = dict.fromkeys([*scores, *drift_histories])
-        drift_by_layer = {
-            layer: {DRIFT: drift_histories[layer]} if layer in drift_histories else {}
-            for layer in all_layers
-        }
-        return {layer: {**scores.get(layer, {}), **drift_by_layer[layer]} for layer in all_layers}
-    measure_names = list(dict.fromkeys(name for measures in scores.values() for name in measures))
+        scores_with_drift = {layer: dict(histories) for layer, histories in scores.items()}
+        for layer, drift_history in drift_histories.items():
+            scores_with_drift.setdefault(layer, {})[DRIFT] = drift_history
+        return scores_with_drift
+    measure_names = list(dict.fromkeys(name for histories in scores.values() for name in histories))
     if measure is not None and measure not in measure_names:
         raise RequestError(
-            f"there is no measure {measure!r}; {nearest_key(measure, [*measure_names, DRIFT])}"
+            f"there is no measure {measure!r}; {suggest_key(measure, [*measure_names, DRIFT])}"
         )
     return scores
 
 
 def _report_run(record: Record, measure: str | None) -> RunHeads:
+    """Return the heads of a run, with the history of a measure where it is requested."""
     histories = _load_histories(record, measure)
     heads_by_evidence = {
         evidence: finding.heads
-        for evidence, finding in findings(record.result, record.name).items()
+        for evidence, finding in read_findings(record.result, record.name).items()
     }
     layers = [
         _report_layer(layer, layer_histories, measure)
@@ -320,15 +327,18 @@ def _report_run(record: Record, measure: str | None) -> RunHeads:
 def _report_layer(
     layer: AttentionLayer, histories: Mapping[str, MeasureHistory], measure: str | None
 ) -> LayerHeads:
+    """Return the heads of a layer as they were last measured, and the requested history."""
     num_heads = next(iter(histories.values())).values.shape[1]
-    measures = _without_drift(histories)
-    last_values = {name: history.values[-1].tolist() for name, history in measures.items()}
+    measured_histories = _without_drift(histories)
+    last_values = {
+        name: history.values[-1].tolist() for name, history in measured_histories.items()
+    }
     heads = []
     for head in range(num_heads):
         scores = {name: _finite_or_none(values[head]) for name, values in last_values.items()}
         named_roles = [
-            _named_role(role, role_since(role, measures[role.measure], head))
-            for role in roles(scores)
+            _named_role(role, first_role_step(role, measured_histories[role.measure], head))
+            for role in assign_roles(scores)
         ]
         heads.append(HeadScores(head, scores, named_roles))
     return LayerHeads(layer.number, layer.path, heads, histories.get(measure) if measure else None)
@@ -361,25 +371,35 @@ def _report_group(label: str, records: Sequence[Record]) -> MatchedRuns:
         [record.identity["seed"] for record in records],
         records[matched_runs.reference].name,
         matched_runs.step,
-        matched_runs.measured,
+        matched_runs.measured_step,
         [_report_matched_layer(layer) for layer in matched_runs.layers],
     )
 
 
 def _report_matched_layer(matched_layer: MatchedLayer) -> MatchedLayerHeads:
+    """Return the matched heads of a layer, with the roles of their mean scores."""
     heads = []
-    for head, distance in enumerate(matched_layer.apart.tolist()):
-        over_seeds = {name: intervals[head] for name, intervals in matched_layer.measures.items()}
-        mean_scores = {name: interval.mean for name, interval in over_seeds.items()}
-        named_roles = [_named_role(role) for role in roles(mean_scores)]
+    for head, distance in enumerate(matched_layer.distances.tolist()):
+        interval_by_measure = {
+            measure: intervals[head] for measure, intervals in matched_layer.measures.items()
+        }
+        mean_scores = {measure: interval.mean for measure, interval in interval_by_measure.items()}
+        named_roles = [_named_role(role) for role in assign_roles(mean_scores)]
         heads.append(
             MatchedHead(
-                head, matched_layer.heads[:, head].tolist(), distance, over_seeds, named_roles
+                head,
+                of=matched_layer.heads[:, head].tolist(),
+                apart=distance,
+                measures=interval_by_measure,
+                roles=named_roles,
             )
         )
-    distance = float(matched_layer.apart.mean())
     return MatchedLayerHeads(
-        matched_layer.layer.number, matched_layer.layer.path, distance, matched_layer.chance, heads
+        layer=matched_layer.layer.number,
+        name=matched_layer.layer.path,
+        apart=float(matched_layer.distances.mean()),
+        chance=matched_layer.chance,
+        heads=heads,
     )
 
 

@@ -39,7 +39,7 @@ ROLES = (
 )
 
 
-def roles(scores: Mapping[str, float | None]) -> list[Role]:
+def assign_roles(scores: Mapping[str, float | None]) -> list[Role]:
     """Return the roles whose thresholds the mean scores of a head exceed, the highest score first.
 
     A broad head has no other role: in a short sequence, an even row has much weight on any few keys
@@ -51,7 +51,7 @@ def roles(scores: Mapping[str, float | None]) -> list[Role]:
     return sorted(named_roles, key=lambda role: -(scores[role.measure] or 0))
 
 
-def role_since(
+def first_role_step(
     role: Role, history: tuple[Int[np.ndarray, " step"], Float[np.ndarray, "step head"]], head: int
 ) -> int | None:
     """Return the measured step from which on a head's score stays above the role's threshold."""

@@ -18,28 +18,30 @@ class LeftOut:
     """The reason; None where the state explains it."""
 
 
-def by_state(left_out: Sequence[LeftOut]) -> str:
+def describe_by_state(left_out: Sequence[LeftOut]) -> str:
     """Return a text that counts and lists the runs without a usable result, by their states."""
     failed_names = [run.run for run in left_out if run.state == "failed"]
     damaged_texts = [
-        f"{r.run} ({one_line(r.reason or '')})" for r in left_out if r.state == "damaged"
+        f"{run.run} ({one_line(run.reason or '')})" for run in left_out if run.state == "damaged"
     ]
-    other_texts = [
-        f"{r.run} ({r.state})" for r in left_out if r.state not in ("failed", "damaged", "finished")
+    unfinished_texts = [
+        f"{run.run} ({run.state})"
+        for run in left_out
+        if run.state not in ("failed", "damaged", "finished")
     ]
-    texts_by_state = [
-        (other_texts, "not finished"),
-        (failed_names, "failed"),
-        (damaged_texts, "damaged"),
-    ]
+    run_texts_by_state = {
+        "not finished": unfinished_texts,
+        "failed": failed_names,
+        "damaged": damaged_texts,
+    }
     return "; ".join(
-        f"{len(texts)} {state_text}: {', '.join(texts)}"
-        for texts, state_text in texts_by_state
-        if texts
+        f"{len(run_texts)} {state}: {', '.join(run_texts)}"
+        for state, run_texts in run_texts_by_state.items()
+        if run_texts
     )
 
 
-def by_reason(left_out: Sequence[LeftOut]) -> list[str]:
+def describe_by_reason(left_out: Sequence[LeftOut]) -> list[str]:
     """Return a line for each reason why finished runs are left out, with the runs."""
     names_by_reason: dict[str, list[str]] = {}
     for run in left_out:
@@ -50,6 +52,7 @@ def by_reason(left_out: Sequence[LeftOut]) -> list[str]:
 
 def abbreviate_names(names: Iterable[str], most: int = 4) -> str:
     """Return the names joined by commas; beyond `most`, only the number of the others."""
-    listed = list(names)
-    rest = [f"{len(listed) - most} more"] if len(listed) > most else []
-    return ", ".join([*listed[:most], *rest])
+    all_names = list(names)
+    if len(all_names) > most:
+        all_names[most:] = [f"{len(all_names) - most} more"]
+    return ", ".join(all_names)

@@ -24,10 +24,10 @@ class Report:
 
         NaN and infinity become null.
         """
-        return {"schema": SCHEMA, **plain(self)}
+        return {"schema": SCHEMA, **to_plain(self)}
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the rows of a table as lines, each column as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -36,22 +36,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return a value with dataclasses, named tuples, arrays and tensors as dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         names = [field.name for field in fields if field.metadata.get("json", True)]
-        return {name: plain(getattr(value, name)) for name in names}
+        return {name: to_plain(getattr(value, name)) for name in names}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+        return to_plain(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     # Arrays and tensors have `tolist`; to check the types would import torch for every report.
     to_list = getattr(value, "tolist", None)
     if callable(to_list):
-        return plain(to_list())
+        return to_plain(to_list())
     if isinstance(value, (list, tuple, range)):
-        return [plain(part) for part in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return None
     return value

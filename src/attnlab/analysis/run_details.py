@@ -67,10 +67,10 @@ class RunsReport(Report):
     runs: Sequence[RunRow]
 
     @property
-    def names_tell(self) -> bool:
+    def has_distinct_names(self) -> bool:
         """Whether the readable parts of the names are enough to tell the runs apart."""
-        readable = [run.run.removesuffix(f"-{hash_in(run.run)}") for run in self.runs]
-        return len(set(readable)) == len(readable)
+        readable_names = [run.run.removesuffix(f"-{hash_in(run.run)}") for run in self.runs]
+        return len(set(readable_names)) == len(readable_names)
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,13 @@ class RunDiff(Report):
 
 def runs_report(runs: RunList) -> RunsReport:
     """Return a row for each run, the oldest first."""
-    readable = [run.config for run in runs if run.state != "damaged"]
-    configs = [{key: value for key, value in c.items() if key != "seed"} for c in readable]
-    keys = label_keys(configs) if len(configs) > 1 else []
+    readable_runs = [run for run in runs if run.state != "damaged"]
+    configs = [
+        {key: value for key, value in run.config.items() if key != "seed"} for run in readable_runs
+    ]
+    distinguishing_keys = label_keys(configs) if len(configs) > 1 else []
     now = time.time()
-    rows = [_row(run, keys, now) for run in runs]
+    rows = [_run_row(run, distinguishing_keys, now) for run in runs]
     return RunsReport(sorted(rows, key=lambda row: (-(row.age or 0), row.run)))
 
 
@@ -172,56 +174,67 @@ def run_details(record: Record) -> RunDetails:
         costs={name: getattr(result, name) for name in COSTS} if result else {},
         versions=summary.versions if summary else {},
         git=summary.git if summary else None,
-        attempts=[_attempt(state) for state in attempts],
+        attempts=[_attempt_details(attempt) for attempt in attempts],
         tags=annotations.tags,
         notes=annotations.notes,
         sweeps=annotations.sweeps,
         archived=annotations.archived,
-        size=size(record.path),
-        checkpoint_size=sum(size(path) for path in record.path.glob("attempts/*/checkpoints")),
+        size=directory_size(record.path),
+        checkpoint_size=sum(
+            directory_size(path) for path in record.path.glob("attempts/*/checkpoints")
+        ),
     )
 
 
 def run_diff(first: Record, second: Record) -> RunDiff:
     """Return in what two runs differ. Raises RecordError where one is damaged."""
-    details = [run_details(record) for record in (first, second)]
-    code = [record.result.code if record.result else {} for record in (first, second)]
-    in_both = code[0].keys() & code[1].keys()
-    environments = [
-        {
-            **{f"git {key}": value for key, value in (run.git or {}).items()},
-            **run.versions,
-            **{f"code of {name}": sources[name][:12] for name in sorted(in_both)},
-        }
-        for run, sources in zip(details, code, strict=True)
-    ]
+    first_details, second_details = run_details(first), run_details(second)
+    first_code, second_code = (
+        record.result.code if record.result else {} for record in (first, second)
+    )
+    common_classes = sorted(first_code.keys() & second_code.keys())
     return RunDiff(
         first.name,
         second.name,
-        config=_differing(*(run.config for run in details)),
-        metrics=_differing(*(run.metrics for run in details)),
-        costs=_differing(*(run.costs for run in details)),
-        environment=_differing(*environments),
+        config=_differing_values(first_details.config, second_details.config),
+        metrics=_differing_values(first_details.metrics, second_details.metrics),
+        costs=_differing_values(first_details.costs, second_details.costs),
+        environment=_differing_values(
+            _environment(first_details, first_code, common_classes),
+            _environment(second_details, second_code, common_classes),
+        ),
     )
 
 
-def size(path: Path) -> int:
+def _environment(
+    run: RunDetails, source_hashes: Mapping[str, str], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the commit and the versions of a run, and the source hashes of some classes."""
+    return {
+        **{f"git {key}": value for key, value in (run.git or {}).items()},
+        **run.versions,
+        **{f"code of {name}": source_hashes[name][:12] for name in class_names},
+    }
+
+
+def directory_size(path: Path) -> int:
     """Return the bytes of all files below a directory; links are not followed."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
+    num_bytes = 0
+    for folder, _, file_names in os.walk(path):
+        for file_name in file_names:
             # A run that trains may delete a file meanwhile.
             with suppress(OSError):
-                total += os.lstat(Path(folder, name)).st_size
-    return total
+                num_bytes += os.lstat(Path(folder, file_name)).st_size
+    return num_bytes
 
 
-def _row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
+def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
+    """Return the row of a run; `now` is in seconds since the epoch."""
     result, config = run.result, run.config
     last_attempt: AttemptState | None = None
     with suppress(RecordError):
         last_attempt = (run.record.attempts or [None])[-1]
-    began = None if last_attempt is None else _seconds(last_attempt.claim["at"])
+    start_time = None if last_attempt is None else _epoch_seconds(last_attempt.claim["at"])
     headline = None if result is None else result.headline
     return RunRow(
         run=run.name,
@@ -234,8 +247,8 @@ def _row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
         value=None if headline is None else run.metrics.get(headline),
         step=0 if last_attempt is None else _last_step(last_attempt),
         max_steps=config.get("trainer.max_steps"),
-        age=None if began is None else max(0.0, now - began),
-        size=size(run.path),
+        age=None if start_time is None else max(0.0, now - start_time),
+        size=directory_size(run.path),
         tags=run.annotations.tags,
         sweeps=run.annotations.sweeps,
         archived=run.annotations.archived,
@@ -243,42 +256,46 @@ def _row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
     )
 
 
-def _attempt(state: AttemptState) -> AttemptDetails:
-    summary = state.summary
-    end = ("running" if state.holder_exists else "killed") if summary is None else summary.status
+def _attempt_details(attempt: AttemptState) -> AttemptDetails:
+    """Return when an attempt began, and how and why it ended."""
+    summary = attempt.summary
+    end_without_summary = "running" if attempt.holder_exists else "killed"
+    end = end_without_summary if summary is None else summary.status
     is_failed = isinstance(summary, FailedAttempt)
     error = f"{summary.error.type}: {summary.error.message}" if is_failed else None
     return AttemptDetails(
-        state.number,
-        state.claim["at"],
-        state.claim["host"],
-        state.claim["pid"],
+        attempt.number,
+        attempt.claim["at"],
+        attempt.claim["host"],
+        attempt.claim["pid"],
         end,
-        _last_step(state),
+        _last_step(attempt),
         error,
     )
 
 
-def _last_step(state: AttemptState) -> int:
-    summary = state.summary
+def _last_step(attempt: AttemptState) -> int:
+    """Return the last step of an attempt that its summary, or else its last beat, states."""
+    summary = attempt.summary
     if isinstance(summary, RunResult):
         return summary.steps
     if isinstance(summary, InterruptedAttempt):
         return summary.step
     if isinstance(summary, FailedAttempt):
         return summary.error.step
-    return state.beat[1]
+    _, step = attempt.beat
+    return step
 
 
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[DifferingValue]:
+def _differing_values(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[DifferingValue]:
     """Return the keys whose values differ; None stands for a key that one side lacks."""
     keys = dict.fromkeys([*first, *second])
-    pairs = [DifferingValue(key, first.get(key), second.get(key)) for key in keys]
-    return [pair for pair in pairs if pair.first != pair.second]
+    value_pairs = [DifferingValue(key, first.get(key), second.get(key)) for key in keys]
+    return [pair for pair in value_pairs if pair.first != pair.second]
 
 
-def _seconds(at: str) -> float | None:
+def _epoch_seconds(utc_time: str) -> float | None:
     """Return a UTC time of the record in seconds since the epoch; None where it is none."""
     with suppress(ValueError):
-        return float(timegm(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ")))
+        return float(timegm(time.strptime(utc_time, "%Y-%m-%dT%H:%M:%SZ")))
     return None

@@ -2,7 +2,7 @@
 
 runs = attnlab.runs("runs", where="dataset=mqar num_layers>=2")
 runs.frame()                         # a row for each run: what distinguishes them, and metrics
-runs.curves("accuracy")              # a row for each run and step
+runs.curves("validation/accuracy")   # a row for each run and step
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import pyarrow as pa
 
-from attnlab.analysis.arms import flatten_identity, format_value, label_keys, nearest_key
-from attnlab.analysis.left_out import LeftOut, by_state
-from attnlab.analysis.report import aligned, plain
-from attnlab.analysis.where import conditions
+from attnlab.analysis.arms import flatten_identity, format_value, label_keys, suggest_key
+from attnlab.analysis.left_out import LeftOut, describe_by_state
+from attnlab.analysis.report import align_rows, to_plain
+from attnlab.analysis.where import parse_conditions
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record.annotations import Annotations
 from attnlab.run_record.record import Record
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-MEASURED = ("parameters", "active_parameters", "flops_per_token", "tokens", "seconds")
+RESULT_FIELDS = ("parameters", "active_parameters", "flops_per_token", "tokens", "seconds")
 """The fields of a result that a table shows beside the metrics."""
 MOST_METRICS, MOST_LINES, MOST_KEYS = 3, 17, 4
 """The number of metrics, runs and distinguishing keys that a short text shows."""
+CURVE_SPLITS = ("train", "validation", "test")
+"""The splits on which a run measures while it trains."""
 STATES = ("new", "running", "interrupted", "killed", "failed", "finished", "damaged")
 """The states of a run: those of its record, or damaged where that cannot be read."""
 
@@ -67,9 +69,10 @@ class ListedRun:
         return {"seed": identity.get("seed"), **flatten_identity(identity)}
 
     def __repr__(self) -> str:
-        parts = [f"{name} {value:.4g}" for name, value in self.metrics.items()][:MOST_METRICS]
-        more = ["..."] if len(self.metrics) > MOST_METRICS else []
-        return f"<run {self.name}: {', '.join([self.state, *parts, *more])}>"
+        metric_texts = [f"{name} {value:.4g}" for name, value in self.metrics.items()]
+        if len(metric_texts) > MOST_METRICS:
+            metric_texts[MOST_METRICS:] = ["..."]
+        return f"<run {self.name}: {', '.join([self.state, *metric_texts])}>"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -88,7 +91,9 @@ class ListedRun:
     def facts(self) -> dict[str, Any]:
         """All values that a condition can test, by key."""
         result = self.result
-        result_fields = {} if result is None else {key: getattr(result, key) for key in MEASURED}
+        result_fields = (
+            {} if result is None else {key: getattr(result, key) for key in RESULT_FIELDS}
+        )
         return {
             "run": self.name,
             "state": self.state,
@@ -137,13 +142,13 @@ class RunList(Sequence[ListedRun]):
         lines = [f"{len(self)} runs: {counts or 'none'}"]
         readable_runs = [run for run in self if run.state != "damaged"]
         keys = ["seed", *self._distinguishing_keys(readable_runs)[:MOST_KEYS]]
-        shown_runs = self._runs[:MOST_LINES]
+        first_runs = self._runs[:MOST_LINES]
         rows = [["run", "state", *keys, "metric"]]
-        for run in shown_runs:
+        for run in first_runs:
             values = [format_value(run.config.get(key)) for key in keys]
-            rows.append([run.name, run.state, *values, _main_metric(run)])
-        if shown_runs:
-            lines += aligned(rows)
+            rows.append([run.name, run.state, *values, _main_metric_text(run)])
+        if first_runs:
+            lines += align_rows(rows)
         if len(self) > MOST_LINES:
             lines.append(f"... and {len(self) - MOST_LINES} more; .frame() has all")
         return "\n".join(lines)
@@ -153,25 +158,25 @@ class RunList(Sequence[ListedRun]):
 
         Raises RequestError for an invalid condition, and for a key or a value that no run has.
         """
-        required = conditions(text)
+        conditions = parse_conditions(text)
         facts_by_run = [run.facts for run in self]
         existing_keys = {key for run_facts in facts_by_run for key in run_facts}
-        for condition in required if self._runs else ():
+        for condition in conditions if self._runs else ():
             if condition.key not in existing_keys:
-                hint = nearest_key(condition.key, existing_keys)
+                hint = suggest_key(condition.key, existing_keys)
                 raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
-            facts = [
-                fact
+            values = [
+                value
                 for run_facts in facts_by_run
                 if condition.key in run_facts
-                for fact in _as_values(run_facts[condition.key])
+                for value in _as_values(run_facts[condition.key])
             ]
             # That no run failed is an answer, and no mistake.
-            condition.require_possible([*facts, *(STATES if condition.key == "state" else ())])
+            condition.require_possible([*values, *(STATES if condition.key == "state" else ())])
         return RunList(
             run
             for run, run_facts in zip(self, facts_by_run, strict=True)
-            if all(condition.holds(run_facts) for condition in required)
+            if all(condition.holds(run_facts) for condition in conditions)
         )
 
     @property
@@ -185,17 +190,17 @@ class RunList(Sequence[ListedRun]):
 
         Raises RequestError where none is finished.
         """
-        left_out = [LeftOut(r.name, r.state, r.fault) for r in self if r.result is None]
+        left_out = [LeftOut(run.name, run.state, run.fault) for run in self if run.result is None]
         records, results = {}, {}
         for run in self.finished:
             assert run.result is not None
             name = str(run.path) if run.name in results else run.name
             records[name], results[name] = run.record, run.result
         if not results:
-            states = by_state(left_out) or "there are no runs"
+            state_text = describe_by_state(left_out) or "there are no runs"
             if left_out and all(run.state == "damaged" for run in left_out):
-                raise RequestError(f"no run can be used: {states}")
-            raise RequestError(f"no run is finished: {states}; train them to the end")
+                raise RequestError(f"no run can be used: {state_text}")
+            raise RequestError(f"no run is finished: {state_text}; train them to the end")
         return Selection(records, results, left_out)
 
     def table(self) -> pa.Table:
@@ -209,7 +214,7 @@ class RunList(Sequence[ListedRun]):
                 ["dataset", "variant", "num_layers", *self._distinguishing_keys(readable_runs)]
             )
         )
-        metrics = list(dict.fromkeys(name for run in self for name in run.metrics))
+        metric_names = list(dict.fromkeys(name for run in self for name in run.metrics))
         columns: dict[str, list[Any]] = {
             "run": [run.name for run in self],
             "state": [run.state for run in self],
@@ -217,9 +222,9 @@ class RunList(Sequence[ListedRun]):
             **{key: _unify_type([run.config.get(key) for run in self]) for key in keys},
             **{
                 key: [None if run.result is None else getattr(run.result, key) for run in self]
-                for key in MEASURED
+                for key in RESULT_FIELDS
             },
-            **{name: [run.metrics.get(name) for run in self] for name in metrics},
+            **{name: [run.metrics.get(name) for run in self] for name in metric_names},
         }
         return pa.table(columns)
 
@@ -227,53 +232,51 @@ class RunList(Sequence[ListedRun]):
         """Return `table` as a pandas frame; integers stay integers where some are missing."""
         return to_frame(self.table())
 
-    def curve_table(self, metric: str, split: str = "validation") -> pa.Table:
+    def curve_table(self, metric: str, split: str | None = None) -> pa.Table:
         """Return a row for each run and step: run, seed, distinguishing keys, step and value.
 
         The keys have the same types as in `table`.
-        `metric` is a quantity measured on a split during training, such as "loss"; the split may be
-        "train" too. Runs that did not measure it, and damaged runs, have no rows. Raises
-        RequestError where no run measured it.
+        `metric` is a quantity measured on a split during training, such as "validation/loss", or
+        "loss" with the split (None: validation) beside it; the split may be "train" too. Runs that
+        did not measure it, and damaged runs, have no rows. Raises RequestError where no run
+        measured it, and for two splits.
         """
+        split, quantity = _split_and_quantity(metric, split)
         readable_runs = [run for run in self if run.state != "damaged"]
         keys = ["seed", *self._distinguishing_keys(readable_runs)]
-        unified = {
+        key_columns = {
             key: pa.array(_unify_type([run.config.get(key) for run in readable_runs]))
             for key in keys
         }
-        tables, columns = [], set()
-        for place, run in enumerate(readable_runs):
-            try:
-                rows = run.record.rows(split)
-            except RecordError:
-                continue
-            columns |= set(rows.column_names) - {"step"}
-            if metric not in rows.column_names:
+        tables = []
+        for index, run in enumerate(readable_runs):
+            rows = _rows_or_none(run, split)
+            if rows is None or quantity not in rows.column_names:
                 continue
             num_rows = rows.num_rows
             tables.append(
                 pa.table(
                     {
                         "run": [run.name] * num_rows,
-                        **{key: pa.repeat(unified[key][place], num_rows) for key in keys},
+                        **{key: pa.repeat(key_columns[key][index], num_rows) for key in keys},
                         "step": rows["step"],
-                        "value": rows[metric].cast(pa.float64()),
+                        "value": rows[quantity].cast(pa.float64()),
                     }
                 )
             )
         if not tables:
-            raise RequestError(
-                f"no run has rows of {metric!r} on {split}; {nearest_key(metric, columns)}"
-            )
+            raise _no_rows_error(readable_runs, metric, split)
         return pa.concat_tables(tables, promote_options="default")
 
-    def curves(self, metric: str, split: str = "validation") -> "DataFrame":
+    def curves(self, metric: str, split: str | None = None) -> "DataFrame":
         """Return `curve_table` as a pandas frame; it can be merged with `frame` on "run"."""
         return to_frame(self.curve_table(metric, split))
 
     @staticmethod
     def _distinguishing_keys(runs: Sequence[ListedRun]) -> list[str]:
-        configs = [{k: v for k, v in run.config.items() if k != "seed"} for run in runs]
+        configs = [
+            {key: value for key, value in run.config.items() if key != "seed"} for run in runs
+        ]
         return label_keys(configs) if configs else []
 
 
@@ -293,7 +296,49 @@ def _open_run(record: Record) -> ListedRun:
     return run
 
 
-def _main_metric(run: ListedRun) -> str:
+def _split_and_quantity(metric: str, split: str | None) -> tuple[str, str]:
+    """Return the split of a metric and its name there, as in "validation" and "loss".
+
+    Raises RequestError where the metric names another split than `split`.
+    """
+    metric_split, _, quantity = metric.partition("/")
+    if metric_split not in CURVE_SPLITS or not quantity:
+        return split or "validation", metric
+    if split not in (None, metric_split):
+        raise RequestError(f"{metric!r} is of {metric_split}, and the split is {split}; give one")
+    return metric_split, quantity
+
+
+def _rows_or_none(run: ListedRun, split: str) -> pa.Table | None:
+    """Return what a run measured on a split while it trained; None where that is damaged."""
+    try:
+        return run.record.rows(split)
+    except RecordError:
+        return None
+
+
+def _no_rows_error(runs: Sequence[ListedRun], metric: str, split: str) -> RequestError:
+    """Return the error for a metric that no run measured, with the nearest that was measured."""
+    if "/" not in metric:
+        hint = suggest_key(metric, _measured_quantities(runs, split))
+        return RequestError(f"no run has rows of {metric!r} on {split}; {hint}")
+    names_with_split = {
+        f"{curve_split}/{quantity}"
+        for curve_split in CURVE_SPLITS
+        for quantity in _measured_quantities(runs, curve_split)
+    }
+    return RequestError(f"no run has rows of {metric!r}; {suggest_key(metric, names_with_split)}")
+
+
+def _measured_quantities(runs: Sequence[ListedRun], split: str) -> set[str]:
+    """Return the names of what any of the runs measured on a split while it trained."""
+    tables = [_rows_or_none(run, split) for run in runs]
+    return {
+        name for rows in tables if rows is not None for name in rows.column_names if name != "step"
+    }
+
+
+def _main_metric_text(run: ListedRun) -> str:
     """Return the main metric of a finished run as text."""
     result = run.result
     if result is None or result.headline not in result.metrics:
@@ -320,4 +365,4 @@ def _unify_type(values: Sequence[Any]) -> list[Any]:
         return list(values)
     if types <= {int, float}:
         return [value if value is None else float(value) for value in values]
-    return [None if value is None else format_value(plain(value)) for value in values]
+    return [None if value is None else format_value(to_plain(value)) for value in values]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attnlab.analysis.find import require_runs
-from attnlab.analysis.findings import findings
-from attnlab.analysis.left_out import LeftOut, by_state
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.left_out import LeftOut, describe_by_state
 from attnlab.analysis.run_list import Selection, list_runs
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record import patterns
@@ -15,30 +15,30 @@ from attnlab.run_record.run_ref import RunRef
 
 
 def select_runs(
-    words: Sequence[RunRef], runs_dir: str | Path | None = None, where: str | None = None
+    references: Sequence[RunRef], runs_dir: str | Path | None = None, where: str | None = None
 ) -> Selection:
-    """Select the runs that words name (`find_records`) and that conditions hold for.
+    """Select the referenced runs (`find_records`) for which the conditions `where` hold.
 
-    Without words, all runs are meant. Raises RequestError for a word that matches no run, for a
-    condition that no run can meet, and where no run is finished.
+    Without references, all runs are meant. Raises RequestError for a reference that matches no run,
+    for a condition that no run can meet, and where no run is finished.
     """
-    return select_records(require_runs(words, runs_dir), where)
+    return select_records(require_runs(references, runs_dir), where)
 
 
-def select_any(
-    names: RunRef | Iterable[RunRef],
+def select_undamaged(
+    references: RunRef | Iterable[RunRef],
     runs_dir: str | Path | None = None,
     where: str | None = None,
 ) -> Selection:
-    """Select the named runs without the damaged ones; a single named run may be unfinished.
+    """Select the referenced runs without the damaged; a single referenced run may be unfinished.
 
     Raises RequestError as `select_runs` does.
     """
-    references = [names] if isinstance(names, RunRef) else list(names)
-    records = require_runs(references, runs_dir)
-    if len(references) == len(records) == 1 and where is None:
+    reference_list = [references] if isinstance(references, RunRef) else list(references)
+    records = require_runs(reference_list, runs_dir)
+    if len(reference_list) == len(records) == 1 and where is None:
         return select_record(records[0])
-    return without_damage(select_records(records, where))
+    return drop_damaged(select_records(records, where))
 
 
 def select_record(record: Record) -> Selection:
@@ -49,28 +49,33 @@ def select_record(record: Record) -> Selection:
 def select_records(records: Sequence[Record], where: str | None = None) -> Selection:
     """Separate the finished runs from the others. Raises RequestError where none is finished."""
     runs = list_runs(records)
-    return (runs if where is None else runs.where(where)).selection
+    if where is not None:
+        runs = runs.where(where)
+    return runs.selection
 
 
-def without_damage(selection: Selection) -> Selection:
+def drop_damaged(selection: Selection) -> Selection:
     """Leave out the runs with damaged rows too, and read each table of the other runs only once.
 
     Raises RequestError where no run is left.
     """
     left_out = list(selection.left_out)
-    records: dict[str, Record] = {
+    snapshots: dict[str, Record] = {
         name: Snapshot(record.path) for name, record in selection.records.items()
     }
-    for name, record in records.items():
+    for name, record in snapshots.items():
         try:
             record.check_rows()
             patterns.load_patterns(record)
             head_scores(record)
-            findings(selection.results[name], name)
+            read_findings(selection.results[name], name)
         except RecordError as error:
             left_out.append(LeftOut(name, "damaged", str(error)))
-    damaged = {run.run for run in left_out}
-    undamaged = {name: record for name, record in records.items() if name not in damaged}
-    if not undamaged:
-        raise RequestError(f"no run can be used: {by_state(left_out)}")
-    return Selection(undamaged, {name: selection.results[name] for name in undamaged}, left_out)
+    left_out_names = {run.run for run in left_out}
+    undamaged_records = {
+        name: record for name, record in snapshots.items() if name not in left_out_names
+    }
+    if not undamaged_records:
+        raise RequestError(f"no run can be used: {describe_by_state(left_out)}")
+    results = {name: selection.results[name] for name in undamaged_records}
+    return Selection(undamaged_records, results, left_out)

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 
-def token_position(word: str | int, tokens: Sequence[str]) -> int | None:
-    """Return the position of a token's last occurrence, or `word` itself where it is a position.
+def token_position(token_or_position: str | int, tokens: Sequence[str]) -> int | None:
+    """Return the position of a token's last occurrence, or a position itself.
 
     A text of digits is a position only where no token has that name. None for a token or a position
     that the text does not have.
     """
-    if isinstance(word, str) and word in tokens:
-        return len(tokens) - 1 - list(tokens)[::-1].index(word)
-    if isinstance(word, str) and not word.isdecimal():
-        return None
-    return int(word) if 0 <= int(word) < len(tokens) else None
+    if isinstance(token_or_position, str):
+        if token_or_position in tokens:
+            return len(tokens) - 1 - list(tokens)[::-1].index(token_or_position)
+        if not token_or_position.isdecimal():
+            return None
+    position = int(token_or_position)
+    return position if 0 <= position < len(tokens) else None

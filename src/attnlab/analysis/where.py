@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.analysis.arms import format_value, is_written, nearest_key
+from attnlab.analysis.arms import format_value, is_written_as, suggest_key
 from attnlab.errors import RequestError
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -51,14 +51,16 @@ class Condition:
         fact = facts[self.key]
         if isinstance(fact, tuple):
             # Of several values, such as tags, one is enough; `!=` holds where none is equal.
-            has_one = any(is_value(value, text) for value in fact for text in self.alternatives)
-            return self.operator not in ORDERS and has_one == (self.operator == "=")
+            is_any_equal = any(
+                matches_text(value, text) for value in fact for text in self.alternatives
+            )
+            return self.operator not in ORDERS and is_any_equal == (self.operator == "=")
         if self.operator in ORDERS:
             fact_number = _number_or_none(fact)
             return fact_number is not None and OPERATORS[self.operator](
                 fact_number, float(self.value)
             )
-        is_equal = any(is_value(fact, text) for text in [self.value, *self.alternatives])
+        is_equal = any(matches_text(fact, text) for text in [self.value, *self.alternatives])
         return is_equal == (self.operator == "=")
 
     def require_possible(self, facts: Sequence[Any]) -> None:
@@ -68,51 +70,51 @@ class Condition:
         has.
         """
         if self.operator in ORDERS:
-            known_facts = [fact for fact in facts if fact is not None]
+            facts_with_value = [fact for fact in facts if fact is not None]
             if _number_or_none(self.value) is None:
                 raise RequestError(f"where {self}: expected a number after {self.operator}")
-            if known_facts and all(_number_or_none(fact) is None for fact in known_facts):
+            if facts_with_value and all(_number_or_none(fact) is None for fact in facts_with_value):
                 raise RequestError(
                     f"where {self}: {self.operator} compares numbers, and a run has "
-                    f"{self.key}={format_value(known_facts[0])}; compare texts with = or !="
+                    f"{self.key}={format_value(facts_with_value[0])}; compare texts with = or !="
                 )
-        elif self.operator == "=" and not any(is_value(fact, self.value) for fact in facts):
+        elif self.operator == "=" and not any(matches_text(fact, self.value) for fact in facts):
             for text in self.alternatives:
-                if not any(is_value(fact, text) for fact in facts):
-                    hint = _hint(text, dict.fromkeys(map(format_value, facts)))
+                if not any(matches_text(fact, text) for fact in facts):
+                    hint = _suggest_value(text, dict.fromkeys(map(format_value, facts)))
                     raise RequestError(f"where {self}: no run has {text!r}; {hint}")
 
     def __str__(self) -> str:
         return f"{self.key}{self.operator}{self.value}"
 
 
-def is_value(fact: Any, text: str) -> bool:
+def matches_text(fact: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote as a text."""
-    fact_number, number = _number_or_none(fact), _number_or_none(text)
-    if fact_number is not None and number is not None:
-        return fact_number == number
-    return is_written(fact, text) or (fact is None and text == "null")
+    fact_number, text_number = _number_or_none(fact), _number_or_none(text)
+    if fact_number is not None and text_number is not None:
+        return fact_number == text_number
+    return is_written_as(fact, text) or (fact is None and text == "null")
 
 
-def conditions(where: str) -> list[Condition]:
+def parse_conditions(where: str) -> list[Condition]:
     """Parse conditions separated by spaces, all of which must hold.
 
-    Raises RequestError for a word that is no condition.
+    Raises RequestError for a text that is no condition.
     """
     try:
-        words = shlex.split(where)
+        condition_texts = shlex.split(where)
     except ValueError as error:
         raise RequestError(f"where {where!r}: {error}") from error
-    parsed_conditions = []
-    for word in words:
-        match = re.fullmatch(r"([\w./@-]+?)\s*(<=|>=|!=|=|<|>)\s*(.*)", word)
+    conditions = []
+    for text in condition_texts:
+        match = re.fullmatch(r"([\w./@-]+?)\s*(<=|>=|!=|=|<|>)\s*(.*)", text)
         if match is None:
             raise RequestError(
-                f"where {word!r}: expected KEY=VALUE, or !=, <, <=, > or >= between them; several "
+                f"where {text!r}: expected KEY=VALUE, or !=, <, <=, > or >= between them; several "
                 "have spaces between"
             )
-        parsed_conditions.append(Condition(*match.groups()))
-    return parsed_conditions
+        conditions.append(Condition(*match.groups()))
+    return conditions
 
 
 def _number_or_none(value: Any) -> float | None:
@@ -124,11 +126,11 @@ def _number_or_none(value: Any) -> float | None:
         return None
 
 
-def _hint(text: str, values: Iterable[str]) -> str:
-    """Return the nearest values, or the first of all."""
-    names = list(values)
-    if not names:
+def _suggest_value(text: str, values: Iterable[str]) -> str:
+    """Return a hint with the nearest values, or the first of all."""
+    value_list = list(values)
+    if not value_list:
         return "none has any"
-    if len(names) > MOST_VALUES and not get_close_matches(text, names, n=1):
-        return f"there are {', '.join(names[:MOST_VALUES])}, ..."
-    return nearest_key(text, names)
+    if len(value_list) > MOST_VALUES and not get_close_matches(text, value_list, n=1):
+        return f"there are {', '.join(value_list[:MOST_VALUES])}, ..."
+    return suggest_key(text, value_list)

@@ -110,14 +110,14 @@ def _run_ablation(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> 
     method, order = arguments.method or "zero", arguments.order or "gradient"
     options: dict[str, Any] = {"split": split, "metric": metric, "method": method, "heads": heads}
     if mode == "edge":
-        return ablations.edge_cut(loaded, arguments.text, arguments.edge, heads=heads)
+        return ablations.edge_cut_report(loaded, arguments.text, arguments.edge, heads=heads)
     if mode == "importance":
         return ablations.importance_report(loaded, split=split, heads=heads)
     if mode == "prune":
         return ablations.pruning_report(loaded, **options, order=order, num_random=arguments.random)
     if mode == "twins":
         return ablations.patching_report(loaded, query=arguments.query, heads=heads)
-    return ablations.heads_without(loaded, **options)
+    return ablations.heads_without_report(loaded, **options)
 
 
 def _select_heads(

@@ -89,20 +89,20 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
     """Measure the costs of all arms, and show the progress on standard error."""
     # torch takes seconds to import, and --help does not need it.
     from attnlab.analysis.cost_arms import cost_arms
-    from attnlab.analysis.cost_report import cost_report, require_costs
+    from attnlab.analysis.cost_report import cost_report, require_measurable
     from attnlab.launch.machine import device_name
 
     lengths, modes = arguments.lengths, arguments.modes
     tokens, rounds = arguments.tokens, arguments.rounds
-    require_costs(lengths, tokens, rounds)
+    require_measurable(lengths, tokens, rounds)
     if arguments.output is not None:
         require_writable(arguments.output, "--output")
     overrides, config_dir = arguments.overrides, arguments.config_dir
     arms = cost_arms(overrides, longest=max(lengths), modes=modes, config_dir=config_dir)
     with Console(stderr=True).status("warming up") as status:
 
-        def on_cell(cell: "Measurement") -> None:
-            status.update(f"measured: {cell.mode}, {cell.length} tokens")
+        def show_progress(measurement: "Measurement") -> None:
+            status.update(f"measured: {measurement.mode}, {measurement.length} tokens")
 
         return cost_report(
             arms,
@@ -111,7 +111,7 @@ def _measure_costs(arguments: Namespace) -> "CostReport":
             tokens=tokens,
             rounds=rounds,
             device_name=device_name(arms.device),
-            on_cell=on_cell,
+            on_measurement=show_progress,
         )
 
 

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select_runs, without_damage
+from attnlab.analysis.select import drop_damaged, select_runs
 from attnlab.commands.base import add_selection, require_output_file
 from attnlab.commands.options import path_option
 from attnlab.printable import say
@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
     """Write the figure; its path is the last line."""
     output: Path = arguments.output
     require_output_file(output, ENDINGS)
-    selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
+    selection = drop_damaged(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
     report = comparison(
         selection, by=arguments.by, baseline=arguments.baseline, allow=arguments.allow
     )

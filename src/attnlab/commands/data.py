@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> int:
         say(json.dumps(report.to_json(), indent=2) if file_format == "json" else data_text(report))
         return 0
     export_data(data, arguments.output, file_format)
-    for split, size in data.sizes.items():
+    for split, size in data.split_sizes.items():
         say(f"{split}: {size:,} examples")
     for note in data.dataset.notes:
         say(note)

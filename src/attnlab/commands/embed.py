@@ -15,7 +15,7 @@ from attnlab.analysis.embedding_report import (
     embedding_history,
     embedding_plane,
     embedding_report,
-    embedding_table,
+    encode_embedding_file,
 )
 from attnlab.commands.base import add_run, load_run, require_output_file
 from attnlab.commands.options import path_option
@@ -81,7 +81,7 @@ def run(arguments: Namespace) -> int:
         write.replace(history, draw_history(history_report, history.suffix))
         say(history)
     if export is not None:
-        write.replace(export, embedding_table(loaded.embeddings, export.suffix))
+        write.replace(export, encode_embedding_file(loaded.embeddings, export.suffix))
         say(export)
     return 0
 

@@ -10,7 +10,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from attnlab.analysis.head_report import head_histories, head_report
-from attnlab.analysis.select import select_any
+from attnlab.analysis.select import select_undamaged
 from attnlab.commands.base import require_output_file
 from attnlab.commands.options import add_runs, path_option
 from attnlab.commands.render.heads import draw_head_curves, show_report
@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
     output, measure = arguments.output, arguments.measure
     if output is not None:
         require_output_file(output, PICTURES, arguments.format)
-    selection = select_any(arguments.runs, arguments.runs_dir, arguments.where)
+    selection = select_undamaged(arguments.runs, arguments.runs_dir, arguments.where)
     if output is not None:
         write.replace(
             output, draw_head_curves(head_histories(selection, measure), measure, output.suffix)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.building import first_line
 from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
     if group is None:
         names_by_group = {name: sorted(files) for name, files in sorted(files_by_group.items())}
         say(
-            json.dumps(plain(names_by_group), indent=2)
+            json.dumps(to_plain(names_by_group), indent=2)
             if as_json
             else _format_groups(names_by_group)
         )
@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> int:
         )
         raise RequestError(f"there is no group {group!r}; {hint}")
     choices = [_describe_choice(name, path) for name, path in sorted(files_by_group[group].items())]
-    say(json.dumps(plain(choices), indent=2) if as_json else _format_choices(choices))
+    say(json.dumps(to_plain(choices), indent=2) if as_json else _format_choices(choices))
     return 0
 
 

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from attnlab.analysis.compare import comparison
-from attnlab.analysis.select import select_runs, without_damage
+from attnlab.analysis.select import drop_damaged, select_runs
 from attnlab.building import NO_USER_TARGETS
 from attnlab.commands.base import add_selection, require_output_file
 from attnlab.commands.options import add_config_dir, path_option
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
         from attnlab.config import load_user_targets
 
         user_targets = load_user_targets(arguments.config_dir)
-    selection = without_damage(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
+    selection = drop_damaged(select_runs(arguments.runs, arguments.runs_dir, arguments.where))
     report = comparison(
         selection,
         by=arguments.by,

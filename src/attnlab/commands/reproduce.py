@@ -7,7 +7,7 @@ import json
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from attnlab.analysis.report import plain
+from attnlab.analysis.report import to_plain
 from attnlab.commands.options import add_config_dir, path_option
 from attnlab.commands.render.verdicts import print_overview, print_verdicts
 from attnlab.console import Console
@@ -105,6 +105,6 @@ def _print_verdicts_or_json(judged_recipes: Sequence[JudgedRecipe], *, as_json: 
     """Print the claims of each recipe as JSON or as a table."""
     if as_json:
         claims = [claim for judged_recipe in judged_recipes for claim in judged_recipe.claims]
-        say(json.dumps(plain(claims), indent=2))
+        say(json.dumps(to_plain(claims), indent=2))
     else:
         print_verdicts(judged_recipes, Console())

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from attnlab.analysis.find import require_runs
-from attnlab.analysis.run_details import RunDiff, run_details, run_diff, runs_report, size
+from attnlab.analysis.run_details import RunDiff, directory_size, run_details, run_diff, runs_report
 from attnlab.analysis.run_list import RunList, list_runs
 from attnlab.commands.options import add_runs
 from attnlab.commands.render.runs import format_size, print_details, print_diff, print_runs
@@ -118,7 +118,7 @@ def _show(action: str, run_refs: Sequence[str], arguments: Namespace) -> int:
 def _delete(runs: RunList, with_question: bool) -> int:
     """Delete runs, after a question; says what that frees."""
     require_deletable([listed_run.record for listed_run in runs])
-    freed_size = format_size(sum(size(listed_run.path) for listed_run in runs))
+    freed_size = format_size(sum(directory_size(listed_run.path) for listed_run in runs))
     names = [listed_run.name for listed_run in runs]
     count_text = "1 run" if len(names) == 1 else f"{len(names)} runs"
     if with_question and not sys.stdin.isatty():

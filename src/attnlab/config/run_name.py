@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from attnlab.config.config import NOT_IN_IDENTITY, Config
+from attnlab.run_record.choice_name import shortest_endings
 
 MOST_CHARACTERS = 64
 """The longest readable part of a name, without seed and hash."""
@@ -31,7 +32,8 @@ def run_name(config: Config) -> str:
     choice_words = _choice_words(config, identity_values, shown_values)
     knobs = [key for key in shown_values if key not in config.choices]
     knobs_in_order = sorted(knobs, key=lambda key: key not in config.swept_keys)
-    short_keys = _short_keys(knobs)
+    # A key of several parts is one word of the name, and the parts are joined as its words are.
+    short_keys = {key: ending.replace(".", "_") for key, ending in shortest_endings(knobs).items()}
     knob_words = [_knob_word(short_keys[key], shown_values[key]) for key in knobs_in_order]
     shape = f"{config.values['model']['num_layers']}x{config.values['model']['d_model']}"
     name, num_left_out = str(config.choices["dataset"]), 0
@@ -142,16 +144,6 @@ def _short_number(text: str, number: float) -> str:
         return text
     mantissa, _, exponent = f"{number:e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each key; two parts where the last one is that of several keys."""
-    last_parts = {key: key.rpartition(".")[2] for key in keys}
-    shared = {part for part in last_parts.values() if list(last_parts.values()).count(part) > 1}
-    return {
-        key: "_".join(key.split(".")[-2:]) if part in shared else part
-        for key, part in last_parts.items()
-    }
 
 
 def _plain_word(text: str) -> str:

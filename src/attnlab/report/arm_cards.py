@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from attnlab.analysis.arms import FinishedRun
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.dataset_class import dataset_class
-from attnlab.analysis.findings import findings
-from attnlab.analysis.table import TableCell, count, with_interval
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.table import TableCell, format_count, interval_cell
 from attnlab.figures import attention_panels
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.probe_history import PROBES, ProbeHistory, probe_histories
@@ -61,7 +61,7 @@ def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
     cards = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
         runs = sorted(group.runs, key=lambda run: run.result.seed)
-        findings_by_run = {run.name: findings(run.result) for run in runs}
+        findings_by_run = {run.name: read_findings(run.result) for run in runs}
         views = [
             view
             for run in runs
@@ -74,7 +74,7 @@ def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
                 ArmCard(
                     style,
                     len(group.seeds),
-                    count(group.mean("parameters")),
+                    format_count(group.mean("parameters")),
                     measures(group, panel.metric, arm_findings, has_attention),
                     _with_same_content(views),
                     f"{group.mean('steps'):g}",
@@ -96,16 +96,16 @@ def measures(
     `arm_findings` are the findings of one of the runs; they state which numbers to show, and how.
     """
     existing = group.metrics
-    listed = [Measure(_metric_words(metric), with_interval(group.over_seeds(metric)))]
+    listed = [Measure(_metric_words(metric), interval_cell(group.over_seeds(metric)))]
     for name, finding in arm_findings.items():
         for label in finding.presentation.labels:
             key = f"{name}/{label.number}"
             if key in existing:
-                listed.append(Measure(label.text, with_interval(group.over_seeds(key))))
+                listed.append(Measure(label.text, interval_cell(group.over_seeds(key))))
             elif label.needs_attention and not has_attention:
                 listed.append(Measure(label.text, TableCell("-"), "no attention"))
     others = [key for key in existing if key.startswith("test/") and key != metric]
-    return listed + [Measure(_metric_words(k), with_interval(group.over_seeds(k))) for k in others]
+    return listed + [Measure(_metric_words(k), interval_cell(group.over_seeds(k))) for k in others]
 
 
 def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> Any:
@@ -113,7 +113,7 @@ def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> 
     arms = []
     for card in cards:
         first_seed = card.seeds[0]
-        lines = [f"{m.name} {m.value.joined()}" for m in card.measures if not m.reason_missing][
+        lines = [f"{m.name} {m.value.to_text()}" for m in card.measures if not m.reason_missing][
             :max_numbers
         ]
         if any(measure.reason_missing for measure in card.measures):

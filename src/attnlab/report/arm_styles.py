@@ -47,9 +47,9 @@ def _keys(panel: Panel) -> Sequence[str]:
     """Return the keys that name an arm; one arm alone is named by its variant."""
     first = panel.groups[0]
     varying = [
-        key for key in panel.columns if any(g.keys[key] != first.keys[key] for g in panel.groups)
+        key for key in panel.group_keys if any(g.keys[key] != first.keys[key] for g in panel.groups)
     ]
-    return varying or list(panel.columns)
+    return varying or list(panel.group_keys)
 
 
 def _best_groups(panel: Panel) -> list[int]:

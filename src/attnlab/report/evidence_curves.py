@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from attnlab.analysis.compare import Group, Panel
-from attnlab.analysis.findings import findings
-from attnlab.analysis.table import with_interval
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.table import interval_cell
 from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.figures.reach import ReachPanel, draw_reach
 from attnlab.layers import Layer
@@ -38,7 +38,7 @@ def evidence_curves(
     curves_by_name: dict[str, Curve] = {}
     bounds: dict[str, Bounds] = {}
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        for name, numbers in _curve_numbers(group, findings(group.runs[0].result)).items():
+        for name, numbers in _curve_numbers(group, read_findings(group.runs[0].result)).items():
             curves_by_name[name] = numbers.curve
             bounds[name] = group.bounds(numbers.keys[0][1])
             points = [
@@ -72,7 +72,7 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
     models = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
         run = group.runs[0]
-        run_findings = findings(run.result)
+        run_findings = read_findings(run.result)
         curve_numbers = _curve_numbers(group, run_findings)
         reaches = [finding.presentation.reach for finding in run_findings.values()]
         numbers = next((curve_numbers[name] for name in reaches if name in curve_numbers), None)
@@ -82,7 +82,7 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
         if shares is not None:
             caption = [
                 f"loss where a head sees {length} token{'s' if length > 1 else ''}: "
-                f"{with_interval(group.over_seeds(key)).joined()}"
+                f"{interval_cell(group.over_seeds(key)).to_text()}"
                 for length, key in numbers.keys[::-2]
             ]
             title = f"{style.title} (heads of seed {run.result.seed}, n = {len(group.seeds)})"

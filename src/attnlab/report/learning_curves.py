@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attnlab.analysis.arms import group_by_value, nearest_key
+from attnlab.analysis.arms import group_by_value, suggest_key
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.statistics import describe_method, estimate
 from attnlab.errors import RequestError
@@ -85,7 +85,7 @@ def metric_curve(
 ) -> Any:
     """Draw a metric such as `validation/loss`, by default the main one on validation, for a file.
 
-    Raises RequestError where no run recorded it, with the nearest_key that runs recorded.
+    Raises RequestError where no run recorded it, with the nearest metric that runs recorded.
     """
     name = f"validation/{_main_metric(panel)}" if metric is None else metric
     split, _, column = name.partition("/")
@@ -105,7 +105,7 @@ def metric_curve(
         }
         raise RequestError(
             f"no run on {panel.dataset} recorded {name!r} while it trained; "
-            f"{nearest_key(name, recorded)}"
+            f"{suggest_key(name, recorded)}"
         )
     return chart
 

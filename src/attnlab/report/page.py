@@ -11,9 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
-from attnlab.analysis.findings import findings
+from attnlab.analysis.findings import read_findings
 from attnlab.analysis.left_out import abbreviate_names
-from attnlab.analysis.table import Column, comparison_columns, count, legend, title
+from attnlab.analysis.table import (
+    Column,
+    comparison_columns,
+    format_count,
+    panel_legend,
+    panel_title,
+)
 from attnlab.building import NO_USER_TARGETS, UserTargets
 from attnlab.figures.attention_panels import draw_panel, role_colours
 from attnlab.figures.curves import DASHES, REST
@@ -164,8 +170,8 @@ def _build_section(
         remarks=_card_remarks(panel, cards) if cards else (),
         caution=_caution_text(panel, cards),
         table=comparison_columns(panel),
-        table_title=title(panel),
-        notes=[legend(panel), *panel.notes],
+        table_title=panel_title(panel),
+        notes=[panel_legend(panel), *panel.notes],
         arms=arm_styles(panel),
         curves=[
             *learning_curves(panel, records),
@@ -189,7 +195,7 @@ def _panel_facts(panel: Panel) -> dict[str, str]:
         "arms": str(len(panel.groups)),
         "runs": str(len(results)),
         "seeds": ", ".join(map(str, seeds)),
-        "budget": abbreviate(f"{count(result.budget_tokens)} tokens" for result in results),
+        "budget": abbreviate(f"{format_count(result.budget_tokens)} tokens" for result in results),
         "data": abbreviate(result.data_hash[:10] for result in results),
         "trained": abbreviate((start_days[0], start_days[-1])).replace(", ", " to "),
         "attnlab": abbreviate(result.versions.get("attnlab") for result in results)
@@ -255,7 +261,7 @@ def _caution_text(panel: Panel, cards: Sequence[ArmCard]) -> str:
             finding.presentation.taken_away
             for group in panel.groups
             for run in group.runs
-            for finding in findings(run.result).values()
+            for finding in read_findings(run.result).values()
             if any(head.without for head in finding.heads.values())
         )
         removed = " or ".join(filter(None, removals))

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, NamedTuple
 
-from attnlab.analysis.arms import nearest_key
+from attnlab.analysis.arms import suggest_key
 from attnlab.analysis.statistics import Interval
 
 ROUNDING = 1e-9
@@ -208,7 +208,7 @@ def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[C
         return [], faults
     used_arms = [*node["arms"], *([node["minus"]] if "minus" in node else [])]
     faults += [
-        f"{where}: the recipe has no arm `{arm}`; {nearest_key(arm, arms)}"
+        f"{where}: the recipe has no arm `{arm}`; {suggest_key(arm, arms)}"
         for arm in used_arms
         if arm not in arms
     ]
@@ -246,7 +246,7 @@ def entry_faults(node: Any, entries: Mapping[str, Entry], where: str) -> list[st
     if not isinstance(node, dict):
         return [f"{where}: expected {', '.join(entries)}; got {node!r}"]
     faults = [
-        f"{where}: no entry `{key}` here; {nearest_key(str(key), entries)}"
+        f"{where}: no entry `{key}` here; {suggest_key(str(key), entries)}"
         for key in node
         if key not in entries
     ]

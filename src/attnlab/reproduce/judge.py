@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attnlab.analysis.arms import nearest_key
-from attnlab.analysis.statistics import Interval, interval, paired
+from attnlab.analysis.arms import suggest_key
+from attnlab.analysis.statistics import Interval, paired_difference, t_interval
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce.claims import Best, Claim, Steps, Term, Value
 from attnlab.reproduce.recipe import Recipe
@@ -66,7 +66,7 @@ def _metric_faults(recipe: Recipe, results: Results) -> list[str]:
     }
     return [
         f"{recipe.paper}/{recipe.scale}.yaml: metrics: no run has `{metric}`; "
-        f"{nearest_key(metric, measured_metrics)}"
+        f"{suggest_key(metric, measured_metrics)}"
         for metric in recipe.metrics
         if metric not in measured_metrics
     ]
@@ -142,13 +142,13 @@ def _measure(claim: Claim, arm_results: Mapping[str, Any]) -> tuple[dict[int, Va
     ]
     if len(by_arm) == 1:
         values = by_arm[0]
-        return values, interval([value.number for value in values.values()])
+        return values, t_interval([value.number for value in values.values()])
     minuends, subtrahends = by_arm
     values = {
         seed: minuends[seed].minus(subtrahends[seed])
         for seed in sorted(minuends.keys() & subtrahends.keys())
     }
-    n, mean, low, high, _ = paired(
+    n, mean, low, high, _ = paired_difference(
         {seed: value.number for seed, value in minuends.items()},
         {seed: value.number for seed, value in subtrahends.items()},
     )
@@ -168,7 +168,7 @@ def _measure_term(term: Term, run: Mapping[str, Any]) -> Value:
         return Value(float(np.max(column) if term.upward else np.min(column)))
     if term not in run["metrics"]:
         raise RequestError(
-            f"{run['name']} has no metric `{term}`; {nearest_key(term, run['metrics'])}"
+            f"{run['name']} has no metric `{term}`; {suggest_key(term, run['metrics'])}"
         )
     return Value(float(run["metrics"][term]))
 

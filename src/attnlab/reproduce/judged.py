@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnlab.analysis.arms import nearest_key
+from attnlab.analysis.arms import suggest_key
 from attnlab.errors import RequestError
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import Results, Verdict, judge
@@ -84,7 +84,7 @@ def judge_every_paper(experiments: Path, scale: str | None = None) -> list[Judge
     scales = dict.fromkeys(recipe.scale for recipe in all_recipes)
     if scale not in (None, *scales):
         raise RequestError(
-            f"no paper has a recipe at --scale {scale}; {nearest_key(str(scale), scales)}"
+            f"no paper has a recipe at --scale {scale}; {suggest_key(str(scale), scales)}"
         )
     return [
         judge_recipe(recipe, results.read(recipe.folder, recipe.scale))

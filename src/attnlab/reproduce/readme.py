@@ -58,7 +58,7 @@ def text(
 
 def with_interval(value: Interval) -> str:
     """Return `.998 [.995, 1.001]`; a dash if there is no number."""
-    return "-" if value.mean is None else table.with_interval(value).joined()
+    return "-" if value.mean is None else table.interval_cell(value).to_text()
 
 
 def spans(seeds: Sequence[int]) -> str:

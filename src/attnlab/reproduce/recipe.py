@@ -24,7 +24,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnlab.analysis.arms import nearest_key
+from attnlab.analysis.arms import suggest_key
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce.claims import Claim, Entry, entry_faults, parse
 
@@ -117,7 +117,7 @@ def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
     """
     known_papers = papers(experiments)
     if paper not in known_papers:
-        raise RequestError(f"there is no recipe for {paper!r}; {nearest_key(paper, known_papers)}")
+        raise RequestError(f"there is no recipe for {paper!r}; {suggest_key(paper, known_papers)}")
     folder = experiments / paper
     faults: list[str] = []
     claims_by_scale = _load_yaml(folder / "claims.yaml", faults)
@@ -135,7 +135,7 @@ def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
             optional = {"title": SCALES.get(scale), "needs": None}
             recipes_by_scale[scale] = Recipe(folder, scale, **(optional | node), claims=claims)
     faults += [
-        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {nearest_key(str(scale), scales)}"
+        f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {suggest_key(str(scale), scales)}"
         for scale in claims_by_scale
         if scale not in scales
     ]
@@ -172,7 +172,7 @@ def _recipe_faults(node: dict[Any, Any], scale: str, where: str) -> list[str]:
     if "needs" in node and node["needs"] not in NEEDS:
         faults.append(f"{where}: needs: expected {' or '.join(NEEDS)}, got {node['needs']!r}")
     faults += [
-        f"{where}: {key}: there is no arm {label!r}; {nearest_key(label, node['arms'])}"
+        f"{where}: {key}: there is no arm {label!r}; {suggest_key(label, node['arms'])}"
         for key in ("pictures", "curves")
         for label in node[key]
         if label not in node["arms"]

@@ -1,6 +1,7 @@
-"""The name of the choice in conf/ that a class belongs to."""
+"""Short names for the parts of a config: the choice of a class, the ending of a dotted key."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 OTHERWISE = {
@@ -34,3 +35,23 @@ def choice_name(value: Any) -> Any:
 def is_class(value: Any) -> bool:
     """Return whether the value is the dotted path of a class, as a component's `_target_` is."""
     return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
+
+
+def shortest_endings(keys: Iterable[str]) -> dict[str, str]:
+    """Return the shortest ending of each dotted key that no other of the keys has."""
+    path_by_key = {key: key.split(".") for key in keys}
+
+    def ending(key: str, length: int) -> str:
+        return ".".join(path_by_key[key][-length:])
+
+    def is_unique(key: str, length: int) -> bool:
+        endings = [ending(any_key, length) for any_key in path_by_key]
+        return endings.count(ending(key, length)) == 1
+
+    return {
+        key: next(
+            (ending(key, length) for length in range(1, len(path)) if is_unique(key, length)),
+            key,
+        )
+        for key, path in path_by_key.items()
+    }

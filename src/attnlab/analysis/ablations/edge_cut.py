@@ -1,6 +1,6 @@
 """The model's answer to a text where one token does not see another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ class EdgeCutReport(Report):
     answers: Sequence[ChangedAnswer]
 
 
-def edge_cut(
+def edge_cut_report(
     loaded_run: LoadedRun,
     text: str,
     edge: str | tuple[End, End],
@@ -71,36 +71,31 @@ def edge_cut(
     """
     selected_heads, model = require_heads(loaded_run, heads), loaded_run.model
     captured, _ = loaded_run.capture(text)
-    tokens = [loaded_run.objective.inputs[int(token)] for token in captured.inputs]
-    edge_text = edge if isinstance(edge, str) else f"{edge[0]}:{edge[1]}"
-    query, key = edge_ends(edge, tokens)
+    tokens = [loaded_run.objective.inputs[int(token_id)] for token_id in captured.inputs]
+    query, key = parse_edge(edge, tokens)
     # In a model with an encoder, only the encoder's layers have the text's tokens as queries.
-    patterns = {layer.index: pattern for layer, pattern in captured.patterns.items()}
-    if not patterns:
+    pattern_by_layer = {layer.index: pattern for layer, pattern in captured.patterns.items()}
+    if not pattern_by_layer:
         raise RequestError(f"edge: no layer of {loaded_run.record.name} has tokens see one another")
     head_layers = {head.layer for head in selected_heads}
-    if heads is not None and head_layers - set(patterns):
+    if heads is not None and head_layers - set(pattern_by_layer):
         raise RequestError(
             f"layers {_join_numbers(head_layers)}: tokens of the text see one another in "
-            f"layers {_join_numbers(patterns)}"
+            f"layers {_join_numbers(pattern_by_layer)}"
         )
     if query < key and model.causal and not model.arrangement.encoder:
         raise RequestError(
-            f"edge {edge_text}: a causal model does not see {tokens[key]!r} at {key} from "
+            f"edge {_edge_text(edge)}: a causal model does not see {tokens[key]!r} at {key} from "
             f"{tokens[query]!r} at {query}, which comes before it"
         )
     heads_by_layer: dict[int, list[int]] = {}
     for head in selected_heads:
-        if head.layer in patterns:
+        if head.layer in pattern_by_layer:
             heads_by_layer.setdefault(head.layer, []).append(head.head)
     try:
-        with ExitStack() as cuts:
-            for layer, layer_heads in heads_by_layer.items():
-                ends = (torch.tensor([query]), torch.tensor([key]))
-                cuts.enter_context(knock_out_edge(model, *ends, [layer], layer_heads))
-            logits_after = loaded_run(text)
+        logits_after = _logits_without_edge(loaded_run, text, query, key, heads_by_layer)
     except ValueError as error:
-        raise RequestError(f"edge {edge_text}: {error}") from error
+        raise RequestError(f"edge {_edge_text(edge)}: {error}") from error
     return EdgeCutReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
@@ -110,7 +105,7 @@ def edge_cut(
         key=key,
         layers=sorted(heads_by_layer),
         heads=[
-            CutHead(layer, head, float(patterns[layer][head, query, key]))
+            CutHead(layer, head, float(pattern_by_layer[layer][head, query, key]))
             for layer, layer_heads in heads_by_layer.items()
             for head in layer_heads
         ],
@@ -118,42 +113,67 @@ def edge_cut(
     )
 
 
-def edge_ends(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
+def parse_edge(edge: str | tuple[End, End], tokens: Sequence[str]) -> tuple[int, int]:
     """Return the positions of the query and the key; a token of "QUERY:KEY" may contain a colon.
 
     Raises RequestError for an end that the text does not have.
     """
     if isinstance(edge, str):
-        parts = edge.split(":")
-        pairs: list[tuple[End, End]] = [
-            (":".join(parts[:end]), ":".join(parts[end:])) for end in range(1, len(parts))
+        texts = edge.split(":")
+        possible_ends: list[tuple[End, End]] = [
+            (":".join(texts[:index]), ":".join(texts[index:])) for index in range(1, len(texts))
         ]
     else:
-        pairs, edge = [edge], f"{edge[0]}:{edge[1]}"
-    for pair in pairs:
-        query, key = (token_position(end, tokens) for end in pair)
+        possible_ends = [edge]
+    for query_end, key_end in possible_ends:
+        query, key = token_position(query_end, tokens), token_position(key_end, tokens)
         if query is not None and key is not None:
             return query, key
     raise RequestError(
-        f"edge {edge}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position below "
-        f"{len(tokens)}"
+        f"edge {_edge_text(edge)}: expected QUERY:KEY, each of {' '.join(tokens)}, or a position "
+        f"below {len(tokens)}"
     )
 
 
+def _edge_text(edge: str | tuple[End, End]) -> str:
+    """Return an edge as messages show it: QUERY:KEY."""
+    if isinstance(edge, str):
+        return edge
+    query_end, key_end = edge
+    return f"{query_end}:{key_end}"
+
+
+def _logits_without_edge(
+    loaded_run: LoadedRun,
+    text: str,
+    query: int,
+    key: int,
+    heads_by_layer: Mapping[int, Sequence[int]],
+) -> Float[Tensor, " output"]:
+    """Return the logits of the answer where the query does not see the key in the heads."""
+    query_tensor, key_tensor = torch.tensor([query]), torch.tensor([key])
+    with ExitStack() as cuts:
+        for layer, layer_heads in heads_by_layer.items():
+            cut = knock_out_edge(loaded_run.model, query_tensor, key_tensor, [layer], layer_heads)
+            cuts.enter_context(cut)
+        return loaded_run(text)
+
+
 def _compare_answers(
-    outputs: Sequence[str], before: Float[Tensor, " output"], after: Float[Tensor, " output"]
+    output_names: Sequence[str],
+    logits_before: Float[Tensor, " output"],
+    logits_after: Float[Tensor, " output"],
 ) -> list[ChangedAnswer]:
     """Return the likeliest outputs of both answers, the likeliest with the edge first."""
-    p_before, p_after = (logits.float().softmax(dim=0) for logits in (before, after))
-    likeliest = {
+    p_before, p_after = logits_before.float().softmax(dim=0), logits_after.float().softmax(dim=0)
+    likeliest_outputs = {
         int(output)
         for p in (p_before, p_after)
         for output in p.topk(min(LIKELIEST, len(p))).indices
     }
-    ordered = sorted(likeliest, key=lambda output: -float(p_before[output]))
     return [
-        ChangedAnswer(outputs[output], float(p_before[output]), float(p_after[output]))
-        for output in ordered
+        ChangedAnswer(output_names[output], float(p_before[output]), float(p_after[output]))
+        for output in sorted(likeliest_outputs, key=lambda output: -float(p_before[output]))
     ]
 
 

@@ -53,27 +53,34 @@ def importance_report(
     Raises RequestError for a head that does not exist.
     """
     selected_heads = require_heads(loaded_run, heads)
-    full_loss, names = loaded_run.evaluate(split)["loss"], layer_names(loaded_run)
+    full_loss = loaded_run.evaluate(split)["loss"]
+    names = layer_names(loaded_run)
     gates = head_importance(loaded_run.subject, loaded_run.dataset.splits[split])
-    losses_without = loss_without_each(
+    loss_without_head = loss_without_each(
         loaded_run.model, selected_heads, lambda: loaded_run.evaluate(split)["loss"]
     )
-    normalised = gates.normalised_heads
-    head_rows = [
+    normalised_gradients = gates.normalised_heads
+    head_importances = [
         HeadImportance(
             layer=head.layer,
             name=names[head.layer],
             head=head.head,
             gradient=gates.heads[head],
-            normalised=normalised[head],
+            normalised=normalised_gradients[head],
             expected=-gates.slopes[head],
-            value=losses_without[head],
-            change=losses_without[head] - full_loss,
+            value=loss_without_head[head],
+            change=loss_without_head[head] - full_loss,
         )
         for head in selected_heads
     ]
-    correlation = rank_correlation(
-        [head_row.gradient for head_row in head_rows], [head_row.change for head_row in head_rows]
+    return ImportanceReport(
+        run=loaded_run.record.name,
+        step=loaded_run.step,
+        split=split,
+        loss=full_loss,
+        heads=head_importances,
+        rank_correlation=rank_correlation(
+            [head.gradient for head in head_importances],
+            [head.change for head in head_importances],
+        ),
     )
-    name, step = loaded_run.record.name, loaded_run.step
-    return ImportanceReport(name, step, split, full_loss, head_rows, correlation)

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from attnlab.analysis.ablations.request import (
-    chosen_metric,
+    evaluate_requested_metric,
     layer_names,
-    reference_means,
+    mean_patterns_of_method,
     require_choice,
     require_heads,
 )
@@ -60,9 +60,9 @@ class PruningReport(Report):
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it; `random` only where random orders were requested."""
         fields = super().to_json()
-        return (
-            fields if self.random is not None else {k: fields[k] for k in fields if k != "random"}
-        )
+        if self.random is None:
+            del fields["random"]
+        return fields
 
 
 def pruning_report(
@@ -83,14 +83,16 @@ def pruning_report(
     require_choice("order", order, ORDERS)
     if num_random is not None and num_random < 1:
         raise RequestError(f"random {num_random} must be at least 1")
-    metric, _ = chosen_metric(loaded_run, split, metric)
-    means = reference_means(loaded_run, split, method)
+    metric, _ = evaluate_requested_metric(loaded_run, split, metric)
+    means = mean_patterns_of_method(loaded_run, split, method)
 
-    def evaluate_metric(name: str) -> float:
-        return loaded_run.evaluate(split)[name]
+    def evaluate_metric(metric_name: str) -> float:
+        return loaded_run.evaluate(split)[metric_name]
 
-    def pruning_curve(removed: Sequence[HeadRef]) -> list[float]:
-        return prune_in_order(loaded_run.model, removed, partial(evaluate_metric, metric), means)
+    def pruning_curve(removal_order: Sequence[HeadRef]) -> list[float]:
+        return prune_in_order(
+            loaded_run.model, removal_order, partial(evaluate_metric, metric), means
+        )
 
     names = layer_names(loaded_run)
     ordered_heads = _order_heads(
@@ -98,9 +100,12 @@ def pruning_report(
     )
     full_value, *values_without = pruning_curve(ordered_heads)
     removals = [Removal(0, None, None, None, full_value)]
-    for count, (head, value) in enumerate(zip(ordered_heads, values_without, strict=True), 1):
-        removals.append(Removal(count, head.layer, names[head.layer], head.head, value))
-    seeds = None if num_random is None else range(num_random)
+    for num_removed, (head, value) in enumerate(zip(ordered_heads, values_without, strict=True), 1):
+        removals.append(Removal(num_removed, head.layer, names[head.layer], head.head, value))
+    random_curves = None
+    if num_random is not None:
+        random_orders = [shuffle_heads(selected_heads, seed) for seed in range(num_random)]
+        random_curves = [pruning_curve(random_order) for random_order in random_orders]
     return PruningReport(
         run=loaded_run.record.name,
         step=loaded_run.step,
@@ -109,9 +114,7 @@ def pruning_report(
         method=method,
         order=order,
         curve=removals,
-        random=None
-        if seeds is None
-        else [pruning_curve(shuffle_heads(selected_heads, seed)) for seed in seeds],
+        random=random_curves,
     )
 
 
@@ -127,12 +130,10 @@ def _order_heads(
     if order == "greedy":
         return order_greedily(loaded_run.model, selected_heads, evaluate_loss, means)
     if order == "ablation":
-        return sorted(
-            selected_heads,
-            key=loss_without_each(
-                loaded_run.model, selected_heads, evaluate_loss, means
-            ).__getitem__,
+        importance_by_head = loss_without_each(
+            loaded_run.model, selected_heads, evaluate_loss, means
         )
-    importance = head_importance(loaded_run.subject, loaded_run.dataset.splits[split])
-    importance_by_head = importance.heads if order == "gradient" else importance.normalised_heads
+    else:
+        gates = head_importance(loaded_run.subject, loaded_run.dataset.splits[split])
+        importance_by_head = gates.heads if order == "gradient" else gates.normalised_heads
     return sorted(selected_heads, key=importance_by_head.__getitem__)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from attnlab.analysis.ablations.request import (
-    chosen_metric,
+    evaluate_requested_metric,
     layer_names,
-    reference_means,
+    mean_patterns_of_method,
     require_heads,
 )
 from attnlab.analysis.report import Report
@@ -42,7 +42,7 @@ class HeadsWithoutReport(Report):
     all_ablated: float | None
 
 
-def heads_without(
+def heads_without_report(
     loaded_run: LoadedRun,
     *,
     split: str = "validation",
@@ -57,21 +57,19 @@ def heads_without(
     RequestError for a head, a split, a metric or a method that does not exist.
     """
     selected_heads = require_heads(loaded_run, heads)
-    metric, full_values = chosen_metric(loaded_run, split, metric)
-    means = reference_means(loaded_run, split, method)
+    metric, full_values = evaluate_requested_metric(loaded_run, split, metric)
+    means = mean_patterns_of_method(loaded_run, split, method)
     names = layer_names(loaded_run)
 
-    def evaluate_without(removed: Iterable[HeadRef]) -> float:
-        with prune(loaded_run.model, removed, means):
+    def evaluate_without(removed_heads: Iterable[HeadRef]) -> float:
+        with prune(loaded_run.model, removed_heads, means):
             return loaded_run.evaluate(split)[metric]
 
     values_without: list[MetricWithout] = []
     layers = loaded_run.model.attention_layers()
     for layer in dict.fromkeys(layers[head.layer] for head in selected_heads):
-        layer_heads, name = (
-            [head for head in selected_heads if head.layer == layer.index],
-            names[layer.index],
-        )
+        name = names[layer.index]
+        layer_heads = [head for head in selected_heads if head.layer == layer.index]
         values_without += [
             MetricWithout(layer.index, name, head.head, evaluate_without([head]))
             for head in layer_heads

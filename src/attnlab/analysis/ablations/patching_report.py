@@ -71,14 +71,14 @@ def patching_report(
     Raises RequestError for data without contrast pairs, and for a query that some sequence
     does not have.
     """
-    selected_heads, pairs = require_heads(loaded_run, heads), _load_contrast_pairs(loaded_run)
-    query_at = None if query is None else query_positions(query, loaded_run, pairs)
+    selected_heads, pairs = require_heads(loaded_run, heads), _require_contrast_pairs(loaded_run)
+    query_at = None if query is None else query_position_finder(query, loaded_run, pairs)
     try:
         patches = [
             patch(loaded_run.subject, pairs, patched_heads, query_at=query_at)
             for patched_heads in (*([head] for head in selected_heads), selected_heads)
         ]
-        effects = [_summarize_patch(head_patch) for head_patch in patches]
+        *head_effects, all_heads_effect = [_patch_effect(patched) for patched in patches]
     except ValueError as error:
         raise RequestError(f"twins: {error}") from error
     names = layer_names(loaded_run)
@@ -91,38 +91,40 @@ def patching_report(
         counterpart=float(patches[-1].counterpart.mean()),
         heads=[
             HeadEffect(head.layer, names[head.layer], head.head, effect.patched, effect.effect)
-            for head, effect in zip(selected_heads, effects[:-1], strict=True)
+            for head, effect in zip(selected_heads, head_effects, strict=True)
         ],
-        all_heads=effects[-1],
+        all_heads=all_heads_effect,
     )
 
 
-def query_positions(query: str, loaded_run: LoadedRun, pairs: tuple[Split, Split]) -> QueryAt:
+def query_position_finder(query: str, loaded_run: LoadedRun, pairs: tuple[Split, Split]) -> QueryAt:
     """Return a function that finds the query's position (its last) in each sequence of a batch.
 
     Raises RequestError for a token that a pair does not have in both of its sequences.
     """
     if query == ASKED:
         return lambda batch: answer_positions(loaded_run.objective.training_batch(batch))
-    names = list(loaded_run.objective.inputs)
-    if query not in names:
+    token_names = list(loaded_run.objective.inputs)
+    if query not in token_names:
         raise RequestError(f"query {query}: the run has no such token; or give `{ASKED}`")
-    token = names.index(query)
+    token_id = token_names.index(query)
 
-    def last_position(batch: Batch) -> Int[Tensor, " batch"]:
-        matches = batch.inputs == token
+    def last_positions(batch: Batch) -> Int[Tensor, " batch"]:
+        is_query = batch.inputs == token_id
         if batch.valid is not None:
-            matches &= batch.valid
-        last = batch.inputs.shape[1] - 1 - matches.flip(1).int().argmax(dim=1)
-        return torch.where(matches.any(dim=1), last, -1)
+            is_query &= batch.valid
+        positions = batch.inputs.shape[1] - 1 - is_query.flip(1).int().argmax(dim=1)
+        return torch.where(is_query.any(dim=1), positions, -1)
 
-    positions = torch.stack([last_position(split[: len(split)]) for split in pairs])
-    if missing := int((positions.amin(dim=0) < 0).sum()):
+    num_pairs = len(pairs[0])
+    pair_positions = torch.stack([last_positions(split[: len(split)]) for split in pairs])
+    num_missing = int((pair_positions.amin(dim=0) < 0).sum())
+    if num_missing:
         raise RequestError(
-            f"query {query}: {missing} of {len(pairs[0])} twin pairs do not have it in both; "
+            f"query {query}: {num_missing} of {num_pairs} twin pairs do not have it in both; "
             "name a token that all have"
         )
-    return last_position
+    return last_positions
 
 
 def answer_positions(questions: Batch) -> Int[Tensor, " batch"]:
@@ -135,11 +137,12 @@ def answer_positions(questions: Batch) -> Int[Tensor, " batch"]:
     return questions.at[:, 0]
 
 
-def _summarize_patch(patched: Patched) -> Effect:
+def _patch_effect(patched: Patched) -> Effect:
     return Effect(float(patched.patched.mean()), patched.normalised_effect)
 
 
-def _load_contrast_pairs(loaded_run: LoadedRun) -> tuple[Split, Split]:
+def _require_contrast_pairs(loaded_run: LoadedRun) -> tuple[Split, Split]:
+    """Return the inputs A and their twins B. Raises RequestError for data without twins."""
     try:
         pairs = loaded_run.dataset.contrast_pairs()
     except ValueError as error:

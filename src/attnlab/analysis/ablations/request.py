@@ -20,7 +20,8 @@ def require_heads(loaded_run: LoadedRun, heads: Sequence[HeadRef] | None = None)
     existing_heads, name = all_heads(loaded_run.model), loaded_run.record.name
     if not existing_heads:
         raise RequestError(f"{name} has no attention heads: there is none to ablate")
-    if missing_heads := [head for head in heads or () if head not in existing_heads]:
+    missing_heads = [head for head in heads or () if head not in existing_heads]
+    if missing_heads:
         raise RequestError(
             f"{', '.join(map(str, missing_heads))}: {name} has heads from {existing_heads[0]} to "
             f"{existing_heads[-1]}"
@@ -33,20 +34,21 @@ def layer_names(loaded_run: LoadedRun) -> list[str]:
     return [layer.path for layer in loaded_run.model.attention_layers()]
 
 
-def chosen_metric(
+def evaluate_requested_metric(
     loaded_run: LoadedRun, split: str, metric: str | None
 ) -> tuple[str, dict[str, float]]:
     """Return the name of the requested metric (None: the dataset's main one) and all metrics.
 
     The metrics are those of a split. Raises RequestError for an unknown split or metric.
     """
-    values, metric = loaded_run.evaluate(split), metric or loaded_run.dataset.headline
-    if metric not in values:
-        raise RequestError(f"there is no metric {metric!r}; there are {', '.join(values)}")
-    return metric, values
+    value_by_metric = loaded_run.evaluate(split)
+    metric = metric or loaded_run.dataset.headline
+    if metric not in value_by_metric:
+        raise RequestError(f"there is no metric {metric!r}; there are {', '.join(value_by_metric)}")
+    return metric, value_by_metric
 
 
-def reference_means(loaded_run: LoadedRun, split: str, method: str) -> MeanPatterns | None:
+def mean_patterns_of_method(loaded_run: LoadedRun, split: str, method: str) -> MeanPatterns | None:
     """Return the mean patterns over a split for the method "mean"; None for "zero"."""
     require_choice("method", method, METHODS)
     if method == "zero":

@@ -6,7 +6,13 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from attnlab.analysis.compare import Comparison, Panel
-from attnlab.analysis.table import Column, comparison_columns, legend, title, with_letters
+from attnlab.analysis.table import (
+    Column,
+    comparison_columns,
+    letter_arms,
+    panel_legend,
+    panel_title,
+)
 from attnlab.console import Console
 
 
@@ -20,9 +26,9 @@ def print_comparison(report: Comparison, console: Console) -> None:
 
 def _print_panel(panel: Panel, console: Console) -> None:
     """Print a panel in the first layout that fits the screen, else in the narrowest."""
-    console.print(title(panel), style="bold")
+    console.print(panel_title(panel), style="bold")
     panel_columns = comparison_columns(panel)
-    lettered_columns, letter_legend = with_letters(panel_columns)
+    lettered_columns, letter_legend = letter_arms(panel_columns)
     layouts: list[tuple[Table, Sequence[str]]] = [
         (_build_table(panel_columns), ()),
         # Narrower, with the interval below its number.
@@ -33,7 +39,7 @@ def _print_panel(panel: Panel, console: Console) -> None:
     fitting_layouts = ((table, lines) for table, lines in layouts if _fits(table, console))
     table, legend_lines = next(fitting_layouts, layouts[-1])
     console.print(table)
-    for line in (*legend_lines, legend(panel), *panel.notes):
+    for line in (*legend_lines, panel_legend(panel), *panel.notes):
         console.print(line)
     console.print()
 
@@ -50,5 +56,5 @@ def _build_table(panel_columns: Sequence[Column], gap: int = 2, separator: str =
         justify = "right" if column.is_count else "left"
         table.add_column(column.header, justify=justify, overflow="fold")
     for cells in zip(*(column.cells for column in panel_columns), strict=True):
-        table.add_row(*(cell.joined(separator) for cell in cells))
+        table.add_row(*(cell.to_text(separator) for cell in cells))
     return table

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from attnlab.analysis.arms import format_value
 from attnlab.analysis.compare import Comparison, Panel
 from attnlab.analysis.statistics import Difference
-from attnlab.analysis.table import Column, comparison_columns, legend, title
+from attnlab.analysis.table import Column, comparison_columns, panel_legend, panel_title
 
 LATEX_ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -63,7 +63,7 @@ def _latex_table(panel: Panel) -> str:
     """Return a floating table of a panel, with its title and notes as the caption."""
     table_columns = comparison_columns(panel)
     alignment = "".join("r" if column.is_count else "l" for column in table_columns)
-    caption = ". ".join([title(panel), *map(_sentence, _notes(panel))])
+    caption = ". ".join([panel_title(panel), *map(_sentence, _notes(panel))])
     rows = [
         " & ".join(map(_latex_text, cells)) + r" \\"
         for cells in (_headers(table_columns), *_cell_texts(table_columns))
@@ -97,7 +97,9 @@ def _markdown_table(panel: Panel) -> str:
         )
     ]
     notes = [f"*{_markdown_text(note)}*" for note in _notes(panel)]
-    return "\n".join([f"**{_markdown_text(title(panel))}**", "", *rows, "", "\n\n".join(notes)])
+    return "\n".join(
+        [f"**{_markdown_text(panel_title(panel))}**", "", *rows, "", "\n\n".join(notes)]
+    )
 
 
 def _csv_row(panel: Panel, group_index: int) -> dict[str, object]:
@@ -130,11 +132,11 @@ def _headers(table_columns: Sequence[Column]) -> list[str]:
 
 def _cell_texts(table_columns: Sequence[Column]) -> list[list[str]]:
     rows = zip(*(column.cells for column in table_columns), strict=True)
-    return [[cell.joined() for cell in row] for row in rows]
+    return [[cell.to_text() for cell in row] for row in rows]
 
 
 def _notes(panel: Panel) -> list[str]:
-    return [legend(panel), *panel.notes]
+    return [panel_legend(panel), *panel.notes]
 
 
 def _sentence(text: str) -> str:

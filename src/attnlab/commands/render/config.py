@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from attnlab.analysis.report import aligned
+from attnlab.analysis.report import align_rows
 from attnlab.building import UserTargets
 from attnlab.config import Cell
 from attnlab.config.info import (
@@ -47,8 +47,8 @@ def sweep_text(cells: Sequence[Cell], key: str | None = None) -> str:
 def info_text(kind: str, cell: Cell, user_targets: UserTargets) -> str:
     """Return what a config is composed of: the YAMLs in their order, and where they were found."""
     lines_by_kind = {
-        "searchpath": lambda: aligned([("provider", "place"), *search_places()]),
-        "defaults": lambda: aligned(
+        "searchpath": lambda: align_rows([("provider", "place"), *search_places()]),
+        "defaults": lambda: align_rows(
             [("file", "package", "parent"), *defaults_rows(cell.overrides)]
         ),
         "config": lambda: [config_text(cell, user_targets)],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from attnlab.analysis.table import count
+from attnlab.analysis.table import format_count
 from attnlab.console import Console
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def _format_cells(length_cost: "LengthCost", *, with_state: bool) -> list[str]:
     spread = f" ±{half_spread_percent:.0f}%" if len(length_cost.rounds) > 1 else ""
     cells = [
         _three_digits(1000 * length_cost.seconds) + spread,
-        count(length_cost.tokens_per_second or 0),
+        format_count(length_cost.tokens_per_second or 0),
         _three_digits((length_cost.peak_bytes or 0) / 1e6),
-        count(length_cost.flops or 0),
+        format_count(length_cost.flops or 0),
     ]
-    return [*cells, count(length_cost.state_size or 0)] if with_state else cells
+    return [*cells, format_count(length_cost.state_size or 0)] if with_state else cells
 
 
 def _format_exponent(exponent: "Exponent | None", gap: str = " ") -> str:

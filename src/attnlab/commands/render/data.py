@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attnlab.analysis.report import aligned
+from attnlab.analysis.report import align_rows
 
 if TYPE_CHECKING:
     from attnlab.analysis.data_report import DataReport
@@ -60,7 +60,7 @@ def _contents_lines(report: "DataReport") -> list[str]:
         rows.append([name, *(_share_text(counts, name) for counts in class_counts.values())])
     if report.classes and len(report.classes) > MOST_CLASSES:
         rows.append(["...", *("" for _ in class_counts)])
-    first_line, *other_lines = aligned(rows)
+    first_line, *other_lines = align_rows(rows)
     return [*lines, f"balance     {first_line}", *(f"{INDENT}{line}" for line in other_lines)]
 
 

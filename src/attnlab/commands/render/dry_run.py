@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from attnlab.analysis.report import aligned
-from attnlab.analysis.table import count
+from attnlab.analysis.report import align_rows
+from attnlab.analysis.table import format_count
 from attnlab.launch.dry_run import DryRun, PlannedRun
 
 
 def dry_run_text(report: DryRun) -> str:
     """Return a table with two lines for each run: what it costs and where it would be recorded."""
     header = ("parameters", "FLOPs/token", "tokens", "time", "")
-    header_line, *run_lines = aligned([header, *map(_cells, report.runs)])
+    header_line, *run_lines = align_rows([header, *map(_cells, report.runs)])
     lines = [header_line]
     for run, run_line in zip(report.runs, run_lines, strict=True):
         lines += [run_line, f"  {run.name}"]
@@ -62,9 +62,9 @@ def _cells(run: PlannedRun) -> tuple[str, ...]:
         time_text = approximate_duration(run.seconds)
     state_text = f"{run.state}: {run.note}" if run.note else run.state
     return (
-        count(run.parameters),
-        count(run.flops_per_token),
-        count(run.tokens),
+        format_count(run.parameters),
+        format_count(run.flops_per_token),
+        format_count(run.tokens),
         time_text,
         "  ".join(text for text in (state_text, run.differs) if text),
     )

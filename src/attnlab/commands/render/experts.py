@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from attnlab.analysis.expert_report import EXAMPLES, ExpertReport, LayerExperts
-from attnlab.analysis.table import number
+from attnlab.analysis.table import format_number
 from attnlab.console import Console
 from attnlab.figures.terminal_heatmap import printable_token
 
@@ -65,10 +65,10 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
     """Print the numbers of a layer, then its load and the shares of its tokens by expert."""
     dead_text = f"; dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
     console.print(
-        f"balance {number(layer.balance, 2)}, router's entropy {number(layer.router_entropy, 2)}, "
-        f"drops {number(layer.drops, 2)}{dead_text}"
+        f"balance {format_number(layer.balance, 2)}, "
+        f"router's entropy {format_number(layer.router_entropy, 2)}, "
+        f"drops {format_number(layer.drops, 2)}{dead_text}"
     )
-    console.print(f"what the token tells of its experts: {number(layer.token_information, 2)}")
     load = layer.load.tolist()
     rows = [("load", "", load)]
     rows += [
@@ -83,5 +83,7 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
         for expert_id in expert_ids:
             table.add_column(str(expert_id), justify="right")
         for label, count, shares in rows:
-            table.add_row(label, count, *(number(shares[expert_id], 2) for expert_id in expert_ids))
+            table.add_row(
+                label, count, *(format_number(shares[expert_id], 2) for expert_id in expert_ids)
+            )
         console.print(table)

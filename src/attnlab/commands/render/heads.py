@@ -16,7 +16,7 @@ from attnlab.analysis.head_report import (
 )
 from attnlab.analysis.head_roles import EVEN, ROLES
 from attnlab.analysis.statistics import Interval
-from attnlab.analysis.table import number
+from attnlab.analysis.table import format_number
 from attnlab.console import Console
 from attnlab.evidence.base import MOST_WEIGHT
 from attnlab.run_record.finding import NamedHead
@@ -59,7 +59,8 @@ DRIFT_LEGEND = (
     "before, 0 to 1, mean over the queries of all probes",
 )
 ROLES_LEGEND = (
-    f"roles: most of the weight (> {number(MOST_WEIGHT, 1)}); broad: entropy > {number(EVEN, 1)}"
+    f"roles: most of the weight (> {format_number(MOST_WEIGHT, 1)}); "
+    f"broad: entropy > {format_number(EVEN, 1)}"
 )
 CAVEAT = "Roles are names for scores, not proof: ablate."
 
@@ -135,13 +136,13 @@ def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHe
     for evidence, heads in findings.items():
         for named_head in heads.values():
             accuracies_without = ", ".join(
-                f"{removed_part} {number(accuracy, 2)}"
+                f"{removed_part} {format_number(accuracy, 2)}"
                 for removed_part, accuracy in named_head.without.items()
             )
             cells = (
                 str(named_head.head),
                 named_head.role,
-                number(named_head.weight, 2),
+                format_number(named_head.weight, 2),
                 accuracies_without,
             )
             table.add_row(evidence, *cells)
@@ -179,14 +180,16 @@ def _show_group(console: Console, group: MatchedRuns) -> None:
     console.print(f"heads as in {group.reference}")
     console.print(f"matched by patterns of step {group.step}; measures of step {group.measured}")
     for layer in group.layers:
-        distances = f"apart {number(layer.apart, 2)}, by chance {number(layer.chance, 2)}"
+        distances = (
+            f"apart {format_number(layer.apart, 2)}, by chance {format_number(layer.chance, 2)}"
+        )
         console.print(f"{_layer_title(layer)}: {distances}")
         table = _build_table("head", "apart", *GROUP_HEADERS, width=8)
         table.add_column("role")
         for head in layer.heads:
             cells = [_format_interval(head.measures.get(COLUMNS[name])) for name in GROUP_HEADERS]
             role = head.roles[0].role.replace(" ", "\n") if head.roles else ""
-            table.add_row(str(head.head), number(head.apart, 2), *cells, role)
+            table.add_row(str(head.head), format_number(head.apart, 2), *cells, role)
         console.print(table)
     has_several_heads = any(len(layer.heads) > 1 for layer in group.layers)
     for line in (*GROUP_LEGEND, *(SEVERAL_HEADS_LEGEND if has_several_heads else ())):
@@ -202,12 +205,12 @@ def _format_interval(interval: Interval | None) -> str:
     if interval is None or interval.mean is None or interval.low is None or interval.high is None:
         return "-"
     half_width = (interval.high - interval.low) / 2
-    return f"{number(interval.mean, 2)}\n± {number(half_width, 2)}"
+    return f"{format_number(interval.mean, 2)}\n± {format_number(half_width, 2)}"
 
 
 def _format_number(value: float | None, decimals: int) -> str:
     # A measure that no query allows is NaN in a history.
-    return "-" if value is None or isnan(value) else number(value, decimals)
+    return "-" if value is None or isnan(value) else format_number(value, decimals)
 
 
 def _build_table(*headers: str, width: int = 5) -> Table:

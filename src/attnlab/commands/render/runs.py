@@ -47,7 +47,7 @@ def _runs_table(report: RunsReport, width: int) -> Table:
         "size": [format_size(run.size) for run in report.runs],
     }
     unbroken_columns = tuple(columns)
-    if not report.names_tell:
+    if not report.has_distinct_names:
         columns["differs in"] = [
             describe_keys({"seed": run.seed, **run.keys}) for run in report.runs
         ]

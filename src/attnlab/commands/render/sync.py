@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from attnlab.analysis.left_out import by_state
+from attnlab.analysis.left_out import describe_by_state
 from attnlab.console import Console
 from attnlab.launch.sync import SyncedRun, SyncReport
 
@@ -35,7 +35,7 @@ def print_summary(report: SyncReport, console: Console, is_online: bool) -> None
         if synced_run.status == "failed":
             console.print(f"  failed: {synced_run.run}: {synced_run.reason}")
     if report.left_out:
-        console.print(f"left out, {by_state(report.left_out)}")
+        console.print(f"left out, {describe_by_state(report.left_out)}")
     copies = [Path(run.place) for run in report.runs if run.place and run.status != "failed"]
     if copies and not is_online:
         console.print(_hint(copies[-1], HINTS[report.tool]))
