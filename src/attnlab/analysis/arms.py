@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.run_record.choice_name import choice_name, is_class
+from attnlab.run_record.choice_name import choice_name, is_class_path
 from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
@@ -81,7 +81,7 @@ def label_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
             for earlier_key in distinguishing_keys
             if earlier_key.split(".")[0] == config_group
         ]
-        if config_group == "model" and any(is_class(arm.get(key)) for arm in arms):
+        if config_group == "model" and any(is_class_path(arm.get(key)) for arm in arms):
             implied_by.append("variant")
         if not implied_by or differs_within(arms, implied_by, key):
             distinguishing_keys.append(key)
@@ -171,7 +171,7 @@ def format_value(value: Any) -> str:
 def is_written(value: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote: a choice, or the name of a class."""
     names = {format_value(value), str(value)}
-    if is_class(value):
+    if is_class_path(value):
         names.add(value.rpartition(".")[2])
         # A choice and the module of its class have the same name.
         names.add(value.split(".")[-2])

@@ -13,7 +13,7 @@ from attnlab.run_record.record import (
     find_named_run,
     find_runs,
     is_directory,
-    with_prefix,
+    records_with_prefix,
 )
 from attnlab.run_record.run_ref import RunRef, find_record
 
@@ -66,7 +66,7 @@ def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list
     if is_directory(path) and not is_run:
         records = find_runs(path)
         # A directory of the working directory may have the name that runs begin with.
-        if records or not with_prefix(records_in_runs_dir, name):
+        if records or not records_with_prefix(records_in_runs_dir, name):
             return _without_archived(records, archived)
     elif not is_run and re.search(r"[*?[]", name):
         directory = path.parent if path.name != name else runs_dir
@@ -74,7 +74,7 @@ def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list
         if not matching:
             raise RequestError(f"no run in {directory} has a name like {path.name!r}")
         return _without_archived(matching, archived)
-    matching = with_prefix(records_in_runs_dir, name)
+    matching = records_with_prefix(records_in_runs_dir, name)
     if len(matching) == 1 and matching[0].name == name:
         return matching
     if in_sweep := [record for record in records_in_runs_dir if name in _sweeps(record)]:

@@ -22,8 +22,8 @@ from torch import Tensor
 from attnlab.analysis.statistics import Interval, interval
 from attnlab.interp.pattern_stats import between_heads
 from attnlab.layers import AttentionLayer
-from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
-from attnlab.run_record.patterns import TABLE, Pattern, load_patterns
+from attnlab.run_record.head_scores import MeasureHistory, Scores, load_head_scores
+from attnlab.run_record.pattern_table import TABLE, Pattern, load_patterns
 from attnlab.run_record.record import Record
 
 
@@ -141,7 +141,7 @@ def _aligned_scores(records: Sequence[Record]) -> list[Scores]:
     A layer of another run is the one of the same path; it may have another number of heads. Raises
     ValueError for a run without scores or with other layers.
     """
-    scores = [head_scores(record) for record in records]
+    scores = [load_head_scores(record) for record in records]
     layers = list(scores[0])
     for record, run_scores in zip(records, scores, strict=True):
         if not run_scores:

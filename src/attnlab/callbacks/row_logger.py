@@ -19,8 +19,8 @@ from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import TABLE as HEADS
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.mirrors import ONLINE, add_mirror, new_mirror, place_name
-from attnlab.run_record.patterns import TABLE as PATTERNS
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import TABLE as PATTERNS
+from attnlab.run_record.pattern_table import Pattern
 from attnlab.run_record.record import Record, attempt_origin
 from attnlab.run_record.result import RunResult
 
@@ -132,7 +132,9 @@ class RowLogger(RowListener):
         """Log a picture of the first probe's patterns."""
         self._step = step
         first_probe = rows[0]["probe"]
-        self._last = [Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe]
+        self._last = [
+            Pattern.from_row(row, self.layers) for row in rows if row["probe"] == first_probe
+        ]
         maps = [pattern.weights for pattern in self._last if pattern.layer is not None]
         if maps:
             pixels = grid(maps)
@@ -228,7 +230,7 @@ def _table_files(attempt_path: Path, resumed: Record | None) -> dict[str, Path]:
             write.make_directory(path.parent)
             # Each logger calls this; the file is written once.
             if not path.exists():
-                write.new_file(path, _arrow_stream(resumed.rows(table)))
+                write.create_file(path, _arrow_stream(resumed.rows(table)))
         if path.exists():
             paths_by_name[path.name] = path
     return paths_by_name

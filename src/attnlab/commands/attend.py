@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
     _require_compatible_options(arguments)
     content = _build_output(arguments)
     if arguments.output is not None:
-        write.replace(arguments.output, content)
+        write.replace_file(arguments.output, content)
         say(arguments.output)
     else:
         say(content.decode(), end="")
@@ -119,7 +119,7 @@ def _build_output(arguments: Namespace) -> bytes:
         query_position(arguments.query, patterns[-1].tokens, patterns[-1].answer_position)
         if ending == ".npz":
             attention_patterns = [p for p in patterns if p.attention is not None]
-            return to_npz([*attention_patterns, *loaded.mixing(text, captured)])
+            return to_npz([*attention_patterns, *loaded.mixing_patterns(text, captured)])
         return for_program(arguments.format, patterns, loaded.record.name)
     layer, head, view = arguments.layer, arguments.head, arguments.view
     as_json = ending == ".json" or arguments.format == "json"
@@ -144,5 +144,5 @@ def _build_page(report: AttentionReport) -> bytes:
             opening_head = (pattern.layer, report.shown.head)
     caption = " ".join(attention.caption(report))
     return attend_page(
-        patterns, caption, report.run, query=report.query, opens=opening_head
+        patterns, caption, report.run, query=report.query, opening_head=opening_head
     ).encode()

@@ -84,14 +84,14 @@ def run(arguments: Namespace) -> int:
             show = show_neighbours if word is None else show_neighbours_of_one
             show(console, report, loaded.embeddings)
     if project is not None:
-        write.replace(project, plane_picture(embedding_plane(loaded), project.suffix))
+        write.replace_file(project, plane_picture(embedding_plane(loaded), project.suffix))
         say(project)
     if history is not None:
         history_report = embedding_history(loaded)
         show_history(console, history_report)
-        write.replace(history, history_picture(history_report, history.suffix))
+        write.replace_file(history, history_picture(history_report, history.suffix))
         say(history)
     if export is not None:
-        write.replace(export, embedding_table(loaded.embeddings, export.suffix))
+        write.replace_file(export, embedding_table(loaded.embeddings, export.suffix))
         say(export)
     return 0

@@ -47,7 +47,9 @@ def run(arguments: Namespace) -> int:
         require_picture(output, PICTURES, arguments.format)
     selection = select_any(arguments.runs, arguments.runs_dir, arguments.where)
     if output is not None:
-        write.replace(output, picture(head_histories(selection, measure), measure, output.suffix))
+        write.replace_file(
+            output, picture(head_histories(selection, measure), measure, output.suffix)
+        )
         say(output)
         return 0
     report = head_report(selection, measure)

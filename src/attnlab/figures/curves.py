@@ -36,7 +36,7 @@ class ArmCurve:
     points: Sequence[CurvePoint]
     dash: int = 0
     """The index of its dashes in `DASHES`."""
-    seeds: Sequence[Sequence[tuple[float | int, float]]] = ()
+    seed_curves: Sequence[Sequence[tuple[float | int, float]]] = ()
     """The curve (x, value) of each seed."""
 
 
@@ -95,12 +95,17 @@ def curves(
             )
         )
     colour = _colour_encoding(coloured, legend)
-    if any(arm.seeds for arm in coloured):
+    if any(arm.seed_curves for arm in coloured):
         seed_rows = [
-            {"arm": arm.title, "seed": f"{arm.title} {number}", "x": _short(at), "mean": _short(v)}
+            {
+                "arm": arm.title,
+                "seed": f"{arm.title} {number}",
+                "x": _short(x_value),
+                "mean": _short(y_value),
+            }
             for arm in coloured
-            for number, seed in enumerate(arm.seeds)
-            for at, v in seed
+            for number, seed_curve in enumerate(arm.seed_curves)
+            for x_value, y_value in seed_curve
         ]
         layers.append(
             _data(seed_rows)
@@ -190,7 +195,10 @@ def _without_zero(arm: ArmCurve) -> ArmCurve:
         arm.colour,
         [point for point in arm.points if point.x > 0],
         arm.dash,
-        [[point for point in seed if point[0] > 0] for seed in arm.seeds],
+        [
+            [(x_value, y_value) for x_value, y_value in seed_curve if x_value > 0]
+            for seed_curve in arm.seed_curves
+        ],
     )
 
 

@@ -50,7 +50,7 @@ def _claims_table(verdicts: Sequence[Verdict]) -> Table:
     table = _build_table(("claim", "tolerance", "ours", "n", "verdict"), ("tolerance", "ours"))
     for verdict in verdicts:
         n = f"{verdict.ours.n}/{verdict.needed}"
-        measured_text = readme.with_interval(verdict.ours)
+        measured_text = readme.format_interval(verdict.ours)
         table.add_row(
             verdict.claim.name, str(verdict.claim.bound), measured_text, n, verdict.verdict
         )
