@@ -22,7 +22,7 @@ from attnlab.analysis.run_list import Selection
 from attnlab.analysis.select import select_runs, without_damage
 from attnlab.callbacks.row_logger import RowLogger
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import probe_page_builder, recorded_run
+from attnlab.launch.logged_run import describe_recorded_run, probe_page_builder
 from attnlab.logger.wandb import Wandb
 from attnlab.printable import say
 from attnlab.report.page import report_page
@@ -121,7 +121,7 @@ def write_wandb_page(selection: Selection, directory: Path) -> Path:
     result = selection.results[record.name]
     directory.mkdir()
     logger = Wandb(include=())
-    run = recorded_run(record, result)
+    run = describe_recorded_run(record, result)
     row_logger = RowLogger([logger], run, record.layers, probe_page_builder(record.name), warn=say)
     row_logger.replay(record, result, directory)
     pages = list(directory.glob("wandb/*/files/media/html/**/*.html"))

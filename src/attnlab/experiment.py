@@ -22,7 +22,7 @@ from attnlab.objective.base import Objective
 from attnlab.precision import forward_context
 from attnlab.run_record.bounds import stated_bounds
 from attnlab.run_record.direction import LOSSES, lower_is_better_names
-from attnlab.run_record.history import with_revisions
+from attnlab.run_record.history import add_revisions
 from attnlab.split import Batch
 from attnlab.training import Settings
 
@@ -130,7 +130,7 @@ class Experiment:
         variant = self.config.choices["variant"]
         callbacks = in_identity(values["callbacks"], self.config.own)
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
-        return with_revisions({**values, "variant": variant, **sections})
+        return add_revisions({**values, "variant": variant, **sections})
 
     @property
     def choices(self) -> dict[str, str]:

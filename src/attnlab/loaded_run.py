@@ -43,7 +43,7 @@ from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.precision import forward_context, parameter_type
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint
-from attnlab.run_record.history import without_revisions
+from attnlab.run_record.history import strip_revisions
 from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef, find_record
@@ -78,7 +78,7 @@ class LoadedRun:
     @property
     def changes(self) -> list[str]:
         """The reasons why this code may give other numbers than the code that trained the run."""
-        return without_revisions(self.record.identity)[1]
+        return strip_revisions(self.record.identity)[1]
 
     @property
     def embeddings(self) -> Embeddings:
@@ -134,7 +134,7 @@ class LoadedRun:
         shares_by_layer: dict[Any, Tensor] = {
             layer: shares(matrix) for layer, matrix in matrices.items()
         }
-        *mixing_patterns, answer_pattern = captured_patterns(
+        *layer_patterns, answer_pattern = captured_patterns(
             replace(captured, weights=shares_by_layer), self.objective, self.step, text
         )
         num_queries = len(influences)
@@ -151,7 +151,7 @@ class LoadedRun:
             data=PatternWeights(rearrange(influences, "q k -> 1 q k").cpu().numpy()),
             query_tokens=prefix_tokens,
         )
-        return [*mixing_patterns, influence_pattern]
+        return [*layer_patterns, influence_pattern]
 
     def generate(
         self,
@@ -354,7 +354,7 @@ REBUILT_KEYS = ("seed", "batch_size", *SECTIONS, "metric")
 
 def _rebuild_config(identity: Mapping[str, Any], allowed_parts: UserTargets) -> Config:
     """Return the config of an identity."""
-    values, _ = without_revisions(identity)
+    values, _ = strip_revisions(identity)
     values = {key: value for key, value in values.items() if key in REBUILT_KEYS}
     dataset, trainer = values.get("dataset", {}), values.get("trainer", {})
     choices = {"variant": identity.get("variant"), "dataset": dataset.pop("name", None)}

@@ -314,7 +314,7 @@ def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
     heads = {"pronoun/layer": 0.0, "pronoun/head": 1.0, **numbers}
     ends = {"pronoun/end_layer": 1.0, "pronoun/end_head": 2.0}
     pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
-    (view,) = card_of(tmp_path)[1].seeds
+    (view,) = card_of(tmp_path)[1].seed_views
     assert view.histories[0].head_name(view.head_index) == "layer 1, head 2"
 
 
@@ -326,7 +326,7 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
     metrics = {"test/accuracy": 0.9, **{f"recall/{name}": v for name, v in values.items()}}
     pictured(tmp_path, dataset="mqar", metrics=metrics, sentences={"validation-0": ["k1", "v1"]})
     panel, card = card_of(tmp_path)
-    (view,) = card.seeds
+    (view,) = card.seed_views
     assert view.histories[0].head_name(view.head_index) == "layer 1, head 3"
     assert [(m.name, m.value.text) for m in card.measures] == [
         ("test accuracy", ".9000"),
@@ -360,11 +360,11 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     assert [shown.layer for shown in history.maps] == [pattern.layer for pattern in made]
     assert not probe_histories(made)[0].crosses
     panel, card = card_of(tmp_path)
-    view = replace(card.seeds[0], histories=[history])
+    view = replace(card.seed_views[0], histories=[history])
     others = report_page._card_remarks(panel, [card])
     (remark,) = (
         s
-        for s in report_page._card_remarks(panel, [replace(card, seeds=[view])])
+        for s in report_page._card_remarks(panel, [replace(card, seed_views=[view])])
         if s not in others
     )
     says("commands.report.across", remark)
@@ -373,14 +373,14 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
 def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
     for seed, started in ((2, 1), (0, 2), (1, 3)):
         pictured(tmp_path, seed=seed, started=f"2026-11-23T00:00:0{started}Z")
-    assert [view.seed for view in card_of(tmp_path)[1].seeds] == [0, 1, 2]
+    assert [view.seed for view in card_of(tmp_path)[1].seed_views] == [0, 1, 2]
 
 
 def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_path):
     pictured(tmp_path, seed=0)
     pictured(tmp_path, seed=1, sentences={"tired": ["another", "sentence"]})
     panel, card = card_of(tmp_path)
-    assert [view.seed for view in card.seeds] == [0]
+    assert [view.seed for view in card.seed_views] == [0]
     assert card.n == 2
     selection = select_runs([], tmp_path)
     says(

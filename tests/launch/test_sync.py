@@ -17,7 +17,7 @@ import yaml
 from attnlab.analysis.select import Selection, select_runs
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import recorded_run
+from attnlab.launch.logged_run import describe_recorded_run
 from attnlab.launch.sync import SyncedRun, SyncReport, logger_for, sync_runs
 from attnlab.logger import wandb
 from attnlab.logger.csv import CSV
@@ -152,7 +152,7 @@ def test_a_resumed_run_is_sent_from_its_first_step(tmp_path):
 def test_choices_of_records_that_state_none_are_named_by_their_classes():
     record = Record(RUNS / RUN)
     assert record.result is not None
-    run = recorded_run(record, record.result)
+    run = describe_recorded_run(record, record.result)
     assert run.choices == {
         "dataset": "pronoun",
         "variant": "multihead",

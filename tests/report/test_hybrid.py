@@ -48,7 +48,7 @@ def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
     chosen = heads.get("end", heads["it"]).head
     (panel,) = compare(selection.results)
     (card,) = arm_cards(panel, selection.records)
-    (view,) = card.seeds
+    (view,) = card.seed_views
     at, head = view.histories[0].heads[view.head_index]
     opened = view.histories[0].maps[at]
     assert view.is_chosen

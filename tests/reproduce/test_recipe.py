@@ -255,7 +255,7 @@ def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):
     steps = ("steps until test.loss <= 1", "least of validation.loss - test/loss")
     claims = {f"c{at}": claim(m, at_least=0) for at, m in enumerate((*measures, *steps))}
     folder(tmp_path, claims)
-    assert read(tmp_path).columns == {"validation": ["loss", "accuracy"], "test": ["loss"]}
+    assert read(tmp_path).columns_by_table == {"validation": ["loss", "accuracy"], "test": ["loss"]}
 
 
 def test_seeds_come_first_so_that_what_is_done_is_balanced(tmp_path):

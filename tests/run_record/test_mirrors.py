@@ -12,8 +12,8 @@ from attnlab.run_record.mirrors import (
     MARK,
     add_mirror,
     find_mirror,
+    format_place,
     new_mirror,
-    place_name,
     read_mark,
     read_mirrors,
     write_mark,
@@ -78,8 +78,8 @@ def test_a_file_of_somewhere_else_is_not_read(tmp_path):
 
 
 def test_a_place_in_the_run_moves_with_it(tmp_path):
-    assert place_name(tmp_path / "run/attempts/1/csv", tmp_path / "run") == "attempts/1/csv"
-    assert place_name(tmp_path / "out/csv", tmp_path / "run") == str(tmp_path / "out/csv")
+    assert format_place(tmp_path / "run/attempts/1/csv", tmp_path / "run") == "attempts/1/csv"
+    assert format_place(tmp_path / "out/csv", tmp_path / "run") == str(tmp_path / "out/csv")
 
 
 def test_a_copy_holds_its_own_line(tmp_path):

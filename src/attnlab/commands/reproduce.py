@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> int:
     judged_recipes = judge_paper(plan)
     _print_verdicts_or_json(judged_recipes, as_json=as_json)
     if not as_json:
-        say(plan.readme)
+        say(plan.readme_path)
     return 1 if any(judged_recipe.failed for judged_recipe in judged_recipes) else 0
 
 

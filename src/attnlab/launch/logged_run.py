@@ -16,7 +16,7 @@ PARTS_OF_A_MODEL = ("mixer", "ffn", "position")
 """The same of a model's parts; all blocks stand in one module."""
 
 
-def training_run(
+def describe_training_run(
     experiment: Experiment, name: str, attempt: int, flops_per_token: float
 ) -> LoggedRun:
     """Return what loggers are told of a run that is about to train."""
@@ -31,7 +31,7 @@ def training_run(
     )
 
 
-def recorded_run(record: Record, result: RunResult) -> LoggedRun:
+def describe_recorded_run(record: Record, result: RunResult) -> LoggedRun:
     """Return the same of a finished run, from its record."""
     sweeps = record.annotations.sweeps
     return LoggedRun(

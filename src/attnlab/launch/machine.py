@@ -69,6 +69,10 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def _read_checkout_state() -> dict[str, Any] | None:
+    """Return the commit of the checkout and whether it was changed; None outside of one.
+
+    Raises what git raises where it is missing, fails or takes too long.
+    """
     checkout = PACKAGE.parents[1]
 
     def run_git(*arguments: str) -> str:
@@ -94,6 +98,7 @@ def _read_checkout_state() -> dict[str, Any] | None:
 
 
 def _device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of the processor with its architecture."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     kind = f"{platform.machine()} cpu"

@@ -169,7 +169,7 @@ def _drop_infinite_numbers(finding: Finding) -> Finding:
     return replace(finding, heads=heads)
 
 
-def run_result(
+def build_run_result(
     experiment: Experiment,
     provenance: AttemptProvenance,
     fitted: Fitted,

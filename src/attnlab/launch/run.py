@@ -22,15 +22,15 @@ from attnlab.experiment import Experiment
 from attnlab.fit import fit
 from attnlab.interruption import Interrupted, patient, stoppable
 from attnlab.launch import machine
-from attnlab.launch.logged_run import probe_page_builder, training_run
+from attnlab.launch.logged_run import describe_training_run, probe_page_builder
 from attnlab.launch.measure_result import (
+    build_run_result,
     code_hashes,
     flops_per_token,
     identify_attempt,
     keep_finite_numbers,
     measure_trained,
     run_notes,
-    run_result,
     tokens_per_step,
 )
 from attnlab.launch.sweep_progress import PlaceInSweep
@@ -286,18 +286,11 @@ def _train(
     beat()
     with beat_on_forward(beat):
         token_flops = flops_per_token(experiment)
-    model, dataset = experiment.model, experiment.dataset
-    if dataset.tokenizer_state:
-        write.create_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
-    layers = Layers(
-        *(model.attention_layers(), model.mixing_layers()),
-        *(model.expert_layers(), model.lstm_layers()),
-    )
-    write.create_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
+    layers = _write_model_files(experiment, attempt)
     record = Record(attempt.path.parents[1])
     row_logger = RowLogger(
         list(experiment.config.parts("logger").values()),
-        training_run(experiment, record.name, attempt.number, token_flops),
+        describe_training_run(experiment, record.name, attempt.number, token_flops),
         layers,
         probe_page_builder(record.name),
         lambda warning: console.print(f"warning: {warning}"),
@@ -314,16 +307,31 @@ def _train(
             if warning:
                 console.print(f"warning: {warning}")
         seconds = time.perf_counter() - start
-        result = run_result(experiment, provenance, fitted, final_numbers, token_flops, seconds)
+        result = build_run_result(
+            experiment, provenance, fitted, final_numbers, token_flops, seconds
+        )
         row_logger.log_result(result, checkpoint.step if checkpoint else 0)
     return result
+
+
+def _write_model_files(experiment: Experiment, attempt: Attempt) -> Layers:
+    """Write the tokenizer and the layers of the model into an attempt, and return the layers."""
+    model, dataset = experiment.model, experiment.dataset
+    if dataset.tokenizer_state:
+        write.create_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
+    layers = Layers(
+        *(model.attention_layers(), model.mixing_layers()),
+        *(model.expert_layers(), model.lstm_layers()),
+    )
+    write.create_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
+    return layers
 
 
 @contextmanager
 def _record_ending(
     attempt: Attempt, provenance: AttemptProvenance, progress: Progress
 ) -> Iterator[None]:
-    """Leave a summary in the attempt however it ends; the error goes on."""
+    """Write a summary into an attempt that is interrupted or fails; the error goes on."""
     try:
         yield
     except Interrupted as interrupted:

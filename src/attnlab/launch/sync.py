@@ -18,7 +18,7 @@ from attnlab.analysis.select import Selection
 from attnlab.building import first_line
 from attnlab.callbacks.row_logger import RowLogger
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import probe_page_builder, recorded_run
+from attnlab.launch.logged_run import describe_recorded_run, probe_page_builder
 from attnlab.logger.base import LoggedRun, Logger
 from attnlab.logger.csv import CSV
 from attnlab.logger.tensorboard import TensorBoard
@@ -29,13 +29,13 @@ from attnlab.run_record.mirrors import (
     ONLINE,
     add_mirror,
     find_mirror,
+    format_place,
     new_mirror,
-    place_name,
     read_mark,
     read_mirrors,
     write_mark,
 )
-from attnlab.run_record.record import Record, attempt_origin
+from attnlab.run_record.record import Record, attempt_dir_and_origin
 from attnlab.run_record.result import RunResult
 
 
@@ -123,12 +123,12 @@ def _sync_run(
 ) -> SyncedRun:
     """Make sure that the copy of a run is at its place and, with `upload`, uploaded."""
     assert logger.tool is not None
-    logged_run = recorded_run(record, result)
-    attempt_path, _ = attempt_origin(record, result)
+    logged_run = describe_recorded_run(record, result)
+    attempt_path, _ = attempt_dir_and_origin(record, result)
     parent = attempt_path if directory is None else directory / logged_run.run_id
     place, tool, project = parent / logger.tool, logger.tool, logger.destination
     with write.lock_directory(record.path):
-        mirrors, stated_place = read_mirrors(record.path), place_name(place, record.path)
+        mirrors, stated_place = read_mirrors(record.path), format_place(place, record.path)
         uploaded_mirror = find_mirror(mirrors, tool, ONLINE, project)
         if upload is not None and uploaded_mirror is not None:
             return SyncedRun(record.name, "present", str(place), uploaded_mirror["at"])
@@ -203,7 +203,7 @@ def _write_copy(
             warn=lambda warning: None,
         )
         row_logger.replay(record, result, temporary)
-        stated_place = place_name(parent / logger.tool, record.path)
+        stated_place = format_place(parent / logger.tool, record.path)
         mirror = new_mirror(logger.tool, stated_place, logger.destination, logged_run.run_id)
         write_mark(temporary / logger.tool, mirror)
         write.move_directory(temporary / logger.tool, parent / logger.tool)

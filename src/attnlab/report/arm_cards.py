@@ -49,7 +49,7 @@ class ArmCard:
     size: str
     """The number of parameters, with a unit."""
     measures: Sequence[Measure]
-    seeds: Sequence[SeedView]
+    seed_views: Sequence[SeedView]
     last_step: str = ""
     """The step after which the numbers were measured."""
     has_knock_out: bool = False
@@ -123,7 +123,7 @@ def draw_cards(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4)
     """Draw the cards for print: the first seed's head at the last step, with numbers."""
     arms = []
     for card in cards:
-        first_seed = card.seeds[0]
+        first_seed = card.seed_views[0]
         lines = [
             f"{measure.name} {measure.value.joined()}"
             for measure in card.measures

@@ -66,7 +66,7 @@ class Section:
         return sorted(self.arms, key=lambda style: style.colour is None)
 
     @property
-    def hidden_cards(self) -> int:
+    def num_hidden_cards(self) -> int:
         """The number of cards of arms that are not highlighted, which are drawn on request."""
         return sum(card.style.colour is None for card in self.cards)
 
@@ -79,7 +79,7 @@ class Section:
     def roles(self) -> Mapping[str, str]:
         """The colour of each role of a token in the section's pictures."""
         return role_colours(
-            history.view(0) for card in self.cards for history in card.seeds[0].histories
+            history.view(0) for card in self.cards for history in card.seed_views[0].histories
         )
 
 
@@ -212,7 +212,7 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
         history.size
         for section in sections
         for card in section.cards
-        for view in card.seeds
+        for view in card.seed_views
         for history in view.histories
     )
     if num_bytes <= MOST_BYTES:
@@ -220,10 +220,10 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
     return [
         replace(
             section,
-            cards=[replace(card, seeds=card.seeds[:1]) for card in section.cards],
+            cards=[replace(card, seed_views=card.seed_views[:1]) for card in section.cards],
             remarks=[*section.remarks, "The pictures are of one seed for each arm."],
         )
-        if any(len(card.seeds) > 1 for card in section.cards)
+        if any(len(card.seed_views) > 1 for card in section.cards)
         else section
         for section in sections
     ]
@@ -239,9 +239,11 @@ def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
     """Return remarks on what the pictures leave out, and on how their heads were chosen."""
     remarks = []
     runs = [run for group in panel.groups for run in group.runs]
-    if sum(len(card.seeds) for card in cards) < len(runs):
+    if sum(len(card.seed_views) for card in cards) < len(runs):
         remarks.append("Runs that recorded nothing, or other sentences, have no picture.")
-    attending_views = [card.seeds[0] for card in cards if card.seeds[0].histories[0].has_attention]
+    attending_views = [
+        card.seed_views[0] for card in cards if card.seed_views[0].histories[0].has_attention
+    ]
     if attending_views and all(view.is_chosen for view in attending_views):
         remarks.append("Each card opens with the head that was chosen on validation data.")
     elif any(view.is_chosen for view in attending_views):
@@ -249,7 +251,7 @@ def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
             "A card opens with the head that was chosen on validation data, where its map was "
             "recorded."
         )
-    if any(history.crosses for card in cards for history in card.seeds[0].histories):
+    if any(history.crosses for card in cards for history in card.seed_views[0].histories):
         remarks.append(
             "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
             "not shown here: `attnlab attend RUN TEXT --layer LAYER` draws it."
@@ -275,7 +277,7 @@ def _caution_text(panel: Panel, cards: Sequence[ArmCard]) -> str:
 
 def _cut_remarks(cards: Sequence[ArmCard]) -> list[str]:
     """Return a remark where sequences were cut, else nothing."""
-    if not any(history.cut for card in cards for history in card.seeds[0].histories):
+    if not any(history.cut for card in cards for history in card.seed_views[0].histories):
         return []
     return [
         f"Of a longer sequence, the {MOST_TOKENS} tokens up to the one that the model answers from "
@@ -321,7 +323,7 @@ def _draw_pictures(cards: Sequence[ArmCard]) -> dict[Any, Any]:
     """Draw each picture of the first seeds once, by its content."""
     picture_by_content: dict[Any, Any] = {}
     for card in cards:
-        first_seed = card.seeds[0]
+        first_seed = card.seed_views[0]
         for history in first_seed.histories:
             content = _picture_content(history)
             if content not in picture_by_content:
@@ -334,14 +336,15 @@ def _card_data(card: ArmCard, picture_contents: Sequence[Any]) -> dict[str, Any]
     """Return a card as the page's script reads it; `picture_contents` orders the pictures."""
     return {
         "pictures": [
-            picture_contents.index(_picture_content(history)) for history in card.seeds[0].histories
+            picture_contents.index(_picture_content(history))
+            for history in card.seed_views[0].histories
         ],
         "seeds": [
             {
                 "head": view.head_index,
                 "histories": [history.page_data() for history in view.histories],
             }
-            for view in card.seeds
+            for view in card.seed_views
         ],
     }
 
@@ -353,7 +356,9 @@ def _picture_content(history: ProbeHistory) -> tuple[Any, ...]:
 
 def _recorded_steps(cards: Sequence[ArmCard]) -> list[int]:
     """Return all steps that the histories of some cards have."""
-    histories = (history for card in cards for view in card.seeds for history in view.histories)
+    histories = (
+        history for card in cards for view in card.seed_views for history in view.histories
+    )
     return sorted({step for history in histories for step in history.steps})
 
 

@@ -62,11 +62,11 @@ class ProbeHistory:
         """All heads as (index of a map, head in it), attention first."""
         attention_heads, further_heads = [], []
         for map_index, map_history in enumerate(self.maps):
-            heads = [(map_index, map_head) for map_head in range(map_history.codes.shape[1])]
+            map_heads = [(map_index, map_head) for map_head in range(map_history.codes.shape[1])]
             if map_history.is_attention:
-                attention_heads += heads
+                attention_heads += map_heads
             else:
-                further_heads += heads
+                further_heads += map_heads
         return attention_heads + further_heads
 
     @property

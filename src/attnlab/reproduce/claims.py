@@ -39,7 +39,7 @@ class Value(NamedTuple):
     may_be_more: bool = False
     may_be_less: bool = False
 
-    def minus(self, subtrahend: "Value") -> "Value":
+    def subtract(self, subtrahend: "Value") -> "Value":
         """Return the difference; its bound is open where one of the two is."""
         return Value(
             self.number - subtrahend.number,

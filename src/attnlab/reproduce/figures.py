@@ -28,8 +28,8 @@ def draw_figures(
         if chart is None:
             continue
         write.make_directory(folder / "figures")
-        write.replace_file(folder / recipe.figure(name, "svg"), svg(chart).encode())
-        write.replace_file(folder / recipe.figure(name), png(chart))
+        write.replace_file(folder / recipe.figure_path(name, "svg"), svg(chart).encode())
+        write.replace_file(folder / recipe.figure_path(name), png(chart))
 
 
 def _draw_pictures(
@@ -48,7 +48,7 @@ def _draw_pictures(
         return {"reach": reach}
     arm_by_run = {record.name: arm for arm, runs in records_by_arm.items() for record in runs}
     cards = [
-        replace(card, style=card.style._replace(title=arm_by_run[card.seeds[0].run]))
+        replace(card, style=card.style._replace(title=arm_by_run[card.seed_views[0].run]))
         for card in arm_cards(panel, record_by_name)
     ]
     return {"attention": draw_cards(cards)}

@@ -151,7 +151,7 @@ def _measure_claim(
         return value_by_seed, interval([value.number for value in value_by_seed.values()])
     (subtrahends,) = subtrahend_by_seed
     differences = {
-        seed: value_by_seed[seed].minus(subtrahends[seed])
+        seed: value_by_seed[seed].subtract(subtrahends[seed])
         for seed in sorted(value_by_seed.keys() & subtrahends.keys())
     }
     n, mean, low, high, _ = paired(
@@ -167,7 +167,7 @@ def _measure_run(terms: tuple[Term, ...], run: Mapping[str, Any]) -> Value:
     if len(values) == 1:
         return values[0]
     minuend, subtrahend = values
-    return minuend.minus(subtrahend)
+    return minuend.subtract(subtrahend)
 
 
 def _measure_term(term: Term, run: Mapping[str, Any]) -> Value:

@@ -96,6 +96,7 @@ def judge_every_paper(experiments: Path, scale: str | None = None) -> list[Judge
 
 
 def _claim_report(recipe: Recipe, verdict: Verdict) -> ClaimReport:
+    """Return a verdict as the report of its claim."""
     n, mean, low, high = verdict.ours
     return ClaimReport(
         paper=recipe.paper,

@@ -61,7 +61,7 @@ class PaperPlan:
         return self.recipes[self.scales[0]]
 
     @property
-    def readme(self) -> Path:
+    def readme_path(self) -> Path:
         """The path of the paper's README."""
         return self.output / "README.md"
 
@@ -114,7 +114,7 @@ def judge_paper(plan: PaperPlan) -> list[JudgedRecipe]:
     }
     make_directory(plan.output)
     content = readme.render_readme(plan.recipes, results_by_scale, plan.output, plan.experiments)
-    replace_file(plan.readme, content.encode())
+    replace_file(plan.readme_path, content.encode())
     return [judge_recipe(plan.recipes[scale], results_by_scale[scale]) for scale in plan.scales]
 
 

@@ -76,20 +76,22 @@ class Recipe:
         """Return all overrides of the runs of an arm."""
         return [*self.common, *self.arms[arm]]
 
-    def figure(self, name: str, suffix: str = "png") -> Path:
+    def figure_path(self, name: str, suffix: str = "png") -> Path:
         """Return the path of a figure, relative to the folder of the README."""
         return Path("figures", f"{self.scale}-{name}.{suffix}")
 
     @property
-    def columns(self) -> dict[str, list[str]]:
+    def columns_by_table(self) -> dict[str, list[str]]:
         """The columns that the claims read, by table."""
-        columns_by_table: dict[str, list[str]] = {}
-        for term in (term for claim in self.claims for term in claim.terms):
+        terms = (term for claim in self.claims for term in claim.terms)
+        columns: dict[str, list[str]] = {}
+        for term in terms:
             if isinstance(term, str):
                 continue
-            if term.column not in columns_by_table.setdefault(term.table, []):
-                columns_by_table[term.table].append(term.column)
-        return columns_by_table
+            table_columns = columns.setdefault(term.table, [])
+            if term.column not in table_columns:
+                table_columns.append(term.column)
+        return columns
 
 
 def experiments_dir() -> Path:

@@ -78,7 +78,8 @@ def collect_results(
             "parameters": first_result and first_result.parameters,
             "headline": first_result and first_result.headline,
             "runs": [
-                _run_entry(records[key], results[key], makers, recipe.columns) for key in arm_keys
+                _run_entry(records[key], results[key], makers, recipe.columns_by_table)
+                for key in arm_keys
             ],
             "failed": [
                 {"seed": seed, "name": run_dir.name, "error": _describe_error(Record(run_dir))}

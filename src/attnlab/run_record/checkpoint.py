@@ -43,12 +43,12 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     deleted do not count as damaged.
     """
     damage_reports: list[str] = []
-    for listed in _list_checkpoints(run_dir, damage_reports):
-        path, entry = listed.path, listed.entry
+    for listed_checkpoint in _list_checkpoints(run_dir, damage_reports):
+        path, entry = listed_checkpoint.path, listed_checkpoint.entry
         try:
             content = read_plain_file(path, run_dir, MOST_BYTES, exact_bytes=entry["size"])
         except FileNotFoundError:
-            if listed.is_kept:
+            if listed_checkpoint.is_kept:
                 damage_reports.append(f"{path} is missing; passed over")
             continue
         except RecordError as error:
@@ -56,7 +56,9 @@ def newest_checkpoint(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
             continue
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 == entry["sha256"]:
-            return Checkpoint(listed.attempt, listed.step, sha256, content), damage_reports
+            return Checkpoint(
+                listed_checkpoint.attempt, listed_checkpoint.step, sha256, content
+            ), damage_reports
         damage_reports.append(f"{path} does not have the SHA-256 of its manifest; passed over")
     return None, damage_reports
 

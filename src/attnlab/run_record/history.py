@@ -126,7 +126,7 @@ class EarlierRevision(NamedTuple):
     reasons: list[str]
 
 
-def with_revisions(identity: Mapping[str, Any]) -> dict[str, Any]:
+def add_revisions(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's identity with the revision number of each class that has revisions."""
 
     def state_revision(node: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
     for revisions in itertools.islice(itertools.product(*revision_ranges), 1, None):
         revision_by_target = dict(zip(revised_targets, revisions, strict=True))
         earlier_identity = _set_back(identity, revision_by_target)
-        _, reasons = without_revisions(earlier_identity)
+        _, reasons = strip_revisions(earlier_identity)
         yield EarlierRevision(earlier_identity, reasons)
 
 
@@ -213,7 +213,7 @@ def _set_back(identity: Mapping[str, Any], revision_by_target: Mapping[str, int]
     return _copy_with_changed_nodes(identity, set_back_node)
 
 
-def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def strip_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return an identity without revision keys, and the reasons of revisions since its training."""
     reasons: list[str] = []
 

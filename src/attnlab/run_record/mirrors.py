@@ -67,7 +67,7 @@ def read_mark(copy_dir: Path) -> Mirror | None:
     return None if form_fault(mirror, Mirror) else mirror
 
 
-def place_name(path: Path, run_dir: Path) -> str:
+def format_place(path: Path, run_dir: Path) -> str:
     """Return how a place is written down: from the run's directory on, if it lies in it."""
     try:
         return str(path.resolve().relative_to(run_dir.resolve()))

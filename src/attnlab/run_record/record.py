@@ -294,7 +294,7 @@ def _read_attempt_rows(linked_attempt: _LinkedAttempt, table: str) -> pa.Table |
     return rows if num_rows else None
 
 
-def attempt_origin(record: Record, result: RunResult) -> tuple[Path, ResumeOrigin | None]:
+def attempt_dir_and_origin(record: Record, result: RunResult) -> tuple[Path, ResumeOrigin | None]:
     """Return the directory of the attempt that ended with a result, and what it started from.
 
     Raises RecordError if the attempt does not say so.

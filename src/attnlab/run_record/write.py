@@ -199,7 +199,7 @@ class Stream:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._sound, self._unsynced = path, True, True
+        self._path, self._is_usable, self._has_unsynced = path, True, True
         strike_fault("stream.open")
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
         _sync_directory(path.parent)
@@ -207,30 +207,30 @@ class Stream:
     def append(self, content: bytes) -> None:
         """Append content; it survives a kill of the process, and after `sync` a power failure."""
         self._begin_operation()
-        self._unsynced = True
+        self._has_unsynced = True
         strike_fault("stream.write")
         _write_all(self._file, content)
-        self._sound = True
+        self._is_usable = True
 
     def sync(self) -> None:
         """Wait until all content is on the disk."""
-        if self._unsynced:
+        if self._has_unsynced:
             self._begin_operation()
             strike_fault("stream.sync")
             os.fsync(self._file)
-            self._sound, self._unsynced = True, False
+            self._is_usable, self._has_unsynced = True, False
 
     def close(self) -> None:
         """Close the file; a later append is refused."""
-        self._sound, self._unsynced = False, True
+        self._is_usable, self._has_unsynced = False, True
         os.close(self._file)
 
     def _begin_operation(self) -> None:
         """Raise OSError after a failure; a call in progress counts as failed until it succeeds."""
-        if not self._sound:
+        if not self._is_usable:
             reason = "it is closed, or an earlier write or sync failed"
             raise OSError(errno.EIO, reason, str(self._path))
-        self._sound = False
+        self._is_usable = False
 
 
 class BeatFile:
@@ -259,6 +259,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def _write_file(path: Path, content: bytes) -> None:
+    """Write a new file and sync it to the disk."""
     strike_fault("file.open")
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     try:
