@@ -22,10 +22,10 @@ from attnlab.analysis.run_list import Selection
 from attnlab.analysis.select import drop_damaged, select_runs
 from attnlab.callbacks.row_logger import RowLogger
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import probe_page, recorded_run
+from attnlab.launch.logged_run import describe_recorded_run, probe_page_builder
 from attnlab.logger.wandb import Wandb
 from attnlab.printable import say
-from attnlab.report.page import page
+from attnlab.report.page import report_page
 from attnlab.run_record.record import Record
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -109,7 +109,9 @@ def select(words: Sequence[str], runs_dir: Path) -> Selection:
 def write_report(selection: Selection, path: Path) -> Path:
     """Write what `attnlab report` writes of the runs."""
     report = comparison(selection)
-    path.write_text(page(report.panels, selection.records, report.footnotes), encoding="utf-8")
+    path.write_text(
+        report_page(report.panels, selection.records, report.footnotes), encoding="utf-8"
+    )
     return path
 
 
@@ -119,8 +121,8 @@ def write_wandb_page(selection: Selection, directory: Path) -> Path:
     result = selection.results[record.name]
     directory.mkdir()
     logger = Wandb(include=())
-    run = recorded_run(record, result)
-    row_logger = RowLogger([logger], run, record.layers, probe_page(record.name), warn=say)
+    run = describe_recorded_run(record, result)
+    row_logger = RowLogger([logger], run, record.layers, probe_page_builder(record.name), warn=say)
     row_logger.replay(record, result, directory)
     pages = list(directory.glob("wandb/*/files/media/html/**/*.html"))
     if not pages:

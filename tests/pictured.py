@@ -21,7 +21,7 @@ from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.finding import Finding
 from attnlab.run_record.layers import FILE, Layers
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from tests.fabricated import result
 
 TWINS = {
@@ -76,13 +76,13 @@ def pictured(
         row = {"step": step, "loss": 2 * (1 - accuracy), "accuracy": accuracy}
         attempt.append("validation", [row])
     layers = Layers([attention(layer, heads) for layer in range(num_layers if heads else 0)])
-    write.new_file(attempt.path / FILE, json.dumps(layers.to_json()).encode())
+    write.create_file(attempt.path / FILE, json.dumps(layers.to_json()).encode())
     roles = Pronoun.token_roles if dataset == "pronoun" else Dataset.token_roles
     for step in steps:
         for probe, tokens in (sentences or TWINS).items():
             for pattern in _patterns(random, step, probe, tokens, layers):
                 pattern = replace(pattern, roles=roles(tokens))
-                attempt.append("patterns", [pattern.row()])
+                attempt.append("patterns", [pattern.to_row()])
     attempt.finish(content)
     return runs_dir / name
 

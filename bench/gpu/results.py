@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from attnlab.run_record.write import make_directory, replace, to_json
+from attnlab.run_record.write import json_bytes, make_directory, replace_file
 from bench.gpu.part import Found, Given, Part, Settings
 
 SCHEMA = 1
@@ -49,7 +49,7 @@ def write(out: Path, part: Part, given: Given, found: Found, seconds: float) -> 
         "rows": found.rows,
         "notes": found.notes,
     }
-    replace(path(out, part.name), to_json(kept))
+    replace_file(path(out, part.name), json_bytes(kept))
 
 
 def there(out: Path, part: Part, given: Given) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.run_record.write import make_directory, replace
+from attnlab.run_record.write import make_directory, replace_file
 from bench.gpu import results
 from bench.gpu.part import Part, Row
 
@@ -33,7 +33,7 @@ SPEED = "TFLOP/s"
 def write(parts: Sequence[Part], out: Path) -> None:
     """Write the tables beside the folder of the results."""
     make_directory(out.parent)
-    replace(out.with_suffix(".md"), text(parts, out).encode())
+    replace_file(out.with_suffix(".md"), text(parts, out).encode())
 
 
 def text(parts: Sequence[Part], out: Path) -> str:

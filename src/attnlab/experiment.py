@@ -21,8 +21,8 @@ from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.precision import forward_context
 from attnlab.run_record.bounds import stated_bounds
-from attnlab.run_record.direction import LOSSES, stated_names
-from attnlab.run_record.history import revised
+from attnlab.run_record.direction import LOSSES, lower_is_better_names
+from attnlab.run_record.history import add_revisions
 from attnlab.split import Batch
 from attnlab.training import Settings
 
@@ -73,9 +73,15 @@ class Experiment:
     @property
     def lower_is_better(self) -> list[str]:
         """The names, or patterns of names, of the run's metrics of which less is better."""
-        metrics = [name for n, metric in self.metrics.items() for name in stated_names(metric, n)]
+        metrics = [
+            name for n, metric in self.metrics.items() for name in lower_is_better_names(metric, n)
+        ]
         evidence = self.config.build_parts("evidence").values()
-        return [*LOSSES, *metrics, *(name for part in evidence for name in stated_names(part))]
+        return [
+            *LOSSES,
+            *metrics,
+            *(name for part in evidence for name in lower_is_better_names(part)),
+        ]
 
     @property
     def bounds(self) -> dict[str, tuple[float | None, float | None]]:
@@ -124,7 +130,7 @@ class Experiment:
         variant = self.config.choices["variant"]
         callbacks = callbacks_in_identity(values["callbacks"], self.config.user_targets)
         sections = {"dataset": dataset, "trainer": trainer, "callbacks": callbacks}
-        return revised({**values, "variant": variant, **sections})
+        return add_revisions({**values, "variant": variant, **sections})
 
     @property
     def choices(self) -> dict[str, str]:

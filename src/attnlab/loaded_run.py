@@ -43,8 +43,8 @@ from attnlab.objective.base import Objective
 from attnlab.objective.seq2seq import Seq2Seq
 from attnlab.precision import forward_context, parameter_type
 from attnlab.run_record.checkpoint import Checkpoint, last_checkpoint
-from attnlab.run_record.history import without_revisions
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.history import strip_revisions
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef, find_record
 from attnlab.signatures import add_defaults, target_nodes
@@ -78,7 +78,7 @@ class LoadedRun:
     @property
     def changes(self) -> list[str]:
         """The reasons why this code may give other numbers than the code that trained the run."""
-        return without_revisions(self.record.identity)[1]
+        return strip_revisions(self.record.identity)[1]
 
     @property
     def embeddings(self) -> Embeddings:
@@ -119,7 +119,7 @@ class LoadedRun:
         activations = capture(self.subject, self.batch_of_text(text))
         return activations, captured_patterns(activations, self.objective, self.step, text)
 
-    def mixing(self, text: str, captured: ActivationCapture) -> list[Pattern]:
+    def mixing_patterns(self, text: str, captured: ActivationCapture) -> list[Pattern]:
         """Return the mixing matrix of each layer without attention, as shares of absolute values.
 
         The last pattern is the influence of each token on the answer at each position. `captured`
@@ -131,11 +131,11 @@ class LoadedRun:
         with self.precision():
             matrices = mixing_matrices(self.model, batch)
             influences = influence_matrix(self.model, batch)
-        weights: dict[Any, Tensor] = {
+        shares_by_layer: dict[Any, Tensor] = {
             layer: row_shares(matrix) for layer, matrix in matrices.items()
         }
-        *mixing_patterns, answer_pattern = captured_patterns(
-            replace(captured, weights=weights), self.objective, self.step, text
+        *layer_patterns, answer_pattern = captured_patterns(
+            replace(captured, weights=shares_by_layer), self.objective, self.step, text
         )
         num_queries = len(influences)
         answer_position = (
@@ -151,7 +151,7 @@ class LoadedRun:
             data=PatternWeights(rearrange(influences, "q k -> 1 q k").cpu().numpy()),
             query_tokens=prefix_tokens,
         )
-        return [*mixing_patterns, influence_pattern]
+        return [*layer_patterns, influence_pattern]
 
     def generate(
         self,
@@ -185,8 +185,8 @@ class LoadedRun:
             return self._generate_answer(prompt, tokens, pick)
         if not self.objective.causal or list(self.objective.outputs) != self.dataset.tokens:
             raise RequestError(
-                f"{self.record.name} was trained for {self._task}, which names no next token; "
-                "generate from a run with objective=autoregressive or seq2seq"
+                f"{self.record.name} was trained for {self._objective_name}, which names no next "
+                "token; generate from a run with objective=autoregressive or seq2seq"
             )
         prompt_tokens = self._encode_prompt(prompt)
         new_tokens = generate(self.model, prompt_tokens, pick, self.precision)
@@ -205,34 +205,38 @@ class LoadedRun:
         require_search(beams, length_penalty)
         if not isinstance(self.objective, Seq2Seq):
             raise RequestError(
-                f"{self.record.name} was trained for {self._task}, whose answers have no end to "
-                "search for; beams need a run with objective=seq2seq"
+                f"{self.record.name} was trained for {self._objective_name}, whose answers have no "
+                "end to search for; beams need a run with objective=seq2seq"
             )
-        begin, end, longest = self._answer_limits()
+        begin, end, max_answer_tokens = self._answer_limits()
         return beam_search(
-            *(self.model, self.batch_of_text(prompt).inputs, begin, end, longest),
+            *(self.model, self.batch_of_text(prompt).inputs, begin, end, max_answer_tokens),
             beams=beams,
             length_penalty=length_penalty,
             precision=self.precision,
         )
 
     def _generate_answer(
-        self, source: str, tokens: int, draw_token: Callable[[Float[Tensor, " token"]], int]
+        self, source: str, max_tokens: int, draw_token: Callable[[Float[Tensor, " token"]], int]
     ) -> Iterator[str]:
+        """Return an iterator over the text of each token of the answer to a source sequence."""
         source_tokens = self.batch_of_text(source).inputs
-        begin, end, longest = self._answer_limits()
-        opening, state = [*source_tokens[0].tolist(), begin], None
+        begin, end, max_answer_tokens = self._answer_limits()
         if self.model.arrangement.encoder:
-            opening = [begin]
+            prompt_tokens = [begin]
             with torch.no_grad(), self.precision():
-                state = self.model.start(source_tokens)
+                encoder_state = self.model.start(source_tokens)
+        else:
+            prompt_tokens = [*source_tokens[0].tolist(), begin]
+            encoder_state = None
 
-        def pick(logits: Float[Tensor, " token"]) -> int:
+        def draw_answer_token(logits: Float[Tensor, " token"]) -> int:
             # The token that opens an answer does not occur in it.
             return draw_token(logits.index_fill(0, torch.tensor([begin]), -torch.inf))
 
         answer_tokens = islice(
-            generate(self.model, opening, pick, self.precision, state), min(tokens, longest)
+            generate(self.model, prompt_tokens, draw_answer_token, self.precision, encoder_state),
+            min(max_tokens, max_answer_tokens),
         )
         return decode_pieces(
             takewhile(lambda token: token != end, answer_tokens), [], self.dataset.decode
@@ -247,15 +251,20 @@ class LoadedRun:
         return objective.begin, dataset.tokens.index(dataset.end), dataset.answer_length
 
     @property
-    def _task(self) -> str:
+    def _objective_name(self) -> str:
         return type(self.objective).__name__.lower()
 
-    def _encode_prompt(self, text: str) -> list[int]:
-        if not text:
-            opening = self.dataset.boundary or "\n"
-            text = opening if set(self.dataset.tokenize(opening)) <= {*self.dataset.tokens} else ""
+    def _encode_prompt(self, prompt: str) -> list[int]:
+        """Return the tokens of a prompt; an empty one is the boundary of documents or a line feed.
+
+        Raises RequestError for unknown words, and for an empty prompt where the data have neither.
+        """
+        if not prompt:
+            default_prompt = self.dataset.boundary or "\n"
+            if set(self.dataset.tokenize(default_prompt)) <= {*self.dataset.tokens}:
+                prompt = default_prompt
         try:
-            tokens = self.dataset.encode(text)
+            tokens = self.dataset.encode(prompt)
         except ValueError as error:
             raise RequestError(str(error)) from error
         if not tokens:
@@ -275,9 +284,10 @@ class LoadedRun:
     def answers(self, logits: Float[Tensor, " output"], count: int = 3) -> list[tuple[str, float]]:
         """Return the likeliest outputs, each with its probability."""
         names = self.objective.outputs
-        top = logits.float().softmax(dim=0).topk(min(count, len(logits)))
+        probabilities, indices = logits.float().softmax(dim=0).topk(min(count, len(logits)))
         return [
-            (names[int(index)], float(probability)) for probability, index in zip(*top, strict=True)
+            (names[int(index)], float(probability))
+            for probability, index in zip(probabilities, indices, strict=True)
         ]
 
     @contextmanager
@@ -305,13 +315,16 @@ def load(
     """
     record = find_record(run, runs_dir)
     checkpoint, damage_reports = last_checkpoint(record)
-    if forbidden := [override for override in overrides if not override.startswith("dataset.")]:
+    forbidden_overrides = [
+        override for override in overrides if not override.startswith("dataset.")
+    ]
+    if forbidden_overrides:
         raise RequestError(
-            f"{', '.join(forbidden)}: a trained run can only meet other data; "
+            f"{', '.join(forbidden_overrides)}: a trained run can only meet other data; "
             "give dataset.KEY=VALUE"
         )
     allowed_parts = NO_USER_TARGETS if config_dir is None else load_user_targets(Path(config_dir))
-    _require_own(record, allowed_parts)
+    _require_allowed_parts(record, allowed_parts)
     _require_no_path(record)
     try:
         config = _rebuild_config(record.identity, allowed_parts)
@@ -327,24 +340,24 @@ def load(
         raise RecordError(
             f"{record.name} cannot be built from its record ({explanation})"
         ) from error
-    loaded = LoadedRun(record, checkpoint.step, experiment, model)
-    for message in damage_reports:
-        warnings.warn(message, RecordWarning, stacklevel=3)
-    if loaded.changes:
-        explanation = "; ".join(loaded.changes)
-        message = f"the numbers have changed since {record.name} was trained ({explanation})"
-        warnings.warn(message, RecordWarning, stacklevel=3)
-    return loaded
+    loaded_run = LoadedRun(record, checkpoint.step, experiment, model)
+    for damage_report in damage_reports:
+        warnings.warn(damage_report, RecordWarning, stacklevel=3)
+    if loaded_run.changes:
+        reasons = "; ".join(loaded_run.changes)
+        warning = f"the numbers have changed since {record.name} was trained ({reasons})"
+        warnings.warn(warning, RecordWarning, stacklevel=3)
+    return loaded_run
 
 
-ASKED = ("seed", "batch_size", *SECTIONS, "metric")
+REBUILT_KEYS = ("seed", "batch_size", *SECTIONS, "metric")
 """The parts of an identity from which a trained run is rebuilt; the rest is for training."""
 
 
-def _rebuild_config(identity: Mapping[str, Any], user_targets: UserTargets) -> Config:
+def _rebuild_config(identity: Mapping[str, Any], allowed_parts: UserTargets) -> Config:
     """Return the config of an identity."""
-    values, _ = without_revisions(identity)
-    values = {key: value for key, value in values.items() if key in ASKED}
+    values, _ = strip_revisions(identity)
+    values = {key: value for key, value in values.items() if key in REBUILT_KEYS}
     dataset, trainer = values.get("dataset", {}), values.get("trainer", {})
     choices = {"variant": identity.get("variant"), "dataset": dataset.pop("name", None)}
     trainer["accelerator"] = "auto"
@@ -352,12 +365,12 @@ def _rebuild_config(identity: Mapping[str, Any], user_targets: UserTargets) -> C
     values.setdefault("init", {"_target_": "attnlab.init.base.Init"})
     for section, value in values.items():
         for node in target_nodes(value):
-            add_defaults(node, section, user_targets)
+            add_defaults(node, section, allowed_parts)
             for knob, default in node.items():
                 if isclass(default):
-                    name = f"{default.__module__}.{default.__qualname__}"
-                    node[knob] = {"_target_": name, "_partial_": True}
-    return change_config(Config(values, choices, user_targets), ())
+                    class_path = f"{default.__module__}.{default.__qualname__}"
+                    node[knob] = {"_target_": class_path, "_partial_": True}
+    return change_config(Config(values, choices, allowed_parts), ())
 
 
 FAILURES = (
@@ -378,49 +391,56 @@ def _require_no_path(record: Record) -> None:
             )
 
 
-def _require_own(record: Record, user_targets: UserTargets) -> None:
+def _require_allowed_parts(record: Record, allowed_parts: UserTargets) -> None:
     """Raise RecordError for a run with parts that this call does not allow, naming the remedy.
 
     It is raised before anything is imported.
     """
     identity = record.identity
-    foreign_parts = [
-        (section, node["_target_"])
-        for section in ASKED
-        for node in target_nodes(identity.get(section))
-        if not is_allowed(node["_target_"], section, user_targets)
-    ]
-    for section, name in foreign_parts:
-        if not isinstance(name, str) or name.startswith("attnlab."):
-            raise RecordError(f"{record.name}: {name} is none of what {section} is built from")
-    foreign = [name for _, name in foreign_parts]
-    if not foreign:
+    foreign_targets = []
+    for section in REBUILT_KEYS:
+        for node in target_nodes(identity.get(section)):
+            target = node["_target_"]
+            if is_allowed(target, section, allowed_parts):
+                continue
+            if not isinstance(target, str) or target.startswith("attnlab."):
+                raise RecordError(
+                    f"{record.name}: {target} is none of what {section} is built from"
+                )
+            foreign_targets.append(target)
+    if not foreign_targets:
         return
     summary = next(
         (attempt.summary for attempt in reversed(record.attempts) if attempt.summary), None
     )
-    directory, hashes = (summary.config_dir, summary.code) if summary else (None, {})
+    config_dir, hashes = (summary.config_dir, summary.code) if summary else (None, {})
     option = "the --config-dir whose YAMLs name them"
-    if directory:
+    if config_dir:
         # Words of a record: they are said, and looked up nowhere.
-        python = f"config_dir={directory!r}"
-        option = f"--config-dir {shlex.quote(directory)} as in training (in Python, {python})"
-    not_named = (
-        f" (no YAML of {user_targets.config_dir} names them)" if user_targets.config_dir else ""
-    )
-    sources = [
-        f"{name} (SHA-256 of its source then: {hashes[name][:16]})" if name in hashes else name
-        for name in dict.fromkeys(foreign)
+        python = f"config_dir={config_dir!r}"
+        option = f"--config-dir {shlex.quote(config_dir)} as in training (in Python, {python})"
+    allowed_dir = allowed_parts.config_dir
+    not_named = f" (no YAML of {allowed_dir} names them)" if allowed_dir else ""
+    described_targets = [
+        f"{target} (SHA-256 of its source then: {hashes[target][:16]})"
+        if target in hashes
+        else target
+        for target in dict.fromkeys(foreign_targets)
     ]
     raise RecordError(
         f"{record.name} has parts that are not attnlab's{not_named}; if you trust their code, give "
-        f"{option}: {', '.join(sources)}"
+        f"{option}: {', '.join(described_targets)}"
     )
 
 
 def _restore_model(
     experiment: Experiment, original_experiment: Experiment, checkpoint: Checkpoint
 ) -> Model:
+    """Build the model of an experiment with the weights of a checkpoint, in evaluation mode.
+
+    `original_experiment` is the one that was trained, which may have other data. Raises
+    RequestError if the weights do not fit.
+    """
     # The requested dataset first: a text that it names is then found by its content.
     dataset, original_dataset = experiment.dataset, original_experiment.dataset
     if (original_dataset.tokens, original_dataset.classes) != (dataset.tokens, dataset.classes):
@@ -455,14 +475,14 @@ def _read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the model's weights from Lightning's checkpoint; nothing else in it is used."""
     prefix = "model."
     try:
-        state = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
-        entries = state["state_dict"].items()
+        content = torch.load(io.BytesIO(checkpoint.content), map_location="cpu", weights_only=True)
         weights = {
-            name.removeprefix(prefix): value for name, value in entries if name.startswith(prefix)
+            name.removeprefix(prefix): weight
+            for name, weight in content["state_dict"].items()
+            if name.startswith(prefix)
         }
-        if non_tensors := [
-            name for name, weight in weights.items() if not isinstance(weight, Tensor)
-        ]:
+        non_tensors = [name for name, weight in weights.items() if not isinstance(weight, Tensor)]
+        if non_tensors:
             raise TypeError(f"{', '.join(non_tensors)}: expected a tensor")
         return weights
     except Exception as error:  # A foreign file may raise anything.

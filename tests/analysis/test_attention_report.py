@@ -192,7 +192,9 @@ def test_where_nothing_attends_what_mixes_is_shown_and_else_the_influence(built)
 
 def test_what_costs_a_pass_for_each_position_is_computed_where_it_is_asked_for(built, monkeypatch):
     run = built("multihead")
-    monkeypatch.setattr(LoadedRun, "mixing", lambda *_: pytest.fail("the maps were computed"))
+    monkeypatch.setattr(
+        LoadedRun, "mixing_patterns", lambda *_: pytest.fail("the maps were computed")
+    )
     report = attention_report(run, TEXT, maps=False)
     assert report.shown.layer in (0, 1)
     assert [each.layer for each in report.maps] == [0, 1]

@@ -26,7 +26,7 @@ def recorded(run: LoadedRun, path: Path, *steps: np.ndarray) -> EmbeddingHistory
     """Return the course of a run that recorded these vectors."""
     attempt = Attempt.claim(path / "run", {"seed": 0})
     for step, values in enumerate(steps):
-        attempt.append(vectors.TABLE, [vectors.row(10 * step, values)])
+        attempt.append(vectors.TABLE, [vectors.vectors_row(10 * step, values)])
     attempt.close()
     object.__setattr__(run, "record", Record(path / "run"))
     return embedding_history(run)

@@ -25,7 +25,7 @@ from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes, Layer, MixingLayer, SequenceName
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import ERROR, TABLE, Pattern, PatternWeights
+from attnlab.run_record.pattern_table import ERROR, TABLE, Pattern, PatternWeights
 from tests.fabricated import state_layers
 from tests.prose import refuses, says
 
@@ -264,7 +264,7 @@ def test_one_line_reads_a_record(tmp_path):
     attempt, layer = Attempt.claim(tmp_path / "run-1", {"seed": 0}), attends(0, "blocks.0")
     state_layers(attempt.path, Layers([layer]))
     written = [drawn(layer, TEXT, step=s, probe=p) for s in (1, 2) for p in "pq"]
-    attempt.append(TABLE, [one.row() for one in written])
+    attempt.append(TABLE, [one.to_row() for one in written])
     attempt.close()
     patterns = attnlab.patterns("run", runs_dir=tmp_path)
     assert [(one.step, one.probe) for one in patterns] == [(1, "p"), (1, "q"), (2, "p"), (2, "q")]

@@ -13,7 +13,7 @@ from attnlab.analysis.head_drift import compute_drifts
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
+from attnlab.run_record.pattern_table import TABLE, Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import state_layers
 from tests.prose import refuses
@@ -25,7 +25,7 @@ TOKENS = ["the", "cat", "sat", "."]
 def row(step: int, weights: Float[np.ndarray, "head query key"], **fields) -> dict:
     about = {"probe": "a", "layer": LAYERS[0], "tokens": TOKENS, "query_at": [0, 1, 2, 3]}
     about |= {"answer_position": 3, **fields}
-    return Pattern(step=step, data=PatternWeights(weights.astype(np.float32)), **about).row()
+    return Pattern(step=step, data=PatternWeights(weights.astype(np.float32)), **about).to_row()
 
 
 def distance(one: Float[np.ndarray, " key"], other: Float[np.ndarray, " key"]) -> float:
@@ -80,7 +80,7 @@ def test_the_records_rounding_makes_no_row_more_or_less_than_whole(tmp_path):
     before[:, 0, :3], after[:, 0, 3] = 1 / 3, 1
     # The second query is padding, which looks nowhere and stands still.
     rows = [row(s, w, tokens=tokens, query_at=queries) for s, w in ((0, before), (1, after))]
-    assert abs(Pattern.read(rows[0], Layers(LAYERS)).weights[0, 0].sum() - 1) > 1e-3
+    assert abs(Pattern.from_row(rows[0], Layers(LAYERS)).weights[0, 0].sum() - 1) > 1e-3
     (found,) = compute_drifts(written(tmp_path, rows), "a").values()
     assert found.values.tolist() == [[pytest.approx(0.5, abs=1e-6)]]
 

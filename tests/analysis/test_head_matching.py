@@ -17,10 +17,10 @@ from attnlab.analysis.head_roles import ROLES, assign_roles, first_role_step
 from attnlab.interp.pattern_stats import PatternRows, measure_rows
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores as heads
-from attnlab.run_record import patterns
+from attnlab.run_record import pattern_table
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import state_layers
 from tests.prose import refuses
@@ -50,12 +50,12 @@ def written(
     for step in steps:
         for layer, of_layer in weights.items():
             for probe in ("a", "b"):
-                row = pattern(of_layer, step=step, probe=probe, layer=layer).row()
-                attempt.append(patterns.TABLE, [row])
+                row = pattern(of_layer, step=step, probe=probe, layer=layer).to_row()
+                attempt.append(pattern_table.TABLE, [row])
             for name, values in measures.items():
-                attempt.append(heads.TABLE, [heads.row(step, layer, name, values)])
+                attempt.append(heads.TABLE, [heads.measure_row(step, layer, name, values)])
         share = pattern(np.full((1, 1, 5), 0.2), step=step, layer=None, query_at=[4])
-        attempt.append(patterns.TABLE, [share.row()])
+        attempt.append(pattern_table.TABLE, [share.to_row()])
     attempt.close()
     return Record(path)
 
@@ -101,7 +101,7 @@ def test_the_records_rounding_makes_no_row_more_or_less_than_whole():
     # Each of 3 equal weights is kept as a little less than a third.
     tokens, weights = list("abcd"), np.zeros((2, 1, 4))
     weights[0, 0, :3], weights[1, 0, 3] = 1 / 3, 1
-    read = Pattern.read(pattern(weights, tokens=tokens).row(), Layers(LAYERS))
+    read = Pattern.from_row(pattern(weights, tokens=tokens).to_row(), Layers(LAYERS))
     assert abs(read.weights[0].sum() - 1) > 1e-3
     expected = [[0, pytest.approx(1, abs=1e-6)], [pytest.approx(1, abs=1e-6), 0]]
     assert head_distances([read], [read]).tolist() == expected
@@ -184,7 +184,7 @@ def test_means_and_intervals_are_of_the_matched_heads(tmp_path):
 
 
 def _at(record: Record) -> list[Pattern]:
-    return [p for p in patterns.load_patterns(record, 9) if p.layer is not None]
+    return [p for p in pattern_table.load_patterns(record, 9) if p.layer is not None]
 
 
 def test_the_order_of_the_runs_moves_no_match(tmp_path):
@@ -221,9 +221,11 @@ def test_measures_are_those_of_the_last_step_at_which_all_measured(tmp_path):
     for at, steps in enumerate([(0, 9, 20, 30), (0, 9, 20)]):
         attempt = Attempt.claim(tmp_path / str(at), {"seed": at})
         state_layers(attempt.path, Layers(LAYERS[:1]))
-        attempt.append(patterns.TABLE, [pattern(drawn(0)).row()])
+        attempt.append(pattern_table.TABLE, [pattern(drawn(0)).to_row()])
         for step in steps:
-            attempt.append(heads.TABLE, [heads.row(step, LAYERS[0], "sink", [step / 100] * 4)])
+            attempt.append(
+                heads.TABLE, [heads.measure_row(step, LAYERS[0], "sink", [step / 100] * 4)]
+            )
         attempt.close()
         records.append(Record(tmp_path / str(at)))
     found = match_runs(records)
@@ -247,7 +249,7 @@ def test_a_run_without_patterns_is_named(tmp_path):
     one = written(tmp_path / "a", {LAYERS[0]: drawn(0)}, {"sink": [0.1] * 4})
     attempt = Attempt.claim(tmp_path / "b", {"seed": 1})
     state_layers(attempt.path, Layers(LAYERS[:1]))
-    attempt.append(heads.TABLE, [heads.row(9, LAYERS[0], "sink", [0.1] * 4)])
+    attempt.append(heads.TABLE, [heads.measure_row(9, LAYERS[0], "sink", [0.1] * 4)])
     attempt.close()
     with refuses(ValueError, "evidence.seeds.no_patterns", tmp_path):
         match_runs([one, Record(tmp_path / "b")])

@@ -16,7 +16,7 @@ from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights, probes
+from attnlab.run_record.pattern_table import TABLE, Pattern, PatternWeights, probe_names
 from attnlab.run_record.record import Record, find_runs
 from tests.fabricated import as_first_recorded, result
 from tests.prose import refuses
@@ -34,9 +34,9 @@ def seed(path: Path, seed: int, order: Sequence[int], **fields) -> Record:
     pattern = Pattern(
         9, "a", LAYER, list("abcde"), list(range(5)), 4, PatternWeights(HEADS[list(order)])
     )
-    attempt.append(TABLE, [pattern.row()])
+    attempt.append(TABLE, [pattern.to_row()])
     scores = [[0.1, 0.2, 0.6, 0.9][head] for head in order]
-    attempt.append(head_scores.TABLE, [head_scores.row(9, LAYER, "previous", scores)])
+    attempt.append(head_scores.TABLE, [head_scores.measure_row(9, LAYER, "previous", scores)])
     attempt.finish(content)
     attempt.close()
     return Record(attempt.path.parents[1])
@@ -51,9 +51,9 @@ def moving(path: Path, kept: Sequence[Sequence[int]]) -> Record:
         for probe, heads in enumerate(kept):
             about = (step, str(probe), LAYER, list("abcde"), list(range(5)), 4)
             attempt.append(
-                TABLE, [Pattern(*about, PatternWeights(weights)).select_heads(heads).row()]
+                TABLE, [Pattern(*about, PatternWeights(weights)).select_heads(heads).to_row()]
             )
-    attempt.append(head_scores.TABLE, [head_scores.row(4, LAYER, "sink", [0.0] * 4)])
+    attempt.append(head_scores.TABLE, [head_scores.measure_row(4, LAYER, "sink", [0.0] * 4)])
     attempt.close()
     return Record(path)
 
@@ -150,7 +150,7 @@ def test_a_selection_and_its_records_have_one_report(tmp_path):
 
 def test_drift_is_the_mean_over_the_probes():
     record = next(r for r in measured_runs() if r.name.startswith("pronoun-multihead-2x4-s1"))
-    names = probes(record)
+    names = probe_names(record)
     assert len(names) > 1
     by_probe = [compute_drifts(record, name) for name in names]
     (run,) = head_report([record], DRIFT).runs

@@ -220,7 +220,7 @@ def test_results_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
     results.write(tmp_path, small, small.given(CPU, None), Found([{"size": 1}]), 0.0)
     before = results.path(tmp_path, "a").read_bytes()
     monkeypatch.setenv("ATTNLAB_FAULT", "file.write:full:1")
-    write._passed.clear()
+    write._pass_counts.clear()
     with pytest.raises(OSError) as raised:  # noqa: PT011
         results.write(tmp_path, large, large.given(CPU, None), Found([{"size": 2}]), 0.0)
     assert raised.value.errno == errno.ENOSPC

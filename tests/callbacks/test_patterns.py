@@ -26,9 +26,9 @@ from attnlab.interp.head_stats import head_statistics
 from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun, load
 from attnlab.report.probe_history import probe_histories
-from attnlab.run_record.head_scores import head_scores
+from attnlab.run_record.head_scores import load_head_scores
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import ERROR, Pattern, load_patterns
+from attnlab.run_record.pattern_table import ERROR, Pattern, load_patterns
 from attnlab.run_record.vectors import ERROR as VECTOR_ERROR
 from attnlab.run_record.vectors import load_vectors as recorded_vectors
 from attnlab.split import IGNORE, Batch
@@ -60,7 +60,7 @@ def kept_by(recorder: PatternRecorder) -> list[Pattern]:
     """Read the rows that are kept now."""
     model = recorder.subject.model
     layers = Layers(model.attention_layers(), model.mixing_layers())
-    return [Pattern.read(row, layers) for row in recorder.rows(0)]
+    return [Pattern.from_row(row, layers) for row in recorder.rows(0)]
 
 
 TEXT = "The old dog didn't cross the road because it was too narrow."
@@ -131,7 +131,7 @@ def test_the_last_patterns_are_those_of_the_trained_model(run):
 def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     split = run.dataset.splits["validation"]
     expected = head_statistics(run.subject, split, num_examples=10, compare_heads=True)
-    scores = head_scores(run.record)
+    scores = load_head_scores(run.record)
     assert list(scores) == list(expected) == run.model.attention_layers()
     for layer, measures in expected.items():
         assert scores[layer].keys() == measures.keys()
@@ -211,7 +211,7 @@ def test_a_kept_head_has_its_own_number(experiment):
     assert [history.head_name(at) for at in range(4)] == [
         *("layer 0, head 3", "layer 0, head 1", "layer 1, head 3", "layer 1, head 1")
     ]
-    place = history.place_of(HeadRef(1, 3))
+    place = history.index_of_head(HeadRef(1, 3))
     assert place is not None
     assert history.heads[place] == (1, 0)
     # Another attempt may keep others: what cannot be put beside the last step is left out.

@@ -13,7 +13,7 @@ from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.record import Record
 from attnlab.run_record.vectors import ERROR
 from attnlab.run_record.vectors import load_vectors as recorded_vectors
-from attnlab.run_record.vectors import row as vector_row
+from attnlab.run_record.vectors import vectors_row as vector_row
 from tests.refused_calls import refused_calls
 
 

@@ -31,10 +31,10 @@ from attnlab.launch.sync import logger_for, sync_runs
 from attnlab.layers import AttentionLayer, Axes, Layer
 from attnlab.logger.base import LoggedRun, Logger
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.head_scores import row
+from attnlab.run_record.head_scores import measure_row
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.mirrors import mirrors
-from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
+from attnlab.run_record.mirrors import read_mirrors
+from attnlab.run_record.pattern_table import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
 from attnlab.run_record.result import RunResult
 from tests import child
@@ -226,7 +226,7 @@ def test_a_mirror_holds_the_rows_of_the_record_and_the_result(mirrored_dir):
 
 def test_a_copy_that_is_sent_later_is_that_of_a_logger_that_followed(mirrored_dir, tmp_path):
     record = child.only_record(mirrored_dir)
-    places = [(entry["tool"], entry["place"]) for entry in mirrors(record.path)]
+    places = [(entry["tool"], entry["place"]) for entry in read_mirrors(record.path)]
     assert places == [("csv", "attempts/1/csv"), ("tensorboard", "attempts/1/tensorboard")]
     live = record.path / "attempts/1"
     selection = select_runs([str(record.path)], None)
@@ -247,7 +247,7 @@ def test_what_a_logger_did_not_complete_is_no_copy(mirrored_dir, tmp_path):
     # As where a logger fails at the end.
     (copied / "mirrors.jsonl").unlink()
     (run,) = sync_runs(select_runs([str(copied)], None), logger_for("csv"))
-    assert (run.status, mirrors(copied)) == ("failed", [])
+    assert (run.status, read_mirrors(copied)) == ("failed", [])
     says("sync.incomplete", run.reason, copied)
 
 
@@ -321,14 +321,14 @@ def test_the_picture_is_the_grid_of_the_first_probes_layers():
     )
     shown.append(Pattern(5, "one", CROSS, ["a", "b", "c"], [0, 1], 1, across, ["d", "e"]))
     others = [pattern("two", FIRST, maps[2]), pattern("one", None, maps[2])]
-    rows = [p.row() for p in (*shown, *others)]
+    rows = [p.to_row() for p in (*shown, *others)]
     fake = Fake()
     mirror(fake).receive_rows("patterns", rows)
     ((step, name, pixels),) = fake.told
     assert (step, name) == (5, "patterns/grid")
     layers = Layers([FIRST, SECOND, CROSS])
     assert np.array_equal(
-        pixels, draw_pattern_grid([Pattern.read(row, layers).weights for row in rows[:3]])
+        pixels, draw_pattern_grid([Pattern.from_row(row, layers).weights for row in rows[:3]])
     )
     assert pixels.max() > 128
 
@@ -336,16 +336,16 @@ def test_the_picture_is_the_grid_of_the_first_probes_layers():
 def test_a_model_without_maps_sends_no_picture():
     fake = Fake()
     given = pattern("one", None, np.ones((1, 2, 2)) / 2)
-    mirror(fake).receive_rows("patterns", [given.row()])
+    mirror(fake).receive_rows("patterns", [given.to_row()])
     assert fake.told == []
 
 
 def test_of_the_heads_each_layer_tells_its_mean_and_the_most_of_what_names_them():
     rows = [
-        row(4, SECOND, "entropy", [1.0, 2.0]),
-        row(4, FIRST, "prefix_matching", [0.25, 0.75]),
-        row(4, FIRST, "induction", [float("nan"), float("nan")]),
-        row(4, AttentionLayer(0, "gone", 2, Axes()), "entropy", [1.0, 2.0]),
+        measure_row(4, SECOND, "entropy", [1.0, 2.0]),
+        measure_row(4, FIRST, "prefix_matching", [0.25, 0.75]),
+        measure_row(4, FIRST, "induction", [float("nan"), float("nan")]),
+        measure_row(4, AttentionLayer(0, "gone", 2, Axes()), "entropy", [1.0, 2.0]),
     ]
     expected = {
         "heads/1/entropy": 1.5,
@@ -389,8 +389,8 @@ def begun(path: Path) -> tuple[Attempt, list[Pattern]]:
         for probe in ("one", "two")
         for layer in (FIRST, None)
     ]
-    attempt.append("patterns", [p.row() for p in made])
-    attempt.append("heads", [row(5, FIRST, "entropy", [1.0, 2.0])])
+    attempt.append("patterns", [p.to_row() for p in made])
+    attempt.append("heads", [measure_row(5, FIRST, "entropy", [1.0, 2.0])])
     return attempt, made
 
 
@@ -399,7 +399,7 @@ def test_at_the_end_come_a_page_of_the_last_patterns_and_the_files(tmp_path):
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(fake)
     with mirrored.logging_attempt(attempt, Record(tmp_path / "other")):
-        mirrored.receive_rows("patterns", [p.row() for p in made])
+        mirrored.receive_rows("patterns", [p.to_row() for p in made])
         mirrored.log_scalars(7, {"test/loss": 1.0})
     page, files, _ = fake.told[-3:]
     assert page == (7, "patterns/page", "[('blocks.0.pattern', 5), ('influence', 5)]")
@@ -416,7 +416,7 @@ def test_the_files_and_the_page_of_a_resumed_attempt_are_whole(tmp_path):
     record, fake = Record(tmp_path / "run"), Fake()
     other = Fake()
     with mirror(fake, other).logging_attempt(attempt, record):
-        attempt.append("heads", [row(9, FIRST, "entropy", [1.0, 3.0])])
+        attempt.append("heads", [measure_row(9, FIRST, "entropy", [1.0, 3.0])])
     page, files, _ = fake.told[-3:]
     assert other.told == fake.told
     assert page == (1, "patterns/page", "[('blocks.0.pattern', 1), ('influence', 1)]")
@@ -431,7 +431,7 @@ def test_a_logger_that_fails_at_the_end_fails_nothing(tmp_path):
     attempt, made = begun(tmp_path / "run")
     mirrored = mirror(clumsy, fake, warned=warned)
     with mirrored.logging_attempt(attempt, Record(tmp_path / "other")):
-        mirrored.receive_rows("patterns", [p.row() for p in made])
+        mirrored.receive_rows("patterns", [p.to_row() for p in made])
     assert clumsy.told[-1] == fake.told[-1] == ("end", "finished")
     says("callbacks.clumsy_logger", "\n".join(warned))
     assert "ConnectionError: nobody" in (attempt.path / "run.log").read_text()
@@ -458,7 +458,7 @@ def test_a_logger_that_ends_well_leaves_the_line_of_its_copy(tmp_path):
     attempt, record = Attempt.claim(tmp_path / "run", {"seed": 0}), Record(tmp_path / "run")
     with mirror(Online(), Failing(), Nameless()).logging_attempt(attempt, record):
         pass
-    lines = [(m["tool"], m["place"], m["project"], m["run_id"]) for m in mirrors(record.path)]
+    lines = [(m["tool"], m["place"], m["project"], m["run_id"]) for m in read_mirrors(record.path)]
     assert lines == [
         ("wandb", "attempts/1/wandb", "mine", "run-1"),
         ("wandb", "online", "mine", "run-1"),
@@ -466,7 +466,7 @@ def test_a_logger_that_ends_well_leaves_the_line_of_its_copy(tmp_path):
     attempt = Attempt.claim(tmp_path / "run", {"seed": 0})
     with pytest.raises(Interrupted), mirror(Online()).logging_attempt(attempt, record):
         raise Interrupted(1)
-    assert len(mirrors(record.path)) == 2
+    assert len(read_mirrors(record.path)) == 2
 
 
 @pytest.mark.slow

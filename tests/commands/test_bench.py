@@ -192,7 +192,7 @@ def test_an_interrupted_bench_exits_130_and_leaves_what_was_measured_whole(tmp_p
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTNLAB_FAULT", "file.write:full:1")
-    write._passed.clear()
+    write._pass_counts.clear()
     assert bench(*SMALL, "--modes", "forward", "-o", str(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -234,7 +234,7 @@ def test_the_course_of_recorded_vectors_is_drawn_and_told(offer, tmp_path, capsy
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]
     other = np.random.default_rng(1).normal(size=last.shape)
     attempt.append(
-        kept.TABLE, [kept.row(s, v) for s, v in ((0, other), (5, last @ turn), (7, last))]
+        kept.TABLE, [kept.vectors_row(s, v) for s, v in ((0, other), (5, last @ turn), (7, last))]
     )
     attempt.close()
     object.__setattr__(run, "record", Record(tmp_path / "run"))

@@ -16,7 +16,7 @@ from attnlab.figures import head_curves as figures
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.run_record import head_scores as heads
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
+from attnlab.run_record.pattern_table import TABLE, Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import result
 from tests.printed import without_numbers
@@ -60,7 +60,7 @@ def measured(
         weights[3] = (1 - blur) * weights[3] + blur / 5
         weights = weights[list(order)]
         for layer in LAYERS if variant != "lstm" else ():
-            row = Pattern(step, "x", layer, tokens, at, 4, PatternWeights(weights)).row()
+            row = Pattern(step, "x", layer, tokens, at, 4, PatternWeights(weights)).to_row()
             if patterns and step <= last:
                 attempt.append(TABLE, [row])
             scores = {
@@ -71,11 +71,11 @@ def measured(
             }
             for measure, values in scores.items() if statistics else ():
                 own = [values[head] for head in order]
-                attempt.append(heads.TABLE, [heads.row(step, layer, measure, own)])
+                attempt.append(heads.TABLE, [heads.measure_row(step, layer, measure, own)])
         share = np.full((1, 1, 5), 0.2, dtype=np.float32)
         if patterns and step <= last:
             influence = Pattern(step, "x", None, tokens, [4], 4, PatternWeights(share))
-            attempt.append(TABLE, [influence.row()])
+            attempt.append(TABLE, [influence.to_row()])
     if finished:
         attempt.finish(content)
     attempt.close()
@@ -89,7 +89,7 @@ def scored(
     attempt = Attempt.claim(runs_dir / "scored", {"seed": 0})
     for name, (steps, values) in measures.items():
         for step, row in zip(steps, values.tolist(), strict=True):
-            attempt.append(heads.TABLE, [heads.row(step, LAYERS[0], name, row)])
+            attempt.append(heads.TABLE, [heads.measure_row(step, LAYERS[0], name, row)])
     attempt.close()
     return "scored"
 

@@ -17,9 +17,9 @@ from attnlab.cli import main
 from attnlab.dataset.pronoun import Pronoun
 from attnlab.layers import Axes, HeadRef, Layer, MixingLayer
 from attnlab.report import page as report_page
-from attnlab.report.arm_cards import arm_cards, figure
+from attnlab.report.arm_cards import arm_cards, draw_cards
 from attnlab.report.probe_history import MOST_TOKENS, probe_histories
-from attnlab.run_record.patterns import Pattern, PatternWeights, load_patterns
+from attnlab.run_record.pattern_table import Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
 from tests.fabricated import failed, result, write
 from tests.pictured import TWINS, attention, pictured
@@ -144,7 +144,7 @@ def test_the_page_names_no_other_place(report):
 def test_the_path_is_the_last_line_and_nothing_else_is_left(
     runs_dir, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(report_page, "page", lambda *_: "new")
+    monkeypatch.setattr(report_page, "report_page", lambda *_: "new")
     output = tmp_path / "r.html"
     output.write_text("old")
     assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
@@ -156,7 +156,7 @@ def test_the_path_is_the_last_line_and_nothing_else_is_left(
 def test_a_report_that_cannot_be_written_leaves_the_old_one(
     runs_dir, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(report_page, "page", lambda *_: "\ud800")
+    monkeypatch.setattr(report_page, "report_page", lambda *_: "\ud800")
     output = tmp_path / "r.html"
     output.write_text("old")
     assert main(["report", "--runs-dir", str(runs_dir), "-o", str(output)]) == 1
@@ -240,17 +240,17 @@ def test_the_bytes_of_the_record_are_those_of_the_page(tmp_path):
 def test_a_card_opens_with_the_chosen_head_or_the_last_layers_first():
     layers = [pattern(0, attention(layer, 2), 5, heads=2) for layer in (0, 1)]
     (history,) = probe_histories([*layers, pattern(0, None, 5)])
-    assert history.place_of(HeadRef(0, 1)) == 1
-    assert history.first_of_last_layer == 2
+    assert history.index_of_head(HeadRef(0, 1)) == 1
+    assert history.first_head_of_last_layer == 2
     (bare,) = probe_histories([pattern(0, None, 5)])
-    assert bare.first_of_last_layer == 0
+    assert bare.first_head_of_last_layer == 0
 
 
 def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir):
     records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
     (panel,) = compare({name: r.result for name, r in records.items() if r.result})
     (card,) = arm_cards(panel, records)
-    spec = figure([card]).to_dict()
+    spec = draw_cards([card]).to_dict()
     first = records[panel.groups[0].runs[0].name]
     chosen = panel.groups[0].runs[0].result.findings["pronoun"].heads["it"].head
     for picture, probe in zip(spec["concat"][0]["hconcat"], TWINS, strict=True):
@@ -264,7 +264,7 @@ def test_a_page_that_would_be_too_large_carries_one_seed_and_says_so(runs_dir, m
     records = {path.name: Record(path) for path in runs_dir.glob("pronoun-multihead*")}
     panels = compare({name: r.result for name, r in records.items() if r.result})
     monkeypatch.setattr(report_page, "MOST_BYTES", 1000)
-    text = report_page.page(panels, records)
+    text = report_page.report_page(panels, records)
     says("commands.report.notes_on_one_seed", notes(text))
     data = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])
     assert [len(card["seeds"]) for card in data["sections"][0]["cards"]] == [1]
@@ -286,7 +286,7 @@ def test_a_page_of_one_text_opens_at_the_head_that_is_named():
         ((attention(0, 2), 1), "layer 0, head 1"),
         ((attention(5, 2), 1), "layer 1, head 0"),
     ):
-        text = report_page.attend_page([*made, pattern(7, None, 5)], "", opens=opens)
+        text = report_page.attend_page([*made, pattern(7, None, 5)], "", opening_head=opens)
         assert re.findall(r"<option[^>]* selected>([^<]*)<", text) == [head]
 
 
@@ -314,7 +314,7 @@ def test_a_causal_arm_opens_at_the_head_of_the_token_that_answers(tmp_path):
     heads = {"pronoun/layer": 0.0, "pronoun/head": 1.0, **numbers}
     ends = {"pronoun/end_layer": 1.0, "pronoun/end_head": 2.0}
     pictured(tmp_path, metrics={"test/accuracy": 0.9, **heads, **ends})
-    (view,) = card_of(tmp_path)[1].seeds
+    (view,) = card_of(tmp_path)[1].seed_views
     assert view.histories[0].head_name(view.head_index) == "layer 1, head 2"
 
 
@@ -326,7 +326,7 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
     metrics = {"test/accuracy": 0.9, **{f"recall/{name}": v for name, v in values.items()}}
     pictured(tmp_path, dataset="mqar", metrics=metrics, sentences={"validation-0": ["k1", "v1"]})
     panel, card = card_of(tmp_path)
-    (view,) = card.seeds
+    (view,) = card.seed_views
     assert view.histories[0].head_name(view.head_index) == "layer 1, head 3"
     assert [(m.name, m.value.text) for m in card.measures] == [
         ("test accuracy", ".9000"),
@@ -337,14 +337,14 @@ def test_a_card_of_recall_opens_at_the_head_that_reads_and_says_what_is_right_wi
         ("… without that head", ".3000"),
         ("… with its mean pattern", ".4000"),
     ]
-    text = report_page.page([panel], select_runs([], tmp_path).records)
+    text = report_page.report_page([panel], select_runs([], tmp_path).records)
     says("commands.report.notes_on_recall", notes(text))
 
 
 def test_a_mixing_matrix_is_never_the_head_that_was_chosen():
     made = [pattern(0, MIXING, 5), pattern(0, attention(0, 1), 5)]
     (history,) = probe_histories([*made, pattern(0, None, 5)])
-    assert history.head_name(history.place_of(HeadRef(0, 0)) or 0) == "layer 0, head 0"
+    assert history.head_name(history.index_of_head(HeadRef(0, 0)) or 0) == "layer 0, head 0"
 
 
 def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
@@ -360,11 +360,11 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     assert [shown.layer for shown in history.maps] == [pattern.layer for pattern in made]
     assert not probe_histories(made)[0].crosses
     panel, card = card_of(tmp_path)
-    view = replace(card.seeds[0], histories=[history])
+    view = replace(card.seed_views[0], histories=[history])
     others = report_page._card_remarks(panel, [card])
     (remark,) = (
         s
-        for s in report_page._card_remarks(panel, [replace(card, seeds=[view])])
+        for s in report_page._card_remarks(panel, [replace(card, seed_views=[view])])
         if s not in others
     )
     says("commands.report.across", remark)
@@ -373,17 +373,17 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
 def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
     for seed, started in ((2, 1), (0, 2), (1, 3)):
         pictured(tmp_path, seed=seed, started=f"2026-11-23T00:00:0{started}Z")
-    assert [view.seed for view in card_of(tmp_path)[1].seeds] == [0, 1, 2]
+    assert [view.seed for view in card_of(tmp_path)[1].seed_views] == [0, 1, 2]
 
 
 def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_path):
     pictured(tmp_path, seed=0)
     pictured(tmp_path, seed=1, sentences={"tired": ["another", "sentence"]})
     panel, card = card_of(tmp_path)
-    assert [view.seed for view in card.seeds] == [0]
+    assert [view.seed for view in card.seed_views] == [0]
     assert card.n == 2
     selection = select_runs([], tmp_path)
     says(
         "commands.report.notes_on_other_sentences",
-        notes(report_page.page([panel], selection.records)),
+        notes(report_page.report_page([panel], selection.records)),
     )

@@ -19,7 +19,7 @@ from attnlab.experiment import Experiment
 from attnlab.interp.subject import Subject
 from attnlab.run_record.checkpoint import newest_checkpoint
 from attnlab.run_record.identity import identity_hash
-from attnlab.run_record.record import Record, find_runs, hash_in
+from attnlab.run_record.record import Record, find_runs, hash_in_name
 from tests.child import TINY
 from tests.prose import says
 
@@ -182,7 +182,7 @@ def test_a_recorder_of_ones_own_writes_a_table_of_the_record(tmp_path):
     assert record.rows("patterns").num_rows
     assert main(["train", *TINY, f"runs_dir={tmp_path / 'plain'}"]) == 0
     (plain,) = find_runs(tmp_path / "plain")
-    assert hash_in(plain.name) == hash_in(record.name)
+    assert hash_in_name(plain.name) == hash_in_name(record.name)
     for table in ("train", "validation", "patterns", "heads", "vectors"):
         assert (
             plain.rows(table)

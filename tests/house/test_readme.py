@@ -13,7 +13,7 @@ import pytest
 from attnlab.cli import COMMANDS, main
 from attnlab.config import conf_dir, sweep_overrides
 from attnlab.errors import ConfigError
-from attnlab.run_record.record import find_runs, hash_in
+from attnlab.run_record.record import find_runs, hash_in_name
 from docs import tour
 from tests import child
 
@@ -59,7 +59,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     )
     # The tour's run has no fewer steps than usual, so its name does not say how many.
     (run,) = find_runs(tmp_path)
-    run.path.rename(tmp_path / f"pronoun-multihead-2x64-s0-{hash_in(run.name)}")
+    run.path.rename(tmp_path / f"pronoun-multihead-2x64-s0-{hash_in_name(run.name)}")
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path))
     names: dict = {}
     exec(code, names)

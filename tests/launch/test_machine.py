@@ -73,15 +73,15 @@ def test_a_run_finishes_although_nothing_is_known_of_its_machine(tmp_path, monke
     def fails(*_):
         raise RuntimeError("nobody knows")
 
-    monkeypatch.setattr(machine, "_git", fails)
+    monkeypatch.setattr(machine, "_read_checkout_state", fails)
     monkeypatch.setattr(machine, "_device_name", fails)
     monkeypatch.setattr(machine, "_peak_memory", fails)
     monkeypatch.setattr(machine, "version", fails)
-    machine.git.cache_clear()
+    machine.checkout_state.cache_clear()
     try:
         assert main(["train", *TINY, f"runs_dir={tmp_path}"]) == 0
     finally:
-        machine.git.cache_clear()
+        machine.checkout_state.cache_clear()
     (record,) = find_runs(tmp_path)
     result = record.result
     assert result is not None
@@ -107,10 +107,10 @@ def package(monkeypatch):
         place.mkdir(parents=True)
         (place / "__init__.py").touch()
         monkeypatch.setattr(machine, "PACKAGE", place)
-        machine.git.cache_clear()
+        machine.checkout_state.cache_clear()
 
     yield stands_at
-    machine.git.cache_clear()
+    machine.checkout_state.cache_clear()
 
 
 @pytest.fixture
@@ -128,10 +128,10 @@ def test_the_commit_is_that_of_the_own_checkout(package, repository):
     git(repository, "add", "-A")
     git(repository, "commit", "-q", "-m", "ours")
     commit = git(repository, "rev-parse", "HEAD")
-    assert machine.git() == {"commit": commit, "dirty": False}
+    assert machine.checkout_state() == {"commit": commit, "dirty": False}
     (repository / "src/attnlab/__init__.py").write_text("changed = True\n")
-    machine.git.cache_clear()
-    assert machine.git() == {"commit": commit, "dirty": True}
+    machine.checkout_state.cache_clear()
+    assert machine.checkout_state() == {"commit": commit, "dirty": True}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_commit_is_that_of_the_own_checkout(package, repository):
 )
 def test_a_repository_around_it_is_not_its_own(package, repository, place):
     package(repository / place)
-    assert machine.git() is None
+    assert machine.checkout_state() is None
 
 
 def test_another_repository_that_the_environment_names_is_not_asked(
@@ -153,7 +153,7 @@ def test_another_repository_that_the_environment_names_is_not_asked(
     package(tmp_path / "copied/src/attnlab")
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "copied"))
-    assert machine.git() is None
+    assert machine.checkout_state() is None
 
 
 def test_without_git_no_commit_is_known(package, repository, monkeypatch):
@@ -162,17 +162,17 @@ def test_without_git_no_commit_is_known(package, repository, monkeypatch):
     git(repository, "commit", "-q", "-m", "ours")
     monkeypatch.setenv("PATH", str(repository))
     assert shutil.which("git") is None
-    assert machine.git() is None
+    assert machine.checkout_state() is None
 
 
 def test_a_git_dir_beside_the_own_checkout_does_not_change_the_commit(tmp_path, monkeypatch):
-    machine.git.cache_clear()
-    own = machine.git()
+    machine.checkout_state.cache_clear()
+    own = machine.checkout_state()
     if own is None:
         pytest.skip("attnlab is not in a checkout of its own here")
     other = tmp_path / "other"
     subprocess.run(["git", "init", "--quiet", other], check=True)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
-    machine.git.cache_clear()
-    assert machine.git() == own
+    machine.checkout_state.cache_clear()
+    assert machine.checkout_state() == own

@@ -26,7 +26,7 @@ from attnlab.errors import RecordError
 from attnlab.interruption import Interrupted
 from attnlab.launch import launcher, many, run
 from attnlab.launch.inline import Inline
-from attnlab.launch.result import FinalNumbers
+from attnlab.launch.measure_result import FinalNumbers
 from attnlab.launch.run import Outcome
 from attnlab.run_record import attempt
 from attnlab.run_record.checkpoint import last_checkpoint
@@ -56,7 +56,7 @@ def planned(tmp_path, monkeypatch, outcomes):
     with search_path() as own:
         config = compose([*TINY, f"runs_dir={tmp_path}"], own)
     configs = [replace(config, values={**config.values, "seed": s}) for s in outcomes]
-    return tried, many.many(configs, QUIET, Inline())
+    return tried, many.run_many(configs, QUIET, Inline())
 
 
 def test_whatever_fails_in_a_run_the_others_are_done(tmp_path, monkeypatch):

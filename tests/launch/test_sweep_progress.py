@@ -4,7 +4,7 @@ from pathlib import Path
 
 from attnlab.callbacks.progress import Pace
 from attnlab.launch.run import Outcome
-from attnlab.launch.show import line
+from attnlab.launch.show import outcome_line
 from attnlab.launch.sweep_progress import SweepProgress, short_labels
 from tests.fabricated import result
 
@@ -22,10 +22,10 @@ def test_a_run_is_labelled_by_the_overrides_that_not_all_runs_have():
 def test_the_time_left_is_that_of_trained_runs_shared_by_the_jobs():
     sweep = SweepProgress([""] * 6, jobs=2)
     assert sweep.seconds_left() is None
-    sweep.end(result(seconds=1.0), trained=False)
+    sweep.count_ended(result(seconds=1.0), was_trained=False)
     assert sweep.seconds_left() is None
-    sweep.end(result(seconds=10.0), trained=True)
-    sweep.end(result(seconds=20.0), trained=True)
+    sweep.count_ended(result(seconds=10.0), was_trained=True)
+    sweep.count_ended(result(seconds=20.0), was_trained=True)
     assert sweep.seconds_left() == 15.0 * 3 / 2
     assert sweep.place(5).sweep_left() == 15.0 * 2 / 2
 
@@ -33,12 +33,12 @@ def test_the_time_left_is_that_of_trained_runs_shared_by_the_jobs():
 def test_a_line_says_which_run_how_fast_and_how_long_still_within_80_columns():
     content = result(accuracy=0.75, seconds=28.6)
     outcome = Outcome(Path("parity-1x64-s0-cc5a068b14"), "finished", content, pace=Pace(14, 41e3))
-    text = line(outcome, "[ 3/24] gated_delta lr=0.001 seed=0", 310.0)
+    text = outcome_line(outcome, "[ 3/24] gated_delta lr=0.001 seed=0", 310.0)
     assert text.splitlines() == [
         "[ 3/24] gated_delta lr=0.001 seed=0  parity-1x64-s0-cc5a068b14",
         "        test/accuracy 0.750  28.6 s  14 steps/s 41k tok/s  about 5:10 left",
     ]
     skipped = Outcome(Path("run-abc"), "skipped", content, "finished before")
-    assert line(skipped, "[1/2] moe", None, 200) == (
+    assert outcome_line(skipped, "[1/2] moe", None, 200) == (
         "[1/2] moe  run-abc  test/accuracy 0.750  skipped: finished before"
     )

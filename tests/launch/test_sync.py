@@ -17,12 +17,12 @@ import yaml
 from attnlab.analysis.select import Selection, select_runs
 from attnlab.cli import main
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import recorded_run
+from attnlab.launch.logged_run import describe_recorded_run
 from attnlab.launch.sync import SyncedRun, SyncReport, logger_for, sync_runs
 from attnlab.logger import wandb
 from attnlab.logger.csv import CSV
 from attnlab.run_record import write
-from attnlab.run_record.mirrors import MARK, ONLINE, mirrors
+from attnlab.run_record.mirrors import MARK, ONLINE, read_mirrors
 from attnlab.run_record.record import Record
 from tests import child
 from tests.callbacks.test_row_logger import axes, of_csv, of_record, of_wandb, pictures
@@ -103,7 +103,7 @@ def test_a_second_time_does_nothing(runs_dir):
     before = files(runs_dir)
     assert (sent(runs_dir).status, sent(runs_dir).at) == ("present", at)
     assert files(runs_dir) == before
-    assert [entry["place"] for entry in mirrors(runs_dir / RUN)] == ["attempts/1/csv"]
+    assert [entry["place"] for entry in read_mirrors(runs_dir / RUN)] == ["attempts/1/csv"]
 
 
 def test_another_directory_gets_a_copy_of_its_own(runs_dir, tmp_path):
@@ -114,7 +114,7 @@ def test_another_directory_gets_a_copy_of_its_own(runs_dir, tmp_path):
     copies = [files(tmp_path / "out" / f"{RUN}-1/csv"), files(runs_dir / RUN / "attempts/1/csv")]
     marks = [json.loads(copy.pop(MARK)) for copy in copies]
     assert copies[0] == copies[1]
-    assert marks == mirrors(runs_dir / RUN)[::-1]
+    assert marks == read_mirrors(runs_dir / RUN)[::-1]
     assert sent(runs_dir, None, tmp_path / "out").status == "present"
 
 
@@ -129,7 +129,7 @@ def test_what_a_logger_wrote_while_the_run_trained_is_there(runs_dir):
     directory = runs_dir / RUN / "attempts/1/csv"
     directory.mkdir()
     assert sent(runs_dir).status == "present"
-    assert len(mirrors(runs_dir / RUN)) == 1
+    assert len(read_mirrors(runs_dir / RUN)) == 1
     assert list(directory.iterdir()) == []
 
 
@@ -152,7 +152,7 @@ def test_a_resumed_run_is_sent_from_its_first_step(tmp_path):
 def test_choices_of_records_that_state_none_are_named_by_their_classes():
     record = Record(RUNS / RUN)
     assert record.result is not None
-    run = recorded_run(record, record.result)
+    run = describe_recorded_run(record, record.result)
     assert run.choices == {
         "dataset": "pronoun",
         "variant": "multihead",
@@ -190,10 +190,10 @@ def test_a_kill_leaves_one_whole_copy_after_the_next_time(runs_dir, fault, hits,
     process.join(120)
     assert process.exitcode == child.KILLED
     record = Record(runs_dir / RUN)
-    assert mirrors(record.path) == []
+    assert read_mirrors(record.path) == []
     assert sent(runs_dir).status == status
     assert of_csv(record.path / "attempts/1/csv/metrics.csv") == of_record(record)
-    assert len(mirrors(record.path)) == 1
+    assert len(read_mirrors(record.path)) == 1
     assert not list(runs_dir.rglob(".tmp-*"))
 
 
@@ -212,7 +212,7 @@ def test_a_copy_that_fails_leaves_nothing_and_the_others_go_on(runs_dir, tmp_pat
 def test_two_processes_do_not_send_a_run_at_once(runs_dir):
     statuses: list[str] = []
     thread = threading.Thread(target=lambda: statuses.append(sent(runs_dir).status))
-    with write.locked(runs_dir / RUN):
+    with write.lock_directory(runs_dir / RUN):
         thread.start()
         thread.join(0.3)
         assert statuses == []
@@ -249,7 +249,10 @@ def test_an_upload_happens_once_and_can_be_tried_again(runs_dir):
     assert files(runs_dir / RUN / "attempts") == before
     shutil.rmtree(runs_dir / RUN / "attempts/1/wandb")
     assert sent(runs_dir, Uploading()).status == "present"
-    assert [entry["place"] for entry in mirrors(runs_dir / RUN)] == ["attempts/1/wandb", ONLINE]
+    assert [entry["place"] for entry in read_mirrors(runs_dir / RUN)] == [
+        "attempts/1/wandb",
+        ONLINE,
+    ]
 
 
 def test_wandbs_own_program_uploads(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from attnlab.objective.base import Objective
 from attnlab.position.base import Position
 from attnlab.recurrence.base import mix
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 from attnlab.tap import Mixing
 from tests.model.build import part
 
@@ -112,7 +112,7 @@ def test_it_is_recorded(attending):
     model = attending.model
     layers = Layers(model.attention_layers(), model.mixing_layers())
     rows = PatternRecorder(attending, num_probes=1).rows(3)
-    first, second, influence = (Pattern.read(row, layers) for row in rows)
+    first, second, influence = (Pattern.from_row(row, layers) for row in rows)
     assert [first.attention, second.attention] == model.attention_layers()
     assert influence.layer is None
     for pattern in (first, second):
@@ -177,7 +177,7 @@ def test_one_that_shows_its_matrix_is_named_and_shown(averaging):
         shown = matrix[:, :length, :length]
         torch.testing.assert_close(shown, expected.expand(HEADS, -1, -1))
     rows = PatternRecorder(averaging, num_probes=1).rows(0)
-    read = partial(Pattern.read, layers=Layers((), layers))
+    read = partial(Pattern.from_row, layers=Layers((), layers))
     assert [read(row).mixing for row in rows] == [*layers, None]
     assert HeadRecorder(averaging).rows(0) == []
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from attnlab.run_record.forms import sealed
+from attnlab.run_record import forms
 
 MARK = "it-ran"
 PAYLOAD = f"""
@@ -100,7 +100,7 @@ def seal(run: Path) -> None:
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
             content = json.loads(path.read_text())
             if type(content["schema"]) is int:
-                whole = json.dumps(sealed({**content, "schema": 2}))
+                whole = json.dumps(forms.seal({**content, "schema": 2}))
                 path.unlink()
                 path.write_text(whole)
 
@@ -226,7 +226,7 @@ RUNNING: dict[str, Harm] = {
     "module_deep_in_a_knob": mixer(dropout={"a": {"b": [{"_target_": "payload.Part"}]}}),
     "module_as_optimizer": node("optimizer", _target_="payload.Part"),
     "writes_a_dataset": node("dataset", _target_="attnlab.dataset.export.export", directory="."),
-    "writes_a_file": node("objective", _target_="attnlab.run_record.write.new_file", path=MARK),
+    "writes_a_file": node("objective", _target_="attnlab.run_record.write.create_file", path=MARK),
     "a_function_for_a_class": node("model", _target_="attnlab.model.cost.flops"),
     "no_dataset": node("dataset", _target_="attnlab.dataset.loader.Loader"),
     "a_method": node("dataset", _target_="attnlab.dataset.pronoun.Pronoun.digest"),

@@ -14,7 +14,7 @@ from attnlab.config import sweep_overrides
 from attnlab.experiment import Experiment
 from attnlab.run_record.history import ADDED, MOVED, NESTED
 from attnlab.run_record.identity import identity_hash
-from attnlab.run_record.record import Record, find_runs, hash_in, name_on_disk
+from attnlab.run_record.record import Record, find_runs, hash_in_name, name_on_disk
 from tests.prose import says
 from tests.records import behaviour
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had(runs_dir, tmp_path):
     assert record.rows("validation")["step"].to_pylist() == [4, 8]
     assert train(tmp_path / "anew", "interrupted") == 0
     (anew,) = find_runs(tmp_path / "anew")
-    assert hash_in(anew.name) == hash_in(record.name)
+    assert hash_in_name(anew.name) == hash_in_name(record.name)
     (resumed, uninterrupted) = (run.result.metrics for run in (record, anew) if run.result)
     assert list(behaviour.differences(uninterrupted, resumed)) == []
 

@@ -6,7 +6,7 @@ import pytest
 from attnlab.analysis.compare import compare
 from attnlab.figures.base import render_svg
 from attnlab.report.evidence_curves import _shares_by_distance, evidence_curves, reach_chart
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.pictured import attention, pictured
 

@@ -8,7 +8,7 @@ from attnlab.cli import main
 from attnlab.layers import HeadRef
 from attnlab.report.arm_cards import arm_cards
 from attnlab.report.probe_history import probe_histories
-from attnlab.run_record.patterns import load_patterns, probes
+from attnlab.run_record.pattern_table import load_patterns, probe_names
 from attnlab.run_record.record import find_runs
 
 HYBRID = (
@@ -30,8 +30,8 @@ def hybrid(tmp_path_factory):
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_layer_is_counted_among_the_attention_layers(hybrid, layer):
-    (history,) = probe_histories(load_patterns(hybrid, probe=probes(hybrid)[0]))
-    place = history.place_of(HeadRef(layer, 3))
+    (history,) = probe_histories(load_patterns(hybrid, probe=probe_names(hybrid)[0]))
+    place = history.index_of_head(HeadRef(layer, 3))
     assert place is not None
     at, head = history.heads[place]
     attending = history.maps[at].layer
@@ -39,7 +39,7 @@ def test_a_layer_is_counted_among_the_attention_layers(hybrid, layer):
     assert attending.path == f"blocks.{2 * layer + 1}.mixer.mixer.attend"
     assert history.maps[at].numbers[head] == 3
     assert history.head_name(place) == f"layer {layer}, head 3"
-    assert history.place_of(HeadRef(2, 0)) is None
+    assert history.index_of_head(HeadRef(2, 0)) is None
 
 
 def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
@@ -48,7 +48,7 @@ def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
     chosen = heads.get("end", heads["it"]).head
     (panel,) = compare(selection.results)
     (card,) = arm_cards(panel, selection.records)
-    (view,) = card.seeds
+    (view,) = card.seed_views
     at, head = view.histories[0].heads[view.head_index]
     opened = view.histories[0].maps[at]
     assert view.is_chosen
@@ -59,9 +59,9 @@ def test_a_card_opens_at_the_head_that_evidence_chose(hybrid):
 
 def test_layers_that_were_not_recorded_keep_their_numbers(hybrid):
     """Where the recorder kept the last layer alone, nobody takes it for the first."""
-    recorded_patterns = load_patterns(hybrid, probe=probes(hybrid)[0])
+    recorded_patterns = load_patterns(hybrid, probe=probe_names(hybrid)[0])
     (history,) = probe_histories([p for p in recorded_patterns if "blocks.1." not in p.source])
-    assert history.place_of(HeadRef(0, 0)) is None
-    place = history.place_of(HeadRef(1, 0))
+    assert history.index_of_head(HeadRef(0, 0)) is None
+    place = history.index_of_head(HeadRef(1, 0))
     assert place is not None
     assert history.head_name(place) == "layer 1, head 0"

@@ -11,7 +11,7 @@ import pytest
 from attnlab.cli import main
 from attnlab.figures.embedding_plane import draw_animated_plane
 from attnlab.figures.figure_page import figure_page
-from attnlab.run_record.patterns import ERROR, load_patterns
+from attnlab.run_record.pattern_table import ERROR, load_patterns
 from attnlab.run_record.record import Record
 from tests.pictured import STEPS, TWINS, pictured, sweep
 

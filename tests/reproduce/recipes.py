@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from attnlab.reproduce.judge import Verdict, judge
-from attnlab.reproduce.recipe import Recipe, recipes
+from attnlab.reproduce.recipe import Recipe, load_recipes
 
 WORDS = {"says": "It is so", "theirs": "they say", "source": "table 1"}
 
@@ -40,7 +40,7 @@ def folder(
 
 
 def read(experiments: Path, scale: str = "check") -> Recipe:
-    return recipes(experiments, "tiny")[scale]
+    return load_recipes(experiments, "tiny")[scale]
 
 
 def run(seed: int, steps: int = 500, tables: Any = None, **metrics: float) -> dict[str, Any]:

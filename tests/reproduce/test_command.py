@@ -14,7 +14,7 @@ from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.launch import launcher
-from attnlab.reproduce import recipe, results, run
+from attnlab.reproduce import recipe, recipe_runs, results
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.reproduce.judged import judge_every_paper
 from attnlab.run_record.record import find_runs
@@ -80,7 +80,7 @@ def test_a_recipe_is_trained_judged_and_written_and_the_second_time_only_judged(
     ]  # fmt: skip
     assert tree(place) - before == MADE
 
-    kept = results.read(place, "check")
+    kept = results.read_results(place, "check")
     assert kept is not None
     runs_dir = place.parents[1] / "runs/reproduce/tiny-check"
     records = {record.name: record.result for record in find_runs(runs_dir)}
@@ -139,7 +139,7 @@ def test_a_run_that_fails_is_named_and_fails_its_claims(tmp_path, monkeypatch, c
         fine, hot = json.loads(capsys.readouterr().out)
         assert (fine["verdict"], hot["verdict"], hot["n"]) == ("holds", "fails", 0)
         assert re.findall(r"hot seed (\d)", hot["note"]) == ["0", "1", "2"]
-        kept = results.read(place, "check")
+        kept = results.read_results(place, "check")
         assert kept is not None
         assert [f["seed"] for f in kept["arms"]["hot"]["failed"]] == [0, 1, 2]
         assert all(f["error"].startswith("Diverged") for f in kept["arms"]["hot"]["failed"])
@@ -168,7 +168,7 @@ def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(place,
 def test_a_recipe_that_needs_a_gpu_says_so_before_any_run(place, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     folder(place.parent, CLAIMS, ARMS, TINY, scale="paper", needs="gpu")
-    assert len(run.compose_runs(read(place.parent, "paper"), 1, tmp_path)) == 2
+    assert len(recipe_runs.compose_runs(read(place.parent, "paper"), 1, tmp_path)) == 2
     before = tree(place.parents[1])
     words = ["reproduce", "tiny", "--experiments", str(place.parent), "--scale", "paper"]
     refused(capsys, "reproduce.no_gpu", words, place.parent)
@@ -184,7 +184,7 @@ def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
 
     def begin(config, console, postpones, notes, cell):
         begun.append(config.values["dataset"]["seed"])
-        return run.Outcome(place, "held", note="it is held")
+        return recipe_runs.Outcome(place, "held", note="it is held")
 
     # No dataset here has a path.
     monkeypatch.setattr("attnlab.reproduce.paper.PLACES", ("dataset.seed",))
@@ -201,7 +201,7 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
     folder(place.parent, CLAIMS, ARMS, TINY, scale="paper")
     for scale in ("check", "arms"):
         kept = fabricated(read(place.parent, scale), {"a": accuracies(0.5, 0.6, 0.7)})
-        results.write(place, kept)
+        results.write_results(place, kept)
 
     def judged(*words):
         code = reproduce(place, "--judge", "--format", "json", *words)
@@ -248,7 +248,7 @@ def test_judging_again_needs_no_training_and_no_torch(place):
     for of_arm in kept["arms"].values():
         for measured in of_arm["runs"]:
             measured["tables"] = {"validation": {"step": [2], "accuracy": [0.5]}}
-    results.write(place, kept)
+    results.write_results(place, kept)
     script = (
         "import sys; from attnlab.cli import main; "
         f"at = ['--experiments', {str(place.parent)!r}]; "
@@ -264,7 +264,7 @@ def test_judging_again_needs_no_training_and_no_torch(place):
 
 def test_a_claim_that_fails_is_exit_code_1_but_listing_it_is_none(place, capsys):
     folder(place.parent, {"high": claim(at_least=0.99)}, ARMS, TINY)
-    results.write(place, fabricated(read(place.parent), {"a": accuracies(0.5, 0.6, 0.7)}))
+    results.write_results(place, fabricated(read(place.parent), {"a": accuracies(0.5, 0.6, 0.7)}))
     assert reproduce(place, "--judge", "--format", "json") == 1
     (judged,) = json.loads(capsys.readouterr().out)
     assert list(judged) == [*KEYS, "tolerance", "note", "seeds", "commits", "hardware"]
@@ -287,7 +287,7 @@ def test_without_a_name_every_claim_in_the_tree_is_listed_in_80_columns(capsys):
     assert table.isascii()
     assert main(["reproduce", "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {o["paper"] for o in told} == set(recipe.papers(recipe.experiments_dir()))
+    assert {o["paper"] for o in told} == set(recipe.paper_names(recipe.experiments_dir()))
     assert all(o["claim"] in table for o in told)
     overview = [line.split() for line in table.splitlines()[-1 - len(told) :]]
     overview = overview[overview.index(["paper", "scale", *VERDICTS, "date", "commit"]) + 1 :]
@@ -341,9 +341,9 @@ def test_a_faulty_arm_stops_all_before_anything_is_written(place, capsys):
 def test_damaged_results_are_refused(place, capsys):
     (place / "results").mkdir()
     words = ["reproduce", "tiny", "--experiments", str(place.parent), "--judge"]
-    results.path(place, "check").write_text('{"schema": 9}')
+    results.results_path(place, "check").write_text('{"schema": 9}')
     refused(capsys, "reproduce.results.newer", words, place)
-    results.path(place, "check").write_text("{")
+    results.results_path(place, "check").write_text("{")
     assert main(words) == 2
     # What follows is the JSON library's.
     says("reproduce.results.damaged", capsys.readouterr().err.partition(" (")[0], place)

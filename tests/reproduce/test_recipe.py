@@ -10,14 +10,14 @@ import yaml
 from attnlab.errors import ConfigError, RequestError
 from attnlab.reproduce import readme, results
 from attnlab.reproduce.judge import judge
-from attnlab.reproduce.recipe import experiments_dir, papers, recipes
-from attnlab.reproduce.run import compose_runs
+from attnlab.reproduce.recipe import experiments_dir, load_recipes, paper_names
+from attnlab.reproduce.recipe_runs import compose_runs
 from tests.choices import dataset_words
 from tests.prose import refuses, says
 from tests.reproduce.recipes import claim, folder, read
 
 ROOT = Path(__file__).parents[2]
-PAPERS = papers(experiments_dir())
+PAPERS = paper_names(experiments_dir())
 
 
 def test_the_recipes_are_those_of_the_checkout():
@@ -29,7 +29,7 @@ def test_the_recipes_are_those_of_the_checkout():
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_recipe_composes_for_each_arm(paper, tmp_path):
-    for scale, recipe in recipes(experiments_dir(), paper).items():
+    for scale, recipe in load_recipes(experiments_dir(), paper).items():
         (dataset,) = (word for word in recipe.common if word.startswith("dataset="))
         _, *places = dataset_words(dataset.removeprefix("dataset="))
         planned = compose_runs(recipe, 1, tmp_path, places=places)
@@ -42,10 +42,10 @@ def test_every_recipe_composes_for_each_arm(paper, tmp_path):
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_readme_in_the_tree_is_what_the_results_say(paper):
-    found = recipes(experiments_dir(), paper)
+    found = load_recipes(experiments_dir(), paper)
     place = experiments_dir() / paper
-    kept = {scale: results.read(place, scale) for scale in found}
-    assert (place / "README.md").read_text() == readme.text(found, kept, place)
+    kept = {scale: results.read_results(place, scale) for scale in found}
+    assert (place / "README.md").read_text() == readme.render_readme(found, kept, place)
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -56,7 +56,7 @@ def test_every_claim_is_dated_in_the_log(paper):
 
 def test_the_published_losses_are_those_of_nanogpts_readme():
     """By hand, so that neither number nor tolerance moves unseen."""
-    found = recipes(experiments_dir(), "shakespeare")
+    found = load_recipes(experiments_dir(), "shakespeare")
     told = {
         (scale, claim.measure): (claim.theirs, str(claim.bound))
         for scale in ("check", "paper")
@@ -72,7 +72,7 @@ def test_the_published_losses_are_those_of_nanogpts_readme():
 
 def test_the_claims_on_pronoun_are_those_that_were_set():
     """By hand from the acceptance list, so that a threshold does not move unseen."""
-    claims = recipes(experiments_dir(), "pronoun")["check"].claims
+    claims = load_recipes(experiments_dir(), "pronoun")["check"].claims
     told = {c.name: (" - ".join(c.arms), c.measure, str(c.bound)) for c in claims}
     cut, exact = "test/accuracy - pronoun/cut_", "= 0 in every seed"
     blind, two = ("vanilla-1", "multihead-1", "causal-2"), ("vanilla-2", "multihead-2", "moe-2")
@@ -89,7 +89,7 @@ def test_the_claims_on_pronoun_are_those_that_were_set():
 
 
 def test_the_claims_on_mqar_are_those_that_were_set():
-    recipe = recipes(experiments_dir(), "mqar")["check"]
+    recipe = load_recipes(experiments_dir(), "mqar")["check"]
     told = {c.name: (" - ".join(c.arms), str(c.bound)) for c in recipe.claims}
     assert {c.measure for c in recipe.claims} == {"test/accuracy"}
     assert told == {
@@ -200,7 +200,7 @@ def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
     for scale in ("paper", "long", "arms", "check"):
         titled: dict[str, Any] = {} if scale in ("paper", "check") else {"title": f"All {scale}"}
         folder(tmp_path, claims, scale=scale, needs="gpu", **titled)
-    found = recipes(tmp_path, "tiny")
+    found = load_recipes(tmp_path, "tiny")
     assert {scale: recipe.title for scale, recipe in found.items()} == {
         "check": "The check: on a CPU",
         "paper": "The paper's scale: on a GPU",
@@ -213,14 +213,14 @@ def test_a_paper_has_recipes_of_any_name_check_and_paper_first(tmp_path):
     assert (read(tmp_path).title, read(tmp_path).needs) == ("On my laptop", None)
     folder(tmp_path, claims, scale="arms")
     with refuses(ConfigError, "reproduce.no_title"):
-        recipes(tmp_path, "tiny")
+        load_recipes(tmp_path, "tiny")
 
 
 def test_an_unknown_paper_is_refused_with_the_nearest(tmp_path):
     with refuses(RequestError, "reproduce.paper", experiments_dir()):
-        recipes(experiments_dir(), "pronuon")
+        load_recipes(experiments_dir(), "pronuon")
     with refuses(RequestError, "reproduce.no_directory", tmp_path):
-        papers(tmp_path / "nowhere")
+        paper_names(tmp_path / "nowhere")
 
 
 def test_the_runs_of_all_arms_are_checked_before_any(tmp_path):
@@ -255,7 +255,7 @@ def test_the_columns_of_claims_are_those_that_are_kept(tmp_path):
     steps = ("steps until test.loss <= 1", "least of validation.loss - test/loss")
     claims = {f"c{at}": claim(m, at_least=0) for at, m in enumerate((*measures, *steps))}
     folder(tmp_path, claims)
-    assert read(tmp_path).columns == {"validation": ["loss", "accuracy"], "test": ["loss"]}
+    assert read(tmp_path).columns_by_table == {"validation": ["loss", "accuracy"], "test": ["loss"]}
 
 
 def test_seeds_come_first_so_that_what_is_done_is_balanced(tmp_path):

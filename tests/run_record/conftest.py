@@ -42,7 +42,7 @@ def passings(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     """How often a run passes each fault point."""
     passed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "fault", passed.append)
+        patch.setattr(write, "strike_fault", passed.append)
         # As in every test here, the run makes the directory above it too.
         assert trainer.train(tmp_path_factory.mktemp("counted") / "runs" / "run") == FINISHED
     return Counter(passed)

@@ -148,10 +148,10 @@ def test_a_claim_says_who_holds_it_and_where_it_began(tmp_path):
 
 
 def test_who_decided_before_another_attempt_began_does_not_get_the_next(tmp_path):
-    Attempt.claim(tmp_path / "run", IDENTITY, after=0).close()
+    Attempt.claim(tmp_path / "run", IDENTITY, last_known_attempt=0).close()
     with refuses(AlreadyClaimed, "runs.already_claimed", tmp_path):
-        Attempt.claim(tmp_path / "run", IDENTITY, after=0)
-    Attempt.claim(tmp_path / "run", IDENTITY, after=1).close()
+        Attempt.claim(tmp_path / "run", IDENTITY, last_known_attempt=0)
+    Attempt.claim(tmp_path / "run", IDENTITY, last_known_attempt=1).close()
     assert len(Record(tmp_path / "run").attempts) == 2
 
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_is_written_after_the_rows_and_the_oldest_deleted_last(tmp_
         attempt.append("train", [{"step": step}])
         attempt.append("validation", [{"step": step}])
         passed.clear()
-        monkeypatch.setattr(write, "fault", passed.append)
+        monkeypatch.setattr(write, "strike_fault", passed.append)
         attempt.save(step, b"state")
     attempt.close()
     assert passed[:3] == ["stream.sync", "stream.sync", "file.open"]
@@ -203,7 +203,7 @@ def test_rows_asked_to_be_durable_are_synced_at_once(tmp_path, monkeypatch):
     attempt = Attempt.claim(tmp_path / "run", IDENTITY)
     attempt.append("train", [{"step": 1}])
     passed: list[str] = []
-    monkeypatch.setattr(write, "fault", passed.append)
+    monkeypatch.setattr(write, "strike_fault", passed.append)
     attempt.append("train", [{"step": 2}], durable=True)
     attempt.sync()
     attempt.close()

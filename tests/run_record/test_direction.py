@@ -9,7 +9,7 @@ from attnlab.errors import RequestError
 from attnlab.evidence.context import ContextUse
 from attnlab.experiment import Experiment
 from attnlab.metric.top_k import top_k
-from attnlab.run_record.direction import LOSSES, lower_is_better, stated_names
+from attnlab.run_record.direction import LOSSES, lower_is_better, lower_is_better_names
 from tests import fabricated
 
 
@@ -22,7 +22,7 @@ def test_less_of_a_loss_is_better_on_any_split_and_slice(stated):
 
 
 def test_evidence_says_of_which_of_its_numbers_less_is_better():
-    stated = [*LOSSES, *stated_names(partial(ContextUse))]
+    stated = [*LOSSES, *lower_is_better_names(partial(ContextUse))]
     assert all(lower_is_better(f"context/{name}", stated) for name in ("loss_8", "within_2"))
     assert lower_is_better("context/loss_8", None)
 
@@ -32,8 +32,8 @@ def test_a_metric_says_for_itself_that_less_of_it_is_better(composed):
         return logits[..., 0]
 
     calibration_error.lower_is_better = True  # pyright: ignore[reportFunctionMemberAccess]
-    assert stated_names(partial(calibration_error), "ece") == ["ece"]
-    assert stated_names(partial(top_k, k=2), "top_k") == []
+    assert lower_is_better_names(partial(calibration_error), "ece") == ["ece"]
+    assert lower_is_better_names(partial(top_k, k=2), "top_k") == []
     assert Experiment(composed("dataset=mqar")).lower_is_better == list(LOSSES)
 
 

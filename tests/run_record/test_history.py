@@ -5,7 +5,7 @@ import yaml
 
 from attnlab.analysis.arms import flatten_config
 from attnlab.console import Console
-from attnlab.launch.run import _name_earlier_revision
+from attnlab.launch.run import _print_earlier_revision
 from attnlab.run_record import history
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.record import Record, find_named_run
@@ -98,7 +98,7 @@ def test_a_moved_class_with_a_new_knob_keeps_its_runs(past):
 def test_numbers_that_change_make_another_run(past):
     before = identity_hash(identity())
     past(revised={MIXER: ["padding counts no more"]})
-    now = history.revised(identity())
+    now = history.add_revisions(identity())
     assert now["model"]["mixer"][history.REVISION] == 2
     assert history.REVISION not in now["model"]["ffn"]
     assert identity_hash(now) != before
@@ -115,22 +115,22 @@ def test_a_revision_may_concern_some_configs_alone(past):
     before = identity_hash(identity())
     wide = history.Revision("wide heads are exact", lambda mixer: mixer["num_heads"] > 4)
     past(revised={MIXER: ["a", wide]})
-    first, second = (history.revised(identity(num_heads=n)) for n in (4, 8))
+    first, second = (history.add_revisions(identity(num_heads=n)) for n in (4, 8))
     assert [node["model"]["mixer"][history.REVISION] for node in (first, second)] == [2, 3]
     past(revised={MIXER: [wide]})
-    assert history.revised(identity()) == history.todays_form(identity()) == identity()
-    assert identity_hash(history.revised(identity())) == before
+    assert history.add_revisions(identity()) == history.todays_form(identity()) == identity()
+    assert identity_hash(history.add_revisions(identity())) == before
     assert history.todays_form(identity(num_heads=8))["model"]["mixer"][history.REVISION] == 1
 
 
 def test_a_revision_may_concern_the_runs_alone_whose_config_says_so(past):
     deep = history.Revision("deep stacks", concerns_run=lambda identity: identity["seed"] > 0)
     past(revised={MIXER: [deep]})
-    assert history.revised(identity()) == identity()
+    assert history.add_revisions(identity()) == identity()
     other = identity() | {"seed": 1}
-    assert history.revised(other)["model"]["mixer"][history.REVISION] == 2
+    assert history.add_revisions(other)["model"]["mixer"][history.REVISION] == 2
     assert history.todays_form(other)["model"]["mixer"][history.REVISION] == 1
-    assert history.without_revisions(other)[1] == [f"{MIXER}: deep stacks"]
+    assert history.strip_revisions(other)[1] == [f"{MIXER}: deep stacks"]
 
 
 def test_layers_of_experts_and_cells_are_numbered_anew_where_there_is_an_encoder():
@@ -143,12 +143,12 @@ def test_layers_of_experts_and_cells_are_numbered_anew_where_there_is_an_encoder
         ):
             run = {"objective": {"_target_": f"attnlab.objective.{objective}"}}
             run |= {"evidence": {"e": node}}
-            assert len(history.without_revisions(run)[1]) == revisions, (target, objective)
+            assert len(history.strip_revisions(run)[1]) == revisions, (target, objective)
 
 
 def test_each_earlier_revision_is_named_with_what_changed_since(past):
     past(revised={MIXER: ["a", "b"], FFN: ["c"]})
-    found = list(history.earlier_revisions(history.revised(identity())))
+    found = list(history.earlier_revisions(history.add_revisions(identity())))
     reasons = {identity_hash(earlier.identity): earlier.reasons for earlier in found}
     assert len(reasons) == len(found) == 5
     assert reasons[identity_hash(identity())] == [f"{MIXER}: a", f"{MIXER}: b", f"{FFN}: c"]
@@ -158,8 +158,8 @@ def test_each_earlier_revision_is_named_with_what_changed_since(past):
 def test_a_config_has_no_revision_and_a_reader_is_told_what_changed(past):
     past(revised={MIXER: ["a", "b"]})
     stated = identity(**{history.REVISION: 2})
-    assert history.without_revisions(stated) == (identity(), [f"{MIXER}: b"])
-    assert history.without_revisions(history.revised(identity())) == (identity(), [])
+    assert history.strip_revisions(stated) == (identity(), [f"{MIXER}: b"])
+    assert history.strip_revisions(history.add_revisions(identity())) == (identity(), [])
 
 
 def test_who_trains_again_is_told_why_the_older_run_is_not_taken(past, tmp_path, capsys):
@@ -167,9 +167,9 @@ def test_who_trains_again_is_told_why_the_older_run_is_not_taken(past, tmp_path,
     fabricated.write(tmp_path, name, fabricated.result("multihead"))
     past(revised={MIXER: ["padding counts no more"]})
     console = Console(soft_wrap=True)
-    _name_earlier_revision(tmp_path, history.revised(identity()), console)
+    _print_earlier_revision(tmp_path, history.add_revisions(identity()), console)
     says("history.trained_anew", capsys.readouterr().out, name)
-    _name_earlier_revision(tmp_path, identity(), console)
+    _print_earlier_revision(tmp_path, identity(), console)
     assert capsys.readouterr().out == ""
 
 

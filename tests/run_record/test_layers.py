@@ -13,9 +13,9 @@ from attnlab.errors import RecordError
 from attnlab.layers import AttentionLayer, Axes, ExpertLayer, LSTMLayer, MixingLayer
 from attnlab.run_record import head_scores
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.forms import sealed
-from attnlab.run_record.layers import FILE, Layers, inferred_layers, read_layers
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.forms import seal
+from attnlab.run_record.layers import FILE, Layers, infer_layers, read_layers
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record, find_runs
 from tests import child
 from tests.fabricated import state_layers
@@ -85,7 +85,7 @@ def test_a_record_from_before_experts_were_stated_has_none(tmp_path):
     attempt.close()
     content = json.loads((attempt.path / FILE).read_text())
     older = {key: content[key] for key in ("schema", "attention", "mixing")}
-    (attempt.path / FILE).write_text(json.dumps(sealed(older)))
+    (attempt.path / FILE).write_text(json.dumps(seal(older)))
     assert read_layers(attempt.path) == replace(LAYERS, experts=[], lstm=[])
 
 
@@ -123,27 +123,27 @@ def test_damage_is_told(tmp_path):
 
 def test_where_a_record_of_0_1_kept_some_layers_alone_nobody_knows_their_numbers(tmp_path):
     recorded = {"blocks.1.mixer.attend.pattern": 2, "influence": 1}
-    (layer,) = inferred_layers({}, recorded, 2).attention
+    (layer,) = infer_layers({}, recorded, 2).attention
     assert (layer.index, layer.path, layer.num_heads) == (-1, "blocks.1.mixer.attend", 2)
     assert layer.name == "blocks.1.mixer.attend"
     # Where as many were kept as there are, or heads were measured, they are known.
-    (layer,) = inferred_layers({}, recorded, 1).attention
+    (layer,) = infer_layers({}, recorded, 1).attention
     assert (layer.index, layer.name) == (0, "layer 0")
     measured = {"blocks.0.mixer.attend": 4, "blocks.1.mixer.attend": 4}
     assert [
-        (layer.index, layer.num_heads) for layer in inferred_layers(measured, recorded, 2).attention
+        (layer.index, layer.num_heads) for layer in infer_layers(measured, recorded, 2).attention
     ] == [(0, 4), (1, 4)]
 
 
 def test_a_count_alone_tells_nothing_of_a_record_of_0_1_with_an_encoder():
     """Two layers of six were recorded, and `num_layers` is 2 as well."""
     recorded = {"blocks.1.mixer.attend.pattern": 4, "encoder.blocks.0.mixer.attend.pattern": 4}
-    assert [layer.index for layer in inferred_layers({}, recorded, 2).attention] == [-1, -1]
+    assert [layer.index for layer in infer_layers({}, recorded, 2).attention] == [-1, -1]
 
 
 def test_the_axes_of_a_record_of_0_1_are_those_of_the_families_parts():
     def axes(*paths: str, crossing: Sequence[str] = ()) -> list[Axes]:
-        layers = inferred_layers(dict.fromkeys(paths, 4), {}, len(paths), crossing)
+        layers = infer_layers(dict.fromkeys(paths, 4), {}, len(paths), crossing)
         return [layer.axes for layer in layers.attention]
 
     own, reads, inputs = Axes("prefix", "prefix"), Axes("prefix"), Axes()
@@ -159,7 +159,7 @@ def test_the_axes_of_a_record_of_0_1_are_those_of_the_families_parts():
 
 
 def test_a_matrix_of_a_record_of_0_1_is_of_a_layer_that_mixes(tmp_path):
-    layers = inferred_layers({}, {"blocks.0.mixer.forwards.mixing": 4}, 1)
+    layers = infer_layers({}, {"blocks.0.mixer.forwards.mixing": 4}, 1)
     path = "blocks.0.mixer.forwards"
     assert layers.attention == []
     assert list(layers.mixing) == [
@@ -170,8 +170,8 @@ def test_a_matrix_of_a_record_of_0_1_is_of_a_layer_that_mixes(tmp_path):
 def test_a_layer_of_0_1_crosses_where_its_patterns_or_its_measures_show_it(tmp_path):
     layer = AttentionLayer(0, "attention.attend", 1, Axes("prefix"))
     even = PatternWeights(np.full((1, 2, 3), 1 / 3, np.float32))
-    about = Pattern(0, "a", layer, list("abc"), [0, 1], 1, even, query_tokens=list("xy")).row()
-    scores = [head_scores.row(0, layer, name, [0.5]) for name in ("entropy", "distance")]
+    about = Pattern(0, "a", layer, list("abc"), [0, 1], 1, even, query_tokens=list("xy")).to_row()
+    scores = [head_scores.measure_row(0, layer, name, [0.5]) for name in ("entropy", "distance")]
     for name, patterns, measures, crosses in (
         ("patterns", [about], [], True),
         ("patterns of one", [{**about, "reading": []}], scores, False),

@@ -12,11 +12,11 @@ from attnlab.run_record.mirrors import (
     MARK,
     add_mirror,
     find_mirror,
-    mark,
-    marked,
-    mirrors,
+    format_place,
     new_mirror,
-    place_name,
+    read_mark,
+    read_mirrors,
+    write_mark,
 )
 from tests.prose import refuses
 
@@ -28,10 +28,10 @@ def add(run_dir: Path, tool: str, place: str, project: str | None = None) -> Mir
 
 
 def test_lines_are_appended_and_found_by_tool_place_and_project(tmp_path):
-    assert mirrors(tmp_path) == []
+    assert read_mirrors(tmp_path) == []
     first = add(tmp_path, "csv", "attempts/1/csv")
     others = [add(tmp_path, "wandb", place, "mine") for place in ("a", "b")]
-    entries = mirrors(tmp_path)
+    entries = read_mirrors(tmp_path)
     assert entries == [first, *others]
     assert find_mirror(entries, "csv", "attempts/1/csv", None) == first
     assert find_mirror(entries, "wandb", "a", "mine") == others[0]
@@ -49,20 +49,20 @@ def test_a_torn_line_takes_no_other_with_it(tmp_path):
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes() + b'{"tool": "csv", "pla')
     last = add(tmp_path, "csv", "b")
-    assert mirrors(tmp_path) == [first, last]
+    assert read_mirrors(tmp_path) == [first, last]
 
 
 @pytest.mark.parametrize("line", ["[]", "null", '{"tool": "csv"}', '{"tool": 3}', "[" * 100_000])
 def test_a_line_of_another_form_is_passed_over(tmp_path, line):
     (tmp_path / FILE).write_text(line + "\n")
     entry = add(tmp_path, "csv", "a")
-    assert mirrors(tmp_path) == [entry]
+    assert read_mirrors(tmp_path) == [entry]
 
 
 def test_a_place_that_a_terminal_obeys_is_no_place(tmp_path):
     entry = add(tmp_path, "csv", "a")
     (tmp_path / FILE).write_text(json.dumps({**entry, "place": "\x1b[2J"}) + "\n")
-    assert mirrors(tmp_path) == []
+    assert read_mirrors(tmp_path) == []
 
 
 def test_a_file_of_somewhere_else_is_not_read(tmp_path):
@@ -71,22 +71,22 @@ def test_a_file_of_somewhere_else_is_not_read(tmp_path):
     (tmp_path / "secret").write_text("{}")
     (run_dir / FILE).symlink_to(tmp_path / "secret")
     with refuses(RecordError, "runs.mirrors.link", tmp_path):
-        mirrors(run_dir)
+        read_mirrors(run_dir)
     with pytest.raises(RecordError):
         add(run_dir, "csv", "a")
     assert (tmp_path / "secret").read_text() == "{}"
 
 
 def test_a_place_in_the_run_moves_with_it(tmp_path):
-    assert place_name(tmp_path / "run/attempts/1/csv", tmp_path / "run") == "attempts/1/csv"
-    assert place_name(tmp_path / "out/csv", tmp_path / "run") == str(tmp_path / "out/csv")
+    assert format_place(tmp_path / "run/attempts/1/csv", tmp_path / "run") == "attempts/1/csv"
+    assert format_place(tmp_path / "out/csv", tmp_path / "run") == str(tmp_path / "out/csv")
 
 
 def test_a_copy_holds_its_own_line(tmp_path):
-    assert marked(tmp_path) is None
+    assert read_mark(tmp_path) is None
     entry = new_mirror("csv", "a", None, "run-1")
-    mark(tmp_path, entry)
-    assert marked(tmp_path) == entry
+    write_mark(tmp_path, entry)
+    assert read_mark(tmp_path) == entry
     for text in ("{", "[]", json.dumps({**entry, "at": 3})):
         (tmp_path / MARK).write_text(text)
-        assert marked(tmp_path) is None
+        assert read_mark(tmp_path) is None

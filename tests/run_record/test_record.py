@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from attnlab.errors import RecordError
 from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
-from attnlab.run_record.forms import sealed
+from attnlab.run_record.forms import seal
 from attnlab.run_record.record import (
     Record,
     find_named_run,
@@ -48,7 +48,7 @@ def claim_becomes(run_dir, number=1, **changes) -> None:
     """Change what an attempt's claim says of its holder."""
     path = run_dir / f"attempts/{number}/claim.json"
     claim = {**Record(run_dir).attempts[number - 1].claim, **changes}
-    path.write_bytes(write.to_json(sealed(claim)))
+    path.write_bytes(write.json_bytes(seal(claim)))
 
 
 def test_a_directory_without_anything_is_a_new_run(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from attnlab.errors import RecordError
 from attnlab.layers import HeadRef
 from attnlab.run_record.finding import Finding, Label, NamedHead, Presentation
-from attnlab.run_record.forms import SCHEMA, sealed
+from attnlab.run_record.forms import SCHEMA, seal
 from attnlab.run_record.record import find_runs
 from attnlab.run_record.result import RunResult
 from tests.fabricated import result
@@ -57,7 +57,7 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     written = found().to_json()
     change(written)
     del written["sha256"]
-    return sealed(written)
+    return seal(written)
 
 
 def of_head(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:

@@ -34,7 +34,7 @@ def test_every_fault_names_a_point_and_every_point_is_used():
     named = [
         ast.literal_eval(node.args[0])
         for name, node in calls(ast.parse(SOURCE.read_text()))
-        if name == "fault"
+        if name == "strike_fault"
     ]
     assert set(named) == set(write.POINTS)
     assert len(set(write.POINTS)) == len(write.POINTS)
@@ -49,13 +49,13 @@ def test_every_changing_call_has_a_fault_point_of_its_own_before_it():
         relevant = [
             name.split(".")[-1]
             for name, node in calls(function)
-            if name == "fault" or name.split(".")[-1] in CHANGES
+            if name == "strike_fault" or name.split(".")[-1] in CHANGES
             # Opening to read changes nothing; an `else` shares the point of its `if`.
             if "O_RDONLY" not in ast.unparse(node) and name != "path.rmdir"
         ]
         for before, name in pairwise(["", *relevant]):
-            if name != "fault":
-                assert before == "fault", f"{function.name}: {name} follows {before}"
+            if name != "strike_fault":
+                assert before == "strike_fault", f"{function.name}: {name} follows {before}"
                 changing += 1
     assert changing > 10
 
@@ -94,33 +94,33 @@ def strike(monkeypatch):
     """Let the n-th passing of a point fail in this process."""
 
     def order(text: str) -> None:
-        write._passed.clear()
+        write._pass_counts.clear()
         monkeypatch.setenv("ATTNLAB_FAULT", text)
 
     yield order
-    write._passed.clear()
+    write._pass_counts.clear()
 
 
 def test_a_fault_strikes_at_its_passing_and_at_no_other(strike):
     strike("file.name:full:2")
-    write.fault("file.name")
-    write.fault("file.sync")
+    write.strike_fault("file.name")
+    write.strike_fault("file.sync")
     with fails(errno.ENOSPC):
-        write.fault("file.name")
-    write.fault("file.name")
+        write.strike_fault("file.name")
+    write.strike_fault("file.name")
 
 
 @pytest.mark.parametrize("order", ["file.nam:kill:1", "file.name:bomb:1", "file.name:kill", "x"])
 def test_an_order_that_cannot_be_followed_is_told(strike, order):
     strike(order)
     with refuses(ValueError, "runs.write.order", f"ATTNLAB_FAULT={order}"):
-        write.fault("file.name")
+        write.strike_fault("file.name")
 
 
 def test_a_new_file_takes_no_name_that_is_taken(tmp_path):
-    write.new_file(tmp_path / "a", b"first")
+    write.create_file(tmp_path / "a", b"first")
     with pytest.raises(FileExistsError):
-        write.new_file(tmp_path / "a", b"second")
+        write.create_file(tmp_path / "a", b"second")
     assert (tmp_path / "a").read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
 
@@ -129,7 +129,7 @@ def test_a_new_file_takes_no_name_that_is_taken(tmp_path):
 def test_a_new_file_that_fails_leaves_nothing(tmp_path, strike, point):
     strike(f"{point}:full:1")
     with fails(errno.ENOSPC):
-        write.new_file(tmp_path / "a", b"content")
+        write.create_file(tmp_path / "a", b"content")
     assert names(tmp_path) == []
 
 
@@ -149,7 +149,7 @@ def test_content_is_written_whole_though_the_system_writes_in_pieces(tmp_path, m
     content = bytes(range(256))
     write_all = os.write
     monkeypatch.setattr(os, "write", lambda file, view: write_all(file, view[:7]))
-    write.new_file(tmp_path / "a", content)
+    write.create_file(tmp_path / "a", content)
     stream = write.Stream(tmp_path / "b")
     stream.append(content)
     stream.append(content)
@@ -192,14 +192,14 @@ def test_a_beat_has_the_same_size_whatever_it_says(tmp_path):
 def test_the_first_to_publish_wins(tmp_path):
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
-    assert write.publish(tmp_path / "a", tmp_path / "run.json")
-    assert not write.publish(tmp_path / "b", tmp_path / "run.json")
+    assert write.publish_file(tmp_path / "a", tmp_path / "run.json")
+    assert not write.publish_file(tmp_path / "b", tmp_path / "run.json")
     assert (tmp_path / "run.json").read_text() == "a"
 
 
 def test_a_directory_that_is_made_is_made_with_those_above_it(tmp_path, monkeypatch):
     passed: list[str] = []
-    monkeypatch.setattr(write, "fault", passed.append)
+    monkeypatch.setattr(write, "strike_fault", passed.append)
     write.make_directory(tmp_path / "a/b")
     write.make_directory(tmp_path / "a/b")
     assert passed == ["directory.make", "directory.sync"] * 2

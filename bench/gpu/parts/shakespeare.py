@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from attnlab.config import compose, search_path
-from attnlab.reproduce.recipe import experiments_dir, recipes
+from attnlab.reproduce.recipe import experiments_dir, load_recipes
 from bench.gpu.part import Found, Given, Part
 
 PAPER, SCALE, ARM = "shakespeare", "paper", "gpt"
-RECIPE = recipes(experiments_dir(), PAPER)[SCALE]
+RECIPE = load_recipes(experiments_dir(), PAPER)[SCALE]
 
 
 def lacks(given: Given) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from attnlab.run_record.choice_name import choice_name, is_class, shortest_endings
+from attnlab.run_record.choice_name import choice_name, is_class_path, shortest_endings
 from attnlab.run_record.history import REVISION
 from attnlab.run_record.result import RunResult
 
@@ -82,7 +82,7 @@ def label_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             for earlier_key in distinguishing_keys
             if earlier_key.split(".")[0] == config_group
         ]
-        if config_group == "model" and any(is_class(config.get(key)) for config in configs):
+        if config_group == "model" and any(is_class_path(config.get(key)) for config in configs):
             implying_keys.append("variant")
         if not implying_keys or differs_within(configs, implying_keys, key):
             distinguishing_keys.append(key)
@@ -158,7 +158,7 @@ def format_value(value: Any) -> str:
 def is_written_as(value: Any, text: str) -> bool:
     """Return whether a value is the one that a person wrote: a choice, or the name of a class."""
     spellings = {format_value(value), str(value)}
-    if is_class(value):
+    if is_class_path(value):
         spellings.add(value.rpartition(".")[2])
         # A choice and the module of its class have the same name.
         spellings.add(value.split(".")[-2])

@@ -28,7 +28,7 @@ from attnlab.interp.pattern_stats import entropy
 from attnlab.interp.value_norms import weighted_norms
 from attnlab.layers import AttentionLayer, Axes
 from attnlab.loaded_run import LoadedRun
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 
 VIEWS = ("weights", "norms", "rollout", "flow")
 """The attention within a text as it is, or what is computed from it."""
@@ -194,7 +194,7 @@ class TextMaps:
         """
         if self.view != "weights":
             return []
-        patterns = self.loaded_run.mixing(self.text, self.captured)
+        patterns = self.loaded_run.mixing_patterns(self.text, self.captured)
         return [self._map_from_pattern(pattern) for pattern in patterns]
 
     @property

@@ -45,7 +45,7 @@ from attnlab.errors import RequestError
 from attnlab.interp.interventions import knock_out_edge
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 
 CUTS = 3
 """The number of edges that are cut: to the tokens with the most attention, summed over heads."""

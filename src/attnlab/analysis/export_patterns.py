@@ -14,7 +14,7 @@ import numpy as np
 
 from attnlab.errors import RequestError
 from attnlab.layers import Axes
-from attnlab.run_record.patterns import Pattern, load_patterns, probes
+from attnlab.run_record.pattern_table import Pattern, load_patterns, probe_names
 from attnlab.run_record.run_ref import RunRef, find_record
 
 KINDS = ("encoder_attention", "decoder_attention", "cross_attention")
@@ -43,7 +43,7 @@ def patterns(
             f"{record.name} recorded no patterns"
             f"{'' if step is None else f' after step {step}'}"
             f"{'' if probe is None else f' of {probe!r}'}; there are steps "
-            f"{_list_first(sorted(steps))} and probes {_list_first(probes(record))}"
+            f"{_list_first(sorted(steps))} and probes {_list_first(probe_names(record))}"
         )
     return selected_patterns
 
@@ -96,7 +96,8 @@ def to_circuitsvis(patterns: Sequence[Pattern]) -> list[dict[str, Any]]:
 
     Maps of one sequence that reads another are left out, because CircuitsVis has one list of tokens
     for both axes, and so are maps that are no attention ("*.mixing",
-    `run_record.patterns.INFLUENCE`); `left_out_of_circuitsvis` names them, and `to_npz` writes all.
+    `run_record.pattern_table.INFLUENCE`); `left_out_of_circuitsvis` names them, and `to_npz` writes
+    all.
 
     Raises ValueError for patterns of several passes and for none that fit.
     """

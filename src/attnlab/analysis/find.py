@@ -13,7 +13,7 @@ from attnlab.run_record.record import (
     find_named_run,
     find_runs,
     is_directory,
-    with_prefix,
+    records_with_prefix,
 )
 from attnlab.run_record.run_ref import RunRef, find_record
 
@@ -70,7 +70,7 @@ def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list
     if is_directory(path) and not is_run:
         records_in_path = find_runs(path)
         # A directory of the working directory may have the name that runs begin with.
-        if records_in_path or not with_prefix(records_in_runs_dir, name):
+        if records_in_path or not records_with_prefix(records_in_runs_dir, name):
             return _without_archived(records_in_path, archived)
     elif not is_run and re.search(r"[*?[]", name):
         directory = path.parent if path.name != name else runs_dir
@@ -80,14 +80,14 @@ def _matching_records(reference: RunRef, runs_dir: Path, archived: bool) -> list
         if not records_like_pattern:
             raise RequestError(f"no run in {directory} has a name like {path.name!r}")
         return _without_archived(records_like_pattern, archived)
-    records_with_prefix = with_prefix(records_in_runs_dir, name)
-    if [record.name for record in records_with_prefix] == [name]:
-        return records_with_prefix
+    prefixed_records = records_with_prefix(records_in_runs_dir, name)
+    if [record.name for record in prefixed_records] == [name]:
+        return prefixed_records
     records_in_sweep = [record for record in records_in_runs_dir if name in _read_sweeps(record)]
     if records_in_sweep:
         return _without_archived(records_in_sweep, archived)
-    if len(records_with_prefix) > 1:
-        unarchived_records = _without_archived(records_with_prefix, archived)
+    if len(prefixed_records) > 1:
+        unarchived_records = _without_archived(prefixed_records, archived)
         if unarchived_records:
             return unarchived_records
     return [find_named_run(name, runs_dir)]

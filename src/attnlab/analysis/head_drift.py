@@ -19,7 +19,7 @@ from torch import Tensor
 from attnlab.interp.pattern_stats import pattern_drift
 from attnlab.layers import AttentionLayer, Layer
 from attnlab.run_record.head_scores import MeasureHistory
-from attnlab.run_record.patterns import Pattern, load_patterns, probes
+from attnlab.run_record.pattern_table import Pattern, load_patterns, probe_names
 from attnlab.run_record.record import Record
 
 
@@ -36,13 +36,13 @@ def compute_drifts(record: Record, probe: str) -> dict[Layer, Drift]:
     """Compare the patterns of one probe at each recorded step with those of the step before.
 
     Returned by layer, in the order of the record. Weights have the record's rounding
-    (`attnlab.run_record.patterns.ERROR`), and each row is normalised to sum to 1; an unchanged head
-    has 0. A run that recorded once has no interval. Raises LookupError for a probe without
+    (`attnlab.run_record.pattern_table.ERROR`), and each row is normalised to sum to 1; an unchanged
+    head has 0. A run that recorded once has no interval. Raises LookupError for a probe without
     patterns, ValueError where queries, tokens or heads differ from those of the step before.
     """
     patterns_by_layer = _group_by_layer(load_patterns(record, probe=probe))
     if not patterns_by_layer:
-        recorded_probes = ", ".join(probes(record)) or "none"
+        recorded_probes = ", ".join(probe_names(record)) or "none"
         raise LookupError(
             f"{record.name} has no patterns of a probe {probe!r}; there are {recorded_probes}"
         )

@@ -22,8 +22,8 @@ from torch import Tensor
 from attnlab.analysis.statistics import Interval, t_interval
 from attnlab.interp.pattern_stats import head_divergence
 from attnlab.layers import AttentionLayer
-from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
-from attnlab.run_record.patterns import TABLE, Pattern, load_patterns
+from attnlab.run_record.head_scores import MeasureHistory, Scores, load_head_scores
+from attnlab.run_record.pattern_table import TABLE, Pattern, load_patterns
 from attnlab.run_record.record import Record
 
 
@@ -154,7 +154,7 @@ def _align_scores(records: Sequence[Record]) -> list[Scores]:
     A layer of another run is the one of the same path; it may have another number of heads. Raises
     ValueError for a run without scores or with other layers.
     """
-    scores_of_runs = [head_scores(record) for record in records]
+    scores_of_runs = [load_head_scores(record) for record in records]
     layers = list(scores_of_runs[0])
     for record, scores in zip(records, scores_of_runs, strict=True):
         if not scores:

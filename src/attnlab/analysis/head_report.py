@@ -29,8 +29,8 @@ from attnlab.analysis.statistics import Interval
 from attnlab.errors import RequestError
 from attnlab.layers import AttentionLayer
 from attnlab.run_record.finding import NamedHead
-from attnlab.run_record.head_scores import MeasureHistory, Scores, head_scores
-from attnlab.run_record.patterns import TABLE
+from attnlab.run_record.head_scores import MeasureHistory, Scores, load_head_scores
+from attnlab.run_record.pattern_table import TABLE
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef
 
@@ -290,7 +290,7 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
 
     Raises RequestError for a measure that was not recorded.
     """
-    scores = head_scores(record)
+    scores = load_head_scores(record)
     if measure == DRIFT:
         try:
             drift_histories = compute_mean_drifts(record)

@@ -14,7 +14,7 @@ from attnlab.analysis.report import Report
 from attnlab.analysis.run_list import ListedRun, RunList
 from attnlab.errors import RecordError
 from attnlab.run_record.annotations import Note
-from attnlab.run_record.record import AttemptState, Record, hash_in, plan_resume
+from attnlab.run_record.record import AttemptState, Record, hash_in_name, plan_resume
 from attnlab.run_record.result import FailedAttempt, InterruptedAttempt, RunResult
 
 COSTS = (
@@ -69,7 +69,7 @@ class RunsReport(Report):
     @property
     def has_distinct_names(self) -> bool:
         """Whether the readable parts of the names are enough to tell the runs apart."""
-        readable_names = [run.run.removesuffix(f"-{hash_in(run.run)}") for run in self.runs]
+        readable_names = [run.run.removesuffix(f"-{hash_in_name(run.run)}") for run in self.runs]
         return len(set(readable_names)) == len(readable_names)
 
 

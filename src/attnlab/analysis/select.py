@@ -8,8 +8,8 @@ from attnlab.analysis.findings import read_findings
 from attnlab.analysis.left_out import LeftOut, describe_by_state
 from attnlab.analysis.run_list import Selection, list_runs
 from attnlab.errors import RecordError, RequestError
-from attnlab.run_record import patterns
-from attnlab.run_record.head_scores import head_scores
+from attnlab.run_record.head_scores import load_head_scores
+from attnlab.run_record.pattern_table import load_patterns
 from attnlab.run_record.record import Record, Snapshot
 from attnlab.run_record.run_ref import RunRef
 
@@ -66,8 +66,8 @@ def drop_damaged(selection: Selection) -> Selection:
     for name, record in snapshots.items():
         try:
             record.check_rows()
-            patterns.load_patterns(record)
-            head_scores(record)
+            load_patterns(record)
+            load_head_scores(record)
             read_findings(selection.results[name], name)
         except RecordError as error:
             left_out.append(LeftOut(name, "damaged", str(error)))

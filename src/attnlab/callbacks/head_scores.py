@@ -6,7 +6,7 @@ from attnlab.errors import Diverged
 from attnlab.interp.head_stats import head_statistics
 from attnlab.interp.subject import Subject
 from attnlab.ranges import Count, ranged
-from attnlab.run_record.head_scores import TABLE, row
+from attnlab.run_record.head_scores import TABLE, measure_row
 
 
 @ranged
@@ -43,7 +43,7 @@ class HeadRecorder(Recorder):
                     step, f"the attention of {layer.path} after step {step} is no number"
                 )
         return [
-            row(step, layer, name, values.tolist())
+            measure_row(step, layer, name, values.tolist())
             for layer, measures in statistics.items()
             for name, values in measures.items()
         ]

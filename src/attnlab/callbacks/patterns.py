@@ -15,7 +15,7 @@ from attnlab.interp.subject import Subject
 from attnlab.layers import SequenceName
 from attnlab.objective.base import Objective
 from attnlab.ranges import Count, CountOrZero, FewCountOrZero, ranged
-from attnlab.run_record.patterns import TABLE, Pattern, PatternWeights
+from attnlab.run_record.pattern_table import TABLE, Pattern, PatternWeights
 from attnlab.split import IGNORE, Batch
 
 LATENT = "[LATENT {}]"
@@ -100,7 +100,7 @@ class PatternRecorder(Recorder):
                     continue
                 if self.heads:
                     pattern = pattern.select_heads(self.heads)
-            rows.append(pattern.row())
+            rows.append(pattern.to_row())
         return rows
 
 

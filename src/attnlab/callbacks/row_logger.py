@@ -18,10 +18,10 @@ from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import TABLE as HEADS
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.mirrors import ONLINE, add_mirror, new_mirror, place_name
-from attnlab.run_record.patterns import TABLE as PATTERNS
-from attnlab.run_record.patterns import Pattern
-from attnlab.run_record.record import Record, attempt_origin
+from attnlab.run_record.mirrors import ONLINE, add_mirror, format_place, new_mirror
+from attnlab.run_record.pattern_table import TABLE as PATTERNS
+from attnlab.run_record.pattern_table import Pattern
+from attnlab.run_record.record import Record, attempt_dir_and_origin
 from attnlab.run_record.result import RunResult
 
 TABLES = ("train", "validation", "test")
@@ -92,7 +92,7 @@ class RowLogger(RowListener):
 
         Raises whatever a logger raises, and RecordError for rows that are damaged.
         """
-        attempt_path, resumed_from = attempt_origin(record, result)
+        attempt_path, resumed_from = attempt_dir_and_origin(record, result)
         for logger in self.loggers:
             logger.start(directory, self.run)
         status = "failed"
@@ -135,7 +135,7 @@ class RowLogger(RowListener):
         self._step = step
         first_probe = rows[0]["probe"]
         self._last_patterns = [
-            Pattern.read(row, self.layers) for row in rows if row["probe"] == first_probe
+            Pattern.from_row(row, self.layers) for row in rows if row["probe"] == first_probe
         ]
         maps = [pattern.weights for pattern in self._last_patterns if pattern.layer is not None]
         if maps:
@@ -165,7 +165,7 @@ class RowLogger(RowListener):
 
     def _add_mirrors(self, logger: Logger, tool: str, attempt: Attempt, record: Record) -> None:
         """Write down that a logger's copy is complete, and where."""
-        places = [place_name(attempt.path / tool, record.path)]
+        places = [format_place(attempt.path / tool, record.path)]
         for place in [*places, *([ONLINE] if logger.is_online else [])]:
             mirror = new_mirror(tool, place, logger.destination, self.run.run_id)
             add_mirror(record.path, mirror)
@@ -234,7 +234,7 @@ def _table_files(attempt_path: Path, resumed_record: Record | None) -> dict[str,
             write.make_directory(path.parent)
             # Each logger calls this; the file is written once.
             if not path.exists():
-                write.new_file(path, _arrow_stream(resumed_record.rows(table)))
+                write.create_file(path, _arrow_stream(resumed_record.rows(table)))
         if path.exists():
             paths_by_name[path.name] = path
     return paths_by_name

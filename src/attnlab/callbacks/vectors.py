@@ -5,7 +5,7 @@ from attnlab.callbacks.cadence import Cadence
 from attnlab.errors import Diverged
 from attnlab.interp.subject import Subject
 from attnlab.ranges import Count, ranged
-from attnlab.run_record.vectors import TABLE, row
+from attnlab.run_record.vectors import TABLE, vectors_row
 
 
 @ranged
@@ -32,4 +32,4 @@ class VectorRecorder(Recorder):
         vectors = vectors[: self.num_tokens].detach().float().cpu()
         if not vectors.isfinite().all():
             raise Diverged(step, f"the embedding vectors after step {step} are no numbers")
-        return [row(step, vectors.numpy())]
+        return [vectors_row(step, vectors.numpy())]

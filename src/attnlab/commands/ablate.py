@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2))
     elif arguments.output is not None and isinstance(report, PruningReport):
-        write.replace(arguments.output, draw_pruning_curve(report, arguments.output.suffix))
+        write.replace_file(arguments.output, draw_pruning_curve(report, arguments.output.suffix))
         say(arguments.output)
     else:
         print_ablation(report, Console())

@@ -86,7 +86,7 @@ def run(arguments: Namespace) -> int:
     if arguments.output is None:
         say(content.decode(), end="")
     else:
-        write.replace(arguments.output, content)
+        write.replace_file(arguments.output, content)
         say(arguments.output)
     return 0
 
@@ -124,7 +124,7 @@ def _encode_patterns(arguments: Namespace, loaded: LoadedRun) -> bytes:
     if arguments.format in PROGRAMS:
         return encode_for_program(arguments.format, patterns, loaded.record.name)
     attention_patterns = [p for p in patterns if p.attention is not None]
-    return to_npz([*attention_patterns, *loaded.mixing(arguments.text, captured)])
+    return to_npz([*attention_patterns, *loaded.mixing_patterns(arguments.text, captured)])
 
 
 def _encode_report(report: AttentionReport, ending: str, *, all_heads: bool) -> bytes:
@@ -146,5 +146,5 @@ def _build_page(report: AttentionReport) -> bytes:
             opening_head = (pattern.layer, report.shown.head)
     caption = " ".join(attention.caption_lines(report))
     return attend_page(
-        patterns, caption, report.run, query=report.query, opens=opening_head
+        patterns, caption, report.run, query=report.query, opening_head=opening_head
     ).encode()

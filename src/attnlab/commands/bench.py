@@ -120,7 +120,7 @@ def _write_files(directory: Path, report: "CostReport", content: str) -> None:
     from attnlab.figures.base import render_png, render_svg
 
     write.make_directory(directory)
-    write.replace(directory / "bench.json", f"{content}\n".encode())
+    write.replace_file(directory / "bench.json", f"{content}\n".encode())
     figure = cost_figure(report)
-    write.replace(directory / "bench.svg", render_svg(figure).encode())
-    write.replace(directory / "bench.png", render_png(figure))
+    write.replace_file(directory / "bench.svg", render_svg(figure).encode())
+    write.replace_file(directory / "bench.png", render_png(figure))

@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
 
     x_axis = Over(arguments.x, arguments.log_x)
     content = render_curves(report, selection.records, arguments.metric, x_axis, output.suffix)
-    write.replace(output, content)
+    write.replace_file(output, content)
     for footnote in report.footnotes:
         say(footnote, file=sys.stderr)
     say(output)

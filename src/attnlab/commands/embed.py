@@ -73,15 +73,15 @@ def run(arguments: Namespace) -> int:
     if arguments.neighbours is not None or not (project or history or export):
         _print_neighbours(arguments, loaded)
     if project is not None:
-        write.replace(project, draw_plane(embedding_plane(loaded), project.suffix))
+        write.replace_file(project, draw_plane(embedding_plane(loaded), project.suffix))
         say(project)
     if history is not None:
         history_report = embedding_history(loaded)
         show_history(Console(), history_report)
-        write.replace(history, draw_history(history_report, history.suffix))
+        write.replace_file(history, draw_history(history_report, history.suffix))
         say(history)
     if export is not None:
-        write.replace(export, encode_embedding_file(loaded.embeddings, export.suffix))
+        write.replace_file(export, encode_embedding_file(loaded.embeddings, export.suffix))
         say(export)
     return 0
 

@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
     report = expert_report(loaded, arguments.split, layer, num_tokens=num_tokens)
     if output is not None:
         draw = draw_expert_load if layer is None else draw_token_experts
-        write.replace(output, draw(report, output.suffix))
+        write.replace_file(output, draw(report, output.suffix))
         say(output)
     elif arguments.format == "json":
         say(json.dumps(report.to_json(), indent=2, allow_nan=False))

@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
         require_output_file(output, PICTURES, arguments.format)
     selection = select_undamaged(arguments.runs, arguments.runs_dir, arguments.where)
     if output is not None:
-        write.replace(
+        write.replace_file(
             output, draw_head_curves(head_histories(selection, measure), measure, output.suffix)
         )
         say(output)

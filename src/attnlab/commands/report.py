@@ -45,9 +45,9 @@ def run(arguments: Namespace) -> int:
         allow=arguments.allow,
     )
     # The figures take a while to load, so a wrong request is refused before they are imported.
-    from attnlab.report.page import page
+    from attnlab.report.page import report_page
 
-    content = page(report.panels, selection.records, report.footnotes, user_targets).encode()
-    write.replace(output, content)
+    content = report_page(report.panels, selection.records, report.footnotes, user_targets).encode()
+    write.replace_file(output, content)
     say(output)
     return 0

@@ -16,7 +16,7 @@ from attnlab.interruption import Interrupted
 from attnlab.printable import say
 from attnlab.reproduce.judged import JudgedRecipe, judge_every_paper
 from attnlab.reproduce.paper import PaperRequest, judge_paper, plan_paper, train_paper
-from attnlab.reproduce.recipe import experiments_dir, papers
+from attnlab.reproduce.recipe import experiments_dir, paper_names
 
 EPILOG = """\
 examples:
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
     experiments = arguments.experiments or experiments_dir()
     as_json = arguments.format == "json"
     if arguments.paper is None:
-        _require_paper(arguments, papers(experiments))
+        _require_paper(arguments, paper_names(experiments))
         judged_recipes = judge_every_paper(experiments, arguments.scale)
         _print_verdicts_or_json(judged_recipes, as_json=as_json)
         if not as_json:
@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> int:
     judged_recipes = judge_paper(plan)
     _print_verdicts_or_json(judged_recipes, as_json=as_json)
     if not as_json:
-        say(plan.readme)
+        say(plan.readme_path)
     return 1 if any(judged_recipe.failed for judged_recipe in judged_recipes) else 0
 
 

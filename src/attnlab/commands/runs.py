@@ -16,7 +16,7 @@ from attnlab.commands.render.runs import format_size, print_details, print_diff,
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.printable import one_line, say
-from attnlab.run_record.annotations import annotate, require_text
+from attnlab.run_record.annotations import annotate, require_storable_text
 from attnlab.run_record.remove import delete_run, require_deletable
 from attnlab.run_record.run_ref import find_record
 
@@ -76,7 +76,7 @@ def _label_or_delete(action: str, words: list[str], arguments: Namespace) -> int
         if not words:
             raise RequestError(f"runs {action}: expected {TEXTS[action]} RUN ...")
         text = words.pop(0)
-        require_text(action, text)
+        require_storable_text(action, text)
     if not words and arguments.where is None:
         raise RequestError(f"runs {action}: which runs? name them, or choose them with --where")
     runs = _select(words, arguments, archived=action in ("restore", "delete"))

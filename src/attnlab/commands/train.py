@@ -120,7 +120,7 @@ def _train_one(config: Config, console: Console) -> int:
     if outcome.note:
         console.print(f"{outcome.status}: {outcome.note}")
     if outcome.result is not None:
-        console.print(show.metrics(outcome.result))
+        console.print(show.metrics_table(outcome.result))
     say(outcome.directory)
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 
@@ -128,7 +128,7 @@ def _train_one(config: Config, console: Console) -> int:
 def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
     from attnlab.launch import show
-    from attnlab.launch.many import launcher_for, many
+    from attnlab.launch.many import launcher_for, run_many
     from attnlab.launch.sweep_progress import SweepProgress, short_labels
 
     if sweep.impossible:
@@ -137,13 +137,15 @@ def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
         console.print(left_out_text(sweep.impossible))
     configs = [cell.config for cell in sweep.cells]
     outcomes, progress = [], SweepProgress(short_labels([cell.overrides for cell in sweep.cells]))
-    for index, outcome in many(configs, console, launcher_for(jobs), progress):
+    for index, outcome in run_many(configs, console, launcher_for(jobs), progress):
         outcomes.append(outcome)
         title, seconds_left = progress.title(index), progress.seconds_left()
-        console.print(show.line(outcome, title, seconds_left, console.width))
+        console.print(show.outcome_line(outcome, title, seconds_left, console.width))
     left_out_suffix = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
     name = configs[0].values["sweep"]
-    console.print(f"{len(outcomes)} runs: {show.counts(outcomes)}{left_out_suffix}; sweep {name}")
+    console.print(
+        f"{len(outcomes)} runs: {show.count_statuses(outcomes)}{left_out_suffix}; sweep {name}"
+    )
     for outcome in outcomes:
         if not outcome.ok:
             console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")

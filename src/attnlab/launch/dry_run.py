@@ -12,8 +12,8 @@ from attnlab.config import Cell, Sweep
 from attnlab.console import Console
 from attnlab.experiment import Experiment
 from attnlab.fit import StepSeconds, time_steps
-from attnlab.launch.result import flops_per_token, tokens_per_step
-from attnlab.launch.run import place_of_run
+from attnlab.launch.measure_result import flops_per_token, tokens_per_step
+from attnlab.launch.run import find_place_of_run
 from attnlab.model.base import parameters
 from attnlab.run_record.checkpoint import newest_checkpoint
 from attnlab.run_record.record import Record, plan_resume
@@ -78,22 +78,24 @@ def dry_run(sweep: Sweep, jobs: int = 1, timing_seconds: float = TIMING_SECONDS)
     cost_by_key: dict[str, _Cost] = {}
     cost_keys = [_cost_key(cell) for cell in sweep.cells]
     seconds_each = min(MOST_SECONDS_EACH, timing_seconds / len(set(cost_keys)))
-    spent = 0.0
+    spent_seconds = 0.0
     runs = []
     for cell, cost_key in zip(sweep.cells, cost_keys, strict=True):
         experiment = Experiment(cell.config)
-        record = place_of_run(experiment, Console(stderr=True)).record
+        record = find_place_of_run(experiment, Console(stderr=True)).record
         if cost_key not in cost_by_key:
-            cost = _measure(experiment)
-            if spent < timing_seconds:
+            cost = _measure_cost(experiment)
+            if spent_seconds < timing_seconds:
                 start = time.perf_counter()
-                cost = cost._replace(seconds=time_steps(experiment, seconds_each))
-                spent += time.perf_counter() - start
+                cost = cost._replace(step_seconds=time_steps(experiment, seconds_each))
+                spent_seconds += time.perf_counter() - start
             cost_by_key[cost_key] = cost
-        runs.append(_planned_run(cell, experiment, record, cost_by_key[cost_key]))
-    times = [run.seconds for run in runs]
-    seconds = None if None in times else math.fsum(t for t in times if t is not None) / jobs
-    return DryRun(runs, sweep.impossible, jobs, seconds)
+        runs.append(_plan_run(cell, experiment, record, cost_by_key[cost_key]))
+    known_seconds = [run.seconds for run in runs if run.seconds is not None]
+    all_known = len(known_seconds) == len(runs)
+    return DryRun(
+        runs, sweep.impossible, jobs, math.fsum(known_seconds) / jobs if all_known else None
+    )
 
 
 class _Cost(NamedTuple):
@@ -102,7 +104,7 @@ class _Cost(NamedTuple):
     parameters: int
     flops_per_token: float
     tokens_per_step: int
-    seconds: StepSeconds | None = None
+    step_seconds: StepSeconds | None = None
 
 
 def _cost_key(cell: Cell) -> str:
@@ -114,18 +116,20 @@ def _cost_key(cell: Cell) -> str:
         for key, value in values["trainer"].items()
         if key not in ("max_steps", "val_check_interval")
     }
-    parts: list[Any] = [values[key] for key in ("model", "objective", "batch_size", "metric")]
-    return json.dumps([*parts, values["optimizer"]["_target_"], dataset, trainer], sort_keys=True)
+    sections: list[Any] = [values[key] for key in ("model", "objective", "batch_size", "metric")]
+    optimizer = values["optimizer"]["_target_"]
+    return json.dumps([*sections, optimizer, dataset, trainer], sort_keys=True)
 
 
-def _measure(experiment: Experiment) -> _Cost:
+def _measure_cost(experiment: Experiment) -> _Cost:
     """Measure what a run costs, but for its time."""
     return _Cost(
         parameters(experiment.model), flops_per_token(experiment), tokens_per_step(experiment)
     )
 
 
-def _planned_run(cell: Cell, experiment: Experiment, record: Record, cost: _Cost) -> PlannedRun:
+def _plan_run(cell: Cell, experiment: Experiment, record: Record, cost: _Cost) -> PlannedRun:
+    """Return what a command would do with a run: the steps that are left, and their cost."""
     plan = plan_resume(record)
     state = STATES[plan.action]
     if state == "refused" and cell.config.values["retry"]:
@@ -133,7 +137,7 @@ def _planned_run(cell: Cell, experiment: Experiment, record: Record, cost: _Cost
     checkpoint, _ = newest_checkpoint(record.path)
     first_step = checkpoint.step if checkpoint else 0
     is_over = state in ("finished", "refused")
-    steps = 0 if is_over else experiment.settings.max_steps - first_step
+    num_steps = 0 if is_over else experiment.settings.max_steps - first_step
     return PlannedRun(
         record.name,
         cell.differs,
@@ -141,21 +145,27 @@ def _planned_run(cell: Cell, experiment: Experiment, record: Record, cost: _Cost
         plan.reason if plan.action in ("held", "refuse") else "",
         cost.parameters,
         cost.flops_per_token,
-        steps,
-        steps * cost.tokens_per_step,
-        _seconds(experiment, steps, cost.seconds),
+        num_steps,
+        num_steps * cost.tokens_per_step,
+        _estimate_seconds(experiment, num_steps, cost.step_seconds),
     )
 
 
-def _seconds(experiment: Experiment, steps: int, step: StepSeconds | None) -> float | None:
+def _estimate_seconds(
+    experiment: Experiment, num_steps: int, step_seconds: StepSeconds | None
+) -> float | None:
     """Estimate the time of some steps, their validations and the last evaluation of all splits."""
-    if steps == 0:
+    if num_steps == 0:
         return 0.0
-    if step is None:
+    if step_seconds is None:
         return None
     splits = experiment.dataset.splits
-    names = [name for name in experiment.dataset.split_names if name != "train"]
-    num_batches = {name: math.ceil(len(splits[name]) / experiment.batch_size) for name in names}
-    validations = steps // experiment.settings.val_check_interval
-    evaluated = validations * num_batches.get("validation", 0) + sum(num_batches.values())
-    return steps * step.training + evaluated * step.evaluation
+    num_batches = {
+        name: math.ceil(len(splits[name]) / experiment.batch_size)
+        for name in experiment.dataset.split_names
+        if name != "train"
+    }
+    num_validations = num_steps // experiment.settings.val_check_interval
+    num_evaluated_batches = num_validations * num_batches.get("validation", 0)
+    num_evaluated_batches += sum(num_batches.values())
+    return num_steps * step_seconds.training + num_evaluated_batches * step_seconds.evaluation

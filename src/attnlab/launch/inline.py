@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from attnlab.config import Config
-from attnlab.launch.launcher import Launcher, Outcomes, Pass, outcome_of
+from attnlab.launch.launcher import Launcher, Outcomes, Pass, run_to_outcome
 
 
 class Inline(Launcher):
@@ -15,5 +15,5 @@ class Inline(Launcher):
         for index in indices:
             yield (
                 index,
-                outcome_of(configs[index], this_pass, this_pass.sweep_progress.place(index)),
+                run_to_outcome(configs[index], this_pass, this_pass.sweep_progress.place(index)),
             )

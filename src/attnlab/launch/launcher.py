@@ -48,7 +48,7 @@ class Launcher(ABC):
         """
 
 
-def outcome_of(config: Config, this_pass: Pass, place: PlaceInSweep | None = None) -> Outcome:
+def run_to_outcome(config: Config, this_pass: Pass, place: PlaceInSweep | None = None) -> Outcome:
     """Do a run here, and return what became of it; a failure before it began is an outcome too."""
     runs_dir = Path(config.values["runs_dir"])
     try:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attnlab.experiment import Experiment
-from attnlab.launch.result import tokens_per_step
+from attnlab.launch.measure_result import tokens_per_step
 from attnlab.logger.base import LoggedRun
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 from attnlab.run_record.record import Record
 from attnlab.run_record.result import RunResult
 
@@ -16,7 +16,7 @@ PARTS_OF_A_MODEL = ("mixer", "ffn", "position")
 """The same of a model's parts; all blocks stand in one module."""
 
 
-def training_run(
+def describe_training_run(
     experiment: Experiment, name: str, attempt: int, flops_per_token: float
 ) -> LoggedRun:
     """Return what loggers are told of a run that is about to train."""
@@ -31,14 +31,14 @@ def training_run(
     )
 
 
-def recorded_run(record: Record, result: RunResult) -> LoggedRun:
+def describe_recorded_run(record: Record, result: RunResult) -> LoggedRun:
     """Return the same of a finished run, from its record."""
     sweeps = record.annotations.sweeps
     return LoggedRun(
         record.name,
         result.attempt,
         result.identity,
-        result.choices or _inferred_choices(result),
+        result.choices or _infer_choices(result),
         sweeps[-1] if sweeps else None,
         result.tokens // max(result.steps, 1),
         result.flops_per_token,
@@ -46,31 +46,34 @@ def recorded_run(record: Record, result: RunResult) -> LoggedRun:
     )
 
 
-def probe_page(name: str) -> Callable[[Sequence[Pattern]], str]:
+def probe_page_builder(run_name: str) -> Callable[[Sequence[Pattern]], str]:
     """Return the function that builds the page of a run's last patterns."""
 
-    def page(patterns: Sequence[Pattern]) -> str:
+    def build_page(patterns: Sequence[Pattern]) -> str:
         # Figures are not loaded where no logger shows them.
         from attnlab.report.page import attend_page
 
         caption = f"After step {patterns[0].step}."
         # The influence on the answer comes last, and its query is where the model answers.
-        return attend_page(patterns, caption, name, patterns[-1].answer_position)
+        return attend_page(patterns, caption, run_name, patterns[-1].answer_position)
 
-    return page
+    return build_page
 
 
-def _inferred_choices(result: RunResult) -> dict[str, str]:
+def _infer_choices(result: RunResult) -> dict[str, str]:
     """Infer the choices of a record that does not state them from the names of its classes."""
 
-    def inferred(group: str, node: Any) -> Iterator[tuple[str, str]]:
+    def choices_below(group: str, node: Any) -> Iterator[tuple[str, str]]:
+        """Yield the group and the choice of a node, and those of the parts of a model."""
         if not isinstance(node, Mapping):
             return
-        if isinstance(target := node.get("_target_"), str) and target.count(".") > 1:
+        target = node.get("_target_")
+        if isinstance(target, str) and target.count(".") > 1:
             yield group, target.split(".")[-2]
-        for key in PARTS_OF_A_MODEL if group == "model" else ():
-            yield from inferred(f"{group}/{key}", node.get(key))
+        for part in PARTS_OF_A_MODEL if group == "model" else ():
+            yield from choices_below(f"{group}/{part}", node.get(part))
 
-    sections = {group: result.identity.get(group) for group in NAMED_BY_MODULE}
-    choices = {k: v for group, node in sections.items() for k, v in inferred(group, node)}
-    return {"dataset": result.dataset, "variant": result.variant, **choices}
+    choices = {"dataset": result.dataset, "variant": result.variant}
+    for section in NAMED_BY_MODULE:
+        choices |= dict(choices_below(section, result.identity.get(section)))
+    return choices

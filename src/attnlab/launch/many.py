@@ -13,7 +13,7 @@ POSTPONED = ("held", "dead")
 """The outcomes of runs that are tried again once all others are done."""
 
 
-def many(
+def run_many(
     configs: Sequence[Config],
     console: Console,
     launcher: Launcher,
@@ -30,15 +30,15 @@ def many(
     known_notes: set[str] = set()
     progress = progress or SweepProgress()
     progress.jobs = launcher.jobs
-    for is_first in (True, False):
-        indices = list(range(len(configs))) if is_first else postponed
-        this_pass = Pass(console, is_first, known_notes, progress)
+    for is_first_pass in (True, False):
+        indices = list(range(len(configs))) if is_first_pass else postponed
+        this_pass = Pass(console, is_first_pass, known_notes, progress)
         for index, outcome in launcher.outcomes(configs, indices, this_pass):
             known_notes.update(outcome.notes)
-            if is_first and outcome.status in POSTPONED:
+            if is_first_pass and outcome.status in POSTPONED:
                 postponed.append(index)
             else:
-                progress.end(outcome.result, outcome.status == "finished")
+                progress.count_ended(outcome.result, outcome.status == "finished")
                 yield index, outcome
 
 

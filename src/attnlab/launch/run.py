@@ -22,15 +22,15 @@ from attnlab.experiment import Experiment
 from attnlab.fit import fit
 from attnlab.interruption import Interrupted, delay_interruption, raise_on_stop_signals
 from attnlab.launch import machine
-from attnlab.launch.logged_run import probe_page, training_run
-from attnlab.launch.result import (
+from attnlab.launch.logged_run import describe_training_run, probe_page_builder
+from attnlab.launch.measure_result import (
+    build_run_result,
     code_hashes,
     flops_per_token,
     identify_attempt,
+    keep_finite_numbers,
     measure_trained,
-    require_finite,
     run_notes,
-    run_result,
     tokens_per_step,
 )
 from attnlab.launch.sweep_progress import PlaceInSweep
@@ -43,7 +43,7 @@ from attnlab.run_record.history import earlier_revisions
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import FILE as LAYERS
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.mirrors import find_mirror, mirrors
+from attnlab.run_record.mirrors import find_mirror, read_mirrors
 from attnlab.run_record.record import (
     Record,
     attempt_numbers,
@@ -86,6 +86,15 @@ class Outcome:
         return self.status in ("finished", "skipped")
 
 
+class PlaceOfRun(NamedTuple):
+    """Where a run is recorded, or would be."""
+
+    record: Record
+    identity: dict[str, Any]
+    extended_run: Record | None
+    """The finished run that it extends."""
+
+
 def run(
     config: Config,
     console: Console,
@@ -116,43 +125,62 @@ def _run(
     known_notes: Collection[str],
     place: PlaceInSweep,
 ) -> Outcome:
+    """Return the outcome of a run that need not be trained now, else train it."""
     config = experiment.config
-    record, identity, parent = place_of_run(experiment, console)
-    runs_dir = record.path.parent
-    step = plan_resume(record)
-    last_attempt = max(attempt_numbers(record.path), default=0)
-    if postpones and step.action in ("held", "retry"):
-        status = "held" if step.action == "held" else "dead"
-        return Outcome(record.path, status, note=step.reason)
-    if step.action == "held":
-        console.print(f"{record.name}: {step.reason}; waiting for a sign of life")
+    run_place = find_place_of_run(experiment, console)
+    record = run_place.record
+    plan = plan_resume(record)
+    last_known_attempt = max(attempt_numbers(record.path), default=0)
+    if postpones and plan.action in ("held", "retry"):
+        status = "held" if plan.action == "held" else "dead"
+        return Outcome(record.path, status, note=plan.reason)
+    if plan.action == "held":
+        console.print(f"{record.name}: {plan.reason}; waiting for a sign of life")
         if wait_for_life(record, config.values["lease"]):
             return Outcome(record.path, "held", note="another process is training it")
-        step = plan_resume(record, holder_is_gone=True)
-    if step.action == "skip":
+        plan = plan_resume(record, holder_is_gone=True)
+    if plan.action == "skip":
         result = record.result
         assert result is not None
         _join_sweep(config, record, console)
-        return Outcome(record.path, "skipped", result, _changes(experiment, record, result))
-    if step.action == "refuse" and not config.values["retry"]:
-        return Outcome(record.path, "refused", note=step.reason)
-    if step.action == "start":
-        _name_earlier_revision(runs_dir, identity, console)
+        return Outcome(record.path, "skipped", result, _describe_skip(experiment, record, result))
+    if plan.action == "refuse" and not config.values["retry"]:
+        return Outcome(record.path, "refused", note=plan.reason)
+    if plan.action == "start":
+        _print_earlier_revision(record.path.parent, run_place.identity, console)
+    return _claim_and_train(experiment, run_place, last_known_attempt, console, known_notes, place)
+
+
+def _claim_and_train(
+    experiment: Experiment,
+    run_place: PlaceOfRun,
+    last_known_attempt: int,
+    console: Console,
+    known_notes: Collection[str],
+    place: PlaceInSweep,
+) -> Outcome:
+    """Begin the attempt that follows the last known one, from the newest checkpoint; train it."""
+    record, identity, extended_run = run_place
+    runs_dir = record.path.parent
     # Data that cannot be had are told before anything is written.
     _ = experiment.loader
-    checkpoint, damaged = newest_checkpoint(record.path)
-    origin = None
-    if checkpoint is None and parent is not None:
-        checkpoint, of_parent = last_checkpoint(parent)
-        origin, damaged = parent.name, [*damaged, *of_parent]
-    for sentence in damaged:
-        console.print(f"warning: {sentence}")
+    checkpoint, damage_reports = newest_checkpoint(record.path)
+    extended_name = None
+    if checkpoint is None and extended_run is not None:
+        checkpoint, damage_reports_there = last_checkpoint(extended_run)
+        extended_name = extended_run.name
+        damage_reports = [*damage_reports, *damage_reports_there]
+    for damage_report in damage_reports:
+        console.print(f"warning: {damage_report}")
     # Before the claim: whoever stops the run from there on finds it written down as interrupted.
     description = identify_attempt(experiment)
     with delay_interruption():
         try:
             attempt = Attempt.claim(
-                record.path, identity, _resumed_from(checkpoint, origin), after=last_attempt
+                record.path,
+                identity,
+                _resume_origin(checkpoint, extended_name),
+                last_known_attempt=last_known_attempt,
             )
         except AlreadyClaimed:
             return Outcome(record.path, "held", note="another process has just begun it")
@@ -164,11 +192,11 @@ def _run(
             return Outcome(
                 record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
             )
-        _join_sweep(config, record, console)
+        _join_sweep(experiment.config, record, console)
         for note in run_notes(experiment):
             if note not in known_notes:
                 console.print(note)
-        return _attempt(experiment, attempt, description, checkpoint, console, place)
+        return _train_attempt(experiment, attempt, description, checkpoint, console, place)
 
 
 def _join_sweep(config: Config, record: Record, console: Console) -> None:
@@ -181,24 +209,16 @@ def _join_sweep(config: Config, record: Record, console: Console) -> None:
         console.print(f"warning: {record.name} is not listed as a run of sweep {sweep}: {error}")
 
 
-class PlaceOfRun(NamedTuple):
-    """Where a run is recorded, or would be."""
-
-    record: Record
-    identity: dict[str, Any]
-    parent: Record | None
-    """The finished run that it extends."""
-
-
-def place_of_run(experiment: Experiment, console: Console) -> PlaceOfRun:
+def find_place_of_run(experiment: Experiment, console: Console) -> PlaceOfRun:
     """Find the record of an experiment; nothing is written. Raises RequestError where none fits."""
     values = experiment.config.values
-    runs_dir, identity, parent = Path(values["runs_dir"]), experiment.identity, None
+    runs_dir, identity, extended_run = Path(values["runs_dir"]), experiment.identity, None
     if values["extend"]:
-        parent = _parent(runs_dir, identity, console)
-        identity = {**identity, "parent": parent.name}
+        extended_run = _find_extended_run(runs_dir, identity, console)
+        identity = {**identity, "parent": extended_run.name}
     name = name_on_disk(runs_dir, experiment.name, identity_hash(identity))
-    return PlaceOfRun(Record(generation_dir(runs_dir, name, values["rerun"])), identity, parent)
+    run_dir = generation_dir(runs_dir, name, values["rerun"])
+    return PlaceOfRun(Record(run_dir), identity, extended_run)
 
 
 class Progress(RowListener):
@@ -211,7 +231,7 @@ class Progress(RowListener):
         self.step = max([self.step, *(row["step"] for row in rows)])
 
 
-def _attempt(
+def _train_attempt(
     experiment: Experiment,
     attempt: Attempt,
     description: Mapping[str, Any],
@@ -232,7 +252,7 @@ def _attempt(
         place.sweep_left,
     )
     try:
-        with _failures_recorded(attempt, provenance, progress):
+        with _record_ending(attempt, provenance, progress):
             with raise_on_stop_signals(), preserve_process_state():
                 result = _train(experiment, attempt, provenance, checkpoint, console, progress, bar)
             if attempt.finish(result):
@@ -240,7 +260,7 @@ def _attempt(
             return Outcome(run_dir, "skipped", result, "another attempt finished first")
     # Some part may even try to end the program.
     except (Exception, SystemExit) as error:
-        if _cause(error) == "error":
+        if _classify_error(error) == "error":
             # Where the log cannot be written, the error is told all the same.
             with suppress(OSError):
                 attempt.log_exception(error)
@@ -257,7 +277,7 @@ def _train(
     bar: ProgressBar,
 ) -> RunResult:
     """Train, measure what came out, and return the result; beats wherever a model computes."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     machine.reset_peak_memory()
 
     def beat() -> None:
@@ -265,21 +285,14 @@ def _train(
 
     beat()
     with beat_on_forward(beat):
-        cost = flops_per_token(experiment)
-    model, dataset = experiment.model, experiment.dataset
-    if dataset.tokenizer_state:
-        write.new_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
-    layers = Layers(
-        *(model.attention_layers(), model.mixing_layers()),
-        *(model.expert_layers(), model.lstm_layers()),
-    )
-    write.new_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
+        token_flops = flops_per_token(experiment)
+    layers = _write_model_files(experiment, attempt)
     record = Record(attempt.path.parents[1])
     row_logger = RowLogger(
         list(experiment.config.build_parts("logger").values()),
-        training_run(experiment, record.name, attempt.number, cost),
+        describe_training_run(experiment, record.name, attempt.number, token_flops),
         layers,
-        probe_page(record.name),
+        probe_page_builder(record.name),
         lambda warning: console.print(f"warning: {warning}"),
     )
     with row_logger.logging_attempt(attempt, record):
@@ -288,21 +301,37 @@ def _train(
             fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])
         progress.step = fitted.steps
         with beat_on_forward(beat):
-            numbers = measure_trained(experiment)
-            final, warning = require_finite(numbers, experiment.headline, fitted.steps)
+            final_numbers, warning = keep_finite_numbers(
+                measure_trained(experiment), experiment.headline, fitted.steps
+            )
             if warning:
                 console.print(f"warning: {warning}")
-        seconds = time.perf_counter() - began
-        result = run_result(experiment, provenance, fitted, final, cost, seconds)
+        seconds = time.perf_counter() - start
+        result = build_run_result(
+            experiment, provenance, fitted, final_numbers, token_flops, seconds
+        )
         row_logger.log_result(result, checkpoint.step if checkpoint else 0)
     return result
 
 
+def _write_model_files(experiment: Experiment, attempt: Attempt) -> Layers:
+    """Write the tokenizer and the layers of the model into an attempt, and return the layers."""
+    model, dataset = experiment.model, experiment.dataset
+    if dataset.tokenizer_state:
+        write.create_file(attempt.path / "tokenizer.json", dataset.tokenizer_state.encode())
+    layers = Layers(
+        *(model.attention_layers(), model.mixing_layers()),
+        *(model.expert_layers(), model.lstm_layers()),
+    )
+    write.create_file(attempt.path / LAYERS, json.dumps(layers.to_json()).encode())
+    return layers
+
+
 @contextmanager
-def _failures_recorded(
+def _record_ending(
     attempt: Attempt, provenance: AttemptProvenance, progress: Progress
 ) -> Iterator[None]:
-    """Leave a summary in the attempt however it ends; the error goes on."""
+    """Write a summary into an attempt that is interrupted or fails; the error goes on."""
     try:
         yield
     except Interrupted as interrupted:
@@ -311,28 +340,29 @@ def _failures_recorded(
             attempt.end(InterruptedAttempt(**vars(provenance), step=step))
         raise
     except (Exception, SystemExit) as error:
-        stated = AttemptError(
+        attempt_error = AttemptError(
             type=type(error).__name__,
             message=str(error),
             step=error.step if isinstance(error, Diverged) else progress.step,
-            cause=_cause(error),
+            cause=_classify_error(error),
         )
         # A full disk has no room for the word of it; the state is then computed from the claim.
         with suppress(OSError):
-            attempt.end(FailedAttempt(**vars(provenance), error=stated))
+            attempt.end(FailedAttempt(**vars(provenance), error=attempt_error))
         raise
 
 
-def _cause(error: BaseException) -> str:
+def _classify_error(error: BaseException) -> str:
+    """Return the cause of an error as `AttemptError.cause` states it."""
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, LoggerFailed):
         return "logger"
-    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if memory or "can't allocate memory" in str(error):
+    is_memory_error = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if is_memory_error or "can't allocate memory" in str(error):
         return "memory"
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-    return "disk" if isinstance(error, OSError) and error.errno in full else "error"
+    disk_errors = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return "disk" if isinstance(error, OSError) and error.errno in disk_errors else "error"
 
 
 def _describe_error(error: BaseException, is_logged: bool = True) -> str:
@@ -344,43 +374,50 @@ def _describe_error(error: BaseException, is_logged: bool = True) -> str:
         "logger": "mend that, or leave the logger out",
         "error": "run.log in the newest attempt says where" if is_logged else "",
     }
-    hint = hints.get(_cause(error))
+    hint = hints.get(_classify_error(error))
     return f"{line}; {hint}" if hint else line
 
 
-def _parent(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> Record:
+def _find_extended_run(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> Record:
     """Find the finished run that `extend` continues: equal but for fewer steps.
 
     Damaged runs are named and passed over.
     """
-
-    def but_steps(of: Mapping[str, Any]) -> dict[str, Any]:
-        trainer = {k: v for k, v in of["trainer"].items() if k != "max_steps"}
-        return {**{k: v for k, v in of.items() if k != "parent"}, "trainer": trainer}
-
-    def is_shorter(record: Record) -> bool:
+    max_steps = identity["trainer"]["max_steps"]
+    records = find_runs(runs_dir) if runs_dir.is_dir() else []
+    max_steps_and_records = []
+    for record in records:
         try:
-            return (
-                record.state == "finished"
-                and but_steps(record.identity) == but_steps(identity)
-                and record.identity["trainer"]["max_steps"] < steps
-            )
+            if _is_extendable(record, identity):
+                max_steps_and_records.append((record.identity["trainer"]["max_steps"], record))
         except (RecordError, LookupError, TypeError) as error:
             console.print(f"warning: {record.name} is passed over: {error}")
-            return False
-
-    steps = identity["trainer"]["max_steps"]
-    records = find_runs(runs_dir) if runs_dir.is_dir() else []
-    shorter = [record for record in records if is_shorter(record)]
-    if not shorter:
+    if not max_steps_and_records:
         raise RequestError(
             f"extend=true, but no finished run in {runs_dir} equals this one with fewer than "
-            f"trainer.max_steps={steps}"
+            f"trainer.max_steps={max_steps}"
         )
-    return max(shorter, key=lambda record: record.identity["trainer"]["max_steps"])
+    _, longest_run = max(max_steps_and_records, key=lambda steps_and_record: steps_and_record[0])
+    return longest_run
 
 
-def _name_earlier_revision(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> None:
+def _is_extendable(record: Record, identity: Mapping[str, Any]) -> bool:
+    """Return whether a run is finished, and is the one with this identity but for fewer steps."""
+    return (
+        record.state == "finished"
+        and _without_steps(record.identity) == _without_steps(identity)
+        and record.identity["trainer"]["max_steps"] < identity["trainer"]["max_steps"]
+    )
+
+
+def _without_steps(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without its number of steps and without the run that it extends."""
+    other_sections = {key: value for key, value in identity.items() if key != "parent"}
+    trainer = {key: value for key, value in identity["trainer"].items() if key != "max_steps"}
+    return {**other_sections, "trainer": trainer}
+
+
+def _print_earlier_revision(runs_dir: Path, identity: Mapping[str, Any], console: Console) -> None:
     """Say why a run that code of an earlier revision made is not taken for this one."""
     for earlier in earlier_revisions(identity):
         for path in sorted(runs_dir.glob(f"*-{identity_hash(earlier.identity)}")):
@@ -391,27 +428,34 @@ def _name_earlier_revision(runs_dir: Path, identity: Mapping[str, Any], console:
             return
 
 
-def _resumed_from(checkpoint: Checkpoint | None, origin: str | None) -> dict[str, Any] | None:
+def _resume_origin(
+    checkpoint: Checkpoint | None, extended_name: str | None
+) -> dict[str, Any] | None:
+    """Return what a claim states of the checkpoint, which may be one of the extended run."""
     if checkpoint is None:
         return None
-    place = {"attempt": checkpoint.attempt, "step": checkpoint.step, "sha256": checkpoint.sha256}
-    return {**place, "run": origin} if origin else place
+    origin = {"attempt": checkpoint.attempt, "step": checkpoint.step, "sha256": checkpoint.sha256}
+    return {**origin, "run": extended_name} if extended_name else origin
 
 
-def _changes(experiment: Experiment, record: Record, result: RunResult) -> str:
-    before, now = result.code, code_hashes(experiment)
-    changed = sorted(name for name in now if before.get(name) != now[name])
-    sentences = [
-        f"finished before, but the code of {', '.join(changed)} has changed; rerun=true repeats"
-        if changed
-        else "finished before"
-    ]
-    entries = mirrors(record.path)
+def _describe_skip(experiment: Experiment, record: Record, result: RunResult) -> str:
+    """Return why a run is skipped, and what has changed or was not logged since."""
+    hashes_today = code_hashes(experiment)
+    changed_classes = sorted(
+        name for name in hashes_today if result.code.get(name) != hashes_today[name]
+    )
+    sentences = ["finished before"]
+    if changed_classes:
+        sentences = [
+            f"finished before, but the code of {', '.join(changed_classes)} has changed; "
+            "rerun=true repeats"
+        ]
+    mirrors = read_mirrors(record.path)
     for name, logger in experiment.config.build_parts("logger").items():
         # A logger follows a run while it trains.
         if not logger.tool:
             sentences.append(f"logger={name} saw nothing of it; rerun=true repeats")
-        elif not find_mirror(entries, logger.tool, None, logger.destination):
+        elif not find_mirror(mirrors, logger.tool, None, logger.destination):
             project = "" if logger.destination is None else f" --project {logger.destination}"
             command = f"attnlab sync {shlex.quote(str(record.path))} --to {logger.tool}{project}"
             sentences.append(f"logger={name} saw nothing of it; `{command}` sends it")

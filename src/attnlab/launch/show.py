@@ -11,46 +11,51 @@ from attnlab.launch.run import Outcome
 from attnlab.run_record.result import RunResult
 
 
-def line(outcome: Outcome, title: str, sweep_left: float | None, width: int = 80) -> str:
+def outcome_line(outcome: Outcome, title: str, sweep_left: float | None, width: int = 80) -> str:
     """Return what became of a run of many, in a line or, where that is too wide, in two.
 
     `title` says which run it is, and `sweep_left` how many seconds the others take.
     """
     result = outcome.result
-    which = f"{title}  {outcome.directory.name}"
+    run_label = f"{title}  {outcome.directory.name}"
     if result is None:
-        return f"{which}  {outcome.status}: {outcome.note}"
-    parts = [f"{result.headline} {result.metrics[result.headline]:.3f}"]
+        return f"{run_label}  {outcome.status}: {outcome.note}"
+    phrases = [f"{result.headline} {result.metrics[result.headline]:.3f}"]
     if outcome.status == "skipped":
-        parts.append(f"skipped: {outcome.note}")
+        phrases.append(f"skipped: {outcome.note}")
     else:
-        parts.append(f"{result.seconds:.1f} s")
+        phrases.append(f"{result.seconds:.1f} s")
         if outcome.pace is not None:
-            parts.append(str(outcome.pace))
+            phrases.append(str(outcome.pace))
         if sweep_left:
-            parts.append(f"about {format_seconds(sweep_left)} left")
-    text = "  ".join(parts)
+            phrases.append(f"about {format_seconds(sweep_left)} left")
+    description = "  ".join(phrases)
+    if len(run_label) + 2 + len(description) <= width:
+        return f"{run_label}  {description}"
     indent = " " * (title.index("]") + 2) if title.startswith("[") else "  "
-    return f"{which}  {text}" if len(which) + 2 + len(text) <= width else f"{which}\n{indent}{text}"
+    return f"{run_label}\n{indent}{description}"
 
 
-def counts(outcomes: Sequence[Outcome]) -> str:
+def count_statuses(outcomes: Sequence[Outcome]) -> str:
     """Return how many runs ended how, in the order in which that came up."""
     count_by_status = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{count} {status}" for status, count in count_by_status.items())
 
 
-def metrics(result: RunResult) -> Table:
+def metrics_table(result: RunResult) -> Table:
     """Return the table of a run's final metrics, a row for each split."""
-    reported = result.headline.split("/", 1)[0]
-    parts = (name.split("/", 1) for name in result.metrics)
-    names = dict.fromkeys(name for split, name in parts if split == reported)
-    metric_names = [name for name in names if "." not in name and "@" not in name]
+    headline_split = result.headline.split("/", 1)[0]
+    splits_and_metrics = [key.split("/", 1) for key in result.metrics]
+    metrics = [
+        metric
+        for split, metric in splits_and_metrics
+        if split == headline_split and "." not in metric and "@" not in metric
+    ]
     table = Table(box=None, pad_edge=False)
-    for name in ("split", *metric_names):
-        table.add_column(Text(name))
-    splits = {name.split("/", 1)[0] for name in result.metrics if name.startswith("test_")}
-    for split in dict.fromkeys(("validation", reported, *sorted(splits))):
-        values = (result.metrics.get(f"{split}/{name}") for name in metric_names)
+    for heading in ("split", *metrics):
+        table.add_column(Text(heading))
+    further_splits = {split for split, _ in splits_and_metrics if split.startswith("test_")}
+    for split in dict.fromkeys(("validation", headline_split, *sorted(further_splits))):
+        values = (result.metrics.get(f"{split}/{metric}") for metric in metrics)
         table.add_row(split, *("-" if value is None else f"{value:.4f}" for value in values))
     return table

@@ -25,11 +25,11 @@ class SweepProgress:
     def __init__(self, labels: Sequence[str] = (), jobs: int = 1) -> None:
         self.labels, self.jobs = labels, jobs
         self._num_ended = 0
-        self._seconds: list[float] = []
+        self._seconds_of_runs: list[float] = []
 
     def place(self, index: int) -> PlaceInSweep:
         """Return the place of the run at an index."""
-        return PlaceInSweep(self.title(index), lambda: self.seconds_left(running=1))
+        return PlaceInSweep(self.title(index), lambda: self.seconds_left(num_running=1))
 
     def title(self, index: int) -> str:
         """Return the place and the label of a run: `[ 3/24] multihead lr=0.001 seed=1`."""
@@ -38,28 +38,33 @@ class SweepProgress:
         total = len(self.labels)
         return f"[{index + 1:>{len(str(total))}}/{total}] {self.labels[index]}".rstrip()
 
-    def end(self, result: RunResult | None, trained: bool) -> None:
+    def count_ended(self, result: RunResult | None, was_trained: bool) -> None:
         """Count a run that has ended."""
         self._num_ended += 1
-        if trained and result is not None:
-            self._seconds.append(result.seconds)
+        if was_trained and result is not None:
+            self._seconds_of_runs.append(result.seconds)
 
-    def seconds_left(self, running: int = 0) -> float | None:
+    def seconds_left(self, num_running: int = 0) -> float | None:
         """Estimate the seconds of the runs still to come, by the mean of those that were trained.
 
-        `running` of them do not count, as their own progress says more. None if there was none.
+        `num_running` of them do not count, as their own progress says more. None if there was none.
         """
-        num_left = len(self.labels) - self._num_ended - running
-        if not self._seconds or num_left < 0:
+        num_left = len(self.labels) - self._num_ended - num_running
+        if not self._seconds_of_runs or num_left < 0:
             return None
-        return sum(self._seconds) / len(self._seconds) * num_left / self.jobs
+        mean_seconds = sum(self._seconds_of_runs) / len(self._seconds_of_runs)
+        return mean_seconds * num_left / self.jobs
 
 
 def short_labels(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
     """Return what distinguishes each run of a sweep, in few words, from its overrides."""
-    common = set.intersection(*map(set, overrides_by_cell)) if overrides_by_cell else set()
+    common_overrides = (
+        set.intersection(*map(set, overrides_by_cell)) if overrides_by_cell else set()
+    )
     return [
-        " ".join(_short_override(override) for override in overrides if override not in common)
+        " ".join(
+            _short_override(override) for override in overrides if override not in common_overrides
+        )
         for overrides in overrides_by_cell
     ]
 

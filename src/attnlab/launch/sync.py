@@ -18,7 +18,7 @@ from attnlab.analysis.select import Selection
 from attnlab.building import first_line
 from attnlab.callbacks.row_logger import RowLogger
 from attnlab.errors import RequestError
-from attnlab.launch.logged_run import probe_page, recorded_run
+from attnlab.launch.logged_run import describe_recorded_run, probe_page_builder
 from attnlab.logger.base import LoggedRun, Logger
 from attnlab.logger.csv import CSV
 from attnlab.logger.tensorboard import TensorBoard
@@ -29,13 +29,13 @@ from attnlab.run_record.mirrors import (
     ONLINE,
     add_mirror,
     find_mirror,
-    mark,
-    marked,
-    mirrors,
+    format_place,
     new_mirror,
-    place_name,
+    read_mark,
+    read_mirrors,
+    write_mark,
 )
-from attnlab.run_record.record import Record, attempt_origin
+from attnlab.run_record.record import Record, attempt_dir_and_origin
 from attnlab.run_record.result import RunResult
 
 
@@ -90,8 +90,8 @@ def sync_runs(
         try:
             yield _sync_run(record, selection.results[name], logger, directory, upload)
         except Exception as error:  # Tools and networks fail in many ways.
-            kind = "" if isinstance(error, RequestError) else f"{type(error).__name__}: "
-            yield SyncedRun(record.name, "failed", None, None, f"{kind}{first_line(error)}")
+            prefix = "" if isinstance(error, RequestError) else f"{type(error).__name__}: "
+            yield SyncedRun(record.name, "failed", None, None, f"{prefix}{first_line(error)}")
 
 
 def logger_for(tool: str, project: str | None = None, **knobs: Any) -> Logger:
@@ -121,66 +121,69 @@ def _sync_run(
     directory: Path | None,
     upload: Callable[[Path], None] | None,
 ) -> SyncedRun:
+    """Make sure that the copy of a run is at its place and, with `upload`, uploaded."""
     assert logger.tool is not None
-    run = recorded_run(record, result)
-    attempt_path, _ = attempt_origin(record, result)
-    parent = attempt_path if directory is None else directory / run.run_id
+    logged_run = describe_recorded_run(record, result)
+    attempt_path, _ = attempt_dir_and_origin(record, result)
+    parent = attempt_path if directory is None else directory / logged_run.run_id
     place, tool, project = parent / logger.tool, logger.tool, logger.destination
-    with write.locked(record.path):
-        entries, name = mirrors(record.path), place_name(place, record.path)
-        uploaded_entry = find_mirror(entries, tool, ONLINE, project)
-        if upload is not None and uploaded_entry is not None:
-            return SyncedRun(record.name, "present", str(place), uploaded_entry["at"])
-        entry, status = find_mirror(entries, tool, name, project) or uploaded_entry, "present"
+    with write.lock_directory(record.path):
+        mirrors, stated_place = read_mirrors(record.path), format_place(place, record.path)
+        uploaded_mirror = find_mirror(mirrors, tool, ONLINE, project)
+        if upload is not None and uploaded_mirror is not None:
+            return SyncedRun(record.name, "present", str(place), uploaded_mirror["at"])
+        mirror = find_mirror(mirrors, tool, stated_place, project) or uploaded_mirror
+        status = "present"
         # The copy of a tool with projects may have been uploaded since, and deleted.
-        is_sent = entry is not None and project is not None and upload is None
+        is_sent = mirror is not None and project is not None and upload is None
         if place.exists():
-            requested = new_mirror(tool, name, project, run.run_id)
-            entry = _require_copy(entries, place, result, requested)
+            requested_mirror = new_mirror(tool, stated_place, project, logged_run.run_id)
+            mirror = _require_complete_copy(mirrors, place, result, requested_mirror)
         elif not is_sent:
-            _write_copy(record, result, run, logger, parent)
-            entry, status = marked(place), "sent"
-        assert entry is not None
-        if entry not in entries:
+            _write_copy(record, result, logged_run, logger, parent)
+            mirror, status = read_mark(place), "sent"
+        assert mirror is not None
+        if mirror not in mirrors:
             # Also where the program was killed between the copy and its line.
-            add_mirror(record.path, entry)
+            add_mirror(record.path, mirror)
         if upload is not None:
             upload(place)
-            entry, status = new_mirror(tool, ONLINE, project, run.run_id), "sent"
-            add_mirror(record.path, entry)
-    return SyncedRun(record.name, status, str(place), entry["at"])
+            mirror, status = new_mirror(tool, ONLINE, project, logged_run.run_id), "sent"
+            add_mirror(record.path, mirror)
+    return SyncedRun(record.name, status, str(place), mirror["at"])
 
 
-def _require_copy(
-    entries: Sequence[Mirror], place: Path, result: RunResult, requested: Mirror
+def _require_complete_copy(
+    mirrors: Sequence[Mirror], place: Path, result: RunResult, requested_mirror: Mirror
 ) -> Mirror:
     """Return the line of the copy at a place.
 
     Raises RequestError if it was not completed, and if it was made for another project.
     """
-    at_place = [
-        entry
-        for entry in entries
-        if (entry["tool"], entry["place"]) == (requested["tool"], requested["place"])
+    mirrors_at_place = [
+        mirror
+        for mirror in mirrors
+        if (mirror["tool"], mirror["place"])
+        == (requested_mirror["tool"], requested_mirror["place"])
     ]
-    entry = at_place[-1] if at_place else marked(place)
-    if entry is None and not result.choices:
+    mirror = mirrors_at_place[-1] if mirrors_at_place else read_mark(place)
+    if mirror is None and not result.choices:
         # Loggers of the versions that stated no choices wrote no lines.
-        return requested
-    if entry is None:
+        return requested_mirror
+    if mirror is None:
         raise RequestError(
             f"{place} has a copy that was not completed; move it away, or another --dir has room"
         )
-    if entry["project"] != requested["project"]:
+    if mirror["project"] != requested_mirror["project"]:
         raise RequestError(
-            f"{place} has the copy for the project {entry['project']}; another --dir has room for "
-            f"that of {requested['project']}"
+            f"{place} has the copy for the project {mirror['project']}; another --dir has room for "
+            f"that of {requested_mirror['project']}"
         )
-    return entry
+    return mirror
 
 
 def _write_copy(
-    record: Record, result: RunResult, run: LoggedRun, logger: Logger, parent: Path
+    record: Record, result: RunResult, logged_run: LoggedRun, logger: Logger, parent: Path
 ) -> None:
     """Write a copy beside its place, and move it there when it is complete."""
     assert logger.tool is not None
@@ -188,21 +191,25 @@ def _write_copy(
     for stale_path in parent.glob(f"{prefix}*"):
         # What a killed process left; nobody else writes here, as the run is locked.
         write.remove_directory(stale_path)
-    is_new = not parent.exists()
+    parent_is_new = not parent.exists()
     temporary = parent / f"{prefix}{uuid.uuid4().hex}"
     write.make_directory(temporary)
     try:
         row_logger = RowLogger(
-            [logger], run, record.layers, probe_page(record.name), warn=lambda warning: None
+            [logger],
+            logged_run,
+            record.layers,
+            probe_page_builder(record.name),
+            warn=lambda warning: None,
         )
         row_logger.replay(record, result, temporary)
-        name = place_name(parent / logger.tool, record.path)
-        entry = new_mirror(logger.tool, name, logger.destination, run.run_id)
-        mark(temporary / logger.tool, entry)
+        stated_place = format_place(parent / logger.tool, record.path)
+        mirror = new_mirror(logger.tool, stated_place, logger.destination, logged_run.run_id)
+        write_mark(temporary / logger.tool, mirror)
         write.move_directory(temporary / logger.tool, parent / logger.tool)
     finally:
         write.remove_directory(temporary)
-        if is_new:
+        if parent_is_new:
             # Only where nothing was moved into it.
             with suppress(OSError):
                 parent.rmdir()

@@ -13,7 +13,7 @@ from attnlab.figures import attention_panels
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.probe_history import PROBES, ProbeHistory, probe_histories
 from attnlab.run_record.finding import Finding
-from attnlab.run_record.patterns import Pattern, load_patterns, probes
+from attnlab.run_record.pattern_table import Pattern, load_patterns, probe_names
 from attnlab.run_record.record import Record
 
 
@@ -49,7 +49,7 @@ class ArmCard:
     size: str
     """The number of parameters, with a unit."""
     measures: Sequence[Measure]
-    seeds: Sequence[SeedView]
+    seed_views: Sequence[SeedView]
     last_step: str = ""
     """The step after which the numbers were measured."""
     has_knock_out: bool = False
@@ -62,60 +62,73 @@ def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
         runs = sorted(group.runs, key=lambda run: run.result.seed)
         findings_by_run = {run.name: read_findings(run.result) for run in runs}
-        views = [
-            view
-            for run in runs
-            if (view := _seed_view(run, records[run.name], findings_by_run[run.name]))
-        ]
+        views = []
+        for run in runs:
+            view = _seed_view(run, records[run.name], findings_by_run[run.name])
+            if view is not None:
+                views.append(view)
         if views:
-            has_attention = any(history.has_attention for history in views[0].histories)
-            arm_findings = findings_by_run[views[0].run]
-            cards.append(
-                ArmCard(
-                    style,
-                    len(group.seeds),
-                    format_count(group.mean("parameters")),
-                    measures(group, panel.metric, arm_findings, has_attention),
-                    _with_same_content(views),
-                    f"{group.mean('steps'):g}",
-                    any(
-                        head.without
-                        for finding in arm_findings.values()
-                        for head in finding.heads.values()
-                    ),
-                )
-            )
+            card_findings = findings_by_run[views[0].run]
+            cards.append(_build_card(group, panel.metric, style, views, card_findings))
     return cards
 
 
-def measures(
-    group: Group, metric: str, arm_findings: Mapping[str, Finding], has_attention: bool
+def _build_card(
+    group: Group,
+    metric: str,
+    style: ArmStyle,
+    views: Sequence[SeedView],
+    card_findings: Mapping[str, Finding],
+) -> ArmCard:
+    """Build the card of a group; `card_findings` are those of the run of its first view."""
+    has_attention = any(history.has_attention for history in views[0].histories)
+    named_heads = (head for finding in card_findings.values() for head in finding.heads.values())
+    return ArmCard(
+        style,
+        len(group.seeds),
+        format_count(group.mean("parameters")),
+        group_measures(group, metric, card_findings, has_attention),
+        _views_like_first(views),
+        f"{group.mean('steps'):g}",
+        has_knock_out=any(head.without for head in named_heads),
+    )
+
+
+def group_measures(
+    group: Group, metric: str, card_findings: Mapping[str, Finding], has_attention: bool
 ) -> list[Measure]:
     """Return a group's measures: the main metric, the numbers of the evidence, the test metrics.
 
-    `arm_findings` are the findings of one of the runs; they state which numbers to show, and how.
+    `card_findings` are the findings of one of the runs; they state which numbers to show, and how.
     """
-    existing = group.metrics
-    listed = [Measure(_metric_words(metric), interval_cell(group.over_seeds(metric)))]
-    for name, finding in arm_findings.items():
+    available_metrics = group.metrics
+    main_measure = Measure(_metric_label(metric), interval_cell(group.over_seeds(metric)))
+    evidence_measures = []
+    for name, finding in card_findings.items():
         for label in finding.presentation.labels:
             key = f"{name}/{label.number}"
-            if key in existing:
-                listed.append(Measure(label.text, interval_cell(group.over_seeds(key))))
+            if key in available_metrics:
+                evidence_measures.append(Measure(label.text, interval_cell(group.over_seeds(key))))
             elif label.needs_attention and not has_attention:
-                listed.append(Measure(label.text, TableCell("-"), "no attention"))
-    others = [key for key in existing if key.startswith("test/") and key != metric]
-    return listed + [Measure(_metric_words(k), interval_cell(group.over_seeds(k))) for k in others]
+                evidence_measures.append(Measure(label.text, TableCell("-"), "no attention"))
+    test_measures = [
+        Measure(_metric_label(key), interval_cell(group.over_seeds(key)))
+        for key in available_metrics
+        if key.startswith("test/") and key != metric
+    ]
+    return [main_measure, *evidence_measures, *test_measures]
 
 
-def figure(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> Any:
+def draw_cards(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> Any:
     """Draw the cards for print: the first seed's head at the last step, with numbers."""
     arms = []
     for card in cards:
-        first_seed = card.seeds[0]
-        lines = [f"{m.name} {m.value.to_text()}" for m in card.measures if not m.reason_missing][
-            :max_numbers
-        ]
+        first_seed = card.seed_views[0]
+        lines = [
+            f"{measure.name} {measure.value.to_text()}"
+            for measure in card.measures
+            if not measure.reason_missing
+        ][:max_numbers]
         if any(measure.reason_missing for measure in card.measures):
             lines.append("no attention to cut")
         head_name = first_seed.histories[0].head_name(first_seed.head_index)
@@ -135,7 +148,7 @@ def _seed_view(
 ) -> SeedView | None:
     """Return the view of a run that opens at the head its evidence chose; None without patterns."""
     histories = probe_histories(
-        _add_token_roles(load_patterns(record, probe=probes(record)[:PROBES]), run)
+        _add_token_roles(load_patterns(record, probe=probe_names(record)[:PROBES]), run)
     )
     if not histories:
         return None
@@ -145,16 +158,17 @@ def _seed_view(
         for name in finding.presentation.opens_at
         if name in finding.heads
     ]
-    opening_place = histories[0].place_of(next(iter(opening_heads), None))
-    place = histories[0].first_of_last_layer if opening_place is None else opening_place
-    return SeedView(run.name, run.result.seed, histories, place, opening_place is not None)
+    chosen_index = histories[0].index_of_head(next(iter(opening_heads), None))
+    is_chosen = chosen_index is not None
+    head_index = chosen_index if is_chosen else histories[0].first_head_of_last_layer
+    return SeedView(run.name, run.result.seed, histories, head_index, is_chosen)
 
 
 def _add_token_roles(patterns: Sequence[Pattern], run: FinishedRun) -> list[Pattern]:
     """Return the patterns with the dataset's token roles, which attnlab 0.1 did not record."""
-    run_dataset_class = (
-        None if any(p.roles for p in patterns) else dataset_class(run.result.identity)
-    )
+    if any(pattern.roles for pattern in patterns):
+        return list(patterns)
+    run_dataset_class = dataset_class(run.result.identity)
     if run_dataset_class is None:
         return list(patterns)
     return [
@@ -163,14 +177,18 @@ def _add_token_roles(patterns: Sequence[Pattern], run: FinishedRun) -> list[Patt
     ]
 
 
-def _with_same_content(views: Sequence[SeedView]) -> list[SeedView]:
+def _views_like_first(views: Sequence[SeedView]) -> list[SeedView]:
     """Return the seeds with the sequences and heads of the first seed, which share its card."""
 
-    def content(view: SeedView) -> Any:
-        return [(h.probe, list(h.tokens), h.answer_position, h.heads) for h in view.histories]
+    def sequences_and_heads(view: SeedView) -> Any:
+        return [
+            (history.probe, list(history.tokens), history.answer_position, history.heads)
+            for history in view.histories
+        ]
 
-    return [view for view in views if content(view) == content(views[0])]
+    first_content = sequences_and_heads(views[0])
+    return [view for view in views if sequences_and_heads(view) == first_content]
 
 
-def _metric_words(metric: str) -> str:
+def _metric_label(metric: str) -> str:
     return metric.replace("/", " ").replace("_", " ")

@@ -25,41 +25,45 @@ def arm_styles(panel: Panel) -> list[ArmStyle]:
     Of few arms, those with the same value of the first distinguishing key share a colour, and
     differ in their dashes.
     """
-    titles = [short_label({key: group.keys[key] for key in _keys(panel)}) for group in panel.groups]
+    keys = _naming_keys(panel)
+    titles = [short_label({key: group.keys[key] for key in keys}) for group in panel.groups]
     if len(titles) > len(HIGHLIGHTS):
-        best = _best_groups(panel)
+        best_groups = _best_groups(panel)
         return [
-            ArmStyle(title, HIGHLIGHTS[best.index(place)] if place in best else None)
-            for place, title in enumerate(titles)
+            ArmStyle(title, HIGHLIGHTS[best_groups.index(index)] if index in best_groups else None)
+            for index, title in enumerate(titles)
         ]
-    families = [repr(group.keys[_keys(panel)[0]]) for group in panel.groups]
-    names = list(dict.fromkeys(families))
-    places = [families[:at].count(family) for at, family in enumerate(families)]
-    if max(places) >= len(DASHES) or len(names) == 1:
-        names, families, places = titles, titles, [0] * len(titles)
+    # A family of arms, which share a colour, has one value of the first key.
+    families = [repr(group.keys[keys[0]]) for group in panel.groups]
+    dashes = [families[:index].count(family) for index, family in enumerate(families)]
+    distinct_families = list(dict.fromkeys(families))
+    if max(dashes) >= len(DASHES) or len(distinct_families) == 1:
+        families, distinct_families, dashes = titles, titles, [0] * len(titles)
     return [
-        ArmStyle(title, HIGHLIGHTS[names.index(family)], place)
-        for title, family, place in zip(titles, families, places, strict=True)
+        ArmStyle(title, HIGHLIGHTS[distinct_families.index(family)], dash)
+        for title, family, dash in zip(titles, families, dashes, strict=True)
     ]
 
 
-def _keys(panel: Panel) -> Sequence[str]:
+def _naming_keys(panel: Panel) -> Sequence[str]:
     """Return the keys that name an arm; one arm alone is named by its variant."""
-    first = panel.groups[0]
-    varying = [
-        key for key in panel.group_keys if any(g.keys[key] != first.keys[key] for g in panel.groups)
+    first_keys = panel.groups[0].keys
+    varying_keys = [
+        key
+        for key in panel.group_keys
+        if any(group.keys[key] != first_keys[key] for group in panel.groups)
     ]
-    return varying or list(panel.group_keys)
+    return varying_keys or list(panel.group_keys)
 
 
 def _best_groups(panel: Panel) -> list[int]:
-    """Return the places of the best groups by the panel's metric, the best first."""
+    """Return the indices of the best groups by the panel's metric, the best first."""
     sign = -1 if panel.higher_is_better else 1
 
-    def rank(place: int) -> float:
-        group: Group = panel.groups[place]
+    def sort_key(index: int) -> float:
+        group: Group = panel.groups[index]
         mean = group.over_seeds(panel.metric).mean
         assert mean is not None
         return sign * mean
 
-    return sorted(range(len(panel.groups)), key=rank)[: len(HIGHLIGHTS)]
+    return sorted(range(len(panel.groups)), key=sort_key)[: len(HIGHLIGHTS)]

@@ -16,17 +16,17 @@ from attnlab.report.arm_styles import arm_styles
 from attnlab.report.learning_curves import describe_curves
 from attnlab.run_record.bounds import Bounds
 from attnlab.run_record.finding import Curve, Finding
-from attnlab.run_record.patterns import Pattern, load_patterns, probes
+from attnlab.run_record.pattern_table import Pattern, load_patterns, probe_names
 from attnlab.run_record.record import Record
 
 
 @dataclass(frozen=True)
-class Numbers:
+class CurveMetrics:
     """The numbers of a curve that all runs of a group have."""
 
     evidence: str
     curve: Curve
-    keys: Sequence[tuple[int, str]]
+    points: Sequence[tuple[int, str]]
     """The length of each point, and its metric."""
 
 
@@ -34,33 +34,40 @@ def evidence_curves(
     panel: Panel, width: int | str = "container", *, legend: bool = True
 ) -> dict[str, Any]:
     """Draw each curve that the evidence of a panel's runs states, and return charts by name."""
-    arms: dict[str, list[ArmCurve]] = {}
-    curves_by_name: dict[str, Curve] = {}
-    bounds: dict[str, Bounds] = {}
+    arm_curves_by_name: dict[str, list[ArmCurve]] = {}
+    curve_by_name: dict[str, Curve] = {}
+    bounds_by_name: dict[str, Bounds] = {}
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        for name, numbers in _curve_numbers(group, read_findings(group.runs[0].result)).items():
-            curves_by_name[name] = numbers.curve
-            bounds[name] = group.bounds(numbers.keys[0][1])
-            points = [
-                CurvePoint(length, over_seeds.n, over_seeds.mean, over_seeds.low, over_seeds.high)
-                for length, key in numbers.keys
-                if (over_seeds := group.over_seeds(key)).mean is not None
-            ]
+        curve_metrics = _group_curve_metrics(group, read_findings(group.runs[0].result))
+        for name, metrics in curve_metrics.items():
+            _, first_metric = metrics.points[0]
+            curve_by_name[name] = metrics.curve
+            bounds_by_name[name] = group.bounds(first_metric)
+            points = _curve_points(group, metrics)
             if points:
-                arms.setdefault(name, []).append(
-                    ArmCurve(style.title, style.colour, points, style.dash)
-                )
+                arm_curve = ArmCurve(style.title, style.colour, points, style.dash)
+                arm_curves_by_name.setdefault(name, []).append(arm_curve)
     return {
         name: draw_curves(
-            of_arms,
-            curves_by_name[name].title,
-            describe_curves(of_arms, bounds[name], "length", legend=legend),
-            x=XAxis(curves_by_name[name].axis, doubling=True),
+            arm_curves,
+            curve_by_name[name].title,
+            describe_curves(arm_curves, bounds_by_name[name], "length", legend=legend),
+            x=XAxis(curve_by_name[name].axis, doubling=True),
             width=width,
             legend=legend,
         )
-        for name, of_arms in arms.items()
+        for name, arm_curves in arm_curves_by_name.items()
     }
+
+
+def _curve_points(group: Group, metrics: CurveMetrics) -> list[CurvePoint]:
+    """Return the points of a group's curve at which its metric has a mean."""
+    points = []
+    for length, metric in metrics.points:
+        n, mean, low, high = group.over_seeds(metric)
+        if mean is not None:
+            points.append(CurvePoint(length, n, mean, low, high))
+    return points
 
 
 def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
@@ -69,33 +76,36 @@ def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
     Only groups are drawn that have attention, and whose evidence measured the loss under a limited
     reach (`Presentation.reach`), which the caption states.
     """
-    models = []
+    reach_panels = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        run = group.runs[0]
-        run_findings = read_findings(run.result)
-        curve_numbers = _curve_numbers(group, run_findings)
-        reaches = [finding.presentation.reach for finding in run_findings.values()]
-        numbers = next((curve_numbers[name] for name in reaches if name in curve_numbers), None)
-        if numbers is None or not numbers.keys:
+        first_run = group.runs[0]
+        run_findings = read_findings(first_run.result)
+        curve_metrics = _group_curve_metrics(group, run_findings)
+        reach_names = [finding.presentation.reach for finding in run_findings.values()]
+        metrics = next((curve_metrics[name] for name in reach_names if name in curve_metrics), None)
+        if metrics is None or not metrics.points:
             continue
-        shares = _shares_by_distance(_last_attention(records[run.name]))
+        shares = _shares_by_distance(_load_last_attention(records[first_run.name]))
         if shares is not None:
             caption = [
                 f"loss where a head sees {length} token{'s' if length > 1 else ''}: "
-                f"{interval_cell(group.over_seeds(key)).to_text()}"
-                for length, key in numbers.keys[::-2]
+                f"{interval_cell(group.over_seeds(metric)).to_text()}"
+                for length, metric in metrics.points[::-2]
             ]
-            title = f"{style.title} (heads of seed {run.result.seed}, n = {len(group.seeds)})"
-            models.append(ReachPanel(title, caption, *shares))
-    return draw_reach(models) if models else None
+            seed = first_run.result.seed
+            title = f"{style.title} (heads of seed {seed}, n = {len(group.seeds)})"
+            reach_panels.append(ReachPanel(title, caption, *shares))
+    return draw_reach(reach_panels) if reach_panels else None
 
 
-def _curve_numbers(group: Group, run_findings: Mapping[str, Finding]) -> dict[str, Numbers]:
+def _group_curve_metrics(
+    group: Group, run_findings: Mapping[str, Finding]
+) -> dict[str, CurveMetrics]:
     """Return the metrics of each curve that all runs have, by the name of the curve.
 
     A curve may end in the last point of another curve, where the bounded quantity is unbounded.
     """
-    numbers_by_curve: dict[str, Numbers] = {}
+    metrics_by_curve: dict[str, CurveMetrics] = {}
     for evidence, finding in run_findings.items():
         for curve in finding.presentation.curves:
             prefix = f"{evidence}/{curve.prefix}"
@@ -104,20 +114,24 @@ def _curve_numbers(group: Group, run_findings: Mapping[str, Finding]) -> dict[st
                 for metric in group.metrics
                 if metric.startswith(prefix) and metric.removeprefix(prefix).isdecimal()
             )
-            keys = [(length, f"{prefix}{length}") for length in lengths]
-            if keys and curve.ends_with in numbers_by_curve:
-                keys.append(numbers_by_curve[curve.ends_with].keys[-1])
-            if keys:
-                numbers_by_curve[curve.name] = Numbers(evidence, curve, keys)
-    return numbers_by_curve
+            points = [(length, f"{prefix}{length}") for length in lengths]
+            if points and curve.ends_with in metrics_by_curve:
+                points.append(metrics_by_curve[curve.ends_with].points[-1])
+            if points:
+                metrics_by_curve[curve.name] = CurveMetrics(evidence, curve, points)
+    return metrics_by_curve
 
 
-def _last_attention(record: Record) -> list[Pattern]:
+def _load_last_attention(record: Record) -> list[Pattern]:
     """Return the attention of the last step on all probes from the validation split."""
-    names = [name for name in probes(record) if name.startswith("validation-")]
-    patterns = load_patterns(record, probe=names)
-    last = max((pattern.step for pattern in patterns), default=0)
-    return [p for p in patterns if p.step == last and p.attention is not None]
+    validation_probes = [name for name in probe_names(record) if name.startswith("validation-")]
+    patterns = load_patterns(record, probe=validation_probes)
+    last_step = max((pattern.step for pattern in patterns), default=0)
+    return [
+        pattern
+        for pattern in patterns
+        if pattern.step == last_step and pattern.attention is not None
+    ]
 
 
 def _shares_by_distance(
@@ -130,10 +144,12 @@ def _shares_by_distance(
     if not patterns:
         return None
     length = max(len(pattern.tokens) for pattern in patterns)
-    starts = [0, 1, 2, *(2**n + 1 for n in range(1, length.bit_length()) if 2**n + 1 < length)]
-    bins = list(zip(starts, [*starts[1:], length], strict=True))
+    bin_starts = [0, 1, 2, *(2**n + 1 for n in range(1, length.bit_length()) if 2**n + 1 < length)]
+    bins = list(zip(bin_starts, [*bin_starts[1:], length], strict=True))
     shares_by_layer: dict[Layer, list[np.ndarray]] = {}
-    for pattern in (p for p in patterns if len(p.tokens) == length):
+    for pattern in (
+        probe_pattern for probe_pattern in patterns if len(probe_pattern.tokens) == length
+    ):
         assert pattern.layer is not None
         shares_by_layer.setdefault(pattern.layer, []).append(_attention_in_bins(pattern, bins))
     head_names = [

@@ -58,7 +58,7 @@ def learning_curve(
     column, over = column or _main_metric(panel), over or Over()
     bounds = panel.groups[0].bounds(f"{split}/{column}")
     arms = [
-        _arm_curve(group, style, records, (split, column), bounds, over.axis)
+        _arm_curve(group, style, records, split, column, bounds, over.axis)
         for group, style in zip(panel.groups, arm_styles(panel), strict=True)
     ]
     drawn_arms = [arm for arm in arms if arm.points]
@@ -85,7 +85,7 @@ def metric_curve(
 ) -> Any:
     """Draw a metric such as `validation/loss`, by default the main one on validation, for a file.
 
-    Raises RequestError where no run recorded it, with the nearest metric that runs recorded.
+    Raises RequestError where no run recorded it, with the nearest one that runs recorded.
     """
     name = f"validation/{_main_metric(panel)}" if metric is None else metric
     split, _, column = name.partition("/")
@@ -95,37 +95,39 @@ def metric_curve(
         else None
     )
     if chart is None:
-        recorded = {
-            f"{table}/{key}"
+        recorded_metrics = {
+            f"{table}/{column_name}"
             for group in panel.groups
             for run in group.runs
             for table in TABLES
-            for key in records[run.name].rows(table).column_names
-            if key != "step"
+            for column_name in records[run.name].rows(table).column_names
+            if column_name != "step"
         }
         raise RequestError(
             f"no run on {panel.dataset} recorded {name!r} while it trained; "
-            f"{suggest_key(name, recorded)}"
+            f"{suggest_key(name, recorded_metrics)}"
         )
     return chart
 
 
 def describe_curves(
-    arms: Sequence[ArmCurve], bounds: Bounds, place: str = "step", *, legend: bool = True
+    arms: Sequence[ArmCurve], bounds: Bounds, point_name: str = "step", *, legend: bool = True
 ) -> list[str]:
     """Return the lines of a caption: how many seeds, what a band is, and what is grey."""
     counts = sorted({point.n for arm in arms for point in arm.points})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    coloured = [arm for arm in arms if arm.colour is not None]
-    lines = [f"mean at each {place}, unsmoothed; n = {seeds}"]
-    if any(arm.seed_curves for arm in coloured):
+    num_seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    coloured_arms = [arm for arm in arms if arm.colour is not None]
+    lines = [f"mean at each {point_name}, unsmoothed; n = {num_seeds}"]
+    if any(arm.seed_curves for arm in coloured_arms):
         lines[0] += "; thin: single seeds"
-    has_interval = any(point.low is not None for arm in coloured for point in arm.points)
-    if has_interval and (len(coloured) <= MOST_BANDS or not legend):
-        which = "band" if len(coloured) <= MOST_BANDS else "band of a chosen arm"
-        lines.append(f"{which}: {describe_method(bounds)}")
-    if len(coloured) < len(arms):
-        lines.append(f"in colour: the best {len(coloured)} of {len(arms)} arms by the main metric")
+    has_interval = any(point.low is not None for arm in coloured_arms for point in arm.points)
+    if has_interval and (len(coloured_arms) <= MOST_BANDS or not legend):
+        band_name = "band" if len(coloured_arms) <= MOST_BANDS else "band of a chosen arm"
+        lines.append(f"{band_name}: {describe_method(bounds)}")
+    if len(coloured_arms) < len(arms):
+        lines.append(
+            f"in colour: the best {len(coloured_arms)} of {len(arms)} arms by the main metric"
+        )
     return lines
 
 
@@ -137,7 +139,8 @@ def _arm_curve(
     group: Group,
     style: ArmStyle,
     records: Mapping[str, Record],
-    source: tuple[str, str],
+    split: str,
+    column: str,
     bounds: Bounds,
     axis: str,
 ) -> ArmCurve:
@@ -145,44 +148,55 @@ def _arm_curve(
 
     Other steps are left out, so that every mean is over the same runs.
     """
-    split, column = source
-    values_by_run = {}
+    value_by_step_of_run: dict[str, dict[int, float]] = {}
     for run in group.runs:
         rows = records[run.name].rows(split)
         if column not in rows.column_names:
             return ArmCurve(style.title, style.colour, [], style.dash)
         steps, values = rows["step"].to_pylist(), rows[column].to_pylist()
-        values_by_run[run.name] = dict(zip(steps, values, strict=True))
-    common_steps = sorted(set.intersection(*(set(values) for values in values_by_run.values())))
-    scale = _x_of_a_step(group, axis)
-    seed_curves = []
-    for seed_runs in group_by_value(group.runs, lambda run: run.result.seed):
-        of_runs = [values_by_run[run.name] for run in seed_runs]
-        seed_curves.append([sum(v[step] for v in of_runs) / len(of_runs) for step in common_steps])
-    points = []
-    for place, step in enumerate(common_steps):
-        n, mean, low, high = estimate([curve[place] for curve in seed_curves], bounds)
-        if mean is not None:
-            points.append(CurvePoint(step * scale, n, mean, low, high))
-    seeds = [
-        [(step * scale, value) for step, value in zip(common_steps, curve, strict=True)]
-        for curve in seed_curves
+        value_by_step_of_run[run.name] = dict(zip(steps, values, strict=True))
+    common_steps = sorted(set.intersection(*map(set, value_by_step_of_run.values())))
+    seed_values = [
+        _mean_values([value_by_step_of_run[run.name] for run in seed_runs], common_steps)
+        for seed_runs in group_by_value(group.runs, lambda run: run.result.seed)
     ]
-    has_seeds = style.colour is not None and len(seeds) > 1
-    return ArmCurve(style.title, style.colour, points, style.dash, seeds if has_seeds else ())
+    x_per_step = _x_per_step(group, axis)
+    xs = [step * x_per_step for step in common_steps]
+    points = []
+    for index, x in enumerate(xs):
+        n, mean, low, high = estimate([values[index] for values in seed_values], bounds)
+        if mean is not None:
+            points.append(CurvePoint(x, n, mean, low, high))
+    seed_curves = []
+    if style.colour is not None and len(seed_values) > 1:
+        seed_curves = [list(zip(xs, values, strict=True)) for values in seed_values]
+    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves)
 
 
-def _x_of_a_step(group: Group, axis: str) -> float | int:
+def _mean_values(
+    value_by_step_of_runs: Sequence[Mapping[int, float]], steps: Sequence[int]
+) -> list[float]:
+    """Return the mean over some runs at each step."""
+    return [
+        sum(value_by_step[step] for value_by_step in value_by_step_of_runs)
+        / len(value_by_step_of_runs)
+        for step in steps
+    ]
+
+
+def _x_per_step(group: Group, axis: str) -> float | int:
     """Return what one optimizer step counts on an axis."""
     if axis == "steps":
         return 1.0
     if axis == "seconds":
-        resumed = [run.name for run in group.runs if run.result.attempt > 1]
-        if resumed:
+        resumed_runs = [run.name for run in group.runs if run.result.attempt > 1]
+        if resumed_runs:
             raise RequestError(
-                f"--x seconds: {resumed[0]} was resumed, and its record has the seconds of the "
-                "last attempt; use steps, tokens or flops"
+                f"--x seconds: {resumed_runs[0]} was resumed, and its record has the seconds of "
+                "the last attempt; use steps, tokens or flops"
             )
         return group.mean("seconds") / group.mean("steps")
-    tokens = group.mean("tokens") / group.mean("steps")
-    return tokens if axis == "tokens" else 3 * tokens * group.mean("flops_per_token")
+    tokens_per_step = group.mean("tokens") / group.mean("steps")
+    if axis == "tokens":
+        return tokens_per_step
+    return 3 * tokens_per_step * group.mean("flops_per_token")

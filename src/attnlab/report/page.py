@@ -30,7 +30,7 @@ from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.learning_curves import learning_curves
 from attnlab.report.probe_history import MOST_TOKENS, ProbeHistory, probe_histories
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 from attnlab.run_record.record import Record
 
 ASSETS = Path(__file__).parent / "assets"
@@ -72,7 +72,7 @@ class Section:
         return sorted(self.arms, key=lambda style: style.colour is None)
 
     @property
-    def hidden_cards(self) -> int:
+    def num_hidden_cards(self) -> int:
         """The number of cards of arms that are not highlighted, which are drawn on request."""
         return sum(card.style.colour is None for card in self.cards)
 
@@ -85,11 +85,11 @@ class Section:
     def roles(self) -> Mapping[str, str]:
         """The colour of each role of a token in the section's pictures."""
         return role_colours(
-            history.view(0) for card in self.cards for history in card.seeds[0].histories
+            history.view(0) for card in self.cards for history in card.seed_views[0].histories
         )
 
 
-def page(
+def report_page(
     panels: Sequence[Panel],
     records: Mapping[str, Record],
     footnotes: Sequence[str] = (),
@@ -127,32 +127,35 @@ def attend_page(
     caption: str,
     name: str = "attention",
     query: int | None = None,
-    opens: tuple[Layer | None, int | str] | None = None,
+    opening_head: tuple[Layer | None, int | str] | None = None,
 ) -> str:
     """Return the patterns of one run on one text as an HTML page with a caption.
 
-    The page opens at the position `query` (None: where the model answers), and at the head that
-    `opens` names by its layer and its index in it (None, or a head that is not shown: the first
-    head of the last layer).
+    The page opens at the position `query` (None: where the model answers), and at `opening_head`,
+    a layer and the index of a head in it (None, or a head that is not shown: the first head of the
+    last layer).
     """
     query_position = patterns[0].answer_position if query is None else query
     histories = probe_histories(
         [replace(pattern, answer_position=query_position) for pattern in patterns]
     )
-    history = histories[0]
-    opening_places = (
-        place
-        for place, (map_index, head) in enumerate(history.heads)
-        if (history.maps[map_index].layer, head) == opens
+    first_history = histories[0]
+    opening_index = next(
+        (
+            head_index
+            for head_index, (map_index, map_head) in enumerate(first_history.heads)
+            if (first_history.maps[map_index].layer, map_head) == opening_head
+        ),
+        first_history.first_head_of_last_layer,
     )
-    view = SeedView(name, 0, histories, next(opening_places, history.first_of_last_layer))
+    view = SeedView(name, 0, histories, opening_index)
     card = ArmCard(ArmStyle(name, "currentColor"), 1, "", (), (view,))
     caution = f"{CAUTION} This is one run on one text."
     return _render_html(
         name,
         [
             Section(
-                name, cards=[card], remarks=_cut_remark([card]), caption=caption, caution=caution
+                name, cards=[card], remarks=_cut_remarks([card]), caption=caption, caution=caution
             )
         ],
         "",
@@ -162,6 +165,7 @@ def attend_page(
 def _build_section(
     panel: Panel, records: Mapping[str, Record], user_targets: UserTargets
 ) -> Section:
+    """Build the section of a panel: its cards, table and curves."""
     cards = arm_cards(panel, records)
     return Section(
         name=panel.dataset,
@@ -190,7 +194,7 @@ def _panel_facts(panel: Panel) -> dict[str, str]:
 
     seeds = sorted({result.seed for result in results})
     start_days = sorted(result.started[:10] for result in results)
-    commits = (result.git or {} for result in results)
+    checkouts = (result.git or {} for result in results)
     return {
         "arms": str(len(panel.groups)),
         "runs": str(len(results)),
@@ -201,25 +205,31 @@ def _panel_facts(panel: Panel) -> dict[str, str]:
         "attnlab": abbreviate(result.versions.get("attnlab") for result in results)
         or version("attnlab"),
         "commit": abbreviate(
-            f"{git['commit'][:7]}{', changed' if git.get('dirty') else ''}"
-            for git in commits
-            if git.get("commit")
+            f"{checkout['commit'][:7]}{', changed' if checkout.get('dirty') else ''}"
+            for checkout in checkouts
+            if checkout.get("commit")
         ),
     }
 
 
 def _limit_size(sections: Sequence[Section]) -> list[Section]:
     """Return the sections with one seed for each arm where all patterns exceed `MOST_BYTES`."""
-    histories = [h for s in sections for c in s.cards for v in c.seeds for h in v.histories]
-    if sum(history.size for history in histories) <= MOST_BYTES:
+    num_bytes = sum(
+        history.size
+        for section in sections
+        for card in section.cards
+        for view in card.seed_views
+        for history in view.histories
+    )
+    if num_bytes <= MOST_BYTES:
         return list(sections)
     return [
         replace(
             section,
-            cards=[replace(card, seeds=card.seeds[:1]) for card in section.cards],
+            cards=[replace(card, seed_views=card.seed_views[:1]) for card in section.cards],
             remarks=[*section.remarks, "The pictures are of one seed for each arm."],
         )
-        if any(len(card.seeds) > 1 for card in section.cards)
+        if any(len(card.seed_views) > 1 for card in section.cards)
         else section
         for section in sections
     ]
@@ -235,22 +245,24 @@ def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
     """Return remarks on what the pictures leave out, and on how their heads were chosen."""
     remarks = []
     runs = [run for group in panel.groups for run in group.runs]
-    if sum(len(card.seeds) for card in cards) < len(runs):
+    if sum(len(card.seed_views) for card in cards) < len(runs):
         remarks.append("Runs that recorded nothing, or other sentences, have no picture.")
-    attending = [card.seeds[0] for card in cards if card.seeds[0].histories[0].has_attention]
-    if attending and all(view.is_chosen for view in attending):
+    attending_views = [
+        card.seed_views[0] for card in cards if card.seed_views[0].histories[0].has_attention
+    ]
+    if attending_views and all(view.is_chosen for view in attending_views):
         remarks.append("Each card opens with the head that was chosen on validation data.")
-    elif any(view.is_chosen for view in attending):
+    elif any(view.is_chosen for view in attending_views):
         remarks.append(
             "A card opens with the head that was chosen on validation data, where its map was "
             "recorded."
         )
-    if any(history.crosses for card in cards for history in card.seeds[0].histories):
+    if any(history.crosses for card in cards for history in card.seed_views[0].histories):
         remarks.append(
             "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
             "not shown here: `attnlab attend RUN TEXT --layer LAYER` draws it."
         )
-    return remarks + _cut_remark(cards)
+    return remarks + _cut_remarks(cards)
 
 
 def _caution_text(panel: Panel, cards: Sequence[ArmCard]) -> str:
@@ -269,9 +281,9 @@ def _caution_text(panel: Panel, cards: Sequence[ArmCard]) -> str:
     return f"{CAUTION} {evidence_sentence} {ONE_OF_MANY}"
 
 
-def _cut_remark(cards: Sequence[ArmCard]) -> list[str]:
+def _cut_remarks(cards: Sequence[ArmCard]) -> list[str]:
     """Return a remark where sequences were cut, else nothing."""
-    if not any(history.cut for card in cards for history in card.seeds[0].histories):
+    if not any(history.cut for card in cards for history in card.seed_views[0].histories):
         return []
     return [
         f"Of a longer sequence, the {MOST_TOKENS} tokens up to the one that the model answers from "
@@ -281,12 +293,7 @@ def _cut_remark(cards: Sequence[ArmCard]) -> list[str]:
 
 def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[str]) -> str:
     """Return the HTML of a page with some sections."""
-    picture_by_content: dict[Any, Any] = {}
-    for card in (card for section in sections for card in section.cards):
-        for history in card.seeds[0].histories:
-            if _picture_content(history) not in picture_by_content:
-                view = history.view(card.seeds[0].head_index, title=history.probe)
-                picture_by_content[_picture_content(history)] = draw_panel(view).to_dict()
+    picture_by_content = _draw_pictures([card for section in sections for card in section.cards])
     scripts = [vega_script(), (ASSETS / "page.js").read_text("utf-8")]
     return (
         _template_environment()
@@ -305,7 +312,7 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
                 "sections": [
                     {
                         "cards": [
-                            _pack_card(card, list(picture_by_content)) for card in section.cards
+                            _card_data(card, list(picture_by_content)) for card in section.cards
                         ],
                         "curves": [chart.to_dict() for chart in section.curves],
                         "steps": _recorded_steps(section.cards),
@@ -318,15 +325,32 @@ def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[
     )
 
 
-def _pack_card(card: ArmCard, contents: Sequence[Any]) -> dict[str, Any]:
-    """Return a card as the page's script reads it; `contents` orders the pictures."""
+def _draw_pictures(cards: Sequence[ArmCard]) -> dict[Any, Any]:
+    """Draw each picture of the first seeds once, by its content."""
+    picture_by_content: dict[Any, Any] = {}
+    for card in cards:
+        first_seed = card.seed_views[0]
+        for history in first_seed.histories:
+            content = _picture_content(history)
+            if content not in picture_by_content:
+                view = history.view(first_seed.head_index, title=history.probe)
+                picture_by_content[content] = draw_panel(view).to_dict()
+    return picture_by_content
+
+
+def _card_data(card: ArmCard, picture_contents: Sequence[Any]) -> dict[str, Any]:
+    """Return a card as the page's script reads it; `picture_contents` orders the pictures."""
     return {
         "pictures": [
-            contents.index(_picture_content(history)) for history in card.seeds[0].histories
+            picture_contents.index(_picture_content(history))
+            for history in card.seed_views[0].histories
         ],
         "seeds": [
-            {"head": view.head_index, "histories": [history.packed() for history in view.histories]}
-            for view in card.seeds
+            {
+                "head": view.head_index,
+                "histories": [history.page_data() for history in view.histories],
+            }
+            for view in card.seed_views
         ],
     }
 
@@ -338,7 +362,9 @@ def _picture_content(history: ProbeHistory) -> tuple[Any, ...]:
 
 def _recorded_steps(cards: Sequence[ArmCard]) -> list[int]:
     """Return all steps that the histories of some cards have."""
-    histories = (history for card in cards for view in card.seeds for history in view.histories)
+    histories = (
+        history for card in cards for view in card.seed_views for history in view.histories
+    )
     return sorted({step for history in histories for step in history.steps})
 
 

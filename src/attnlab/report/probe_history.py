@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from attnlab.figures.attention_panels import View
 from attnlab.layers import AttentionLayer, HeadRef, Layer
-from attnlab.run_record.patterns import Pattern, PatternWeights
+from attnlab.run_record.pattern_table import Pattern, PatternWeights
 
 PROBES = 2
 """The number of probes of a run that a page shows: the first that were recorded."""
@@ -59,65 +59,70 @@ class ProbeHistory:
 
     @cached_property
     def heads(self) -> list[tuple[int, int]]:
-        """All (map, head), attention first."""
-        map_heads = [
-            (map_index, head)
-            for map_index, map_history in enumerate(self.maps)
-            for head in range(map_history.codes.shape[1])
-        ]
-        return sorted(map_heads, key=lambda map_head: not self.maps[map_head[0]].is_attention)
+        """All heads as (index of a map, head in it), attention first."""
+        attention_heads, further_heads = [], []
+        for map_index, map_history in enumerate(self.maps):
+            map_heads = [(map_index, map_head) for map_head in range(map_history.codes.shape[1])]
+            if map_history.is_attention:
+                attention_heads += map_heads
+            else:
+                further_heads += map_heads
+        return attention_heads + further_heads
 
     @property
     def has_attention(self) -> bool:
         """Whether any of the maps is attention."""
         return any(map_history.is_attention for map_history in self.maps)
 
-    def place_of(self, head: HeadRef | None) -> int | None:
+    def index_of_head(self, head: HeadRef | None) -> int | None:
         """Return the index of an attention head in `heads`, or None where it was not recorded."""
         if head is None:
             return None
-        for place, (map_index, head_index) in enumerate(self.heads):
+        for head_index, (map_index, map_head) in enumerate(self.heads):
             layer = self.maps[map_index].layer
-            if isinstance(layer, AttentionLayer) and head == HeadRef(
-                layer.index, self.maps[map_index].numbers[head_index]
-            ):
-                return place
+            if not isinstance(layer, AttentionLayer):
+                continue
+            if head == HeadRef(layer.index, self.maps[map_index].numbers[map_head]):
+                return head_index
         return None
 
     @property
-    def first_of_last_layer(self) -> int:
+    def first_head_of_last_layer(self) -> int:
         """The index of the first head of the last attention layer, else of the first map."""
         attention_maps = [
             map_index for map_index, map_history in enumerate(self.maps) if map_history.is_attention
         ]
         return self.heads.index((attention_maps[-1], 0)) if attention_maps else 0
 
-    def head_name(self, place: int) -> str:
+    def head_name(self, head_index: int) -> str:
         """Return the name of the head at an index of `heads`."""
-        map_index, head_index = self.heads[place]
-        return self.maps[map_index].head_name(head_index)
+        map_index, map_head = self.heads[head_index]
+        return self.maps[map_index].head_name(map_head)
 
-    def weights(self, place: int, query: int, step: int = -1) -> Float[np.ndarray, " key"]:
+    def weights(self, head_index: int, query: int, step: int = -1) -> Float[np.ndarray, " key"]:
         """Return a head's weight of each token in the row of the query, else of the answer."""
-        map_index, head_index = self.heads[place]
-        row = self.maps[map_index].codes[step, head_index, self._row_of_query(map_index, query)]
-        return PatternWeights(codes=row[None, None]).exact[0, 0]
+        map_index, map_head = self.heads[head_index]
+        query_row = self._row_of_query(map_index, query)
+        codes = self.maps[map_index].codes[step, map_head, query_row]
+        return PatternWeights(codes=codes[None, None]).exact[0, 0]
 
-    def view(self, place: int, query: int | None = None, step: int = -1, title: str = "") -> View:
+    def view(
+        self, head_index: int, query: int | None = None, step: int = -1, title: str = ""
+    ) -> View:
         """Return the picture of one head at one of the steps."""
         query = self.answer_position if query is None else query
-        map_index = self.heads[place][0]
+        map_index, _ = self.heads[head_index]
         shown_query = self.maps[map_index].query_at[self._row_of_query(map_index, query)]
-        weights = self.weights(place, query, step)
+        weights = self.weights(head_index, query, step)
         return View(title or self.probe, self.tokens, shown_query, weights, self.roles)
 
-    def packed(self) -> dict[str, Any]:
+    def page_data(self) -> dict[str, Any]:
         """Return the history as the page's script reads it."""
         return {
             "steps": list(self.steps),
             "asked": self.answer_position,
             "keys": len(self.tokens),
-            "heads": [list(map_head) for map_head in self.heads],
+            "heads": [[map_index, map_head] for map_index, map_head in self.heads],
             "maps": [
                 {
                     "queries": list(map_history.query_at),
@@ -136,7 +141,10 @@ class ProbeHistory:
     def _row_of_query(self, map_index: int, query: int) -> int:
         """Return the row of the query in a map, else of the answer's position, else the last."""
         queries = list(self.maps[map_index].query_at)
-        return next((queries.index(q) for q in (query, self.answer_position) if q in queries), -1)
+        for position in (query, self.answer_position):
+            if position in queries:
+                return queries.index(position)
+        return -1
 
 
 def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
@@ -151,28 +159,39 @@ def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
         tokens_by_probe.setdefault(pattern.probe, list(pattern.tokens))
     return [
         _build_history(
-            [p for p in self_patterns if p.probe == probe and list(p.tokens) == probe_tokens],
-            any(p.query_tokens is not None for p in patterns if p.probe == probe),
+            [
+                pattern
+                for pattern in self_patterns
+                if pattern.probe == probe and list(pattern.tokens) == probe_tokens
+            ],
+            crosses=any(
+                pattern.query_tokens is not None for pattern in patterns if pattern.probe == probe
+            ),
         )
         for probe, probe_tokens in tokens_by_probe.items()
     ]
 
 
 def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
+    """Return the history of one probe from all patterns within its sequence."""
     # Two attempts of a run may record different maps, so the last step decides what is shown.
     last_step = max(pattern.step for pattern in patterns)
-    last_patterns = {pattern.layer: pattern for pattern in patterns if pattern.step == last_step}
+    last_pattern_by_layer = {
+        pattern.layer: pattern for pattern in patterns if pattern.step == last_step
+    }
     pattern_by_step_and_layer = {
-        (p.step, p.layer): p for p in patterns if _has_same_axes(p, last_patterns.get(p.layer))
+        (pattern.step, pattern.layer): pattern
+        for pattern in patterns
+        if _has_same_axes(pattern, last_pattern_by_layer.get(pattern.layer))
     }
     steps = sorted(
         {
             step
             for step, _ in pattern_by_step_and_layer
-            if all((step, layer) in pattern_by_step_and_layer for layer in last_patterns)
+            if all((step, layer) in pattern_by_step_and_layer for layer in last_pattern_by_layer)
         }
     )
-    first_pattern = next(iter(last_patterns.values()))
+    first_pattern = next(iter(last_pattern_by_layer.values()))
     end = min(len(first_pattern.tokens), max(first_pattern.answer_position + 1, MOST_TOKENS))
     window = slice(max(0, end - MOST_TOKENS), end)
     return ProbeHistory(
@@ -183,7 +202,7 @@ def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
         steps=steps,
         maps=[
             _build_map([pattern_by_step_and_layer[step, layer] for step in steps], window)
-            for layer in last_patterns
+            for layer in last_pattern_by_layer
         ],
         cut=len(first_pattern.tokens) - (end - window.start),
         crosses=crosses,

@@ -36,14 +36,15 @@ class Value(NamedTuple):
     """A measured number, and whether the true one may be more or less (a bound)."""
 
     number: float
-    more: bool = False
-    less: bool = False
+    may_be_more: bool = False
+    may_be_less: bool = False
 
-    def minus(self, subtrahend: "Value") -> "Value":
+    def subtract(self, subtrahend: "Value") -> "Value":
+        """Return the difference; its bound is open where one of the two is."""
         return Value(
             self.number - subtrahend.number,
-            self.more or subtrahend.less,
-            self.less or subtrahend.more,
+            self.may_be_more or subtrahend.may_be_less,
+            self.may_be_less or subtrahend.may_be_more,
         )
 
 
@@ -54,7 +55,7 @@ class Exactly:
         self.value = value
 
     def __str__(self) -> str:
-        return f"= {decimal(self.value)} in every seed"
+        return f"= {format_decimal(self.value)} in every seed"
 
     def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
         return all(value == Value(self.value) for value in values)
@@ -68,11 +69,12 @@ class AtLeast:
     ) -> None:
         if interval_excludes is not None and interval_excludes > value:
             raise ValueError(f"interval_excludes: {interval_excludes} is above {value}")
-        self.value, self.excludes, self.in_every_seed = value, interval_excludes, in_every_seed
+        self.value, self.in_every_seed = value, in_every_seed
+        self.excluded_value = interval_excludes
 
     def __str__(self) -> str:
         return _describe_bound(
-            f">= {decimal(self.value)}", self.in_every_seed, "above", self.excludes
+            f">= {format_decimal(self.value)}", self.in_every_seed, "above", self.excluded_value
         )
 
     def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
@@ -80,9 +82,10 @@ class AtLeast:
         return (
             all(number is not None and number >= self.value - ROUNDING for number in numbers)
             and (
-                self.excludes is None or (estimate.low is not None and estimate.low > self.excludes)
+                self.excluded_value is None
+                or (estimate.low is not None and estimate.low > self.excluded_value)
             )
-            and not any(value.less for value in values)
+            and not any(value.may_be_less for value in values)
         )
 
 
@@ -94,11 +97,12 @@ class AtMost:
     ) -> None:
         if interval_excludes is not None and interval_excludes < value:
             raise ValueError(f"interval_excludes: {interval_excludes} is below {value}")
-        self.value, self.excludes, self.in_every_seed = value, interval_excludes, in_every_seed
+        self.value, self.in_every_seed = value, in_every_seed
+        self.excluded_value = interval_excludes
 
     def __str__(self) -> str:
         return _describe_bound(
-            f"<= {decimal(self.value)}", self.in_every_seed, "below", self.excludes
+            f"<= {format_decimal(self.value)}", self.in_every_seed, "below", self.excluded_value
         )
 
     def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
@@ -106,10 +110,10 @@ class AtMost:
         return (
             all(number is not None and number <= self.value + ROUNDING for number in numbers)
             and (
-                self.excludes is None
-                or (estimate.high is not None and estimate.high < self.excludes)
+                self.excluded_value is None
+                or (estimate.high is not None and estimate.high < self.excluded_value)
             )
-            and not any(value.more for value in values)
+            and not any(value.may_be_more for value in values)
         )
 
 
@@ -122,13 +126,13 @@ class Near:
         self.value, self.tolerance = value, tolerance
 
     def __str__(self) -> str:
-        return f"{decimal(self.value)}, give or take {decimal(self.tolerance)}"
+        return f"{format_decimal(self.value)}, give or take {format_decimal(self.tolerance)}"
 
     def holds(self, values: Sequence[Value], estimate: Interval) -> bool:
         return (
             estimate.mean is not None
             and abs(estimate.mean - self.value) <= self.tolerance + ROUNDING
-            and not any(value.more or value.less for value in values)
+            and not any(value.may_be_more or value.may_be_less for value in values)
         )
 
 
@@ -182,7 +186,7 @@ class Entry(NamedTuple):
     """A key of a YAML: the kind of its value, and whether it is required."""
 
     kind: str
-    needed: bool = True
+    is_required: bool = True
 
 
 OPTIONS = {
@@ -202,36 +206,37 @@ ENTRIES = {
 }
 
 
-def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[Claim], list[str]]:
-    """Return the claims of one entry of claims.yaml, one for each arm, and all faults in it."""
-    if faults := entry_faults(node, ENTRIES, where):
+def parse_claims(
+    name: str, node: Any, arms: Sequence[str], location: str
+) -> tuple[list[Claim], list[str]]:
+    """Return the claims of one entry of claims.yaml, one for each arm, and all faults in it.
+
+    `location` says in the faults where the entry stands.
+    """
+    if faults := entry_faults(node, ENTRIES, location):
         return [], faults
-    used_arms = [*node["arms"], *([node["minus"]] if "minus" in node else [])]
-    faults += [
-        f"{where}: the recipe has no arm `{arm}`; {suggest_key(arm, arms)}"
-        for arm in used_arms
-        if arm not in arms
-    ]
-    if len(set(used_arms)) < len(used_arms) or not node["arms"]:
-        faults.append(
-            f"{where}.arms: expected different arms, got {', '.join(used_arms) or 'none'}"
-        )
-    terms = tuple(_parse_term(text.strip()) for text in node["measure"].split(" - "))
+    subtrahend_arms = [node["minus"]] if "minus" in node else []
+    terms = [_parse_term(text.strip()) for text in node["measure"].split(" - ")]
+    faults = _arm_faults([*node["arms"], *subtrahend_arms], node["arms"], arms, location)
     if len(terms) > 2 or None in terms:
         faults.append(
-            f"{where}.measure: {node['measure']!r} is no METRIC, `least of TABLE.COLUMN`, `most "
+            f"{location}.measure: {node['measure']!r} is no METRIC, `least of TABLE.COLUMN`, `most "
             "of TABLE.COLUMN`, `steps until TABLE.COLUMN >= NUMBER` or difference of two of them"
         )
-    bound = _parse_bound(node, where, faults)
-    if faults or bound is None:
+    faults += _bound_faults(node, location)
+    if faults:
         return [], faults
+    try:
+        bound = _build_bound(node)
+    except ValueError as error:
+        return [], [f"{location}.{error}"]
     claims = [
         Claim(
             name=f"{name}/{arm}",
             says=node["says"],
             theirs=node["theirs"],
             source=node["source"],
-            arms=(arm, *used_arms[len(node["arms"]) :]),
+            arms=(arm, *subtrahend_arms),
             measure=node["measure"],
             terms=tuple(term for term in terms if term is not None),
             bound=bound,
@@ -241,37 +246,60 @@ def parse(name: str, node: Any, arms: Sequence[str], where: str) -> tuple[list[C
     return claims, []
 
 
-def entry_faults(node: Any, entries: Mapping[str, Entry], where: str) -> list[str]:
+def _arm_faults(
+    claim_arms: Sequence[str], judged_arms: Sequence[str], arms: Sequence[str], location: str
+) -> list[str]:
+    """Return the faults in the arms of a claim, which are some of the recipe's `arms`.
+
+    Those that are judged come first among `claim_arms`, then the one that is subtracted.
+    """
+    faults = [
+        f"{location}: the recipe has no arm `{arm}`; {suggest_key(arm, arms)}"
+        for arm in claim_arms
+        if arm not in arms
+    ]
+    if len(set(claim_arms)) < len(claim_arms) or not judged_arms:
+        faults.append(
+            f"{location}.arms: expected different arms, got {', '.join(claim_arms) or 'none'}"
+        )
+    return faults
+
+
+def entry_faults(node: Any, entries: Mapping[str, Entry], location: str) -> list[str]:
     """Return a fault for each key of a YAML node that is unknown, missing or of another kind."""
     if not isinstance(node, dict):
-        return [f"{where}: expected {', '.join(entries)}; got {node!r}"]
+        return [f"{location}: expected {', '.join(entries)}; got {node!r}"]
     faults = [
-        f"{where}: no entry `{key}` here; {suggest_key(str(key), entries)}"
+        f"{location}: no entry `{key}` here; {suggest_key(str(key), entries)}"
         for key in node
         if key not in entries
     ]
     faults += [
-        f"{where}: `{key}` is missing"
+        f"{location}: `{key}` is missing"
         for key, entry in entries.items()
-        if entry.needed and key not in node
+        if entry.is_required and key not in node
     ]
     for key in node.keys() & entries.keys():
-        if not _is_of_kind(entries[key].kind, node[key]):
-            faults.append(f"{where}.{key}: expected a {entries[key].kind}, got {node[key]!r}")
+        if not _has_kind(entries[key].kind, node[key]):
+            faults.append(f"{location}.{key}: expected a {entries[key].kind}, got {node[key]!r}")
     return faults
 
 
-def decimal(number: float) -> str:
+def format_decimal(number: float) -> str:
     """Return a number as it is printed in a paper: `.98`."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{number:g}")
 
 
-def _describe_bound(bound: str, in_every_seed: bool, side: str, excludes: float | None) -> str:
-    in_seeds = " in every seed" if in_every_seed else ""
-    return bound + in_seeds + ("" if excludes is None else f", interval {side} {decimal(excludes)}")
+def _describe_bound(
+    bound: str, in_every_seed: bool, side: str, excluded_value: float | None
+) -> str:
+    seeds_phrase = " in every seed" if in_every_seed else ""
+    if excluded_value is None:
+        return bound + seeds_phrase
+    return f"{bound}{seeds_phrase}, interval {side} {format_decimal(excluded_value)}"
 
 
-def _is_of_kind(kind: str, value: Any) -> bool:
+def _has_kind(kind: str, value: Any) -> bool:
     if kind == "list of texts":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if isinstance(value, bool):
@@ -281,36 +309,39 @@ def _is_of_kind(kind: str, value: Any) -> bool:
 
 
 def _parse_term(text: str) -> Term | None:
+    """Return what a MEASURE without a difference names; None for a text that names nothing."""
     if match := re.fullmatch(r"steps until (\w+)\.(\S+) (>=|<=) (-?[\d.]+(?:e-?\d+)?)", text):
-        return Steps(match[1], match[2], match[3] == ">=", float(match[4]))
+        table, column, comparison, goal = match.groups()
+        return Steps(table, column, comparison == ">=", float(goal))
     if match := re.fullmatch(r"(least|most) of (\w+)\.(\S+)", text):
-        return Best(match[2], match[3], match[1] == "most")
+        extreme, table, column = match.groups()
+        return Best(table, column, extreme == "most")
     return text if re.fullmatch(r"\S+", text) else None
 
 
-def _parse_bound(node: Mapping[str, Any], where: str, faults: list[str]) -> Bound | None:
+def _bound_faults(node: Mapping[str, Any], location: str) -> list[str]:
+    """Return the faults in the kind and the options of the bound that a claim states."""
     stated_kinds = [kind for kind in KINDS if kind in node]
     if len(stated_kinds) != 1:
-        faults.append(
-            f"{where}: expected one of {', '.join(KINDS)}; "
+        return [
+            f"{location}: expected one of {', '.join(KINDS)}; "
             f"got {' and '.join(stated_kinds) or 'none'}"
-        )
-        return None
-    bound_class = KINDS[stated_kinds[0]]
-    knobs = set(signature(bound_class).parameters) - {"value"}
-    options = {key: node[key] for key in OPTIONS if key in node}
-    faults += [
-        f"{where}.{key}: `{stated_kinds[0]}` takes none" for key in options if key not in knobs
-    ]
+        ]
+    (kind,) = stated_kinds
+    knobs = set(signature(KINDS[kind]).parameters) - {"value"}
+    options = [key for key in OPTIONS if key in node]
+    faults = [f"{location}.{key}: `{kind}` takes none" for key in options if key not in knobs]
     if "tolerance" in knobs and "tolerance" not in options:
-        faults.append(f"{where}: `{stated_kinds[0]}` needs a `tolerance`")
-    if faults:
-        return None
-    numbers = {
-        key: value if isinstance(value, bool) else float(value) for key, value in options.items()
+        faults.append(f"{location}: `{kind}` needs a `tolerance`")
+    return faults
+
+
+def _build_bound(node: Mapping[str, Any]) -> Bound:
+    """Build the bound that a claim states. Raises ValueError for options that do not fit it."""
+    (kind,) = [kind for kind in KINDS if kind in node]
+    options = {
+        key: node[key] if isinstance(node[key], bool) else float(node[key])
+        for key in OPTIONS
+        if key in node
     }
-    try:
-        return bound_class(float(node[stated_kinds[0]]), **numbers)  # pyright: ignore[reportArgumentType]
-    except ValueError as error:
-        faults.append(f"{where}.{error}")
-        return None
+    return KINDS[kind](float(node[kind]), **options)  # pyright: ignore[reportArgumentType]

@@ -14,7 +14,7 @@ from attnlab.analysis.arms import suggest_key
 from attnlab.errors import RequestError
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import Results, Verdict, judge
-from attnlab.reproduce.recipe import Recipe, papers, recipes
+from attnlab.reproduce.recipe import Recipe, load_recipes, paper_names
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class JudgedRecipe:
 
     def count(self, verdict: str) -> int:
         """Count the claims with a verdict."""
-        return sum(judged.verdict == verdict for judged in self.verdicts)
+        return sum(claim_verdict.verdict == verdict for claim_verdict in self.verdicts)
 
     @property
     def claims(self) -> list[ClaimReport]:
@@ -79,7 +79,9 @@ def judge_every_paper(experiments: Path, scale: str | None = None) -> list[Judge
     Raises RequestError for a scale that no paper has.
     """
     all_recipes = [
-        recipe for paper in papers(experiments) for recipe in recipes(experiments, paper).values()
+        recipe
+        for paper in paper_names(experiments)
+        for recipe in load_recipes(experiments, paper).values()
     ]
     scales = dict.fromkeys(recipe.scale for recipe in all_recipes)
     if scale not in (None, *scales):
@@ -87,13 +89,14 @@ def judge_every_paper(experiments: Path, scale: str | None = None) -> list[Judge
             f"no paper has a recipe at --scale {scale}; {suggest_key(str(scale), scales)}"
         )
     return [
-        judge_recipe(recipe, results.read(recipe.folder, recipe.scale))
+        judge_recipe(recipe, results.read_results(recipe.folder, recipe.scale))
         for recipe in all_recipes
         if scale in (None, recipe.scale)
     ]
 
 
 def _claim_report(recipe: Recipe, verdict: Verdict) -> ClaimReport:
+    """Return a verdict as the report of its claim."""
     n, mean, low, high = verdict.ours
     return ClaimReport(
         paper=recipe.paper,

@@ -11,8 +11,8 @@ from attnlab.environment import default_runs_dir
 from attnlab.errors import RequestError
 from attnlab.reproduce import readme, results
 from attnlab.reproduce.judged import JudgedRecipe, judge_recipe
-from attnlab.reproduce.recipe import PLACES, Recipe, recipes, shipped_dir
-from attnlab.run_record.write import make_directory, replace
+from attnlab.reproduce.recipe import PLACES, Recipe, load_recipes, shipped_dir
+from attnlab.run_record.write import make_directory, replace_file
 
 if TYPE_CHECKING:
     from attnlab.run_record.record import Record
@@ -61,25 +61,25 @@ class PaperPlan:
         return self.recipes[self.scales[0]]
 
     @property
-    def readme(self) -> Path:
+    def readme_path(self) -> Path:
         """The path of the paper's README."""
         return self.output / "README.md"
 
 
 def plan_paper(experiments: Path, request: PaperRequest) -> PaperPlan:
     """Return the plan of a request. Raises RequestError for bad values; writes nothing."""
-    _require_places(request)
-    recipes_by_scale = recipes(experiments, request.paper)
+    _require_data_places(request)
+    recipes_by_scale = load_recipes(experiments, request.paper)
     scales = _select_scales(recipes_by_scale, request)
     recipe = recipes_by_scale[scales[0]]
-    root_dir = default_runs_dir()
     return PaperPlan(
         recipes=recipes_by_scale,
         scales=scales,
         output=_output_dir(recipe, request.output),
         seeds=_num_seeds(recipe, request),
         jobs=1 if request.judge_only else _num_jobs(recipe, request.jobs),
-        runs_dir=request.runs_dir or root_dir / "reproduce" / f"{recipe.paper}-{recipe.scale}",
+        runs_dir=request.runs_dir
+        or default_runs_dir() / "reproduce" / f"{recipe.paper}-{recipe.scale}",
         places=request.places,
         experiments=experiments,
         config_dir=request.config_dir,
@@ -89,35 +89,36 @@ def plan_paper(experiments: Path, request: PaperRequest) -> PaperPlan:
 def train_paper(plan: PaperPlan, console: Console) -> None:
     """Train the missing runs, and write the results and the figures.
 
-    Raises what `attnlab.reproduce.run.reproduce` raises; nothing is written then.
+    Raises what `attnlab.reproduce.recipe_runs.train_recipe` raises; nothing is written then.
     """
     # Lightning takes seconds to import, and judging does not need it.
-    from attnlab.reproduce.figures import draw
-    from attnlab.reproduce.run import reproduce
+    from attnlab.reproduce.figures import draw_figures
+    from attnlab.reproduce.recipe_runs import train_recipe
 
     recipe = plan.recipe
-    run_results = reproduce(
+    run_results = train_recipe(
         *(recipe, plan.seeds, plan.runs_dir, plan.jobs, console),
         places=plan.places,
         config_dir=plan.config_dir,
     )
-    results.write(plan.output, run_results)
-    draw(recipe, _records_by_arm(run_results, plan.runs_dir), plan.output)
+    results.write_results(plan.output, run_results)
+    draw_figures(recipe, _records_by_arm(run_results, plan.runs_dir), plan.output)
 
 
 def judge_paper(plan: PaperPlan) -> list[JudgedRecipe]:
     """Return the requested scales judged, and write the paper's README with all scales."""
     results_by_scale = {
-        scale: results.read(plan.output, scale) or results.read(recipe.folder, scale)
+        scale: results.read_results(plan.output, scale)
+        or results.read_results(recipe.folder, scale)
         for scale, recipe in plan.recipes.items()
     }
     make_directory(plan.output)
-    content = readme.text(plan.recipes, results_by_scale, plan.output, plan.experiments)
-    replace(plan.readme, content.encode())
+    content = readme.render_readme(plan.recipes, results_by_scale, plan.output, plan.experiments)
+    replace_file(plan.readme_path, content.encode())
     return [judge_recipe(plan.recipes[scale], results_by_scale[scale]) for scale in plan.scales]
 
 
-def _require_places(request: PaperRequest) -> None:
+def _require_data_places(request: PaperRequest) -> None:
     """Raise RequestError for arguments other than paths of data: a claim fixes all others."""
     arguments = [request.paper, *request.places]
     if "=" in request.paper:
@@ -151,6 +152,7 @@ def _select_scales(recipes_by_scale: Mapping[str, Recipe], request: PaperRequest
 
 
 def _output_dir(recipe: Recipe, output: Path | None) -> Path:
+    """Return the directory for results: the recipe's own, unless that must not be written to."""
     if output is not None:
         return output
     if recipe.folder.parent == shipped_dir():
@@ -159,17 +161,18 @@ def _output_dir(recipe: Recipe, output: Path | None) -> Path:
 
 
 def _num_seeds(recipe: Recipe, request: PaperRequest) -> int:
-    seeds = recipe.seeds if request.seeds is None else request.seeds
-    if seeds < 1:
-        raise RequestError(f"--seeds {seeds} must be at least 1")
+    """Return the number of seeds to run. Raises RequestError for a number that is not allowed."""
+    num_seeds = recipe.seeds if request.seeds is None else request.seeds
+    if num_seeds < 1:
+        raise RequestError(f"--seeds {num_seeds} must be at least 1")
     if request.judge_only and request.seeds is not None:
         raise RequestError("--judge takes the seeds that were run; leave --seeds out")
-    if seeds != recipe.seeds and request.output is None:
+    if num_seeds != recipe.seeds and request.output is None:
         raise RequestError(
-            f"--seeds {seeds}: the claims were committed with {recipe.seeds} seeds; "
+            f"--seeds {num_seeds}: the claims were committed with {recipe.seeds} seeds; "
             "name another place for these results with -o DIR"
         )
-    return seeds
+    return num_seeds
 
 
 def _num_jobs(recipe: Recipe, jobs: int | None) -> int:

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.analysis.arms import suggest_key
 from attnlab.errors import ConfigError, RequestError
-from attnlab.reproduce.claims import Claim, Entry, entry_faults, parse
+from attnlab.reproduce.claims import Claim, Entry, entry_faults, parse_claims
 
 SCALES = {"check": "The check: on a CPU", "paper": "The paper's scale: on a GPU"}
 """The recipes that most papers have, in order, and their titles."""
@@ -76,20 +76,22 @@ class Recipe:
         """Return all overrides of the runs of an arm."""
         return [*self.common, *self.arms[arm]]
 
-    def figure(self, name: str, suffix: str = "png") -> Path:
+    def figure_path(self, name: str, suffix: str = "png") -> Path:
         """Return the path of a figure, relative to the folder of the README."""
         return Path("figures", f"{self.scale}-{name}.{suffix}")
 
     @property
-    def columns(self) -> dict[str, list[str]]:
+    def columns_by_table(self) -> dict[str, list[str]]:
         """The columns that the claims read, by table."""
-        columns_by_table: dict[str, list[str]] = {}
-        for term in (term for claim in self.claims for term in claim.terms):
+        terms = (term for claim in self.claims for term in claim.terms)
+        columns: dict[str, list[str]] = {}
+        for term in terms:
             if isinstance(term, str):
                 continue
-            if term.column not in columns_by_table.setdefault(term.table, []):
-                columns_by_table[term.table].append(term.column)
-        return columns_by_table
+            table_columns = columns.setdefault(term.table, [])
+            if term.column not in table_columns:
+                table_columns.append(term.column)
+        return columns
 
 
 def experiments_dir() -> Path:
@@ -103,21 +105,23 @@ def shipped_dir() -> Path:
     return Path(__file__).resolve().parents[1] / "experiments"
 
 
-def papers(experiments: Path) -> list[str]:
+def paper_names(experiments: Path) -> list[str]:
     """List the papers that have a recipe."""
     if not experiments.is_dir():
         raise RequestError(f"there is no directory {experiments}")
     return sorted(path.parent.name for path in experiments.glob("*/claims.yaml"))
 
 
-def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
+def load_recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
     """Load a paper's recipes by scale: check, paper, then the others in order of names.
 
     Raises ConfigError with all faults.
     """
-    known_papers = papers(experiments)
-    if paper not in known_papers:
-        raise RequestError(f"there is no recipe for {paper!r}; {suggest_key(paper, known_papers)}")
+    existing_papers = paper_names(experiments)
+    if paper not in existing_papers:
+        raise RequestError(
+            f"there is no recipe for {paper!r}; {suggest_key(paper, existing_papers)}"
+        )
     folder = experiments / paper
     faults: list[str] = []
     claims_by_scale = _load_yaml(folder / "claims.yaml", faults)
@@ -128,12 +132,13 @@ def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
         node_faults = _recipe_faults(node, scale, f"{paper}/{scale}.yaml")
         faults += node_faults
         if not node_faults:
-            arms = node["arms"]
-            claims = _parse_claims(
-                claims_by_scale.get(scale), list(arms), f"{paper}/claims.yaml: {scale}", faults
+            location = f"{paper}/claims.yaml: {scale}"
+            arms = list(node["arms"])
+            claims = _parse_claims(claims_by_scale.get(scale), arms, location, faults)
+            optional_entries = {"title": SCALES.get(scale), "needs": None}
+            recipes_by_scale[scale] = Recipe(
+                folder, scale, **(optional_entries | node), claims=claims
             )
-            optional = {"title": SCALES.get(scale), "needs": None}
-            recipes_by_scale[scale] = Recipe(folder, scale, **(optional | node), claims=claims)
     faults += [
         f"{paper}/claims.yaml: {scale}: there is no {scale}.yaml; {suggest_key(str(scale), scales)}"
         for scale in claims_by_scale
@@ -147,6 +152,7 @@ def recipes(experiments: Path, paper: str) -> dict[str, Recipe]:
 
 
 def _load_yaml(path: Path, faults: list[str]) -> dict[Any, Any]:
+    """Load a YAML mapping; add a fault and return an empty one if it cannot be read."""
     try:
         # OmegaConf raises for a duplicate key, of which plain YAML silently takes the last.
         node = OmegaConf.to_container(OmegaConf.load(path))
@@ -159,45 +165,47 @@ def _load_yaml(path: Path, faults: list[str]) -> dict[Any, Any]:
     return node
 
 
-def _recipe_faults(node: dict[Any, Any], scale: str, where: str) -> list[str]:
-    faults = entry_faults(node, ENTRIES, where)
+def _recipe_faults(node: dict[Any, Any], scale: str, location: str) -> list[str]:
+    """Return all faults in the YAML of a recipe; `location` names its file in them."""
+    faults = entry_faults(node, ENTRIES, location)
     if faults:
         return faults
     if node["seeds"] < LEAST_SEEDS:
-        faults.append(f"{where}: seeds: {node['seeds']}, but a claim needs {LEAST_SEEDS} at least")
+        faults.append(
+            f"{location}: seeds: {node['seeds']}, but a claim needs {LEAST_SEEDS} at least"
+        )
     if not node["arms"]:
-        faults.append(f"{where}: arms: there is none")
+        faults.append(f"{location}: arms: there is none")
     if "title" not in node and scale not in SCALES:
-        faults.append(f"{where}: `title` is missing; it heads this recipe in README.md")
+        faults.append(f"{location}: `title` is missing; it heads this recipe in README.md")
     if "needs" in node and node["needs"] not in NEEDS:
-        faults.append(f"{where}: needs: expected {' or '.join(NEEDS)}, got {node['needs']!r}")
+        faults.append(f"{location}: needs: expected {' or '.join(NEEDS)}, got {node['needs']!r}")
     faults += [
-        f"{where}: {key}: there is no arm {label!r}; {suggest_key(label, node['arms'])}"
+        f"{location}: {key}: there is no arm {arm!r}; {suggest_key(arm, node['arms'])}"
         for key in ("pictures", "curves")
-        for label in node[key]
-        if label not in node["arms"]
+        for arm in node[key]
+        if arm not in node["arms"]
     ]
-    arm_entries = {label: Entry("list of texts") for label in node["arms"]}
-    faults += entry_faults(node["arms"], arm_entries, f"{where}: arms")
+    arm_entries = {arm: Entry("list of texts") for arm in node["arms"]}
+    faults += entry_faults(node["arms"], arm_entries, f"{location}: arms")
     if not faults:
-        for override in [
-            *node["common"],
-            *(arm_override for overrides in node["arms"].values() for arm_override in overrides),
-        ]:
+        arm_overrides = (override for overrides in node["arms"].values() for override in overrides)
+        for override in [*node["common"], *arm_overrides]:
             if override.partition("=")[0] in OURS:
                 faults.append(
-                    f"{where}: {override}: `attnlab reproduce` decides that, not the recipe"
+                    f"{location}: {override}: `attnlab reproduce` decides that, not the recipe"
                 )
     return faults
 
 
-def _parse_claims(node: Any, arms: list[str], where: str, faults: list[str]) -> list[Claim]:
+def _parse_claims(node: Any, arms: list[str], location: str, faults: list[str]) -> list[Claim]:
+    """Return the claims of a scale, and add the faults in them to `faults`."""
     if not isinstance(node, dict) or not node:
-        faults.append(f"{where}: expected claims by name, got {node!r}")
+        faults.append(f"{location}: expected claims by name, got {node!r}")
         return []
     claims = []
     for name, claim_node in node.items():
-        parsed_claims, claim_faults = parse(str(name), claim_node, arms, f"{where}.{name}")
-        claims += parsed_claims
+        entry_claims, claim_faults = parse_claims(str(name), claim_node, arms, f"{location}.{name}")
+        claims += entry_claims
         faults += claim_faults
     return claims

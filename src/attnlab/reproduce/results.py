@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attnlab.errors import RequestError
 from attnlab.reproduce.recipe import Recipe
 from attnlab.run_record.result import FailedAttempt, RunResult
-from attnlab.run_record.write import make_directory, replace
+from attnlab.run_record.write import make_directory, replace_file
 
 if TYPE_CHECKING:
     from attnlab.run_record.record import Record
@@ -28,66 +28,63 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def path(folder: Path, scale: str) -> Path:
+def results_path(folder: Path, scale: str) -> Path:
     """Return the path of the results of a scale in a paper's folder."""
     return folder / "results" / f"{scale}.json"
 
 
-def read(folder: Path, scale: str) -> dict[str, Any] | None:
+def read_results(folder: Path, scale: str) -> dict[str, Any] | None:
     """Load the results of a scale; None if there are none."""
-    file = path(folder, scale)
+    path = results_path(folder, scale)
     try:
-        results = json.loads(file.read_text())
+        results = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RequestError(f"{file} is damaged ({error}); restore it or delete it") from error
+        raise RequestError(f"{path} is damaged ({error}); restore it or delete it") from error
     if results.get("schema") != SCHEMA:
         raise RequestError(
-            f"{file} has schema {results.get('schema')}, and this attnlab reads {SCHEMA}"
+            f"{path} has schema {results.get('schema')}, and this attnlab reads {SCHEMA}"
         )
     return results
 
 
-def write(folder: Path, results: Mapping[str, Any]) -> None:
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write results to a paper's folder."""
     make_directory(folder / "results")
     content = json.dumps(results, indent=1, allow_nan=False) + "\n"
-    replace(path(folder, results["scale"]), content.encode())
+    replace_file(results_path(folder, results["scale"]), content.encode())
 
 
-def collect(
+def collect_results(
     recipe: Recipe,
-    finished: Mapping[tuple[str, int], Path],
-    failed: Mapping[tuple[str, int], Path],
+    finished_dirs: Mapping[tuple[str, int], Path],
+    failed_dirs: Mapping[tuple[str, int], Path],
     config_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the results of the finished and failed runs, given by arm and seed."""
+    """Return the results of the finished and failed runs, whose directories are by arm and seed."""
     # The record needs Arrow, which the other functions here do not.
     from attnlab.run_record.record import Record
 
-    records = {key: Record(directory) for key, directory in finished.items()}
+    records = {key: Record(run_dir) for key, run_dir in finished_dirs.items()}
     results = {key: _finished_result(record) for key, record in records.items()}
     makers = _count_makers(list(results.values()))
-    arms = {}
+    entry_by_arm = {}
     for arm in recipe.arms:
         arm_keys = [key for key in results if key[0] == arm]
         first_result = results[arm_keys[0]] if arm_keys else None
-        arms[arm] = {
+        entry_by_arm[arm] = {
             "overrides": recipe.overrides(arm),
             "parameters": first_result and first_result.parameters,
             "headline": first_result and first_result.headline,
             "runs": [
-                _run_entry(records[key], results[key], makers, recipe.columns) for key in arm_keys
+                _run_entry(records[key], results[key], makers, recipe.columns_by_table)
+                for key in arm_keys
             ],
             "failed": [
-                {
-                    "seed": key[1],
-                    "name": directory.name,
-                    "error": _describe_error(Record(directory)),
-                }
-                for key, directory in failed.items()
-                if key[0] == arm
+                {"seed": seed, "name": run_dir.name, "error": _describe_error(Record(run_dir))}
+                for (failed_arm, seed), run_dir in failed_dirs.items()
+                if failed_arm == arm
             ],
         }
     return {
@@ -95,10 +92,10 @@ def collect(
         "paper": recipe.paper,
         "scale": recipe.scale,
         "date": max((result.started[:10] for result in results.values()), default=None),
-        "seeds": sorted({seed for _, seed in [*finished, *failed]}),
+        "seeds": sorted({seed for _, seed in [*finished_dirs, *failed_dirs]}),
         "made": makers,
         "config_dir": None if config_dir is None else str(config_dir),
-        "arms": arms,
+        "arms": entry_by_arm,
     }
 
 
@@ -112,24 +109,31 @@ def _run_entry(
     record: "Record",
     result: RunResult,
     makers: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, Sequence[str]],
+    columns_by_table: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
+    """Return the entry of a finished run, with those columns of its tables that it has."""
     maker = _maker_of(result)
     maker_index = next(
-        index for index, entry in enumerate(makers) if maker.items() <= entry.items()
+        index
+        for index, counted_maker in enumerate(makers)
+        if maker.items() <= counted_maker.items()
     )
     tables = {}
-    for table, column_names in columns.items():
+    for table, columns in columns_by_table.items():
         rows = record.rows(table)
-        names = [name for name in ("step", *column_names) if name in rows.column_names]
         if rows.num_rows:
-            tables[table] = {name: rows[name].to_pylist() for name in names}
+            tables[table] = {
+                column: rows[column].to_pylist()
+                for column in ("step", *columns)
+                if column in rows.column_names
+            }
     field_names = ("seed", "steps", "seconds", "data_hash", "metrics")
-    fields = {key: getattr(result, key) for key in field_names}
+    fields = {name: getattr(result, name) for name in field_names}
     return {"name": record.name, "made": maker_index, **fields, "tables": tables}
 
 
 def _describe_error(record: "Record") -> str:
+    """Return the last error of a run in one line."""
     summaries = [attempt.summary for attempt in record.attempts]
     errors = [summary.error for summary in summaries if isinstance(summary, FailedAttempt)]
     return f"{errors[-1].type}: {errors[-1].message}" if errors else "it could not begin"
@@ -147,5 +151,10 @@ def _count_makers(results: Sequence[RunResult]) -> list[dict[str, Any]]:
 
 
 def _maker_of(result: RunResult) -> dict[str, Any]:
-    maker = {"git": result.git, "device": result.device, "versions": result.versions}
-    return {**maker, "threads": result.identity["trainer"]["threads"]}
+    """Return the code and the hardware that made a run."""
+    return {
+        "git": result.git,
+        "device": result.device,
+        "versions": result.versions,
+        "threads": result.identity["trainer"]["threads"],
+    }

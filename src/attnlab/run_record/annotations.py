@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.errors import RecordError, RequestError
-from attnlab.run_record.json_lines import append_line, read_lines
+from attnlab.run_record.json_lines import append_line, read_values
 
 FILE = "annotations.jsonl"
 KINDS = ("tag", "untag", "note", "sweep", "archive", "restore")
@@ -52,14 +52,14 @@ def read_annotations(run_dir: Path) -> Annotations:
     sweeps: dict[str, None] = {}
     notes: list[Note] = []
     archived = False
-    for entry in read_lines(run_dir / FILE):
-        match _parts(entry):
+    for entry in read_values(run_dir / FILE):
+        match _parse_entry(entry):
             case ("tag", _, tag):
                 tags[tag] = None
             case ("untag", _, tag):
                 tags.pop(tag, None)
-            case ("sweep", _, name):
-                sweeps[name] = None
+            case ("sweep", _, sweep):
+                sweeps[sweep] = None
             case ("note", at, note):
                 notes.append(Note(at, note))
             case ("archive" | "restore" as kind, _, _):
@@ -74,15 +74,15 @@ def annotate(run_dir: Path, kind: str, text: str = "") -> None:
     written.
     """
     assert kind in KINDS
-    require_text(kind, text)
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    require_storable_text(kind, text)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
-        append_line(run_dir / FILE, {"at": at, "kind": kind, "text": text})
+        append_line(run_dir / FILE, {"at": now, "kind": kind, "text": text})
     except OSError as error:
         raise RecordError(f"{run_dir / FILE} cannot be written ({error.strerror})") from error
 
 
-def require_text(kind: str, text: str) -> None:
+def require_storable_text(kind: str, text: str) -> None:
     """Raise RequestError for the text of an annotation that cannot be kept."""
     if kind in ("tag", "untag"):
         is_tag = 0 < len(text) <= MOST_TAG and text.isprintable() and not set(text) & {" ", ","}
@@ -95,7 +95,7 @@ def require_text(kind: str, text: str) -> None:
         raise RequestError(f"note: expected 1 to {MOST_NOTE:,} characters, got {len(text):,}")
 
 
-def _parts(entry: Any) -> tuple[str, str, str] | None:
+def _parse_entry(entry: Any) -> tuple[str, str, str] | None:
     """Return kind, time and text of a line; None for one that says something else."""
     match entry:
         case {"kind": str(kind), "at": str(at), "text": str(text)}:

@@ -20,14 +20,14 @@ import yaml
 
 from attnlab.errors import RecordError
 from attnlab.run_record import write
-from attnlab.run_record.batches import write_batch
-from attnlab.run_record.forms import SCHEMA, sealed
-from attnlab.run_record.identity import canonical, identity_hash, plain_config
+from attnlab.run_record.batches import serialize_batch
+from attnlab.run_record.forms import SCHEMA, seal
+from attnlab.run_record.identity import canonical_json, identity_hash, plain_config
 from attnlab.run_record.record import Record, attempt_numbers, checkpoint_name
 from attnlab.run_record.result import AttemptProvenance, RunResult
 
 BEAT_SECONDS = 1.0
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 """Number of checkpoints that an attempt keeps: if the newest is damaged, the older one is left."""
 
 
@@ -40,13 +40,13 @@ class Attempt:
 
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, int(path.name)
-        self._beat = write.BeatFile(path / "beat")
-        self._beats, self._beaten, self._step = 0, float("-inf"), -1
+        self._beat_file = write.BeatFile(path / "beat")
+        self._num_beats, self._beat_time, self._step = 0, float("-inf"), -1
         self._tables: dict[str, tuple[pa.Schema, write.Stream]] = {}
-        self._rows: Counter[str] = Counter()
+        self._num_rows: Counter[str] = Counter()
         self._manifest: write.Stream | None = None
-        self._saved: list[Path] = []
-        self._open: list[write.BeatFile | write.Stream] = [self._beat]
+        self._checkpoints: list[Path] = []
+        self._open: list[write.BeatFile | write.Stream] = [self._beat_file]
 
     @classmethod
     def claim(
@@ -55,18 +55,21 @@ class Attempt:
         identity: Mapping[str, Any],
         resumed_from: Mapping[str, Any] | None = None,
         *,
-        after: int | None = None,
+        last_known_attempt: int | None = None,
     ) -> "Attempt":
         """Begin the next attempt of a run, whose directory is made if it is new.
 
-        `after` is the number of the last attempt that the caller knew of when it decided to go on:
-        if another attempt has begun since, that one has the right. Raises AlreadyClaimed if another
-        process took the number, RecordError if the directory holds another identity.
+        `last_known_attempt` is the number of the last attempt that the caller knew of when it
+        decided to go on: if another attempt has begun since, that one has the right. Raises
+        AlreadyClaimed if another process took the number, RecordError if the directory holds
+        another identity.
         """
         write.make_directory(run_dir / "attempts")
         _write_or_check_identity(run_dir, identity)
-        number = 1 + (max(attempt_numbers(run_dir), default=0) if after is None else after)
-        claim = {
+        if last_known_attempt is None:
+            last_known_attempt = max(attempt_numbers(run_dir), default=0)
+        number = last_known_attempt + 1
+        claim_fields = {
             "schema": SCHEMA,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -77,7 +80,7 @@ class Attempt:
         }
         path = run_dir / "attempts" / str(number)
         try:
-            write.publish_directory(path, {"claim.json": write.to_json(sealed(claim))})
+            write.publish_directory(path, {"claim.json": write.json_bytes(seal(claim_fields))})
         except FileExistsError as error:
             raise AlreadyClaimed(f"attempt {number} of {run_dir} is taken") from error
         return cls(path)
@@ -88,9 +91,9 @@ class Attempt:
         From it, a reader knows at which step an attempt died.
         """
         now = monotonic()
-        if step != self._step or now - self._beaten >= BEAT_SECONDS:
-            self._beats, self._beaten, self._step = self._beats + 1, now, step
-            self._beat.write(self._beats, step)
+        if step != self._step or now - self._beat_time >= BEAT_SECONDS:
+            self._num_beats, self._beat_time, self._step = self._num_beats + 1, now, step
+            self._beat_file.write(self._num_beats, step)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], durable: bool = False) -> None:
         """Append rows to a table, an Arrow stream with the columns of the first row.
@@ -101,7 +104,7 @@ class Attempt:
         if not rows:
             return
         if table not in self._tables:
-            self._begin_table(table, rows[0])
+            self._begin_table(table, first_row=rows[0])
         schema, stream = self._tables[table]
         for row in rows:
             if set(row) != set(schema.names):
@@ -112,8 +115,8 @@ class Attempt:
         columns = [
             pa.array([row[name] for row in rows], schema.field(name).type) for name in schema.names
         ]
-        stream.append(write_batch(pa.record_batch(columns, schema=schema)))
-        self._rows[table] += len(rows)
+        stream.append(serialize_batch(pa.record_batch(columns, schema=schema)))
+        self._num_rows[table] += len(rows)
         if durable:
             stream.sync()
 
@@ -129,16 +132,16 @@ class Attempt:
         write.make_directory(directory)
         path = directory / checkpoint_name(step)
         sha256 = hashlib.sha256(content).hexdigest()
-        write.new_file(path, content)
+        write.create_file(path, content)
         entry = {"step": step, "file": path.name, "size": len(content), "sha256": sha256}
-        entry["rows"] = dict(self._rows)
+        entry["rows"] = dict(self._num_rows)
         if self._manifest is None:
             self._manifest = self._open_stream(directory / "manifest.jsonl")
         self._manifest.append((json.dumps(entry) + "\n").encode())
         self._manifest.sync()
-        self._saved.append(path)
-        while len(self._saved) > KEPT:
-            write.remove(self._saved.pop(0))
+        self._checkpoints.append(path)
+        while len(self._checkpoints) > CHECKPOINTS_KEPT:
+            write.remove_file(self._checkpoints.pop(0))
         return sha256
 
     def log(self, text: str) -> None:
@@ -162,14 +165,14 @@ class Attempt:
         self.sync()
         self.end(result)
         run_dir = self.path.parents[1]
-        return write.publish(self.path / "run.json", run_dir / "run.json")
+        return write.publish_file(self.path / "run.json", run_dir / "run.json")
 
-    def end(self, summary: AttemptProvenance) -> None:
+    def end(self, provenance: AttemptProvenance) -> None:
         """Write how the attempt ended, with its number and rows; only the log can follow."""
-        final_summary = replace(summary, attempt=self.number, rows=dict(self._rows))
-        run_json = write.to_json(final_summary.to_json())
+        final_provenance = replace(provenance, attempt=self.number, rows=dict(self._num_rows))
+        run_json = write.json_bytes(final_provenance.to_json())
         try:
-            write.new_file(self.path / "run.json", run_json)
+            write.create_file(self.path / "run.json", run_json)
         finally:
             self.close()
 
@@ -178,11 +181,14 @@ class Attempt:
         while self._open:
             self._open.pop().close()
 
-    def _begin_table(self, table: str, row: Mapping[str, Any]) -> None:
-        if "step" not in row:
-            raise ValueError(f"{table}: a row needs a `step`; it has {sorted(row)}")
-        types = {name: _column_type(value) for name, value in row.items() if name != "step"}
-        schema = pa.schema([("step", pa.int64()), *types.items()])
+    def _begin_table(self, table: str, first_row: Mapping[str, Any]) -> None:
+        """Open the stream of a table, and write its schema: the columns of its first row."""
+        if "step" not in first_row:
+            raise ValueError(f"{table}: a row needs a `step`; it has {sorted(first_row)}")
+        column_types = {
+            name: _column_type(value) for name, value in first_row.items() if name != "step"
+        }
+        schema = pa.schema([("step", pa.int64()), *column_types.items()])
         stream = self._open_stream(self.path / f"{table}.arrow")
         self._tables[table] = schema, stream
         stream.append(schema.serialize().to_pybytes())
@@ -200,12 +206,15 @@ def _column_type(value: Any) -> pa.DataType:
 
 
 def _write_or_check_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:
+    """Write config.yaml, or raise RecordError if it is there and has another identity."""
     path = run_dir / "config.yaml"
     if not path.exists():
         # Another process may write the file first; its content is compared below.
         with suppress(FileExistsError):
-            write.new_file(path, yaml.safe_dump(plain_config(identity), sort_keys=False).encode())
-    if canonical(Record(run_dir).identity) != canonical(identity):
+            write.create_file(
+                path, yaml.safe_dump(plain_config(identity), sort_keys=False).encode()
+            )
+    if canonical_json(Record(run_dir).identity) != canonical_json(identity):
         raise RecordError(
             f"{path} describes another run than the one to be written there; move that directory "
             "away, or choose another runs_dir"

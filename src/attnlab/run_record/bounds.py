@@ -12,8 +12,8 @@ class Bounds(NamedTuple):
     low: float | int = -inf
     high: float | int = inf
 
-    def stated(self) -> tuple[float | None, float | None]:
-        """Return both bounds, with None for an infinite one."""
+    def to_json(self) -> tuple[float | None, float | None]:
+        """Return both bounds as a record states them: None for an infinite one."""
         low, high = (None if abs(bound) == inf else float(bound) for bound in self)
         return low, high
 
@@ -33,15 +33,15 @@ UNSTATED = {
 
 
 def metric_bounds(
-    metric: str, stated: Mapping[str, tuple[float | None, float | None]] | None
+    metric: str, stated_ranges: Mapping[str, tuple[float | None, float | None]] | None
 ) -> Bounds:
     """Return the range of a metric such as `test_100/accuracy@length=8` or `pronoun/right`.
 
-    `stated` has the ranges that a run's record states, by names or patterns of names; None for a
+    `stated_ranges` are those that a run's record states, by names or patterns of names; None for a
     record that states none. A metric of which nothing is known may have any value.
     """
     full_name = metric.partition("@")[0]
-    ranges = UNSTATED if stated is None else stated
+    ranges = UNSTATED if stated_ranges is None else stated_ranges
     for pattern, (low, high) in ranges.items():
         # The pattern of an evidence's number begins with the evidence, that of a metric does not.
         name = full_name if "/" in pattern else full_name.rpartition("/")[2]
@@ -51,19 +51,21 @@ def metric_bounds(
 
 
 def stated_bounds(
-    metrics: Mapping[str, Any], evidence: Mapping[str, Any]
+    metric_by_name: Mapping[str, Any], evidence_by_name: Mapping[str, Any]
 ) -> dict[str, tuple[float | None, float | None]]:
     """Return the ranges that metrics and evidence, given by name, state for their numbers.
 
     The attribute `bounds` of a metric is one range; that of an evidence has one for each name, or
     pattern of names.
     """
-    ranges = dict(LOSSES)
-    for name, metric in metrics.items():
+    bounds_by_name = dict(LOSSES)
+    for name, metric in metric_by_name.items():
         # A choice with knobs is a partial of the function that has the attribute.
-        if (bounds := getattr(getattr(metric, "func", metric), "bounds", None)) is not None:
-            ranges[name] = Bounds(*bounds)
-    for name, part in evidence.items():
-        own = getattr(getattr(part, "func", part), "bounds", {})
-        ranges |= {f"{name}/{pattern}": Bounds(*bounds) for pattern, bounds in own.items()}
-    return {name: bounds.stated() for name, bounds in ranges.items()}
+        metric_range = getattr(getattr(metric, "func", metric), "bounds", None)
+        if metric_range is not None:
+            bounds_by_name[name] = Bounds(*metric_range)
+    for name, evidence in evidence_by_name.items():
+        range_by_pattern = getattr(getattr(evidence, "func", evidence), "bounds", {})
+        for pattern, number_range in range_by_pattern.items():
+            bounds_by_name[f"{name}/{pattern}"] = Bounds(*number_range)
+    return {name: bounds.to_json() for name, bounds in bounds_by_name.items()}

@@ -29,10 +29,10 @@ def choice_name(value: Any) -> Any:
         return OTHERWISE[value]
     if re.fullmatch(r"attnlab\.(\w+\.)+\w+", value):
         return value.split(".")[-2]
-    return value.rpartition(".")[2] if is_class(value) else value
+    return value.rpartition(".")[2] if is_class_path(value) else value
 
 
-def is_class(value: Any) -> bool:
+def is_class_path(value: Any) -> bool:
     """Return whether the value is the dotted path of a class, as a component's `_target_` is."""
     return isinstance(value, str) and bool(re.fullmatch(r"[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value))
 

@@ -14,7 +14,7 @@ import msgspec
 
 from attnlab.errors import RecordError
 from attnlab.printable import OBEYED
-from attnlab.run_record.identity import canonical, plain_config
+from attnlab.run_record.identity import canonical_json, plain_config
 
 SCHEMA = 2
 """The version of the forms; readers refuse a newer one. Since version 2, files have checksums."""
@@ -99,7 +99,7 @@ def form_fault(value: Any, form: Any) -> str | None:
 
     `form` may be a mapping from the value's status to its form.
     """
-    if _depth(value) > DEEPEST:
+    if _nesting_depth(value) > DEEPEST:
         return f"its values nest deeper than {DEEPEST}"
     try:
         json.dumps(plain_config(value, "$"), ensure_ascii=False).encode()
@@ -115,11 +115,11 @@ def form_fault(value: Any, form: Any) -> str | None:
     return None
 
 
-def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
+def unseal(value: Any, path: Path, form: Any) -> dict[str, Any]:
     """Return the object read from `path` without its checksum, if it is undamaged and fits `form`.
 
-    `form` is as for `fault`. Raises RecordError if it is damaged, has another form, or was written
-    by a newer attnlab.
+    `form` is as for `form_fault`. Raises RecordError if it is damaged, has another form, or was
+    written by a newer attnlab.
     """
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema < 1:
@@ -132,33 +132,36 @@ def checked(value: Any, path: Path, form: Any) -> dict[str, Any]:
     if fault_text := form_fault(value, form):
         raise RecordError(f"{path} is damaged ({fault_text}); move that run away")
     # Before schema 2 there were no checksums.
-    if schema > 1 and not is_whole(value):
+    if schema > 1 and not has_stated_checksum(value):
         raise RecordError(
             f"{path} is damaged (it does not have the SHA-256 that it states); move that run away"
         )
-    return {key: content for key, content in value.items() if key != SEAL}
+    return _without_seal(value)
 
 
-def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+def seal(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object with the SHA-256 of its content as another field."""
     return {**value, SEAL: _checksum(value)}
 
 
-def is_whole(value: Mapping[str, Any]) -> bool:
+def has_stated_checksum(value: Mapping[str, Any]) -> bool:
     """Return whether an object still has the content that its checksum was computed from."""
-    rest = {key: content for key, content in value.items() if key != SEAL}
-    return value.get(SEAL) == _checksum(rest)
+    return value.get(SEAL) == _checksum(_without_seal(value))
+
+
+def _without_seal(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: child for key, child in value.items() if key != SEAL}
 
 
 def _checksum(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def _depth(value: Any) -> int:
+def _nesting_depth(value: Any) -> int:
     """Return how deep a value nests, counted up to one more than DEEPEST."""
     depth, level = 0, [value]
     while level and depth <= DEEPEST:
-        children = [list(v.values()) if isinstance(v, dict) else v for v in level]
-        level = [child for v in children if isinstance(v, list) for child in v]
+        children = [list(node.values()) if isinstance(node, dict) else node for node in level]
+        level = [child for group in children if isinstance(group, list) for child in group]
         depth += 1
     return depth

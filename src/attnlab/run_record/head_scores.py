@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from attnlab.layers import AttentionLayer
-from attnlab.run_record.read import decoding
+from attnlab.run_record.read import refuse_damaged_rows
 from attnlab.run_record.record import Record
 
 TABLE = "heads"
@@ -26,28 +26,30 @@ Scores = Mapping[AttentionLayer, Mapping[str, MeasureHistory]]
 """The measures of each layer, by their names (`attnlab.interp.pattern_stats.measure_rows`)."""
 
 
-def row(step: int, layer: AttentionLayer, measure: str, values: Sequence[float]) -> dict[str, Any]:
+def measure_row(
+    step: int, layer: AttentionLayer, measure: str, values: Sequence[float]
+) -> dict[str, Any]:
     """Return one measure of a layer's heads as a row of the record."""
     return {"step": step, "layer": layer.path, "measure": measure, "heads": list(values)}
 
 
-def head_scores(record: Record) -> Scores:
+def load_head_scores(record: Record) -> Scores:
     """Load the measures of all heads, in the order of their layers; empty if there are none."""
-    rows: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
+    points_by_path: dict[str, dict[str, list[tuple[int, list[float]]]]] = {}
     layers = record.layers.by_path
-    with decoding(record.path, TABLE):
+    with refuse_damaged_rows(record.path, TABLE):
         for row in record.rows(TABLE).to_pylist():
             if row["layer"] not in layers:
                 raise ValueError(f"{row['layer']!r} is none of the layers that the run states")
-            measures = rows.setdefault(row["layer"], {})
-            measures.setdefault(row["measure"], []).append((row["step"], row["heads"]))
+            points_by_measure = points_by_path.setdefault(row["layer"], {})
+            points_by_measure.setdefault(row["measure"], []).append((row["step"], row["heads"]))
         return {
             layers[path]: {
-                name: MeasureHistory(
+                measure: MeasureHistory(
                     np.array([step for step, _ in points]),
                     np.array([values for _, values in points], float),
                 )
-                for name, points in measures.items()
+                for measure, points in points_by_measure.items()
             }
-            for path, measures in rows.items()
+            for path, points_by_measure in points_by_path.items()
         }

@@ -126,15 +126,15 @@ class EarlierRevision(NamedTuple):
     reasons: list[str]
 
 
-def revised(identity: Mapping[str, Any]) -> dict[str, Any]:
+def add_revisions(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's identity with the revision number of each class that has revisions."""
 
-    def stamp(node: dict[str, Any]) -> None:
-        changes = _concerning_revisions(node, identity)
-        if changes:
-            node[REVISION] = max(changes)
+    def state_revision(node: dict[str, Any]) -> None:
+        revisions = _reason_by_revision(node, identity)
+        if revisions:
+            node[REVISION] = max(revisions)
 
-    return _copy_with(identity, stamp)
+    return _copy_with_changed_nodes(identity, state_revision)
 
 
 def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,9 +142,9 @@ def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
 
     This form is hashed: without later knobs at the value that changes nothing, under first paths.
     """
-    first_paths = {today: first for first, today in MOVED.items()}
+    first_paths = {path_today: first_path for first_path, path_today in MOVED.items()}
 
-    def restore(node: dict[str, Any]) -> None:
+    def restore_first_form(node: dict[str, Any]) -> None:
         target: str = node["_target_"]
         for knob, value in {**ADDED.get(target, {}), REVISION: 1}.items():
             if knob in node and node[knob] == value and type(node[knob]) is type(value):
@@ -152,22 +152,23 @@ def first_form(identity: Mapping[str, Any]) -> dict[str, Any]:
         for knob, nested in NESTED.get(target, {}).items():
             if isinstance(node.get(knob), Mapping):
                 entries = {**nested.added, **node.pop(knob)}
-                stated = [name for name in nested.first_knobs if name in entries]
-                node.update({name: entries.pop(name) for name in stated})
+                first_knobs = [name for name in nested.first_knobs if name in entries]
+                node.update({name: entries.pop(name) for name in first_knobs})
                 if entries != nested.added:
                     node[knob] = entries
         node["_target_"] = first_paths.get(target, target)
 
     first_names = {
-        group: {today: first for first, today in names.items()} for group, names in RENAMED.items()
+        group: {name_today: first_name for first_name, name_today in names_today.items()}
+        for group, names_today in RENAMED.items()
     }
-    return _with_renamed_keys(_copy_with(identity, restore), first_names)
+    return _rename_keys(_copy_with_changed_nodes(identity, restore_first_form), first_names)
 
 
 def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of a record as today's code would write it."""
 
-    def update(node: dict[str, Any]) -> None:
+    def update_node(node: dict[str, Any]) -> None:
         recorded_target: str = node["_target_"]
         target = node["_target_"] = MOVED.get(recorded_target, recorded_target)
         for knob, value in ADDED.get(target, {}).items():
@@ -176,79 +177,88 @@ def todays_form(identity: Mapping[str, Any]) -> dict[str, Any]:
             entries = {name: node.pop(name) for name in nested.first_knobs if name in node}
             if entries:
                 node[knob] = {**nested.added, **node.get(knob, {}), **entries}
-        if _concerning_revisions(node, identity):
+        if _reason_by_revision(node, identity):
             node.setdefault(REVISION, 1)
 
-    return _with_renamed_keys(_copy_with(identity, update), RENAMED)
+    return _rename_keys(_copy_with_changed_nodes(identity, update_node), RENAMED)
 
 
 def earlier_revisions(identity: Mapping[str, Any]) -> Iterator[EarlierRevision]:
     """Yield an identity at each combination of earlier revisions of its classes, newest first."""
-    newest: dict[str, int] = {}
+    newest_revision: dict[str, int] = {}
 
-    def record_newest(node: dict[str, Any]) -> None:
+    def note_revision(node: dict[str, Any]) -> None:
         target = node["_target_"]
-        newest[target] = max(newest.get(target, 1), node.get(REVISION, 1))
+        newest_revision[target] = max(newest_revision.get(target, 1), node.get(REVISION, 1))
 
-    _copy_with(identity, record_newest)
-    revised_targets = [name for name, number in newest.items() if number > 1]
-    revision_ranges = [range(newest[name], 0, -1) for name in revised_targets]
+    _copy_with_changed_nodes(identity, note_revision)
+    revised_targets = [target for target, revision in newest_revision.items() if revision > 1]
+    revision_ranges = [range(newest_revision[target], 0, -1) for target in revised_targets]
+    # The first combination has the newest revision of every target: the identity itself.
     for revisions in itertools.islice(itertools.product(*revision_ranges), 1, None):
-        earlier_revision = dict(zip(revised_targets, revisions, strict=True))
-
-        def set_back(
-            node: dict[str, Any], earlier_revision: Mapping[str, int] = earlier_revision
-        ) -> None:
-            if node["_target_"] in earlier_revision:
-                node[REVISION] = min(node.get(REVISION, 1), earlier_revision[node["_target_"]])
-
-        earlier_identity = _copy_with(identity, set_back)
-        yield EarlierRevision(earlier_identity, without_revisions(earlier_identity)[1])
+        revision_by_target = dict(zip(revised_targets, revisions, strict=True))
+        earlier_identity = _set_back(identity, revision_by_target)
+        _, reasons = strip_revisions(earlier_identity)
+        yield EarlierRevision(earlier_identity, reasons)
 
 
-def without_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _set_back(identity: Mapping[str, Any], revision_by_target: Mapping[str, int]) -> dict[str, Any]:
+    """Return an identity in which no target has a later revision than the stated one."""
+
+    def set_back_node(node: dict[str, Any]) -> None:
+        target = node["_target_"]
+        if target in revision_by_target:
+            node[REVISION] = min(node.get(REVISION, 1), revision_by_target[target])
+
+    return _copy_with_changed_nodes(identity, set_back_node)
+
+
+def strip_revisions(identity: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return an identity without revision keys, and the reasons of revisions since its training."""
     reasons: list[str] = []
 
     def strip_and_collect_reasons(node: dict[str, Any]) -> None:
         trained_revision = node.pop(REVISION, 1)
-        for revision, reason in _concerning_revisions(node, identity).items():
+        for revision, reason in _reason_by_revision(node, identity).items():
             if revision > trained_revision:
                 reasons.append(f"{node['_target_']}: {reason}")
 
-    return _copy_with(identity, strip_and_collect_reasons), list(dict.fromkeys(reasons))
+    stripped_identity = _copy_with_changed_nodes(identity, strip_and_collect_reasons)
+    return stripped_identity, list(dict.fromkeys(reasons))
 
 
-def _with_renamed_keys(
-    identity: dict[str, Any], new_names: Mapping[str, Mapping[str, str]]
+def _rename_keys(
+    identity: dict[str, Any], new_names_by_group: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
     """Return an identity in which the keys of some groups have their new names."""
     renamed_groups = {
-        group: {names.get(key, key): value for key, value in identity[group].items()}
-        for group, names in new_names.items()
+        group: {new_names.get(key, key): value for key, value in identity[group].items()}
+        for group, new_names in new_names_by_group.items()
         if isinstance(identity.get(group), Mapping)
     }
     return {**identity, **renamed_groups}
 
 
-def _concerning_revisions(node: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[int, str]:
+def _reason_by_revision(node: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[int, str]:
     """Return the reason of each revision that concerns a node; its first code was revision 1."""
-    revisions = enumerate(REVISED.get(node["_target_"], ()), start=2)
+    numbered_revisions = enumerate(REVISED.get(node["_target_"], ()), start=2)
     return {
-        revision: change.reason
-        for revision, change in revisions
-        if change.concerns(node) and change.concerns_run(identity)
+        number: revision.reason
+        for number, revision in numbered_revisions
+        if revision.concerns(node) and revision.concerns_run(identity)
     }
 
 
-def _copy_with(identity: Mapping[str, Any], change: Callable[[dict[str, Any]], None]) -> Any:
-    """Return a copy of a tree with `change` applied to each node with a target, innermost first."""
+def _copy_with_changed_nodes(
+    identity: Mapping[str, Any], change_node: Callable[[dict[str, Any]], None]
+) -> Any:
+    """Return a copy of a tree after `change_node` on each node with a target, innermost first."""
 
     def copy_node(value: Any) -> Any:
         if isinstance(value, Mapping):
             node = {key: copy_node(child) for key, child in value.items()}
             if isinstance(node.get("_target_"), str):
-                change(node)
+                change_node(node)
             return node
         return [copy_node(child) for child in value] if isinstance(value, (list, tuple)) else value
 

@@ -9,7 +9,7 @@ from typing import Any
 from attnlab.run_record.history import first_form
 
 
-def canonical(identity: Mapping[str, Any]) -> bytes:
+def canonical_json(identity: Mapping[str, Any]) -> bytes:
     """Return the identity in the form that is hashed: sorted, compact JSON.
 
     Raises TypeError for a value that is not plain, ValueError for a float that is not finite.
@@ -22,7 +22,7 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
     So a run keeps its hash when a class moves or gains a knob at its default (`history.py`).
     """
-    return hashlib.sha256(canonical(first_form(identity))).hexdigest()[:10]
+    return hashlib.sha256(canonical_json(first_form(identity))).hexdigest()[:10]
 
 
 def plain_config(value: Any, key: str = "identity") -> Any:

@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.run_record import write
-from attnlab.run_record.read import MOST_TEXT, content
+from attnlab.run_record.read import MOST_TEXT, read_plain_file
 
 
-def read_lines(path: Path) -> list[Any]:
+def read_values(path: Path) -> list[Any]:
     """Return the values of the lines that can be read; none where there is no file.
 
     Raises RecordError for a file that is no plain file of its directory, or too large.
     """
     values = []
-    for line in _content(path).split(b"\n"):
+    for line in _read_or_empty(path).split(b"\n"):
         with suppress(ValueError, RecursionError):
             values.append(json.loads(line))
     return values
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append a line; it is on the disk when this returns. Raises RecordError as `read_lines`."""
-    text = _content(path)
-    separator = b"\n" if text and not text.endswith(b"\n") else b""
+    """Append a line; it is on the disk when this returns. Raises RecordError as `read_values`."""
+    content = _read_or_empty(path)
+    separator = b"\n" if content and not content.endswith(b"\n") else b""
     stream = write.Stream(path)
     try:
         stream.append(separator + json.dumps(entry).encode() + b"\n")
@@ -38,8 +38,8 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
         stream.close()
 
 
-def _content(path: Path) -> bytes:
+def _read_or_empty(path: Path) -> bytes:
     try:
-        return content(path, path.parent, MOST_TEXT)
+        return read_plain_file(path, path.parent, MOST_TEXT)
     except FileNotFoundError:
         return b""

@@ -19,8 +19,8 @@ import pyarrow as pa
 import yaml
 
 from attnlab.errors import RecordError
-from attnlab.run_record.batches import batch_sum
-from attnlab.run_record.forms import SEAL, checked, form_fault
+from attnlab.run_record.batches import batch_checksum
+from attnlab.run_record.forms import SEAL, form_fault, unseal
 from attnlab.run_record.identity import plain_config
 
 Content = TypeVar("Content")
@@ -67,27 +67,29 @@ BEGINS = re.compile(rb"\xff{4}(?!\xff)")
 """A possible start of a message: the length that follows it is not negative."""
 
 
-def content(path: Path, run_dir: Path, most: int, exactly: int | None = None) -> bytes:
+def read_plain_file(
+    path: Path, run_dir: Path, max_bytes: int, exact_bytes: int | None = None
+) -> bytes:
     """Return the content of a file of a run.
 
     Raises FileNotFoundError if there is none, and RecordError if it cannot be read, is no plain
-    file inside of the run's directory, is larger than `most` bytes or not `exactly` so large.
+    file inside of the run's directory, is larger than `max_bytes`, or is not of `exact_bytes`.
     """
     real_run_dir = os.path.realpath(run_dir)
     if not os.path.realpath(path).startswith(real_run_dir + os.sep):
         raise RecordError(f"{path} lies outside of its run; remove it")
     try:
-        with open(path, "rb", opener=_open_without_waiting) as opened:
-            file_status = os.fstat(opened.fileno())
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            file_status = os.fstat(file.fileno())
             if not stat.S_ISREG(file_status.st_mode):
                 raise RecordError(f"{path} is no file; remove it")
-            if exactly is not None and file_status.st_size != exactly:
-                raise RecordError(f"{path} has {file_status.st_size} bytes, not {exactly}")
-            if file_status.st_size > most:
+            if exact_bytes is not None and file_status.st_size != exact_bytes:
+                raise RecordError(f"{path} has {file_status.st_size} bytes, not {exact_bytes}")
+            if file_status.st_size > max_bytes:
                 raise RecordError(
-                    f"{path} has {file_status.st_size:,} bytes; at most {most:,} are expected"
+                    f"{path} has {file_status.st_size:,} bytes; at most {max_bytes:,} are expected"
                 )
-            return opened.read()
+            return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -101,15 +103,15 @@ def _open_without_waiting(path: str, _: int) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def json_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any] | None:
+def read_json_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any] | None:
     """Load a JSON object of a form; None if there is no such file.
 
     Raises RecordError if it is damaged, has another form, or was written by a newer attnlab.
     """
-    return json_file(path, run_dir, lambda value, path: checked(value, path, form))
+    return read_json_file(path, run_dir, lambda value, path: unseal(value, path, form))
 
 
-def json_file(
+def read_json_file(
     path: Path, run_dir: Path, from_json: Callable[[Any, Path], Content]
 ) -> Content | None:
     """Load a JSON file and return what `from_json` makes of it; None if there is no such file.
@@ -117,7 +119,7 @@ def json_file(
     Raises RecordError if it is damaged, and whatever `from_json` raises.
     """
     try:
-        value = json.loads(content(path, run_dir, MOST_TEXT))
+        value = json.loads(read_plain_file(path, run_dir, MOST_TEXT))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
@@ -127,13 +129,13 @@ def json_file(
     return from_json(value, path)
 
 
-def yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
+def read_yaml_object(path: Path, run_dir: Path, form: Any) -> dict[str, Any]:
     """Load a YAML mapping of a form.
 
     Raises RecordError if there is no such file, or if it is damaged or has another form.
     """
     try:
-        value = yaml.load(content(path, run_dir, MOST_TEXT), _AliasFreeLoader)
+        value = yaml.load(read_plain_file(path, run_dir, MOST_TEXT), _AliasFreeLoader)
         value = plain_config(value)
     except FileNotFoundError as error:
         raise RecordError(f"{run_dir} is no run: it has no {path.name}") from error
@@ -156,23 +158,36 @@ def read_rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
     batch does not have its checksum, or cannot be read although others follow it.
     """
     try:
-        stream = content(path, run_dir, MOST_ROWS)
+        stream = read_plain_file(path, run_dir, MOST_ROWS)
     except FileNotFoundError:
         return None
-    source, batches, valid_end = pa.BufferReader(stream), [], 0
     _require_uncompressed(stream, path)
+    batches = _read_batches(stream, path, is_sealed)
+    if not batches:
+        return None
+    table = pa.Table.from_batches(batches)
+    if "step" not in table.column_names or table.schema.field("step").type != pa.int64():
+        raise RecordError(f"{path} is damaged: it has no column of steps")
+    if column_faults := _column_faults(path.stem, table.schema):
+        raise RecordError(f"{path} is damaged: {', '.join(column_faults)}")
+    return table
+
+
+def _read_batches(stream: bytes, path: Path, is_sealed: bool) -> list[pa.RecordBatch]:
+    """Return the complete batches of a stream. Raises RecordError where `read_rows` states."""
+    buffer, batches, valid_end = pa.BufferReader(stream), [], 0
     try:
-        reader = pa.ipc.open_stream(source)
-        valid_end = source.tell()
+        reader = pa.ipc.open_stream(buffer)
+        valid_end = buffer.tell()
         while True:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
             # An invalid batch may crash code that computes with it.
             batch.validate(full=True)
             stated_checksum = (dict(metadata) if metadata else {}).get(SEAL.encode())
-            if is_sealed and stated_checksum != batch_sum(batch).encode():
+            if is_sealed and stated_checksum != batch_checksum(batch).encode():
                 raise RecordError(f"{path} is damaged: its batch {len(batches) + 1} is not whole")
             batches.append(batch)
-            valid_end = source.tell()
+            valid_end = buffer.tell()
     except StopIteration:
         if valid_end != len(stream):
             raise RecordError(f"{path} ends after {valid_end} of its {len(stream)} bytes") from None
@@ -183,14 +198,7 @@ def read_rows(path: Path, run_dir: Path, is_sealed: bool) -> pa.Table | None:
             raise RecordError(
                 f"{path} is damaged after {valid_end} of its {len(stream)} bytes"
             ) from error
-    if not batches:
-        return None
-    table = pa.Table.from_batches(batches)
-    if "step" not in table.column_names or table.schema.field("step").type != pa.int64():
-        raise RecordError(f"{path} is damaged: it has no column of steps")
-    if column_faults := _column_faults(path.stem, table.schema):
-        raise RecordError(f"{path} is damaged: {', '.join(column_faults)}")
-    return table
+    return batches
 
 
 def _column_faults(table: str, schema: pa.Schema) -> list[str]:
@@ -203,27 +211,29 @@ def _column_faults(table: str, schema: pa.Schema) -> list[str]:
             for name, column_type in column_types.items()
             if column_type not in number_types
         ]
-    columns = COLUMNS.get(table, {})
-    expected = {
+    expected_types = {
         name: column_type
-        for name, column_type in columns.items()
+        for name, column_type in COLUMNS.get(table, {}).items()
         if name in column_types or name not in LATER_COLUMNS
     }
     return [
         f"{name} is not {column_type}"
-        for name, column_type in expected.items()
+        for name, column_type in expected_types.items()
         if column_types.get(name) != column_type
     ]
 
 
-def _is_torn(end: bytes) -> bool:
+def _is_torn(stream_end: bytes) -> bool:
     """Return whether the end of a stream can be the start of one message, cut off by a kill."""
-    if not (CONTINUES.startswith(end[:4]) and (len(end) < 4 or end.startswith(CONTINUES))):
+    if not (
+        CONTINUES.startswith(stream_end[:4])
+        and (len(stream_end) < 4 or stream_end.startswith(CONTINUES))
+    ):
         return False
     # Not torn, if the end itself is a complete message, which could not be read all the same, or if
     # it contains one: a later message was written, so the first one had been written completely.
-    message_starts = itertools.islice(BEGINS.finditer(end), MOST_TRIES)
-    return not any(_is_message(end, match.start()) for match in message_starts)
+    message_starts = itertools.islice(BEGINS.finditer(stream_end), MOST_TRIES)
+    return not any(_is_message(stream_end, match.start()) for match in message_starts)
 
 
 def _is_message(stream: bytes, start: int) -> bool:
@@ -239,14 +249,14 @@ def _require_uncompressed(stream: bytes, path: Path) -> None:
 
     A record never has them.
     """
-    source = pa.BufferReader(stream)
-    reader = pa.ipc.MessageReader.open_stream(source)
+    buffer = pa.BufferReader(stream)
+    reader = pa.ipc.MessageReader.open_stream(buffer)
     try:
         for message in reader:
             if _is_compressed(message.metadata.to_pybytes()):
                 raise RecordError(f"{path} is compressed, as no record is; remove it")
     except (pa.ArrowException, OSError, EOFError, struct.error, IndexError):
-        # A torn or damaged end; `rows` reports it.
+        # A torn or damaged end; `read_rows` reports it.
         return
 
 
@@ -256,25 +266,25 @@ def _is_compressed(metadata: bytes) -> bool:
     Its fields are those of Arrow's Message.fbs and Schema.fbs.
     """
 
-    def number(offset: int, number_format: str) -> int:
+    def read_number(offset: int, number_format: str) -> int:
         return struct.unpack_from("<" + number_format, metadata, offset)[0]
 
-    def field(table: int, index: int) -> int:
+    def field_offset(table: int, index: int) -> int:
         """Return the offset of a table's field, by its index; 0 if it is left out."""
-        slots = table - number(table, "i")
+        slots = table - read_number(table, "i")
         slot = 4 + 2 * index
-        offset = number(slots + slot, "H") if slot < number(slots, "H") else 0
+        offset = read_number(slots + slot, "H") if slot < read_number(slots, "H") else 0
         return offset and table + offset
 
-    root = number(0, "I")
-    message_type, header = field(root, 1), field(root, 2)
+    root = read_number(0, "I")
+    message_type, header = field_offset(root, 1), field_offset(root, 2)
     if not message_type or metadata[message_type] != RECORD_BATCH or not header:
         return False
-    return bool(field(header + number(header, "I"), 3))
+    return bool(field_offset(header + read_number(header, "I"), 3))
 
 
 @contextmanager
-def decoding(record: Path, table: str) -> Iterator[None]:
+def refuse_damaged_rows(record_path: Path, table: str) -> Iterator[None]:
     """Raise RecordError for errors in decoding the rows of a table."""
     try:
         yield
@@ -282,15 +292,17 @@ def decoding(record: Path, table: str) -> Iterator[None]:
         if isinstance(error, RecordError):
             raise
         reason = f"{type(error).__name__}: {error}"
-        raise RecordError(f"{record}: the rows of {table} are damaged ({reason})") from error
+        raise RecordError(f"{record_path}: the rows of {table} are damaged ({reason})") from error
 
 
-def decompressed(codes: bytes, size: int) -> bytes:
-    """Return the codes of a row, decompressed to `size` bytes. Raises ValueError for a bad size."""
-    if not 0 <= size <= MOST_UNPACKED:
-        raise ValueError(f"{size} bytes are to be unpacked; at most {MOST_UNPACKED} are expected")
+def decompress_codes(codes: bytes, num_bytes: int) -> bytes:
+    """Return the codes of a row, decompressed to `num_bytes`. Raises ValueError for a bad size."""
+    if not 0 <= num_bytes <= MOST_UNPACKED:
+        raise ValueError(
+            f"{num_bytes} bytes are to be unpacked; at most {MOST_UNPACKED} are expected"
+        )
     try:
-        return pa.decompress(codes, decompressed_size=size, codec="zstd", asbytes=True)
+        return pa.decompress(codes, decompressed_size=num_bytes, codec="zstd", asbytes=True)
     except OSError as error:
         raise ValueError(str(error)) from error
 

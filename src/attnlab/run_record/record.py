@@ -20,15 +20,21 @@ from attnlab.printable import one_line
 from attnlab.run_record.annotations import Annotations, read_annotations
 from attnlab.run_record.forms import AttemptClaim, Identity, ResumeOrigin, Saved, form_fault
 from attnlab.run_record.identity import identity_hash
-from attnlab.run_record.layers import Layers, inferred_layers, read_layers
+from attnlab.run_record.layers import (
+    Layers,
+    infer_layers,
+    measured_layers,
+    read_layers,
+    recorded_layers,
+)
 from attnlab.run_record.read import (
     MOST_TEXT,
-    content,
-    decoding,
-    json_file,
-    json_object,
+    read_json_file,
+    read_json_object,
+    read_plain_file,
     read_rows,
-    yaml_object,
+    read_yaml_object,
+    refuse_damaged_rows,
 )
 from attnlab.run_record.result import (
     AttemptProvenance,
@@ -58,7 +64,9 @@ class AttemptState:
     def beat(self) -> tuple[int, int]:
         """The number of beats so far, and the step of the last; zeros before the first."""
         try:
-            counter, step = content(self.path / "beat", self.path.parents[1], MOST_BEAT).split()
+            counter, step = read_plain_file(
+                self.path / "beat", self.path.parents[1], MOST_BEAT
+            ).split()
             return int(counter), int(step)
         except (FileNotFoundError, ValueError):
             return 0, 0
@@ -105,15 +113,15 @@ class Record:
 
         Raises RecordError if it cannot be read.
         """
-        path = self.path / "config.yaml"
-        identity = todays_identity(yaml_object(path, self.path, Identity), path)
-        for number in attempt_numbers(self.path)[:1]:
-            path = self.path / "attempts" / str(number) / "claim.json"
-            claim = json_object(path, self.path, AttemptClaim)
+        config_path = self.path / "config.yaml"
+        identity = todays_identity(read_yaml_object(config_path, self.path, Identity), config_path)
+        for first_number in attempt_numbers(self.path)[:1]:
+            claim_path = self.path / "attempts" / str(first_number) / "claim.json"
+            claim = read_json_object(claim_path, self.path, AttemptClaim)
             stated_hash = claim and claim.get("identity_hash")
             if stated_hash and stated_hash != identity_hash(identity):
                 raise RecordError(
-                    f"{self.path / 'config.yaml'} is damaged: it is not what attempt {number} was "
+                    f"{config_path} is damaged: it is not what attempt {first_number} was "
                     "begun with; move that run away and train it again"
                 )
         return identity
@@ -121,7 +129,7 @@ class Record:
     @property
     def result(self) -> RunResult | None:
         """The published run.json; None before a run is finished."""
-        return json_file(self.path / "run.json", self.path, RunResult.from_json)
+        return read_json_file(self.path / "run.json", self.path, RunResult.from_json)
 
     @property
     def attempts(self) -> list[AttemptState]:
@@ -129,10 +137,10 @@ class Record:
         states = []
         for number in attempt_numbers(self.path):
             path = self.path / "attempts" / str(number)
-            claim = json_object(path / "claim.json", self.path, AttemptClaim)
+            claim = read_json_object(path / "claim.json", self.path, AttemptClaim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json; move that attempt away")
-            summary = json_file(path / "run.json", self.path, summary_from_json)
+            summary = read_json_file(path / "run.json", self.path, summary_from_json)
             states.append(AttemptState(path, number, claim, summary))
         return states
 
@@ -144,34 +152,26 @@ class Record:
         attempts = self.attempts
         if not attempts:
             return "new"
-        last = attempts[-1]
-        if last.summary is not None and last.has_ended:
-            return last.summary.status
-        return "running" if last.holder_exists else "killed"
+        last_attempt = attempts[-1]
+        if last_attempt.summary is not None and last_attempt.has_ended:
+            return last_attempt.summary.status
+        return "running" if last_attempt.holder_exists else "killed"
 
     def rows(self, table: str) -> pa.Table:
         """Load all rows of a table in order, without those that a resumed attempt wrote again.
 
         Raises RecordError if a file is damaged, or lacks rows that were written.
         """
-        table_parts = []
-        for part in self._attempt_chain():
-            run_dir = part.path.parents[1]
-            table_part = read_rows(part.path / f"{table}.arrow", run_dir, part.is_sealed)
-            if table_part is not None and part.last_step is not None:
-                table_part = table_part.filter(pc.field("step") <= part.last_step)
-            count, expected = 0 if table_part is None else table_part.num_rows, part.rows.get(table)
-            if expected is not None and count < expected:
-                raise RecordError(
-                    f"{part.path / table}.arrow is damaged: it has {count} of {expected} rows"
-                )
-            if table_part is not None and table_part.num_rows:
-                table_parts.append(table_part)
-        if not table_parts:
+        attempt_tables = [
+            attempt_table
+            for linked_attempt in self._attempt_chain()
+            if (attempt_table := _read_attempt_rows(linked_attempt, table)) is not None
+        ]
+        if not attempt_tables:
             return pa.table({"step": pa.array([], pa.int64())})
         try:
             # An attempt by other code may have other columns; a column that it lacks is null.
-            return pa.concat_tables(table_parts, promote_options="default")
+            return pa.concat_tables(attempt_tables, promote_options="default")
         except pa.ArrowException as error:
             raise RecordError(f"{self.path}: the attempts' {table} do not fit ({error})") from error
 
@@ -181,36 +181,24 @@ class Record:
 
         Raises RecordError if its file is damaged.
         """
-        stated_layers = [read_layers(part.path) for part in self._attempt_chain()]
-        newest = next((layers for layers in reversed(stated_layers) if layers is not None), None)
-        return self._inferred_layers() if newest is None else newest
+        stated_layers = [
+            read_layers(linked_attempt.path) for linked_attempt in self._attempt_chain()
+        ]
+        newest_layers = next(
+            (layers for layers in reversed(stated_layers) if layers is not None), None
+        )
+        return self._infer_layers() if newest_layers is None else newest_layers
 
-    def _inferred_layers(self) -> Layers:
+    def _infer_layers(self) -> Layers:
         """Infer the layers of a record of 0.1, which states none, from its rows."""
-        measured_heads, recorded_heads = {}, {}
-        measures_by_path: dict[str, set[str]] = {}
-        head_rows, pattern_rows = self.rows("heads"), self.rows("patterns")
-        with decoding(self.path, "heads"):
-            columns = ["layer", "measure", "heads"]
-            for row in head_rows.select(columns).to_pylist() if head_rows.num_rows else ():
-                measured_heads[row["layer"]] = len(row["heads"])
-                measures_by_path.setdefault(row["layer"], set()).add(row["measure"])
-        # Queries and keys of different sequences have no distance.
-        crossing = {
-            path
-            for path, names in measures_by_path.items()
-            if "entropy" in names and "distance" not in names
-        }
-        with decoding(self.path, "patterns"):
-            # Earlier versions recorded patterns within one sequence only.
-            columns = ["source", "heads", *({"reading"} & {*pattern_rows.column_names})]
-            for row in pattern_rows.select(columns).to_pylist() if pattern_rows.num_rows else ():
-                recorded_heads[row["source"]] = int(row["heads"])
-                if row.get("reading"):
-                    crossing.add(row["source"])
-            num_layers = (self.identity.get("model") or {}).get("num_layers")
-        num_layers = num_layers if type(num_layers) is int else 0
-        return inferred_layers(measured_heads, recorded_heads, num_layers, crossing)
+        num_heads_by_path, crossing_paths = measured_layers(self.rows("heads"), self.path)
+        num_heads_by_source, crossing_sources = recorded_layers(self.rows("patterns"), self.path)
+        with refuse_damaged_rows(self.path, "patterns"):
+            stated_num_layers = (self.identity.get("model") or {}).get("num_layers")
+        num_layers = stated_num_layers if type(stated_num_layers) is int else 0
+        return infer_layers(
+            num_heads_by_path, num_heads_by_source, num_layers, crossing_paths | crossing_sources
+        )
 
     @property
     def annotations(self) -> Annotations:
@@ -221,12 +209,12 @@ class Record:
         """Raise RecordError if any table of the run is damaged."""
         for table in dict.fromkeys(
             path.stem
-            for part in self._attempt_chain()
-            for path in sorted(part.path.glob("*.arrow"))
+            for linked_attempt in self._attempt_chain()
+            for path in sorted(linked_attempt.path.glob("*.arrow"))
         ):
             self.rows(table)
 
-    def _attempt_chain(self) -> list["_AttemptPart"]:
+    def _attempt_chain(self) -> list["_LinkedAttempt"]:
         """Return the attempts that wrote the run's rows, oldest first, linked by `resumed_from`."""
         attempts, result = self.attempts, self.result
         if not attempts:
@@ -234,22 +222,20 @@ class Record:
         number = result.attempt if result else attempts[-1].number
         summary = result or attempts[-1].summary
         path, last_step = self.path / "attempts" / str(number), None
-        chain: list[_AttemptPart] = []
+        chain: list[_LinkedAttempt] = []
         while True:
-            if path in [part.path for part in chain]:
+            if path in [linked_attempt.path for linked_attempt in chain]:
                 raise RecordError(f"{path} is damaged: it says that it was resumed from itself")
             run_dir = path.parents[1]
-            claim = json_object(path / "claim.json", run_dir, AttemptClaim)
+            claim = read_json_object(path / "claim.json", run_dir, AttemptClaim)
             if claim is None:
                 raise RecordError(f"{path} has no claim.json, but a later attempt resumed from it")
-            num_rows = (
-                _rows_at(path, last_step)
-                if last_step is not None
-                else summary.rows
-                if summary
-                else {}
-            )
-            chain.append(_AttemptPart(path, last_step, claim["schema"] > 1, num_rows))
+            if last_step is not None:
+                num_rows_by_table = _num_rows_at_step(path, last_step)
+            else:
+                num_rows_by_table = summary.rows if summary else {}
+            is_sealed = claim["schema"] > 1
+            chain.append(_LinkedAttempt(path, last_step, is_sealed, num_rows_by_table))
             origin = claim["resumed_from"]
             if origin is None:
                 return chain[::-1]
@@ -279,60 +265,83 @@ class Snapshot(Record):
         return self._layers
 
 
-class _AttemptPart(NamedTuple):
-    """An attempt whose rows are a part of the run's rows."""
+class _LinkedAttempt(NamedTuple):
+    """An attempt that a run's chain links, so that its rows are a part of the run's rows."""
 
     path: Path
     last_step: int | None
     """The last step whose rows count; None for all."""
     is_sealed: bool
-    rows: Mapping[str, int]
+    num_rows_by_table: Mapping[str, int]
     """The number of rows of each table up to that step, where it is stated."""
 
 
-def attempt_origin(record: Record, result: RunResult) -> tuple[Path, ResumeOrigin | None]:
+def _read_attempt_rows(linked_attempt: _LinkedAttempt, table: str) -> pa.Table | None:
+    """Load the rows of a table that count of one attempt; None for no rows.
+
+    Raises RecordError if the file is damaged, or lacks rows that were written.
+    """
+    path, run_dir = linked_attempt.path, linked_attempt.path.parents[1]
+    rows = read_rows(path / f"{table}.arrow", run_dir, linked_attempt.is_sealed)
+    if rows is not None and linked_attempt.last_step is not None:
+        rows = rows.filter(pc.field("step") <= linked_attempt.last_step)
+    num_rows = 0 if rows is None else rows.num_rows
+    stated_num_rows = linked_attempt.num_rows_by_table.get(table)
+    if stated_num_rows is not None and num_rows < stated_num_rows:
+        raise RecordError(
+            f"{path / table}.arrow is damaged: it has {num_rows} of {stated_num_rows} rows"
+        )
+    return rows if num_rows else None
+
+
+def attempt_dir_and_origin(record: Record, result: RunResult) -> tuple[Path, ResumeOrigin | None]:
     """Return the directory of the attempt that ended with a result, and what it started from.
 
     Raises RecordError if the attempt does not say so.
     """
     path = record.path / "attempts" / str(result.attempt)
-    claim = json_object(path / "claim.json", record.path, AttemptClaim)
+    claim = read_json_object(path / "claim.json", record.path, AttemptClaim)
     if claim is None:
         raise RecordError(f"{path} has no claim.json, but the result is that of this attempt")
     return path, claim["resumed_from"]
 
 
-def _rows_at(attempt: Path, step: int) -> Mapping[str, int]:
+def _num_rows_at_step(attempt_dir: Path, step: int) -> Mapping[str, int]:
     """Return the number of rows of each table that an attempt had written at a saved step."""
-    entries = manifest(attempt, [])
+    entries = read_manifest(attempt_dir, [])
     return next((entry.get("rows", {}) for entry in entries if entry["step"] == step), {})
 
 
-def manifest(attempt: Path, damaged: list[str]) -> list[Saved]:
-    """Load an attempt's list of checkpoints; add a sentence for each damaged line to `damaged`."""
-    path = attempt / "checkpoints" / "manifest.jsonl"
+def read_manifest(attempt_dir: Path, damage_reports: list[str]) -> list[Saved]:
+    """Load an attempt's list of checkpoints.
+
+    Adds a sentence for each damaged line to `damage_reports`.
+    """
+    path = attempt_dir / "checkpoints" / "manifest.jsonl"
     try:
-        text = content(path, attempt.parents[1], MOST_TEXT)
+        content = read_plain_file(path, attempt_dir.parents[1], MOST_TEXT)
     except FileNotFoundError:
         return []
     except RecordError as error:
-        damaged.append(f"{error}; its checkpoints are passed over")
+        damage_reports.append(f"{error}; its checkpoints are passed over")
         return []
     entries: list[Saved] = []
-    *lines, last_line = text.split(b"\n")
-    for number, line in enumerate([*lines, last_line], start=1):
+    *ended_lines, last_line = content.split(b"\n")
+    for line_number, line in enumerate([*ended_lines, last_line], start=1):
         entry: Any = None
         with suppress(ValueError, RecursionError):
-            if number <= len(lines):
+            if line_number <= len(ended_lines):
                 entry = json.loads(line)
             else:
                 # An entry without its line feed still counts.
                 entry, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
         if not form_fault(entry, Saved) and entry["file"] == checkpoint_name(entry["step"]):
             entries.append(entry)
-        elif number <= len(lines):
+        elif line_number <= len(ended_lines):
             # A bad last line is the torn end of a killed write, which is no damage.
-            damaged.append(f"{path} is damaged in line {number}; its checkpoint is passed over")
+            damage_reports.append(
+                f"{path} is damaged in line {line_number}; its checkpoint is passed over"
+            )
     return entries
 
 
@@ -359,14 +368,15 @@ def plan_resume(record: Record, holder_is_gone: bool = False) -> ResumePlan:
         return _plan_after_death(attempts)
     if state != "failed":
         return ResumePlan("resume", f"it was {state}")
-    errors = [a.summary.error for a in attempts if isinstance(a.summary, FailedAttempt)]
-    last = errors[-1]
-    description = f"{last.type} at step {last.step}: {last.message}"
-    if last.cause == "diverged":
+    summaries = [attempt.summary for attempt in attempts]
+    errors = [summary.error for summary in summaries if isinstance(summary, FailedAttempt)]
+    last_error = errors[-1]
+    description = f"{last_error.type} at step {last_error.step}: {last_error.message}"
+    if last_error.cause == "diverged":
         return ResumePlan(
             "refuse", f"it failed before ({description}), and would again; rerun=true repeats"
         )
-    if last.cause == "error" and errors[-2:] == [last, last]:
+    if last_error.cause == "error" and errors[-2:] == [last_error, last_error]:
         return ResumePlan(
             "refuse", f"it failed twice in the same way ({description}); rerun=true repeats"
         )
@@ -381,7 +391,7 @@ def _plan_after_death(attempts: Sequence[AttemptState]) -> ResumePlan:
         if attempt.has_ended or attempt.beat[1] != step:
             break
         deaths += 1
-        if manifest(attempt.path, []):
+        if read_manifest(attempt.path, []):
             break
     if deaths >= DEATHS:
         return ResumePlan(
@@ -430,14 +440,23 @@ def find_runs(runs_dir: Path, all_generations: bool = False) -> list[Record]:
     ]
     if all_generations:
         return records
-    generations: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: _name_and_generation(record.name)[1]):
-        generations.setdefault(_name_and_generation(record.name)[0], []).append(record)
-    newest_records = [
-        next((r for r in reversed(same_run) if len(same_run) > 1 and _is_finished(r)), same_run[-1])
-        for same_run in generations.values()
+    generations_by_name: dict[str, list[tuple[int, Record]]] = {}
+    for record in records:
+        first_name, generation = _name_and_generation(record.name)
+        generations_by_name.setdefault(first_name, []).append((generation, record))
+    preferred_records = [
+        _preferred_generation(run_generations) for run_generations in generations_by_name.values()
     ]
-    return sorted(newest_records, key=lambda record: record.name)
+    return sorted(preferred_records, key=lambda record: record.name)
+
+
+def _preferred_generation(run_generations: Sequence[tuple[int, Record]]) -> Record:
+    """Return the newest finished generation of a run; if none is finished, the newest."""
+    by_generation = sorted(run_generations, key=lambda numbered_record: numbered_record[0])
+    records = [record for _, record in by_generation]
+    if len(records) == 1:
+        return records[0]
+    return next((record for record in reversed(records) if _is_finished(record)), records[-1])
 
 
 def is_directory(path: str | Path) -> bool:
@@ -456,30 +475,35 @@ def find_named_run(run: str, runs_dir: Path) -> Record:
             f"{runs_dir} to look for its name; `attnlab train` makes runs"
         )
     records = find_runs(runs_dir, all_generations=True)
-    matching = with_prefix(records, run)
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
+    matching_records = records_with_prefix(records, run)
+    if len(matching_records) == 1:
+        return matching_records[0]
+    if matching_records:
         raise RecordError(
-            f"{run!r} may be {len(matching)} runs ({_abbreviate(matching)}); say more of the name"
+            f"{run!r} may be {len(matching_records)} runs "
+            f"({_abbreviate_names(matching_records)}); say more of the name"
         )
     if is_directory(run):
         raise RecordError(f"{run} is no run: it has no config.yaml; name a run's directory")
-    raise RecordError(f"there is no run {run!r} in {runs_dir}, which holds {_abbreviate(records)}")
+    raise RecordError(
+        f"there is no run {run!r} in {runs_dir}, which holds {_abbreviate_names(records)}"
+    )
 
 
-def with_prefix(records: Sequence[Record], prefix: str) -> list[Record]:
+def records_with_prefix(records: Sequence[Record], prefix: str) -> list[Record]:
     """Return the run of that name, else those whose name or hash begins with it.
 
     Whole words of names come first: `...-s1` is not the start of `...-s10-...`, where both are.
     """
-    starting = [
-        r for r in records if r.name.startswith(prefix) or hash_in(r.name).startswith(prefix)
+    matching_records = [
+        record
+        for record in records
+        if record.name.startswith(prefix) or hash_in_name(record.name).startswith(prefix)
     ]
     return (
-        [r for r in starting if r.name == prefix]
-        or [r for r in starting if r.name.startswith(f"{prefix}-")]
-        or starting
+        [record for record in matching_records if record.name == prefix]
+        or [record for record in matching_records if record.name.startswith(f"{prefix}-")]
+        or matching_records
     )
 
 
@@ -488,11 +512,11 @@ def name_on_disk(runs_dir: Path, name: str, identity_hash: str) -> str:
 
     The readable part of the name on disk may be that of an older version.
     """
-    paths = sorted(runs_dir.glob(f"*-{identity_hash}")) if runs_dir.is_dir() else []
-    return paths[0].name if paths else f"{name}-{identity_hash}"
+    run_dirs = sorted(runs_dir.glob(f"*-{identity_hash}")) if runs_dir.is_dir() else []
+    return run_dirs[0].name if run_dirs else f"{name}-{identity_hash}"
 
 
-def hash_in(name: str) -> str:
+def hash_in_name(name: str) -> str:
     """Return the hash that a run's name ends with."""
     return _name_and_generation(name)[0].rpartition("-")[2]
 
@@ -503,13 +527,15 @@ def generation_dir(runs_dir: Path, name: str, rerun: bool) -> Path:
     With `rerun`, return a new generation if the newest is finished or given up; one that was only
     interrupted is continued.
     """
-    newest = runs_dir / name
-    number = 1
-    while (next_dir := runs_dir / f"{name}.{number + 1}").exists():
-        newest, number = next_dir, number + 1
-    if rerun and newest.exists() and plan_resume(Record(newest)).action in ("skip", "refuse"):
-        return next_dir
-    return newest
+    newest_dir, generation = runs_dir / name, 1
+    next_dir = runs_dir / f"{name}.2"
+    while next_dir.exists():
+        newest_dir, generation = next_dir, generation + 1
+        next_dir = runs_dir / f"{name}.{generation + 1}"
+    if not (rerun and newest_dir.exists()):
+        return newest_dir
+    is_over = plan_resume(Record(newest_dir)).action in ("skip", "refuse")
+    return next_dir if is_over else newest_dir
 
 
 def attempt_numbers(run_dir: Path) -> list[int]:
@@ -538,7 +564,7 @@ def _is_finished(record: Record) -> bool:
         return False
 
 
-def _abbreviate(records: list[Record]) -> str:
+def _abbreviate_names(records: list[Record]) -> str:
     """Return the names of the first five records, for a message."""
     names = [record.name for record in records[:5]] or ["no runs"]
     return ", ".join(names + ["..."] * (len(records) > 5))
@@ -546,5 +572,5 @@ def _abbreviate(records: list[Record]) -> str:
 
 def _name_and_generation(name: str) -> tuple[str, int]:
     """Return a run's name without its generation, and the generation, from 1."""
-    base, _, number = name.rpartition(".")
-    return (base, int(number)) if base and number.isdecimal() else (name, 1)
+    first_name, _, suffix = name.rpartition(".")
+    return (first_name, int(suffix)) if first_name and suffix.isdecimal() else (name, 1)

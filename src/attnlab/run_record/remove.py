@@ -10,40 +10,40 @@ from attnlab.run_record.record import Record, find_runs
 
 def require_deletable(records: Sequence[Record]) -> None:
     """Raise RequestError for runs that a process trains, or that runs which stay continue."""
-    paths = {record.path.resolve() for record in records}
+    deleted_paths = {record.path.resolve() for record in records}
     for record in records:
         if record.path.is_symlink():
             raise RequestError(f"{record.path} is a link; delete the run where it lies")
-        if _state(record) == "running":
+        if _state_or_damaged(record) == "running":
             raise RequestError(f"{record.name} is being trained; stop that first")
     for runs_dir in {record.path.parent for record in records}:
-        for record in find_runs(runs_dir, all_generations=True):
-            if record.path.resolve() in paths:
+        for neighbour in find_runs(runs_dir, all_generations=True):
+            if neighbour.path.resolve() in deleted_paths:
                 continue
-            for parent in _parents(record):
-                if (runs_dir / parent).resolve() in paths:
+            for parent_name in _parent_names(neighbour):
+                if (runs_dir / parent_name).resolve() in deleted_paths:
                     raise RequestError(
-                        f"{record.name} continues {parent} (extend=true) and has its rows there; "
-                        "delete both, or neither"
+                        f"{neighbour.name} continues {parent_name} (extend=true) and has its rows "
+                        "there; delete both, or neither"
                     )
 
 
 def delete_run(record: Record) -> None:
     """Delete a run's directory. Raises RecordError where that fails."""
     try:
-        write.remove_at_once(record.path)
+        write.remove_directory_at_once(record.path)
     except OSError as error:
         raise RecordError(f"{record.path} cannot be deleted ({error.strerror})") from error
 
 
-def _state(record: Record) -> str:
+def _state_or_damaged(record: Record) -> str:
     try:
         return record.state
     except RecordError:
         return "damaged"
 
 
-def _parents(record: Record) -> list[Path]:
+def _parent_names(record: Record) -> list[Path]:
     """Return the names of the runs whose checkpoints the attempts of a run began from."""
     try:
         origins = [attempt.claim["resumed_from"] for attempt in record.attempts]

@@ -15,7 +15,7 @@ import msgspec
 from attnlab.errors import RecordError
 from attnlab.run_record import write
 from attnlab.run_record.finding import Finding
-from attnlab.run_record.forms import SCHEMA, Name, Whole, checked, sealed
+from attnlab.run_record.forms import SCHEMA, Name, Whole, seal, unseal
 from attnlab.run_record.history import todays_form
 
 
@@ -134,7 +134,8 @@ class RunResult(AttemptProvenance):
         Raises RecordError if it is damaged, lacks a field, is of a run that is not finished, or was
         written by a newer attnlab.
         """
-        return _in_todays_form(msgspec.convert(checked(value, path, {cls.status: cls}), cls), path)
+        fields = unseal(value, path, {cls.status: cls})
+        return _result_in_todays_form(msgspec.convert(fields, cls), path)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of run.json, with its checksum."""
@@ -152,9 +153,9 @@ def summary_from_json(value: Any, path: Path) -> AttemptProvenance:
 
     Raises RecordError if it is damaged, lacks a field, or was written by a newer attnlab.
     """
-    fields = checked(value, path, SUMMARIES)
+    fields = unseal(value, path, SUMMARIES)
     summary = msgspec.convert(fields, SUMMARIES[fields["status"]])
-    return _in_todays_form(summary, path) if isinstance(summary, RunResult) else summary
+    return _result_in_todays_form(summary, path) if isinstance(summary, RunResult) else summary
 
 
 def todays_identity(identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -171,19 +172,23 @@ def todays_identity(identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _run_json(status: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     # Write and read once, so that the checksum is that of numbers as read, not of numpy's.
-    return sealed(json.loads(write.to_json({"schema": SCHEMA, "status": status, **fields})))
+    return seal(json.loads(write.json_bytes({"schema": SCHEMA, "status": status, **fields})))
 
 
-def _in_todays_form(result: RunResult, path: Path) -> RunResult:
+def _result_in_todays_form(result: RunResult, path: Path) -> RunResult:
     """Return a result with its identity in today's form, and its findings with their scalars."""
     findings = {
-        name: replace(finding, scalars=_metrics_of(name, result.metrics))
+        name: replace(finding, scalars=_metrics_of_evidence(name, result.metrics))
         for name, finding in result.findings.items()
     }
     return replace(result, identity=todays_identity(result.identity, path), findings=findings)
 
 
-def _metrics_of(evidence: str, metrics: Mapping[str, float]) -> dict[str, float]:
+def _metrics_of_evidence(evidence: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the metrics of an evidence by their keys, without the evidence's name."""
     prefix = f"{evidence}/"
-    return {n.removeprefix(prefix): value for n, value in metrics.items() if n.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in metrics.items()
+        if name.startswith(prefix)
+    }

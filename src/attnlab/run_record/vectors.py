@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from attnlab.run_record.read import decoding, decompressed
+from attnlab.run_record.read import decompress_codes, refuse_damaged_rows
 from attnlab.run_record.record import Record
 
 TABLE = "vectors"
@@ -20,7 +20,7 @@ ERROR = 1 / 254
 """The largest error of a decoded number, as a share of its token's largest number."""
 
 
-def row(step: int, vectors: Float[np.ndarray, "token d_model"]) -> dict[str, Any]:
+def vectors_row(step: int, vectors: Float[np.ndarray, "token d_model"]) -> dict[str, Any]:
     """Return the vectors of the first tokens of a vocabulary as a row of the record."""
     largest = np.abs(vectors).max(axis=1)
     unit = np.where(largest > 0, largest, 1)[:, None] / 127
@@ -43,16 +43,15 @@ def load_vectors(
     rows: Sequence[dict[str, Any]] = record.rows(TABLE).to_pylist()
     if not rows:
         return np.empty(0, np.int64), np.empty((0, 0, 0), np.float32)
-    with decoding(record.path, TABLE):
+    with refuse_damaged_rows(record.path, TABLE):
         vectors = [_decode_vectors(row) for row in rows]
         num_common = min(len(step_vectors) for step_vectors in vectors)
-        return np.array([r["step"] for r in rows]), np.stack(
-            [step_vectors[:num_common] for step_vectors in vectors]
-        )
+        steps = np.array([row["step"] for row in rows])
+        return steps, np.stack([step_vectors[:num_common] for step_vectors in vectors])
 
 
 def _decode_vectors(row: dict[str, Any]) -> Float[np.ndarray, "token d_model"]:
     largest = np.array(row["largest"], dtype=np.float32)
     shape = (len(largest), int(row["width"]))
-    codes = decompressed(row["codes"], math.prod(shape))
+    codes = decompress_codes(row["codes"], math.prod(shape))
     return np.frombuffer(codes, np.int8).reshape(shape) / np.float32(127) * largest[:, None]

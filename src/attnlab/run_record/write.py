@@ -42,10 +42,10 @@ TEMPORARY = ".tmp-"
 DELETED = ".deleted-"
 """Prefix of the names of directories that are being deleted; readers ignore them."""
 
-_passed: Counter[str] = Counter()
+_pass_counts: Counter[str] = Counter()
 
 
-def fault(point: str) -> None:
+def strike_fault(point: str) -> None:
     """Simulate a fault at a point if ATTNLAB_FAULT in the environment names it."""
     setting = os.environ.get("ATTNLAB_FAULT")
     if not setting:
@@ -58,28 +58,28 @@ def fault(point: str) -> None:
         )
     if point_to_strike != point:
         return
-    _passed[point] += 1
-    if _passed[point] != int(count):
+    _pass_counts[point] += 1
+    if _pass_counts[point] != int(count):
         return
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     else:
-        number = errno.ENOSPC if kind == "full" else errno.EIO
-        raise OSError(number, os.strerror(number), point)
+        error_number = errno.ENOSPC if kind == "full" else errno.EIO
+        raise OSError(error_number, os.strerror(error_number), point)
 
 
 def make_directory(path: Path) -> None:
     """Make a directory and its parents, each synced to the disk, if they do not exist."""
     if not path.is_dir():
         make_directory(path.parent)
-        fault("directory.make")
+        strike_fault("directory.make")
         path.mkdir(exist_ok=True)
         _sync_directory(path.parent)
 
 
-def new_file(path: Path, content: bytes) -> None:
+def create_file(path: Path, content: bytes) -> None:
     """Write a file under a free name; raises FileExistsError if it is taken.
 
     The name appears only with the whole content on the disk.
@@ -87,29 +87,29 @@ def new_file(path: Path, content: bytes) -> None:
     temporary = temporary_path(path.parent)
     try:
         _write_file(temporary, content)
-        fault("file.name")
+        strike_fault("file.name")
         os.link(temporary, path)
     finally:
         _delete_temporary(temporary)
     _sync_directory(path.parent)
 
 
-def publish_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    """Make a directory that has `files` from the start; raises FileExistsError if it exists.
+def publish_directory(path: Path, content_by_name: Mapping[str, bytes]) -> None:
+    """Make a directory that has its files from the start; raises FileExistsError if it exists.
 
     A rename onto a directory fails unless that one is empty, and those made here never are.
     """
-    assert files
+    assert content_by_name
     temporary = temporary_path(path.parent)
-    fault("birth.make")
+    strike_fault("birth.make")
     temporary.mkdir()
     try:
-        for name, content in files.items():
+        for name, content in content_by_name.items():
             _write_file(temporary / name, content)
         _sync_directory(temporary)
         move_directory(temporary, path)
     except OSError:
-        for name in files:
+        for name in content_by_name:
             _delete_temporary(temporary / name)
         _delete_temporary(temporary)
         raise
@@ -117,7 +117,7 @@ def publish_directory(path: Path, files: Mapping[str, bytes]) -> None:
 
 def move_directory(source: Path, target: Path) -> None:
     """Give a directory that is not empty another name; raises FileExistsError if it is taken."""
-    fault("birth.name")
+    strike_fault("birth.name")
     try:
         source.rename(target)
     except OSError as error:
@@ -127,9 +127,9 @@ def move_directory(source: Path, target: Path) -> None:
     _sync_directory(target.parent)
 
 
-def publish(source: Path, target: Path) -> bool:
+def publish_file(source: Path, target: Path) -> bool:
     """Link a finished file under a second name; return False if the name is taken."""
-    fault("publish.link")
+    strike_fault("publish.link")
     try:
         os.link(source, target)
     except FileExistsError:
@@ -138,27 +138,27 @@ def publish(source: Path, target: Path) -> bool:
     return True
 
 
-def remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
     """Delete a file, if it exists."""
-    fault("remove")
+    strike_fault("remove")
     path.unlink(missing_ok=True)
 
 
 def remove_directory(path: Path) -> None:
     """Delete a directory with all that is in it, if it exists."""
-    fault("remove")
+    strike_fault("remove")
     shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path) -> Iterator[None]:
     """Keep other processes that ask for the same lock waiting; a killed process frees it."""
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(file)
+        os.close(descriptor)
 
 
 def temporary_path(directory: Path) -> Path:
@@ -166,25 +166,25 @@ def temporary_path(directory: Path) -> Path:
     return directory / f"{TEMPORARY}{uuid.uuid4().hex}"
 
 
-def remove_at_once(path: Path) -> None:
+def remove_directory_at_once(path: Path) -> None:
     """Delete a directory with all that is in it, at once for whoever reads its name.
 
     It is renamed first, so that a process that is killed meanwhile leaves no half of it: what is
     left has a hidden name, and goes with the next directory that is deleted beside it.
     """
-    fault("remove")
+    strike_fault("remove")
     path.rename(path.parent / f"{DELETED}{uuid.uuid4().hex}")
-    for deleted in path.parent.glob(f"{DELETED}*"):
-        fault("remove")
-        shutil.rmtree(deleted)
+    for hidden_directory in path.parent.glob(f"{DELETED}*"):
+        strike_fault("remove")
+        shutil.rmtree(hidden_directory)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file, replacing an existing one: for reports and results, not for files of a run."""
     temporary = temporary_path(path.parent)
     try:
         _write_file(temporary, content)
-        fault("file.name")
+        strike_fault("file.name")
         temporary.replace(path)
     finally:
         _delete_temporary(temporary)
@@ -199,38 +199,38 @@ class Stream:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._sound, self._unsynced = path, True, True
-        fault("stream.open")
+        self._path, self._is_usable, self._has_unsynced = path, True, True
+        strike_fault("stream.open")
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
         _sync_directory(path.parent)
 
     def append(self, content: bytes) -> None:
         """Append content; it survives a kill of the process, and after `sync` a power failure."""
         self._begin_operation()
-        self._unsynced = True
-        fault("stream.write")
+        self._has_unsynced = True
+        strike_fault("stream.write")
         _write_all(self._file, content)
-        self._sound = True
+        self._is_usable = True
 
     def sync(self) -> None:
         """Wait until all content is on the disk."""
-        if self._unsynced:
+        if self._has_unsynced:
             self._begin_operation()
-            fault("stream.sync")
+            strike_fault("stream.sync")
             os.fsync(self._file)
-            self._sound, self._unsynced = True, False
+            self._is_usable, self._has_unsynced = True, False
 
     def close(self) -> None:
         """Close the file; a later append is refused."""
-        self._sound, self._unsynced = False, True
+        self._is_usable, self._has_unsynced = False, True
         os.close(self._file)
 
     def _begin_operation(self) -> None:
         """Raise OSError after a failure; a call in progress counts as failed until it succeeds."""
-        if not self._sound:
+        if not self._is_usable:
             reason = "it is closed, or an earlier write or sync failed"
             raise OSError(errno.EIO, reason, str(self._path))
-        self._sound = False
+        self._is_usable = False
 
 
 class BeatFile:
@@ -239,12 +239,12 @@ class BeatFile:
     WIDTH = 20
 
     def __init__(self, path: Path) -> None:
-        fault("stream.open")
+        strike_fault("stream.open")
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
 
     def write(self, counter: int, step: int) -> None:
         """Write the number of beats so far, and the current step."""
-        fault("beat.write")
+        strike_fault("beat.write")
         os.pwrite(self._file, f"{counter:{self.WIDTH}d}{step:{self.WIDTH}d}\n".encode(), 0)
 
     def close(self) -> None:
@@ -253,31 +253,33 @@ class BeatFile:
         self._file = -1
 
 
-def to_json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
     """Return plain values as indented JSON. Raises ValueError for NaN, which is no JSON."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _write_file(path: Path, content: bytes) -> None:
-    fault("file.open")
-    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    """Write a new file and sync it to the disk."""
+    strike_fault("file.open")
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     try:
-        fault("file.write")
-        _write_all(file, content)
-        fault("file.sync")
-        os.fsync(file)
+        strike_fault("file.write")
+        _write_all(descriptor, content)
+        strike_fault("file.sync")
+        os.fsync(descriptor)
     finally:
-        os.close(file)
+        os.close(descriptor)
 
 
-def _write_all(file: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(file, view) :]
+def _write_all(descriptor: int, content: bytes) -> None:
+    remaining = memoryview(content)
+    while remaining:
+        num_written = os.write(descriptor, remaining)
+        remaining = remaining[num_written:]
 
 
 def _delete_temporary(path: Path) -> None:
-    fault("file.clear")
+    strike_fault("file.clear")
     if path.is_dir():
         path.rmdir()
     else:
@@ -285,9 +287,9 @@ def _delete_temporary(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    fault("directory.sync")
-    file = os.open(path, os.O_RDONLY)
+    strike_fault("directory.sync")
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(file)
+        os.fsync(descriptor)
     finally:
-        os.close(file)
+        os.close(descriptor)

@@ -13,7 +13,7 @@ from attnlab.analysis.export_patterns import (
 )
 from attnlab.errors import RequestError
 from attnlab.printable import say
-from attnlab.run_record.patterns import Pattern
+from attnlab.run_record.pattern_table import Pattern
 
 PROGRAMS = {
     "bertviz": (to_bertviz, left_out_of_bertviz),

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from attnlab.analysis.arms import describe_keys, enclosing_paths, format_value, is_class
+from attnlab.analysis.arms import describe_keys, enclosing_paths, format_value, is_class_path
 from attnlab.analysis.run_details import (
     AttemptDetails,
     DifferingValue,
@@ -127,7 +127,7 @@ def print_diff(report: RunDiff, console: Console) -> None:
 
 def _without_implied(pairs: Sequence[DifferingValue]) -> list[DifferingValue]:
     """Return the differences without the knobs of components of different classes."""
-    components = {p.key for p in pairs if is_class(p.first) or is_class(p.second)}
+    components = {p.key for p in pairs if is_class_path(p.first) or is_class_path(p.second)}
     return [
         pair for pair in pairs if not any(path in components for path in enclosing_paths(pair.key))
     ]

@@ -50,7 +50,7 @@ def _claims_table(verdicts: Sequence[Verdict]) -> Table:
     table = _build_table(("claim", "tolerance", "ours", "n", "verdict"), ("tolerance", "ours"))
     for verdict in verdicts:
         count_text = f"{verdict.ours.n}/{verdict.needed}"
-        interval_text = readme.with_interval(verdict.ours)
+        interval_text = readme.format_interval(verdict.ours)
         table.add_row(
             verdict.claim.name, str(verdict.claim.bound), interval_text, count_text, verdict.verdict
         )

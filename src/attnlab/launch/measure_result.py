@@ -44,8 +44,8 @@ def identify_attempt(experiment: Experiment) -> dict[str, Any]:
         "config_dir": experiment.config.user_targets.config_dir,
         "overrides": experiment.config.overrides,
         "choices": experiment.choices,
-        "git": machine.git(),
-        "versions": machine.versions(),
+        "git": machine.checkout_state(),
+        "versions": machine.package_versions(),
     }
 
 
@@ -56,22 +56,22 @@ def code_hashes(experiment: Experiment) -> dict[str, str]:
     for name in names:
         # Of a class that was made in a notebook, or compiled, there is no source.
         with suppress(TypeError, OSError):
-            file = inspect.getsourcefile(inspect.unwrap(import_target(name)))
-            hashes[name] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+            source_file = inspect.getsourcefile(inspect.unwrap(import_target(name)))
+            hashes[name] = hashlib.sha256(Path(source_file or "").read_bytes()).hexdigest()
     return hashes
 
 
 def run_notes(experiment: Experiment) -> list[str]:
     """Return what a reader of the result must know: a line for each thing."""
     config, max_steps = experiment.config, experiment.settings.max_steps
-    lines = [f"{config.choices['dataset']}: {note}" for note in experiment.dataset.notes]
+    notes = [f"{config.choices['dataset']}: {note}" for note in experiment.dataset.notes]
     warmup_steps = config.values["schedule"].get("warmup_steps", 0)
     if warmup_steps > max_steps:
-        lines.append(
+        notes.append(
             f"schedule.warmup_steps={warmup_steps} is more than trainer.max_steps={max_steps}: the "
             "learning rate does not reach its peak"
         )
-    return lines
+    return notes
 
 
 def flops_per_token(experiment: Experiment) -> float:
@@ -99,34 +99,41 @@ def measure_trained(experiment: Experiment) -> FinalNumbers:
     }
     findings: dict[str, Finding] = {}
     for name, evidence in experiment.config.build_parts("evidence").items():
-        findings[name] = checked_finding(name, evidence(subject).measure(), experiment.model)
+        findings[name] = check_finding(name, evidence(subject).measure(), experiment.model)
         metrics |= {f"{name}/{key}": value for key, value in findings[name].scalars.items()}
     return FinalNumbers(metrics, findings)
 
 
-def checked_finding(name: str, finding: Any, model: Model) -> Finding:
+def check_finding(evidence_name: str, finding: Any, model: Model) -> Finding:
     """Return a finding with plain numbers. Raises TypeError or ValueError for what is none."""
     if not isinstance(finding, Finding):
-        kind = type(finding).__name__
-        raise TypeError(f"evidence.{name}: measure returned a {kind}, expected a Finding")
+        type_name = type(finding).__name__
+        raise TypeError(
+            f"evidence.{evidence_name}: measure returned a {type_name}, expected a Finding"
+        )
     scalars: dict[str, float] = {}
     for key, value in finding.scalars.items():
         try:
             scalars[key] = float(value)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"evidence.{name}: {key} is {value!r}, expected a number") from error
+            raise TypeError(
+                f"evidence.{evidence_name}: {key} is {value!r}, expected a number"
+            ) from error
         if not (key and key.isprintable()):
-            raise ValueError(f"evidence.{name}: the key {key!r} is no text in one line")
-    heads = {head for layer in model.attention_layers() for head in layer.heads}
+            raise ValueError(f"evidence.{evidence_name}: the key {key!r} is no text in one line")
+    existing_heads = {head for layer in model.attention_layers() for head in layer.heads}
     for key, named_head in finding.heads.items():
-        if named_head.head not in heads:
+        if named_head.head not in existing_heads:
             raise ValueError(
-                f"evidence.{name}: its head {key} is {named_head.head}, and the model has none such"
+                f"evidence.{evidence_name}: its head {key} is {named_head.head}, and the model has "
+                "none such"
             )
     return replace(finding, scalars=scalars)
 
 
-def require_finite(numbers: FinalNumbers, headline: str, step: int) -> tuple[FinalNumbers, str]:
+def keep_finite_numbers(
+    numbers: FinalNumbers, headline: str, step: int
+) -> tuple[FinalNumbers, str]:
     """Return the numbers that are finite, and a warning that names the other metrics.
 
     Raises Diverged where the headline is none: there is nothing to compare such a run by.
@@ -134,14 +141,18 @@ def require_finite(numbers: FinalNumbers, headline: str, step: int) -> tuple[Fin
     metrics = numbers.metrics
     if headline in metrics and not isfinite(metrics[headline]):
         raise Diverged(step, f"after the last step, {headline} is {metrics[headline]}")
-    finite = {name: value for name, value in metrics.items() if isfinite(value)}
-    left_out = [f"{name} ({value})" for name, value in metrics.items() if name not in finite]
-    warning = f"left out, since no finite number: {', '.join(left_out)}" if left_out else ""
-    findings = {name: _finite(finding) for name, finding in numbers.findings.items()}
-    return FinalNumbers(finite, findings), warning
+    finite_metrics = {name: value for name, value in metrics.items() if isfinite(value)}
+    dropped_metrics = [
+        f"{name} ({value})" for name, value in metrics.items() if name not in finite_metrics
+    ]
+    warning = ""
+    if dropped_metrics:
+        warning = f"left out, since no finite number: {', '.join(dropped_metrics)}"
+    findings = {name: _drop_infinite_numbers(finding) for name, finding in numbers.findings.items()}
+    return FinalNumbers(finite_metrics, findings), warning
 
 
-def _finite(finding: Finding) -> Finding:
+def _drop_infinite_numbers(finding: Finding) -> Finding:
     """Return a finding without the heads whose weight is no finite number, and such numbers."""
     heads = {
         name: replace(
@@ -158,11 +169,11 @@ def _finite(finding: Finding) -> Finding:
     return replace(finding, heads=heads)
 
 
-def run_result(
+def build_run_result(
     experiment: Experiment,
     provenance: AttemptProvenance,
     fitted: FitResult,
-    final: FinalNumbers,
+    final_numbers: FinalNumbers,
     flops_per_token: float,
     seconds: float,
 ) -> RunResult:
@@ -174,8 +185,8 @@ def run_result(
         **vars(provenance),
         steps=fitted.steps,
         stopped_early=fitted.stopped_early,
-        metrics=final.metrics,
-        findings=final.findings,
+        metrics=final_numbers.metrics,
+        findings=final_numbers.findings,
         flops_per_token=flops_per_token,
         device=machine.device_name(fitted.device),
         peak_memory_bytes=machine.peak_memory(fitted.device),

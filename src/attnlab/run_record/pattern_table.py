@@ -5,6 +5,7 @@ is at most 0.5/255 * 2 sqrt(w) + (0.5/255)^2, below .0040 everywhere and below .
 The same bytes go from the recorder to the screen; code that computes with weights decodes them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from jaxtyping import Float, UInt8
 
 from attnlab.layers import AttentionLayer, Layer, MixingLayer
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.read import decoding, decompressed
+from attnlab.run_record.read import decompress_codes, refuse_damaged_rows
 from attnlab.run_record.record import Record
 
 TABLE = "patterns"
@@ -61,10 +62,9 @@ class PatternWeights:
 
     def select_heads(self, heads: Sequence[int]) -> "PatternWeights":
         """Return the weights of some heads, by their index."""
-        selected = (
-            part if part is None else part[list(heads)] for part in (self._exact, self._codes)
-        )
-        return PatternWeights(*selected)
+        exact = None if self._exact is None else self._exact[list(heads)]
+        codes = None if self._codes is None else self._codes[list(heads)]
+        return PatternWeights(exact, codes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ class Pattern:
         """Return the pattern with these heads only."""
         return replace(self, data=self.data.select_heads(heads), heads=list(heads))
 
-    def row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """Return a row of the record. Raises ValueError for values outside of 0 to 1."""
         codes = self.codes
         return {
@@ -157,37 +157,39 @@ class Pattern:
         }
 
     @classmethod
-    def read(cls, row: Mapping[str, Any], layers: Layers) -> "Pattern":
-        """Return the pattern of a row that `row` wrote; `layers` are those of its model."""
-        tokens, query_at, heads = row["tokens"], row["query_at"], int(row["heads"])
-        numbers, asked_at, source = row.get("numbers"), int(row["asked_at"]), row["source"]
-        shape = (heads, len(query_at), len(tokens))
-        roles = row.get("roles") or ()
+    def from_row(cls, row: Mapping[str, Any], layers: Layers) -> "Pattern":
+        """Return the pattern of a row that `to_row` wrote; `layers` are those of its model."""
+        tokens, query_at, num_heads = row["tokens"], row["query_at"], int(row["heads"])
+        head_numbers, answer_position = row.get("numbers"), int(row["asked_at"])
+        source, roles = row["source"], row.get("roles") or ()
         if source != INFLUENCE and source not in layers.by_source:
             raise ValueError(f"{source!r} is none of the layers that the run states")
-        if numbers is not None and (len(numbers) != heads or min(numbers, default=0) < 0):
-            raise ValueError(f"{heads} heads cannot have the numbers {numbers}")
-        if min([asked_at, *query_at]) < 0:
-            raise ValueError(f"{asked_at} and {query_at} are not all positions")
+        if head_numbers is not None and (
+            len(head_numbers) != num_heads or min(head_numbers, default=0) < 0
+        ):
+            raise ValueError(f"{num_heads} heads cannot have the numbers {head_numbers}")
+        if min([answer_position, *query_at]) < 0:
+            raise ValueError(f"{answer_position} and {query_at} are not all positions")
         if len(roles) not in (0, len(tokens)):
             raise ValueError(f"{len(tokens)} tokens cannot have {len(roles)} roles")
-        codes = decompressed(row["codes"], shape[0] * shape[1] * shape[2])
+        shape = (num_heads, len(query_at), len(tokens))
+        codes = decompress_codes(row["codes"], math.prod(shape))
         return cls(
             step=row["step"],
             probe=row["probe"],
             layer=layers.by_source.get(source),
             tokens=tokens,
             query_at=query_at,
-            answer_position=asked_at,
+            answer_position=answer_position,
             data=PatternWeights(codes=np.frombuffer(codes, np.uint8).reshape(shape)),
             # Earlier versions recorded patterns within one sequence only, and no roles.
             query_tokens=row.get("reading") or None,
-            heads=numbers,
+            heads=head_numbers,
             roles=roles,
         )
 
 
-def probes(record: Record) -> list[str]:
+def probe_names(record: Record) -> list[str]:
     """Return the names of the probes, in the order of the record."""
     table = record.rows(TABLE)
     return table["probe"].unique().to_pylist() if table.num_rows else []
@@ -204,8 +206,8 @@ def load_patterns(
     if table.num_rows and step is not None:
         table = table.filter(pc.field("step") == step)
     if table.num_rows and probe is not None:
-        probe_names = [probe] if isinstance(probe, str) else list(probe)
-        table = table.filter(pc.field("probe").isin(probe_names))
+        names = [probe] if isinstance(probe, str) else list(probe)
+        table = table.filter(pc.field("probe").isin(names))
     layers = record.layers
-    with decoding(record.path, TABLE):
-        return [Pattern.read(row, layers) for row in table.to_pylist()]
+    with refuse_damaged_rows(record.path, TABLE):
+        return [Pattern.from_row(row, layers) for row in table.to_pylist()]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attnlab.experiment import Experiment
-from attnlab.launch.result import checked_finding
+from attnlab.launch.measure_result import check_finding
 from attnlab.layers import HeadRef
 from attnlab.model.base import Model
 from attnlab.run_record.finding import Finding, NamedHead
@@ -28,7 +28,7 @@ def model(composed) -> Model:
 
 def test_numbers_of_other_libraries_become_plain_ones(model):
     finding = untyped({"numpy": np.float32(0.5), "torch": torch.tensor(2.0), "int": 1})
-    scalars = checked_finding("mine", finding, model).scalars
+    scalars = check_finding("mine", finding, model).scalars
     assert scalars == {"numpy": 0.5, "torch": 2.0, "int": 1.0}
     assert {type(value) for value in scalars.values()} == {float}
 
@@ -44,5 +44,5 @@ WRONG: dict[str, Any] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_an_evidence_must_not_return_is_named_with_the_evidence(model, name):
     with pytest.raises((TypeError, ValueError)) as raised:
-        checked_finding("mine", WRONG[name], model)
+        check_finding("mine", WRONG[name], model)
     says(f"launch.finding.{name}", str(raised.value))

@@ -11,14 +11,14 @@ from hypothesis.extra.numpy import arrays
 from attnlab.layers import AttentionLayer, Axes, MixingLayer
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.layers import Layers
-from attnlab.run_record.patterns import (
+from attnlab.run_record.pattern_table import (
     ERROR,
     INFLUENCE,
     TABLE,
     Pattern,
     PatternWeights,
     load_patterns,
-    probes,
+    probe_names,
 )
 from attnlab.run_record.record import Record
 from tests.depth import examples
@@ -76,16 +76,18 @@ def test_who_looks_and_which_heads_were_kept_are_read_back():
     assert (full.numbers, list(full.queries)) == (range(2), list(full.tokens))
     some = PatternWeights(full.weights[:, [2, 0]])
     few = replace(full, query_at=[2, 0], data=some).select_heads([1])
-    read = Pattern.read(few.row(), LAYERS)
+    read = Pattern.from_row(few.to_row(), LAYERS)
     assert (list(read.numbers), list(read.queries)) == ([1], [" ", "the"])
     assert read.query_tokens is None
     assert np.abs(read.weights - full.weights[1:, [2, 0]]).max() <= ERROR
-    across = Pattern.read(replace(full, query_tokens=list("wxyz")).row(), LAYERS)
+    across = Pattern.from_row(replace(full, query_tokens=list("wxyz")).to_row(), LAYERS)
     assert (list(across.queries), list(across.tokens)) == (list("wxyz"), list(full.tokens))
     # A record of an earlier version has neither column.
-    old = {name: value for name, value in full.row().items() if name not in ("numbers", "reading")}
-    assert list(Pattern.read(old, LAYERS).numbers) == [0, 1]
-    assert list(Pattern.read(old, LAYERS).queries) == list(full.tokens)
+    old = {
+        name: value for name, value in full.to_row().items() if name not in ("numbers", "reading")
+    }
+    assert list(Pattern.from_row(old, LAYERS).numbers) == [0, 1]
+    assert list(Pattern.from_row(old, LAYERS).queries) == list(full.tokens)
 
 
 def test_weights_of_what_mixes_and_influence_are_no_attention():
@@ -94,20 +96,20 @@ def test_weights_of_what_mixes_and_influence_are_no_attention():
     assert [one.attention for one in of_layers] == [LAYER, None, None]
     assert [one.mixing for one in of_layers] == [None, MIXING, None]
     for one in of_layers:
-        assert Pattern.read(one.row(), LAYERS).layer == one.layer
+        assert Pattern.from_row(one.to_row(), LAYERS).layer == one.layer
 
 
 def test_bytes_of_the_record_are_passed_on_as_they_are():
     full = pattern(0, "a")
-    read = Pattern.read(full.row(), LAYERS)
+    read = Pattern.from_row(full.to_row(), LAYERS)
     assert np.array_equal(read.codes, full.codes)
-    assert read.row() == full.row()
+    assert read.to_row() == full.to_row()
     assert np.array_equal(read.select_heads([1]).codes, full.codes[1:])
     assert np.array_equal(read.select_heads([1, 0]).weights, read.weights[[1, 0]])
 
 
 def test_a_row_that_cannot_be_is_refused():
-    row = pattern(0, "a").row()
+    row = pattern(0, "a").to_row()
     wrong = {
         "layer": {"source": "blocks.7.pattern"},
         "numbers": {"numbers": [0]},
@@ -116,7 +118,9 @@ def test_a_row_that_cannot_be_is_refused():
         "asked": {"asked_at": -1},
         "roles": {"roles": ["meant"]},
     }
-    calls = {name: partial(Pattern.read, {**row, **part}, LAYERS) for name, part in wrong.items()}
+    calls = {
+        name: partial(Pattern.from_row, {**row, **part}, LAYERS) for name, part in wrong.items()
+    }
     refused_calls("runs.patterns.read.{}", calls)
 
 
@@ -125,7 +129,7 @@ def test_patterns_are_read_back_from_the_record(tmp_path):
     state_layers(attempt.path, LAYERS)
     written = [pattern(s, p, s) for s in (0, 1, 10) for p in ("b", "a")]
     for at in range(0, 6, 2):
-        attempt.append(TABLE, [one.row() for one in written[at : at + 2]])
+        attempt.append(TABLE, [one.to_row() for one in written[at : at + 2]])
     attempt.close()
     record = Record(tmp_path / "run")
     for one, other in zip(load_patterns(record), written, strict=True):
@@ -135,13 +139,13 @@ def test_patterns_are_read_back_from_the_record(tmp_path):
     assert [p.probe for p in load_patterns(record, step=10)] == ["b", "a"]
     assert [p.step for p in load_patterns(record, probe="b")] == [0, 1, 10]
     assert load_patterns(record, step=2) == []
-    assert probes(record) == ["b", "a"]
+    assert probe_names(record) == ["b", "a"]
 
 
 def test_a_run_without_patterns_has_none(tmp_path):
     Attempt.claim(tmp_path / "run", {"seed": 0}).close()
     assert load_patterns(Record(tmp_path / "run"), step=1, probe="a") == []
-    assert probes(Record(tmp_path / "run")) == []
+    assert probe_names(Record(tmp_path / "run")) == []
 
 
 def test_six_layers_of_eight_heads_on_64_tokens_take_a_fifth_of_a_megabyte(tmp_path):
@@ -152,7 +156,7 @@ def test_six_layers_of_eight_heads_on_64_tokens_take_a_fifth_of_a_megabyte(tmp_p
         weights = draw.dirichlet(np.ones(64), (8, 64)).astype(np.float32)
         of_layer = AttentionLayer(layer, f"blocks.{layer}.mixer.attend", 8, Axes())
         exact = PatternWeights(weights)
-        rows.append(Pattern(1, "a", of_layer, tokens, list(range(64)), 63, exact).row())
+        rows.append(Pattern(1, "a", of_layer, tokens, list(range(64)), 63, exact).to_row())
     attempt.append(TABLE, rows[:1])
     before = (attempt.path / f"{TABLE}.arrow").stat().st_size
     attempt.append(TABLE, rows)

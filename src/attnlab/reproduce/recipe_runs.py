@@ -13,7 +13,7 @@ import torch
 from attnlab.config import Config, compose_each, search_path, thread_overrides
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
-from attnlab.launch.many import launcher_for, many
+from attnlab.launch.many import launcher_for, run_many
 from attnlab.launch.run import Outcome
 from attnlab.launch.sweep_progress import SweepProgress
 from attnlab.printable import say
@@ -33,7 +33,7 @@ class PlannedRun(NamedTuple):
     config: Config
 
 
-def reproduce(
+def train_recipe(
     recipe: Recipe,
     seeds: int,
     runs_dir: Path,
@@ -54,28 +54,32 @@ def reproduce(
             f"{recipe.paper} at --scale {recipe.scale} needs a GPU, and torch sees none here; run "
             "it where there is one, or take another scale"
         )
-    planned = compose_runs(recipe, seeds, runs_dir, jobs, places, config_dir)
+    planned_runs = compose_runs(recipe, seeds, runs_dir, jobs, places, config_dir)
+    for note in dict.fromkeys(note for run in planned_runs for note in run.config.notes):
+        say(note, file=sys.stderr)
     outcomes: dict[tuple[str, int], Outcome] = {}
     judged_arms: set[str] = set()
-    for note in dict.fromkeys(note for cell in planned for note in cell.config.notes):
-        say(note, file=sys.stderr)
-    configs = [cell.config for cell in planned]
-    sweep_progress = SweepProgress([f"{cell.arm} seed {cell.seed}" for cell in planned])
-    with closing(many(configs, console, launcher_for(jobs), sweep_progress)) as trained:
-        for number, outcome in trained:
-            cell = planned[number]
-            outcomes[cell.arm, cell.seed] = outcome
-            progress = f"[{len(outcomes):>{len(str(len(planned)))}}/{len(planned)}]"
-            console.print(f"{progress} {cell.arm} seed {cell.seed}: {_describe_outcome(outcome)}")
+    configs = [run.config for run in planned_runs]
+    sweep_progress = SweepProgress([f"{run.arm} seed {run.seed}" for run in planned_runs])
+    with closing(run_many(configs, console, launcher_for(jobs), sweep_progress)) as ended_runs:
+        for index, outcome in ended_runs:
+            arm, seed = planned_runs[index].arm, planned_runs[index].seed
+            outcomes[arm, seed] = outcome
+            total = len(planned_runs)
+            progress = f"[{len(outcomes):>{len(str(total))}}/{total}]"
+            console.print(f"{progress} {arm} seed {seed}: {_describe_outcome(outcome)}")
             if outcome.status == "blocked":
-                raise RequestError(f"{cell.arm} seed {cell.seed}: {outcome.note}")
-            if outcome.ok and cell.arm not in judged_arms:
-                judged_arms.add(cell.arm)
+                raise RequestError(f"{arm} seed {seed}: {outcome.note}")
+            if outcome.ok and arm not in judged_arms:
+                judged_arms.add(arm)
                 # A measure that is misspelt is told now, not after all the runs.
-                judge(recipe, _collect(recipe, planned, outcomes, config_dir))
-    if undone := [o for o in outcomes.values() if o.status in ("held", "interrupted")]:
-        raise RequestError(f"{len(undone)} runs could not be done; {undone[0].note}")
-    return _collect(recipe, planned, outcomes, config_dir)
+                judge(recipe, _collect_results(recipe, planned_runs, outcomes, config_dir))
+    undone_runs = [
+        outcome for outcome in outcomes.values() if outcome.status in ("held", "interrupted")
+    ]
+    if undone_runs:
+        raise RequestError(f"{len(undone_runs)} runs could not be done; {undone_runs[0].note}")
+    return _collect_results(recipe, planned_runs, outcomes, config_dir)
 
 
 def compose_runs(
@@ -90,21 +94,26 @@ def compose_runs(
     overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
     threads = torch.get_num_threads()
     with search_path(config_dir) as user_targets:
-        composed = compose_each(
+        composition = compose_each(
             {
                 arm: [*overrides, *thread_overrides(overrides, jobs, threads), *places]
                 for arm, overrides in overrides_by_arm.items()
             },
             user_targets,
         )
-    configs, faults = composed.configs, composed.faults
-    for first, second in combinations(configs, 2):
-        if configs[first].values == configs[second].values:
-            faults.setdefault("the same run as another arm", []).extend([first, second])
-    if faults:
-        where = f"{recipe.paper}/{recipe.scale}.yaml"
-        arms_by_fault = {fault: ", ".join(dict.fromkeys(arms)) for fault, arms in faults.items()}
-        raise ConfigError([f"{where}: {arms}: {fault}" for fault, arms in arms_by_fault.items()])
+    configs, arms_by_fault = composition.configs, composition.faults
+    for first_arm, second_arm in combinations(configs, 2):
+        if configs[first_arm].values == configs[second_arm].values:
+            equal_arms = arms_by_fault.setdefault("the same run as another arm", [])
+            equal_arms.extend([first_arm, second_arm])
+    if arms_by_fault:
+        location = f"{recipe.paper}/{recipe.scale}.yaml"
+        raise ConfigError(
+            [
+                f"{location}: {', '.join(dict.fromkeys(arms))}: {fault}"
+                for fault, arms in arms_by_fault.items()
+            ]
+        )
     # Not an override: a path may hold what their grammar reads otherwise.
     our_values = {"runs_dir": str(runs_dir)}
     return [
@@ -114,26 +123,33 @@ def compose_runs(
     ]
 
 
-def _collect(
+def _collect_results(
     recipe: Recipe,
-    planned: Sequence[PlannedRun],
+    planned_runs: Sequence[PlannedRun],
     outcomes: Mapping[tuple[str, int], Outcome],
     config_dir: Path | None,
 ) -> dict[str, Any]:
-    # In the order of the plan, whichever ended first.
-    ended = [at for cell in planned if (at := (cell.arm, cell.seed)) in outcomes]
-    return results.collect(
+    """Return the results of the runs that ended, in the order of the plan."""
+    planned_keys = [(run.arm, run.seed) for run in planned_runs]
+    ordered_outcomes = {key: outcomes[key] for key in planned_keys if key in outcomes}
+    return results.collect_results(
         recipe,
-        finished={at: outcomes[at].directory for at in ended if outcomes[at].ok},
-        failed={at: o.directory for at in ended if (o := outcomes[at]).status in FAILED},
+        finished_dirs={
+            key: outcome.directory for key, outcome in ordered_outcomes.items() if outcome.ok
+        },
+        failed_dirs={
+            key: outcome.directory
+            for key, outcome in ordered_outcomes.items()
+            if outcome.status in FAILED
+        },
         config_dir=config_dir,
     )
 
 
 def _describe_outcome(outcome: Outcome) -> str:
+    """Return what became of a run in a few words, with its main metric."""
     result = outcome.result
     if result is None:
         return f"{outcome.status} {outcome.note}".strip()
-    seconds = f"{result.seconds:.0f} s"
-    how = outcome.note if outcome.status == "skipped" else seconds
-    return f"{result.headline} {result.metrics[result.headline]:.3f} ({how})"
+    remark = outcome.note if outcome.status == "skipped" else f"{result.seconds:.0f} s"
+    return f"{result.headline} {result.metrics[result.headline]:.3f} ({remark})"
