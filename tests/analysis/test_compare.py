@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -54,6 +55,72 @@ def test_groups_come_in_the_order_in_which_they_were_started():
     late = result("moe", started="2026-01-02T00:00:00Z")
     early = result("vanilla", started="2026-01-01T00:00:00Z")
     assert labels(late, early) == ["variant=vanilla", "variant=moe"]
+
+
+def test_groups_are_ordered_by_their_keys_and_the_first_is_the_baseline():
+    rates = (1e-2, 1e-3)
+    cells = [("moe", 1e-2), ("vanilla", 1e-3), ("vanilla", 1e-2), ("moe", 1e-3)]
+    runs = [
+        result(v, accuracy=place / 9, started=f"2026-01-0{place + 1}", knobs={"optimizer.lr": rate})
+        for place, (v, rate) in enumerate(cells)
+    ]
+    (panel,) = compare(named(*runs))
+    keys = [(group.keys["variant"], group.keys["optimizer.lr"]) for group in panel.groups]
+    assert keys == list(product(("moe", "vanilla"), rates))
+    assert panel.baseline is panel.groups[0]
+
+
+def test_the_end_of_a_key_is_enough_where_no_other_key_has_it():
+    runs = named(*(result(accuracy=lr, knobs={"optimizer.lr": lr}) for lr in (1e-3, 1e-2)))
+    (panel,) = compare(runs, by=["lr"], baseline="lr=1e-2", allow=["mixed"])
+    assert panel.group_keys == ["optimizer.lr"]
+    assert panel.baseline is panel.groups[1]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("test/accuracy", 2), ("test/loss", 0)])
+def test_the_best_group_can_be_the_baseline(metric, best):
+    runs = [
+        result(v, seed=s, accuracy=a + s / 99, lower_is_better=("loss",))
+        for v, a in (("vanilla", 0.3), ("moe", 0.1), ("multihead", 0.8))
+        for s in range(3)
+    ]
+    # The group with the least loss is not that with the greatest accuracy.
+    losses = [float(run.variant != "vanilla") + run.seed / 99 for run in runs]
+    runs = [
+        replace(run, metrics={**run.metrics, "test/loss": loss})
+        for run, loss in zip(runs, losses, strict=True)
+    ]
+    (panel,) = compare(named(*runs), metric=metric, baseline="best")
+    assert panel.baseline is panel.groups[best]
+    says("runs.compare.notes.best", panel.notes[0])
+
+
+def test_a_cost_is_compared_as_a_metric_is():
+    runs = [result(v, d) for v in ("vanilla", "moe") for d in (1, 2)]
+    (panel,) = compare(named(*runs), metric="parameters", by=["num_layers"], allow=["mixed"])
+    assert [group.over_seeds("parameters").mean for group in panel.groups] == [50_000, 100_000]
+    assert not panel.higher_is_better
+    with refuses(RequestError, "runs.compare.no_cost"):
+        compare(named(*runs), metric="peak_memory_bytes")
+
+
+def test_groups_with_equal_results_are_said_to_have_them():
+    def runs(last):
+        cells = [("vanilla", 0.1, 0.2), ("moe", 0.3, 0.4), ("multihead", 0.1, last)]
+        return named(
+            *(result(v, seed=s, accuracy=a) for v, *values in cells for s, a in enumerate(values))
+        )
+
+    (equal,), (unequal,) = compare(runs(0.2)), compare(runs(0.2000001))
+    assert len(equal.notes) == len(unequal.notes) + 1
+    says("runs.compare.notes.equal", "\n".join(equal.notes))
+
+
+def test_an_arm_alone_is_named_by_its_mixer_where_an_override_chose_it():
+    mixer = {"model.mixer._target_": "attnlab.mixer.gated_delta.GatedDelta"}
+    chosen = result("multihead", overrides=("model/mixer=gated_delta",), knobs=mixer)
+    assert labels(chosen) == ["model.mixer=gated_delta"]
+    assert labels(result("multihead")) == ["variant=multihead"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +198,10 @@ def test_keys_that_make_no_groups_are_refused_with_the_nearest_right_name():
         "runs.compare.{}",
         {
             "typo_in_path": lambda: compare(runs, by=["optimizer.rl"]),
-            "short_key": lambda: compare(runs, by=["lr"]),
+            "end_of_several": lambda: compare(
+                named(result(knobs={"model.mixer.dropout": 0.1, "model.ffn.dropout": 0.1})),
+                by=["dropout"],
+            ),
             "typo": lambda: compare(runs, by=["varaint"]),
             "seed": lambda: compare(runs, by=["variant", "seed"]),
         },
@@ -156,13 +226,22 @@ def test_datasets_stand_in_panels_of_their_own():
         assert {group.label for group, _ in panel.differences} < of_panel
 
 
+CELLS = [
+    (v, n, s, 0.05 * place)
+    for place, (v, n, s) in enumerate(product(("vanilla", "moe"), (4, 8), (0, 1, 2)))
+]
 PAIRS = [
-    result(v, seed=s, data_hash=f"pairs-{n}", knobs={"dataset.num_pairs": n})
-    for v, n, s in product(("vanilla", "moe"), (4, 8), (0, 1, 2))
+    result(v, seed=s, accuracy=a, data_hash=f"pairs-{n}", knobs={"dataset.num_pairs": n})
+    for v, n, s, a in CELLS
 ]
 STEPS = [
-    result(v, seed=s, budget_tokens=1280 * n, tokens=1280 * n, knobs={"trainer.max_steps": n})
-    for v, n, s in product(("vanilla", "moe"), (500, 900), (0, 1, 2))
+    result(
+        *(v, 2, s, a),
+        budget_tokens=1280 * n,
+        tokens=1280 * n,
+        knobs={"trainer.max_steps": n},
+    )
+    for v, n, s, a in CELLS
 ]
 
 

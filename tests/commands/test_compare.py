@@ -350,7 +350,8 @@ def test_keys_without_room_move_into_a_legend_below_the_table(tmp_path, capsys):
     long = [f"a_variant_with_a_long_name_number_{number}" for number in range(3)]
     for variant, width, seed in product(long, (64, 128), range(3)):
         knobs = {"model.d_model": width, "optimizer.lr": width / 1000}
-        content = result(variant, seed=seed, accuracy=0.5 + seed / 100, knobs=knobs)
+        accuracy = 0.5 + seed / 100 + width / 1e4 + long.index(variant) / 1e3
+        content = result(variant, seed=seed, accuracy=accuracy, knobs=knobs)
         write(tmp_path, f"run-{variant}-{width}-{seed}", content)
     _, out, _ = told(capsys, "--runs-dir", tmp_path)
     lines = out.splitlines()

@@ -356,9 +356,9 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
         for p in made[:1]
     ]
     (history,) = probe_histories([*made, *across])
-    assert history.crosses
+    assert history.hides_cross_attention
     assert [shown.layer for shown in history.maps] == [pattern.layer for pattern in made]
-    assert not probe_histories(made)[0].crosses
+    assert not probe_histories(made)[0].hides_cross_attention
     panel, card = card_of(tmp_path)
     view = replace(card.seed_views[0], histories=[history])
     others = report_page._card_remarks(panel, [card])

@@ -5,7 +5,7 @@ An arm is the set of all runs that differ only in their seed.
 
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -18,6 +18,17 @@ VARIANT_KEYS = ("variant", "num_layers")
 """The keys that come first in a label."""
 SHORT_NAMES = (*VARIANT_KEYS, "dataset", "network_depth")
 """The keys that have a short name."""
+MIXER = "model.mixer"
+COST_FIELDS = (
+    "parameters",
+    "active_parameters",
+    "flops_per_token",
+    "state_size",
+    "tokens",
+    "seconds",
+    "peak_memory_bytes",
+)
+"""The fields of a result that can be compared as metrics are; lower is better."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,12 @@ class FinishedRun:
     def arm_identity(self) -> str:
         """The config as a text, which is the same for all runs of one arm."""
         return json.dumps(self.config, sort_keys=True)
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric, or a cost (`COST_FIELDS`); None for one that the run lacks."""
+        is_cost = metric in COST_FIELDS
+        value = getattr(self.result, metric) if is_cost else self.result.metrics.get(metric)
+        return None if value is None else float(value)
 
     def select_keys(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the config's values at some keys; None for a key that it does not have."""
@@ -60,6 +77,16 @@ def flatten_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": (config.get("dataset") or {}).get("name"),
     }
     return {**_flatten_node(config, ""), **short_names}
+
+
+def naming_keys(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return the keys that name arms whatever distinguishes them: what they are, and the depth.
+
+    An arm is its variant. Where an override of a run chose the mixer, the variant says too little.
+    """
+    overrides = [override for run in runs for override in run.result.overrides]
+    has_chosen_mixer = any(override.startswith("model/mixer=") for override in overrides)
+    return [*([MIXER] if has_chosen_mixer else []), *VARIANT_KEYS]
 
 
 def label_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -116,7 +143,7 @@ def group_by_arm(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Return the arms by their labels, in order of first occurrence; the runs of each by seed."""
     runs_of_arms = group_by_value(runs, lambda run: run.arm_identity)
     arm_configs = [arm_runs[0].config for arm_runs in runs_of_arms]
-    keys = dict.fromkeys(["dataset", *VARIANT_KEYS, *label_keys(arm_configs)])
+    keys = dict.fromkeys(["dataset", *naming_keys(runs), *label_keys(arm_configs)])
     return {
         describe_keys(arm_runs[0].select_keys(keys)): sorted(
             arm_runs, key=lambda run: run.result.seed
@@ -163,6 +190,17 @@ def is_written_as(value: Any, text: str) -> bool:
         # A choice and the module of its class have the same name.
         spellings.add(value.split(".")[-2])
     return text in spellings
+
+
+def resolve_key(name: str, keys: Collection[str]) -> str | None:
+    """Return the key that a name stands for: `lr` is `optimizer.lr`, if no other key ends so.
+
+    None where the name is no key, and the end of none or of several.
+    """
+    if name in keys:
+        return name
+    matches = [key for key in keys if key.endswith(f".{name}")]
+    return matches[0] if len(matches) == 1 else None
 
 
 def suggest_key(name: str, names: Iterable[str]) -> str:

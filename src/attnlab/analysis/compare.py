@@ -12,10 +12,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from attnlab.analysis import fairness
 from attnlab.analysis.arms import (
+    COST_FIELDS,
     VARIANT_KEYS,
     FinishedRun,
     describe_keys,
@@ -23,6 +24,9 @@ from attnlab.analysis.arms import (
     group_by_value,
     is_written_as,
     label_keys,
+    naming_keys,
+    resolve_key,
+    short_label,
     suggest_key,
 )
 from attnlab.analysis.comparison_summary import PanelSummary, summarize_panel
@@ -53,6 +57,12 @@ if TYPE_CHECKING:
     from attnlab.analysis.run_list import Selection
 
 
+BEST = "best"
+"""The word for the group with the best mean, as a baseline."""
+BaselineChoice = Mapping[str, str] | Literal["best"] | None
+"""Values of config keys as texts, the group with the best mean, or the first group."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that differ only in their seed, or also in config keys that `by` leaves out."""
@@ -74,7 +84,9 @@ class Group:
         """Return the metric at each seed; where arms are mixed, the mean over the arms."""
         runs_by_seed = group_by_value(self.runs, lambda run: run.result.seed)
         values_by_seed = {
-            seed_runs[0].result.seed: [run.result.metrics[metric] for run in seed_runs]
+            seed_runs[0].result.seed: [
+                value for run in seed_runs if (value := run.value(metric)) is not None
+            ]
             for seed_runs in runs_by_seed
         }
         return {seed: sum(values_by_seed[seed]) / len(values_by_seed[seed]) for seed in self.seeds}
@@ -230,10 +242,12 @@ def compare_sets(
 
     Only runs with equal data and an equal budget are compared: each such set of a dataset has a
     panel of its own, unless `allow` has "data" or "budget". A single run beside larger sets is left
-    out. A group holds the runs that differ only in their seed, or that agree on the keys `by`;
-    groups come in the order in which their runs were started. The baseline
-    ("variant=moe,num_layers=1") is by default the first group. An interval is over seeds: where
-    `allow` has "mixed", runs that share a seed are averaged first.
+    out. A group holds the runs that differ only in their seed, or that agree on the keys `by`, of
+    which the end is enough (`lr`). Groups are ordered by their keys, values in the order in which
+    runs with them were started. The metric may be a cost (`arms.COST_FIELDS`). The baseline
+    ("variant=moe,num_layers=1", or "best" for the group with the best mean) is by default the first
+    group. An interval is over seeds: where `allow` has "mixed", runs that share a seed are averaged
+    first.
 
     A set that cannot be compared does not block the others. Raises RequestError where none can be,
     and for an unknown key, metric or baseline.
@@ -245,8 +259,14 @@ def compare_sets(
     by = None if by is None else list(dict.fromkeys([by] if isinstance(by, str) else by))
     allow = [allow] if isinstance(allow, str) else list(allow)
     _require_known_allowances(allow)
+    existing_keys = {key for run in runs for key in run.config}
+    if by is not None:
+        by = list(dict.fromkeys(_require_key(name, existing_keys) for name in by))
     baseline_values = None if baseline is None else _parse_baseline(baseline)
-    _require_existing_keys([*(by or []), *(baseline_values or {})], runs)
+    if isinstance(baseline_values, Mapping):
+        baseline_values = {
+            _require_key(name, existing_keys): text for name, text in baseline_values.items()
+        }
     compared_sets = ComparedSets([], [], [])
     errors: list[RequestError] = []
     for dataset_runs in group_by_value(runs, lambda run: run.result.dataset):
@@ -276,7 +296,7 @@ def _compare_dataset(
     runs: Sequence[FinishedRun],
     by: Sequence[str] | None,
     metric: str | None,
-    baseline_values: Mapping[str, str] | None,
+    baseline_values: BaselineChoice,
     allow: Collection[str],
 ) -> tuple[ComparedSets, list[RequestError]]:
     """Compare the runs of one dataset set by set, and return why sets have no panel as errors."""
@@ -313,7 +333,7 @@ def _compare_runs(
     panel_keys: Mapping[str, Any],
     by: Sequence[str] | None,
     metric: str | None,
-    baseline_values: Mapping[str, str] | None,
+    baseline_values: BaselineChoice,
     allow: Collection[str],
 ) -> Panel:
     """Compare the runs of one dataset and budget."""
@@ -321,25 +341,37 @@ def _compare_runs(
     distinguishing_keys = label_keys([arm_runs[0].config for arm_runs in runs_of_arms])
     if by is None:
         runs_of_groups = runs_of_arms
-        group_keys = distinguishing_keys or list(VARIANT_KEYS[:1])
+        group_keys = distinguishing_keys or naming_keys(runs)[:1]
         shared_keys = list(dict.fromkeys([*VARIANT_KEYS, *group_keys]))
     else:
         runs_of_groups = group_by_value(runs, lambda run: repr(run.select_keys(by)))
         group_keys = [key for key in by if key not in panel_keys] or list(by)
         shared_keys = list(by)
-    groups = [
-        Group(
-            describe_keys(group_runs[0].select_keys(group_keys)),
-            group_runs[0].select_keys(shared_keys),
-            group_runs,
-        )
-        for group_runs in runs_of_groups
-    ]
+    groups = _order_by_keys(
+        [
+            Group(
+                describe_keys(group_runs[0].select_keys(group_keys)),
+                group_runs[0].select_keys(shared_keys),
+                group_runs,
+            )
+            for group_runs in runs_of_groups
+        ],
+        group_keys,
+    )
     notes = fairness.check_fairness(
         [(group.label, group.runs) for group in groups], shared_keys, distinguishing_keys, allow
     )
     metric_name = _choose_metric(runs, metric)
-    baseline = groups[0] if baseline_values is None else _select_baseline(groups, baseline_values)
+    higher_is_better = _higher_is_better(runs, metric_name)
+    if baseline_values is None:
+        baseline = groups[0]
+    elif isinstance(baseline_values, Mapping):
+        baseline = _select_baseline(groups, baseline_values)
+    else:
+        baseline = _best_group(groups, metric_name, higher_is_better)
+        notes.append(
+            "the baseline has the best mean of these very runs, so it seems better than it is"
+        )
     if baseline is None:
         notes.append(f"no group of {runs[0].result.dataset} is the baseline: no differences")
         differences = []
@@ -349,13 +381,37 @@ def _compare_runs(
         dataset=runs[0].result.dataset,
         panel_keys=panel_keys,
         metric=metric_name,
-        higher_is_better=_higher_is_better(runs, metric_name),
+        higher_is_better=higher_is_better,
         group_keys=group_keys,
         groups=groups,
         baseline=baseline,
         differences=differences,
-        notes=[*notes, *_evidence_notes(runs, groups, differences)],
+        notes=[*notes, *_evidence_notes(runs, groups, group_keys, differences)],
     )
+
+
+def _order_by_keys(groups: Sequence[Group], keys: Sequence[str]) -> list[Group]:
+    """Return the groups ordered by their keys, the values of each in order of first occurrence."""
+    ranks_by_key = {
+        key: {value: rank for rank, value in enumerate(_distinct_values(groups, key))}
+        for key in keys
+    }
+    return sorted(groups, key=lambda group: [ranks_by_key[k][repr(group.keys[k])] for k in keys])
+
+
+def _distinct_values(groups: Sequence[Group], key: str) -> list[str]:
+    return list(dict.fromkeys(repr(group.keys[key]) for group in groups))
+
+
+def _best_group(groups: Sequence[Group], metric: str, higher_is_better: bool) -> Group:
+    """Return the group with the best mean of a metric, the first of several."""
+
+    def mean_to_maximize(group: Group) -> float:
+        mean = group.over_seeds(metric).mean
+        assert mean is not None
+        return mean if higher_is_better else -mean
+
+    return max(groups, key=mean_to_maximize)
 
 
 def _paired_differences(
@@ -385,21 +441,22 @@ def _choose_metric(runs: Sequence[FinishedRun], metric: str | None) -> str:
         )
     metric_name = metric or headlines[0]
     for run in runs:
-        metrics = run.result.metrics
-        if metric_name not in metrics:
+        value = run.value(metric_name)
+        if value is None:
+            hint = suggest_key(metric_name, run.result.metrics)
+            raise RequestError(f"{run.name} has no {metric_name!r}; {hint}")
+        if not isfinite(value):
             raise RequestError(
-                f"{run.name} has no {metric_name!r}; {suggest_key(metric_name, metrics)}"
-            )
-        if not isfinite(metrics[metric_name]):
-            raise RequestError(
-                f"{metric_name} of {run.name} is {metrics[metric_name]}, which has no place in a "
-                "mean; choose another metric, or name the runs to compare"
+                f"{metric_name} of {run.name} is {value}, which has no place in a mean; choose "
+                "another metric, or name the runs to compare"
             )
     return metric_name
 
 
 def _higher_is_better(runs: Sequence[FinishedRun], metric: str) -> bool:
     """Return whether more of a metric is better. Raises RequestError where the runs disagree."""
+    if metric in COST_FIELDS:
+        return False
     is_lower_better_in_runs = {lower_is_better(metric, run.result.lower_is_better) for run in runs}
     if len(is_lower_better_in_runs) > 1:
         raise RequestError(
@@ -409,12 +466,14 @@ def _higher_is_better(runs: Sequence[FinishedRun], metric: str) -> bool:
     return is_lower_better_in_runs == {False}
 
 
-def _parse_baseline(baseline: str) -> dict[str, str]:
-    """Parse "KEY=VALUE,..." into a dict."""
+def _parse_baseline(baseline: str) -> dict[str, str] | Literal["best"]:
+    """Parse "KEY=VALUE,..." into a dict; "best" is returned as it is."""
+    if baseline == BEST:
+        return BEST
     # A value may contain a comma, so a comma separates two pairs only where a key follows.
     pairs = [pair.partition("=") for pair in re.split(r",(?=[\w.]+=)", baseline)]
     if not all(equals for _, equals, _ in pairs):
-        raise RequestError(f"baseline {baseline}: expected KEY=VALUE, or several with commas")
+        raise RequestError(f"baseline {baseline}: expected best, KEY=VALUE, or several with commas")
     return {key: value for key, _, value in pairs}
 
 
@@ -450,21 +509,23 @@ def _is_baseline_value(value: Any, value_text: str) -> bool:
         return False
 
 
-def _require_existing_keys(keys: Iterable[str], runs: Sequence[FinishedRun]) -> None:
-    existing_keys = {key for run in runs for key in run.config}
-    for key in keys:
-        if key == "seed":
-            raise RequestError("seed makes no group: the intervals are over the seeds")
-        if key not in existing_keys:
-            raise RequestError(f"the runs have no key {key!r}; {suggest_key(key, existing_keys)}")
+def _require_key(name: str, existing_keys: Collection[str]) -> str:
+    """Return the key that a name stands for. Raises RequestError for none, and for the seed."""
+    if name == "seed":
+        raise RequestError("seed makes no group: the intervals are over the seeds")
+    key = resolve_key(name, existing_keys)
+    if key is None:
+        raise RequestError(f"the runs have no key {name!r}; {suggest_key(name, existing_keys)}")
+    return key
 
 
 def _evidence_notes(
     runs: Sequence[FinishedRun],
     groups: Sequence[Group],
+    group_keys: Sequence[str],
     differences: Sequence[tuple[Group, Difference]],
 ) -> list[str]:
-    """Return notes on what weakens the evidence: few or unpaired seeds, runs that stopped early."""
+    """Return notes on what weakens the evidence, such as few seeds or runs that stopped early."""
     notes = []
     groups_with_few_seeds = [group.label for group in groups if len(group.seeds) < ENOUGH_SEEDS]
     if groups_with_few_seeds:
@@ -474,6 +535,12 @@ def _evidence_notes(
     shared_seed_counts = [f"{d.n} with {g.label}" for g, d in differences if d.n < len(g.seeds)]
     if shared_seed_counts:
         notes.append(f"seeds that the baseline shares: {abbreviate_names(shared_seed_counts)}")
+    equal_groups = _groups_with_equal_results(groups, group_keys)
+    if equal_groups:
+        sets_text = "; ".join(" = ".join(labels) for labels in equal_groups)
+        notes.append(
+            f"equal in every metric of every seed, so probably the same computation: {sets_text}"
+        )
     if any(d.p == 0 and d.low == d.high for _, d in differences):
         notes.append("p is 0 where every seed gave the very same difference, which has no spread")
     runs_stopped_early = [run.name for run in runs if run.result.tokens < run.result.budget_tokens]
@@ -483,3 +550,15 @@ def _evidence_notes(
             f"{abbreviate_names(runs_stopped_early)}"
         )
     return notes
+
+
+def _groups_with_equal_results(groups: Sequence[Group], keys: Sequence[str]) -> list[list[str]]:
+    """Return short labels of groups that have the same metrics at each seed, to the last digit."""
+    labels_by_results: dict[str, list[str]] = {}
+    for group in groups:
+        metrics_by_seed = sorted(
+            (run.result.seed, sorted(run.result.metrics.items())) for run in group.runs
+        )
+        label = short_label({key: group.keys[key] for key in keys})
+        labels_by_results.setdefault(repr(metrics_by_seed), []).append(label)
+    return [labels for labels in labels_by_results.values() if len(labels) > 1]

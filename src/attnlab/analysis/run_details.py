@@ -51,6 +51,8 @@ class RunRow:
     max_steps: int | None
     age: float | None
     """Seconds since its last attempt began; None where none has."""
+    seconds: float | None
+    """How long its last attempt trained; None before it is finished."""
     size: int
     """Bytes of its files."""
     tags: Sequence[str]
@@ -248,6 +250,7 @@ def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
         step=0 if last_attempt is None else _last_step(last_attempt),
         max_steps=config.get("trainer.max_steps"),
         age=None if start_time is None else max(0.0, now - start_time),
+        seconds=None if result is None else result.seconds,
         size=directory_size(run.path),
         tags=run.annotations.tags,
         sweeps=run.annotations.sweeps,

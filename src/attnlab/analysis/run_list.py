@@ -5,22 +5,29 @@ runs.frame()                         # a row for each run: what distinguishes th
 runs.curves("validation/accuracy")   # a row for each run and step
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import pyarrow as pa
 
-from attnlab.analysis.arms import flatten_identity, format_value, label_keys, suggest_key
+from attnlab.analysis.arms import (
+    flatten_identity,
+    format_value,
+    label_keys,
+    resolve_key,
+    suggest_key,
+)
 from attnlab.analysis.left_out import LeftOut, describe_by_state
 from attnlab.analysis.report import align_rows, to_plain
-from attnlab.analysis.where import parse_conditions
+from attnlab.analysis.where import Condition, parse_conditions
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record.annotations import Annotations
 from attnlab.run_record.record import Record
 from attnlab.run_record.result import RunResult
+from attnlab.run_record.result_index import ResultIndex
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -161,10 +168,9 @@ class RunList(Sequence[ListedRun]):
         conditions = parse_conditions(text)
         facts_by_run = [run.facts for run in self]
         existing_keys = {key for run_facts in facts_by_run for key in run_facts}
+        if self._runs:
+            conditions = [_with_existing_key(c, existing_keys) for c in conditions]
         for condition in conditions if self._runs else ():
-            if condition.key not in existing_keys:
-                hint = suggest_key(condition.key, existing_keys)
-                raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
             values = [
                 value
                 for run_facts in facts_by_run
@@ -280,15 +286,37 @@ class RunList(Sequence[ListedRun]):
         return label_keys(configs) if configs else []
 
 
+def _with_existing_key(condition: Condition, existing_keys: Collection[str]) -> Condition:
+    """Return a condition on a key that runs have; the end of a single key is enough.
+
+    Raises RequestError for a key that no run has.
+    """
+    key = resolve_key(condition.key, existing_keys)
+    if key is None:
+        hint = suggest_key(condition.key, existing_keys)
+        raise RequestError(f"where {condition.key!r}: no run has it; {hint}")
+    return replace(condition, key=key)
+
+
 def list_runs(records: Iterable[Record]) -> RunList:
     """Return the runs of some records; a damaged run comes with its fault."""
-    return RunList(map(_open_run, records))
+    index_by_directory: dict[Path, ResultIndex] = {}
+    runs = []
+    for record in records:
+        directory = record.path.parent
+        if directory not in index_by_directory:
+            index_by_directory[directory] = ResultIndex(directory)
+        runs.append(_open_run(record, index_by_directory[directory]))
+    for index in index_by_directory.values():
+        index.save()
+    return RunList(runs)
 
 
-def _open_run(record: Record) -> ListedRun:
+def _open_run(record: Record, index: ResultIndex) -> ListedRun:
     """Return the run of a record, with its fault where the record cannot be read."""
     try:
-        run = ListedRun(record, record.state, record.result)
+        result = index.result(record)
+        run = ListedRun(record, record.state if result is None else "finished", result)
         # The config is read now, so that its damage is reported here.
         _ = run.config
     except RecordError as error:

@@ -107,6 +107,7 @@ def panel_legend(panel: Panel) -> str:
     num_tests = sum(difference.p is not None for _, difference in panel.differences)
     if num_tests:
         sentences.append(f"p of the paired t-test, Holm-corrected for {num_tests} of them")
+        sentences.append("intervals are not corrected")
     return "; ".join(sentences)
 
 

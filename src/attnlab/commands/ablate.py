@@ -6,18 +6,18 @@ Every mode takes `--layers 0,1` and `--heads 2,3`, which restrict it to these la
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from typing import Any
 
 from attnlab.analysis import ablations
 from attnlab.analysis.ablations import METHODS, ORDERS, AblationReport, PruningReport
 from attnlab.analysis.ablations.request import require_heads
+from attnlab.analysis.head_choice import select_heads
 from attnlab.commands.base import add_run, load_run, require_output_file
 from attnlab.commands.options import path_option
 from attnlab.commands.render.ablation import draw_pruning_curve, print_ablation
 from attnlab.console import Console
 from attnlab.errors import RequestError
-from attnlab.layers import AttentionLayer, Axes, HeadRef
+from attnlab.layers import Axes
 from attnlab.loaded_run import LoadedRun
 from attnlab.printable import say
 from attnlab.run_record import write
@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     method_help = "a head passes nothing on (default), or has its mean pattern over the split"
     add("--method", choices=METHODS, help=method_help)
     add("--layers", metavar="N,...", help="these layers only, from 0")
-    add("--heads", metavar="N,...", help="these heads of each layer only, from 0")
+    add("--heads", metavar="N,...", help="these heads of each layer only, from 0; or L1H2,...")
     importance_help = "the gradient of each head's gate beside the loss without the head"
     add("--importance", action="store_true", help=importance_help)
     add("--prune", action="store_true", help="remove all, the least important first")
@@ -105,7 +105,7 @@ def _run_ablation(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> 
     if mode == "edge" and arguments.layers is None:
         # In a model with an encoder, --heads selects among the layers that read the text.
         layers = [layer for layer in layers if layer.axes == Axes("inputs", "inputs")]
-    heads = _select_heads(layers, arguments.layers, arguments.heads)
+    heads = select_heads(layers, arguments.layers, arguments.heads)
     split, metric = arguments.split or "validation", arguments.metric
     method, order = arguments.method or "zero", arguments.order or "gradient"
     options: dict[str, Any] = {"split": split, "metric": metric, "method": method, "heads": heads}
@@ -118,33 +118,3 @@ def _run_ablation(arguments: Namespace, mode: str | None, loaded: LoadedRun) -> 
     if mode == "twins":
         return ablations.patching_report(loaded, query=arguments.query, heads=heads)
     return ablations.heads_without_report(loaded, **options)
-
-
-def _select_heads(
-    layers: Sequence[AttentionLayer], named_layers: str | None, named_heads: str | None
-) -> list[HeadRef] | None:
-    """Return the heads that --layers and --heads select; None without both options."""
-    if named_layers is None and named_heads is None:
-        return None
-    layer_ids, head_ids = _parse_ids("layers", named_layers), _parse_ids("heads", named_heads)
-    for layer_id in layer_ids or ():
-        if layer_id >= len(layers):
-            count_text = f"{len(layers)} attention layer{'s' * (len(layers) > 1)}"
-            raise RequestError(f"--layers {layer_id}: the model has {count_text}")
-    selected_layers = [layer for layer in layers if layer_ids is None or layer.index in layer_ids]
-    for head_id in head_ids or ():
-        for layer in selected_layers:
-            if head_id >= layer.num_heads:
-                count_text = f"{layer.num_heads} head{'s' * (layer.num_heads > 1)}"
-                raise RequestError(f"--heads {head_id}: {layer.name} has {count_text}")
-    heads = [head for layer in selected_layers for head in layer.heads]
-    return heads if head_ids is None else [head for head in heads if head.head in head_ids]
-
-
-def _parse_ids(option: str, text: str | None) -> list[int] | None:
-    """Parse the numbers that --layers or --heads lists."""
-    if text is None:
-        return None
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise RequestError(f"--{option} {text}: expected numbers from 0, as in --{option} 0,2")
-    return sorted({int(part) for part in text.split(",")})

@@ -13,7 +13,7 @@ from attnlab.analysis.head_report import head_histories, head_report
 from attnlab.analysis.select import select_undamaged
 from attnlab.commands.base import require_output_file
 from attnlab.commands.options import add_runs, path_option
-from attnlab.commands.render.heads import draw_head_curves, show_report
+from attnlab.commands.render.heads import draw_head_curves, measure_of_header, show_report
 from attnlab.console import Console
 from attnlab.printable import say
 from attnlab.run_record import write
@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the heads, or draw them."""
-    output, measure = arguments.output, arguments.measure
+    output, measure = arguments.output, measure_of_header(arguments.measure)
     if output is not None:
         require_output_file(output, PICTURES, arguments.format)
     selection = select_undamaged(arguments.runs, arguments.runs_dir, arguments.where)

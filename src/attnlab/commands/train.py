@@ -142,10 +142,8 @@ def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
         title, seconds_left = progress.title(index), progress.seconds_left()
         console.print(show.outcome_line(outcome, title, seconds_left, console.width))
     left_out_suffix = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
-    name = configs[0].values["sweep"]
-    console.print(
-        f"{len(outcomes)} runs: {show.count_statuses(outcomes)}{left_out_suffix}; sweep {name}"
-    )
+    statuses, name = show.count_statuses(outcomes), configs[0].values["sweep"]
+    console.print(f"{len(outcomes)} runs: {statuses}{left_out_suffix}; sweep {name}")
     for outcome in outcomes:
         if not outcome.ok:
             console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")

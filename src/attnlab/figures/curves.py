@@ -15,6 +15,10 @@ MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 
 
+MOST_DOTS = 6
+"""The number of values of x up to which each point of a line is drawn as a dot."""
+
+
 class CurvePoint(NamedTuple):
     """The mean of n seeds at one place of the x axis, and the interval, if there is one."""
 
@@ -203,8 +207,8 @@ def _draw_means(
             detail="arm:N",
         )
     )
-    # A line needs two points, and a few lengths are no curve: they are drawn as dots.
-    has_dots = x.doubling or len({row["x"] for row in rows}) == 1
+    # Few points make no curve: a reader must see where a value was measured.
+    has_dots = x.doubling or len({row["x"] for row in rows}) <= MOST_DOTS
     points = (
         _inline_chart(rows)
         .mark_point(size=50, filled=True, opacity=float(has_dots), clip=True)

@@ -122,23 +122,26 @@ def _record_values(
 
 
 def _correlate_ranks(
-    weights: Float[Tensor, "batch head query key"], norms: Float[Tensor, "batch head query key"]
+    weights: Float[Tensor, "batch head query key"],
+    weighted_norms: Float[Tensor, "batch head query key"],
 ) -> Float[Tensor, " head"]:
     """Return the mean rank correlation of rows, in float64; equal values share a rank."""
     is_visible = (weights > 0).cpu().numpy()
     centred_ranks = []
-    for values in (weights, norms):
+    for values in (weights, weighted_norms):
         visible_values = np.where(is_visible, values.cpu().numpy(), np.nan)
         row_ranks = np.nan_to_num(rankdata(visible_values, axis=-1, nan_policy="omit"))
         num_visible = np.maximum(is_visible.sum(axis=-1, keepdims=True), 1)
         mean_ranks = row_ranks.sum(axis=-1, keepdims=True) / num_visible
         centred_ranks.append(np.where(is_visible, row_ranks - mean_ranks, 0))
-    weight_ranks, norm_ranks = centred_ranks
-    covariance = (weight_ranks * norm_ranks).sum(axis=-1)
-    norm_product = np.sqrt((weight_ranks**2).sum(axis=-1) * (norm_ranks**2).sum(axis=-1))
-    is_defined = norm_product > 0
+    weight_ranks, weighted_norm_ranks = centred_ranks
+    covariance = (weight_ranks * weighted_norm_ranks).sum(axis=-1)
+    rank_length_product = np.sqrt(
+        (weight_ranks**2).sum(axis=-1) * (weighted_norm_ranks**2).sum(axis=-1)
+    )
+    is_defined = rank_length_product > 0
     correlation_sum = np.where(
-        is_defined, covariance / np.where(is_defined, norm_product, 1), 0
+        is_defined, covariance / np.where(is_defined, rank_length_product, 1), 0
     ).sum(axis=(0, 2))
     num_queries = is_defined.sum(axis=(0, 2))
     mean_correlation = np.where(

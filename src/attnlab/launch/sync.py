@@ -135,11 +135,11 @@ def _sync_run(
         mirror = find_mirror(mirrors, tool, stated_place, project) or uploaded_mirror
         status = "present"
         # The copy of a tool with projects may have been uploaded since, and deleted.
-        is_sent = mirror is not None and project is not None and upload is None
+        may_be_absent = mirror is not None and project is not None and upload is None
         if place.exists():
             requested_mirror = new_mirror(tool, stated_place, project, logged_run.run_id)
             mirror = _require_complete_copy(mirrors, place, result, requested_mirror)
-        elif not is_sent:
+        elif not may_be_absent:
             _write_copy(record, result, logged_run, logger, parent)
             mirror, status = read_mark(place), "sent"
         assert mirror is not None

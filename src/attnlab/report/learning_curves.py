@@ -124,6 +124,8 @@ def describe_curves(
     if has_interval and (len(coloured_arms) <= MOST_BANDS or not legend):
         band_name = "band" if len(coloured_arms) <= MOST_BANDS else "band of a chosen arm"
         lines.append(f"{band_name}: {describe_method(bounds)}")
+    elif has_interval:
+        lines.append(f"no bands: more than {MOST_BANDS} would cover each other")
     if len(coloured_arms) < len(arms):
         lines.append(
             f"in colour: the best {len(coloured_arms)} of {len(arms)} arms by the main metric"

@@ -257,7 +257,9 @@ def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:
             "A card opens with the head that was chosen on validation data, where its map was "
             "recorded."
         )
-    if any(history.crosses for card in cards for history in card.seed_views[0].histories):
+    if any(
+        history.hides_cross_attention for card in cards for history in card.seed_views[0].histories
+    ):
         remarks.append(
             "What a sequence pays to another one (an encoder's output, latents) is recorded, and "
             "not shown here: `attnlab attend RUN TEXT --layer LAYER` draws it."

@@ -54,7 +54,7 @@ class ProbeHistory:
     """The number of tokens of the sequence that are not shown."""
     roles: Mapping[int, str]
     """The role of a token in the question, by its position."""
-    crosses: bool
+    hides_cross_attention: bool
     """Whether attention between two sequences was recorded too, which is not shown."""
 
     @cached_property
@@ -164,7 +164,7 @@ def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
                 for pattern in self_patterns
                 if pattern.probe == probe and list(pattern.tokens) == probe_tokens
             ],
-            crosses=any(
+            hides_cross_attention=any(
                 pattern.query_tokens is not None for pattern in patterns if pattern.probe == probe
             ),
         )
@@ -172,7 +172,7 @@ def probe_histories(patterns: Sequence[Pattern]) -> list[ProbeHistory]:
     ]
 
 
-def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
+def _build_history(patterns: Sequence[Pattern], hides_cross_attention: bool) -> ProbeHistory:
     """Return the history of one probe from all patterns within its sequence."""
     # Two attempts of a run may record different maps, so the last step decides what is shown.
     last_step = max(pattern.step for pattern in patterns)
@@ -205,7 +205,7 @@ def _build_history(patterns: Sequence[Pattern], crosses: bool) -> ProbeHistory:
             for layer in last_pattern_by_layer
         ],
         cut=len(first_pattern.tokens) - (end - window.start),
-        crosses=crosses,
+        hides_cross_attention=hides_cross_attention,
     )
 
 

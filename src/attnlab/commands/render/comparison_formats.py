@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 
 from attnlab.analysis.arms import format_value
@@ -63,7 +64,8 @@ def _latex_table(panel: Panel) -> str:
     """Return a floating table of a panel, with its title and notes as the caption."""
     table_columns = comparison_columns(panel)
     alignment = "".join("r" if column.is_count else "l" for column in table_columns)
-    caption = ". ".join([panel_title(panel), *map(_sentence, _notes(panel))])
+    sentences = [panel_title(panel), *map(_sentence, _notes(panel)), *_seeds_sentence(panel)]
+    caption = ". ".join(sentences)
     rows = [
         " & ".join(map(_latex_text, cells)) + r" \\"
         for cells in (_headers(table_columns), *_cell_texts(table_columns))
@@ -72,6 +74,7 @@ def _latex_table(panel: Panel) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_latex_text(caption)}.}}",
+        rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', f'{panel.dataset}-{panel.metric}')}}}",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         rows[0],
@@ -82,6 +85,14 @@ def _latex_table(panel: Panel) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+def _seeds_sentence(panel: Panel) -> list[str]:
+    """Return which seeds the groups have, if all have the same."""
+    seeds_of_groups = {tuple(group.seeds) for group in panel.groups}
+    if len(seeds_of_groups) > 1:
+        return []
+    return [f"Seeds {', '.join(map(str, seeds_of_groups.pop()))}"]
 
 
 def _markdown_table(panel: Panel) -> str:

@@ -65,6 +65,14 @@ ROLES_LEGEND = (
 CAVEAT = "Roles are names for scores, not proof: ablate."
 
 
+def measure_of_header(name: str | None) -> str | None:
+    """Return the measure that a column of the table shows, such as `prefix`; else the name."""
+    for header, measure in COLUMNS.items():
+        if name is not None and name in (header, header.rstrip(".")):
+            return measure
+    return name
+
+
 def show_report(console: Console, report: HeadReport) -> None:
     """Print the heads of every run and group, and the runs that were left out."""
     for run_heads in report.runs:

@@ -16,8 +16,10 @@ from attnlab.analysis.run_details import (
     RunRow,
     RunsReport,
 )
+from attnlab.commands.render.dry_run import approximate_duration
 from attnlab.console import Console
 from attnlab.printable import one_line
+from attnlab.run_record.record import hash_in_name
 
 LEAST_NAME = 28
 """The least width of the column of names."""
@@ -32,7 +34,12 @@ def print_runs(report: RunsReport, console: Console) -> None:
             console.print(f"{run.run}: {one_line(run.fault)}", soft_wrap=True)
     states = [run.state for run in report.runs]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    console.print(f"{len(states)} runs: {counts}; {format_size(sum(r.size for r in report.runs))}")
+    total_size = format_size(sum(run.size for run in report.runs))
+    training_times = [run.seconds for run in report.runs if run.seconds is not None]
+    time_text = (
+        f"; {approximate_duration(sum(training_times))} of training" if training_times else ""
+    )
+    console.print(f"{len(states)} runs: {counts}; {total_size}{time_text}")
 
 
 def _runs_table(report: RunsReport, width: int) -> Table:
@@ -56,16 +63,21 @@ def _runs_table(report: RunsReport, width: int) -> Table:
     width_by_header = {h: max(map(len, (h, *texts))) for h, texts in columns.items()}
     unbroken_width = sum(width_by_header[header] + 2 for header in unbroken_columns)
     breakable_width = sum(w for h, w in width_by_header.items() if h not in unbroken_columns)
-    longest_name = max((len(run.run) for run in report.runs), default=0)
-    name_width = min(longest_name, max(LEAST_NAME, width - unbroken_width - breakable_width - 4))
+    names = [run.run for run in report.runs]
+    room = max(LEAST_NAME, width - unbroken_width - breakable_width - 4)
+    if max(map(len, names), default=0) > room and report.has_distinct_names:
+        # A name without its hash names the run too, and fits on more screens.
+        names = [name.removesuffix(f"-{hash_in_name(name)}") for name in names]
+    longest_name = max(map(len, names), default=0)
+    name_width = min(longest_name, room)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("run", min_width=min(longest_name, LEAST_NAME), overflow="fold")
     for header in columns:
         justify = "right" if header in ("age", "size") else "left"
         no_wrap = header in unbroken_columns
         table.add_column(header, justify=justify, no_wrap=no_wrap, overflow="fold")
-    for run, *texts in zip(report.runs, *columns.values(), strict=True):
-        table.add_row(_break_name(run.run, name_width), *texts)
+    for name, *texts in zip(names, *columns.values(), strict=True):
+        table.add_row(_break_name(name, name_width), *texts)
     return table
 
 
