@@ -30,7 +30,9 @@ def add_selection(
         "--by", nargs="+", metavar="KEY", help="what makes a group; default: all but the seed"
     )
     parser.add_argument("--metric", help=metric_help)
-    parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="or best; default: the first group")
+    parser.add_argument(
+        "--baseline", metavar="KEY=VALUE,...", help="or best; default: the first group"
+    )
     parser.add_argument(
         "--allow",
         nargs="+",
