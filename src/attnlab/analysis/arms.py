@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from attnlab.run_record.choice_name import choice_name, is_class_path, shortest_endings
@@ -39,7 +40,7 @@ class FinishedRun:
     result: RunResult
     config: Mapping[str, Any]
 
-    @property
+    @cached_property
     def arm_identity(self) -> str:
         """The config as a text, which is the same for all runs of one arm."""
         return json.dumps(self.config, sort_keys=True)
@@ -97,6 +98,8 @@ def label_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     earlier key of the same config group. A knob that differs between components of the same class
     is never left out, so a difference in learning rate cannot pass for a difference in variant.
     """
+    # Most of many runs differ in their seed alone, and equal configs distinguish nothing.
+    configs = list({json.dumps(config, sort_keys=True): config for config in configs}.values())
     distinguishing_keys = [key for key in VARIANT_KEYS if differs_within(configs, [], key)]
     for key in dict.fromkeys(key for config in configs for key in config):
         if key in (*SHORT_NAMES, "model.num_layers") or not differs_within(

@@ -41,7 +41,7 @@ def find_records(
         for reference in reference_list
         for record in _matching_records(reference, directory, archived)
     ]
-    return list({record.path.resolve(): record for record in records}.values())
+    return list({record.real_path: record for record in records}.values())
 
 
 def require_runs(

@@ -126,7 +126,7 @@ class RunList(Sequence[ListedRun]):
     """Runs in their order, each of them once."""
 
     def __init__(self, runs: Iterable[ListedRun]) -> None:
-        self._runs = list({run.path.resolve(): run for run in runs}.values())
+        self._runs = list({run.record.real_path: run for run in runs}.values())
 
     def __len__(self) -> int:
         return len(self._runs)

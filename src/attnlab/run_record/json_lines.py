@@ -5,6 +5,7 @@ anew. A line is written by one system call, so those of two writers never mix.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,9 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def _read_or_empty(path: Path) -> bytes:
+    # Most runs have no such file, and asking for that first is the quickest answer.
+    if not os.path.lexists(path):
+        return b""
     try:
         return read_plain_file(path, path.parent, MOST_TEXT)
     except FileNotFoundError:

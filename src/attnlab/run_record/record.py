@@ -108,6 +108,11 @@ class Record:
         self.path, self.name = path, one_line(path.name)
 
     @cached_property
+    def real_path(self) -> Path:
+        """The directory without links; equal for records of one run."""
+        return self.path.resolve()
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """The config that determines the run, in today's form (`run_record.history`).
 
