@@ -63,7 +63,7 @@ def measure(shape: Shape, dtype: torch.dtype, rounds: int, least: float) -> Time
     torch.manual_seed(0)
     inputs, targets = (torch.randint(NUM_TOKENS, (shape.batch, shape.length)) for _ in range(2))
     works = {name: work(model, inputs, targets, dtype) for name, model in arms(shape).items()}
-    return take_turns(works, rounds, least=least)
+    return take_turns(works, rounds, least_seconds=least)
 
 
 def tables(

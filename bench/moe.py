@@ -78,7 +78,7 @@ def measure(shape: Shape, dtype: torch.dtype, rounds: int, least: float) -> Time
     x, upstream = (torch.randn(shape.batch, shape.length, shape.d_model) for _ in range(2))
     x.requires_grad_()
     works = {name: work(ffn, x, upstream, dtype) for name, ffn in arms(shape.d_model).items()}
-    return take_turns(works, rounds, least=least)
+    return take_turns(works, rounds, least_seconds=least)
 
 
 def tables(

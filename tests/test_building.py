@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from attnlab.building import NO_USER_TARGETS, PARTS, UserTargets, build, find_target, is_allowed
+from attnlab.interruption import Interrupted, raise_on_stop_signals
 from attnlab.metric.accuracy import accuracy
 from attnlab.model.block import PreNorm
 from tests.prose import refuses
@@ -42,6 +43,22 @@ def test_what_is_refused_by_its_name_is_not_imported():
         with pytest.raises(ValueError, match="is none of what model is built from"):
             find_target(name, "model", NO_USER_TARGETS)
         assert name.split(".")[0] not in sys.modules
+
+
+def test_a_request_to_stop_during_an_import_is_raised_after_it(monkeypatch, tmp_path):
+    (tmp_path / "swallows.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept BaseException:\n    pass\n"
+        "from attnlab.model.block import PreNorm as Part\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = UserTargets("mine", frozenset({"swallows.Part"}))
+    try:
+        with raise_on_stop_signals(), pytest.raises(Interrupted):
+            find_target("swallows.Part", "model", own)
+        assert sys.modules["swallows"].Part is PreNorm
+    finally:
+        sys.modules.pop("swallows", None)
 
 
 def test_an_own_target_is_the_one_that_is_named_and_no_neighbour(monkeypatch):

@@ -15,6 +15,8 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from attnlab.interruption import delay_interruption
+
 PARTS = {
     "model": ("model", "mixer", "ffn", "position"),
     "init": ("init",),
@@ -75,7 +77,9 @@ def find_target(name: Any, section: str, user_targets: UserTargets) -> Any:
             "name a part of your own in a YAML of your --config-dir"
         )
     try:
-        target = import_target(name)
+        # Libraries catch what is raised while they are imported, and stay half imported.
+        with delay_interruption(1):
+            target = import_target(name)
     except SystemExit as error:
         raise ValueError(f"cannot import {name}: its module ends the program") from error
     except Exception as error:  # Importing a user's module can fail in any way.
