@@ -33,6 +33,7 @@ def test_it_tells_what_is_measured(offer, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("load") for line in lines) == 2
+    assert sum(line.startswith("what the token tells of its experts") for line in lines) == 2
     titles = ["layer 0 blocks.0.ffn", "layer 1 blocks.1.ffn"]
     assert [line for line in lines if line.startswith("layer ")] == titles
     assert main(["experts", "untrained", "--layer", "1"]) == 0

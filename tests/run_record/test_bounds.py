@@ -14,6 +14,7 @@ from attnlab.run_record.bounds import ANY, NOT_NEGATIVE, SHARE, metric_bounds, s
     [
         ("test_100/accuracy@length=8", SHARE),
         ("validation/loss", NOT_NEGATIVE),
+        ("test/blocks.0.ffn.load.3", SHARE),
         ("test/perplexity", (1, inf)),
         ("pronoun/end_cut_right", SHARE),
         ("context/within_8", NOT_NEGATIVE),

@@ -21,8 +21,11 @@ class Bounds(NamedTuple):
 SHARE, NOT_NEGATIVE, ANY = Bounds(0, 1), Bounds(0), Bounds()
 LOSSES = {"loss": NOT_NEGATIVE, "perplexity": Bounds(1), "bits_per_byte": NOT_NEGATIVE}
 """Those of the metrics that objectives report."""
+GAUGES = {"*.load.*": SHARE, "*.drops": SHARE}
+"""Those of the gauges of mixtures of experts: shares of the assignments and of the tokens."""
 UNSTATED = {
     **LOSSES,
+    **GAUGES,
     **dict.fromkeys(("accuracy", "sequence_accuracy", "top_k", "f1"), SHARE),
     **dict.fromkeys((f"pronoun/*{kind}" for kind in ("right", "wrong", "pointer", "flip")), SHARE),
     **dict.fromkeys(("pronoun/twins", "recall/without_*", "recall/whole"), SHARE),
@@ -58,7 +61,7 @@ def stated_bounds(
     The attribute `bounds` of a metric is one range; that of an evidence has one for each name, or
     pattern of names.
     """
-    bounds_by_name = dict(LOSSES)
+    bounds_by_name = {**LOSSES, **GAUGES}
     for name, metric in metric_by_name.items():
         # A choice with knobs is a partial of the function that has the attribute.
         metric_range = getattr(getattr(metric, "func", metric), "bounds", None)

@@ -69,6 +69,9 @@ def _show_layer(console: Console, layer: LayerExperts) -> None:
         f"router's entropy {format_number(layer.router_entropy, 2)}, "
         f"drops {format_number(layer.drops, 2)}{dead_text}"
     )
+    console.print(
+        f"what the token tells of its experts: {format_number(layer.token_information, 2)}"
+    )
     load = layer.load.tolist()
     rows = [("load", "", load)]
     rows += [
