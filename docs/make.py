@@ -65,8 +65,9 @@ def index() -> str:
         "|---|---|---|",
     ]
     for name in mixers():
-        kept = build(name).state_size(256)
-        lines.append(f"| [{name}]({name}.md) | {summary(name)} | {kept:,} |")
+        state_size = build(name).state_size(256)
+        state_text = "none" if state_size is None else f"{state_size:,}"
+        lines.append(f"| [{name}]({name}.md) | {summary(name)} | {state_text} |")
     return "\n".join(
         [
             *lines,

@@ -180,9 +180,11 @@ class Sentences(Dataset):
         numbers = {str(number): number for number in range(len(names))}
         if labels <= set(names):
             return names, {name: number for number, name in enumerate(names)}
+        # Labels are names or numbers; where one is a name, the others should be.
+        expected_labels = set(names) if labels & set(names) else numbers.keys()
         for split, split_rows in file_rows.items():
             for row_number, (_, label) in enumerate(split_rows):
-                if label not in numbers:
+                if label not in expected_labels:
                     raise ValueError(
                         f"{_place(split, row_number)} has the label {label!r}, which is none of "
                         f"the classes {', '.join(names)}, nor the number of one, "
