@@ -1,6 +1,7 @@
 """The index of results says what the records say, and costs nothing when it is wrong or gone."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -50,6 +51,18 @@ def test_a_changed_result_is_read_from_its_record(runs_dir):
     record = find_runs(runs_dir)[1]
     content = json.loads((record.path / "run.json").read_text())
     (record.path / "run.json").write_text(json.dumps({**content, "parameters": 7}))
+    with pytest.raises(RecordError):
+        ResultIndex(runs_dir).result(record)
+
+
+def test_a_change_that_keeps_size_and_time_of_a_file_is_noticed(runs_dir):
+    indexed(runs_dir)
+    record = find_runs(runs_dir)[1]
+    path = record.path / "run.json"
+    status, text = path.stat(), path.read_text()
+    path.write_text(text.replace('"finished"', '"finishes"'))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
     with pytest.raises(RecordError):
         ResultIndex(runs_dir).result(record)
 

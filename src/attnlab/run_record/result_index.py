@@ -42,7 +42,6 @@ class ResultIndex:
     def __init__(self, runs_dir: Path) -> None:
         self._runs_dir = runs_dir
         self._entries = _read_entries(runs_dir)
-        self._num_lines = len(self._entries)
         self._new_entries: list[_Entry] = []
 
     def result(self, record: Record) -> RunResult | None:
