@@ -2,7 +2,6 @@
 
 import os
 import time
-from calendar import timegm
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 from attnlab.analysis.arms import flatten_identity, label_keys
 from attnlab.analysis.report import Report
 from attnlab.analysis.run_list import ListedRun, RunList
-from attnlab.errors import RecordError
+from attnlab.analysis.run_progress import epoch_seconds, last_step
 from attnlab.run_record.annotations import Note
 from attnlab.run_record.record import AttemptState, Record, hash_in_name, plan_resume
-from attnlab.run_record.result import FailedAttempt, InterruptedAttempt, RunResult
+from attnlab.run_record.result import FailedAttempt
 
 COSTS = (
     "data_hash",
@@ -53,8 +52,8 @@ class RunRow:
     """Seconds since its last attempt began; None where none has."""
     seconds: float | None
     """How long its last attempt trained; None before it is finished."""
-    size: int
-    """Bytes of its files."""
+    size: int | None
+    """Bytes of its files; None where they were not asked for."""
     tags: Sequence[str]
     sweeps: Sequence[str]
     archived: bool
@@ -146,15 +145,18 @@ class RunDiff(Report):
     """The commit, the versions, and each class whose source has changed."""
 
 
-def runs_report(runs: RunList) -> RunsReport:
-    """Return a row for each run, the oldest first."""
+def runs_report(runs: RunList, *, with_sizes: bool = True) -> RunsReport:
+    """Return a row for each run, the oldest first.
+
+    Without sizes, which take a look at every file, thousands of finished runs are listed at once.
+    """
     readable_runs = [run for run in runs if run.state != "damaged"]
     configs = [
         {key: value for key, value in run.config.items() if key != "seed"} for run in readable_runs
     ]
     distinguishing_keys = label_keys(configs) if len(configs) > 1 else []
     now = time.time()
-    rows = [_run_row(run, distinguishing_keys, now) for run in runs]
+    rows = [_run_row(run, distinguishing_keys, now, with_sizes) for run in runs]
     return RunsReport(sorted(rows, key=lambda row: (-(row.age or 0), row.run)))
 
 
@@ -230,13 +232,15 @@ def directory_size(path: Path) -> int:
     return num_bytes
 
 
-def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
+def _run_row(run: ListedRun, keys: Sequence[str], now: float, with_size: bool) -> RunRow:
     """Return the row of a run; `now` is in seconds since the epoch."""
     result, config = run.result, run.config
-    last_attempt: AttemptState | None = None
-    with suppress(RecordError):
-        last_attempt = (run.record.attempts or [None])[-1]
-    start_time = None if last_attempt is None else _epoch_seconds(last_attempt.claim["at"])
+    if result is not None:
+        step, start_time = result.steps, epoch_seconds(result.started)
+    else:
+        attempt = run.last_attempt
+        step = 0 if attempt is None else last_step(attempt)
+        start_time = None if attempt is None else epoch_seconds(attempt.claim["at"])
     headline = None if result is None else result.headline
     return RunRow(
         run=run.name,
@@ -247,11 +251,11 @@ def _run_row(run: ListedRun, keys: Sequence[str], now: float) -> RunRow:
         keys={key: config.get(key) for key in keys},
         metric=headline,
         value=None if headline is None else run.metrics.get(headline),
-        step=0 if last_attempt is None else _last_step(last_attempt),
+        step=step,
         max_steps=config.get("trainer.max_steps"),
         age=None if start_time is None else max(0.0, now - start_time),
         seconds=None if result is None else result.seconds,
-        size=directory_size(run.path),
+        size=directory_size(run.path) if with_size else None,
         tags=run.annotations.tags,
         sweeps=run.annotations.sweeps,
         archived=run.annotations.archived,
@@ -272,22 +276,9 @@ def _attempt_details(attempt: AttemptState) -> AttemptDetails:
         attempt.claim["host"],
         attempt.claim["pid"],
         end,
-        _last_step(attempt),
+        last_step(attempt),
         error,
     )
-
-
-def _last_step(attempt: AttemptState) -> int:
-    """Return the last step of an attempt that its summary, or else its last beat, states."""
-    summary = attempt.summary
-    if isinstance(summary, RunResult):
-        return summary.steps
-    if isinstance(summary, InterruptedAttempt):
-        return summary.step
-    if isinstance(summary, FailedAttempt):
-        return summary.error.step
-    _, step = attempt.beat
-    return step
 
 
 def _differing_values(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[DifferingValue]:
@@ -295,10 +286,3 @@ def _differing_values(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
     keys = dict.fromkeys([*first, *second])
     value_pairs = [DifferingValue(key, first.get(key), second.get(key)) for key in keys]
     return [pair for pair in value_pairs if pair.first != pair.second]
-
-
-def _epoch_seconds(utc_time: str) -> float | None:
-    """Return a UTC time of the record in seconds since the epoch; None where it is none."""
-    with suppress(ValueError):
-        return float(timegm(time.strptime(utc_time, "%Y-%m-%dT%H:%M:%SZ")))
-    return None

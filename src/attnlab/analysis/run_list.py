@@ -6,6 +6,7 @@ runs.curves("validation/accuracy")   # a row for each run and step
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +26,8 @@ from attnlab.analysis.report import align_rows, to_plain
 from attnlab.analysis.where import Condition, parse_conditions
 from attnlab.errors import RecordError, RequestError
 from attnlab.run_record.annotations import Annotations
-from attnlab.run_record.record import Record
-from attnlab.run_record.result import RunResult
+from attnlab.run_record.record import AttemptState, Record
+from attnlab.run_record.result import FailedAttempt, RunResult
 from attnlab.run_record.result_index import ResultIndex
 
 if TYPE_CHECKING:
@@ -85,6 +86,24 @@ class ListedRun:
     def metrics(self) -> dict[str, float]:
         """The metrics by name; empty before the run is finished."""
         return {} if self.result is None else dict(self.result.metrics)
+
+    @cached_property
+    def last_attempt(self) -> AttemptState | None:
+        """Its last attempt; None where there is none, or it cannot be read."""
+        with suppress(RecordError):
+            attempts = self.record.attempts
+            return attempts[-1] if attempts else None
+        return None
+
+    @cached_property
+    def failure(self) -> str | None:
+        """Why it failed, or cannot be read; None where it did not."""
+        if self.state != "failed":
+            return self.fault
+        summary = None if self.last_attempt is None else self.last_attempt.summary
+        if isinstance(summary, FailedAttempt):
+            return f"{summary.error.type}: {summary.error.message}"
+        return None
 
     @cached_property
     def annotations(self) -> Annotations:

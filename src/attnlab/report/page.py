@@ -2,12 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import Any, NamedTuple
 
 from attnlab.analysis.compare import Panel
 from attnlab.analysis.dataset_class import dataset_class
@@ -22,22 +18,21 @@ from attnlab.analysis.table import (
 )
 from attnlab.building import NO_USER_TARGETS, UserTargets
 from attnlab.figures.attention_panels import draw_panel, role_colours
-from attnlab.figures.curves import DASHES, REST
-from attnlab.figures.figure_page import content_policy, vega_script
 from attnlab.layers import Layer
 from attnlab.report.arm_cards import ArmCard, SeedView, arm_cards
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.evidence_curves import evidence_curves
+from attnlab.report.frame import ServedFrame, render_page
 from attnlab.report.learning_curves import learning_curves
 from attnlab.report.probe_history import MOST_TOKENS, ProbeHistory, probe_histories
 from attnlab.run_record.pattern_table import Pattern
 from attnlab.run_record.record import Record
 
-ASSETS = Path(__file__).parent / "assets"
 MOST_BYTES = 6_000_000
 """The largest size of a page's patterns; above it, the page has one seed for each arm."""
 
 
+LEARNING = "How they learn"
 CAUTION = (
     "Attention weights are not explanations: a weight says what a head draws on, not what the "
     "answer hangs on."
@@ -45,6 +40,13 @@ CAUTION = (
 ONE_OF_MANY = (
     "A picture shows one head of one seed on one sentence; the numbers are means over n seeds."
 )
+
+
+class ChartGroup(NamedTuple):
+    """Charts under one heading."""
+
+    heading: str
+    charts: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,13 @@ class Section:
     notes: Sequence[str] = ()
     arms: Sequence[ArmStyle] = ()
     """The styles of the table's rows, for the legend of the curves."""
-    curves: Sequence[Any] = ()
+    chart_groups: Sequence[ChartGroup] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def charts(self) -> list[Any]:
+        """The charts of all groups in their order."""
+        return [chart for group in self.chart_groups for chart in group.charts]
 
     @property
     def legend(self) -> list[ArmStyle]:
@@ -101,7 +108,7 @@ def report_page(
     """
     sections = _limit_size([_build_section(panel, records, user_targets) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render_html(", ".join(datasets), sections, footnotes)
+    return _render_sections(", ".join(datasets), sections, footnotes)
 
 
 def curves_page(
@@ -112,14 +119,14 @@ def curves_page(
         Section(
             name=panel.dataset,
             arms=arm_styles(panel),
-            curves=[chart],
+            chart_groups=[ChartGroup(LEARNING, [chart])],
             remarks=panel.notes,
             facts=_panel_facts(panel),
         )
         for panel, chart in zip(panels, charts, strict=True)
     ]
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render_html(", ".join(datasets), sections, footnotes)
+    return _render_sections(", ".join(datasets), sections, footnotes)
 
 
 def attend_page(
@@ -151,7 +158,7 @@ def attend_page(
     view = SeedView(name, 0, histories, opening_index)
     card = ArmCard(ArmStyle(name, "currentColor"), 1, "", (), (view,))
     caution = f"{CAUTION} This is one run on one text."
-    return _render_html(
+    return _render_sections(
         name,
         [
             Section(
@@ -177,12 +184,18 @@ def _build_section(
         table_title=panel_title(panel),
         notes=[panel_legend(panel), *panel.notes],
         arms=arm_styles(panel),
-        curves=[
-            *learning_curves(panel, records),
-            *evidence_curves(panel, legend=False).values(),
-        ],
+        chart_groups=_chart_groups(panel, records),
         facts=_panel_facts(panel),
     )
+
+
+def _chart_groups(panel: Panel, records: Mapping[str, Record]) -> list[ChartGroup]:
+    """Return the charts of a panel under their headings; a heading without a chart is left out."""
+    groups = [
+        ChartGroup(LEARNING, learning_curves(panel, records)),
+        ChartGroup("Where they succeed", [*evidence_curves(panel, legend=False).values()]),
+    ]
+    return [group for group in groups if group.charts]
 
 
 def _panel_facts(panel: Panel) -> dict[str, str]:
@@ -293,37 +306,34 @@ def _cut_remarks(cards: Sequence[ArmCard]) -> list[str]:
     ]
 
 
-def _render_html(heading: str, sections: Sequence[Section], footnotes: Sequence[str]) -> str:
+def _render_sections(
+    heading: str,
+    sections: Sequence[Section],
+    footnotes: Sequence[str],
+    served: ServedFrame | None = None,
+) -> str:
     """Return the HTML of a page with some sections."""
     picture_by_content = _draw_pictures([card for section in sections for card in section.cards])
-    scripts = [vega_script(), (ASSETS / "page.js").read_text("utf-8")]
-    return (
-        _template_environment()
-        .get_template("page.html")
-        .render(
-            heading=heading,
-            sections=sections,
-            footnotes=footnotes,
-            scripts=scripts,
-            style=(ASSETS / "page.css").read_text("utf-8"),
-            dashes=[",".join(map(str, dash)) for dash in DASHES],
-            rest=REST,
-            policy=content_policy(scripts),
-            data={
-                "pictures": list(picture_by_content.values()),
-                "sections": [
-                    {
-                        "cards": [
-                            _card_data(card, list(picture_by_content)) for card in section.cards
-                        ],
-                        "curves": [chart.to_dict() for chart in section.curves],
-                        "steps": _recorded_steps(section.cards),
-                    }
-                    for section in sections
-                ],
-            },
-            steps=[_recorded_steps(section.cards) for section in sections],
-        )
+    return render_page(
+        "sections.html",
+        heading,
+        "sections",
+        {
+            "pictures": list(picture_by_content.values()),
+            "sections": [
+                {
+                    "cards": [_card_data(card, list(picture_by_content)) for card in section.cards],
+                    "charts": [chart.to_dict() for chart in section.charts],
+                    "steps": _recorded_steps(section.cards),
+                }
+                for section in sections
+            ],
+        },
+        has_charts=True,
+        served=served,
+        sections=sections,
+        footnotes=footnotes,
+        steps=[_recorded_steps(section.cards) for section in sections],
     )
 
 
@@ -368,14 +378,3 @@ def _recorded_steps(cards: Sequence[ArmCard]) -> list[int]:
         history for card in cards for view in card.seed_views for history in view.histories
     )
     return sorted({step for history in histories for step in history.steps})
-
-
-@lru_cache
-def _template_environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(ASSETS, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

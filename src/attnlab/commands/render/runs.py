@@ -34,7 +34,7 @@ def print_runs(report: RunsReport, console: Console) -> None:
             console.print(f"{run.run}: {one_line(run.fault)}", soft_wrap=True)
     states = [run.state for run in report.runs]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    total_size = format_size(sum(run.size for run in report.runs))
+    total_size = format_size(sum(run.size or 0 for run in report.runs))
     training_times = [run.seconds for run in report.runs if run.seconds is not None]
     time_text = (
         f"; {approximate_duration(sum(training_times))} of training" if training_times else ""
@@ -51,7 +51,7 @@ def _runs_table(report: RunsReport, width: int) -> Table:
             _metric_text(run, with_name=len(metrics) > 1) for run in report.runs
         ],
         "age": [_format_age(run.age) for run in report.runs],
-        "size": [format_size(run.size) for run in report.runs],
+        "size": [format_size(run.size or 0) for run in report.runs],
     }
     unbroken_columns = tuple(columns)
     if not report.has_distinct_names:

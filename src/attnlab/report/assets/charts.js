@@ -1,0 +1,97 @@
+/** Charts: drawn by Vega from the specifications in the page, chosen from, and saved as files. */
+
+// With `ast`, Vega interprets its expressions, so the page may forbid evaluated code. Its styles
+// stand in page.css, as a served page has no style elements either.
+const options = {
+  renderer: "svg", ast: true, actions: false, mode: "vega-lite", defaultStyle: false,
+  tooltip: { disableDefaultStyle: true },
+};
+
+/** Draw a chart in an element, and return its view. */
+export async function draw(element, chart) {
+  const { view } = await vegaEmbed(element, chart, options);
+  return view;
+}
+
+/** Draw charts in their places; an arm that is chosen in a legend, a table or a chart comes forward.
+    An arm is anything with `data-arm`. */
+export async function drawCharts(element, charts) {
+  const chosen = new Set();
+  const named = [...element.querySelectorAll("[data-arm]")];
+  const views = [];
+  const choose = (arm) => {
+    if (!chosen.delete(arm)) chosen.add(arm);
+    for (const of of named) {
+      const isChosen = chosen.has(of.dataset.arm);
+      if (of.tagName === "BUTTON") of.setAttribute("aria-pressed", isChosen);
+      of.classList.toggle("chosen", isChosen);
+    }
+    for (const view of views) {
+      if ("chosen" in view.getState().signals) view.signal("chosen", [...chosen]).runAsync();
+    }
+  };
+  for (const of of named) {
+    of.addEventListener("click", (event) => event.target.closest("a") ?? choose(of.dataset.arm));
+  }
+  await Promise.all(charts.map(async (chart, at) => {
+    const home = element.querySelector(`[data-chart="${at}"]`);
+    const view = await draw(home.querySelector("[data-drawing]"), chart);
+    view.addEventListener("click", (_, item) => {
+      if (item?.datum?.href) location.assign(item.datum.href);
+      else if (item?.datum?.arm) choose(item.datum.arm);
+    });
+    views.push(view);
+    for (const button of home.querySelectorAll("[data-save]")) {
+      button.addEventListener("click", () => save(view, chart, button.dataset.save));
+    }
+  }));
+}
+
+/** Save a chart as a file: "svg", "png" or "csv". */
+async function save(view, chart, kind) {
+  const content = {
+    svg: async () => new Blob([onWhite(await view.toSVG())], { type: "image/svg+xml" }),
+    png: async () => pictureOf(await view.toCanvas(2)),
+    csv: async () => new Blob([rowsAsCsv(chart)], { type: "text/csv" }),
+  }[kind];
+  const link = document.createElement("a");
+  link.download = `${fileName(chart)}.${kind}`;
+  link.href = URL.createObjectURL(await content());
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href));
+}
+
+function onWhite(svg) {
+  return svg.replace(/>/, '><rect width="100%" height="100%" fill="white"/>');
+}
+
+function pictureOf(drawing) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [drawing.width, drawing.height];
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(drawing, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+/** Return the rows of a chart as a table: of all its layers with the same columns as the widest. */
+function rowsAsCsv(chart) {
+  const tables = [chart, ...(chart.layer ?? [])].map((layer) => layer.data?.values ?? []);
+  const columns = tables.map((rows) => Object.keys(rows[0] ?? {}))
+    .reduce((widest, names) => (names.length > widest.length ? names : widest), []);
+  const lines = tables.flat()
+    .filter((row) => columns.every((column) => column in row))
+    .map((row) => columns.map((column) => cellOfCsv(row[column])).join(","));
+  return `${[columns.map(cellOfCsv).join(","), ...new Set(lines)].join("\n")}\n`;
+}
+
+function cellOfCsv(value) {
+  const text = String(value ?? "");
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function fileName(chart) {
+  const title = chart.title?.text ?? chart.title ?? "figure";
+  return String(title).replaceAll(/[^\w.-]+/g, "-");
+}
