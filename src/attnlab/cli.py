@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "tabulate runs over seeds, with intervals and paired differences",
     "curves": "draw a metric over training, with intervals over seeds, as a figure",
     "report": "write the comparison, the attention patterns and the curves as one HTML file",
+    "ui": "show runs in a browser, while they train and afterwards",
     "attend": "show who looks at whom in a text, and what cutting the edges does",
     "generate": "continue a prompt, token by token, with what a trained run expects",
     "embed": "show the token vectors of a trained run: neighbours, a projection, an export",

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from attnlab.analysis.find import require_runs
 from attnlab.analysis.run_details import RunDiff, directory_size, run_details, run_diff, runs_report
 from attnlab.analysis.run_list import RunList, list_runs
+from attnlab.analysis.units import format_size
 from attnlab.commands.options import add_runs
-from attnlab.commands.render.runs import format_size, print_details, print_diff, print_runs
+from attnlab.commands.render.runs import print_details, print_diff, print_runs
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.printable import one_line, say

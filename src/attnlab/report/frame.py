@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from attnlab.analysis.arms import format_value
+from attnlab.analysis.run_progress import RunProgress
+from attnlab.analysis.units import format_duration
 from attnlab.figures.curves import DASHES, REST
 from attnlab.figures.figure_page import content_policy, vega_script
 
@@ -113,6 +116,14 @@ def _collect_modules(name: str, modules: dict[str, str]) -> None:
     )
 
 
+def describe_progress(progress: RunProgress) -> str:
+    """Return how far a run is, as in `step 120 of 400, 12 s left`."""
+    total = "" if progress.max_steps is None else f" of {progress.max_steps:,}"
+    left = progress.seconds_left
+    left_text = "" if left is None else f", {format_duration(left)} left"
+    return f"step {progress.step:,}{total}{left_text}"
+
+
 @lru_cache
 def _template_environment() -> Environment:
     environment = Environment(
@@ -122,5 +133,6 @@ def _template_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"choice": format_value, "progress": describe_progress}
     environment.globals |= {"rest": REST, "dashes": [",".join(map(str, dash)) for dash in DASHES]}
     return environment

@@ -108,7 +108,7 @@ def report_page(
     """
     sections = _limit_size([_build_section(panel, records, user_targets) for panel in panels])
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render_sections(", ".join(datasets), sections, footnotes)
+    return render_sections(", ".join(datasets), sections, footnotes)
 
 
 def curves_page(
@@ -126,7 +126,7 @@ def curves_page(
         for panel, chart in zip(panels, charts, strict=True)
     ]
     datasets = list(dict.fromkeys(panel.dataset for panel in panels))
-    return _render_sections(", ".join(datasets), sections, footnotes)
+    return render_sections(", ".join(datasets), sections, footnotes)
 
 
 def attend_page(
@@ -158,7 +158,7 @@ def attend_page(
     view = SeedView(name, 0, histories, opening_index)
     card = ArmCard(ArmStyle(name, "currentColor"), 1, "", (), (view,))
     caution = f"{CAUTION} This is one run on one text."
-    return _render_sections(
+    return render_sections(
         name,
         [
             Section(
@@ -169,23 +169,30 @@ def attend_page(
     )
 
 
+def panel_section(panel: Panel, user_targets: UserTargets = NO_USER_TARGETS) -> Section:
+    """Return the section of a panel with its facts and its table, without pictures and charts."""
+    return Section(
+        name=panel.dataset,
+        summary=_dataset_summary(panel, user_targets),
+        table=comparison_columns(panel),
+        table_title=panel_title(panel),
+        notes=[panel_legend(panel), *panel.notes],
+        arms=arm_styles(panel),
+        facts=_panel_facts(panel),
+    )
+
+
 def _build_section(
     panel: Panel, records: Mapping[str, Record], user_targets: UserTargets
 ) -> Section:
     """Build the section of a panel: its cards, table and curves."""
     cards = arm_cards(panel, records)
-    return Section(
-        name=panel.dataset,
-        summary=_dataset_summary(panel, user_targets),
+    return replace(
+        panel_section(panel, user_targets),
         cards=cards,
         remarks=_card_remarks(panel, cards) if cards else (),
         caution=_caution_text(panel, cards),
-        table=comparison_columns(panel),
-        table_title=panel_title(panel),
-        notes=[panel_legend(panel), *panel.notes],
-        arms=arm_styles(panel),
         chart_groups=_chart_groups(panel, records),
-        facts=_panel_facts(panel),
     )
 
 
@@ -306,16 +313,18 @@ def _cut_remarks(cards: Sequence[ArmCard]) -> list[str]:
     ]
 
 
-def _render_sections(
+def render_sections(
     heading: str,
     sections: Sequence[Section],
     footnotes: Sequence[str],
     served: ServedFrame | None = None,
+    template: str = "sections.html",
+    **values: Any,
 ) -> str:
-    """Return the HTML of a page with some sections."""
+    """Return the HTML of a page with some sections; `values` is what its template shows beside."""
     picture_by_content = _draw_pictures([card for section in sections for card in section.cards])
     return render_page(
-        "sections.html",
+        template,
         heading,
         "sections",
         {
@@ -334,6 +343,7 @@ def _render_sections(
         sections=sections,
         footnotes=footnotes,
         steps=[_recorded_steps(section.cards) for section in sections],
+        **values,
     )
 
 

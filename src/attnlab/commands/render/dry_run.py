@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from attnlab.analysis.report import align_rows
 from attnlab.analysis.table import format_count
+from attnlab.analysis.units import format_duration
 from attnlab.launch.dry_run import DryRun, PlannedRun
 
 
@@ -20,7 +21,7 @@ def dry_run_text(report: DryRun) -> str:
     jobs_text = f", {report.jobs} at once" if report.jobs > 1 else ""
     known_seconds = sum(run.seconds or 0.0 for run in report.runs) / report.jobs
     at_least = "at least " if report.seconds is None else ""
-    total_time = f"{at_least}about {approximate_duration(known_seconds)}"
+    total_time = f"{at_least}about {format_duration(known_seconds)}"
     lines += [
         "",
         f"{_count_text(len(report.runs))}, {num_to_train} to train{jobs_text}: {total_time}",
@@ -41,14 +42,6 @@ def left_out_text(impossible: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def approximate_duration(seconds: float) -> str:
-    """Return a duration in one unit, as in `3.4 min`."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
-
-
 def _count_text(num_runs: int) -> str:
     return f"{num_runs} run" if num_runs == 1 else f"{num_runs} runs"
 
@@ -59,7 +52,7 @@ def _cells(run: PlannedRun) -> tuple[str, ...]:
     if run.seconds is None:
         time_text = "-"
     elif run.steps:
-        time_text = approximate_duration(run.seconds)
+        time_text = format_duration(run.seconds)
     state_text = f"{run.state}: {run.note}" if run.note else run.state
     return (
         format_count(run.parameters),

@@ -16,14 +16,13 @@ from attnlab.analysis.run_details import (
     RunRow,
     RunsReport,
 )
-from attnlab.commands.render.dry_run import approximate_duration
+from attnlab.analysis.units import format_age, format_duration, format_size
 from attnlab.console import Console
 from attnlab.printable import one_line
 from attnlab.run_record.record import hash_in_name
 
 LEAST_NAME = 28
 """The least width of the column of names."""
-UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def print_runs(report: RunsReport, console: Console) -> None:
@@ -36,9 +35,7 @@ def print_runs(report: RunsReport, console: Console) -> None:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     total_size = format_size(sum(run.size or 0 for run in report.runs))
     training_times = [run.seconds for run in report.runs if run.seconds is not None]
-    time_text = (
-        f"; {approximate_duration(sum(training_times))} of training" if training_times else ""
-    )
+    time_text = f"; {format_duration(sum(training_times))} of training" if training_times else ""
     console.print(f"{len(states)} runs: {counts}; {total_size}{time_text}")
 
 
@@ -50,7 +47,7 @@ def _runs_table(report: RunsReport, width: int) -> Table:
         metrics[0] if len(metrics) == 1 else "metric": [
             _metric_text(run, with_name=len(metrics) > 1) for run in report.runs
         ],
-        "age": [_format_age(run.age) for run in report.runs],
+        "age": [format_age(run.age) for run in report.runs],
         "size": [format_size(run.size or 0) for run in report.runs],
     }
     unbroken_columns = tuple(columns)
@@ -145,14 +142,6 @@ def _without_implied(pairs: Sequence[DifferingValue]) -> list[DifferingValue]:
     ]
 
 
-def format_size(count: int) -> str:
-    """Return a number of bytes with its unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} B"
-
-
 def _state_text(run: RunRow) -> str:
     """Return the state of a run, with its progress where it is not finished."""
     progress = ""
@@ -165,13 +154,6 @@ def _metric_text(run: RunRow, *, with_name: bool) -> str:
     if run.value is None:
         return ""
     return f"{run.metric} {run.value:.4g}" if with_name else f"{run.value:.4g}"
-
-
-def _format_age(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    factor, unit = next((u for u in UNITS if seconds >= u[0]), UNITS[-1])
-    return f"{seconds / factor:.0f} {unit}"
 
 
 def _break_name(name: str, width: int) -> str:

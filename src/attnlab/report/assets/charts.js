@@ -14,7 +14,7 @@ export async function draw(element, chart) {
 }
 
 /** Draw charts in their places; an arm that is chosen in a legend, a table or a chart comes forward.
-    An arm is anything with `data-arm`. */
+    An arm is anything with `data-arm`. Return the views in the order of the charts. */
 export async function drawCharts(element, charts) {
   const chosen = new Set();
   const named = [...element.querySelectorAll("[data-arm]")];
@@ -40,11 +40,12 @@ export async function drawCharts(element, charts) {
       if (item?.datum?.href) location.assign(item.datum.href);
       else if (item?.datum?.arm) choose(item.datum.arm);
     });
-    views.push(view);
+    views[at] = view;
     for (const button of home.querySelectorAll("[data-save]")) {
       button.addEventListener("click", () => save(view, chart, button.dataset.save));
     }
   }));
+  return views;
 }
 
 /** Save a chart as a file: "svg", "png" or "csv". */

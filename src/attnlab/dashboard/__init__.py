@@ -1,0 +1,1 @@
+"""The dashboard: the pages of the report, served while runs train."""

@@ -1,0 +1,218 @@
+"""The served page that compares runs: what is asked, and the charts that answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from attnlab.analysis.arms import COST_FIELDS
+from attnlab.analysis.compare import BEST, Comparison, Panel
+from attnlab.analysis.statistics import describe_method
+from attnlab.figures.base import GREY
+from attnlab.figures.differences import DifferenceRow, draw_differences
+from attnlab.figures.tradeoff import TradeoffPoint, draw_tradeoff
+from attnlab.report.arm_styles import arm_styles
+from attnlab.report.evidence_curves import evidence_curves
+from attnlab.report.frame import ServedFrame
+from attnlab.report.learning_curves import AXES, TABLES, Over, learning_curve
+from attnlab.report.page import LEARNING, ChartGroup, panel_section, render_sections
+from attnlab.run_record.record import Record
+
+COSTS = {
+    "parameters": "parameters",
+    "active_parameters": "active parameters",
+    "flops_per_token": "FLOPs per token",
+    "seconds": "seconds of training",
+    "peak_memory_bytes": "peak memory in bytes",
+    "state_size": "state size in numbers",
+}
+"""The costs that a metric can be drawn against, and the titles of their axes."""
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """What is compared and how it is drawn, as the address of the page says it."""
+
+    where: str = ""
+    run: tuple[str, ...] = ()
+    """The names of the runs; none for all that are finished."""
+    by: tuple[str, ...] = ()
+    """What makes a group; nothing for all but the seed."""
+    metric: str = ""
+    baseline: str = ""
+    allow: tuple[str, ...] = ()
+    curve: str = ""
+    """A split and a column, as in `validation/loss`; empty for loss and main metric of all."""
+    x: str = "steps"
+    log: bool = False
+    cost: str = "parameters"
+
+    def address(self, path: str = "/compare", **changes: Any) -> str:
+        """Return the address of the page with some changes; defaults are left out."""
+        view, default = replace(self, **changes), CompareView()
+        fields = {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in vars(view).items()
+            if value != getattr(default, name)
+        }
+        return f"{path}?{urlencode(fields, doseq=True)}"
+
+
+@dataclass(frozen=True)
+class CompareChoices:
+    """What the form of the page offers."""
+
+    keys: Sequence[str]
+    chosen_keys: Sequence[str]
+    metrics: Sequence[str]
+    baselines: Sequence[str]
+    curves: Sequence[str]
+    axes: Sequence[str] = tuple(AXES)
+    costs: Mapping[str, str] = COSTS
+
+
+def compare_page(
+    report: Comparison | None,
+    records: Mapping[str, Record],
+    view: CompareView,
+    keys: Sequence[str],
+    served: ServedFrame,
+    notice: str | None = None,
+) -> str:
+    """Return the page of a comparison; without one, its form and why there is none.
+
+    `keys` are those in which the runs differ.
+    """
+    panels = report.panels if report else []
+    sections = [
+        replace(panel_section(panel), chart_groups=comparison_charts(panel, records, view))
+        for panel in panels
+    ]
+    return render_sections(
+        "Compare",
+        sections,
+        report.footnotes if report else (),
+        served=served,
+        template="compare.html",
+        notice=notice,
+        view=view,
+        choices=_choices(panels, records, view, keys),
+    )
+
+
+def comparison_charts(
+    panel: Panel, records: Mapping[str, Record], view: CompareView
+) -> list[ChartGroup]:
+    """Return the charts of a panel under their headings; a heading without a chart is left out."""
+    over = Over(view.x, view.log)
+    if view.curve:
+        split, _, column = view.curve.partition("/")
+        names = [(split, column)] if split in TABLES and column else []
+    else:
+        main = panel.metric.rpartition("/")[2]
+        names = [
+            (split, column) for split in TABLES[1:] for column in dict.fromkeys(("loss", main))
+        ]
+    curves = [
+        learning_curve(panel, records, split, column, over=over, width="container", legend=False)
+        for split, column in names
+    ]
+    groups = [
+        ChartGroup("How sure is the difference", [*filter(None, [differences_chart(panel)])]),
+        ChartGroup(LEARNING, [chart for chart in curves if chart is not None]),
+        ChartGroup("What it costs", [*filter(None, [tradeoff_chart(panel, view.cost)])]),
+        ChartGroup("Where they succeed", [*evidence_curves(panel, legend=False).values()]),
+    ]
+    return [group for group in groups if group.charts]
+
+
+def differences_chart(panel: Panel) -> Any:
+    """Draw each arm's difference to the baseline; None without a baseline or a shared seed."""
+    if panel.baseline is None:
+        return None
+    style_by_group = {
+        id(group): style for group, style in zip(panel.groups, arm_styles(panel), strict=True)
+    }
+    rows = []
+    for group, difference in panel.differences:
+        if difference.mean is None:
+            continue
+        style = style_by_group[id(group)]
+        rows.append(
+            DifferenceRow(style.title, style.colour or GREY, *_difference_fields(difference))
+        )
+    if not rows:
+        return None
+    num_tests = sum(row.p is not None for row in rows)
+    counts = sorted({row.n for row in rows})
+    lines = [
+        f"{panel.metric} minus that of {style_by_group[id(panel.baseline)].title}, paired by seed; "
+        f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}",
+        "line: 95 % t interval, not corrected"
+        + (f"; p is Holm-corrected over {num_tests} arms" if num_tests > 1 else ""),
+    ]
+    return draw_differences(rows, "difference to the baseline", lines, width="container")
+
+
+def tradeoff_chart(panel: Panel, cost: str) -> Any:
+    """Draw the main metric against a cost; None where runs did not measure it."""
+    if cost not in COSTS or cost == panel.metric:
+        return None
+    points = []
+    for group, style in zip(panel.groups, arm_styles(panel), strict=True):
+        if any(getattr(run.result, cost) is None for run in group.runs):
+            continue
+        interval = group.over_seeds(panel.metric)
+        if interval.mean is not None:
+            points.append(
+                TradeoffPoint(
+                    style.title,
+                    style.colour,
+                    float(group.mean(cost)),
+                    interval.n,
+                    interval.mean,
+                    interval.low,
+                    interval.high,
+                )
+            )
+    if len(points) < 2:
+        return None
+    method = describe_method(panel.groups[0].bounds(panel.metric))
+    return draw_tradeoff(
+        points,
+        COSTS[cost],
+        panel.metric,
+        higher_is_better=panel.higher_is_better,
+        caption=[f"mean over seeds; line: {method}", "dashed: no cheaper arm is better"],
+        width="container",
+    )
+
+
+def _difference_fields(difference: Any) -> tuple[Any, ...]:
+    return difference.n, difference.mean, difference.low, difference.high, difference.p
+
+
+def _choices(
+    panels: Sequence[Panel],
+    records: Mapping[str, Record],
+    view: CompareView,
+    keys: Sequence[str],
+) -> CompareChoices:
+    """Return what the form offers for these panels."""
+    groups = [group for panel in panels for group in panel.groups]
+    metrics = dict.fromkeys(metric for group in groups for metric in group.metrics)
+    first_runs = [panel.groups[0].runs[0].name for panel in panels]
+    curves = dict.fromkeys(
+        f"{table}/{column}"
+        for name in first_runs
+        for table in TABLES
+        for column in records[name].rows(table).column_names
+        if column != "step"
+    )
+    return CompareChoices(
+        keys=keys,
+        chosen_keys=view.by or keys,
+        metrics=[*metrics, *COST_FIELDS],
+        baselines=[BEST, *dict.fromkeys(group.label for group in groups)],
+        curves=list(curves),
+    )

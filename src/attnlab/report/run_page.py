@@ -1,0 +1,148 @@
+"""The served page of one run: what it is, how it learns, what it found, how to make it again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+from typing import Any
+from urllib.parse import urlencode
+
+from attnlab.analysis.arms import format_value
+from attnlab.analysis.run_details import DifferingValue, RunDetails, RunDiff
+from attnlab.analysis.run_progress import RunProgress
+from attnlab.analysis.units import format_size
+from attnlab.figures.run_curves import SPLITS, draw_run_curve
+from attnlab.report.frame import ServedFrame, render_page
+
+MOST_ROWS = 500
+"""The number of rows of a split that a curve shows."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Which run is shown, and beside which other one, as the address of the page says it."""
+
+    run: str = ""
+    other: str = ""
+    """The run that it is compared with."""
+
+    def address(self, path: str = "/run", **changes: Any) -> str:
+        """Return the address of the page with some changes."""
+        fields = {name: value for name, value in vars(replace(self, **changes)).items() if value}
+        return f"{path}?{urlencode(fields)}"
+
+
+@dataclass(frozen=True)
+class RecordedRows:
+    """What a run measured while it trained, on each split: the columns by name, with the steps."""
+
+    columns_by_split: Mapping[str, Mapping[str, Sequence[Any]]]
+
+    @property
+    def names(self) -> list[str]:
+        """The quantities, those of validation first."""
+        order = ("validation", "test", "train")
+        return list(
+            dict.fromkeys(
+                name
+                for split in order
+                for name in self.columns_by_split.get(split, {})
+                if name != "step"
+            )
+        )
+
+    def points(self, name: str) -> tuple[dict[str, list[tuple[int, float]]], int]:
+        """Return the (step, value) of a quantity on each split, and every which row that is."""
+        points_by_split, largest_stride = {}, 1
+        for split in SPLITS:
+            columns = self.columns_by_split.get(split, {})
+            if name not in columns:
+                continue
+            rows = zip(columns["step"], columns[name], strict=True)
+            points = [(step, value) for step, value in rows if value is not None]
+            stride = max(1, -(-len(points) // MOST_ROWS))
+            largest_stride = max(stride, largest_stride)
+            # The last row is what the run has come to.
+            points_by_split[split] = points[::stride] + points[-1:] * (len(points) % stride != 1)
+        return points_by_split, largest_stride
+
+
+def run_page(
+    details: RunDetails,
+    rows: RecordedRows,
+    view: RunView,
+    served: ServedFrame,
+    *,
+    progress: RunProgress | None = None,
+    diff: RunDiff | None = None,
+    others: Sequence[str] = (),
+    failure: str | None = None,
+    log: str = "",
+    notice: str | None = None,
+) -> str:
+    """Return the page of a run; `others` are runs that it can be compared with."""
+    charts = run_charts(rows)
+    return render_page(
+        "run.html",
+        details.run,
+        "run",
+        {"run": details.run, "charts": [chart.to_dict() for chart in charts]},
+        has_charts=bool(charts),
+        served=served,
+        notice=notice,
+        details=details,
+        view=view,
+        progress=progress,
+        charts=charts,
+        metrics={name: f"{value:.6g}" for name, value in details.metrics.items()},
+        costs=_texts(details.costs),
+        config=_texts(details.config),
+        environment=_texts({**details.versions, **(details.git or {})}),
+        diff_tables=[] if diff is None else _diff_tables(diff),
+        diff=diff,
+        others=others,
+        failure=failure,
+        log=log,
+        command=_train_command(details),
+        size=f"{format_size(details.size)}, {format_size(details.checkpoint_size)} of them checkpoints",
+    )
+
+
+def run_charts(rows: RecordedRows) -> list[Any]:
+    """Draw a chart for each quantity that a run measured while it trained."""
+    charts = []
+    for name in rows.names:
+        points_by_split, stride = rows.points(name)
+        shown = "as recorded" if stride == 1 else f"every {stride}th row and the last"
+        if any(points_by_split.values()):
+            charts.append(draw_run_curve(name, points_by_split, f"one run; {shown}, unsmoothed"))
+    return charts
+
+
+def _diff_tables(diff: RunDiff) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return the differences as tables of key, this run's value and the other's."""
+    parts: list[tuple[str, Sequence[DifferingValue]]] = [
+        ("config", diff.config),
+        ("metrics", diff.metrics),
+        ("data and cost", diff.costs),
+        ("environment", diff.environment),
+    ]
+    return [
+        (title, [(pair.key, _text(pair.first), _text(pair.second)) for pair in pairs])
+        for title, pairs in parts
+        if pairs
+    ]
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _text(value) for key, value in values.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else format_value(value)
+
+
+def _train_command(details: RunDetails) -> str:
+    if not details.overrides:
+        return ""
+    config_dir = [f"--config-dir {quote(details.config_dir)}"] if details.config_dir else []
+    return " ".join(["attnlab train", *config_dir, *map(quote, details.overrides)])
