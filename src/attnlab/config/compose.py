@@ -9,13 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
-from attnlab.config.check import signature_faults
+from attnlab.config.check import convert_config_numbers, signature_faults
 from attnlab.config.composition import compose_with_faults
 from attnlab.config.config import ROOT_KNOBS, Config
 from attnlab.config.run_name import override_values, sweep_faults, varied_keys
 from attnlab.environment import expand_home
 from attnlab.errors import ConfigError
-from attnlab.signatures import target_faults
+from attnlab.signatures import convert_whole_numbers, target_faults
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -38,6 +38,7 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
     faults += sweep_faults(values.get("sweep"))
     if faults:
         raise ConfigError(faults)
+    convert_config_numbers(values, user_targets)
     values["runs_dir"] = str(expand_home(values["runs_dir"]))
     choices = {
         str(group): choice for group, choice in composed_config.hydra.runtime.choices.items()
@@ -144,6 +145,7 @@ def _config_with_matched_widths(config: Config, overrides: Sequence[str]) -> Con
         faults += target_faults(model, "model", config.user_targets)
         if faults:
             raise ConfigError([f"match.variant: {fault}" for fault in faults])
+        convert_whole_numbers(model, "model", config.user_targets)
         return model
 
     def build_matched_model(model: dict[str, Any]) -> Any:
