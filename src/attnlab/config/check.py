@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-
 from attnlab.building import DIRECTIVES, UserTargets
 from attnlab.config.composition import parse_overrides
 from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
@@ -76,6 +75,8 @@ def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Itera
         for name, node in (values.get(section) or {}).items():
             if node is not None:
                 yield from target_faults(node, f"{section}.{name}", user_targets)
+    cadence = (values.get("callbacks") or {}).get("cadence")
+    yield from partial_faults(cadence, "callbacks.cadence", is_called_later=True)
     for name, node in (values.get("logger") or {}).items():
         yield from partial_faults(node, f"logger.{name}", is_called_later=False)
 

@@ -1,7 +1,7 @@
 """From overrides to a checked config: every fault at once, before anything is built or written."""
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -12,11 +12,14 @@ from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
 from attnlab.config.check import convert_config_numbers, signature_faults
 from attnlab.config.composition import compose_with_faults
 from attnlab.config.config import ROOT_KNOBS, Config
+from attnlab.config.hints import load_choice
 from attnlab.config.run_name import override_values, sweep_faults, varied_keys
 from attnlab.environment import expand_home
 from attnlab.errors import ConfigError
 from attnlab.signatures import convert_whole_numbers, target_faults
 
+DEFAULT_OPTIMIZER = "adamw"
+"""The optimizer that datasets state learning rates for."""
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -30,7 +33,10 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
         f"{key}: missing; leave ~{key} out" for key in ROOT_KNOBS if key not in composed_config
     ]
     if not (composed_config.get("callbacks") or {}).get("cadence"):
-        faults.append("callbacks.cadence: missing; it says when a run is validated and saved")
+        faults.append(
+            "callbacks.cadence: missing; it says when a run is validated and saved. Begin a "
+            "YAML of your own with `defaults: [default]`"
+        )
     values, unresolved_faults = _plain_values(composed_config)
     faults += [*unresolved_faults, *signature_faults(values, user_targets)]
     if values.get("runs_dir") == "":
@@ -53,7 +59,8 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
 
     if faults := [*step_count_faults(config, overrides), *feasibility_faults(config)]:
         raise ConfigError(faults, is_impossible=True)
-    return replace(config, notes=(*config.notes, *_thread_notes(config, overrides)))
+    notes = [*_thread_notes(config, overrides), *_optimizer_notes(config, overrides)]
+    return replace(config, notes=(*config.notes, *notes))
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,23 @@ def _thread_notes(config: Config, overrides: Sequence[str]) -> list[str]:
         f"trainer.threads={threads} is more than the {num_cores} cores of this machine: threads "
         "wait for each other, and training is slower"
     ]
+
+
+def _optimizer_notes(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each knob that a dataset states for AdamW and another optimizer gets."""
+    optimizer, dataset = (str(config.choices.get(group)) for group in ("optimizer", "dataset"))
+    if optimizer == DEFAULT_OPTIMIZER:
+        return
+    overridden_keys = {text.lstrip("+").partition("=")[0] for text in overrides}
+    own_values = load_choice("optimizer", optimizer)
+    for knob, value in load_choice("dataset", dataset).get("optimizer", {}).items():
+        key = f"optimizer.{knob}"
+        is_used = config.values["optimizer"].get(knob) == value
+        if is_used and key not in overridden_keys and own_values.get(knob) != value:
+            yield (
+                f"{key}={value} is from dataset={dataset}, which chose it for {DEFAULT_OPTIMIZER}; "
+                f"optimizer={optimizer} states {own_values.get(knob)}: write {key}=NUMBER for yours"
+            )
 
 
 def _plain_values(composed_config: DictConfig) -> tuple[dict[str, Any], list[str]]:

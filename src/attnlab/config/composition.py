@@ -137,7 +137,7 @@ def compose_with_faults(
             failures.append((text, composable.pop(text), error))
     groups = _group_names() if failures else set()
     for text, override, error in failures:
-        faults.append(_fault_text(text, override, error, composed_config, groups))
+        faults.append(_fault_text(text, override, error, composed_config, groups, user_targets))
     return composed_config, faults
 
 
@@ -209,6 +209,7 @@ def _fault_text(
     error: Exception,
     composed_config: DictConfig,
     groups: set[str],
+    user_targets: UserTargets,
 ) -> str:
     """Return why Hydra cannot compose a config with an override, and what was probably meant.
 
@@ -224,6 +225,7 @@ def _fault_text(
             # The choice is there, and asks for another one that is not.
             hint = nearest_hint(missing_choice.rpartition("/")[2], error.options)
             return f"{text}: it asks for {missing_choice}, and there is none{hint}"
-        return f"{text}: {hints.unknown_choice_hint(override, error.options)}"
+        hint = hints.unknown_choice_hint(override, error.options, user_targets.config_dir)
+        return f"{text}: {hint}"
     hint = hints.unknown_key_hint(text, override, composed_config, groups)
     return hint or f"{text}: {hints.missing_group_hint(error) or first_line(error)}"

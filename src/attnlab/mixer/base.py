@@ -198,7 +198,7 @@ def take_positions(
 
 
 PROBED = 8
-"""Tokens of the sequences on which it is tried what reaches which output."""
+"""Sequences on which it is tried which tokens reach which output, and usually their tokens."""
 LEAK = 1e-4
 """Change of an output, as a share of the largest, that counts as none; float32 rounds at 1e-6."""
 
@@ -218,28 +218,34 @@ def later_tokens_reach_back(
     # The check leaves the random state as it was for what is built after it.
     forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with forked, torch.no_grad(), device:
-        x = torch.randn(1, length, d_model).expand(length, -1, -1).contiguous()
-        is_changed = torch.arange(length) >= torch.arange(length)[:, None]
-        # Sequence i has other tokens from position i on.
+        # Each sequence has other tokens from a position of its own on.
+        starts = torch.linspace(0, length - 1, PROBED).long()
+        x = torch.randn(1, length, d_model).expand(PROBED, -1, -1).contiguous()
+        is_changed = torch.arange(length) >= starts[:, None]
         changed = torch.where(is_changed[..., None], torch.randn(1, length, d_model), x)
         try:
             module = build().eval()
             # Projections that start at 0 would hide what reaches the output.
             for weights in filter(torch.is_floating_point, module.parameters()):
                 weights.add_(torch.randn_like(weights), alpha=0.02)
-            output, changed_output = module(x), module(changed)
+            outputs = []
+            for inputs in (x, changed):
+                # What a module draws is the same for both.
+                torch.manual_seed(0)
+                outputs.append(module(inputs))
         except Exception as error:  # Somebody's module can fail in any way.
             raise ValueError(
                 f"{name} cannot mix a tensor of shape {tuple(x.shape)} on the "
                 f"{device.type}: {type(error).__name__}: {error}"
             ) from error
+        output, changed_output = outputs
         if not isinstance(output, Tensor) or output.shape != x.shape:
             output_kind = (
                 tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             )
             raise ValueError(
                 f"{name} gives {output_kind} for a tensor of shape {tuple(x.shape)}; "
-                "expected a tensor of the same shape, so wrap it"
+                "expected a tensor of the same shape; project it back, or wrap it"
             )
         if not output.isfinite().all() or not changed_output.isfinite().all():
             raise ValueError(f"{name} gives numbers that are not finite for normal ones")

@@ -17,9 +17,9 @@ WITH_SEVERAL_CHOICES = ("attnlab.model.block", "attnlab.matching")
 def choice_name(value: Any) -> Any:
     """Return the choice that a `_target_` stands for, as in `gated_delta`; other values as is.
 
-    A choice has the name of its class's module, or of the class where a module has several: `PreNorm`
-    is `pre_norm`. Of a class outside of attnlab, whose choice has a
-    name of the user's, it is the bare name of the class.
+    A choice has the name of its class's module, or of the class where a module has several:
+    `PreNorm` is `pre_norm`. Of a class outside of attnlab, whose choice has a name of the user's,
+    it is the bare name of the class.
     """
     if not isinstance(value, str):
         return value
