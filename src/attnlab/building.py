@@ -102,7 +102,7 @@ def _place_hint(error: BaseException, name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
         return (
             "; modules of your own lie in the --config-dir, beside it, or where the command is "
-            f"typed: put {error.name} there, or install the package that has it"
+            f"typed: put `{error.name}` there, or install the package that has it"
         )
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and isinstance(module, ModuleType):

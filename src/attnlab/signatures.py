@@ -92,10 +92,10 @@ def partial_faults(node: Any, path: str, is_called_later: bool) -> Iterator[str]
 
     A part that gets wiring from the code is called later.
     """
-    is_partial = _is_node(node) and node.get("_partial_") is True
-    if is_called_later and _is_node(node) and not is_partial:
+    is_partial = node.get("_partial_", False) if _is_node(node) else None
+    if is_called_later and is_partial is False:
         yield f"{path}: expected `_partial_: true` beside its _target_"
-    elif is_partial and not is_called_later:
+    elif is_partial is True and not is_called_later:
         yield f"{path}._partial_: attnlab builds it from its knobs alone; leave _partial_ out"
 
 
