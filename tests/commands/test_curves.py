@@ -8,9 +8,11 @@ import pytest
 from attnlab.analysis.compare import compare
 from attnlab.cli import main
 from attnlab.commands.curves import AXES
+from attnlab.figures.curves import ArmCurve, CurvePoint
 from attnlab.report import learning_curves
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.learning_curves import Over, metric_curve
+from attnlab.run_record.bounds import SHARE
 from attnlab.run_record.record import Record
 from tests.pictured import pictured, sweep
 from tests.refusals import refusals
@@ -47,8 +49,41 @@ def test_the_figure_says_arms_seeds_and_method(runs_dir, tmp_path):
     output = tmp_path / "curves.svg"
     assert main(["curves", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
     text = output.read_text()
-    for words in ("pronoun: validation accuracy", "n = 3", "logit scale", "multihead", "lstm"):
+    seeds = "n = 3 seeds (0, 1, 2)"
+    for words in ("pronoun: validation accuracy", seeds, "logit scale", "multihead", "lstm"):
         assert words in text
+    assert ">accuracy</text>" in text
+
+
+def caption(*arms: tuple[str, list[int]]) -> list[str]:
+    """Give the caption of arms with these seeds."""
+    curves = []
+    for title, seeds in arms:
+        bounds = (0.4, 0.6) if len(seeds) > 2 else (None, None)
+        curves.append(
+            ArmCurve(title, "#000", [CurvePoint(1, len(seeds), 0.5, *bounds)], seeds=seeds)
+        )
+    return learning_curves.describe_curves(curves, SHARE)
+
+
+def test_a_caption_says_which_seeds_how_many_and_what_a_band_is_or_why_there_is_none():
+    band = "band: 95 % t-interval on the logit scale"
+    assert caption(("a", [0, 1, 2]), ("b", [0, 1, 2])) == [
+        "mean at each step, unsmoothed; n = 3 seeds (0, 1, 2)",
+        band,
+    ]
+    assert caption(("a", [0, 1, 2]), ("b", [3, 4, 5])) == [
+        "mean at each step, unsmoothed; n = 3 seeds",
+        band,
+    ]
+    assert caption(("a", [0, 1, 2]), ("b", [0])) == [
+        "mean at each step, unsmoothed; n = 1 (b) to 3 seeds",
+        band,
+    ]
+    assert caption(("a", [7])) == [
+        "mean at each step, unsmoothed; n = 1 seed (7)",
+        "no interval: it needs 3 seeds",
+    ]
 
 
 def test_a_page_of_curves_has_a_legend_that_can_be_chosen(runs_dir, tmp_path):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from attnlab.analysis.arms import group_by_value, suggest_key
 from attnlab.analysis.compare import Group, Panel
-from attnlab.analysis.statistics import describe_method, estimate
+from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
 from attnlab.errors import RequestError
 from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
@@ -69,6 +69,7 @@ def learning_curve(
         f"{split} {column}",
         describe_curves(drawn_arms, bounds, legend=legend),
         x=XAxis(AXES[over.axis], over.log),
+        y_title=column.replace("_", " "),
         width=width,
         legend=legend,
     )
@@ -114,23 +115,38 @@ def describe_curves(
     arms: Sequence[ArmCurve], bounds: Bounds, point_name: str = "step", *, legend: bool = True
 ) -> list[str]:
     """Return the lines of a caption: how many seeds, what a band is, and what is grey."""
-    counts = sorted({point.n for arm in arms for point in arm.points})
-    num_seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     coloured_arms = [arm for arm in arms if arm.colour is not None]
-    lines = [f"mean at each {point_name}, unsmoothed; n = {num_seeds}"]
+    lines = [f"mean at each {point_name}, unsmoothed; n = {_describe_seeds(arms)}"]
     if any(arm.seed_curves for arm in coloured_arms):
         lines[0] += "; thin: single seeds"
-    has_interval = any(point.low is not None for arm in coloured_arms for point in arm.points)
-    if has_interval and (len(coloured_arms) <= MOST_BANDS or not legend):
+    arms_with_interval = [
+        arm for arm in coloured_arms if any(point.low is not None for point in arm.points)
+    ]
+    if not arms_with_interval:
+        lines.append(f"no interval: it needs {ENOUGH_SEEDS} seeds")
+    elif len(coloured_arms) <= MOST_BANDS or not legend:
         band_name = "band" if len(coloured_arms) <= MOST_BANDS else "band of a chosen arm"
         lines.append(f"{band_name}: {describe_method(bounds)}")
-    elif has_interval:
+    else:
         lines.append(f"no bands: more than {MOST_BANDS} would cover each other")
     if len(coloured_arms) < len(arms):
         lines.append(
             f"in colour: the best {len(coloured_arms)} of {len(arms)} arms by the main metric"
         )
     return lines
+
+
+def _describe_seeds(arms: Sequence[ArmCurve]) -> str:
+    """Return how many seeds the arms have and, where all have the same, which."""
+    counts = sorted({point.n for arm in arms for point in arm.points})
+    if len(counts) == 1:
+        seed_lists = {tuple(arm.seeds) for arm in arms}
+        plural = "s" if counts[0] > 1 else ""
+        numbers = ", ".join(map(str, *seed_lists)) if len(seed_lists) == 1 else ""
+        return f"{counts[0]} seed{plural}{f' ({numbers})' if numbers else ''}"
+    fewest = [arm.title for arm in arms if any(point.n == counts[0] for point in arm.points)]
+    named_arms = "; ".join(fewest) if len(fewest) <= 2 else f"{len(fewest)} arms"
+    return f"{counts[0]} ({named_arms}) to {counts[-1]} seeds"
 
 
 def _main_metric(panel: Panel) -> str:
@@ -172,7 +188,7 @@ def _arm_curve(
     seed_curves = []
     if style.colour is not None and len(seed_values) > 1:
         seed_curves = [list(zip(xs, values, strict=True)) for values in seed_values]
-    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves)
+    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves, group.seeds)
 
 
 def _mean_values(
