@@ -132,6 +132,12 @@ def test_first_and_last_dots_are_whole_inside_the_frame_and_labels_stand_at_thei
     assert ">loss</text>" in svg
 
 
+def test_a_label_of_an_axis_has_the_prefix_of_its_own_value():
+    points = [curves.CurvePoint(step, 3, 0.1) for step in range(100, 1501, 100)]
+    svg = base.render_svg(curves.draw_curves([curves.ArmCurve("one", "#000", points)], ""))
+    assert {">200<", ">1k<", ">1.4k<"} <= set(re.findall(r">[\dk.]+<", svg))
+
+
 def test_a_caption_says_which_seeds_and_bands_are_cut_at_the_frame():
     points = [curves.CurvePoint(step, 3, 0.5 + 0.1 * step, 0.4, 0.9) for step in range(3)]
     seeds = [[(0, 0.5), (2, 0.7)], [(0, 0.1), (2, 0.7)], [(0, 0.6), (2, 0.95)], []]

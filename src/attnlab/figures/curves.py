@@ -336,7 +336,9 @@ def _encode_x(x: XAxis, x_values: Sequence[float | int]) -> Any:
             "x:Q", title=x.title, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
         )
     ticks = {"values": list(x_values)} if len(x_values) <= MOST_DOTS else {"tickCount": 6}
-    axis = alt.Axis(grid=False, format="~s", labelOverlap=True, **ticks)
+    # With `format` all labels would share a prefix: 0.2k before 1k.
+    labels = "format(datum.value, '~s')"
+    axis = alt.Axis(grid=False, labelExpr=labels, labelOverlap=True, **ticks)
     # The dot of the first and of the last point has room, and no value is drawn at the frame.
     scale = (
         alt.Scale(type="log", nice=False, padding=8)
