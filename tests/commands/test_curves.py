@@ -9,10 +9,12 @@ from attnlab.analysis.compare import compare
 from attnlab.cli import main
 from attnlab.commands.curves import AXES
 from attnlab.figures.curves import ArmCurve, CurvePoint
+from attnlab.layers import HeadRef
 from attnlab.report import learning_curves
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.learning_curves import Over, metric_curve
 from attnlab.run_record.bounds import SHARE
+from attnlab.run_record.evidence_history import EvidenceHistory, HeadAtStep
 from attnlab.run_record.record import Record
 from tests.pictured import pictured, sweep
 from tests.refusals import refusals
@@ -53,6 +55,28 @@ def test_the_figure_says_arms_seeds_and_method(runs_dir, tmp_path):
     for words in ("pronoun: validation accuracy", seeds, "logit scale", "multihead", "lstm"):
         assert words in text
     assert ">accuracy</text>" in text
+
+
+def test_evidence_that_was_measured_in_training_is_drawn_with_the_step_since_when(
+    runs_dir, tmp_path, monkeypatch, capsys
+):
+    weights = {0: 0.1, 100: 0.3, 200: 0.2, 300: 0.8, 400: 0.6}
+    heads = {step: HeadAtStep(HeadRef(1, 2), weight) for step, weight in weights.items()}
+    history = EvidenceHistory({"twins": {0: 0.0, 400: 1.0}}, {"it": heads})
+    monkeypatch.setattr(learning_curves, "load_evidence", lambda record: {"pronoun": history})
+    panel, records = opened(runs_dir)
+    chart = metric_curve(panel, records, "pronoun/it", Over()).to_dict()
+    rows = chart["datasets"][chart["layer"][-1]["data"]["name"]]
+    assert {row["x"]: row["mean"] for row in rows} == pytest.approx(weights)
+    assert chart["title"]["text"] == "weight of the head that pronoun names it"
+    assert "multihead: above half of its last value since step 300, 300, 300" in "\n".join(
+        chart["title"]["subtitle"]
+    )
+    number = metric_curve(panel, records, "pronoun/twins", Over()).to_dict()
+    assert number["title"]["text"] == "pronoun twins"
+    # A page draws the heads that its pictures open at, and refuses none that is not there.
+    titles = [c.title.text for c in learning_curves.learning_curves(panel, records)]
+    assert titles[-1] == "weight of the head that pronoun names it"
 
 
 def caption(*arms: tuple[str, list[int]]) -> list[str]:

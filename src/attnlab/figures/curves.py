@@ -335,7 +335,9 @@ def _encode_x(x: XAxis, x_values: Sequence[float | int]) -> Any:
         return alt.X(
             "x:Q", title=x.title, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
         )
-    ticks = {"values": list(x_values)} if len(x_values) <= MOST_DOTS else {"tickCount": 6}
+    ticks: dict[str, Any] = (
+        {"values": list(x_values)} if len(x_values) <= MOST_DOTS else {"tickCount": 6}
+    )
     # With `format` all labels would share a prefix: 0.2k before 1k.
     labels = "format(datum.value, '~s')"
     axis = alt.Axis(grid=False, labelExpr=labels, labelOverlap=True, **ticks)
