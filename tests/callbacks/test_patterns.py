@@ -26,6 +26,7 @@ from attnlab.interp.head_stats import head_statistics
 from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun, load
 from attnlab.report.probe_history import probe_histories
+from attnlab.run_record.evidence_history import load_evidence
 from attnlab.run_record.head_scores import load_head_scores
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.pattern_table import ERROR, Pattern, load_patterns
@@ -67,6 +68,7 @@ TEXT = "The old dog didn't cross the road because it was too narrow."
 MUCH = (
     "callbacks.cadence.test_every=2",
     "callbacks.cadence.statistics_every=3",
+    "callbacks.cadence.evidence_every=4",
     "callbacks.recorder.repeated=2",
     "callbacks.recorder.twins=1",
     "callbacks.statistics.pairs=true",
@@ -95,12 +97,13 @@ def recorded_dir(tmp_path_factory) -> Callable[[str], Path]:
 def test_training_is_bit_equal_with_and_without_recording(tmp_path, recorded_dir, variant):
     # With dropout, shuffling and accumulation: whatever draws at random would show.
     assert child.train(tmp_path, f"variant={variant}", "dataset=pronoun", *NO_USER_TARGETS) == 0
-    weights, (*rows, patterns, heads, vectors) = child.result(recorded_dir(variant))
-    others, (*other_rows, no_patterns, no_heads, no_vectors) = child.result(tmp_path)
+    weights, (*rows, patterns, heads, vectors, evidence) = child.result(recorded_dir(variant))
+    others, (*other_rows, no_patterns, no_heads, no_vectors, none) = child.result(tmp_path)
     assert patterns
     assert bool(heads) == (variant != "lstm")
     assert vectors
-    assert no_patterns == no_heads == no_vectors == []
+    assert list(dict.fromkeys(row["step"] for row in evidence)) == [0, 4, 8, 9]
+    assert no_patterns == no_heads == no_vectors == none == []
     assert rows == other_rows
     assert weights.keys() == others.keys()
     for name, value in weights.items():
@@ -146,6 +149,18 @@ def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     largest = np.abs(table).max(axis=1, keepdims=True)
     assert (np.abs(vectors[-1] - table) <= largest * (VECTOR_ERROR + 1e-6)).all()
     assert np.abs(vectors[-1] - vectors[0]).max() > 0
+
+
+def test_the_last_evidence_is_that_of_the_result(run):
+    result = run.record.result
+    assert result is not None
+    for name, history in load_evidence(run.record).items():
+        finding = result.findings[name]
+        assert {key: values[9] for key, values in history.scalars.items()} == finding.scalars
+        assert {key: tuple(heads[9]) for key, heads in history.heads.items()} == {
+            key: (head.head, head.weight) for key, head in finding.heads.items()
+        }
+    assert list(load_evidence(run.record)) == list(result.findings) == ["pronoun"]
 
 
 def test_the_curve_of_the_test_split_is_drawn_when_it_is_asked_for(run):

@@ -16,8 +16,8 @@ CADENCE, EARLY_STOP = "cadence", "early_stop"
 """The entries that attnlab itself asks."""
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
-WRITTEN_IN_TRAINING = ("train", "validation", "test")
-"""The tables that no recorder writes."""
+WRITTEN_IN_TRAINING = ("train", "validation", "test", "evidence")
+"""The tables that no entry writes."""
 REPLACED = {
     "BatchSizeFinder": "batch_size is part of what is compared",
     "Checkpoint": "callbacks.cadence.checkpoint_every says when the run is saved",
