@@ -156,6 +156,14 @@ def format_count(amount: int | float) -> str:
     return f"{amount:.0f}"
 
 
+def approximate_duration(seconds: float) -> str:
+    """Return a duration in one unit, as in `3.4 min`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+
+
 def _row_letters(row: int) -> str:
     """Return A, B, ..., Z, AA, AB, ... for the rows 0, 1, ..."""
     quotient, remainder = divmod(row, 26)

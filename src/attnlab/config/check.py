@@ -51,6 +51,12 @@ def change_config(config: Config, overrides: Sequence[str]) -> Config:
 
 def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Iterator[str]:
     """Yield what does not fit: sections, parts that cannot be found, their knobs and types."""
+    yield from root_faults(values)
+    yield from _component_faults(values, user_targets)
+
+
+def root_faults(values: dict[str, Any]) -> Iterator[str]:
+    """Yield what does not fit at the root; no class is imported for that."""
     keys = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
     for key in [key for key in values if key not in keys]:
         if key in UNPACKED:
@@ -62,6 +68,10 @@ def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Itera
             yield from value_faults(values[key], kind, key)
     for key, value in values.items():
         yield from _non_text_key_faults(value, key)
+
+
+def _component_faults(values: dict[str, Any], user_targets: UserTargets) -> Iterator[str]:
+    """Yield what does not fit in the sections; their classes are imported, and with them torch."""
     for key in SECTIONS:
         node = values.get(key)
         if not isinstance(node, dict) or "_target_" not in node:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
-from attnlab.config.check import convert_config_numbers, signature_faults
-from attnlab.config.composition import compose_with_faults
+from attnlab.config.check import convert_config_numbers, root_faults, signature_faults
+from attnlab.config.composition import compose_with_faults, overrides_only_choose
 from attnlab.config.config import ROOT_KNOBS, Config
 from attnlab.config.hints import load_choice
 from attnlab.config.run_name import override_values, sweep_faults, varied_keys
@@ -38,7 +38,13 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
             "YAML of your own with `defaults: [default]`"
         )
     values, unresolved_faults = _plain_values(composed_config)
-    faults += [*unresolved_faults, *signature_faults(values, user_targets)]
+    faults += unresolved_faults
+    # Torch takes seconds to import. Where a word was misspelt and no other sets a knob, all knobs
+    # are those of conf/, which fit.
+    if faults and not user_targets.config_dir and overrides_only_choose(composed_config):
+        faults += root_faults(values)
+    else:
+        faults += signature_faults(values, user_targets)
     if values.get("runs_dir") == "":
         faults.append("runs_dir: expected a directory, got ''")
     faults += sweep_faults(values.get("sweep"))

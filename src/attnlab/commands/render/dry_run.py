@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from attnlab.analysis.report import align_rows
-from attnlab.analysis.table import format_count
+from attnlab.analysis.table import approximate_duration, format_count
 from attnlab.launch.dry_run import DryRun, PlannedRun
 
 
@@ -39,14 +39,6 @@ def left_out_text(impossible: Mapping[str, Sequence[str]]) -> str:
     for fault, labels in impossible.items():
         lines += [f"  {fault}", *(f"    {label}" for label in labels)]
     return "\n".join(lines)
-
-
-def approximate_duration(seconds: float) -> str:
-    """Return a duration in one unit, as in `3.4 min`."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
 
 
 def _count_text(num_runs: int) -> str:

@@ -16,7 +16,7 @@ from attnlab.analysis.run_details import (
     RunRow,
     RunsReport,
 )
-from attnlab.commands.render.dry_run import approximate_duration
+from attnlab.analysis.table import approximate_duration
 from attnlab.console import Console
 from attnlab.printable import one_line
 from attnlab.run_record.record import hash_in_name
