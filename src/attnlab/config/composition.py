@@ -148,6 +148,7 @@ def overrides_only_choose(composed_config: DictConfig) -> bool:
     """
     # Not resolved, since an override may hold an interpolation that cannot be.
     overrides = OmegaConf.to_container(composed_config.hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
     keys = {str(override).partition("=")[0] for override in overrides}
     return keys <= {*ROOT_KNOBS, *(name for name in _group_names() if "/" not in name)}
 
