@@ -328,7 +328,11 @@ def _report_run(record: Record, measure: str | None) -> RunHeads:
         for layer, layer_histories in histories.items()
     ]
     return RunHeads(
-        *(record.name, _last_step(histories), measure, layers, heads_by_evidence),
+        run=record.name,
+        step=_last_step(histories),
+        measure=measure,
+        layers=layers,
+        findings=heads_by_evidence,
         since=heads_since(record),
     )
 
