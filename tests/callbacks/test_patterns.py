@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnlab.callbacks.evidence import EvidenceRecorder
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import (
     PatternRecorder,
@@ -20,6 +21,7 @@ from attnlab.callbacks.patterns import (
 )
 from attnlab.callbacks.vectors import VectorRecorder
 from attnlab.errors import Diverged
+from attnlab.evidence.base import Evidence
 from attnlab.experiment import Experiment
 from attnlab.interp.capture import capture
 from attnlab.interp.head_stats import head_statistics
@@ -27,6 +29,7 @@ from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun, load
 from attnlab.report.probe_history import probe_histories
 from attnlab.run_record.evidence_history import load_evidence
+from attnlab.run_record.finding import Finding
 from attnlab.run_record.head_scores import load_head_scores
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.pattern_table import ERROR, Pattern, load_patterns
@@ -429,3 +432,22 @@ def test_one_head_or_one_vector_that_is_no_number_is_enough(once, monkeypatch):
             recorder.rows(4)
     # What is not kept may be anything.
     assert len(VectorRecorder(subject, num_tokens=3).rows(4)) == 1
+
+
+class Careless(Evidence):
+    """Draws at random, and leaves the model as it used it."""
+
+    def measure(self) -> Finding:
+        draw = torch.rand(()).item()
+        self.subject.model.eval()
+        return Finding({"draw": draw})
+
+
+def test_training_does_not_notice_an_evidence_that_draws_and_leaves_its_mode(experiment):
+    subject = experiment("dataset=parity").subject
+    subject.model.train()
+    before = torch.random.get_rng_state()
+    (row,) = EvidenceRecorder(subject, {"mine": Careless(subject)}).rows(3)
+    assert (row["evidence"], row["name"], row["step"]) == ("mine", "draw", 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert subject.model.training

@@ -193,6 +193,12 @@ def test_nothing_is_wider_than_the_window(width, runs, show):
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".curve svg").count() == 2
+    cut_texts = """[...document.querySelectorAll(".curve svg")].flatMap((svg) => {
+        const end = svg.getBoundingClientRect().right + 1;
+        return [...svg.querySelectorAll("text")].map((text) => [text.getBoundingClientRect(), text])
+            .filter(([box]) => box.right > end).map(([, text]) => text.textContent);
+    })"""
+    assert page.evaluate(cut_texts) == []
 
 
 def test_the_policy_stops_a_script_that_is_not_the_pages_own(runs, chromium, tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -16,6 +17,8 @@ MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 
 
+NARROWEST = 52
+"""The number of characters of a caption's line that a page of 400 pixels shows."""
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
 
@@ -97,6 +100,8 @@ def draw_curves(
     dashes = _dash_encoding(coloured_arms, legend)
     layers += _draw_means(rows, x, x_encoding, y, colour, dashes)
     caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
+    if width == "container":
+        caption = [part for line in caption for part in wrap(line, NARROWEST)]
     return apply_theme(
         alt.layer(*layers)
         .add_params(alt.param(name="chosen", value=[]))
