@@ -17,7 +17,7 @@ MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 
 
-NARROWEST = 52
+NARROWEST = 56
 """The number of characters of a caption's line that a page of 400 pixels shows."""
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
@@ -101,7 +101,7 @@ def draw_curves(
     layers += _draw_means(rows, x, x_encoding, y, colour, dashes)
     caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
     if width == "container":
-        caption = [part for line in caption for part in wrap(line, NARROWEST)]
+        caption = [part for line in caption for part in _break_line(line)]
     return apply_theme(
         alt.layer(*layers)
         .add_params(alt.param(name="chosen", value=[]))
@@ -130,6 +130,15 @@ def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
     means = [point.mean for arm in arms for point in arm.points]
     margin = 0.04 * (max(means) - min(means)) or 0.04
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
+
+
+def _break_line(line: str) -> list[str]:
+    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
+    lines = [""]
+    for part in line.split("; "):
+        joined = f"{lines[-1]}; {part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
+    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]
 
 
 def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:
