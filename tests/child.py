@@ -36,7 +36,7 @@ TINY = (
 )
 """Nine steps with dropout, shuffling over epochs, accumulation, validation and checkpoints."""
 
-TABLES = ("train", "validation", "patterns", "heads", "vectors")
+TABLES = ("train", "validation", "patterns", "heads", "vectors", "evidence")
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.child", "tests.warm", "attnlab.launch.run"])

@@ -150,9 +150,9 @@ def test_attend_shows_the_row_of_the_query_and_the_answer_without_its_edges(runs
         row = list(seen.patterns.values())[one["layer"]][one["head"], found["query"]]
         assert one["weights"] == pytest.approx(row.tolist())
     assert sum(found["influence"]) == pytest.approx(1, abs=1e-5)
-    rows = torch.cat([pattern[:, found["query"]] for pattern in seen.patterns.values()])
-    total = rows.sum(dim=0)
-    assert [one["key"] for one in found["cuts"]] == total.topk(3).indices.tolist()
+    pattern = list(seen.patterns.values())[found["shown"]["layer"]]
+    drawn = pattern[found["shown"]["head"], found["query"]]
+    assert [one["key"] for one in found["cuts"]] == drawn.topk(3).indices.tolist()
     for one in found["cuts"]:
 
         def forbid(_name, scores, key=one["key"]):

@@ -58,7 +58,7 @@ def refused(key: str, found: list[str]) -> list[str]:
 
 
 def test_a_typo_in_a_list_of_parts_is_told_with_its_place():
-    typo = {"_target_": SHORT, "kernal_size": 3}
+    typo = {"_target_": SHORT, "_partial_": True, "kernal_size": 3}
     assert refused("signatures.typo", faults("theirs.Pile", depth=1, pattern=[PART, typo])) == [
         "model.mixer.pattern[1].kernal_size",
         "model.mixer.pattern[1].kernel_size",
@@ -66,7 +66,7 @@ def test_a_typo_in_a_list_of_parts_is_told_with_its_place():
 
 
 def test_a_list_of_parts_holds_nothing_else():
-    others = [PART, 3, {"_target_": "os.system"}]
+    others = [PART, 3, {"_target_": "os.system", "_partial_": True}]
     assert refused("signatures.no_part", faults("theirs.Pile", depth=1, pattern=others)) == [
         "model.mixer.pattern[1]",
         "model.mixer.pattern[2]._target_",
@@ -87,7 +87,7 @@ def test_parts_in_lists_are_found_and_completed():
 
 @pytest.mark.parametrize(("name", "value"), [("number", 3), ("name", "lstm"), ("list", [3])])
 def test_a_value_in_place_of_a_part_is_told_with_what_is_expected(name, value):
-    found = list(value_faults({"a": value}, "a", Callable[..., Mixer] | None, "model.mixer.a"))
+    found = list(value_faults(value, Callable[..., Mixer] | None, "model.mixer.a"))
     assert refused(f"signatures.value.{name}", found) == ["model.mixer.a"]
 
 

@@ -69,7 +69,7 @@ def find_target(name: Any, section: str, user_targets: UserTargets) -> Any:
     if it cannot be imported, or is one of attnlab's that is no component.
     """
     if not isinstance(name, str) or "." not in name:
-        raise ValueError(f"expected the dotted name of a class, got {name!r}")
+        raise ValueError(f"expected the dotted name of a class (MODULE.CLASS), got {name!r}")
     if not is_allowed(name, section, user_targets):
         packages = ", ".join(f"attnlab.{package}" for package in PARTS.get(section, ()))
         raise ValueError(
@@ -102,7 +102,7 @@ def _place_hint(error: BaseException, name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
         return (
             "; modules of your own lie in the --config-dir, beside it, or where the command is "
-            "typed"
+            f"typed: put `{error.name}` there, or install the package that has it"
         )
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and isinstance(module, ModuleType):

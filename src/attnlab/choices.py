@@ -25,6 +25,14 @@ def conf_dir() -> Path:
     return packaged_dir if packaged_dir.is_dir() else package.parents[1] / "conf"
 
 
+def no_config_dir(config_dir: Path) -> RequestError:
+    """Return the error for a --config-dir that is not there."""
+    return RequestError(
+        f"--config-dir {config_dir} is not a directory; give the one that has your YAMLs in "
+        "folders of their groups: DIR for DIR/optimizer/mine.yaml"
+    )
+
+
 def choice_files(config_dir: Path | None = None) -> FilesByGroup:
     """Return the files of each group; the user's replace attnlab's of the same name.
 
@@ -33,7 +41,7 @@ def choice_files(config_dir: Path | None = None) -> FilesByGroup:
     directories = [conf_dir()]
     if config_dir is not None:
         if not config_dir.is_dir():
-            raise RequestError(f"--config-dir {config_dir} is not a directory")
+            raise no_config_dir(config_dir)
         directories.append(config_dir)
     paths_by_group: dict[str, dict[str, Path]] = {}
     for directory in directories:

@@ -20,6 +20,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.callbacks.evidence import EvidenceRecorder
 from attnlab.callbacks.training_callback import RowListener, TrainingCallback
 from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callback_names
 from attnlab.evaluation.evaluate import evaluate
@@ -215,9 +216,18 @@ def _build_training_callback(
         attempt,
         lambda split: evaluate(subject, experiment.dataset.splits[split], experiment.metrics),
         early_stop,
-        recorders=build_recorders(config, subject),
+        recorders=[*build_recorders(config, subject), *_build_evidence_recorder(experiment)],
         listeners=listeners,
     )
+
+
+def _build_evidence_recorder(experiment: Experiment) -> list[EvidenceRecorder]:
+    """Return the recorder of the run's evidence, where the cadence measures it in training."""
+    if experiment.cadence.evidence_every is None:
+        return []
+    subject = experiment.subject
+    evidence = experiment.config.build_parts("evidence")
+    return [EvidenceRecorder(subject, {name: part(subject) for name, part in evidence.items()})]
 
 
 class AttemptCheckpoints(CheckpointIO):

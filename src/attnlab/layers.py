@@ -5,6 +5,7 @@ in the order of the model's modules: with an encoder, the answering stack comes 
 counted from 0 within their layer. Every table, page, metric and option uses these numbers.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,14 @@ class HeadRef:
 
     def __str__(self) -> str:
         return f"L{self.layer}H{self.head}"
+
+    @classmethod
+    def from_name(cls, name: str) -> "HeadRef":
+        """Return the head with a name such as L1H2. Raises ValueError for another text."""
+        match = re.fullmatch(r"L(\d+)H(\d+)", name, re.ASCII)
+        if match is None:
+            raise ValueError(f"{name!r} names no head; expected a name such as L1H2")
+        return cls(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from beartype.door import is_bearable
 from attnlab.building import DIRECTIVES, NO_USER_TARGETS, UserTargets, find_target
 from attnlab.ranges import finiteness_faults, is_finite, range_faults, without_ranges
 
+STATABLE = (int, float, str, bool, type(None))
+"""The types of single values in a YAML."""
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -52,9 +54,9 @@ def target_faults(
         elif key not in knobs.names and not takes_any_knob:
             yield f"{key_path}: {name} takes no `{key}`{nearest_hint(key, knobs.names)}"
         elif any(target_nodes(node[key])):
-            yield from _part_faults(node[key], key_path, user_targets)
+            yield from _part_faults(node[key], knobs.types.get(key, Any), key_path, user_targets)
         else:
-            yield from value_faults(node, key, knobs.types.get(key, Any), key_path)
+            yield from value_faults(node[key], knobs.types.get(key, Any), key_path)
     for key in sorted(knobs.required - node.keys()):
         yield f"{path}.{key}: missing; {name} has this knob, so state it"
 
@@ -69,17 +71,32 @@ def _directive_faults(node: dict[str, Any], path: str, section: str) -> Iterator
         yield f"{path}._in_identity_: expected true or false, got {node['_in_identity_']!r}"
 
 
-def _part_faults(value: Any, path: str, user_targets: UserTargets) -> Iterator[str]:
+def _part_faults(value: Any, hint: Any, path: str, user_targets: UserTargets) -> Iterator[str]:
     """Yield the faults of a knob that is a part, or a mapping or list of parts."""
-    if _is_node(value):
-        yield from target_faults(value, path, user_targets)
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            if part is not None:
-                yield from target_faults(part, f"{path}.{name}", user_targets)
-    else:
-        for index, part in enumerate(value):
-            yield from target_faults(part, f"{path}[{index}]", user_targets)
+    parts = {path: value}
+    if not _is_node(value):
+        hint = (get_args(hint) or (Any,))[-1]
+        if isinstance(value, dict):
+            parts = {f"{path}.{name}": part for name, part in value.items() if part is not None}
+        else:
+            parts = {f"{path}[{index}]": part for index, part in enumerate(value)}
+    for part_path, part in parts.items():
+        yield from target_faults(part, part_path, user_targets)
+        if hint is not Any:
+            is_called_later = any(get_origin(m) is Callable for m in _union_members(hint))
+            yield from partial_faults(part, part_path, is_called_later)
+
+
+def partial_faults(node: Any, path: str, is_called_later: bool) -> Iterator[str]:
+    """Yield a fault for a part that lacks `_partial_: true` and needs it, or has it in vain.
+
+    A part that gets wiring from the code is called later.
+    """
+    is_partial = node.get("_partial_", False) if _is_node(node) else None
+    if is_called_later and is_partial is False:
+        yield f"{path}: expected `_partial_: true` beside its _target_"
+    elif is_partial is True and not is_called_later:
+        yield f"{path}._partial_: attnlab builds it from its knobs alone; leave _partial_ out"
 
 
 class _Knobs(NamedTuple):
@@ -88,7 +105,7 @@ class _Knobs(NamedTuple):
     names: set[str]
     required: set[str]
     types: dict[str, Any]
-    """Empty where types are not checked."""
+    """Without those that are not checked."""
 
 
 def _find_knobs(target: Any, section: str) -> _Knobs:
@@ -96,7 +113,8 @@ def _find_knobs(target: Any, section: str) -> _Knobs:
 
     A class from outside of attnlab does not separate wiring from knobs: all its parameters are
     knobs, except those that `Adapter` supplies in a model, the first one and `layer_idx`; those
-    with a default are optional, and types are not checked.
+    with a default are optional. Only types of callbacks are checked: the annotations of a module of
+    another package were written for nobody's check, and some are wrong.
     """
     parameters = signature(target).parameters
     if not (isclass(target) and _is_foreign(target)):
@@ -110,7 +128,27 @@ def _find_knobs(target: Any, section: str) -> _Knobs:
     keyword_names = [name for name, parameter in parameters.items() if parameter.kind in NAMED]
     knobs = {*keyword_names[1:]} - {"layer_idx"} if section == "model" else {*keyword_names}
     required = {name for name in knobs if parameters[name].default is Parameter.empty}
-    return _Knobs(knobs, required, {})
+    return _Knobs(knobs, required, _statable_types(target) if section == "callbacks" else {})
+
+
+def _statable_types(kind: type) -> dict[str, Any]:
+    """Return the types of a class from elsewhere that a YAML can state: numbers, text, booleans.
+
+    Others, such as a tuple or a path, have no form of their own in a YAML. The type of the default
+    is added, as in `rate: float = None`.
+    """
+    try:
+        hints = get_type_hints(kind.__init__, include_extras=True)
+    except Exception:  # Types can name what was imported for a type checker alone.
+        return {}
+    parameters = signature(kind).parameters
+    types = {}
+    for name in hints.keys() & parameters.keys():
+        hint, default = hints[name], parameters[name].default
+        members = set(_union_members(without_ranges(hint)))
+        if all(m in STATABLE or get_origin(m) is Literal for m in members):
+            types[name] = hint if default is Parameter.empty else hint | type(default)
+    return types
 
 
 def _is_foreign(kind: type) -> bool:
@@ -146,16 +184,13 @@ def add_defaults(node: dict[str, Any], section: str, user_targets: UserTargets) 
                 node[knob] = parameter.default
 
 
-def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterator[str]:
-    """Yield the faults of one value; convert a whole number in `node` to float if its knob is one.
+def value_faults(value: Any, hint: Any, path: str) -> Iterator[str]:
+    """Yield the faults of a value; a whole number may stand for a float.
 
     Every number of a config must be finite, whatever the type of its knob.
     """
-    value, value_type = node[key], without_ranges(hint)
+    value, value_type = as_float_if_asked(value, hint), without_ranges(hint)
     member_types = set(_union_members(value_type))
-    is_whole_number = isinstance(value, int) and not isinstance(value, bool)
-    if is_whole_number and float in member_types - {int} and is_finite(value):
-        node[key] = value = float(value)
     is_wrong_boolean = isinstance(value, bool) and not member_types & {bool, Any, object}
     non_finite_faults = [*finiteness_faults(value, path)]
     if non_finite_faults:
@@ -164,6 +199,27 @@ def value_faults(node: dict[str, Any], key: str, hint: Any, path: str) -> Iterat
         yield f"{path}: expected {_type_name(value_type)}, got {value!r}"
     else:
         yield from range_faults(value, hint, path)
+
+
+def as_float_if_asked(value: Any, hint: Any) -> Any:
+    """Return a whole number as a float if its knob is one; other values as they are."""
+    member_types = {*_union_members(without_ranges(hint))} - {int}
+    is_whole_number = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole_number and float in member_types and is_finite(value) else value
+
+
+def convert_whole_numbers(node: Any, section: str, user_targets: UserTargets) -> None:
+    """Make floats, in place, of the whole numbers of a part and those in it whose knobs are floats.
+
+    The config has been checked. A class from outside of attnlab gets what its YAML states.
+    """
+    for part in target_nodes(node):
+        target = find_target(part["_target_"], section, user_targets)
+        if isclass(target) and _is_foreign(target):
+            continue
+        for knob, hint in _find_knobs(target, section).types.items():
+            if knob in part:
+                part[knob] = as_float_if_asked(part[knob], hint)
 
 
 def nearest_hint(name: str, known_names: Any) -> str:

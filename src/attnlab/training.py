@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from attnlab.errors import Diverged
+from attnlab.errors import Diverged, RequestError
 from attnlab.metric.base import Metric, finish_metric, tally
 from attnlab.model.base import Model
 from attnlab.objective.base import Objective
@@ -122,6 +122,16 @@ class Training(pl.LightningModule):
         if self.is_logged(step):
             values["grad_norm"] = grad_norm
         self.step_values.append((step, values))
+
+    def log(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Refuse a value that a callback logs: nothing of Lightning's would keep it.
+
+        Raises RequestError; `log_dict` comes here too.
+        """
+        raise RequestError(
+            f"pl_module.log({name!r}) writes nowhere: the run has no logger of Lightning; return "
+            "the value from a recorder (docs/extend/recorder.md), whose rows the record keeps"
+        )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer.build(self.model)

@@ -5,6 +5,7 @@ import json
 import weakref
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_the_command_prints_every_view(built, monkeypatch, capsys, view):
     assert as_json(built("multihead"), monkeypatch, capsys, TEXT, "--view", view) == report
     assert report["view"] == view
     weights = attention_report(built("multihead"), TEXT).to_json()
-    assert [report[key] == weights[key] for key in ("answer", "influence", "cuts")] == [True] * 3
+    assert [report[key] == weights[key] for key in ("answer", "influence")] == [True] * 2
     assert (report["heads"] == weights["heads"]) == (view == "weights")
 
 
@@ -143,6 +144,37 @@ def test_the_answer_without_an_edge_is_that_of_the_model_whose_edge_is_cut(built
         with knock_out_edge(run.model, query, torch.tensor([each.key]), layers):
             assert [(a.output, a.probability) for a in each.answer] == run.answers(run(text))
     assert any(each.answer != report.answer for each in report.cuts)
+
+
+def strongest(weights: Any) -> list[int]:
+    """Give the positions of the largest weights, the largest first."""
+    return np.argsort(-np.asarray(weights), kind="stable")[:3].tolist()
+
+
+@pytest.mark.parametrize("view", ["weights", "norms"])
+@pytest.mark.parametrize("choice", [(None, None), (0, 1), (1, 0), (1, "mean")])
+def test_the_edges_that_are_cut_are_the_strongest_of_the_row_that_is_drawn(built, view, choice):
+    run = built("multihead")
+    for query in (2, 8):
+        report = attention_report(run, TEXT, query, *choice, view=view)
+        drawn = report.shown.weights[query]
+        assert [cut.key for cut in report.cuts] == strongest(drawn)
+        assert [cut.weight for cut in report.cuts] == [float(drawn[cut.key]) for cut in report.cuts]
+        assert {cut.chosen_by for cut in report.cuts} == {report.shown.title}
+
+
+@pytest.mark.parametrize(
+    ("layer", "view"), [("answer", "weights"), (None, "rollout"), (None, "flow")]
+)
+def test_a_map_without_a_head_is_tested_by_the_edges_of_all_heads_and_that_is_said(
+    built, layer, view
+):
+    run = built("multihead")
+    captured, _ = run.capture(TEXT)
+    report = attention_report(run, TEXT, 8, layer, view=view)
+    total = torch.stack([pattern[:, 8].sum(dim=0) for pattern in captured.patterns.values()]).sum(0)
+    assert [cut.key for cut in report.cuts] == total.topk(3).indices.tolist()
+    assert {cut.chosen_by for cut in report.cuts} == {"all heads together"}
 
 
 @pytest.mark.parametrize("name", ["multihead", "hybrid", "seq2seq"])

@@ -33,12 +33,20 @@ def test_the_default_cadence_is_this_one():
     assert at == [0, 1, 2, 3, 6, 10, 18, 32, 56, 100, 178, 316, 562, 1000]
 
 
+def test_evidence_is_measured_in_training_only_where_that_is_asked_for():
+    cadence = Cadence(50, 10, evidence_every=20, checkpoint_every=50)
+    assert [step for step in range(51) if cadence.measures_evidence(step)] == [0, 20, 40, 50]
+    assert all(cadence.writes(step) for step in (20, 40))
+    assert not any(Cadence(50, 10).measures_evidence(step) for step in range(51))
+
+
 def test_a_cadence_that_cannot_be_kept_is_refused():
     refused_calls(
         "callbacks.cadence.{}",
         {
             "log_every": lambda: Cadence(50, 10, log_every=0),
             "test_every": lambda: Cadence(50, 10, test_every=0),
+            "evidence_every": lambda: Cadence(50, 10, evidence_every=0),
             "statistics_every": lambda: Cadence(50, 10, statistics_every=0),
             "patterns_at": lambda: Cadence(50, 10, patterns_at=[-1, 5]),
         },

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnlab.callbacks.evidence import EvidenceRecorder
 from attnlab.callbacks.head_scores import HeadRecorder
 from attnlab.callbacks.patterns import (
     PatternRecorder,
@@ -20,12 +21,15 @@ from attnlab.callbacks.patterns import (
 )
 from attnlab.callbacks.vectors import VectorRecorder
 from attnlab.errors import Diverged
+from attnlab.evidence.base import Evidence
 from attnlab.experiment import Experiment
 from attnlab.interp.capture import capture
 from attnlab.interp.head_stats import head_statistics
 from attnlab.layers import Axes, HeadRef
 from attnlab.loaded_run import LoadedRun, load
 from attnlab.report.probe_history import probe_histories
+from attnlab.run_record.evidence_history import load_evidence
+from attnlab.run_record.finding import Finding
 from attnlab.run_record.head_scores import load_head_scores
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.pattern_table import ERROR, Pattern, load_patterns
@@ -67,6 +71,7 @@ TEXT = "The old dog didn't cross the road because it was too narrow."
 MUCH = (
     "callbacks.cadence.test_every=2",
     "callbacks.cadence.statistics_every=3",
+    "callbacks.cadence.evidence_every=4",
     "callbacks.recorder.repeated=2",
     "callbacks.recorder.twins=1",
     "callbacks.statistics.pairs=true",
@@ -95,12 +100,13 @@ def recorded_dir(tmp_path_factory) -> Callable[[str], Path]:
 def test_training_is_bit_equal_with_and_without_recording(tmp_path, recorded_dir, variant):
     # With dropout, shuffling and accumulation: whatever draws at random would show.
     assert child.train(tmp_path, f"variant={variant}", "dataset=pronoun", *NO_USER_TARGETS) == 0
-    weights, (*rows, patterns, heads, vectors) = child.result(recorded_dir(variant))
-    others, (*other_rows, no_patterns, no_heads, no_vectors) = child.result(tmp_path)
+    weights, (*rows, patterns, heads, vectors, evidence) = child.result(recorded_dir(variant))
+    others, (*other_rows, no_patterns, no_heads, no_vectors, none) = child.result(tmp_path)
     assert patterns
     assert bool(heads) == (variant != "lstm")
     assert vectors
-    assert no_patterns == no_heads == no_vectors == []
+    assert list(dict.fromkeys(row["step"] for row in evidence)) == [0, 4, 8, 9]
+    assert no_patterns == no_heads == no_vectors == none == []
     assert rows == other_rows
     assert weights.keys() == others.keys()
     for name, value in weights.items():
@@ -146,6 +152,18 @@ def test_the_last_statistics_and_vectors_are_those_of_the_trained_model(run):
     largest = np.abs(table).max(axis=1, keepdims=True)
     assert (np.abs(vectors[-1] - table) <= largest * (VECTOR_ERROR + 1e-6)).all()
     assert np.abs(vectors[-1] - vectors[0]).max() > 0
+
+
+def test_the_last_evidence_is_that_of_the_result(run):
+    result = run.record.result
+    assert result is not None
+    for name, history in load_evidence(run.record).items():
+        finding = result.findings[name]
+        assert {key: values[9] for key, values in history.scalars.items()} == finding.scalars
+        assert {key: tuple(heads[9]) for key, heads in history.heads.items()} == {
+            key: (head.head, head.weight) for key, head in finding.heads.items()
+        }
+    assert list(load_evidence(run.record)) == list(result.findings) == ["pronoun"]
 
 
 def test_the_curve_of_the_test_split_is_drawn_when_it_is_asked_for(run):
@@ -414,3 +432,22 @@ def test_one_head_or_one_vector_that_is_no_number_is_enough(once, monkeypatch):
             recorder.rows(4)
     # What is not kept may be anything.
     assert len(VectorRecorder(subject, num_tokens=3).rows(4)) == 1
+
+
+class Careless(Evidence):
+    """Draws at random, and leaves the model as it used it."""
+
+    def measure(self) -> Finding:
+        draw = torch.rand(()).item()
+        self.subject.model.eval()
+        return Finding({"draw": draw})
+
+
+def test_training_does_not_notice_an_evidence_that_draws_and_leaves_its_mode(experiment):
+    subject = experiment("dataset=parity").subject
+    subject.model.train()
+    before = torch.random.get_rng_state()
+    (row,) = EvidenceRecorder(subject, {"mine": Careless(subject)}).rows(3)
+    assert (row["evidence"], row["name"], row["step"]) == ("mine", "draw", 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert subject.model.training

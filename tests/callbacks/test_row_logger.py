@@ -28,9 +28,11 @@ from attnlab.callbacks.row_logger import RowLogger, average_over_heads
 from attnlab.figures.grid import draw_pattern_grid
 from attnlab.interruption import Interrupted
 from attnlab.launch.sync import logger_for, sync_runs
-from attnlab.layers import AttentionLayer, Axes, Layer
+from attnlab.layers import AttentionLayer, Axes, HeadRef, Layer
 from attnlab.logger.base import LoggedRun, Logger
 from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.evidence_history import evidence_rows
+from attnlab.run_record.finding import Finding, NamedHead
 from attnlab.run_record.head_scores import measure_row
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.mirrors import read_mirrors
@@ -311,6 +313,13 @@ def test_loggers_leave_training_and_the_identity_as_they_are(tmp_path, mirrored_
 def pattern(probe: str, layer: Layer | None, weights: np.ndarray) -> Pattern:
     exact = PatternWeights(weights.astype(np.float32))
     return Pattern(5, probe, layer, ["a", "b"], [0, 1], 1, exact)
+
+
+def test_the_numbers_of_evidence_are_told_at_their_steps_under_the_names_of_the_result():
+    finding = Finding({"right": 0.5, "cut": 0.25}, {"it": NamedHead(HeadRef(0, 1), "points", 0.5)})
+    fake = Fake()
+    mirror(fake).receive_rows("evidence", evidence_rows(40, "pronoun", finding))
+    assert fake.told == [(40, {"pronoun/right": 0.5, "pronoun/cut": 0.25})]
 
 
 def test_the_picture_is_the_grid_of_the_first_probes_layers():

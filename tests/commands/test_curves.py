@@ -8,9 +8,13 @@ import pytest
 from attnlab.analysis.compare import compare
 from attnlab.cli import main
 from attnlab.commands.curves import AXES
+from attnlab.figures.curves import ArmCurve, CurvePoint
+from attnlab.layers import HeadRef
 from attnlab.report import learning_curves
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.learning_curves import Over, metric_curve
+from attnlab.run_record.bounds import SHARE
+from attnlab.run_record.evidence_history import EvidenceHistory, HeadAtStep
 from attnlab.run_record.record import Record
 from tests.pictured import pictured, sweep
 from tests.refusals import refusals
@@ -47,8 +51,63 @@ def test_the_figure_says_arms_seeds_and_method(runs_dir, tmp_path):
     output = tmp_path / "curves.svg"
     assert main(["curves", "--runs-dir", str(runs_dir), "-o", str(output)]) == 0
     text = output.read_text()
-    for words in ("pronoun: validation accuracy", "n = 3", "logit scale", "multihead", "lstm"):
+    seeds = "n = 3 seeds (0, 1, 2)"
+    for words in ("pronoun: validation accuracy", seeds, "logit scale", "multihead", "lstm"):
         assert words in text
+    assert ">accuracy</text>" in text
+
+
+def test_evidence_that_was_measured_in_training_is_drawn_with_the_step_since_when(
+    runs_dir, tmp_path, monkeypatch, capsys
+):
+    weights = {0: 0.1, 100: 0.3, 200: 0.2, 300: 0.8, 400: 0.6}
+    heads = {step: HeadAtStep(HeadRef(1, 2), weight) for step, weight in weights.items()}
+    history = EvidenceHistory({"twins": {0: 0.0, 400: 1.0}}, {"it": heads})
+    monkeypatch.setattr(learning_curves, "load_evidence", lambda record: {"pronoun": history})
+    panel, records = opened(runs_dir)
+    chart = metric_curve(panel, records, "pronoun/it", Over()).to_dict()
+    rows = chart["datasets"][chart["layer"][-1]["data"]["name"]]
+    assert {row["x"]: row["mean"] for row in rows} == pytest.approx(weights)
+    assert chart["title"]["text"] == "weight of the head that pronoun names it"
+    assert "multihead: above half of its last value since step 300, 300, 300" in "\n".join(
+        chart["title"]["subtitle"]
+    )
+    number = metric_curve(panel, records, "pronoun/twins", Over()).to_dict()
+    assert number["title"]["text"] == "pronoun twins"
+    # A page draws the heads that its pictures open at, and refuses none that is not there.
+    titles = [c.title.text for c in learning_curves.learning_curves(panel, records)]
+    assert titles[-1] == "weight of the head that pronoun names it"
+
+
+def caption(*arms: tuple[str, list[int]]) -> list[str]:
+    """Give the caption of arms with these seeds."""
+    curves = []
+    for title, seeds in arms:
+        bounds = (0.4, 0.6) if len(seeds) > 2 else (None, None)
+        curves.append(
+            ArmCurve(title, "#000", [CurvePoint(1, len(seeds), 0.5, *bounds)], seeds=seeds)
+        )
+    return learning_curves.describe_curves(curves, SHARE)
+
+
+def test_a_caption_says_which_seeds_how_many_and_what_a_band_is_or_why_there_is_none():
+    band = "band: 95 % t-interval on the logit scale"
+    assert caption(("a", [0, 1, 2]), ("b", [0, 1, 2])) == [
+        "mean at each step, unsmoothed; n = 3 seeds (0, 1, 2)",
+        band,
+    ]
+    assert caption(("a", [0, 1, 2]), ("b", [3, 4, 5])) == [
+        "mean at each step, unsmoothed; n = 3 seeds",
+        band,
+    ]
+    assert caption(("a", [0, 1, 2]), ("b", [0])) == [
+        "mean at each step, unsmoothed; n = 1 (b) to 3 seeds",
+        band,
+    ]
+    assert caption(("a", [7])) == [
+        "mean at each step, unsmoothed; n = 1 seed (7)",
+        "no interval: it needs 3 seeds",
+    ]
 
 
 def test_a_page_of_curves_has_a_legend_that_can_be_chosen(runs_dir, tmp_path):

@@ -13,9 +13,11 @@ from jaxtyping import Float
 from attnlab.analysis.head_report import head_report
 from attnlab.cli import main
 from attnlab.figures import head_curves as figures
-from attnlab.layers import AttentionLayer, Axes
+from attnlab.layers import AttentionLayer, Axes, HeadRef
 from attnlab.run_record import head_scores as heads
 from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.evidence_history import evidence_rows
+from attnlab.run_record.finding import Finding, NamedHead
 from attnlab.run_record.pattern_table import TABLE, Pattern, PatternWeights
 from attnlab.run_record.record import Record
 from tests.fabricated import result
@@ -39,6 +41,7 @@ def measured(
     statistics: bool = True,
     finished: bool = True,
     patterns: bool = True,
+    named: Mapping[int, Mapping[str, NamedHead]] | None = None,
     spread: float = 0.0,
     blur: float = 0.0,
     last: int = STEPS[-1],
@@ -76,6 +79,8 @@ def measured(
         if patterns and step <= last:
             influence = Pattern(step, "x", None, tokens, [4], 4, PatternWeights(share))
             attempt.append(TABLE, [influence.to_row()])
+    for step, named_heads in (named or {}).items():
+        attempt.append("evidence", evidence_rows(step, "again", Finding({}, named_heads)))
     if finished:
         attempt.finish(content)
     attempt.close()
@@ -180,6 +185,35 @@ def test_the_heads_that_evidence_named_stand_in_a_table_of_their_own(tmp_path, c
     assert rows[0] == ["again", "L1H2", "match", "and", "read", ".86", *left]
     assert rows[1][:4] == ["again", "L0H3", "gathers", ".70"]
     assert len(rows) == 2
+
+
+def named_heads(order: Sequence[int]) -> dict[int, dict[str, NamedHead]]:
+    """Give the head that evidence named after each step, by its number in layer 1."""
+    without = {"head out": 0.02, "mean pattern": 0.14}
+    return {
+        step: {"read": NamedHead(HeadRef(1, head), "match and read", 0.5 + head / 10, without)}
+        for step, head in zip(STEPS, order, strict=True)
+    }
+
+
+def test_a_run_says_since_when_the_head_that_evidence_names_does_its_work(tmp_path, capsys):
+    named = named_heads((0, 2, 2))
+    findings = {"again": Finding({}, named[200])}
+    name = measured(tmp_path, named=named, findings=findings, metrics={"test/accuracy": 0.9})
+    out = told(capsys, name, "--runs-dir", tmp_path)[1]
+    assert max(map(len, out.splitlines())) <= 80
+    (row,) = (line.split() for line in out.splitlines() if line.startswith("again"))
+    assert row[:7] == ["again", "L1H2", "match", "and", "read", ".70", "100"]
+    assert head_report(Record(tmp_path / name)).runs[0].since == {"again": {"read": 100}}
+
+
+def test_runs_of_several_seeds_each_say_since_when(tmp_path, capsys):
+    for seed, order in enumerate(((2, 2, 2), (0, 2, 2), (0, 1, 2))):
+        measured(tmp_path, seed, named=named_heads(order))
+    out = told(capsys, "--runs-dir", tmp_path)[1]
+    assert "again names its head read since step 0, 100, 200 (n = 3)" in out
+    (group,) = head_report([Record(path) for path in sorted(tmp_path.iterdir())]).groups
+    assert group.since == {"again": {"read": [0, 100, 200]}}
 
 
 def test_what_is_printed_as_json_is_the_report(tmp_path, capsys):

@@ -251,11 +251,12 @@ def test_the_figure_for_print_shows_the_chosen_head_after_the_last_step(runs_dir
     (panel,) = compare({name: r.result for name, r in records.items() if r.result})
     (card,) = arm_cards(panel, records)
     spec = draw_cards([card]).to_dict()
-    first = records[panel.groups[0].runs[0].name]
-    chosen = panel.groups[0].runs[0].result.findings["pronoun"].heads["it"].head
+    shown = records[card.seed_views[0].run]
+    assert shown.result is not None
+    chosen = shown.result.findings["pronoun"].heads["it"].head
     for picture, probe in zip(spec["concat"][0]["hconcat"], TWINS, strict=True):
         values = picture["layer"][0].get("data", picture.get("data"))["values"]
-        expected = load_patterns(first, 500, probe)[chosen.layer].weights[chosen.head, 8]
+        expected = load_patterns(shown, 500, probe)[chosen.layer].weights[chosen.head, 8]
         assert [row["weight"] for row in values] == pytest.approx(expected, abs=1e-5)
     assert any("… with it → meant cut" in line for line in spec["concat"][0]["title"]["subtitle"])
 
@@ -370,10 +371,48 @@ def test_what_reads_another_sequence_is_not_shown_and_that_is_said(tmp_path):
     says("commands.report.across", remark)
 
 
-def test_a_card_opens_with_the_first_seed_whichever_ran_first(tmp_path):
-    for seed, started in ((2, 1), (0, 2), (1, 3)):
-        pictured(tmp_path, seed=seed, started=f"2026-11-23T00:00:0{started}Z")
-    assert [view.seed for view in card_of(tmp_path)[1].seed_views] == [0, 1, 2]
+def test_a_card_shows_the_median_seed_of_the_weight_that_is_drawn_and_says_its_value(tmp_path):
+    weights = {0: 0.9, 1: 0.1, 2: 0.4, 3: 0.6}
+    for seed, weight in weights.items():
+        head = {"layer": 1.0, "head": 2.0, "right": weight, "cut_right": 0.4}
+        numbers = {f"pronoun/{name}": value for name, value in head.items()}
+        pictured(tmp_path, seed=seed, metrics={"test/accuracy": 0.9 + seed / 100, **numbers})
+    _, card = card_of(tmp_path)
+    # Of four, the worse of the middle two; by accuracy it would be seed 1.
+    assert [view.seed for view in card.seed_views] == [2, 0, 1, 3]
+    assert [view.whose for view in card.seed_views][:2] == [
+        "seed 2, the median: weight .400",
+        "seed 0: weight .900",
+    ]
+    drawn = draw_cards([card]).to_json()
+    assert "seed 2, the median: weight .400" in drawn
+
+
+@pytest.mark.parametrize(("higher_is_better", "median"), [(True, 0), (False, 3)])
+def test_without_a_chosen_head_the_median_is_that_of_the_main_metric(
+    tmp_path, higher_is_better, median
+):
+    for seed, accuracy in enumerate((0.6, 0.9, 0.5, 0.8)):
+        metrics = {"test/accuracy": accuracy}
+        lower_is_better = () if higher_is_better else ("accuracy",)
+        pictured(tmp_path, seed=seed, metrics=metrics, lower_is_better=lower_is_better)
+    _, card = card_of(tmp_path)
+    assert card.seed_views[0].seed == median
+    assert card.seed_views[0].whose.startswith(f"seed {median}, the median: test accuracy .")
+
+
+def test_of_the_load_of_experts_a_card_has_the_extremes_of_each_seed(tmp_path):
+    loads = ((0.7, 0.2, 0.1), (0.1, 0.6, 0.3), (0.2, 0.3, 0.5))
+    for seed, load in enumerate(loads):
+        gauges = {f"test/blocks.0.ffn.load.{n}": share for n, share in enumerate(load)}
+        gauges["test/blocks.0.ffn.drops"] = 0.0
+        pictured(tmp_path, "moe", seed=seed, metrics={"test/accuracy": 0.9, **gauges})
+    _, card = card_of(tmp_path)
+    assert [(m.name, m.value.text) for m in card.measures if "ffn" in m.name] == [
+        ("test blocks.0.ffn.drops", "0"),
+        ("test blocks.0.ffn.load, largest of 3", ".60"),
+        ("test blocks.0.ffn.load, smallest of 3", ".13"),
+    ]
 
 
 def test_a_seed_that_saw_other_sentences_has_no_picture_and_that_is_said(tmp_path):

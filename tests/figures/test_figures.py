@@ -88,7 +88,7 @@ def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
         assert (row["arm"], row["x"], row["n"]) == (title, point.x, 3)
         assert [row[k] for k in ("mean", "low", "high")] == pytest.approx(point[2:], rel=1e-5)
     spec = chart.to_dict()
-    assert spec["title"]["subtitle"] == ["n = 3"]
+    assert spec["title"]["subtitle"][0] == "n = 3"
     assert not any("transform" in layer for layer in spec["layer"])
     encoding = spec["layer"][2]["encoding"]
     assert encoding["color"]["scale"]["range"] == [base.VARIANTS[0]] * 2
@@ -113,6 +113,43 @@ def test_arms_without_a_colour_are_grey_behind_the_others_and_not_in_the_legend(
     colours = chart.to_dict()["layer"][-1]["encoding"]["color"]["scale"]
     assert colours == {"domain": ["blue"], "range": ["#0072B2"]}
     assert base.render_svg(chart).count(curves.REST) > 0
+
+
+@pytest.mark.parametrize("x", [None, curves.XAxis("tokens", log=True)], ids=["linear", "log"])
+def test_first_and_last_dots_are_whole_inside_the_frame_and_labels_stand_at_their_ticks(x):
+    points = [curves.CurvePoint(step, 3, 0.1 * step) for step in (1, 2, 4, 8)]
+    chart = curves.draw_curves([curves.ArmCurve("one", "#000", points)], "", x=x, y_title="loss")
+    svg = base.render_svg(chart)
+    width = float(re.search(r'class="background"[^>]*d="M0,0h(\d+)v240', svg)[1])  # pyright: ignore[reportOptionalSubscript]
+    (marks,) = re.findall(r'<g class="mark-symbol role-mark[^>]*>.*?</g>', svg)
+    dots = [float(place) for place in re.findall(r"translate\(([\d.]+),", marks)]
+    radius = float(re.search(r'd="M([\d.]+),', marks)[1])  # pyright: ignore[reportOptionalSubscript]
+    assert len(dots) == 4
+    assert all(radius <= place <= width - radius for place in dots)
+    assert "clip-path" not in marks
+    labels = re.findall(r'text-anchor="middle" transform="translate\(([\d.]+),14\)', svg)
+    assert [float(label) for label in labels] == pytest.approx(dots, abs=0.6)
+    assert ">loss</text>" in svg
+
+
+def test_a_label_of_an_axis_has_the_prefix_of_its_own_value():
+    points = [curves.CurvePoint(step, 3, 0.1) for step in range(100, 1501, 100)]
+    svg = base.render_svg(curves.draw_curves([curves.ArmCurve("one", "#000", points)], ""))
+    assert {">200<", ">1k<", ">1.4k<"} <= set(re.findall(r">[\dk.]+<", svg))
+
+
+def test_a_caption_says_which_seeds_and_bands_are_cut_at_the_frame():
+    points = [curves.CurvePoint(step, 3, 0.5 + 0.1 * step, 0.4, 0.9) for step in range(3)]
+    seeds = [[(0, 0.5), (2, 0.7)], [(0, 0.1), (2, 0.7)], [(0, 0.6), (2, 0.95)], []]
+    cut = curves.draw_curves([curves.ArmCurve("a", "#000", points, seed_curves=seeds)], "", ["n"])
+    assert cut.title.subtitle == [
+        "n",
+        "cut at the frame: 2 of 3 seeds, down to 0.1, up to 0.95; 1 of 1 band, down to 0.4, up to "
+        "0.9",
+    ]
+    inside = [point._replace(low=None, high=None) for point in points]
+    whole = curves.ArmCurve("a", "#000", inside, seed_curves=seeds[:1])
+    assert curves.draw_curves([whole], "", ["n"]).title.subtitle == ["n"]
 
 
 def test_a_logarithmic_axis_begins_after_0():

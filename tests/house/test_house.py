@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from attnlab.cli import COMMANDS
 from attnlab.run_record.result import AttemptProvenance
+from tests import fabricated
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/attnlab"
@@ -257,6 +259,51 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage: attnlab COMMAND" in done.stdout
+
+
+WITHOUT_TORCH = {
+    "runs": [["runs"], ["runs", "show", "a"], ["runs", "diff", "a", "b"]],
+    "compare": [["compare"]],
+    "list": [["list"], ["list", "variant"]],
+    "completion": [["completion", "bash"]],
+    "train": [["train", "datset=x"], ["train", "dataset=mqr", "variant=moe", "seed=0.5"]],
+    "curves": [["curves", "nothing"]],
+    "report": [["report", "nothing"]],
+    "sync": [["sync", "nothing", "--to", "csv"]],
+    "reproduce": [["reproduce", "nothing"]],
+    "data": [["data", "shwo", "mqar"]],
+}
+"""Of each command, what it answers without torch, whose import takes seconds: what it reads from
+records and YAMLs alone, and requests that are wrong."""
+WITH_TORCH = {"bench", "evaluate", "heads", "experts", "attend", "generate", "embed", "ablate"}
+"""The commands that look into a model, and import torch whatever they answer."""
+
+
+def test_commands_import_torch_only_where_they_need_it(tmp_path):
+    assert WITHOUT_TORCH.keys() | WITH_TORCH == COMMANDS.keys()
+    assert WITHOUT_TORCH.keys() & WITH_TORCH == set()
+    for number, name in enumerate("ab"):
+        fabricated.write(tmp_path, name, fabricated.result(seed=number))
+    lines = [*(line for lines in WITHOUT_TORCH.values() for line in lines), ["trian"]]
+    script = f"""
+import contextlib, io, os, sys
+from attnlab.cli import main
+for line in {lines}:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main(line)
+        except SystemExit:
+            pass
+    if "torch" in sys.modules:
+        sys.exit(f"torch is imported by {{' '.join(line)}}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ATTNLAB_RUNS": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_environment_and_the_users_home_are_read_in_one_place():

@@ -9,7 +9,6 @@ import torch
 from attnlab.experiment import Experiment
 from attnlab.interp.circuits import (
     effective_rank,
-    emergence_step,
     gram_matrix,
     rollout,
     value_and_output_weights,
@@ -94,16 +93,3 @@ def test_a_head_reads_and_writes_by_the_parts_of_its_weights(composed, mixer):
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
             whole = whole - expected
     torch.testing.assert_close(whole, torch.zeros_like(whole), atol=1e-5, rtol=0)
-
-
-def test_a_score_emerges_when_it_stays():
-    steps = [0, 10, 20, 40]
-    assert emergence_step(steps, [0.0, 0.2, 0.6, 0.9], 0.5) == 20
-    assert emergence_step(steps, [0.0, 0.9, 0.1, 0.9], 0.5) == 40
-    assert emergence_step(steps, [0.6, 0.9, 0.7, 0.9], 0.5) == 0
-    assert emergence_step(steps, [0.0, 0.9, 0.9, 0.5], 0.5) is None
-    assert emergence_step(steps, [0.0, 0.0, 0.0, math.nan], 0.5) is None
-    assert emergence_step([], [], 0.5) is None
-    for fault, wrong in {"fewer": [0, 10], "unordered": [0, 20, 10, 40]}.items():
-        with refuses(ValueError, f"evidence.circuits.emergence.{fault}"):
-            emergence_step(wrong, [0.0, 0.2, 0.6, 0.9], 0.5)

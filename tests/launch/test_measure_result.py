@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from attnlab.evidence.base import check_finding
 from attnlab.experiment import Experiment
-from attnlab.launch.measure_result import check_finding
 from attnlab.layers import HeadRef
 from attnlab.model.base import Model
 from attnlab.run_record.finding import Finding, NamedHead

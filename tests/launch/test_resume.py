@@ -68,13 +68,14 @@ def undisturbed(undisturbed_dir):
 
 
 def test_the_tiny_run_logs_every_step_and_each_validation_in_order(undisturbed):
-    weights, (train, validation, patterns, heads, vectors) = undisturbed
+    weights, (train, validation, patterns, heads, vectors, evidence) = undisturbed
     assert weights["step"] == 9
     assert [row["step"] for row in train] == list(range(1, 10))
     assert [row["step"] for row in validation] == [4, 8, 9]
     assert list(dict.fromkeys(row["step"] for row in patterns)) == [0, 1, 2, 3, 6, 9]
     assert list(dict.fromkeys(row["step"] for row in heads)) == [0, 4, 8, 9]
     assert [row["step"] for row in vectors] == [0, 1, 2, 3, 6, 9]
+    assert evidence == []
     assert set(train[0]) == {"step", "loss", "accuracy", "grad_norm", "lr"}
 
 
@@ -187,6 +188,20 @@ def test_a_mixture_of_experts_resumes_bit_equal(tmp_path, moe_dir):
 
 
 @pytest.mark.slow
+def test_a_run_that_measures_evidence_meanwhile_resumes_bit_equal(tmp_path, undisturbed):
+    asked = "callbacks.cadence.evidence_every=2"
+    assert child.train(tmp_path / "whole", asked) == 0
+    assert child.train(tmp_path / "killed", asked, fault="stream.write:kill:40") == -signal.SIGKILL
+    assert child.train(tmp_path / "killed", asked) == 0
+    assert len(child.only_record(tmp_path / "killed").attempts) == 2
+    whole = child.result(tmp_path / "whole")
+    assert equal(child.result(tmp_path / "killed"), whole)
+    weights, (*rows, evidence) = whole
+    assert list(dict.fromkeys(row["step"] for row in evidence)) == [0, 2, 4, 6, 8, 9]
+    undisturbed_weights, (*undisturbed_rows, _) = undisturbed
+    assert equal((weights, rows), (undisturbed_weights, undisturbed_rows))
+
+
 def test_an_lstm_resumes_bit_equal(tmp_path):
     assert child.train(tmp_path / "undisturbed", "variant=lstm") == 0
     undisturbed = child.result(tmp_path / "undisturbed")

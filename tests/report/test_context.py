@@ -90,7 +90,7 @@ def test_the_curves_are_the_means_at_each_length(shown):
 def test_a_map_of_reach_has_its_losses_beside_it_and_only_arms_with_attention(shown):
     panel, records = shown
     text = render_svg(reach_chart(panel, records))
-    assert "multihead (heads of seed 0, n = 3)" in text
+    assert "multihead (heads of seed 1, the median; n = 3)" in text
     assert "lstm" not in text
     assert "loss where a head sees 8 tokens: 1.6" in text
     assert "layer 1, head 3" in text

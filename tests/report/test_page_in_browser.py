@@ -119,7 +119,9 @@ def test_the_lines_have_the_recorded_weights_at_every_step_and_head(runs, show):
 def test_another_seed_brings_its_own_weights_and_its_own_head(runs, show):
     page = show(runs / "r.html")
     run = named(runs, "multihead-2x64", seed=1)
-    page.locator("[data-card='0'] [data-choose=seed]").select_option(label="1")
+    seed = page.locator("[data-card='0'] [data-choose=seed]")
+    (option,) = [text for text in seed.locator("option").all_text_contents() if "seed 1" in text]
+    seed.select_option(label=option.strip())
     result = Record(run).result
     assert result is not None
     chosen = result.findings["pronoun"].heads["it"].head
@@ -191,6 +193,12 @@ def test_nothing_is_wider_than_the_window(width, runs, show):
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".curve svg").count() == 2
+    cut_texts = """[...document.querySelectorAll(".curve svg")].flatMap((svg) => {
+        const end = svg.getBoundingClientRect().right + 1;
+        return [...svg.querySelectorAll("text")].map((text) => [text.getBoundingClientRect(), text])
+            .filter(([box]) => box.right > end).map(([, text]) => text.textContent);
+    })"""
+    assert page.evaluate(cut_texts) == []
 
 
 def test_the_policy_stops_a_script_that_is_not_the_pages_own(runs, chromium, tmp_path):

@@ -24,3 +24,12 @@ def test_a_class_of_conf_has_the_name_of_its_yaml():
 def test_a_class_of_others_and_what_is_no_class_keep_their_names():
     assert choice_name("softpick.Softpick") == "Softpick"
     assert [choice_name(value) for value in ("moe", 3, None, "a.txt")] == ["moe", 3, None, "a.txt"]
+
+
+def test_a_class_beside_others_in_its_module_is_named_by_itself():
+    names = [
+        "attnlab.model.block.PreNorm",
+        "attnlab.model.block.Sandwich",
+        "attnlab.matching.FLOPs",
+    ]
+    assert [*map(choice_name, names)] == ["pre_norm", "sandwich", "flops"]

@@ -6,10 +6,12 @@ from attnlab.analysis.attention_report import attention_report
 run = attnlab.load("pronoun-multihead")
 report = attention_report(run, "The animal didn't cross the street because it was too tired.")
 print(report.shown.title, report.shown.reason)       # the head that is sharpest at "it"
-print(report.cuts[0].answer)                      # the answer without its largest edge
+print(report.cuts[0].answer)                      # the answer without that head's largest edge
 attention_report(run, "...", query="it", view="rollout").shown.weights  # (query, key)
 
-A map is always shown together with the answer without its largest edges. Layers are selected by
+A map is always shown together with the answer without its largest edges: those of the row that is
+drawn, of the head that is shown. They are cut in all layers and heads, as otherwise another head
+could read the same token there. Layers are selected by
 their number in `model.attention_layers()` or by their path; the layer `answer` is the influence of
 each token on the answer at each position, by |gradient x input|. The default head is the one whose
 row at the query is sharpest, that is, has the least entropy. The default layer is the one that has
@@ -21,8 +23,9 @@ Views (`AttentionReport.view`) show the attention within the text: `weights`, th
 `norms`, the norms of what a head reads of each token, as shares (Kobayashi et al. 2020); `rollout`,
 the share of each input in each position after each layer if attention alone moved information, and
 `flow`, the maximum flow through all layers (Abnar & Zuidema 2020), for at most 64 tokens. A rollout
-and a flow leave out the layers without attention. In every view, the edges that are cut are those
-with the most attention.
+and a flow leave out the layers without attention. Where the shown map is of no head that attends
+within the text (a rollout, a flow, a mixing matrix, the influence), the edges that are cut are
+those with the most attention, summed over all heads; `Cut.chosen_by` says which rule it was.
 
 For a model with an encoder, the rows are those of the encoder's heads; for a sequence-to-sequence
 model, the answer is the first answer token. docs/json.md lists the fields of the report.
@@ -48,7 +51,9 @@ from attnlab.loaded_run import LoadedRun
 from attnlab.run_record.pattern_table import Pattern
 
 CUTS = 3
-"""The number of edges that are cut: to the tokens with the most attention, summed over heads."""
+"""The number of edges that are cut."""
+ALL_HEADS = "all heads together"
+"""What the edges are chosen by where the shown map has no head that attends within the text."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,14 @@ class HeadRow:
 
 @dataclass(frozen=True)
 class Cut:
-    """The answer where the query does not see a key, in all heads."""
+    """The answer where the query does not see a key, in all layers and heads."""
 
     key: int
     answer: Sequence[AnswerProbability]
+    chosen_by: str
+    """The head that is shown, whose edge it is, or "all heads together"."""
+    weight: float
+    """The weight of the edge there; of all heads together, the sum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +176,7 @@ def attention_report(
             for head_index, head_weights in enumerate(attention_map.weights)
         ],
         influence=captured.influence.tolist(),
-        cuts=_cut_largest_edges(text_maps),
+        cuts=_cut_largest_edges(text_maps, shown_map),
         view=view,
         shown=shown_map,
         maps=text_maps.all_maps if maps or not attention_maps else attention_maps,
@@ -189,8 +198,11 @@ def query_position(query: Choice, tokens: Sequence[str], answer_position: int) -
     return position
 
 
-def _cut_largest_edges(text_maps: TextMaps) -> list[Cut]:
-    """Return the answers without each of the edges to which the query attends most in the text."""
+def _cut_largest_edges(text_maps: TextMaps, shown_map: ShownMap) -> list[Cut]:
+    """Return the answers without each of the largest edges of the query in the map that is shown.
+
+    Of a map that has no such edges, those with the most attention over all heads take their place.
+    """
     pattern_by_layer, run, query = (
         text_maps.captured.patterns,
         text_maps.loaded_run,
@@ -199,15 +211,19 @@ def _cut_largest_edges(text_maps: TextMaps) -> list[Cut]:
     if not pattern_by_layer:
         return []
     query_rows = [pattern[:, query].sum(dim=0) for pattern in pattern_by_layer.values()]
-    attention_by_key = torch.stack(query_rows).sum(dim=0)
-    num_visible_keys = int((attention_by_key > 0).sum())
+    weight_by_key, chosen_by = torch.stack(query_rows).sum(dim=0), ALL_HEADS
     # Without its only key, a query would see nothing.
-    num_cuts = min(CUTS, num_visible_keys) if num_visible_keys > 1 else 0
+    if int((weight_by_key > 0).sum()) < 2:
+        return []
+    if shown_map.map.kind in ("attention", "norms") and shown_map.axes == TEXT:
+        weight_by_key, chosen_by = torch.from_numpy(shown_map.weights[query]), shown_map.title
+    num_cuts = min(CUTS, int((weight_by_key > 0).sum()))
     layer_indices = [layer.index for layer in pattern_by_layer]
     cuts = []
-    for key in attention_by_key.topk(num_cuts).indices.tolist():
+    for key in weight_by_key.topk(num_cuts).indices.tolist():
         with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([key]), layer_indices):
-            cuts.append(Cut(key, _likeliest_answers(run, run(text_maps.text))))
+            answer = _likeliest_answers(run, run(text_maps.text))
+        cuts.append(Cut(key, answer, chosen_by, float(weight_by_key[key])))
     return cuts
 
 

@@ -9,9 +9,9 @@ report.summaries[0].differences[0].p                # as in JSON
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from attnlab.analysis import fairness
@@ -94,6 +94,18 @@ class Group:
     def over_seeds(self, metric: str) -> Interval:
         """Return the metric's mean and, for three seeds or more, its interval (`estimate`)."""
         return estimate(list(self.mean_by_seed(metric).values()), self.bounds(metric))
+
+    def median_run(
+        self, value_of: Callable[[FinishedRun], float | None], higher_is_better: bool = True
+    ) -> FinishedRun:
+        """Return the run of the median value; of an even number, the worse of the middle two."""
+
+        def quality_and_seed(run: FinishedRun) -> tuple[float, int]:
+            value = value_of(run)
+            quality = -inf if value is None else value if higher_is_better else -value
+            return quality, run.result.seed
+
+        return sorted(self.runs, key=quality_and_seed)[(len(self.runs) - 1) // 2]
 
     def bounds(self, metric: str) -> Bounds:
         """Return the range of a metric's values."""

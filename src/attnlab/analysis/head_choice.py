@@ -1,6 +1,5 @@
 """The layer and head that a person chooses: by numbers, by names, or by a `HeadRef`."""
 
-import re
 from collections.abc import Sequence
 from operator import index
 from typing import SupportsIndex
@@ -80,13 +79,13 @@ def _parse_head_names(
         raise RequestError(f"--heads {named_heads} names the layers too; leave --layers out")
     heads = []
     for name in named_heads.split(","):
-        match = re.fullmatch(r"L(\d+)H(\d+)", name)
-        if match is None:
+        try:
+            head = HeadRef.from_name(name)
+        except ValueError as error:
             raise RequestError(
                 f"--heads {named_heads}: expected numbers from 0, as in --heads 0,2, or names of "
                 "heads, as in --heads L0H1,L1H2"
-            )
-        head = HeadRef(int(match[1]), int(match[2]))
+            ) from error
         if head not in [existing_head for layer in layers for existing_head in layer.heads]:
             raise RequestError(f"--heads {name}: the model has no such head")
         heads.append(head)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from attnlab.analysis.arms import FinishedRun, flatten_config, group_by_arm, suggest_key
+from attnlab.analysis.emergence import heads_since
 from attnlab.analysis.fairness import require_distinct_runs, require_same_data
 from attnlab.analysis.find import find_records
 from attnlab.analysis.findings import read_findings
@@ -89,6 +90,9 @@ class RunHeads:
     layers: Sequence[LayerHeads]
     findings: Mapping[str, Mapping[str, NamedHead]]
     """The heads that each evidence named, by its names; empty before the run is finished."""
+    since: Mapping[str, Mapping[str, int | None]]
+    """For each of them, the first measured step from which on the evidence names this head with
+    more than half of its last weight; empty where it was measured at the end alone."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class MatchedRuns:
     measured: int
     """The step of the measures."""
     layers: Sequence[MatchedLayerHeads]
+    since: Mapping[str, Mapping[str, Sequence[int | None]]]
+    """Since when evidence names its heads, as for one run: a step for each run that measured it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +327,14 @@ def _report_run(record: Record, measure: str | None) -> RunHeads:
         _report_layer(layer, layer_histories, measure)
         for layer, layer_histories in histories.items()
     ]
-    return RunHeads(record.name, _last_step(histories), measure, layers, heads_by_evidence)
+    return RunHeads(
+        run=record.name,
+        step=_last_step(histories),
+        measure=measure,
+        layers=layers,
+        findings=heads_by_evidence,
+        since=heads_since(record),
+    )
 
 
 def _report_layer(
@@ -373,7 +386,18 @@ def _report_group(label: str, records: Sequence[Record]) -> MatchedRuns:
         matched_runs.step,
         matched_runs.measured_step,
         [_report_matched_layer(layer) for layer in matched_runs.layers],
+        _since_by_run(records),
     )
+
+
+def _since_by_run(records: Sequence[Record]) -> dict[str, dict[str, list[int | None]]]:
+    """Return the step since when each named head does its work, for each run that measured it."""
+    steps: dict[str, dict[str, list[int | None]]] = {}
+    for record in records:
+        for evidence, step_by_head in heads_since(record).items():
+            for name, step in step_by_head.items():
+                steps.setdefault(evidence, {}).setdefault(name, []).append(step)
+    return steps
 
 
 def _report_matched_layer(matched_layer: MatchedLayer) -> MatchedLayerHeads:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from attnlab.analysis.emergence import emergence_step
 from attnlab.evidence.base import MOST_WEIGHT
-from attnlab.interp.circuits import emergence_step
 
 EVEN = 0.9
 """A normalised entropy: n keys are as many as n ** .9 with equal weights, 12 of 16. Our choice; the

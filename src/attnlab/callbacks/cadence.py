@@ -17,11 +17,14 @@ class Cadence:
     count from 1; the last step does everything. `patterns_per_decade` steps, evenly spaced by their
     logarithm, record patterns between 1 and 10, 10 and 100, ...; step 0 does so too. In their place
     a list `patterns_at` names the steps. `statistics_every` steps, the heads are measured on a
-    whole batch; null never does. `test_every` draws the curve of the test split, which nothing
-    reads to choose by.
+    whole batch; null never does. `evidence_every` steps, the run's evidence is measured as it is at
+    the end, which may take as long as tens of steps: null, the default, leaves it to the end.
+    `test_every` draws the curve of the test split. By neither of the two is anything chosen.
     """
 
-    not_in_identity: ClassVar = ("patterns_per_decade", "patterns_at", "statistics_every")
+    not_in_identity: ClassVar = (
+        *("patterns_per_decade", "patterns_at", "statistics_every", "evidence_every"),
+    )
     """Knobs that set when the model is measured, which does not change training."""
 
     def __init__(
@@ -34,10 +37,11 @@ class Cadence:
         patterns_per_decade: FewCount = 4,
         patterns_at: Sequence[CountOrZero] | None = None,
         statistics_every: Count | None = 100,
+        evidence_every: Count | None = None,
         test_every: Count | None = None,
     ) -> None:
         self.max_steps, self.test_every = max_steps, test_every
-        self.statistics_every = statistics_every
+        self.statistics_every, self.evidence_every = statistics_every, evidence_every
         if patterns_at is None:
             exponents = range(1 + math.ceil(patterns_per_decade * math.log10(max_steps)))
             spaced_steps = (round(10 ** (i / patterns_per_decade)) for i in exponents)
@@ -74,13 +78,21 @@ class Cadence:
         interval = self.statistics_every
         return interval is not None and (step % interval == 0 or step == self.max_steps)
 
+    def measures_evidence(self, step: int) -> bool:
+        """Whether the evidence is measured after this step (0: before the first)."""
+        interval = self.evidence_every
+        return interval is not None and (step % interval == 0 or step == self.max_steps)
+
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step."""
         return step % self.checkpoint_every == 0 or step == self.max_steps
 
     def writes(self, step: int) -> bool:
         """Whether the rows so far go to the record: every tenth row, and before all else."""
-        other_events = (self.validates, self.tests, self.records, self.measures, self.saves)
+        other_events = (
+            *(self.validates, self.tests, self.records, self.measures, self.measures_evidence),
+            self.saves,
+        )
         return step % (10 * self.log_every) == 0 or any(is_due(step) for is_due in other_events)
 
 

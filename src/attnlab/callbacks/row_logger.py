@@ -16,6 +16,7 @@ from attnlab.interruption import Interrupted
 from attnlab.logger.base import TOKENS, LoggedRun, Logger
 from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
+from attnlab.run_record.evidence_history import TABLE as EVIDENCE
 from attnlab.run_record.head_scores import TABLE as HEADS
 from attnlab.run_record.layers import Layers
 from attnlab.run_record.mirrors import ONLINE, add_mirror, format_place, new_mirror
@@ -25,7 +26,7 @@ from attnlab.run_record.record import Record, attempt_dir_and_origin
 from attnlab.run_record.result import RunResult
 
 TABLES = ("train", "validation", "test")
-MIRRORED = (*TABLES, PATTERNS, HEADS)
+MIRRORED = (*TABLES, PATTERNS, HEADS, EVIDENCE)
 GRID, PAGE = "patterns/grid", "patterns/page"
 """The names of pictures and page in a logger; a probe's name may be no valid file name."""
 
@@ -118,6 +119,11 @@ class RowLogger(RowListener):
         for step, step_rows in _group_by_step(rows).items():
             if table == HEADS:
                 self.log_scalars(step, average_over_heads(step_rows, self.layers))
+            elif table == EVIDENCE:
+                numbers = [row for row in step_rows if not row["head"]]
+                self.log_scalars(
+                    step, {f"{row['evidence']}/{row['name']}": row["value"] for row in numbers}
+                )
             elif table == PATTERNS:
                 self._log_picture(step, step_rows)
             for row in step_rows if table in TABLES else ():

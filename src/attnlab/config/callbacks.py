@@ -10,13 +10,14 @@ from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.cadence import Cadence
 from attnlab.config.config import Config
 from attnlab.interp.subject import Subject
+from attnlab.signatures import partial_faults
 
 CADENCE, EARLY_STOP = "cadence", "early_stop"
 """The entries that attnlab itself asks."""
 IN_IDENTITY = "_in_identity_"
 """A directive: false says that a callback changes nothing that is trained or measured."""
-WRITTEN_IN_TRAINING = ("train", "validation", "test")
-"""The tables that no recorder writes."""
+WRITTEN_IN_TRAINING = ("train", "validation", "test", "evidence")
+"""The tables that no entry writes."""
 REPLACED = {
     "BatchSizeFinder": "batch_size is part of what is compared",
     "Checkpoint": "callbacks.cadence.checkpoint_every says when the run is saved",
@@ -53,8 +54,7 @@ def recorder_faults(callbacks: Mapping[str, Any], user_targets: UserTargets) -> 
     """Yield which recorders cannot be built, or would write the same table."""
     name_by_table: dict[str, str] = {}
     for name in recorder_names(callbacks, user_targets):
-        if not callbacks[name].get("_partial_"):
-            yield f"callbacks.{name}: expected `_partial_: true` beside its _target_"
+        yield from partial_faults(callbacks[name], f"callbacks.{name}", is_called_later=True)
         table = getattr(_find_entry_target(callbacks[name], user_targets), "table", None)
         if table is None:
             yield f"callbacks.{name}: its class must name the `table` that it writes"

@@ -9,7 +9,17 @@ from attnlab.building import DIRECTIVES, UserTargets
 from attnlab.config.composition import parse_overrides
 from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
 from attnlab.errors import ConfigError
-from attnlab.signatures import nearest_hint, target_faults, value_faults
+from attnlab.signatures import (
+    as_float_if_asked,
+    convert_whole_numbers,
+    nearest_hint,
+    partial_faults,
+    target_faults,
+    value_faults,
+)
+
+WIRED = ("objective",)
+"""The sections whose part is called later, with wiring from the code."""
 
 
 def change_config(config: Config, overrides: Sequence[str]) -> Config:
@@ -35,14 +45,18 @@ def change_config(config: Config, overrides: Sequence[str]) -> Config:
     faults += signature_faults(values, config.user_targets)
     if faults:
         raise ConfigError(faults)
+    convert_config_numbers(values, config.user_targets)
     return replace(config, values=values)
 
 
 def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Iterator[str]:
-    """Yield what does not fit: sections, parts that cannot be found, their knobs and types.
+    """Yield what does not fit: sections, parts that cannot be found, their knobs and types."""
+    yield from root_faults(values)
+    yield from _component_faults(values, user_targets)
 
-    Whole numbers become the floats that their knobs ask for.
-    """
+
+def root_faults(values: dict[str, Any]) -> Iterator[str]:
+    """Yield what does not fit at the root; no class is imported for that."""
     keys = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
     for key in [key for key in values if key not in keys]:
         if key in UNPACKED:
@@ -51,21 +65,39 @@ def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Itera
             yield f"{key}: no such key at the root{nearest_hint(key, keys)}"
     for key, kind in ROOT_KNOBS.items():
         if key in values:
-            yield from value_faults(values, key, kind, key)
+            yield from value_faults(values[key], kind, key)
     for key, value in values.items():
         yield from _non_text_key_faults(value, key)
+
+
+def _component_faults(values: dict[str, Any], user_targets: UserTargets) -> Iterator[str]:
+    """Yield what does not fit in the sections; their classes are imported, and with them torch."""
     for key in SECTIONS:
         node = values.get(key)
         if not isinstance(node, dict) or "_target_" not in node:
             yield f"{key}: expected a choice with a _target_, got {node!r}"
         else:
             yield from target_faults(node, key, user_targets)
+            yield from partial_faults(node, key, is_called_later=key in WIRED)
     if values.get("match"):
         yield from target_faults(values["match"], "match", user_targets)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
                 yield from target_faults(node, f"{section}.{name}", user_targets)
+    cadence = (values.get("callbacks") or {}).get("cadence")
+    yield from partial_faults(cadence, "callbacks.cadence", is_called_later=True)
+    for name, node in (values.get("logger") or {}).items():
+        yield from partial_faults(node, f"logger.{name}", is_called_later=False)
+
+
+def convert_config_numbers(values: dict[str, Any], user_targets: UserTargets) -> None:
+    """Make floats, in place, of the whole numbers in checked values whose knobs are floats."""
+    for key, kind in ROOT_KNOBS.items():
+        if key in values:
+            values[key] = as_float_if_asked(values[key], kind)
+    for key in (*SECTIONS, *COLLECTIONS, "match"):
+        convert_whole_numbers(values.get(key), key, user_targets)
 
 
 def _non_text_key_faults(value: Any, path: str) -> Iterator[str]:

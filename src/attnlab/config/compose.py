@@ -1,7 +1,7 @@
 """From overrides to a checked config: every fault at once, before anything is built or written."""
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -9,14 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
-from attnlab.config.check import signature_faults
-from attnlab.config.composition import compose_with_faults
+from attnlab.config.check import convert_config_numbers, root_faults, signature_faults
+from attnlab.config.composition import compose_with_faults, overrides_only_choose
 from attnlab.config.config import ROOT_KNOBS, Config
+from attnlab.config.hints import load_choice
 from attnlab.config.run_name import override_values, sweep_faults, varied_keys
 from attnlab.environment import expand_home
 from attnlab.errors import ConfigError
-from attnlab.signatures import target_faults
+from attnlab.signatures import convert_whole_numbers, target_faults
 
+DEFAULT_OPTIMIZER = "adamw"
+"""The optimizer that datasets state learning rates for."""
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -30,14 +33,24 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
         f"{key}: missing; leave ~{key} out" for key in ROOT_KNOBS if key not in composed_config
     ]
     if not (composed_config.get("callbacks") or {}).get("cadence"):
-        faults.append("callbacks.cadence: missing; it says when a run is validated and saved")
+        faults.append(
+            "callbacks.cadence: missing; it says when a run is validated and saved. Begin a "
+            "YAML of your own with `defaults: [default]`"
+        )
     values, unresolved_faults = _plain_values(composed_config)
-    faults += [*unresolved_faults, *signature_faults(values, user_targets)]
+    faults += unresolved_faults
+    # Torch takes seconds to import. Where a word was misspelt and no other sets a knob, all knobs
+    # are those of conf/, which fit.
+    if faults and not user_targets.config_dir and overrides_only_choose(composed_config):
+        faults += root_faults(values)
+    else:
+        faults += signature_faults(values, user_targets)
     if values.get("runs_dir") == "":
         faults.append("runs_dir: expected a directory, got ''")
     faults += sweep_faults(values.get("sweep"))
     if faults:
         raise ConfigError(faults)
+    convert_config_numbers(values, user_targets)
     values["runs_dir"] = str(expand_home(values["runs_dir"]))
     choices = {
         str(group): choice for group, choice in composed_config.hydra.runtime.choices.items()
@@ -52,7 +65,8 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
 
     if faults := [*step_count_faults(config, overrides), *feasibility_faults(config)]:
         raise ConfigError(faults, is_impossible=True)
-    return replace(config, notes=(*config.notes, *_thread_notes(config, overrides)))
+    notes = [*_thread_notes(config, overrides), *_optimizer_notes(config, overrides)]
+    return replace(config, notes=(*config.notes, *notes))
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,23 @@ def _thread_notes(config: Config, overrides: Sequence[str]) -> list[str]:
     ]
 
 
+def _optimizer_notes(config: Config, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each knob that a dataset states for AdamW and another optimizer gets."""
+    optimizer, dataset = (str(config.choices.get(group)) for group in ("optimizer", "dataset"))
+    if optimizer == DEFAULT_OPTIMIZER:
+        return
+    overridden_keys = {text.lstrip("+").partition("=")[0] for text in overrides}
+    own_values = load_choice("optimizer", optimizer)
+    for knob, value in load_choice("dataset", dataset).get("optimizer", {}).items():
+        key = f"optimizer.{knob}"
+        is_used = config.values["optimizer"].get(knob) == value
+        if is_used and key not in overridden_keys and own_values.get(knob) != value:
+            yield (
+                f"{key}={value} is from dataset={dataset}, which chose it for {DEFAULT_OPTIMIZER}; "
+                f"optimizer={optimizer} states {own_values.get(knob)}: write {key}=NUMBER for yours"
+            )
+
+
 def _plain_values(composed_config: DictConfig) -> tuple[dict[str, Any], list[str]]:
     """Return the sections of a composed config as plain values, and why some cannot be resolved."""
     values, faults = {}, []
@@ -144,6 +175,7 @@ def _config_with_matched_widths(config: Config, overrides: Sequence[str]) -> Con
         faults += target_faults(model, "model", config.user_targets)
         if faults:
             raise ConfigError([f"match.variant: {fault}" for fault in faults])
+        convert_whole_numbers(model, "model", config.user_targets)
         return model
 
     def build_matched_model(model: dict[str, Any]) -> Any:

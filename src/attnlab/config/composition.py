@@ -14,12 +14,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
 from attnlab.config import hints
-from attnlab.config.config import UNPACKED
+from attnlab.config.config import ROOT_KNOBS, UNPACKED
 from attnlab.config.paths import unreadable_yaml, yaml_files
 from attnlab.errors import ConfigError
 from attnlab.signatures import nearest_hint
@@ -137,8 +137,20 @@ def compose_with_faults(
             failures.append((text, composable.pop(text), error))
     groups = _group_names() if failures else set()
     for text, override, error in failures:
-        faults.append(_fault_text(text, override, error, composed_config, groups))
+        faults.append(_fault_text(text, override, error, composed_config, groups, user_targets))
     return composed_config, faults
+
+
+def overrides_only_choose(composed_config: DictConfig) -> bool:
+    """Return whether each override that was composed is a choice, as `variant=moe`, or at the root.
+
+    No knob of a component then differs from what conf/ states.
+    """
+    # Not resolved, since an override may hold an interpolation that cannot be.
+    overrides = OmegaConf.to_container(composed_config.hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    keys = {str(override).partition("=")[0] for override in overrides}
+    return keys <= {*ROOT_KNOBS, *(name for name in _group_names() if "/" not in name)}
 
 
 def _single_overrides(override: Override) -> Iterator[str]:
@@ -209,6 +221,7 @@ def _fault_text(
     error: Exception,
     composed_config: DictConfig,
     groups: set[str],
+    user_targets: UserTargets,
 ) -> str:
     """Return why Hydra cannot compose a config with an override, and what was probably meant.
 
@@ -224,6 +237,7 @@ def _fault_text(
             # The choice is there, and asks for another one that is not.
             hint = nearest_hint(missing_choice.rpartition("/")[2], error.options)
             return f"{text}: it asks for {missing_choice}, and there is none{hint}"
-        return f"{text}: {hints.unknown_choice_hint(override, error.options)}"
+        hint = hints.unknown_choice_hint(override, error.options, user_targets.config_dir)
+        return f"{text}: {hint}"
     hint = hints.unknown_key_hint(text, override, composed_config, groups)
     return hint or f"{text}: {hints.missing_group_hint(error) or first_line(error)}"

@@ -21,6 +21,11 @@ from attnlab.config.callbacks import (
     recorder_names,
 )
 from attnlab.config.config import Config
+from attnlab.config.own_parts import (
+    own_mixer_faults,
+    own_optimizer_faults,
+    own_schedule_faults,
+)
 from attnlab.dataset.base import Dataset
 from attnlab.errors import ConfigError
 from attnlab.evidence.base import Evidence
@@ -30,6 +35,7 @@ from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.optimizer.base import Optimizer
 from attnlab.schedule.base import Schedule
+from attnlab.signatures import partial_faults
 
 BASES = {"dataset": Dataset, "optimizer": Optimizer, "schedule": Schedule, "logger": Logger}
 """What each part of a section must be, so that the rest of attnlab can ask it."""
@@ -61,11 +67,13 @@ def feasibility_faults(config: Config) -> list[str]:
     """Return a fault for each part that cannot be built, or cannot work with the others."""
     builder = _PartBuilder(config)
     faults = builder.faults
-    dataset, _, _, settings = map(builder.build, ("dataset", "optimizer", "schedule", "trainer"))
+    sections = ("dataset", "optimizer", "schedule", "trainer")
+    dataset, optimizer, schedule, settings = map(builder.build, sections)
     _build_logger_metrics_and_callbacks(config, builder)
     cadence = None
     if settings is not None:
         steps = (settings.max_steps, settings.val_check_interval)
+        faults += own_schedule_faults(config, schedule, settings.max_steps)
         cadence = builder.attempt(
             "callbacks.cadence", lambda: config.build(f"callbacks.{CADENCE}")(*steps)
         )
@@ -81,6 +89,8 @@ def feasibility_faults(config: Config) -> list[str]:
         return faults
     faults += _recorder_faults(config, objective, dataset, model, cadence)
     builder.attempt("init", lambda: config.build("init")(model))
+    faults += own_mixer_faults(config, objective, model)
+    faults += own_optimizer_faults(config, optimizer, model)
     return faults
 
 
@@ -126,17 +136,19 @@ def _build_logger_metrics_and_callbacks(config: Config, builder: _PartBuilder) -
     if callbacks.get(EARLY_STOP):
         builder.build(f"callbacks.{EARLY_STOP}")
     for name in lightning_callback_names(callbacks, config.user_targets):
-        callback = builder.build(f"callbacks.{name}")
-        if callback is not None:
+        key = f"callbacks.{name}"
+        if faults := [*partial_faults(callbacks[name], key, is_called_later=False)]:
+            builder.faults += faults
+        elif (callback := builder.build(key)) is not None:
             builder.faults += lightning_faults(name, callback)
 
 
 def _evidence_faults(config: Config, objective: Objective, dataset: Dataset) -> Iterator[str]:
     """Yield why parts of `evidence` are none, or cannot work with the objective and the data."""
     for name in config.part_names("evidence"):
-        node = config.values["evidence"][name]
-        if not isinstance(node, dict) or not node.get("_partial_"):
-            yield f"evidence.{name}: expected `_partial_: true` beside its _target_"
+        node, key = config.values["evidence"][name], f"evidence.{name}"
+        if faults := [*partial_faults(node, key, is_called_later=True)]:
+            yield from faults
             continue
         evidence_class = config.build(f"evidence.{name}").func
         if not (isclass(evidence_class) and issubclass(evidence_class, Evidence)):

@@ -170,13 +170,16 @@ def choice_value_hint(override: Override) -> str | None:
     return f"{group} is a choice of {', '.join(choices)}{alternative_text}"
 
 
-def unknown_choice_hint(override: Override, choices: Sequence[str]) -> str:
-    """Return which choice was probably meant."""
+def unknown_choice_hint(override: Override, choices: Sequence[str], config_dir: str | None) -> str:
+    """Return which choice was probably meant; `config_dir` is that of the user's own."""
     sorted_choices = sorted(choice for choice in choices if choice)
     if not sorted_choices:
         group = override.key_or_group
         return f"no such choice; {group}/NAME.yaml below your --config-dir would make one"
-    return f"no such choice{nearest_hint(str(override.value()), sorted_choices)}"
+    hint = nearest_hint(str(override.value()), sorted_choices)
+    is_meant = "did you mean" in hint
+    own_hint = "" if is_meant or config_dir else "; one of your own needs --config-dir DIR"
+    return f"no such choice{hint}{own_hint}"
 
 
 def unknown_key_hint(
@@ -196,7 +199,7 @@ def unknown_key_hint(
         if override.value() in _choice_names(key):
             # The choice is there; what it asks for is not.
             return None
-        return f"{text}: {unknown_choice_hint(override, [])}"
+        return f"{text}: {unknown_choice_hint(override, [], None)}"
     siblings = sorted(map(str, node)) if isinstance(node, DictConfig) else []
     siblings = [name for name in siblings if name not in {"hydra", *DIRECTIVES}]
     siblings += [] if path else sorted(group for group in groups if "/" not in group)
@@ -342,11 +345,16 @@ def _knob_elsewhere_hint(path: Sequence[str], knob: str, groups: set[str]) -> st
 
 def _knobs_in_yaml(group: str, choice: str) -> set[str]:
     """Return the keys at the top of a choice's own YAML."""
+    return {str(key) for key in load_choice(group, choice)}
+
+
+def load_choice(group: str, choice: str) -> DictConfig:
+    """Return what a choice's own YAML states; empty where there is none."""
     for source in GlobalHydra.instance().config_loader().get_sources():
         if source.available() and source.is_config(f"{group}/{choice}"):
             config = source.load_config(f"{group}/{choice}").config
-            return {str(key) for key in config} if isinstance(config, DictConfig) else set()
-    return set()
+            return config if isinstance(config, DictConfig) else OmegaConf.create()
+    return OmegaConf.create()
 
 
 def _has_child(node: DictConfig | ListConfig, part: str) -> bool:

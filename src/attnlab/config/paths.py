@@ -12,9 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, first_line
-from attnlab.choices import conf_dir
+from attnlab.choices import conf_dir, no_config_dir
 from attnlab.environment import default_runs_dir
-from attnlab.errors import RequestError
 from attnlab.signatures import target_nodes
 
 __all__ = ["add_import_paths", "conf_dir", "load_user_targets", "search_path", "unreadable_yaml"]
@@ -56,7 +55,7 @@ def add_import_paths(config_dir: Path) -> None:
     Raises RequestError if there is no such directory.
     """
     if not config_dir.is_dir():
-        raise RequestError(f"--config-dir {config_dir} is not a directory")
+        raise no_config_dir(config_dir)
     resolved_dir = config_dir.resolve()
     for directory in map(str, (resolved_dir, resolved_dir.parent, Path.cwd())):
         # Last, so that no file of the user's stands in for a module that attnlab or torch imports.

@@ -1,11 +1,13 @@
-"""The base class of evidence: a measurement of a trained model at the end of its run."""
+"""The base class of evidence: a measurement of a model at the end of its run, and meanwhile."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from attnlab.dataset.base import Dataset
 from attnlab.interp.subject import Subject
+from attnlab.model.base import Model
 from attnlab.objective.base import Objective
 from attnlab.run_record.finding import Finding, NamedHead, Presentation
 
@@ -64,3 +66,30 @@ class Evidence(ABC):
     def finding_from_old_record(cls, scalars: Mapping[str, float]) -> Finding:
         """Return the finding of a record of attnlab 0.1, which has heads as plain numbers."""
         return cls.finding(scalars)
+
+
+def check_finding(evidence_name: str, finding: Any, model: Model) -> Finding:
+    """Return a finding with plain numbers. Raises TypeError or ValueError for what is none."""
+    if not isinstance(finding, Finding):
+        type_name = type(finding).__name__
+        raise TypeError(
+            f"evidence.{evidence_name}: measure returned a {type_name}, expected a Finding"
+        )
+    scalars: dict[str, float] = {}
+    for key, value in finding.scalars.items():
+        try:
+            scalars[key] = float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"evidence.{evidence_name}: {key} is {value!r}, expected a number"
+            ) from error
+        if not (key and key.isprintable()):
+            raise ValueError(f"evidence.{evidence_name}: the key {key!r} is no text in one line")
+    existing_heads = {head for layer in model.attention_layers() for head in layer.heads}
+    for key, named_head in finding.heads.items():
+        if named_head.head not in existing_heads:
+            raise ValueError(
+                f"evidence.{evidence_name}: its head {key} is {named_head.head}, and the model has "
+                "none such"
+            )
+    return replace(finding, scalars=scalars)

@@ -50,6 +50,8 @@ def apply_theme(chart: Any) -> Any:
             domain=False,
             ticks=False,
             labelPadding=6,
+            # A label stands at its tick, at the ends of an axis too.
+            labelFlush=False,
             titleFontWeight="normal",
         ),
         legend=alt.LegendConfig(**axis_style, titleFontWeight=600, symbolStrokeWidth=2.5),

@@ -1,7 +1,9 @@
 """Curves of many arms over steps or over a length: means, intervals and single seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -15,6 +17,8 @@ MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 
 
+NARROWEST = 56
+"""The number of characters of a caption's line that a page of 400 pixels shows."""
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
 
@@ -42,6 +46,8 @@ class ArmCurve:
     """The index of its dashes in `DASHES`."""
     seed_curves: Sequence[Sequence[tuple[float | int, float]]] = ()
     """The curve (x, value) of each seed."""
+    seeds: Sequence[int] = ()
+    """The numbers of the seeds."""
 
 
 class XAxis(NamedTuple):
@@ -59,44 +65,50 @@ def draw_curves(
     caption: Sequence[str] = (),
     *,
     x: XAxis | None = None,
+    y_title: str | None = None,
     width: int | str = 420,
     legend: bool = True,
 ) -> Any:
     """Draw the mean of each arm, unsmoothed, with the interval as a band and seeds as faint lines.
 
     Arms without a colour are thin and grey, behind the others. Bands are drawn for up to
-    `MOST_BANDS` coloured arms, and clipped at the frame, which fits the means. Without a `legend`,
-    the figure stands on a page, whose script sets the parameter `chosen`: the arms with these
-    titles come forward, each with its band.
+    `MOST_BANDS` coloured arms. The frame fits the means; seeds and bands are clipped there, and a
+    line of the caption says which leave it. Without a `legend`, the figure stands on a page, whose
+    script sets the parameter `chosen`: the arms with these titles come forward, each with its band.
     """
     x = x or XAxis()
-    y_scale = _mean_scale(arms)
     if x.log:
         arms = [_without_nonpositive_x(arm) for arm in arms]
+    frame = _mean_frame(arms)
+    y = partial(alt.Y, title=y_title, scale=alt.Scale(domain=list(frame), nice=False, zero=False))
     x_encoding = _encode_x(x, sorted({point.x for arm in arms for point in arm.points}))
     grey_arms = [arm for arm in arms if arm.colour is None]
     coloured_arms = [arm for arm in arms if arm.colour is not None]
     colour = _colour_encoding(coloured_arms, legend)
     layers = []
     if grey_arms:
-        layers.append(_draw_grey_arms(grey_arms, x, x_encoding, y_scale))
+        layers.append(_draw_grey_arms(grey_arms, x, x_encoding, y))
     if any(arm.seed_curves for arm in coloured_arms):
-        layers.append(_draw_seed_curves(coloured_arms, x_encoding, y_scale, colour))
+        layers.append(_draw_seed_curves(coloured_arms, x_encoding, y, colour))
     rows = _point_rows(coloured_arms)
     rows_with_interval = [row for row in rows if row["low"] is not None]
     shows_all_bands = len(coloured_arms) <= MOST_BANDS
-    if rows_with_interval and (shows_all_bands or not legend):
+    has_bands = bool(rows_with_interval) and (shows_all_bands or not legend)
+    if has_bands:
         opacity = 0.16 if shows_all_bands else 0
-        layers.append(_draw_bands(rows_with_interval, x_encoding, y_scale, colour, opacity))
+        layers.append(_draw_bands(rows_with_interval, x_encoding, y, colour, opacity))
     dashes = _dash_encoding(coloured_arms, legend)
-    layers += _draw_means(rows, x, x_encoding, y_scale, colour, dashes)
+    layers += _draw_means(rows, x, x_encoding, y, colour, dashes)
+    caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
+    if width == "container":
+        caption = [part for line in caption for part in _break_line(line)]
     return apply_theme(
         alt.layer(*layers)
         .add_params(alt.param(name="chosen", value=[]))
         .properties(
             width=width,
             height=240,
-            title=alt.TitleParams(title, subtitle=list(caption), fontSize=13, offset=10),
+            title=alt.TitleParams(title, subtitle=caption, fontSize=13, offset=10),
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
             description=f"{title}, {' '.join(caption)}: {'; '.join(arm.title for arm in arms)}",
         )
@@ -106,26 +118,61 @@ def draw_curves(
 IS_CHOSEN = "indexof(chosen, datum.arm) >= 0"
 
 
-def _mean_scale(arms: Sequence[ArmCurve]) -> alt.Scale:
-    """Return a y scale that fits the means of all arms, with a margin."""
+class Frame(NamedTuple):
+    """The lowest and the highest y that the figure shows."""
+
+    low: float
+    high: float
+
+
+def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
+    """Return the frame that fits the means of all arms, with a margin."""
     means = [point.mean for arm in arms for point in arm.points]
     margin = 0.04 * (max(means) - min(means)) or 0.04
-    return alt.Scale(
-        domain=[float(f"{min(means) - margin:.6g}"), float(f"{max(means) + margin:.6g}")],
-        nice=False,
-        zero=False,
-    )
+    return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
+
+
+def _break_line(line: str) -> list[str]:
+    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
+    lines = [""]
+    for part in line.split("; "):
+        joined = f"{lines[-1]}; {part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
+    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]
+
+
+def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:
+    """Return a line on the seeds and bands that leave the frame; none where all lie inside."""
+    seed_values = [[value for _, value in curve] for arm in arms for curve in arm.seed_curves]
+    band_values = [
+        [value for point in arm.points for value in (point.low, point.high) if value is not None]
+        for arm in arms
+    ]
+    parts = []
+    for name, curves in (("seed", seed_values), ("band", band_values if has_bands else [])):
+        beyond = [
+            [value for value in values if not frame.low <= value <= frame.high] for values in curves
+        ]
+        clipped = [values for values in beyond if values]
+        if clipped:
+            lowest, highest = min(map(min, clipped)), max(map(max, clipped))
+            ends = [f"down to {lowest:.3g}"] if lowest < frame.low else []
+            ends += [f"up to {highest:.3g}"] if highest > frame.high else []
+            num_curves = sum(map(bool, curves))
+            plural = "s" if num_curves > 1 else ""
+            parts.append(f"{len(clipped)} of {num_curves} {name}{plural}, {', '.join(ends)}")
+    return [f"cut at the frame: {'; '.join(parts)}"] if parts else []
 
 
 def _draw_grey_arms(
-    arms: Sequence[ArmCurve], x: XAxis, x_encoding: Any, y_scale: alt.Scale
+    arms: Sequence[ArmCurve], x: XAxis, x_encoding: Any, y: Callable[[str], alt.Y]
 ) -> alt.Chart:
     """Draw the means of arms as thin grey lines; a line that a reader chose is dark."""
     return (
         _inline_chart(_point_rows(arms))
         .mark_line(clip=True)
         .encode(
-            y=alt.Y("mean:Q", title=None, scale=y_scale),
+            y=y("mean:Q"),
             color=alt.condition(IS_CHOSEN, alt.value(INK), alt.value(REST)),
             strokeWidth=alt.condition(IS_CHOSEN, alt.value(2.5), alt.value(1)),
             opacity=alt.condition(IS_CHOSEN, alt.value(1), alt.value(0.45)),
@@ -137,7 +184,7 @@ def _draw_grey_arms(
 
 
 def _draw_seed_curves(
-    arms: Sequence[ArmCurve], x_encoding: Any, y_scale: alt.Scale, colour: Any
+    arms: Sequence[ArmCurve], x_encoding: Any, y: Callable[[str], alt.Y], colour: Any
 ) -> alt.Chart:
     """Draw the curve of each seed as a faint line."""
     rows = [
@@ -155,7 +202,7 @@ def _draw_seed_curves(
         _inline_chart(rows)
         .mark_line(strokeWidth=0.8, opacity=0.35, clip=True)
         .encode(
-            y=alt.Y("mean:Q", title=None, scale=y_scale),
+            y=y("mean:Q"),
             color=colour,
             x=x_encoding,
             detail="seed:N",
@@ -166,7 +213,7 @@ def _draw_seed_curves(
 def _draw_bands(
     rows: Sequence[dict[str, Any]],
     x_encoding: Any,
-    y_scale: alt.Scale,
+    y: Callable[[str], alt.Y],
     colour: Any,
     opacity: float | int,
 ) -> alt.Chart:
@@ -175,7 +222,7 @@ def _draw_bands(
         _inline_chart(rows)
         .mark_area(clip=True)
         .encode(
-            y=alt.Y("low:Q", title=None, scale=y_scale),
+            y=y("low:Q"),
             y2="high:Q",
             color=colour,
             opacity=alt.condition(IS_CHOSEN, alt.value(0.25), alt.value(opacity)),
@@ -189,17 +236,17 @@ def _draw_means(
     rows: Sequence[dict[str, Any]],
     x: XAxis,
     x_encoding: Any,
-    y_scale: alt.Scale,
+    y: Callable[[str], alt.Y],
     colour: Any,
     dashes: Any,
 ) -> list[alt.Chart]:
     """Draw the mean of each arm as a line, and its points, which have the tooltips."""
-    y = alt.Y("mean:Q", title=None, scale=y_scale)
+    y_mean = y("mean:Q")
     lines = (
         _inline_chart(rows)
         .mark_line(clip=True)
         .encode(
-            y=y,
+            y=y_mean,
             color=colour,
             strokeDash=dashes,
             strokeWidth=alt.condition(IS_CHOSEN, alt.value(4), alt.value(2)),
@@ -211,8 +258,8 @@ def _draw_means(
     has_dots = x.doubling or len({row["x"] for row in rows}) <= MOST_DOTS
     points = (
         _inline_chart(rows)
-        .mark_point(size=50, filled=True, opacity=float(has_dots), clip=True)
-        .encode(y=y, color=colour, tooltip=_tooltip(x), x=x_encoding, detail="arm:N")
+        .mark_point(size=50, filled=True, opacity=float(has_dots))
+        .encode(y=y_mean, color=colour, tooltip=_tooltip(x), x=x_encoding, detail="arm:N")
     )
     return [lines, points]
 
@@ -250,6 +297,7 @@ def _without_nonpositive_x(arm: ArmCurve) -> ArmCurve:
         [point for point in arm.points if point.x > 0],
         arm.dash,
         [[(x, value) for x, value in curve if x > 0] for curve in arm.seed_curves],
+        arm.seeds,
     )
 
 
@@ -295,12 +343,22 @@ def _tooltip(x: XAxis) -> list[Any]:
 
 
 def _encode_x(x: XAxis, x_values: Sequence[float | int]) -> Any:
-    """Return the encoding of the x axis; lengths that double are ticks of their own."""
+    """Return the encoding of the x axis; few values, and lengths that double, are its ticks."""
     if x.doubling:
         axis = alt.Axis(grid=False, values=list(x_values), format="d")
         return alt.X(
             "x:Q", title=x.title, axis=axis, scale=alt.Scale(type="log", base=2, padding=8)
         )
-    axis = alt.Axis(grid=False, format="~s", tickCount=6, labelOverlap=True)
-    scale = alt.Scale(type="log", nice=False) if x.log else alt.Scale(zero=False)
+    ticks: dict[str, Any] = (
+        {"values": list(x_values)} if len(x_values) <= MOST_DOTS else {"tickCount": 6}
+    )
+    # With `format` all labels would share a prefix: 0.2k before 1k.
+    labels = "format(datum.value, '~s')"
+    axis = alt.Axis(grid=False, labelExpr=labels, labelOverlap=True, **ticks)
+    # The dot of the first and of the last point has room, and no value is drawn at the frame.
+    scale = (
+        alt.Scale(type="log", nice=False, padding=8)
+        if x.log
+        else alt.Scale(zero=False, nice=False, padding=8)
+    )
     return alt.X("x:Q", title=x.title, axis=axis, scale=scale)

@@ -1,4 +1,4 @@
-"""Heads in combination: effective rank, attention rollout, OV weights, and emergence over steps."""
+"""Heads in combination: effective rank, attention rollout and OV weights."""
 
 from collections.abc import Sequence
 
@@ -60,18 +60,3 @@ def value_and_output_weights(
     value_weight = value_weight.repeat_interleave(mixer.num_heads // len(value_weight), dim=0)
     output_weight = rearrange(mixer.output.weight.detach(), "m (h d) -> h m d", d=mixer.d_head)
     return value_weight, output_weight
-
-
-def emergence_step(steps: Sequence[int], scores: Sequence[float], threshold: float) -> int | None:
-    """Return the first recorded step from which on a score stays above the threshold, or None.
-
-    A score that falls back later has not emerged before. Steps ascend.
-    """
-    if len(steps) != len(scores) or list(steps) != sorted(steps):
-        raise ValueError(f"{len(scores)} scores need as many steps, in order; got {list(steps)}")
-    first_step = None
-    for step, score in zip(reversed(steps), reversed(scores), strict=True):
-        if not score > threshold:
-            break
-        first_step = step
-    return first_step

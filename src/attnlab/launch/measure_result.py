@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from attnlab.building import import_target
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate_in_full
+from attnlab.evidence.base import check_finding
 from attnlab.experiment import Experiment
 from attnlab.fit import FitResult
 from attnlab.launch import machine
-from attnlab.model.base import Model, active_parameters, parameters
+from attnlab.model.base import active_parameters, parameters
 from attnlab.model.cost import flops
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.finding import Finding
@@ -102,33 +103,6 @@ def measure_trained(experiment: Experiment) -> FinalNumbers:
         findings[name] = check_finding(name, evidence(subject).measure(), experiment.model)
         metrics |= {f"{name}/{key}": value for key, value in findings[name].scalars.items()}
     return FinalNumbers(metrics, findings)
-
-
-def check_finding(evidence_name: str, finding: Any, model: Model) -> Finding:
-    """Return a finding with plain numbers. Raises TypeError or ValueError for what is none."""
-    if not isinstance(finding, Finding):
-        type_name = type(finding).__name__
-        raise TypeError(
-            f"evidence.{evidence_name}: measure returned a {type_name}, expected a Finding"
-        )
-    scalars: dict[str, float] = {}
-    for key, value in finding.scalars.items():
-        try:
-            scalars[key] = float(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"evidence.{evidence_name}: {key} is {value!r}, expected a number"
-            ) from error
-        if not (key and key.isprintable()):
-            raise ValueError(f"evidence.{evidence_name}: the key {key!r} is no text in one line")
-    existing_heads = {head for layer in model.attention_layers() for head in layer.heads}
-    for key, named_head in finding.heads.items():
-        if named_head.head not in existing_heads:
-            raise ValueError(
-                f"evidence.{evidence_name}: its head {key} is {named_head.head}, and the model has "
-                "none such"
-            )
-    return replace(finding, scalars=scalars)
 
 
 def keep_finite_numbers(

@@ -8,13 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from attnlab.mixer.base import Mixer, State
+from attnlab.mixer.base import Mixer, State, later_tokens_reach_back
 from attnlab.position.base import Position
-
-PROBED = 8
-"""Tokens of the sequences on which `sees` is checked."""
-LEAK = 1e-4
-"""Change of an output, as a share of the largest, that counts as none; float32 rounds at 1e-6."""
 
 
 class Adapter(Mixer):
@@ -89,41 +84,7 @@ def _check_sees(build: Callable[[], nn.Module], d_model: int, sees: str) -> None
 
     Raises ValueError if they do not, or if the module cannot mix a sequence at all.
     """
-    # The config check builds on the meta device, which computes nothing; the copy computes.
-    device = torch.get_default_device()
-    if device.type == "meta":
-        # Some modules have kernels for a GPU alone.
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # The check leaves the random state as it was for what is built after it.
-    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with forked, torch.no_grad(), device:
-        x = torch.randn(1, PROBED, d_model).expand(PROBED, -1, -1).contiguous()
-        is_changed = torch.arange(PROBED) >= torch.arange(PROBED)[:, None]
-        # Sequence i has other tokens from position i on.
-        changed = torch.where(is_changed[..., None], torch.randn(1, PROBED, d_model), x)
-        try:
-            module = build().eval()
-            # Projections that start at 0 would hide what reaches the output.
-            for weights in filter(torch.is_floating_point, module.parameters()):
-                weights.add_(torch.randn_like(weights), alpha=0.02)
-            output, changed_output = module(x), module(changed)
-        except Exception as error:  # Somebody's module can fail in any way.
-            raise ValueError(
-                f"the module cannot mix a tensor of shape {tuple(x.shape)} on the "
-                f"{device.type}: {type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(output, Tensor) or output.shape != x.shape:
-            output_kind = (
-                tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            )
-            raise ValueError(
-                f"the module gives {output_kind} for a tensor of shape {tuple(x.shape)}; "
-                "expected a tensor of the same shape, so wrap it"
-            )
-        if not output.isfinite().all() or not changed_output.isfinite().all():
-            raise ValueError("the module gives numbers that are not finite for normal ones")
-        leak = (changed_output - output).abs().amax(dim=-1).masked_fill(is_changed, 0.0).max()
-        observed_sees = "past" if leak <= LEAK * output.abs().max() else "all"
+    observed_sees = "all" if later_tokens_reach_back(build, d_model, "the module") else "past"
     if observed_sees != sees:
         effect = "later tokens change" if observed_sees == "all" else "no later token changes"
         raise ValueError(

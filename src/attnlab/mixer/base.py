@@ -197,6 +197,62 @@ def take_positions(
     return x.gather(1, repeat(index, "b s -> b s w", w=x.shape[-1]))
 
 
+PROBED = 8
+"""Sequences on which it is tried which tokens reach which output, and usually their tokens."""
+LEAK = 1e-4
+"""Change of an output, as a share of the largest, that counts as none; float32 rounds at 1e-6."""
+
+
+def later_tokens_reach_back(
+    build: Callable[[], nn.Module], d_model: int, name: str, length: int = PROBED
+) -> bool:
+    """Return whether a later token changes an earlier output, tried on a copy with other weights.
+
+    Raises ValueError, which calls the module by a `name`, if it cannot mix a sequence.
+    """
+    # The config check builds on the meta device, which computes nothing; the copy computes.
+    device = torch.get_default_device()
+    if device.type == "meta":
+        # Some modules have kernels for a GPU alone.
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # The check leaves the random state as it was for what is built after it.
+    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with forked, torch.no_grad(), device:
+        # Each sequence has other tokens from a position of its own on.
+        starts = torch.linspace(0, length - 1, PROBED).long()
+        x = torch.randn(1, length, d_model).expand(PROBED, -1, -1).contiguous()
+        is_changed = torch.arange(length) >= starts[:, None]
+        changed = torch.where(is_changed[..., None], torch.randn(1, length, d_model), x)
+        try:
+            module = build().eval()
+            # Projections that start at 0 would hide what reaches the output.
+            for weights in filter(torch.is_floating_point, module.parameters()):
+                weights.add_(torch.randn_like(weights), alpha=0.02)
+            outputs = []
+            for inputs in (x, changed):
+                # What a module draws is the same for both.
+                torch.manual_seed(0)
+                outputs.append(module(inputs))
+        except Exception as error:  # Somebody's module can fail in any way.
+            raise ValueError(
+                f"{name} cannot mix a tensor of shape {tuple(x.shape)} on the "
+                f"{device.type}: {type(error).__name__}: {error}"
+            ) from error
+        output, changed_output = outputs
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            output_kind = (
+                tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            )
+            raise ValueError(
+                f"{name} gives {output_kind} for a tensor of shape {tuple(x.shape)}; "
+                "expected a tensor of the same shape; project it back, or wrap it"
+            )
+        if not output.isfinite().all() or not changed_output.isfinite().all():
+            raise ValueError(f"{name} gives numbers that are not finite for normal ones")
+        leak = (changed_output - output).abs().amax(dim=-1).masked_fill(is_changed, 0.0).max()
+        return bool(leak > LEAK * output.abs().max())
+
+
 class Attention(Mixer):
     """The parent of the attention mixers: projects, mixes in heads, merges, steps and reads."""
 

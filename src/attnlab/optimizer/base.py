@@ -12,7 +12,7 @@ class Optimizer(ABC):
     Your own optimizer is a class that states its knobs, and passes two of them on:
 
         class SGD(Optimizer):
-            def __init__(self, *, lr: float = 0.1, gradient_clip: float | None = None) -> None:
+            def __init__(self, *, lr: Positive = 0.1, gradient_clip: Positive | None = None):
                 super().__init__(lr, gradient_clip)
 
             def build(self, model: nn.Module) -> torch.optim.Optimizer:

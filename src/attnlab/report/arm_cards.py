@@ -1,5 +1,6 @@
 """One card for each arm: its pictures, together with the numbers that they need."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -8,11 +9,12 @@ from attnlab.analysis.arms import FinishedRun
 from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import read_findings
-from attnlab.analysis.table import TableCell, format_count, interval_cell
+from attnlab.analysis.statistics import estimate
+from attnlab.analysis.table import TableCell, format_count, format_number, interval_cell
 from attnlab.figures import attention_panels
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.report.probe_history import PROBES, ProbeHistory, probe_histories
-from attnlab.run_record.finding import Finding
+from attnlab.run_record.finding import Finding, NamedHead
 from attnlab.run_record.pattern_table import Pattern, load_patterns, probe_names
 from attnlab.run_record.record import Record
 
@@ -38,6 +40,16 @@ class SeedView:
     """The index of the head that is shown first, in `heads` of the first history."""
     is_chosen: bool = False
     """Whether evidence chose that head on validation data."""
+    value: str = ""
+    """The weight of its chosen head, else its main metric, with the name; empty for a text."""
+    is_median: bool = False
+    """Whether that is the median of the arm's seeds."""
+
+    @property
+    def whose(self) -> str:
+        """The seed, its own value, and whether that is the median."""
+        median = ", the median" if self.is_median else ""
+        return f"seed {self.seed}{median}{f': {self.value}' if self.value else ''}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class ArmCard:
     """The number of parameters, with a unit."""
     measures: Sequence[Measure]
     seed_views: Sequence[SeedView]
+    """The seed of the median value first: it is the one that is shown."""
     last_step: str = ""
     """The step after which the numbers were measured."""
     has_knock_out: bool = False
@@ -60,17 +73,52 @@ def arm_cards(panel: Panel, records: Mapping[str, Record]) -> list[ArmCard]:
     """Build a card for each group that recorded patterns."""
     cards = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        runs = sorted(group.runs, key=lambda run: run.result.seed)
-        findings_by_run = {run.name: read_findings(run.result) for run in runs}
+        findings_by_run = {run.name: read_findings(run.result) for run in group.runs}
+        shown_value = _value_of_pictures(group, panel, findings_by_run)
+        median_run = group.median_run(shown_value.of_run, shown_value.higher_is_better)
         views = []
-        for run in runs:
+        for run in sorted(
+            group.runs, key=lambda run: (run.name != median_run.name, run.result.seed)
+        ):
             view = _seed_view(run, records[run.name], findings_by_run[run.name])
             if view is not None:
-                views.append(view)
+                is_median = run is median_run and len(group.runs) > 1
+                views.append(replace(view, value=shown_value.describe(run), is_median=is_median))
         if views:
             card_findings = findings_by_run[views[0].run]
             cards.append(_build_card(group, panel.metric, style, views, card_findings))
     return cards
+
+
+@dataclass(frozen=True)
+class ShownValue:
+    """The number of a run by which its picture is compared with those of other seeds."""
+
+    name: str
+    values: Mapping[str, float | None]
+    """By the name of the run."""
+    higher_is_better: bool = True
+
+    def of_run(self, run: FinishedRun) -> float | None:
+        """Return the value of a run."""
+        return self.values[run.name]
+
+    def describe(self, run: FinishedRun) -> str:
+        """Return the value of a run with its name; empty where it has none."""
+        value = self.of_run(run)
+        return "" if value is None else f"{self.name} {format_number(value, 3)}"
+
+
+def _value_of_pictures(
+    group: Group, panel: Panel, findings_by_run: Mapping[str, Mapping[str, Finding]]
+) -> ShownValue:
+    """Return the weight of the heads that pictures open at, else the main metric."""
+    opening_heads = {name: _opening_head(findings) for name, findings in findings_by_run.items()}
+    weights = {name: head.weight for name, head in opening_heads.items() if head is not None}
+    if len(weights) == len(group.runs):
+        return ShownValue("weight", weights)
+    values = {run.name: run.value(panel.metric) for run in group.runs}
+    return ShownValue(_metric_label(panel.metric), values, panel.higher_is_better)
 
 
 def _build_card(
@@ -111,19 +159,42 @@ def group_measures(
                 evidence_measures.append(Measure(label.text, interval_cell(group.over_seeds(key))))
             elif label.needs_attention and not has_attention:
                 evidence_measures.append(Measure(label.text, TableCell("-"), "no attention"))
-    test_measures = [
-        Measure(_metric_label(key), interval_cell(group.over_seeds(key)))
-        for key in available_metrics
-        if key.startswith("test/") and key != metric
-    ]
-    return [main_measure, *evidence_measures, *test_measures]
+    return [main_measure, *evidence_measures, *_test_measures(group, metric)]
+
+
+VECTOR_ENTRY = re.compile(r"(test/[^@]*\.[^@]*)\.(\d+)")
+"""An entry of a gauge with several numbers, such as the load of each expert."""
+
+
+def _test_measures(group: Group, main_metric: str) -> list[Measure]:
+    """Return the test metrics of a group; of a gauge with several numbers, its two extremes.
+
+    An expert of one seed is not that of another, so a mean of one entry would mean nothing.
+    """
+    measures: dict[str, Measure] = {}
+    entries_by_gauge: dict[str, list[str]] = {}
+    for key in group.metrics:
+        entry = VECTOR_ENTRY.fullmatch(key)
+        if entry:
+            entries_by_gauge.setdefault(entry[1], []).append(key)
+        elif key.startswith("test/") and key != main_metric:
+            measures[key] = Measure(_metric_label(key), interval_cell(group.over_seeds(key)))
+    for gauge, entries in entries_by_gauge.items():
+        values_by_entry = [group.mean_by_seed(entry) for entry in entries]
+        for name, extreme in (("largest", max), ("smallest", min)):
+            values = [extreme(by_seed[seed] for by_seed in values_by_entry) for seed in group.seeds]
+            measures[f"{gauge}.{name}"] = Measure(
+                f"{_metric_label(gauge)}, {name} of {len(entries)}",
+                interval_cell(estimate(values, group.bounds(entries[0]))),
+            )
+    return [measures[key] for key in sorted(measures)]
 
 
 def draw_cards(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4) -> Any:
-    """Draw the cards for print: the first seed's head at the last step, with numbers."""
+    """Draw the cards for print: the median seed's head at the last step, with numbers."""
     arms = []
     for card in cards:
-        first_seed = card.seed_views[0]
+        shown_seed = card.seed_views[0]
         lines = [
             f"{measure.name} {measure.value.to_text()}"
             for measure in card.measures
@@ -131,11 +202,11 @@ def draw_cards(cards: Sequence[ArmCard], columns: int = 2, max_numbers: int = 4)
         ][:max_numbers]
         if any(measure.reason_missing for measure in card.measures):
             lines.append("no attention to cut")
-        head_name = first_seed.histories[0].head_name(first_seed.head_index)
-        lines.append(f"shown: {head_name}, seed {first_seed.seed}")
+        head_name = shown_seed.histories[0].head_name(shown_seed.head_index)
+        lines += [f"shown: {head_name},", shown_seed.whose]
         head_views = [
-            history.view(first_seed.head_index, title=history.probe)
-            for history in first_seed.histories
+            history.view(shown_seed.head_index, title=history.probe)
+            for history in shown_seed.histories
         ]
         arms.append(
             attention_panels.ArmViews(f"{card.style.title} (n = {card.n})", lines, head_views)
@@ -152,16 +223,24 @@ def _seed_view(
     )
     if not histories:
         return None
-    opening_heads = [
-        finding.heads[name].head
-        for finding in run_findings.values()
-        for name in finding.presentation.opens_at
-        if name in finding.heads
-    ]
-    chosen_index = histories[0].index_of_head(next(iter(opening_heads), None))
+    opening_head = _opening_head(run_findings)
+    chosen_index = histories[0].index_of_head(opening_head.head if opening_head else None)
     is_chosen = chosen_index is not None
     head_index = chosen_index if is_chosen else histories[0].first_head_of_last_layer
     return SeedView(run.name, run.result.seed, histories, head_index, is_chosen)
+
+
+def _opening_head(run_findings: Mapping[str, Finding]) -> NamedHead | None:
+    """Return the head that the evidence of a run opens a picture at."""
+    return next(
+        (
+            finding.heads[name]
+            for finding in run_findings.values()
+            for name in finding.presentation.opens_at
+            if name in finding.heads
+        ),
+        None,
+    )
 
 
 def _add_token_roles(patterns: Sequence[Pattern], run: FinishedRun) -> list[Pattern]:

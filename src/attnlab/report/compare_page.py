@@ -67,8 +67,9 @@ class CompareChoices:
     metrics: Sequence[str]
     baselines: Sequence[str]
     curves: Sequence[str]
-    axes: Sequence[str] = tuple(AXES)
-    costs: Mapping[str, str] = COSTS
+    axes: Sequence[str]
+    costs: Mapping[str, str]
+    """The costs, and the titles of their axes."""
 
 
 def compare_page(
@@ -215,4 +216,6 @@ def _choices(
         metrics=[*metrics, *COST_FIELDS],
         baselines=[BEST, *dict.fromkeys(group.label for group in groups)],
         curves=list(curves),
+        axes=list(AXES),
+        costs=COSTS,
     )

@@ -45,7 +45,9 @@ def evidence_curves(
             bounds_by_name[name] = group.bounds(first_metric)
             points = _curve_points(group, metrics)
             if points:
-                arm_curve = ArmCurve(style.title, style.colour, points, style.dash)
+                arm_curve = ArmCurve(
+                    style.title, style.colour, points, style.dash, seeds=group.seeds
+                )
                 arm_curves_by_name.setdefault(name, []).append(arm_curve)
     return {
         name: draw_curves(
@@ -71,29 +73,30 @@ def _curve_points(group: Group, metrics: CurveMetrics) -> list[CurvePoint]:
 
 
 def reach_chart(panel: Panel, records: Mapping[str, Record]) -> Any:
-    """Draw how far back the heads of each group's first seed attend; None where nothing is drawn.
+    """Draw how far back the heads of each group's median seed attend; None where nothing is drawn.
 
     Only groups are drawn that have attention, and whose evidence measured the loss under a limited
     reach (`Presentation.reach`), which the caption states.
     """
     reach_panels = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        first_run = group.runs[0]
-        run_findings = read_findings(first_run.result)
+        shown_run = group.median_run(lambda run: run.value(panel.metric), panel.higher_is_better)
+        run_findings = read_findings(shown_run.result)
         curve_metrics = _group_curve_metrics(group, run_findings)
         reach_names = [finding.presentation.reach for finding in run_findings.values()]
         metrics = next((curve_metrics[name] for name in reach_names if name in curve_metrics), None)
         if metrics is None or not metrics.points:
             continue
-        shares = _shares_by_distance(_load_last_attention(records[first_run.name]))
+        shares = _shares_by_distance(_load_last_attention(records[shown_run.name]))
         if shares is not None:
             caption = [
                 f"loss where a head sees {length} token{'s' if length > 1 else ''}: "
                 f"{interval_cell(group.over_seeds(metric)).to_text()}"
                 for length, metric in metrics.points[::-2]
             ]
-            seed = first_run.result.seed
-            title = f"{style.title} (heads of seed {seed}, n = {len(group.seeds)})"
+            seed = f"seed {shown_run.result.seed}"
+            median = ", the median" if len(group.seeds) > 1 else ""
+            title = f"{style.title} (heads of {seed}{median}; n = {len(group.seeds)})"
             reach_panels.append(ReachPanel(title, caption, *shares))
     return draw_reach(reach_panels) if reach_panels else None
 

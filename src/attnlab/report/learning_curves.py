@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 from attnlab.analysis.arms import group_by_value, suggest_key
 from attnlab.analysis.compare import Group, Panel
-from attnlab.analysis.statistics import describe_method, estimate
+from attnlab.analysis.emergence import step_of_half
+from attnlab.analysis.findings import read_findings
+from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
 from attnlab.errors import RequestError
 from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
-from attnlab.run_record.bounds import Bounds
+from attnlab.run_record.bounds import SHARE, Bounds
+from attnlab.run_record.direction import lower_is_better
+from attnlab.run_record.evidence_history import EvidenceHistory, load_evidence
 from attnlab.run_record.record import Record
 
 SPLITS = ("validation", "test")
@@ -31,12 +35,21 @@ class Over(NamedTuple):
 
 
 def learning_curves(panel: Panel, records: Mapping[str, Record]) -> list[Any]:
-    """Draw the loss and the main metric over steps, for each split with recorded rows."""
+    """Draw the loss and the main metric over steps, for each split with recorded rows.
+
+    Where the evidence was measured in training, the heads that pictures open at follow.
+    """
     columns = dict.fromkeys(("loss", _main_metric(panel)))
+    findings = read_findings(panel.groups[0].runs[0].result)
+    metrics = [(split, column) for split in SPLITS for column in columns]
+    metrics += [
+        (evidence, head)
+        for evidence, finding in findings.items()
+        for head in finding.presentation.opens_at
+    ]
     charts = [
-        learning_curve(panel, records, split, column, width="container", legend=False)
-        for split in SPLITS
-        for column in columns
+        learning_curve(panel, records, table, column, width="container", legend=False)
+        for table, column in metrics
     ]
     return [chart for chart in charts if chart is not None]
 
@@ -53,10 +66,19 @@ def learning_curve(
 ) -> Any:
     """Draw one column (None: the main metric) of a split's rows; None where there are no rows.
 
+    `split` may be an evidence, and `column` one of its numbers, or of its heads, whose weight is
+    drawn; the caption then says since when it stays above half of its last value.
+
     Raises RequestError for seconds of runs that were resumed.
     """
     column, over = column or _main_metric(panel), over or Over()
-    bounds = panel.groups[0].bounds(f"{split}/{column}")
+    bounds, title, y_title = (
+        panel.groups[0].bounds(f"{split}/{column}"),
+        f"{split} {column}",
+        column,
+    )
+    if _is_head(panel, records, split, column):
+        bounds, title, y_title = SHARE, f"weight of the head that {split} names {column}", "weight"
     arms = [
         _arm_curve(group, style, records, split, column, bounds, over.axis)
         for group, style in zip(panel.groups, arm_styles(panel), strict=True)
@@ -64,11 +86,15 @@ def learning_curve(
     drawn_arms = [arm for arm in arms if arm.points]
     if not drawn_arms:
         return None
+    caption = describe_curves(drawn_arms, bounds, legend=legend)
+    if split not in TABLES:
+        caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
         drawn_arms,
-        f"{split} {column}",
-        describe_curves(drawn_arms, bounds, legend=legend),
+        title,
+        caption,
         x=XAxis(AXES[over.axis], over.log),
+        y_title=y_title.replace("_", " "),
         width=width,
         legend=legend,
     )
@@ -91,7 +117,7 @@ def metric_curve(
     split, _, column = name.partition("/")
     chart = (
         learning_curve(panel, records, split, column, over=over, width=width, legend=legend)
-        if split in TABLES and column
+        if column
         else None
     )
     if chart is None:
@@ -102,6 +128,13 @@ def metric_curve(
             for table in TABLES
             for column_name in records[run.name].rows(table).column_names
             if column_name != "step"
+        }
+        recorded_metrics |= {
+            f"{evidence}/{name}"
+            for group in panel.groups
+            for run in group.runs
+            for evidence, history in load_evidence(records[run.name]).items()
+            for name in (*history.scalars, *history.heads)
         }
         raise RequestError(
             f"no run on {panel.dataset} recorded {name!r} while it trained; "
@@ -114,23 +147,38 @@ def describe_curves(
     arms: Sequence[ArmCurve], bounds: Bounds, point_name: str = "step", *, legend: bool = True
 ) -> list[str]:
     """Return the lines of a caption: how many seeds, what a band is, and what is grey."""
-    counts = sorted({point.n for arm in arms for point in arm.points})
-    num_seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     coloured_arms = [arm for arm in arms if arm.colour is not None]
-    lines = [f"mean at each {point_name}, unsmoothed; n = {num_seeds}"]
+    lines = [f"mean at each {point_name}, unsmoothed; n = {_describe_seeds(arms)}"]
     if any(arm.seed_curves for arm in coloured_arms):
         lines[0] += "; thin: single seeds"
-    has_interval = any(point.low is not None for arm in coloured_arms for point in arm.points)
-    if has_interval and (len(coloured_arms) <= MOST_BANDS or not legend):
+    arms_with_interval = [
+        arm for arm in coloured_arms if any(point.low is not None for point in arm.points)
+    ]
+    if not arms_with_interval:
+        lines.append(f"no interval: it needs {ENOUGH_SEEDS} seeds")
+    elif len(coloured_arms) <= MOST_BANDS or not legend:
         band_name = "band" if len(coloured_arms) <= MOST_BANDS else "band of a chosen arm"
         lines.append(f"{band_name}: {describe_method(bounds)}")
-    elif has_interval:
+    else:
         lines.append(f"no bands: more than {MOST_BANDS} would cover each other")
     if len(coloured_arms) < len(arms):
         lines.append(
             f"in colour: the best {len(coloured_arms)} of {len(arms)} arms by the main metric"
         )
     return lines
+
+
+def _describe_seeds(arms: Sequence[ArmCurve]) -> str:
+    """Return how many seeds the arms have and, where all have the same, which."""
+    counts = sorted({point.n for arm in arms for point in arm.points})
+    if len(counts) == 1:
+        seed_lists = {tuple(arm.seeds) for arm in arms}
+        plural = "s" if counts[0] > 1 else ""
+        numbers = ", ".join(map(str, *seed_lists)) if len(seed_lists) == 1 else ""
+        return f"{counts[0]} seed{plural}{f' ({numbers})' if numbers else ''}"
+    fewest = [arm.title for arm in arms if any(point.n == counts[0] for point in arm.points)]
+    named_arms = "; ".join(fewest) if len(fewest) <= 2 else f"{len(fewest)} arms"
+    return f"{counts[0]} ({named_arms}) to {counts[-1]} seeds"
 
 
 def _main_metric(panel: Panel) -> str:
@@ -152,11 +200,10 @@ def _arm_curve(
     """
     value_by_step_of_run: dict[str, dict[int, float]] = {}
     for run in group.runs:
-        rows = records[run.name].rows(split)
-        if column not in rows.column_names:
+        value_by_step = _value_by_step(records[run.name], split, column)
+        if not value_by_step:
             return ArmCurve(style.title, style.colour, [], style.dash)
-        steps, values = rows["step"].to_pylist(), rows[column].to_pylist()
-        value_by_step_of_run[run.name] = dict(zip(steps, values, strict=True))
+        value_by_step_of_run[run.name] = value_by_step
     common_steps = sorted(set.intersection(*map(set, value_by_step_of_run.values())))
     seed_values = [
         _mean_values([value_by_step_of_run[run.name] for run in seed_runs], common_steps)
@@ -172,7 +219,56 @@ def _arm_curve(
     seed_curves = []
     if style.colour is not None and len(seed_values) > 1:
         seed_curves = [list(zip(xs, values, strict=True)) for values in seed_values]
-    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves)
+    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves, group.seeds)
+
+
+def _value_by_step(record: Record, table: str, column: str) -> dict[int, float]:
+    """Return what a run recorded of a split or an evidence at each step; empty for nothing."""
+    if table in TABLES:
+        rows = record.rows(table)
+        if column not in rows.column_names:
+            return {}
+        return dict(zip(rows["step"].to_pylist(), rows[column].to_pylist(), strict=True))
+    history = load_evidence(record).get(table, EvidenceHistory())
+    if column in history.scalars:
+        return history.scalars[column]
+    return {step: at_step.weight for step, at_step in history.heads.get(column, {}).items()}
+
+
+def _is_head(panel: Panel, records: Mapping[str, Record], evidence: str, name: str) -> bool:
+    """Return whether an evidence names a head so, and has no number of that name."""
+    if evidence in TABLES:
+        return False
+    histories = [
+        load_evidence(records[run.name]).get(evidence, EvidenceHistory())
+        for group in panel.groups
+        for run in group.runs
+    ]
+    has_number = any(name in history.scalars for history in histories)
+    return not has_number and any(name in history.heads for history in histories)
+
+
+MOST_EMERGENCES = 4
+"""The number of arms up to which a caption has room for the step since when of each."""
+
+
+def _describe_emergence(
+    panel: Panel, records: Mapping[str, Record], evidence: str, column: str
+) -> list[str]:
+    """Return lines on the step since when each arm's number stays above half of its last value."""
+    result = panel.groups[0].runs[0].result
+    if len(panel.groups) > MOST_EMERGENCES or lower_is_better(
+        f"{evidence}/{column}", result.lower_is_better
+    ):
+        return []
+    lines = []
+    for group, style in zip(panel.groups, arm_styles(panel), strict=True):
+        histories = [_value_by_step(records[run.name], evidence, column) for run in group.runs]
+        steps = [step_of_half(value_by_step) for value_by_step in histories if value_by_step]
+        if steps:
+            step_text = ", ".join("-" if step is None else str(step) for step in steps)
+            lines.append(f"{style.title}: above half of its last value since step {step_text}")
+    return lines
 
 
 def _mean_values(

@@ -247,7 +247,7 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
         replace(
             section,
             cards=[replace(card, seed_views=card.seed_views[:1]) for card in section.cards],
-            remarks=[*section.remarks, "The pictures are of one seed for each arm."],
+            remarks=[*section.remarks, "The pictures are of one seed for each arm, the median."],
         )
         if any(len(card.seed_views) > 1 for card in section.cards)
         else section
@@ -348,14 +348,14 @@ def render_sections(
 
 
 def _draw_pictures(cards: Sequence[ArmCard]) -> dict[Any, Any]:
-    """Draw each picture of the first seeds once, by its content."""
+    """Draw each picture of the seeds shown first once, by its content."""
     picture_by_content: dict[Any, Any] = {}
     for card in cards:
-        first_seed = card.seed_views[0]
-        for history in first_seed.histories:
+        shown_seed = card.seed_views[0]
+        for history in shown_seed.histories:
             content = _picture_content(history)
             if content not in picture_by_content:
-                view = history.view(first_seed.head_index, title=history.probe)
+                view = history.view(shown_seed.head_index, title=history.probe)
                 picture_by_content[content] = draw_panel(view).to_dict()
     return picture_by_content
 

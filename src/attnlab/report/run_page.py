@@ -103,7 +103,8 @@ def run_page(
         failure=failure,
         log=log,
         command=_train_command(details),
-        size=f"{format_size(details.size)}, {format_size(details.checkpoint_size)} of them checkpoints",
+        size=format_size(details.size),
+        checkpoint_size=format_size(details.checkpoint_size),
     )
 
 

@@ -12,9 +12,10 @@ from attnlab.reproduce.recipe import Recipe, experiments_dir
 from attnlab.run_record.bounds import metric_bounds
 
 FIGURES = {
-    "attention": "What each arm looks at: the chosen head of the first seed after the last step",
-    "reach": "How far back the heads look: the share of attention by distance, in the first seed, "
-    "over the second half of the recorded windows",
+    "attention": "What each arm looks at: the chosen head after the last step, of the seed that is "
+    "named",
+    "reach": "How far back the heads look: the share of attention by distance, in the seed that is "
+    "named, over the second half of the recorded windows",
     "curves": "Learning on the test split, by which nothing was chosen",
     "learning": "Learning on the validation split",
     "seen": "The loss by how much of the text was seen",

@@ -7,28 +7,29 @@ from typing import Any
 OTHERWISE = {
     "attnlab.position.base.Position": "none",
     "attnlab.init.base.Init": "default",
-    "attnlab.model.block.PreNorm": "pre_norm",
-    "attnlab.model.block.PostNorm": "post_norm",
-    "attnlab.model.block.Parallel": "parallel",
-    "attnlab.matching.Parameters": "parameters",
-    "attnlab.matching.FLOPs": "flops",
     "attnlab.training.Settings": "default",
 }
-"""The choices that do not have the name of the module of their class."""
+"""The choices that are named by neither the module nor the class."""
+WITH_SEVERAL_CHOICES = ("attnlab.model.block", "attnlab.matching")
+"""The modules with a class for each of several choices, which are named by the class."""
 
 
 def choice_name(value: Any) -> Any:
     """Return the choice that a `_target_` stands for, as in `gated_delta`; other values as is.
 
-    A choice has the name of its class's module. Of a class outside of attnlab, whose choice has a
-    name of the user's, it is the bare name of the class.
+    A choice has the name of its class's module, or of the class where a module has several:
+    `PreNorm` is `pre_norm`. Of a class outside of attnlab, whose choice has a name of the user's,
+    it is the bare name of the class.
     """
     if not isinstance(value, str):
         return value
     if value in OTHERWISE:
         return OTHERWISE[value]
     if re.fullmatch(r"attnlab\.(\w+\.)+\w+", value):
-        return value.split(".")[-2]
+        module, _, class_name = value.rpartition(".")
+        if module in WITH_SEVERAL_CHOICES:
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
+        return module.rpartition(".")[2]
     return value.rpartition(".")[2] if is_class_path(value) else value
 
 

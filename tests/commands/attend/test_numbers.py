@@ -34,7 +34,10 @@ def test_json_has_the_rows_of_the_query_and_the_answer_without_its_largest_edges
     ]
     assert (found["query"], found["influence"]) == (query, captured.influence.tolist())
     assert found["answer"] == answer_of(run, captured.answer)
-    weight = np.sum([one["weights"] for one in found["heads"]], axis=0)
+    head = (found["shown"]["layer"], found["shown"]["head"])
+    (weight,) = (
+        np.array(one["weights"]) for one in found["heads"] if (one["layer"], one["head"]) == head
+    )
     assert [one["key"] for one in found["cuts"]] == np.argsort(-weight)[:3].tolist()
     for one in found["cuts"]:
         with knock_out_edge(run.model, torch.tensor([query]), torch.tensor([one["key"]]), layers):

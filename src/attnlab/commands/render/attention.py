@@ -68,7 +68,8 @@ def cut_sentences(report: AttentionReport) -> list[str]:
 
     query = token_at(report.query)
     return [
-        f"Without {query} -> {token_at(cut.key)} in all heads: {_answer_text(cut.answer)}."
+        f"Without {query} -> {token_at(cut.key)} ({cut.weight:.2f} in {cut.chosen_by}; cut in all "
+        f"heads): {_answer_text(cut.answer)}."
         for cut in report.cuts
     ]
 

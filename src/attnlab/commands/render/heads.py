@@ -1,6 +1,5 @@
 """The heads of runs in the terminal, and their measures over training as pictures."""
 
-from collections.abc import Mapping
 from math import isnan
 
 from rich.table import Table
@@ -19,7 +18,6 @@ from attnlab.analysis.statistics import Interval
 from attnlab.analysis.table import format_number
 from attnlab.console import Console
 from attnlab.evidence.base import MOST_WEIGHT
-from attnlab.run_record.finding import NamedHead
 
 COLUMNS = {
     "prev.": "previous",
@@ -45,6 +43,10 @@ LEGEND = (
 FINDINGS_LEGEND = (
     "weight: attention that the head pays where its role says, 0 to 1",
     "left without: the share of right answers where that is taken away",
+)
+SINCE_LEGEND = (
+    "since: the measured step from which on it names this head, with more than half",
+    "of its last weight",
 )
 GROUP_LEGEND = (
     "mean ± half of the 95 % t-interval over seeds, columns as of one run; apart:",
@@ -130,19 +132,21 @@ def _show_run(console: Console, run: RunHeads) -> None:
     for line in LEGEND:
         console.print(line)
     if any(run.findings.values()):
-        _show_findings(console, run.findings)
+        _show_findings(console, run)
 
 
-def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHead]]) -> None:
+def _show_findings(console: Console, run: RunHeads) -> None:
     """Print the heads that the evidence of a run named."""
     console.print("heads that evidence named")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("evidence", "head", "role"):
         table.add_column(name)
     table.add_column("weight", justify="right")
+    if run.since:
+        table.add_column("since", justify="right")
     table.add_column("left without")
-    for evidence, heads in findings.items():
-        for named_head in heads.values():
+    for evidence, heads in run.findings.items():
+        for name, named_head in heads.items():
             accuracies_without = ", ".join(
                 f"{removed_part} {format_number(accuracy, 2)}"
                 for removed_part, accuracy in named_head.without.items()
@@ -151,11 +155,12 @@ def _show_findings(console: Console, findings: Mapping[str, Mapping[str, NamedHe
                 str(named_head.head),
                 named_head.role,
                 format_number(named_head.weight, 2),
+                *([_step_text(run.since.get(evidence, {}).get(name))] if run.since else []),
                 accuracies_without,
             )
             table.add_row(evidence, *cells)
     console.print(table)
-    for line in FINDINGS_LEGEND:
+    for line in (*FINDINGS_LEGEND, *(SINCE_LEGEND if run.since else ())):
         console.print(line)
 
 
@@ -200,6 +205,12 @@ def _show_group(console: Console, group: MatchedRuns) -> None:
             table.add_row(str(head.head), format_number(head.apart, 2), *cells, role)
         console.print(table)
     has_several_heads = any(len(layer.heads) > 1 for layer in group.layers)
+    for evidence, steps_by_head in group.since.items():
+        for name, steps in steps_by_head.items():
+            step_texts = ", ".join(map(_step_text, steps))
+            console.print(
+                f"{evidence} names its head {name} since step {step_texts} (n = {len(steps)})"
+            )
     for line in (*GROUP_LEGEND, *(SEVERAL_HEADS_LEGEND if has_several_heads else ())):
         console.print(line)
 
@@ -207,6 +218,10 @@ def _show_group(console: Console, group: MatchedRuns) -> None:
 def _layer_title(layer: LayerHeads | MatchedLayerHeads) -> str:
     """Return the number and the path of a layer; the path alone where it has no number."""
     return layer.name if layer.layer is None else f"layer {layer.layer} {layer.name}"
+
+
+def _step_text(step: int | None) -> str:
+    return "-" if step is None else str(step)
 
 
 def _format_interval(interval: Interval | None) -> str:
