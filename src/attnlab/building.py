@@ -5,12 +5,15 @@ defined in a module that its section builds from, or if a YAML of the user's own
 it.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import isclass, isfunction
+from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -60,6 +63,26 @@ def is_allowed(name: Any, section: str, user_targets: UserTargets) -> bool:
         rf"attnlab\.({packages})(\.[a-z]\w*)*\.[A-Za-z]\w*", name
     )
     return bool(is_of_attnlab) or name in user_targets.targets
+
+
+def summarize_target(name: Any) -> str:
+    """Return the first docstring line of a class or function from its source, without importing it.
+
+    The packages around its module are imported. Raises ValueError where there is no such module.
+    """
+    module, _, definition = str(name).rpartition(".")
+    if not module:
+        raise ValueError(f"{name!r} is no dotted name of a class")
+    try:
+        spec = find_spec(module)
+    except Exception as error:  # A package of the user's own can fail in any way.
+        raise ValueError(f"{name} cannot be found: {first_line(error)}") from error
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{name} cannot be found: no module named {module!r}")
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == definition:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    return ""
 
 
 def find_target(name: Any, section: str, user_targets: UserTargets) -> Any:

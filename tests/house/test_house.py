@@ -47,6 +47,7 @@ LAYERS = [
     {"report"},
     {"launch"},
     {"reproduce", "api"},
+    {"dashboard"},
     {"commands"},
     {"cli"},
 ]
@@ -54,7 +55,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # One component in several files; the others are made of parts that do not know each other.
 WHOLE = {
     *("corpus", "run_record", "launch", "reproduce", "callbacks", "model", "interp", "evaluation"),
-    *("analysis", "report", "config"),
+    *("analysis", "report", "config", "dashboard"),
 }
 # Folders of tests that no room of src answers to.
 BESIDES = {"bench", "house", "records"}
@@ -268,6 +269,7 @@ WITHOUT_TORCH = {
     "completion": [["completion", "bash"]],
     "train": [["train", "datset=x"], ["train", "dataset=mqr", "variant=moe", "seed=0.5"]],
     "curves": [["curves", "nothing"]],
+    "ui": [["ui", "nothing"], ["ui", "--port", "0", "--host", "nowhere.invalid"]],
     "report": [["report", "nothing"]],
     "sync": [["sync", "nothing", "--to", "csv"]],
     "reproduce": [["reproduce", "nothing"]],

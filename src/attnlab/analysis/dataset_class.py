@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping
 from inspect import isclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnlab.building import NO_USER_TARGETS, UserTargets, find_target
-from attnlab.dataset.base import Dataset
 from attnlab.errors import RequestError
+
+if TYPE_CHECKING:
+    from attnlab.dataset.base import Dataset
 
 
 def dataset_class(
     identity: Mapping[str, Any], user_targets: UserTargets = NO_USER_TARGETS
-) -> type[Dataset] | None:
+) -> "type[Dataset] | None":
     """Return the class of a run's dataset; None for one that neither attnlab nor the user names.
 
     A record can name any class, and others are not known to be harmless when imported. Raises
     RequestError for a class of the user's own that cannot be imported.
     """
+    # It imports torch, which takes seconds; most pages never ask.
+    from attnlab.dataset.base import Dataset
+
     class_path = (identity.get("dataset") or {}).get("_target_")
     try:
         target = find_target(class_path, "dataset", user_targets)

@@ -4,20 +4,18 @@ With `--format json`, a group is printed as a list of objects with `name`, `summ
 (name to default); without a group, an object of groups to names is printed.
 """
 
-import ast
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from attnlab.analysis.report import to_plain
-from attnlab.building import first_line
+from attnlab.building import summarize_target
 from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
 from attnlab.config import add_import_paths, unreadable_yaml
@@ -88,26 +86,17 @@ def _describe_choice(name: str, path: Path) -> Choice:
     knobs = config.get(path.parent.name) or config if component is None else component
     summary = next(iter(summaries), "")
     if component is not None and not summaries:
-        summary = _first_docstring_line(component["_target_"])
+        summary = _summarize(component["_target_"])
     own_knobs = {k: v for k, v in knobs.items() if not k.startswith("_") and k != "defaults"}
     return Choice(name, summary, own_knobs)
 
 
-def _first_docstring_line(target: Any) -> str:
-    """Return the first docstring line of a class from its source; importing it would load torch."""
-    module, _, name = str(target).rpartition(".")
-    if not module:
-        return f"{target!r} is no dotted name of a class"
+def _summarize(target: Any) -> str:
+    """Return the first docstring line of a target, or why there is none."""
     try:
-        spec = find_spec(module)
-    except Exception as error:  # A package of the user's own can fail in any way.
-        return f"{target} cannot be found: {first_line(error)}"
-    if spec is None or spec.origin is None:
-        return f"{target} cannot be found: no module named {module!r}"
-    for node in ast.parse(Path(spec.origin).read_text()).body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-            return (ast.get_docstring(node) or "").split("\n")[0]
-    return ""
+        return summarize_target(target)
+    except ValueError as error:
+        return str(error)
 
 
 def _format_groups(names_by_group: Mapping[str, Sequence[str]]) -> str:

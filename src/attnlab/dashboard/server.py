@@ -30,6 +30,11 @@ def listen(host: str, port: int | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
+        except socket.gaierror as error:
+            listener.close()
+            raise RequestError(
+                f"--host {host}: {error.strerror}; expected an address of this machine"
+            ) from error
         except OSError as error:
             listener.close()
             fault = f"--host {host} --port {candidate}: {error.strerror}"
@@ -41,11 +46,11 @@ def listen(host: str, port: int | None) -> socket.socket:
 def serve(store: RunStore, host: str, port: int | None) -> None:
     """Answer requests until the process is interrupted; the first line says where."""
     listener = listen(host, port)
-    port = listener.getsockname()[1]
+    chosen_port: int = listener.getsockname()[1]
     is_local = host in (LOOPBACK_HOST, "localhost", "::1")
-    access = Access.on_loopback(port) if is_local else Access.with_token()
+    access = Access.on_loopback(chosen_port) if is_local else Access.with_token()
     shown_host = f"[{host}]" if ":" in host else host
-    address = f"http://{shown_host}:{port}/"
+    address = f"http://{shown_host}:{chosen_port}/"
     say(address if is_local else f"{address}?token={access.token}")
     if not is_local:
         say("whoever has this address can read these runs; it is not encrypted")

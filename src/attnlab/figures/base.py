@@ -19,6 +19,10 @@ VARIANTS = (
 )
 
 GREY = "#808080"
+REST = "#8a929a"
+"""The colour of arms that are not highlighted."""
+DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
+"""The dashes of lines; the first is a whole line."""
 HIGHLIGHTS = (*(colour for colour in VARIANTS if colour != GREY), "#7B61C9")
 """The colours of highlighted arms, among others that are grey."""
 

@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, apply_theme
+from attnlab.figures.base import DASHES, INK, REST, apply_theme
 
-DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
-REST = "#8a929a"
-"""The colour of arms that are not highlighted."""
 MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 

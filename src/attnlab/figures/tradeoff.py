@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, apply_theme
-from attnlab.figures.curves import REST
+from attnlab.figures.base import INK, REST, apply_theme
 
 WIDE_RATIO = 8
 """The ratio of the largest to the smallest cost from which the axis is logarithmic."""

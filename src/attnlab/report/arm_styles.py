@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from attnlab.analysis.arms import short_label
 from attnlab.analysis.compare import Group, Panel
-from attnlab.figures.base import HIGHLIGHTS
-from attnlab.figures.curves import DASHES
+from attnlab.figures.base import DASHES, HIGHLIGHTS
 
 
 class ArmStyle(NamedTuple):

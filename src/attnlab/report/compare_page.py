@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
 
 from attnlab.analysis.arms import COST_FIELDS
 from attnlab.analysis.compare import BEST, Comparison, Panel
@@ -16,6 +15,7 @@ from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.frame import ServedFrame
 from attnlab.report.learning_curves import AXES, TABLES, Over, learning_curve
 from attnlab.report.page import LEARNING, ChartGroup, panel_section, render_sections
+from attnlab.report.view import PageView
 from attnlab.run_record.record import Record
 
 COSTS = {
@@ -30,9 +30,10 @@ COSTS = {
 
 
 @dataclass(frozen=True)
-class CompareView:
+class CompareView(PageView):
     """What is compared and how it is drawn, as the address of the page says it."""
 
+    PATH: ClassVar[str] = "/compare"
     where: str = ""
     run: tuple[str, ...] = ()
     """The names of the runs; none for all that are finished."""
@@ -46,16 +47,6 @@ class CompareView:
     x: str = "steps"
     log: bool = False
     cost: str = "parameters"
-
-    def address(self, path: str = "/compare", **changes: Any) -> str:
-        """Return the address of the page with some changes; defaults are left out."""
-        view, default = replace(self, **changes), CompareView()
-        fields = {
-            name: int(value) if isinstance(value, bool) else value
-            for name, value in vars(view).items()
-            if value != getattr(default, name)
-        }
-        return f"{path}?{urlencode(fields, doseq=True)}"
 
 
 @dataclass(frozen=True)

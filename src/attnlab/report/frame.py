@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from attnlab.analysis.arms import format_value
 from attnlab.analysis.run_progress import RunProgress
 from attnlab.analysis.units import format_duration
-from attnlab.figures.curves import DASHES, REST
+from attnlab.figures.base import DASHES, REST
 from attnlab.figures.figure_page import content_policy, vega_script
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,7 +44,8 @@ class ServedFrame:
 
     def figure_link(self, section: int, chart: int) -> str:
         """Return the address of a chart of a section as PDF."""
-        return f"{self.figure_address}&figure={section}.{chart}"
+        joint = "&" if "?" in self.figure_address else "?"
+        return f"{self.figure_address}{joint}figure={section}.{chart}"
 
 
 def render_page(

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from attnlab.analysis.compare import Panel
-from attnlab.analysis.dataset_class import dataset_class
 from attnlab.analysis.findings import read_findings
 from attnlab.analysis.left_out import abbreviate_names
 from attnlab.analysis.table import (
@@ -16,7 +15,8 @@ from attnlab.analysis.table import (
     panel_legend,
     panel_title,
 )
-from attnlab.building import NO_USER_TARGETS, UserTargets
+from attnlab.building import NO_USER_TARGETS, UserTargets, is_allowed, summarize_target
+from attnlab.errors import RequestError
 from attnlab.figures.attention_panels import draw_panel, role_colours
 from attnlab.layers import Layer
 from attnlab.report.arm_cards import ArmCard, SeedView, arm_cards
@@ -257,8 +257,14 @@ def _limit_size(sections: Sequence[Section]) -> list[Section]:
 
 def _dataset_summary(panel: Panel, user_targets: UserTargets) -> str:
     """Return the first line of the docstring of the panel's dataset."""
-    panel_dataset = dataset_class(panel.groups[0].runs[0].result.identity, user_targets)
-    return (panel_dataset.__doc__ or "").partition("\n")[0] if panel_dataset else ""
+    dataset = panel.groups[0].runs[0].result.identity.get("dataset") or {}
+    name = dataset.get("_target_")
+    if not is_allowed(name, "dataset", user_targets):
+        return ""
+    try:
+        return summarize_target(name)
+    except ValueError as error:
+        raise RequestError(f"dataset: {error}") from error
 
 
 def _card_remarks(panel: Panel, cards: Sequence[ArmCard]) -> list[str]:

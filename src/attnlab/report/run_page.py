@@ -1,10 +1,9 @@
 """The served page of one run: what it is, how it learns, what it found, how to make it again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from shlex import quote
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
 
 from attnlab.analysis.arms import format_value
 from attnlab.analysis.run_details import DifferingValue, RunDetails, RunDiff
@@ -12,23 +11,20 @@ from attnlab.analysis.run_progress import RunProgress
 from attnlab.analysis.units import format_size
 from attnlab.figures.run_curves import SPLITS, draw_run_curve
 from attnlab.report.frame import ServedFrame, render_page
+from attnlab.report.view import PageView
 
 MOST_ROWS = 500
 """The number of rows of a split that a curve shows."""
 
 
 @dataclass(frozen=True)
-class RunView:
+class RunView(PageView):
     """Which run is shown, and beside which other one, as the address of the page says it."""
 
+    PATH: ClassVar[str] = "/run"
     run: str = ""
     other: str = ""
     """The run that it is compared with."""
-
-    def address(self, path: str = "/run", **changes: Any) -> str:
-        """Return the address of the page with some changes."""
-        fields = {name: value for name, value in vars(replace(self, **changes)).items() if value}
-        return f"{path}?{urlencode(fields)}"
 
 
 @dataclass(frozen=True)

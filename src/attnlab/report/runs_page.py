@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlencode
 
 from attnlab.analysis.arms import format_value
@@ -15,6 +15,7 @@ from attnlab.analysis.sweep_grid import GridCell, SweepGrid, sweep_grid
 from attnlab.analysis.units import format_age, format_duration
 from attnlab.printable import one_line
 from attnlab.report.frame import ServedFrame, render_page
+from attnlab.report.view import PageView
 from attnlab.run_record.choice_name import shortest_endings
 from attnlab.run_record.record import hash_in_name
 
@@ -28,9 +29,10 @@ MOST_SWEEPS = 12
 
 
 @dataclass(frozen=True)
-class RunsView:
+class RunsView(PageView):
     """What of the runs is shown, as the address of the page says it."""
 
+    PATH: ClassVar[str] = "/"
     where: str = ""
     """Conditions as `--where` takes them."""
     sort: str = "-age"
@@ -41,16 +43,6 @@ class RunsView:
     """The key of the grid's rows."""
     columns: str = ""
     metric: str = ""
-
-    def address(self, **changes: Any) -> str:
-        """Return the address of the page with some changes; defaults are left out."""
-        view, default = replace(self, **changes), RunsView()
-        fields = {
-            name: int(value) if isinstance(value, bool) else value
-            for name, value in vars(view).items()
-            if value != getattr(default, name)
-        }
-        return f"/?{urlencode(fields)}" if fields else "/"
 
 
 class RunCell(NamedTuple):

@@ -1,0 +1,25 @@
+"""What a served page shows, as its address says it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True)
+class PageView:
+    """What a page shows: its fields are those of the query of the page's address."""
+
+    PATH: ClassVar[str]
+
+    def address(self, path: str | None = None, **changes: Any) -> str:
+        """Return the address of the page with some changes, or of another path with this query.
+
+        Fields with their default are left out.
+        """
+        view, default = replace(self, **changes), type(self)()
+        fields = {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in vars(view).items()
+            if value != getattr(default, name)
+        }
+        return f"{path or self.PATH}{'?' if fields else ''}{urlencode(fields, doseq=True)}"
