@@ -141,14 +141,18 @@ def test_a_label_of_an_axis_has_the_prefix_of_its_own_value():
 def test_a_caption_says_which_seeds_and_bands_are_cut_at_the_frame():
     points = [curves.CurvePoint(step, 3, 0.5 + 0.1 * step, 0.4, 0.9) for step in range(3)]
     seeds = [[(0, 0.5), (2, 0.7)], [(0, 0.1), (2, 0.7)], [(0, 0.6), (2, 0.95)], []]
-    cut = curves.draw_curves([curves.ArmCurve("a", "#000", points, seed_curves=seeds)], "", ["n"])
+    cut = curves.draw_curves(
+        [curves.ArmCurve("a", "#000", points, seed_curves=seeds, seeds=range(len(seeds)))],
+        "",
+        ["n"],
+    )
     assert cut.title.subtitle == [
         "n",
         "cut at the frame: 2 of 3 seeds, down to 0.1, up to 0.95; 1 of 1 band, down to 0.4, up to "
         "0.9",
     ]
     inside = [point._replace(low=None, high=None) for point in points]
-    whole = curves.ArmCurve("a", "#000", inside, seed_curves=seeds[:1])
+    whole = curves.ArmCurve("a", "#000", inside, seed_curves=seeds[:1], seeds=[0])
     assert curves.draw_curves([whole], "", ["n"]).title.subtitle == ["n"]
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from attnlab.errors import RecordError
 from attnlab.run_record import result_index
+from attnlab.run_record.index_file import DIRECTORY
 from attnlab.run_record.record import Record, find_runs
-from attnlab.run_record.result_index import DIRECTORY, FILE, ResultIndex
+from attnlab.run_record.result_index import FILE, ResultIndex
 from tests.fabricated import result, write
 from tests.pictured import pictured
 

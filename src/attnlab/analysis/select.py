@@ -11,6 +11,7 @@ from attnlab.errors import RecordError, RequestError
 from attnlab.run_record.head_scores import load_head_scores
 from attnlab.run_record.pattern_table import load_patterns
 from attnlab.run_record.record import Record, Snapshot
+from attnlab.run_record.row_preview import RowPreviews
 from attnlab.run_record.run_ref import RunRef
 
 
@@ -52,6 +53,29 @@ def select_records(records: Sequence[Record], where: str | None = None) -> Selec
     if where is not None:
         runs = runs.where(where)
     return runs.selection
+
+
+def with_previews(selection: Selection, previews_by_dir: dict[Path, RowPreviews]) -> Selection:
+    """Return the selection with the rows of previews, without the runs whose rows are damaged.
+
+    `previews_by_dir` keeps the previews of each directory of runs. Raises RequestError where no run
+    is left.
+    """
+    records: dict[str, Record] = {}
+    left_out = list(selection.left_out)
+    for name, record in selection.records.items():
+        directory = record.path.parent
+        if directory not in previews_by_dir:
+            previews_by_dir[directory] = RowPreviews(directory)
+        try:
+            records[name] = previews_by_dir[directory].open(record)
+        except RecordError as error:
+            left_out.append(LeftOut(name, "damaged", str(error)))
+    for previews in previews_by_dir.values():
+        previews.save()
+    if not records:
+        raise RequestError(f"no run can be used: {describe_by_state(left_out)}")
+    return Selection(records, {name: selection.results[name] for name in records}, left_out)
 
 
 def drop_damaged(selection: Selection) -> Selection:

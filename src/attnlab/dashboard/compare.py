@@ -9,7 +9,6 @@ from starlette.routing import Route
 from attnlab.analysis.arms import label_keys
 from attnlab.analysis.compare import Comparison, comparison
 from attnlab.analysis.run_list import RunList
-from attnlab.analysis.select import drop_damaged
 from attnlab.dashboard.answers import (
     figure_place,
     html_answer,
@@ -24,11 +23,16 @@ from attnlab.report.compare_page import CompareView, compare_page, comparison_ch
 from attnlab.run_record.record import Record
 
 
+MOST_PAGES = 8
+"""The number of pages that are kept for who asks again while no run has changed."""
+
+
 class CompareAnswers:
     """Answers what is asked about a comparison."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._pages: dict[tuple[CompareView, str], str] = {}
 
     @property
     def routes(self) -> list[Route]:
@@ -43,12 +47,22 @@ class CompareAnswers:
     def page(self, request: Request) -> Response:
         """Return the page that compares runs, with the reason where they cannot be compared."""
         view = read_view(CompareView, request.query_params)
+        self._context.store.runs()
+        key = (view, self._context.store.version())
+        if key not in self._pages:
+            # Vega's specification of a thousand runs takes a second, and reloading is common.
+            for old_key in list(self._pages)[: 1 - MOST_PAGES]:
+                del self._pages[old_key]
+            self._pages[key] = self._draw_page(view)
+        return html_answer(self._pages[key])
+
+    def _draw_page(self, view: CompareView) -> str:
         report, records, keys, notice = self._compare(view)
         frame = self._context.frame("Compare", view.address("/compare/figure.pdf"))
         try:
-            return html_answer(compare_page(report, records, view, keys, frame, notice))
+            return compare_page(report, records, view, keys, frame, notice)
         except RequestError as error:
-            return html_answer(compare_page(None, records, view, keys, frame, str(error)))
+            return compare_page(None, records, view, keys, frame, str(error))
 
     def figure(self, request: Request) -> Response:
         """Return a chart of the page that compares runs as PDF."""
@@ -71,14 +85,14 @@ class CompareAnswers:
         self, view: CompareView
     ) -> tuple[Comparison | None, Mapping[str, Record], list[str], str | None]:
         """Return a comparison, its records, the keys that differ, and why there is none."""
-        runs = RunList(run for run in self._context.store.runs() if not run.annotations.archived)
+        runs = self._context.listed_runs(archived=False)
         if view.run:
             runs = RunList(run for run in runs if {run.name, str(run.path)} & {*view.run})
         keys: list[str] = []
         records: Mapping[str, Record] = {}
         try:
             runs = require_where(runs, view.where)
-            selection = drop_damaged(runs.selection)
+            selection = self._context.store.previewed(runs.selection)
             records = selection.records
             configs = [
                 {key: value for key, value in run.config.items() if key != "seed"}

@@ -9,10 +9,12 @@ from threading import RLock
 from typing import Any
 
 from attnlab.analysis.find import find_records
-from attnlab.analysis.run_list import ListedRun, RunList, list_runs
+from attnlab.analysis.run_list import ListedRun, RunList, Selection, list_runs
 from attnlab.analysis.run_progress import RunProgress, run_progress
+from attnlab.analysis.select import with_previews
 from attnlab.environment import default_runs_dir
 from attnlab.run_record.record import Record, is_directory
+from attnlab.run_record.row_preview import RowPreviews
 
 LOOK_EVERY = 20.0
 """Seconds after which everything is looked at again although no directory changed."""
@@ -34,6 +36,7 @@ class RunStore:
         self._watched: Signature = ()
         self._looked_at = 0.0
         self._lock = RLock()
+        self._previews_by_dir: dict[Path, RowPreviews] = {}
 
     @property
     def place(self) -> str:
@@ -56,6 +59,14 @@ class RunStore:
                 self._runs = RunList(_current(run) for run in self._runs)
             return self._runs
 
+    def previewed(self, selection: Selection) -> Selection:
+        """Return a selection with the rows of previews, without the damaged runs.
+
+        Raises RequestError where no run is left.
+        """
+        with self._lock:
+            return with_previews(selection, self._previews_by_dir)
+
     def progress(self) -> dict[str, RunProgress]:
         """Return how far the runs are that are not finished and can be read, by their names."""
         now = time.time()
@@ -67,7 +78,10 @@ class RunStore:
 
     def version(self) -> str:
         """Return a text that changes with the runs and their states, not with their steps."""
-        states = repr([(str(run.path), run.state, run.annotations) for run in self._runs])
+        signature_by_path = {path: signature for path, (signature, _) in self._run_by_path.items()}
+        states = repr(
+            [(str(run.path), run.state, signature_by_path.get(run.path)) for run in self._runs]
+        )
         return hashlib.sha256(states.encode()).hexdigest()[:16]
 
     def find(self, name: str) -> ListedRun | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, REST, apply_theme
+from attnlab.figures.base import DASHES, INK, REST, apply_theme, table_data
 
 MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
@@ -79,28 +79,27 @@ def draw_curves(
     frame = _mean_frame(arms)
     y = partial(alt.Y, title=y_title, scale=alt.Scale(domain=list(frame), nice=False, zero=False))
     x_encoding = _encode_x(x, sorted({point.x for arm in arms for point in arm.points}))
-    grey_arms = [arm for arm in arms if arm.colour is None]
     coloured_arms = [arm for arm in arms if arm.colour is not None]
     colour = _colour_encoding(coloured_arms, legend)
     layers = []
-    if grey_arms:
-        layers.append(_draw_grey_arms(grey_arms, x, x_encoding, y))
+    if len(coloured_arms) < len(arms):
+        layers.append(_draw_grey_arms(x, x_encoding, y))
     if any(arm.seed_curves for arm in coloured_arms):
         layers.append(_draw_seed_curves(coloured_arms, x_encoding, y, colour))
-    rows = _point_rows(coloured_arms)
-    rows_with_interval = [row for row in rows if row["low"] is not None]
     shows_all_bands = len(coloured_arms) <= MOST_BANDS
-    has_bands = bool(rows_with_interval) and (shows_all_bands or not legend)
+    has_intervals = any(p.low is not None for arm in coloured_arms for p in arm.points)
+    has_bands = has_intervals and (shows_all_bands or not legend)
     if has_bands:
         opacity = 0.16 if shows_all_bands else 0
-        layers.append(_draw_bands(rows_with_interval, x_encoding, y, colour, opacity))
+        layers.append(_draw_bands(x_encoding, y, colour, opacity))
     dashes = _dash_encoding(coloured_arms, legend)
-    layers += _draw_means(rows, x, x_encoding, y, colour, dashes)
+    has_dots = x.doubling or len({p.x for arm in coloured_arms for p in arm.points}) <= MOST_DOTS
+    layers += _draw_means(x, x_encoding, y, colour, dashes, has_dots=has_dots)
     caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
     if width == "container":
         caption = [part for line in caption for part in _break_line(line)]
     return apply_theme(
-        alt.layer(*layers)
+        alt.layer(*layers, data=table_data(_point_rows(arms)))
         .add_params(alt.param(name="chosen", value=[]))
         .properties(
             width=width,
@@ -161,12 +160,11 @@ def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -
     return [f"cut at the frame: {'; '.join(parts)}"] if parts else []
 
 
-def _draw_grey_arms(
-    arms: Sequence[ArmCurve], x: XAxis, x_encoding: Any, y: Callable[[str], alt.Y]
-) -> alt.Chart:
+def _draw_grey_arms(x: XAxis, x_encoding: Any, y: Callable[[str], alt.Y]) -> alt.Chart:
     """Draw the means of arms as thin grey lines; a line that a reader chose is dark."""
     return (
-        _inline_chart(_point_rows(arms))
+        alt.Chart()
+        .transform_filter("datum.coloured == 0")
         .mark_line(clip=True)
         .encode(
             y=y("mean:Q"),
@@ -187,28 +185,27 @@ def _draw_seed_curves(
     rows = [
         {
             "arm": arm.title,
-            "seed": f"{arm.title} {number}",
+            "seed": number,
             "x": _six_digits(x),
             "mean": _six_digits(value),
         }
         for arm in arms
-        for number, seed_curve in enumerate(arm.seed_curves)
+        for number, seed_curve in zip(arm.seeds, arm.seed_curves, strict=True)
         for x, value in seed_curve
     ]
     return (
-        _inline_chart(rows)
+        alt.Chart(table_data(rows))
         .mark_line(strokeWidth=0.8, opacity=0.35, clip=True)
         .encode(
             y=y("mean:Q"),
             color=colour,
             x=x_encoding,
-            detail="seed:N",
+            detail=["arm:N", "seed:N"],
         )
     )
 
 
 def _draw_bands(
-    rows: Sequence[dict[str, Any]],
     x_encoding: Any,
     y: Callable[[str], alt.Y],
     colour: Any,
@@ -216,7 +213,8 @@ def _draw_bands(
 ) -> alt.Chart:
     """Draw the interval around each mean as a band; a band that a reader chose is darker."""
     return (
-        _inline_chart(rows)
+        alt.Chart()
+        .transform_filter("datum.coloured == 1 && isValid(datum.low)")
         .mark_area(clip=True)
         .encode(
             y=y("low:Q"),
@@ -230,17 +228,19 @@ def _draw_bands(
 
 
 def _draw_means(
-    rows: Sequence[dict[str, Any]],
     x: XAxis,
     x_encoding: Any,
     y: Callable[[str], alt.Y],
     colour: Any,
     dashes: Any,
+    *,
+    has_dots: bool,
 ) -> list[alt.Chart]:
     """Draw the mean of each arm as a line, and its points, which have the tooltips."""
     y_mean = y("mean:Q")
     lines = (
-        _inline_chart(rows)
+        alt.Chart()
+        .transform_filter("datum.coloured == 1")
         .mark_line(clip=True)
         .encode(
             y=y_mean,
@@ -252,17 +252,13 @@ def _draw_means(
         )
     )
     # Few points make no curve: a reader must see where a value was measured.
-    has_dots = x.doubling or len({row["x"] for row in rows}) <= MOST_DOTS
     points = (
-        _inline_chart(rows)
+        alt.Chart()
+        .transform_filter("datum.coloured == 1")
         .mark_point(size=50, filled=True, opacity=float(has_dots))
         .encode(y=y_mean, color=colour, tooltip=_tooltip(x), x=x_encoding, detail="arm:N")
     )
     return [lines, points]
-
-
-def _inline_chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def _point_rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
@@ -270,6 +266,7 @@ def _point_rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
     return [
         {
             "arm": arm.title,
+            "coloured": int(arm.colour is not None),
             "x": _six_digits(point.x),
             "n": point.n,
             **{

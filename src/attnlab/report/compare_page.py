@@ -13,10 +13,11 @@ from attnlab.figures.tradeoff import TradeoffPoint, draw_tradeoff
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.frame import ServedFrame
-from attnlab.report.learning_curves import AXES, TABLES, Over, learning_curve
+from attnlab.report.learning_curves import AXES, Over, learning_curve
 from attnlab.report.page import LEARNING, ChartGroup, panel_section, render_sections
 from attnlab.report.view import PageView
 from attnlab.run_record.record import Record
+from attnlab.run_record.row_preview import TABLES
 
 COSTS = {
     "parameters": "parameters",

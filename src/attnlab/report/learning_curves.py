@@ -1,7 +1,11 @@
 """Learning curves of many runs, from the rows that they recorded."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from math import ceil
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from attnlab.analysis.arms import group_by_value, suggest_key
 from attnlab.analysis.compare import Group, Panel
@@ -15,9 +19,9 @@ from attnlab.run_record.bounds import SHARE, Bounds
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.evidence_history import EvidenceHistory, load_evidence
 from attnlab.run_record.record import Record
+from attnlab.run_record.row_preview import TABLES, num_recorded_rows
 
 SPLITS = ("validation", "test")
-TABLES = ("train", *SPLITS)
 AXES = {
     "steps": "step",
     "tokens": "training tokens",
@@ -32,6 +36,33 @@ class Over(NamedTuple):
 
     axis: str = "steps"
     log: bool = False
+    smooth: int = 1
+    """The number of points of the running mean; 1 for the values as they were recorded."""
+
+
+MOST_POINTS = 300
+"""The most points of an arm's curve, beside the last."""
+MOST_SEED_POINTS, FEWEST_SEED_POINTS = 1200, 40
+"""The most points of the curves of all seeds of an arm, and how many each of them has at least."""
+
+
+class _Course(NamedTuple):
+    """What a run recorded of one quantity, in the order of its steps."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    num_recorded: int
+    """The number of recorded rows, of which a preview has some."""
+
+
+class _DrawnArm(NamedTuple):
+    """The curve of an arm, and the number of steps that its runs recorded."""
+
+    curve: ArmCurve
+    num_recorded: int
+
+
+NO_COURSE = _Course(np.array([], int), np.array([]), 0)
 
 
 def learning_curves(panel: Panel, records: Mapping[str, Record]) -> list[Any]:
@@ -80,13 +111,14 @@ def learning_curve(
     if _is_head(panel, records, split, column):
         bounds, title, y_title = SHARE, f"weight of the head that {split} names {column}", "weight"
     arms = [
-        _arm_curve(group, style, records, split, column, bounds, over.axis)
+        _arm_curve(group, style, records, split, column, bounds, over)
         for group, style in zip(panel.groups, arm_styles(panel), strict=True)
     ]
-    drawn_arms = [arm for arm in arms if arm.points]
+    drawn_arms = [arm.curve for arm in arms if arm.curve.points]
     if not drawn_arms:
         return None
-    caption = describe_curves(drawn_arms, bounds, legend=legend)
+    caption = describe_curves(drawn_arms, bounds, legend=legend, smooth=over.smooth)
+    caption += _describe_thinning(arms)
     if split not in TABLES:
         caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
@@ -144,11 +176,17 @@ def metric_curve(
 
 
 def describe_curves(
-    arms: Sequence[ArmCurve], bounds: Bounds, point_name: str = "step", *, legend: bool = True
+    arms: Sequence[ArmCurve],
+    bounds: Bounds,
+    point_name: str = "step",
+    *,
+    legend: bool = True,
+    smooth: int = 1,
 ) -> list[str]:
     """Return the lines of a caption: how many seeds, what a band is, and what is grey."""
     coloured_arms = [arm for arm in arms if arm.colour is not None]
-    lines = [f"mean at each {point_name}, unsmoothed; n = {_describe_seeds(arms)}"]
+    smoothing = "unsmoothed" if smooth <= 1 else f"running mean of {smooth} points"
+    lines = [f"mean at each {point_name}, {smoothing}; n = {_describe_seeds(arms)}"]
     if any(arm.seed_curves for arm in coloured_arms):
         lines[0] += "; thin: single seeds"
     arms_with_interval = [
@@ -166,6 +204,15 @@ def describe_curves(
             f"in colour: the best {len(coloured_arms)} of {len(arms)} arms by the main metric"
         )
     return lines
+
+
+def _describe_thinning(arms: Sequence[_DrawnArm]) -> list[str]:
+    """Return a line on how many of the recorded steps are drawn; none where all are."""
+    num_drawn = max(len(arm.curve.points) for arm in arms)
+    num_recorded = max(arm.num_recorded for arm in arms)
+    if num_drawn >= num_recorded:
+        return []
+    return [f"drawn: {num_drawn:,} of {num_recorded:,} recorded steps, evenly spread"]
 
 
 def _describe_seeds(arms: Sequence[ArmCurve]) -> str:
@@ -192,47 +239,72 @@ def _arm_curve(
     split: str,
     column: str,
     bounds: Bounds,
-    axis: str,
-) -> ArmCurve:
+    over: Over,
+) -> _DrawnArm:
     """Return the curve of a group at each step that all of its runs recorded.
 
-    Other steps are left out, so that every mean is over the same runs.
+    Other steps are left out, so that every mean is over the same runs; of many, every k-th and the
+    last are drawn.
     """
-    value_by_step_of_run: dict[str, dict[int, float]] = {}
-    for run in group.runs:
-        value_by_step = _value_by_step(records[run.name], split, column)
-        if not value_by_step:
-            return ArmCurve(style.title, style.colour, [], style.dash)
-        value_by_step_of_run[run.name] = value_by_step
-    common_steps = sorted(set.intersection(*map(set, value_by_step_of_run.values())))
+    courses = {run.name: _read_course(records[run.name], split, column) for run in group.runs}
+    if not all(len(course.steps) for course in courses.values()):
+        return _DrawnArm(ArmCurve(style.title, style.colour, [], style.dash), 0)
+    common_steps = reduce(np.intersect1d, [course.steps for course in courses.values()])
     seed_values = [
-        _mean_values([value_by_step_of_run[run.name] for run in seed_runs], common_steps)
+        _smooth(_mean_course([courses[run.name] for run in seed_runs], common_steps), over.smooth)
         for seed_runs in group_by_value(group.runs, lambda run: run.result.seed)
     ]
-    x_per_step = _x_per_step(group, axis)
-    xs = [step * x_per_step for step in common_steps]
+    xs = common_steps * _x_per_step(group, over.axis)
     points = []
-    for index, x in enumerate(xs):
-        n, mean, low, high = estimate([values[index] for values in seed_values], bounds)
+    for index in _spread(len(xs), MOST_POINTS):
+        n, mean, low, high = estimate([float(values[index]) for values in seed_values], bounds)
         if mean is not None:
-            points.append(CurvePoint(x, n, mean, low, high))
+            points.append(CurvePoint(float(xs[index]), n, mean, low, high))
     seed_curves = []
     if style.colour is not None and len(seed_values) > 1:
-        seed_curves = [list(zip(xs, values, strict=True)) for values in seed_values]
-    return ArmCurve(style.title, style.colour, points, style.dash, seed_curves, group.seeds)
+        kept = _spread(len(xs), max(FEWEST_SEED_POINTS, MOST_SEED_POINTS // len(seed_values)))
+        seed_curves = [
+            list(zip(xs[kept].tolist(), values[kept].tolist(), strict=True))
+            for values in seed_values
+        ]
+    curve = ArmCurve(style.title, style.colour, points, style.dash, seed_curves, group.seeds)
+    return _DrawnArm(curve, max(course.num_recorded for course in courses.values()))
 
 
-def _value_by_step(record: Record, table: str, column: str) -> dict[int, float]:
-    """Return what a run recorded of a split or an evidence at each step; empty for nothing."""
+def _spread(num_places: int, most: int) -> list[int]:
+    """Return every k-th place and the last, so that at most `most` and one are left."""
+    stride = max(1, ceil(num_places / most))
+    return [*range(0, num_places - 1, stride), num_places - 1] if num_places else []
+
+
+def _smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the running mean of a curve over a window around each point; 1 leaves it as it is.
+
+    At the ends the window is cut, on both sides alike, so that the ends stay as they are.
+    """
+    if window <= 1:
+        return values
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    places = np.arange(len(values))
+    half = np.minimum(window // 2, np.minimum(places, len(values) - 1 - places))
+    return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
+
+
+def _read_course(record: Record, table: str, column: str) -> _Course:
+    """Return what a run recorded of a split or an evidence; no step for nothing."""
     if table in TABLES:
         rows = record.rows(table)
         if column not in rows.column_names:
-            return {}
-        return dict(zip(rows["step"].to_pylist(), rows[column].to_pylist(), strict=True))
+            return NO_COURSE
+        values = rows[column].to_numpy().astype(float)
+        return _Course(rows["step"].to_numpy(), values, num_recorded_rows(rows))
     history = load_evidence(record).get(table, EvidenceHistory())
-    if column in history.scalars:
-        return history.scalars[column]
-    return {step: at_step.weight for step, at_step in history.heads.get(column, {}).items()}
+    value_by_step = history.scalars.get(column) or {
+        step: at_step.weight for step, at_step in history.heads.get(column, {}).items()
+    }
+    steps = sorted(value_by_step)
+    values = np.array([value_by_step[step] for step in steps], float)
+    return _Course(np.array(steps, int), values, len(steps))
 
 
 def _is_head(panel: Panel, records: Mapping[str, Record], evidence: str, name: str) -> bool:
@@ -263,23 +335,22 @@ def _describe_emergence(
         return []
     lines = []
     for group, style in zip(panel.groups, arm_styles(panel), strict=True):
-        histories = [_value_by_step(records[run.name], evidence, column) for run in group.runs]
-        steps = [step_of_half(value_by_step) for value_by_step in histories if value_by_step]
+        courses = [_read_course(records[run.name], evidence, column) for run in group.runs]
+        steps = [
+            step_of_half(dict(zip(course.steps.tolist(), course.values.tolist(), strict=True)))
+            for course in courses
+            if len(course.steps)
+        ]
         if steps:
             step_text = ", ".join("-" if step is None else str(step) for step in steps)
             lines.append(f"{style.title}: above half of its last value since step {step_text}")
     return lines
 
 
-def _mean_values(
-    value_by_step_of_runs: Sequence[Mapping[int, float]], steps: Sequence[int]
-) -> list[float]:
-    """Return the mean over some runs at each step."""
-    return [
-        sum(value_by_step[step] for value_by_step in value_by_step_of_runs)
-        / len(value_by_step_of_runs)
-        for step in steps
-    ]
+def _mean_course(courses: Sequence[_Course], steps: np.ndarray) -> np.ndarray:
+    """Return the mean over some runs at each of some steps, which all of them recorded."""
+    values = [course.values[np.searchsorted(course.steps, steps)] for course in courses]
+    return values[0] if len(values) == 1 else np.mean(values, axis=0)
 
 
 def _x_per_step(group: Group, axis: str) -> float | int:

@@ -212,12 +212,16 @@ class Record:
 
     def check_rows(self) -> None:
         """Raise RecordError if any table of the run is damaged."""
-        for table in dict.fromkeys(
-            path.stem
+        for table in dict.fromkeys(path.stem for path in self.table_files()):
+            self.rows(table)
+
+    def table_files(self) -> list[Path]:
+        """Return the files of all tables, in the order of the attempts that wrote them."""
+        return [
+            path
             for linked_attempt in self._attempt_chain()
             for path in sorted(linked_attempt.path.glob("*.arrow"))
-        ):
-            self.rows(table)
+        ]
 
     def _attempt_chain(self) -> list["_LinkedAttempt"]:
         """Return the attempts that wrote the run's rows, oldest first, linked by `resumed_from`."""
