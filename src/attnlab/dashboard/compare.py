@@ -22,7 +22,6 @@ from attnlab.errors import RequestError
 from attnlab.report.compare_page import CompareView, compare_page, comparison_charts
 from attnlab.run_record.record import Record
 
-
 MOST_PAGES = 8
 """The number of pages that are kept for who asks again while no run has changed."""
 

@@ -71,7 +71,7 @@ def draw_differences(
     return apply_theme(
         alt.layer(zero, intervals, means).properties(
             width=width,
-            height={"step": ROW_HEIGHT},
+            height=ROW_HEIGHT * len(rows),
             title=alt.TitleParams(title, subtitle=list(caption), fontSize=13, offset=10),
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
             description=f"{title}, {' '.join(caption)}",

@@ -6,19 +6,28 @@ from typing import Any, ClassVar
 
 from attnlab.analysis.arms import COST_FIELDS
 from attnlab.analysis.compare import BEST, Comparison, Panel
+from attnlab.analysis.factors import factor_lines, importance, numeric_keys, parallel_axes
 from attnlab.analysis.statistics import describe_method
-from attnlab.figures.base import GREY
+from attnlab.figures.base import GREY, HIGHLIGHTS
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.figures.differences import DifferenceRow, draw_differences
-from attnlab.figures.tradeoff import TradeoffPoint, draw_tradeoff
+from attnlab.figures.importance import Share, draw_importance
+from attnlab.figures.tradeoff import WIDE_RATIO, TradeoffPoint, draw_tradeoff
 from attnlab.report.arm_styles import arm_styles
 from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.frame import ServedFrame
-from attnlab.report.learning_curves import AXES, Over, learning_curve
+from attnlab.report.learning_curves import AXES, Over, describe_curves, learning_curve
 from attnlab.report.page import LEARNING, ChartGroup, panel_section, render_sections
 from attnlab.report.view import PageView
+from attnlab.run_record.choice_name import shortest_endings
 from attnlab.run_record.record import Record
 from attnlab.run_record.row_preview import TABLES
 
+DEPTH = "num_layers"
+"""The key over which the metric is drawn first, where it varies."""
+SMOOTHINGS = (1, 5, 15, 51)
+FEWEST_PARALLEL = 3
+"""The number of arms from which parallel coordinates are drawn."""
 COSTS = {
     "parameters": "parameters",
     "active_parameters": "active parameters",
@@ -47,6 +56,10 @@ class CompareView(PageView):
     """A split and a column, as in `validation/loss`; empty for loss and main metric of all."""
     x: str = "steps"
     log: bool = False
+    smooth: int = 1
+    """The number of points of the curves' running mean; 1 for the recorded values."""
+    factor: str = ""
+    """The numeric key over which the metric is drawn; empty for the first one."""
     cost: str = "parameters"
 
 
@@ -60,6 +73,8 @@ class CompareChoices:
     baselines: Sequence[str]
     curves: Sequence[str]
     axes: Sequence[str]
+    factors: Sequence[str]
+    smoothings: Mapping[int, str]
     costs: Mapping[str, str]
     """The costs, and the titles of their axes."""
 
@@ -78,7 +93,12 @@ def compare_page(
     """
     panels = report.panels if report else []
     sections = [
-        replace(panel_section(panel), chart_groups=comparison_charts(panel, records, view))
+        replace(
+            panel_section(panel),
+            chart_groups=comparison_charts(panel, records, view),
+            parallel=_parallel(panel),
+            runs=_run_by_arm_and_seed(panel),
+        )
         for panel in panels
     ]
     return render_sections(
@@ -97,7 +117,7 @@ def comparison_charts(
     panel: Panel, records: Mapping[str, Record], view: CompareView
 ) -> list[ChartGroup]:
     """Return the charts of a panel under their headings; a heading without a chart is left out."""
-    over = Over(view.x, view.log)
+    over = Over(view.x, view.log, view.smooth)
     if view.curve:
         split, _, column = view.curve.partition("/")
         names = [(split, column)] if split in TABLES and column else []
@@ -113,6 +133,10 @@ def comparison_charts(
     groups = [
         ChartGroup("How sure is the difference", [*filter(None, [differences_chart(panel)])]),
         ChartGroup(LEARNING, [chart for chart in curves if chart is not None]),
+        ChartGroup(
+            "What made the difference",
+            [*filter(None, [importance_chart(panel), factor_chart(panel, view.factor)])],
+        ),
         ChartGroup("What it costs", [*filter(None, [tradeoff_chart(panel, view.cost)])]),
         ChartGroup("Where they succeed", [*evidence_curves(panel, legend=False).values()]),
     ]
@@ -145,6 +169,64 @@ def differences_chart(panel: Panel) -> Any:
         + (f"; p is Holm-corrected over {num_tests} arms" if num_tests > 1 else ""),
     ]
     return draw_differences(rows, "difference to the baseline", lines, width="container")
+
+
+def importance_chart(panel: Panel) -> Any:
+    """Draw how the variance of the main metric divides among the keys; None for one key alone."""
+    found = importance(panel)
+    if found is None:
+        return None
+    short_keys = shortest_endings([share.factor for share in found.shares])
+    shares = [Share(short_keys[share.factor], share.share, True) for share in found.shares]
+    if found.interactions is not None:
+        shares.append(Share("interactions", found.interactions, False))
+        division = "the bars sum to 1"
+    else:
+        division = "not every combination has equally many runs, so shares may overlap"
+    shares.append(Share("seeds", found.seeds, False))
+    return draw_importance(
+        shares,
+        f"what {panel.metric} depends on",
+        [
+            f"sum of squares between the values of a key, divided by the total; "
+            f"n = {found.num_runs} runs",
+            division,
+        ],
+        width="container",
+    )
+
+
+def factor_chart(panel: Panel, key: str) -> Any:
+    """Draw the main metric over the values of a numeric key; None where no such key varies."""
+    keys = numeric_keys(panel)
+    if not keys:
+        return None
+    key = key if key in keys else DEPTH if DEPTH in keys else keys[0]
+    bounds = panel.groups[0].bounds(panel.metric)
+    arms = []
+    for number, line in enumerate(factor_lines(panel, key)):
+        intervals = [(x, group.over_seeds(panel.metric)) for x, group in line.groups]
+        arms.append(
+            ArmCurve(
+                line.title,
+                HIGHLIGHTS[number] if number < len(HIGHLIGHTS) else None,
+                [
+                    CurvePoint(x, i.n, i.mean, i.low, i.high)
+                    for x, i in intervals
+                    if i.mean is not None
+                ],
+                seeds=sorted({seed for _, group in line.groups for seed in group.seeds}),
+            )
+        )
+    xs = [point.x for arm in arms for point in arm.points]
+    return draw_curves(
+        arms,
+        f"{panel.metric} over {key}",
+        describe_curves(arms, bounds, f"value of {shortest_endings([key])[key]}"),
+        x=XAxis(key, log=min(xs) > 0 and max(xs) / min(xs) >= WIDE_RATIO),
+        y_title=panel.metric,
+        width="container",
+    )
 
 
 def tradeoff_chart(panel: Panel, cost: str) -> Any:
@@ -181,6 +263,22 @@ def tradeoff_chart(panel: Panel, cost: str) -> Any:
     )
 
 
+def _parallel(panel: Panel) -> Mapping[str, Any] | None:
+    """Return what parallel coordinates of a panel's arms need; None for fewer than three arms."""
+    if len(panel.groups) < FEWEST_PARALLEL:
+        return None
+    arms = [{"title": style.title, "colour": style.colour} for style in arm_styles(panel)]
+    return {"axes": parallel_axes(panel, {"seconds": "seconds of training"}), "arms": arms}
+
+
+def _run_by_arm_and_seed(panel: Panel) -> dict[str, dict[int, str]]:
+    """Return the name of each run by its arm and seed; of several runs the first."""
+    return {
+        style.title: {run.result.seed: run.name for run in reversed(group.runs)}
+        for group, style in zip(panel.groups, arm_styles(panel), strict=True)
+    }
+
+
 def _difference_fields(difference: Any) -> tuple[Any, ...]:
     return difference.n, difference.mean, difference.low, difference.high, difference.p
 
@@ -209,5 +307,10 @@ def _choices(
         baselines=[BEST, *dict.fromkeys(group.label for group in groups)],
         curves=list(curves),
         axes=list(AXES),
+        factors=list(dict.fromkeys(key for panel in panels for key in numeric_keys(panel))),
+        smoothings={
+            n: "none" if n == 1 else f"mean of {n} points"
+            for n in sorted({*SMOOTHINGS, view.smooth})
+        },
         costs=COSTS,
     )

@@ -67,6 +67,10 @@ class Section:
     """The styles of the table's rows, for the legend of the curves."""
     chart_groups: Sequence[ChartGroup] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    parallel: Mapping[str, Any] | None = None
+    """The axes and arms of its parallel coordinates."""
+    runs: Mapping[str, Mapping[int, str]] | None = None
+    """The run of each arm and seed, on a page that a server sends."""
 
     @property
     def charts(self) -> list[Any]:
@@ -339,6 +343,8 @@ def render_sections(
                 {
                     "cards": [_card_data(card, list(picture_by_content)) for card in section.cards],
                     "charts": [chart.to_dict() for chart in section.charts],
+                    "parallel": section.parallel,
+                    "runs": section.runs,
                     "steps": _recorded_steps(section.cards),
                 }
                 for section in sections

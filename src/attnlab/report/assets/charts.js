@@ -13,32 +13,23 @@ export async function draw(element, chart) {
   return view;
 }
 
-/** Draw charts in their places; an arm that is chosen in a legend, a table or a chart comes forward.
-    An arm is anything with `data-arm`. Return the views in the order of the charts. */
-export async function drawCharts(element, charts) {
-  const chosen = new Set();
-  const named = [...element.querySelectorAll("[data-arm]")];
+/** Draw charts in their places. An arm that `chooser` chooses comes forward in all of them, and one
+    that is clicked in a chart is chosen; `addressOf` leads from a clicked row to a page. Return the
+    views in the order of the charts. */
+export async function drawCharts(element, charts, { chooser, addressOf } = {}) {
   const views = [];
-  const choose = (arm) => {
-    if (!chosen.delete(arm)) chosen.add(arm);
-    for (const of of named) {
-      const isChosen = chosen.has(of.dataset.arm);
-      if (of.tagName === "BUTTON") of.setAttribute("aria-pressed", isChosen);
-      of.classList.toggle("chosen", isChosen);
-    }
+  chooser?.onChange((chosen) => {
     for (const view of views) {
       if ("chosen" in view.getState().signals) view.signal("chosen", [...chosen]).runAsync();
     }
-  };
-  for (const of of named) {
-    of.addEventListener("click", (event) => event.target.closest("a") ?? choose(of.dataset.arm));
-  }
+  });
   await Promise.all(charts.map(async (chart, at) => {
     const home = element.querySelector(`[data-chart="${at}"]`);
     const view = await draw(home.querySelector("[data-drawing]"), chart);
     view.addEventListener("click", (_, item) => {
-      if (item?.datum?.href) location.assign(item.datum.href);
-      else if (item?.datum?.arm) choose(item.datum.arm);
+      const address = item?.datum && addressOf?.(item.datum);
+      if (address) location.assign(address);
+      else if (item?.datum?.arm) chooser?.toggle(item.datum.arm);
     });
     views[at] = view;
     for (const button of home.querySelectorAll("[data-save]")) {
@@ -76,15 +67,17 @@ function pictureOf(drawing) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-/** Return the rows of a chart as a table: of all its layers with the same columns as the widest. */
+/** Return the rows of a chart as CSV: the first of its tables with the most columns. */
 function rowsAsCsv(chart) {
-  const tables = [chart, ...(chart.layer ?? [])].map((layer) => layer.data?.values ?? []);
-  const columns = tables.map((rows) => Object.keys(rows[0] ?? {}))
-    .reduce((widest, names) => (names.length > widest.length ? names : widest), []);
-  const lines = tables.flat()
-    .filter((row) => columns.every((column) => column in row))
-    .map((row) => columns.map((column) => cellOfCsv(row[column])).join(","));
-  return `${[columns.map(cellOfCsv).join(","), ...new Set(lines)].join("\n")}\n`;
+  const inline = [chart, ...(chart.layer ?? [])].map((layer) => layer.data?.values);
+  const tables = [...Object.values(chart.datasets ?? {}), ...inline].filter(Boolean)
+    .map((rows) => (typeof rows === "string" ? JSON.parse(rows) : rows));
+  const columnsOf = (rows) => Object.keys(rows[0] ?? {});
+  const rows = tables.reduce(
+    (most, other) => (columnsOf(other).length > columnsOf(most).length ? other : most), []);
+  const columns = columnsOf(rows);
+  const lines = rows.map((row) => columns.map((column) => cellOfCsv(row[column])).join(","));
+  return `${[columns.map(cellOfCsv).join(","), ...lines].join("\n")}\n`;
 }
 
 function cellOfCsv(value) {
