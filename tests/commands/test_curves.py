@@ -16,6 +16,7 @@ from attnlab.report.learning_curves import Over, metric_curve
 from attnlab.run_record.bounds import SHARE
 from attnlab.run_record.evidence_history import EvidenceHistory, HeadAtStep
 from attnlab.run_record.record import Record
+from tests.drawn import rows_by_layer
 from tests.pictured import pictured, sweep
 from tests.refusals import refusals
 
@@ -66,7 +67,7 @@ def test_evidence_that_was_measured_in_training_is_drawn_with_the_step_since_whe
     monkeypatch.setattr(learning_curves, "load_evidence", lambda record: {"pronoun": history})
     panel, records = opened(runs_dir)
     chart = metric_curve(panel, records, "pronoun/it", Over()).to_dict()
-    rows = chart["datasets"][chart["layer"][-1]["data"]["name"]]
+    rows = rows_by_layer(chart)[-1]
     assert {row["x"]: row["mean"] for row in rows} == pytest.approx(weights)
     assert chart["title"]["text"] == "weight of the head that pronoun names it"
     assert "multihead: above half of its last value since step 300, 300, 300" in "\n".join(
@@ -115,9 +116,9 @@ def test_a_page_of_curves_has_a_legend_that_can_be_chosen(runs_dir, tmp_path):
     words = ["--metric", "validation/loss", "--x", "tokens", "--log-x"]
     assert main(["curves", "--runs-dir", str(runs_dir), *words, "-o", str(output)]) == 0
     text = output.read_text("utf-8")
-    assert text.count("<button") == 2
+    assert text.count('<button type="button" data-arm=') == 2
     data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
-    (chart,) = data["sections"][0]["curves"]
+    (chart,) = data["sections"][0]["charts"]
     assert chart["layer"][-1]["encoding"]["x"]["scale"]["type"] == "log"
 
 
@@ -125,7 +126,7 @@ def test_a_page_of_curves_has_a_legend_that_can_be_chosen(runs_dir, tmp_path):
 def test_x_is_the_step_in_the_unit_of_the_axis(runs_dir, axis):
     panel, records = opened(runs_dir)
     chart = metric_curve(panel, records, None, Over(axis)).to_dict()
-    rows = chart["datasets"][chart["layer"][-1]["data"]["name"]]
+    rows = rows_by_layer(chart)[-1]
     result = panel.groups[0].runs[0].result
     tokens = result.tokens / result.steps
     flops = 3 * tokens * result.flops_per_token

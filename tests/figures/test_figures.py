@@ -8,6 +8,7 @@ import pytest
 
 from attnlab.dataset.pronoun import MEANT, OTHER
 from attnlab.figures import attention_panels, base, curves
+from tests.drawn import rows_by_layer
 
 TOKENS = ["the", "animal", "was", "too", "tired", "."]
 WEIGHTS = np.array([0.02, 0.6, 0.1, 0.2, 0.08, 0.0])
@@ -67,15 +68,14 @@ def arm(title: str, colour: str | None, n: int = 3, dash: int = 0) -> curves.Arm
         for step, (mean, bound) in enumerate(zip(means, bounds, strict=True))
     ]
     seeds = [[(step, mean + 0.01) for step, mean in enumerate(means)] for _ in range(n)]
-    return curves.ArmCurve(title, colour, points, dash, seeds)
+    return curves.ArmCurve(title, colour, points, dash, seeds, range(n))
 
 
 def layers(chart: Any) -> list[tuple[str, list[dict[str, Any]]]]:
     """Give the mark and the rows of each layer, in the order in which they are drawn."""
     spec = chart.to_dict()
-    rows = [spec["datasets"][layer["data"]["name"]] for layer in spec["layer"]]
     marks = [layer["mark"]["type"] for layer in spec["layer"]]
-    return list(zip(marks, rows, strict=True))
+    return list(zip(marks, rows_by_layer(spec), strict=True))
 
 
 def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
@@ -89,10 +89,12 @@ def test_a_curve_has_every_point_its_interval_and_every_seed_unsmoothed():
         assert [row[k] for k in ("mean", "low", "high")] == pytest.approx(point[2:], rel=1e-5)
     spec = chart.to_dict()
     assert spec["title"]["subtitle"][0] == "n = 3"
-    assert not any("transform" in layer for layer in spec["layer"])
+    # No transform but the choice of rows: nothing is smoothed in the browser.
+    transforms = [key for layer in spec["layer"] for t in layer.get("transform", []) for key in t]
+    assert set(transforms) == {"filter"}
     encoding = spec["layer"][2]["encoding"]
     assert encoding["color"]["scale"]["range"] == [base.VARIANTS[0]] * 2
-    assert encoding["strokeDash"]["scale"]["range"] == list(curves.DASHES[:2])
+    assert encoding["strokeDash"]["scale"]["range"] == list(base.DASHES[:2])
     assert encoding["color"]["legend"]["labelLimit"] == 0
 
 
@@ -112,7 +114,7 @@ def test_arms_without_a_colour_are_grey_behind_the_others_and_not_in_the_legend(
     assert {row["arm"] for row in behind} == {"grey"}
     colours = chart.to_dict()["layer"][-1]["encoding"]["color"]["scale"]
     assert colours == {"domain": ["blue"], "range": ["#0072B2"]}
-    assert base.render_svg(chart).count(curves.REST) > 0
+    assert base.render_svg(chart).count(base.REST) > 0
 
 
 @pytest.mark.parametrize("x", [None, curves.XAxis("tokens", log=True)], ids=["linear", "log"])

@@ -8,6 +8,7 @@ from attnlab.figures.base import render_svg
 from attnlab.report.evidence_curves import _shares_by_distance, evidence_curves, reach_chart
 from attnlab.run_record.pattern_table import Pattern, PatternWeights
 from attnlab.run_record.record import Record
+from tests.drawn import rows_by_layer
 from tests.pictured import attention, pictured
 
 TOKENS = list("to be or not to be, that is")[:16]
@@ -73,7 +74,7 @@ def test_the_curves_are_the_means_at_each_length(shown):
     seen, within = (evidence_curves(panel)[of].to_dict() for of in ("seen", "within"))
 
     def rows(chart) -> list[dict]:
-        return chart["datasets"][chart["layer"][-1]["data"]["name"]]
+        return rows_by_layer(chart)[-1]
 
     def drawn(chart) -> dict:
         return {(p["arm"], p["x"]): p["mean"] for p in rows(chart)}

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -27,6 +28,8 @@ DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
 HIGHLIGHTS = (*(colour for colour in VARIANTS if colour != GREY), "#7B61C9")
 """The colours of highlighted arms, among others that are grey."""
 
+NARROWEST = 56
+"""The number of characters of a caption's line that a page of 400 pixels shows."""
 LONGEST = 14
 """The most characters of a token that are shown."""
 INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
@@ -48,6 +51,48 @@ def table_data(rows: Sequence[Mapping[str, Any]]) -> Any:
     """
     text = json.dumps([dict(row) for row in rows], separators=(",", ":"), ensure_ascii=False)
     return alt.InlineData(values=text, format=alt.JsonDataFormat(type="json"))
+
+
+def frame_chart(
+    chart: Any,
+    title: str,
+    caption: Sequence[str],
+    description: str,
+    *,
+    width: int | str,
+    height: int,
+) -> Any:
+    """Return a chart with the theme, and a title and a caption above it.
+
+    `description` is for who cannot see it, and `width` is `"container"` on a page.
+    """
+    subtitle = break_caption(caption, width)
+    return apply_theme(
+        chart.properties(
+            width=width,
+            height=height,
+            title=alt.TitleParams(title, subtitle=subtitle, fontSize=13, offset=10),
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+            description=description,
+        )
+    )
+
+
+def break_caption(caption: Sequence[str], width: int | str) -> list[str]:
+    """Return the lines of a caption; on a page, short ones, broken at semicolons where they fit.
+
+    A figure of a page has the width `"container"`.
+    """
+    if width != "container":
+        return list(caption)
+    lines = []
+    for line in caption:
+        parts = [""]
+        for part in line.split("; "):
+            joined = f"{parts[-1]}; {part}" if parts[-1] else part
+            parts = [*parts[:-1], joined] if len(joined) <= NARROWEST else [*parts, part]
+        lines += [piece for long_line in parts for piece in wrap(long_line, NARROWEST)]
+    return lines
 
 
 def apply_theme(chart: Any) -> Any:

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, REST, apply_theme, table_data
+from attnlab.figures.base import DASHES, INK, REST, frame_chart, table_data
 
 MOST_BANDS = 6
 """The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 
 
-NARROWEST = 56
-"""The number of characters of a caption's line that a page of 400 pixels shows."""
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
 
@@ -96,18 +93,16 @@ def draw_curves(
     has_dots = x.doubling or len({p.x for arm in coloured_arms for p in arm.points}) <= MOST_DOTS
     layers += _draw_means(x, x_encoding, y, colour, dashes, has_dots=has_dots)
     caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
-    if width == "container":
-        caption = [part for line in caption for part in _break_line(line)]
-    return apply_theme(
-        alt.layer(*layers, data=table_data(_point_rows(arms)))
-        .add_params(alt.param(name="chosen", value=[]))
-        .properties(
-            width=width,
-            height=240,
-            title=alt.TitleParams(title, subtitle=caption, fontSize=13, offset=10),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"{title}, {' '.join(caption)}: {'; '.join(arm.title for arm in arms)}",
-        )
+    chart = alt.layer(*layers, data=table_data(_point_rows(arms))).add_params(
+        alt.param(name="chosen", value=[])
+    )
+    return frame_chart(
+        chart,
+        title,
+        caption,
+        f"{title}, {' '.join(caption)}: {'; '.join(arm.title for arm in arms)}",
+        width=width,
+        height=240,
     )
 
 
@@ -126,15 +121,6 @@ def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
     means = [point.mean for arm in arms for point in arm.points]
     margin = 0.04 * (max(means) - min(means)) or 0.04
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
-
-
-def _break_line(line: str) -> list[str]:
-    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
-    lines = [""]
-    for part in line.split("; "):
-        joined = f"{lines[-1]}; {part}" if lines[-1] else part
-        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
-    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]
 
 
 def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:

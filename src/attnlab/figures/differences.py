@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, apply_theme
+from attnlab.figures.base import INK, frame_chart
 
 ROW_HEIGHT = 24
 
@@ -68,12 +68,12 @@ def draw_differences(
     means = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("mean:Q", title="difference", axis=x_axis), tooltip=tooltip
     )
-    return apply_theme(
-        alt.layer(zero, intervals, means).properties(
-            width=width,
-            height=ROW_HEIGHT * len(rows),
-            title=alt.TitleParams(title, subtitle=list(caption), fontSize=13, offset=10),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"{title}, {' '.join(caption)}",
-        )
+    chart = alt.layer(zero, intervals, means)
+    return frame_chart(
+        chart,
+        title,
+        caption,
+        f"{title}, {' '.join(caption)}",
+        width=width,
+        height=ROW_HEIGHT * len(rows),
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import REST, VARIANTS, apply_theme, table_data
+from attnlab.figures.base import REST, VARIANTS, frame_chart, table_data
 
 ROW_HEIGHT = 24
 
@@ -49,12 +49,12 @@ def draw_importance(
         color=alt.condition("datum.factor == 1", alt.value(VARIANTS[0]), alt.value(REST))
     )
     numbers = base.mark_text(align="left", dx=5).encode(text="text:N")
-    return apply_theme(
-        alt.layer(bars, numbers, data=table_data(rows)).properties(
-            width=width,
-            height=ROW_HEIGHT * len(rows),
-            title=alt.TitleParams(title, subtitle=list(caption), fontSize=13, offset=10),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"{title}: " + ", ".join(f"{row['name']} {row['text']}" for row in rows),
-        )
+    chart = alt.layer(bars, numbers, data=table_data(rows))
+    return frame_chart(
+        chart,
+        title,
+        caption,
+        f"{title}: " + ", ".join(f"{row['name']} {row['text']}" for row in rows),
+        width=width,
+        height=ROW_HEIGHT * len(rows),
     )

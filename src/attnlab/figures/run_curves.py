@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from attnlab.figures.base import VARIANTS, apply_theme
+from attnlab.figures.base import VARIANTS, frame_chart
 
 ROWS = "rows"
 """The name of the data to which a page adds rows."""
@@ -35,16 +35,15 @@ def draw_run_curve(
     ]
     data = alt.InlineData(values=rows, name=ROWS)
     base = alt.Chart(data).encode(x=x, y=y, color=colour)
-    return apply_theme(
-        alt.layer(
-            base.mark_line(strokeWidth=1.6),
-            base.mark_point(size=40, filled=True, opacity=0).encode(tooltip=tooltip),
-        ).properties(
-            width="container",
-            height=220,
-            title=alt.TitleParams(column, subtitle=[caption], fontSize=13, offset=10),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"{column} over steps: {', '.join(points_by_split)}",
-            usermeta={"column": column},
-        )
+    chart = alt.layer(
+        base.mark_line(strokeWidth=1.6),
+        base.mark_point(size=40, filled=True, opacity=0).encode(tooltip=tooltip),
+    ).properties(usermeta={"column": column})
+    return frame_chart(
+        chart,
+        column,
+        [caption],
+        f"{column} over steps: {', '.join(points_by_split)}",
+        width="container",
+        height=220,
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, REST, apply_theme
+from attnlab.figures.base import INK, REST, frame_chart
 
 WIDE_RATIO = 8
 """The ratio of the largest to the smallest cost from which the axis is logarithmic."""
@@ -81,16 +81,15 @@ def draw_tradeoff(
         .mark_line(interpolate="step-after", strokeDash=[4, 3], opacity=0.6, color=INK)
         .encode(x=x, y=alt.Y("best:Q", title=y_title, scale=y_scale))
     )
-    return apply_theme(
-        alt.layer(line, intervals, dots).properties(
-            width=width,
-            height=240,
-            title=alt.TitleParams(
-                f"{metric} by {cost}", subtitle=list(caption), fontSize=13, offset=10
-            ),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            description=f"{metric} by {cost}: {'; '.join(point.title for point in points)}",
-        )
+    title = f"{metric} by {cost}"
+    chart = alt.layer(line, intervals, dots)
+    return frame_chart(
+        chart,
+        title,
+        caption,
+        f"{title}: {'; '.join(point.title for point in points)}",
+        width=width,
+        height=240,
     )
 
 

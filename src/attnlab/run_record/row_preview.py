@@ -122,5 +122,6 @@ def _build_entry(record: Record, runs_dir: Path) -> _Entry:
 def _encode(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows.combine_chunks())
+        for batch in rows.combine_chunks().to_batches():
+            writer.write_batch(batch)
     return sink.getvalue().to_pybytes()

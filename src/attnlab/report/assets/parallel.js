@@ -47,7 +47,7 @@ export function drawParallel(element, { axes: given, arms }, chooser) {
       .filter(([, at]) => at !== null).map(([n, at]) => `${xOf(n)},${yOf(at)}`);
     const line = make("polyline", { points: points.join(" "), class: "arm" });
     line.dataset.arm = title;
-    if (colour) line.setAttribute("stroke", colour);
+    if (colour) line.style.stroke = colour;
     line.append(make("title", {}, title));
     line.addEventListener("click", () => chooser.toggle(title));
     svg.append(line);
