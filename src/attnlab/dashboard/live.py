@@ -89,6 +89,7 @@ class LiveAnswers:
                 runs = [self._context.require_run(name) for name in names]
                 for run in runs:
                     annotate(run.path, kind, text if kind in ("tag", "untag", "note") else "")
+                self._context.store.runs()
             except RequestError as error:
                 return PlainTextResponse(f"{error}\n", 422)
         return Response(status_code=204)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from textwrap import wrap
 from typing import Any
 
@@ -47,9 +48,16 @@ def table_data(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as data of a chart, in the form of JSON.
 
     Altair checks and copies lists of rows for each layer, which takes seconds for thousands of
-    them; a text it leaves alone.
+    them; a text it leaves alone. NaN and infinities become null.
     """
-    text = json.dumps([dict(row) for row in rows], separators=(",", ":"), ensure_ascii=False)
+    plain_rows = [
+        {
+            key: None if isinstance(value, float) and not isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+    text = json.dumps(plain_rows, separators=(",", ":"), ensure_ascii=False)
     return alt.InlineData(values=text, format=alt.JsonDataFormat(type="json"))
 
 

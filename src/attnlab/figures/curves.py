@@ -41,7 +41,7 @@ class ArmCurve:
     seed_curves: Sequence[Sequence[tuple[float | int, float]]] = ()
     """The curve (x, value) of each seed."""
     seeds: Sequence[int] = ()
-    """The numbers of the seeds."""
+    """The numbers of the seeds, in the order of their curves."""
 
 
 class XAxis(NamedTuple):
@@ -176,6 +176,7 @@ def _draw_seed_curves(
             "mean": _six_digits(value),
         }
         for arm in arms
+        if arm.seed_curves
         for number, seed_curve in zip(arm.seeds, arm.seed_curves, strict=True)
         for x, value in seed_curve
     ]

@@ -8,6 +8,7 @@ from attnlab.analysis.arms import COST_FIELDS
 from attnlab.analysis.compare import BEST, Comparison, Panel
 from attnlab.analysis.factors import factor_lines, importance, numeric_keys, parallel_axes
 from attnlab.analysis.statistics import describe_method
+from attnlab.errors import RequestError
 from attnlab.figures.base import GREY, HIGHLIGHTS
 from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.figures.differences import DifferenceRow, draw_differences
@@ -116,11 +117,15 @@ def compare_page(
 def comparison_charts(
     panel: Panel, records: Mapping[str, Record], view: CompareView
 ) -> list[ChartGroup]:
-    """Return the charts of a panel under their headings; a heading without a chart is left out."""
+    """Return the charts of a panel under their headings; a heading without a chart is left out.
+
+    Raises RequestError for what the address asks for and no chart has.
+    """
+    _check(view, panel)
     over = Over(view.x, view.log, view.smooth)
     if view.curve:
         split, _, column = view.curve.partition("/")
-        names = [(split, column)] if split in TABLES and column else []
+        names = [(split, column)]
     else:
         main = panel.metric.rpartition("/")[2]
         names = [
@@ -141,6 +146,22 @@ def comparison_charts(
         ChartGroup("Where they succeed", [*evidence_curves(panel, legend=False).values()]),
     ]
     return [group for group in groups if group.charts]
+
+
+def _check(view: CompareView, panel: Panel) -> None:
+    """Raise RequestError for an axis, curve, key or cost that there is not."""
+    split, _, column = view.curve.partition("/")
+    curve_names = [f"{table}/" for table in TABLES]
+    for name, value, expected in (
+        ("x", view.x, list(AXES)),
+        ("cost", view.cost, list(COSTS)),
+        ("curve", f"{split}/" if column else view.curve, curve_names if view.curve else [""]),
+        ("factor", view.factor, [*numeric_keys(panel), ""]),
+    ):
+        if value not in expected:
+            raise RequestError(
+                f"{name}={value}: expected one of {', '.join(filter(None, expected)) or 'none'}"
+            )
 
 
 def differences_chart(panel: Panel) -> Any:

@@ -14,6 +14,7 @@ from attnlab.analysis.run_progress import RunProgress
 from attnlab.analysis.units import format_duration
 from attnlab.figures.base import DASHES, REST
 from attnlab.figures.figure_page import content_policy, vega_script
+from attnlab.printable import escape_controls
 
 ASSETS = Path(__file__).parent / "assets"
 VEGA_ADDRESS = "/assets/vega.js"
@@ -125,6 +126,11 @@ def describe_progress(progress: RunProgress) -> str:
     return f"step {progress.step:,}{total}{left_text}"
 
 
+def _readable(value: Any) -> Any:
+    """Return a text that a template shows without what turns or hides what stands beside it."""
+    return escape_controls(value) if type(value) is str else value
+
+
 @lru_cache
 def _template_environment() -> Environment:
     environment = Environment(
@@ -133,6 +139,7 @@ def _template_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_readable,
     )
     environment.filters |= {"choice": format_value, "progress": describe_progress}
     environment.globals |= {"rest": REST, "dashes": [",".join(map(str, dash)) for dash in DASHES]}

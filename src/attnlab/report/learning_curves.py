@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from math import ceil
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,10 +56,13 @@ class _Course(NamedTuple):
 
 
 class _DrawnArm(NamedTuple):
-    """The curve of an arm, and the number of steps that its runs recorded."""
+    """The curve of an arm, and what its caption must say of it."""
 
     curve: ArmCurve
     num_recorded: int
+    """The number of steps that its runs recorded."""
+    num_diverged: int = 0
+    """The number of seeds with values that are no finite numbers."""
 
 
 NO_COURSE = _Course(np.array([], int), np.array([]), 0)
@@ -118,7 +121,7 @@ def learning_curve(
     if not drawn_arms:
         return None
     caption = describe_curves(drawn_arms, bounds, legend=legend, smooth=over.smooth)
-    caption += _describe_thinning(arms)
+    caption += _describe_left_out(arms)
     if split not in TABLES:
         caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
@@ -206,20 +209,25 @@ def describe_curves(
     return lines
 
 
-def _describe_thinning(arms: Sequence[_DrawnArm]) -> list[str]:
-    """Return a line on how many of the recorded steps are drawn; none where all are."""
+def _describe_left_out(arms: Sequence[_DrawnArm]) -> list[str]:
+    """Return lines on recorded values that are not drawn; none where all are."""
     num_drawn = max(len(arm.curve.points) for arm in arms)
     num_recorded = max(arm.num_recorded for arm in arms)
-    if num_drawn >= num_recorded:
-        return []
-    return [f"drawn: {num_drawn:,} of {num_recorded:,} recorded steps, evenly spread"]
+    num_diverged = sum(arm.num_diverged for arm in arms)
+    lines = []
+    if num_diverged:
+        who = f"{num_diverged} seed{'s have' if num_diverged > 1 else ' has'}"
+        lines.append(f"{who} values that are no finite numbers; there is no mean there")
+    if num_drawn < num_recorded and not num_diverged:
+        lines.append(f"drawn: {num_drawn:,} of {num_recorded:,} recorded steps, evenly spread")
+    return lines
 
 
 def _describe_seeds(arms: Sequence[ArmCurve]) -> str:
     """Return how many seeds the arms have and, where all have the same, which."""
     counts = sorted({point.n for arm in arms for point in arm.points})
     if len(counts) == 1:
-        seed_lists = {tuple(arm.seeds) for arm in arms}
+        seed_lists = {tuple(sorted(arm.seeds)) for arm in arms}
         plural = "s" if counts[0] > 1 else ""
         numbers = ", ".join(map(str, *seed_lists)) if len(seed_lists) == 1 else ""
         return f"{counts[0]} seed{plural}{f' ({numbers})' if numbers else ''}"
@@ -250,28 +258,35 @@ def _arm_curve(
     if not all(len(course.steps) for course in courses.values()):
         return _DrawnArm(ArmCurve(style.title, style.colour, [], style.dash), 0)
     common_steps = reduce(np.intersect1d, [course.steps for course in courses.values()])
+    runs_by_seed = group_by_value(group.runs, lambda run: run.result.seed)
     seed_values = [
         _smooth(_mean_course([courses[run.name] for run in seed_runs], common_steps), over.smooth)
-        for seed_runs in group_by_value(group.runs, lambda run: run.result.seed)
+        for seed_runs in runs_by_seed
     ]
     xs = common_steps * _x_per_step(group, over.axis)
     points = []
-    for index in _spread(len(xs), MOST_POINTS):
+    for index in spread(len(xs), MOST_POINTS):
         n, mean, low, high = estimate([float(values[index]) for values in seed_values], bounds)
         if mean is not None:
             points.append(CurvePoint(float(xs[index]), n, mean, low, high))
     seed_curves = []
     if style.colour is not None and len(seed_values) > 1:
-        kept = _spread(len(xs), max(FEWEST_SEED_POINTS, MOST_SEED_POINTS // len(seed_values)))
+        kept = spread(len(xs), max(FEWEST_SEED_POINTS, MOST_SEED_POINTS // len(seed_values)))
         seed_curves = [
-            list(zip(xs[kept].tolist(), values[kept].tolist(), strict=True))
+            [
+                (x, value)
+                for x, value in zip(xs[kept].tolist(), values[kept].tolist(), strict=True)
+                if isfinite(value)
+            ]
             for values in seed_values
         ]
-    curve = ArmCurve(style.title, style.colour, points, style.dash, seed_curves, group.seeds)
-    return _DrawnArm(curve, max(course.num_recorded for course in courses.values()))
+    seeds = [seed_runs[0].result.seed for seed_runs in runs_by_seed]
+    curve = ArmCurve(style.title, style.colour, points, style.dash, seed_curves, seeds)
+    num_recorded = max(course.num_recorded for course in courses.values())
+    return _DrawnArm(curve, num_recorded, sum(not np.isfinite(v).all() for v in seed_values))
 
 
-def _spread(num_places: int, most: int) -> list[int]:
+def spread(num_places: int, most: int) -> list[int]:
     """Return every k-th place and the last, so that at most `most` and one are left."""
     stride = max(1, ceil(num_places / most))
     return [*range(0, num_places - 1, stride), num_places - 1] if num_places else []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from shlex import quote
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from attnlab.analysis.run_progress import RunProgress
 from attnlab.analysis.units import format_size
 from attnlab.figures.run_curves import SPLITS, draw_run_curve
 from attnlab.report.frame import ServedFrame, render_page
+from attnlab.report.learning_curves import spread
 from attnlab.report.view import PageView
 
 MOST_ROWS = 500
@@ -46,20 +48,29 @@ class RecordedRows:
             )
         )
 
-    def points(self, name: str) -> tuple[dict[str, list[tuple[int, float]]], int]:
-        """Return the (step, value) of a quantity on each split, and every which row that is."""
-        points_by_split, largest_stride = {}, 1
+    def points(self, name: str) -> tuple[dict[str, list[tuple[int, float]]], str]:
+        """Return the (step, value) of a quantity on each split, and what is left out of them."""
+        points_by_split, num_recorded, num_not_finite = {}, 0, 0
         for split in SPLITS:
             columns = self.columns_by_split.get(split, {})
             if name not in columns:
                 continue
             rows = zip(columns["step"], columns[name], strict=True)
             points = [(step, value) for step, value in rows if value is not None]
-            stride = max(1, -(-len(points) // MOST_ROWS))
-            largest_stride = max(stride, largest_stride)
+            finite_points = [point for point in points if isfinite(point[1])]
+            num_not_finite += len(points) - len(finite_points)
+            num_recorded += len(finite_points)
             # The last row is what the run has come to.
-            points_by_split[split] = points[::stride] + points[-1:] * (len(points) % stride != 1)
-        return points_by_split, largest_stride
+            points_by_split[split] = [
+                finite_points[n] for n in spread(len(finite_points), MOST_ROWS)
+            ]
+        num_drawn = sum(map(len, points_by_split.values()))
+        remarks = []
+        if num_drawn < num_recorded:
+            remarks.append(f"drawn: {num_drawn:,} of {num_recorded:,} values, evenly spread")
+        if num_not_finite:
+            remarks.append(f"{num_not_finite:,} values are no finite numbers")
+        return points_by_split, "; ".join(remarks)
 
 
 def run_page(
@@ -108,10 +119,10 @@ def run_charts(rows: RecordedRows) -> list[Any]:
     """Draw a chart for each quantity that a run measured while it trained."""
     charts = []
     for name in rows.names:
-        points_by_split, stride = rows.points(name)
-        shown = "as recorded" if stride == 1 else f"every {stride}th row and the last"
+        points_by_split, remarks = rows.points(name)
         if any(points_by_split.values()):
-            charts.append(draw_run_curve(name, points_by_split, f"one run; {shown}, unsmoothed"))
+            caption = "; ".join(filter(None, ["one run, unsmoothed", remarks]))
+            charts.append(draw_run_curve(name, points_by_split, caption))
     return charts
 
 

@@ -138,7 +138,7 @@ def runs_page(
         num_pages=num_pages,
         compare_address=f"/compare?{urlencode({'where': view.where})}",
         first=first + 1,
-        total_time=format_duration(sum(row.seconds or 0 for row in rows)),
+        total_time=format_duration(sum((row.seconds or 0.0 for row in rows), 0.0)),
     )
 
 
