@@ -87,7 +87,7 @@ function rowsAsCsv(chart) {
   return `${[columns.map(cellOfCsv).join(","), ...new Set(lines)].join("\n")}\n`;
 }
 
-function cellOfCsv(value) {
+export function cellOfCsv(value) {
   const text = String(value ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

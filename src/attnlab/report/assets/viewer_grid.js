@@ -1,0 +1,118 @@
+/** The grid of heads: a small picture of each, in the order of the model or of a measure. */
+
+import { largest, weightOf } from "./viewer_data.js";
+import { drawSmall } from "./viewer_draw.js";
+
+/** Build the grid of all heads; `choose(layer, head)` is called for the one that is chosen. */
+export function buildGrid(home, { layers, axes, named, choose }) {
+  const places = layers.flatMap((layer) => layer.heads.map((head, at) => build(layer, head, at)));
+  const most = Math.max(...layers.map((layer) => layer.heads.length));
+  home.classList.toggle("many", most > 8);
+
+  function build(layer, head, at) {
+    const button = document.createElement("button");
+    const [canvas, label] = ["canvas", "span"].map((name) => document.createElement(name));
+    canvas.setAttribute("role", "img");
+    button.type = "button";
+    button.tabIndex = -1;
+    button.append(canvas, label);
+    const evidence = layer.kind === "attention" && named[nameOf(layer, head)];
+    if (evidence) button.classList.add("named");
+    button.title = [`${layer.name}, head ${head}`, ...(evidence || [])].join("\n");
+    const place = { layer, head, at, button, canvas, label, value: null };
+    button.addEventListener("click", () => choose(layer.key, head));
+    return place;
+  }
+
+  /** Put the buttons in their order: rows of layers, or one list by a measure. */
+  function arrange(sort) {
+    home.classList.toggle("sorted", sort !== "");
+    if (sort === "") {
+      home.replaceChildren(...layers.map((layer) => {
+        const row = document.createElement("div");
+        const name = document.createElement("span");
+        name.textContent = layer.letter ? layer.name : "influence";
+        name.className = "layer-name";
+        row.className = "layer-row";
+        row.append(name, ...places.filter((place) => place.layer === layer).map((place) => place.button));
+        return row;
+      }));
+      return places;
+    }
+    const sign = sort.startsWith("-") ? -1 : 1;
+    const known = places.filter(({ value }) => value !== null).sort((a, b) => sign * (a.value - b.value));
+    const ordered = [...known, ...places.filter(({ value }) => value === null)];
+    home.replaceChildren(...ordered.map((place) => place.button));
+    return ordered;
+  }
+
+  let ordered = places;
+  home.addEventListener("keydown", (event) => {
+    const at = ordered.findIndex((place) => place.button === document.activeElement);
+    if (at < 0) return;
+    const perRow = ordered.filter(({ button }) => button.offsetTop === ordered[at].button.offsetTop).length;
+    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow, ArrowUp: -perRow, Home: -at,
+      End: ordered.length - 1 - at }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    focusOn(ordered[Math.min(ordered.length - 1, Math.max(0, at + by))]);
+  });
+
+  function focusOn(place) {
+    for (const { button } of places) button.tabIndex = button === place.button ? 0 : -1;
+    place.button.focus();
+  }
+
+  return {
+    /** Mark the chosen head. */
+    mark(layerKey, head) {
+      for (const place of places) {
+        const isChosen = place.layer.key === layerKey && place.head === head;
+        place.button.setAttribute("aria-pressed", isChosen);
+        place.button.tabIndex = isChosen ? 0 : -1;
+      }
+    },
+    /** Draw all small pictures of a step, in an order; return at how many heads it is measured. */
+    show(small, { sort, query, colours }) {
+      const measure = sort.replace(/^-/, "");
+      let measured = 0;
+      for (const place of places) {
+        const layer = small.layers.get(place.layer.key);
+        if (!layer) continue;
+        drawSmall(place.canvas, layer, place.at, colours);
+        place.value = layer.measures[measure]?.[place.at] ?? null;
+        measured += place.value !== null;
+        const name = `${place.layer.name}, head ${place.head}`;
+        place.label.textContent = sort === "" ? shortName(place) : `${shortName(place)} ${format(place.value)}`;
+        place.canvas.setAttribute("aria-label", [name, said(place, layer, query), measure && `${measure} ${format(place.value)}`].filter(Boolean).join("; "));
+      }
+      ordered = arrange(sort);
+      return measured;
+    },
+  };
+
+  function shortName({ layer, head }) {
+    return nameOf(layer, head) || "on the answer";
+  }
+
+  /** The largest weights of the chosen token, where the small picture is the whole one. */
+  function said({ layer, at }, { rows, columns, codes }, query) {
+    const { keys, queries } = axes[layer.axes];
+    if (rows !== queries.length || columns !== keys.length) return "";
+    const row = Math.min(query, rows - 1);
+    const from = (at * rows + row) * columns;
+    const values = Array.from(codes.subarray(from, from + columns), weightOf);
+    const most = largest(values, 3).map((key) => `${keys[key]} ${values[key].toFixed(2)}`);
+    return `${queries[row]}: ${most.join(", ")}`;
+  }
+}
+
+/** The name of a head, as in L1H2, or M0H0 where the layer does not attend. */
+export function nameOf(layer, head) {
+  return layer.letter ? `${layer.letter}${layer.key.replace(/^m/, "")}H${head}` : "";
+}
+
+function format(value) {
+  return value === null ? "–" : value.toPrecision(2).replace(/^0\./, ".");
+}
