@@ -104,7 +104,9 @@ class Viewer {
     const { step, sort } = this.state;
     const small = await maps.small({ run, probe, step });
     if (step !== this.state.step || this.ended.signal.aborted) return;
-    const measured = this.grid.show(small, { sort, query: this.query, colours: this.colours });
+    const isOld = () => this.ended.signal.aborted || step !== this.state.step || sort !== this.state.sort;
+    const measured = await this.grid.show(small, { sort, query: this.query, colours: this.colours, isOld });
+    if (measured === null) return;
     this.grid.mark(this.state.layer, this.state.head);
     const shades = "A stronger colour is more, by the root of the weight. A bar marks a head that the evidence names.";
     this.find("grid-note").textContent = sort === "" || measured ? shades
@@ -153,7 +155,8 @@ class Viewer {
       this.settled = true;
       await this.#rest();
     }
-    this.#prefetch();
+    // After the picture is painted.
+    requestAnimationFrame(() => setTimeout(() => this.#prefetch()));
   }
 
   #note(text) {

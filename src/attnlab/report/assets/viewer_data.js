@@ -4,7 +4,12 @@ const MOST_KEPT = 64 * 2 ** 20;
 const MOST_ENTRIES = 400;
 
 export function unpack(text) {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  // A browser without fromBase64 takes ten times as long to go through the characters.
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = characters.charCodeAt(at);
+  return bytes;
 }
 
 /** The weight of a byte: a byte is 255 times the root of it. */
@@ -14,12 +19,19 @@ export function weightOf(code) {
 
 /** The row of a query as weights. */
 export function rowOf({ codes, keys }, query) {
-  return Array.from(codes.subarray(query * keys, (query + 1) * keys), weightOf);
+  return [...codes.subarray(query * keys, (query + 1) * keys)].map(weightOf);
 }
 
 /** The places of the largest absolute values. */
 export function largest(values, count) {
-  return [...values.keys()].sort((a, b) => Math.abs(values[b]) - Math.abs(values[a])).slice(0, count);
+  const places = [];
+  values.forEach((value, at) => {
+    if (places.length === count && Math.abs(value) <= Math.abs(values[places.at(-1)])) return;
+    const before = places.findIndex((place) => Math.abs(values[place]) < Math.abs(value));
+    places.splice(before < 0 ? places.length : before, 0, at);
+    places.length = Math.min(places.length, count);
+  });
+  return places;
 }
 
 /** What a picture is for somebody who cannot see it: the chosen token's largest weights. */

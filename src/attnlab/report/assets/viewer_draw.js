@@ -4,6 +4,8 @@ import { rowOf, summary } from "./viewer_data.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW = 19;
+/** The least weight that has a line. */
+const LEAST = 0.002;
 /** The width of the scale of colours. */
 const SCALE = 150;
 const FONT = "13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
@@ -88,12 +90,12 @@ export function tokenPicture(home, axes, colours, { onQuery, onKey, roleColours 
   const queryTexts = axes.queries.map((token, row) => element("text", { x: left + 8, y: yOfQuery(row) + 4.5, "text-anchor": "end", fill: colours.ink }, svg, token));
   const rows = axes.keys.map((token, key) => {
     const y = yOfKey(key);
-    const line = element("line", { x1: start, x2: end, y2: y }, lines);
-    const shade = element("rect", { x: end + 3, y: y - ROW / 2 + 1, width: right + 10, height: ROW - 2, rx: 5 }, svg);
+    const line = element("line", { x1: start, x2: end, y2: y, visibility: "hidden" }, lines);
+    const shade = element("rect", { "fill-opacity": 0, x: end + 3, y: y - ROW / 2 + 1, width: right + 10, height: ROW - 2, rx: 5 }, svg);
     if (roleOf(key)) element("rect", { x: end - 3, y: y - 4, width: 4, height: 8, rx: 1.5, fill: roleOf(key) }, svg);
     element("text", { x: end + 8, y: y + 4.5, fill: colours.ink }, svg, token);
     const number = element("text", { x: end + right + 18, y: y + 4.5, fill: colours.soft, "font-size": 11 }, svg);
-    return { line, shade, number };
+    return { line, shade, number, isSeen: false };
   });
   const reach = element("g", { fill: "transparent", "data-reach": "" }, svg);
   axes.queries.forEach((_, row) => {
@@ -121,7 +123,11 @@ export function tokenPicture(home, axes, colours, { onQuery, onKey, roleColours 
       values.forEach((value, at) => {
         const { line, shade, number } = rows[at];
         const [size, colour] = [Math.abs(value), value < 0 ? colours.orange : colours.blue];
-        line.setAttribute("visibility", size < 0.002 ? "hidden" : "visible");
+        const isSeen = size >= LEAST;
+        // Of many tokens, most have no line before and none after: they cost nothing.
+        if (!isSeen && !rows[at].isSeen) return;
+        rows[at].isSeen = isSeen;
+        line.setAttribute("visibility", isSeen ? "visible" : "hidden");
         line.setAttribute("y1", y);
         line.setAttribute("stroke", colour);
         line.setAttribute("stroke-opacity", size.toFixed(4));

@@ -3,6 +3,9 @@
 import { largest, weightOf } from "./viewer_data.js";
 import { drawSmall } from "./viewer_draw.js";
 
+/** The most milliseconds for which small pictures are drawn without a pause. */
+const MOST_BUSY = 8;
+
 /** Build the grid of all heads; `choose(layer, head)` is called for the one that is chosen. */
 export function buildGrid(home, { layers, axes, named, choose }) {
   const places = layers.flatMap((layer) => layer.heads.map((head, at) => build(layer, head, at)));
@@ -39,14 +42,21 @@ export function buildGrid(home, { layers, axes, named, choose }) {
       }));
       return places;
     }
-    const sign = sort.startsWith("-") ? -1 : 1;
-    const known = places.filter(({ value }) => value !== null).sort((a, b) => sign * (a.value - b.value));
-    const ordered = [...known, ...places.filter(({ value }) => value === null)];
-    home.replaceChildren(...ordered.map((place) => place.button));
-    return ordered;
+    const sorted = order(sort);
+    home.replaceChildren(...sorted.map((place) => place.button));
+    return sorted;
   }
 
-  let ordered = places;
+  /** All heads, those with the wanted values of the measure first. */
+  function order(sort) {
+    if (sort === "") return places;
+    const sign = sort.startsWith("-") ? -1 : 1;
+    const known = places.filter(({ value }) => value !== null);
+    known.sort((a, b) => sign * (a.value - b.value));
+    return [...known, ...places.filter(({ value }) => value === null)];
+  }
+
+  let [ordered, arranged] = [places, ""];
   home.addEventListener("keydown", (event) => {
     const at = ordered.findIndex((place) => place.button === document.activeElement);
     if (at < 0) return;
@@ -73,13 +83,20 @@ export function buildGrid(home, { layers, axes, named, choose }) {
         place.button.tabIndex = isChosen ? 0 : -1;
       }
     },
-    /** Draw all small pictures of a step, in an order; return at how many heads it is measured. */
-    show(small, { sort, query, colours }) {
+    /** Draw all small pictures of a step, in an order; return at how many heads it is measured, or
+        null where `isOld()` says that another step is wanted by now. */
+    async show(small, { sort, query, colours, isOld }) {
       const measure = sort.replace(/^-/, "");
-      let measured = 0;
+      let [measured, began] = [0, performance.now()];
       for (const place of places) {
         const layer = small.layers.get(place.layer.key);
         if (!layer) continue;
+        if (performance.now() - began > MOST_BUSY) {
+          // The slider comes first: it may move between two pieces of work.
+          await new Promise((resolve) => setTimeout(resolve));
+          if (isOld()) return null;
+          began = performance.now();
+        }
         drawSmall(place.canvas, layer, place.at, colours);
         place.value = layer.measures[measure]?.[place.at] ?? null;
         measured += place.value !== null;
@@ -87,7 +104,11 @@ export function buildGrid(home, { layers, axes, named, choose }) {
         place.label.textContent = sort === "" ? shortName(place) : `${shortName(place)} ${format(place.value)}`;
         place.canvas.setAttribute("aria-label", [name, said(place, layer, query), measure && `${measure} ${format(place.value)}`].filter(Boolean).join("; "));
       }
-      ordered = arrange(sort);
+      const names = order(sort).map(({ layer, head }) => `${layer.key}.${head}`).join();
+      if (arranged !== `${sort === ""} ${names}`) {
+        ordered = arrange(sort);
+        arranged = `${sort === ""} ${names}`;
+      }
       return measured;
     },
   };
