@@ -28,7 +28,7 @@ from bench.many_runs import _identity, _result
 ARGUMENTS = ("--no-sandbox", "--disable-gpu")
 SHARPNESS = 3.0
 """The standard deviation of scores, so that a row has some large weights and many near 0."""
-MOVE = """async ([to, last]) => {
+MOVE = """async (to) => {
   const slider = document.getElementById("step");
   const caption = document.querySelector("[data-caption]");
   const before = caption.textContent;
@@ -125,13 +125,13 @@ def _moves(page: Any, view: str) -> str:
     """Move the slider to steps that were fetched ahead, and to one that was not."""
     last = int(page.locator("#step").get_attribute("max"))
     # Four steps after the shown one are fetched ahead.
-    ahead = [page.evaluate(MOVE, [to, last]) for to in (1, 2, 3)]
+    ahead = [page.evaluate(MOVE, to) for to in (1, 2, 3)]
     page.wait_for_timeout(3000)
-    again = [page.evaluate(MOVE, [to, last]) for to in (2, 1, 0)]
+    again = [page.evaluate(MOVE, to) for to in (2, 1, 0)]
     page.wait_for_timeout(3000)
     page.locator("[data-grid] button").nth(5).click()
     page.wait_for_timeout(200)
-    fresh = page.evaluate(MOVE, [last, last])
+    fresh = page.evaluate(MOVE, last)
     warm = [*ahead, *again]
     return (
         f"{view}: fetched ahead median {median(warm):.0f} ms, largest {max(warm):.0f} ms; "

@@ -252,7 +252,9 @@ def test_another_run_is_compared_where_it_has_the_same_axes(browser, runs_dir, r
 
 
 def test_the_evidence_of_the_record_stands_beside_its_head(browser, run):
-    finding = Record(run).result.findings["pronoun"]
+    content = Record(run).result
+    assert content is not None
+    finding = content.findings["pronoun"]
     (head,) = finding.heads.values()
     data = page_data(browser.get("/attention", run=run.name).text)
     (text,) = data["named"][str(head.head)]

@@ -268,7 +268,7 @@ def test_heads_are_sorted_by_a_measure(show, runs_dir):
         ("-entropy", ["L0H2 2.0", "L1H0 1.5", "L0H0 1.0", "L0H1 .50", "L1H1 .25", "L1H2 \u2013"]),
         ("entropy", ["L1H1 .25", "L0H1 .50", "L0H0 1.0", "L1H0 1.5", "L0H2 2.0", "L1H2 \u2013"]),
     ):
-        page.locator("#sort").select_option(value=sort)
+        page.locator("#sort").select_option(index={"-entropy": 1, "entropy": 2}[sort])
         settle(page)
         assert page.locator("[data-grid] button").all_text_contents() == expected
         assert f"sort={sort}" in page.url

@@ -3,6 +3,7 @@
 import { nameOf } from "./viewer_grid.js";
 
 const EVERY = 700;
+const MOST_SHOWN = 6;
 
 function paragraph(text, kind = "") {
   const made = document.createElement("p");
@@ -77,8 +78,11 @@ export function buildCutting(root, { fault, named, context, onValues }) {
 
   function showMeasured() {
     const parts = [];
-    if (busy) parts.push(paragraph(`${busy.text}: measuring, ${Math.round(busy.seconds)} s …`, "note"));
-    for (const answer of [...answers.values()].reverse().slice(0, 6)) parts.push(drawAnswer(answer));
+    if (busy) {
+      parts.push(paragraph(`${busy.text}: measuring, ${Math.round(busy.seconds)} s …`, "note"));
+    }
+    const latest = [...answers.values()].reverse().slice(0, MOST_SHOWN);
+    parts.push(...latest.map(drawAnswer));
     measured.replaceChildren(...parts);
   }
 
@@ -118,8 +122,11 @@ function drawAnswer({ text, state, error, answer, request }) {
     : answer.answers.map(({ output, before, after }) => [output, before, after]);
   const table = document.createElement("table");
   table.append(row("th", [request.kind === "head" ? answer.split : "answer", "before", "after"]));
-  for (const [name, before, after] of rows) table.append(row("td", [name, before.toFixed(3), after.toFixed(3)]));
-  const where = request.kind === "head" ? "" : `${answer.heads} head${answer.heads > 1 ? "s" : ""}, this text alone; `;
+  for (const [name, before, after] of rows) {
+    table.append(row("td", [name, before.toFixed(3), after.toFixed(3)]));
+  }
+  const heads = `${answer.heads} head${answer.heads > 1 ? "s" : ""}`;
+  const where = request.kind === "head" ? "" : `${heads}, this text alone; `;
   box.append(table, paragraph(`${where}checkpoint of step ${answer.step}, n = 1 run`, "note"));
   return box;
 }

@@ -2,14 +2,16 @@
 
 import { rowOf, summary } from "./viewer_data.js";
 
-const SVG = "http://www.w3.org/2000/svg";
+export const SVG = "http://www.w3.org/2000/svg";
 const ROW = 19;
 /** The least weight that has a line. */
 const LEAST = 0.002;
 /** The width of the scale of colours. */
 const SCALE = 150;
 const FONT = "13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-const LIGHT = { paper: "#ffffff", ink: "#1c1e21", soft: "#5c636b", line: "#e3e6e9", blue: "#0072b2", orange: "#b34700" };
+const LIGHT = {
+  paper: "#ffffff", ink: "#1c1e21", soft: "#5c636b", line: "#e3e6e9", blue: "#0072b2", orange: "#b34700",
+};
 /** The most tokens whose names stand beside a matrix. */
 const MOST_NAMES = 48;
 
@@ -18,7 +20,10 @@ export function palette(of = "page") {
   if (of === "light") return LIGHT;
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { paper: read("card"), ink: read("ink"), soft: read("soft"), line: read("line"), blue: read("focus"), orange: read("warn") };
+  return {
+    paper: read("card"), ink: read("ink"), soft: read("soft"), line: read("line"),
+    blue: read("focus"), orange: read("warn"),
+  };
 }
 
 function rgb(colour) {
@@ -34,7 +39,8 @@ function mix(from, to, share) {
 function ramp(paper, hue, ink) {
   return Uint32Array.from({ length: 256 }, (_, code) => {
     const share = code / 255;
-    const colour = share < 0.7 ? mix(paper, hue, share / 0.7) : mix(hue, mix(hue, ink, 0.6), (share - 0.7) / 0.3);
+    const colour = share < 0.7 ? mix(paper, hue, share / 0.7)
+      : mix(hue, mix(hue, ink, 0.6), (share - 0.7) / 0.3);
     return (255 << 24) | (colour[2] << 16) | (colour[1] << 8) | colour[0];
   });
 }
@@ -43,7 +49,8 @@ let ramps = { of: "", more: null, less: null };
 export function rampsOf(colours) {
   const of = JSON.stringify(colours);
   if (ramps.of !== of) {
-    const [paper, ink, blue, orange] = ["paper", "ink", "blue", "orange"].map((name) => rgb(colours[name]));
+    const [paper, ink, blue, orange] =
+      ["paper", "ink", "blue", "orange"].map((name) => rgb(colours[name]));
     ramps = { of, more: ramp(paper, blue, ink), less: ramp(paper, orange, ink) };
   }
   return ramps;
@@ -57,9 +64,14 @@ export function shownValues(picture, query) {
   return first.map((value, key) => value - second[key]);
 }
 
-function element(name, attributes, parent, text) {
+export function setAll(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+}
+
+/** Make an element of a drawing in a parent. */
+export function element(name, attributes, parent, text) {
   const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  setAll(made, attributes);
   if (text !== undefined) made.textContent = text;
   parent?.append(made);
   return made;
@@ -82,29 +94,49 @@ export function tokenPicture(home, axes, colours, { onQuery, onKey, roleColours 
   const yOfKey = (key) => key * ROW + ROW / 2 + 4;
   const yOfQuery = (row) => yOfKey(axes.within ? axes.at[row] : row);
   const height = Math.max(axes.keys.length * ROW, yOfQuery(axes.queries.length - 1) + ROW / 2) + 8;
-  const svg = element("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT.slice(5), "font-size": 13, role: "img" });
-  const lines = element("g", { fill: "none", "stroke-width": 3, "stroke-linecap": "round" }, svg);
-  const asked = element("rect", { x: 2, width: left + 14, height: ROW - 2, rx: 5, fill: colours.blue, "fill-opacity": 0.16 }, svg);
-  const held = element("rect", { x: end + 2, width: right + 48, height: ROW - 2, rx: 5, fill: "none", stroke: colours.soft, "stroke-dasharray": "2 2" }, svg);
+  const svg = element("svg", {
+    xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`,
+    "font-family": FONT.slice(5), "font-size": 13, role: "img",
+  });
+  const lines = element("g", { "stroke-width": 3, "stroke-linecap": "round" }, svg);
+  const pill = { height: ROW - 2, rx: 5 };
+  const asked = element("rect", {
+    ...pill, x: 2, width: left + 14, fill: colours.blue, "fill-opacity": 0.16,
+  }, svg);
+  const held = element("rect", {
+    ...pill, x: end + 2, width: right + 48, fill: "none", stroke: colours.soft, "stroke-dasharray": "2 2",
+  }, svg);
   const roleOf = (position) => roleColours[axes.roles[position]];
-  const queryTexts = axes.queries.map((token, row) => element("text", { x: left + 8, y: yOfQuery(row) + 4.5, "text-anchor": "end", fill: colours.ink }, svg, token));
+  const queryTexts = axes.queries.map((token, row) => element("text", {
+    x: left + 8, y: yOfQuery(row) + 4.5, "text-anchor": "end", fill: colours.ink,
+  }, svg, token));
   const rows = axes.keys.map((token, key) => {
     const y = yOfKey(key);
     const line = element("line", { x1: start, x2: end, y2: y, visibility: "hidden" }, lines);
-    const shade = element("rect", { "fill-opacity": 0, x: end + 3, y: y - ROW / 2 + 1, width: right + 10, height: ROW - 2, rx: 5 }, svg);
-    if (roleOf(key)) element("rect", { x: end - 3, y: y - 4, width: 4, height: 8, rx: 1.5, fill: roleOf(key) }, svg);
+    const shade = element("rect", {
+      ...pill, x: end + 3, y: y - ROW / 2 + 1, width: right + 10, "fill-opacity": 0,
+    }, svg);
+    if (roleOf(key)) {
+      element("rect", { x: end - 3, y: y - 4, width: 4, height: 8, rx: 1.5, fill: roleOf(key) }, svg);
+    }
     element("text", { x: end + 8, y: y + 4.5, fill: colours.ink }, svg, token);
-    const number = element("text", { x: end + right + 18, y: y + 4.5, fill: colours.soft, "font-size": 11 }, svg);
+    const number = element("text", {
+      x: end + right + 18, y: y + 4.5, fill: colours.soft, "font-size": 11,
+    }, svg);
     return { line, shade, number, isSeen: false };
   });
   const reach = element("g", { fill: "transparent", "data-reach": "" }, svg);
   axes.queries.forEach((_, row) => {
-    const place = element("rect", { x: 0, y: yOfQuery(row) - ROW / 2, width: start, height: ROW, "data-query": row }, reach);
+    const place = element("rect", {
+      x: 0, y: yOfQuery(row) - ROW / 2, width: start, height: ROW, "data-query": row,
+    }, reach);
     place.addEventListener("pointerenter", () => onQuery(row, false));
     place.addEventListener("click", () => onQuery(row, true));
   });
   axes.keys.forEach((_, key) => {
-    const place = element("rect", { x: end, y: yOfKey(key) - ROW / 2, width: right + 56, height: ROW, "data-key": key }, reach);
+    const place = element("rect", {
+      x: end, y: yOfKey(key) - ROW / 2, width: right + 56, height: ROW, "data-key": key,
+    }, reach);
     place.addEventListener("click", () => onKey(key));
   });
   home.replaceChildren(svg);
@@ -138,10 +170,11 @@ export function tokenPicture(home, axes, colours, { onQuery, onKey, roleColours 
       const said = summary(values, axes, query);
       svg.setAttribute("aria-label", `${picture.title}. ${said}`);
     },
-    reveal(query) {
+    /** Scroll to a query, or to a key. */
+    reveal(query, key) {
       const box = home.getBoundingClientRect();
       if (svg.getBoundingClientRect().height <= box.height + 4) return;
-      home.scrollTop = Math.max(0, yOfQuery(query) - box.height / 2);
+      home.scrollTop = Math.max(0, (key === undefined ? yOfQuery(query) : yOfKey(key)) - box.height / 2);
     },
   };
 }
@@ -155,7 +188,8 @@ function signed(value, isDifference) {
     block, as a canvas of its own size. */
 export function cells(picture, rows, columns, most, colours) {
   const { more, less } = rampsOf(colours);
-  const pool = Math.max(1, Math.ceil(Math.max(rows[1] - rows[0], columns[1] - columns[0]) / most));
+  const longest = Math.max(rows[1] - rows[0], columns[1] - columns[0]);
+  const pool = Math.max(1, Math.ceil(longest / most));
   const [height, width] = [rows, columns].map(([from, to]) => Math.ceil((to - from) / pool));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
@@ -199,7 +233,7 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
   canvas.setAttribute("role", "img");
   const svg = element("svg", { xmlns: SVG, "font-family": FONT.slice(5), "aria-hidden": "true" });
   home.replaceChildren(canvas, svg);
-  let geometry = null;
+  let [geometry, painted] = [null, { content: [] }];
   const placeOf = (event) => {
     if (!geometry) return null;
     const box = svg.getBoundingClientRect();
@@ -221,7 +255,8 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
     /** The drawn part of the matrix, for a file. */
     get geometry() { return geometry; },
     show(picture, { query, key, locked, zoom, centre }) {
-      const [rows, columns] = [[axes.queries, 0], [axes.keys, 1]].map(([tokens, at]) => windowOf(tokens.length, zoom, centre[at]));
+      const [rows, columns] = [axes.queries, axes.keys].map(({ length }, at) =>
+        windowOf(length, zoom, centre[at]));
       const counts = [rows, columns].map(([from, to]) => to - from);
       const named = Math.max(...counts) <= MOST_NAMES;
       const [names, tops] = [axes.queries.slice(...rows), axes.keys.slice(...columns)];
@@ -230,30 +265,67 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
       const cell = Math.min(26, Math.max(...[(width - left - 4) / counts[1], 1 / 8]));
       const size = { width: counts[1] * cell, height: counts[0] * cell };
       const scale = window.devicePixelRatio || 1;
-      const { canvas: drawn, pool } = cells(picture, rows, columns, Math.ceil((width - left) * scale), colours);
-      [canvas.width, canvas.height] = [size.width, size.height].map((length) => Math.max(1, Math.round(length * scale)));
-      const context = canvas.getContext("2d");
-      context.imageSmoothingEnabled = false;
-      context.drawImage(drawn, 0, 0, drawn.width * pool * cell * scale, drawn.height * pool * cell * scale);
-      for (const [name, value] of Object.entries({ width: size.width, height: size.height, left, top })) canvas.style[name] = `${value}px`;
+      // The pointer moves the marks and not the cells.
+      const content = [picture.map, picture.minus, ...rows, ...columns, left, scale];
+      if (content.some((part, at) => part !== painted.content[at])) {
+        const most = Math.ceil((width - left) * scale);
+        painted = { content, ...cells(picture, rows, columns, most, colours) };
+        [canvas.width, canvas.height] = [size.width, size.height].map((length) =>
+          Math.max(1, Math.round(length * scale)));
+        const context = canvas.getContext("2d");
+        context.imageSmoothingEnabled = false;
+        const side = painted.pool * cell * scale;
+        const image = painted.canvas;
+        context.drawImage(image, 0, 0, image.width * side, image.height * side);
+      }
+      const { canvas: drawn, pool } = painted;
+      for (const [name, value] of Object.entries({ ...size, left, top })) {
+        canvas.style[name] = `${value}px`;
+      }
       geometry = { left, top, size, rows, columns, cell, drawn, pool };
       const textLine = named ? 0 : 18;
       const [w, h] = [Math.max(left + size.width, left + SCALE + 24) + 4, top + size.height + textLine + 40];
-      for (const [name, value] of Object.entries({ width: w, height: h, viewBox: `0 0 ${w} ${h}`, "font-size": Math.min(12, cell + 1) })) svg.setAttribute(name, value);
+      setAll(svg, { width: w, height: h, viewBox: `0 0 ${w} ${h}`, "font-size": Math.min(12, cell + 1) });
       svg.replaceChildren();
-      element("rect", { x: left - 0.5, y: top - 0.5, width: size.width + 1, height: size.height + 1, fill: "none", stroke: colours.line }, svg);
+      element("rect", {
+        x: left - 0.5, y: top - 0.5, width: size.width + 1, height: size.height + 1,
+        fill: "none", stroke: colours.line,
+      }, svg);
       const [qy, kx] = [top + (query - rows[0]) * cell, left + (key - columns[0]) * cell];
-      const marks = { fill: "none", stroke: colours.ink, "stroke-width": locked ? 1.6 : 1, "stroke-opacity": locked ? 0.95 : 0.55 };
-      if (query >= rows[0] && query < rows[1]) element("rect", { x: left - 1, y: qy - 1, width: size.width + 2, height: Math.max(cell, 2) + 2, ...marks }, svg);
-      if (key >= columns[0] && key < columns[1]) element("rect", { x: kx - 1, y: top - 1, width: Math.max(cell, 2) + 2, height: size.height + 2, ...marks, "stroke-dasharray": "2 3" }, svg);
+      const thickness = Math.max(cell, 2) + 2;
+      const marks = {
+        fill: "none", stroke: colours.ink,
+        "stroke-width": locked ? 1.6 : 1, "stroke-opacity": locked ? 0.95 : 0.55,
+      };
+      if (query >= rows[0] && query < rows[1]) {
+        element("rect", {
+          ...marks, x: left - 1, y: qy - 1, width: size.width + 2, height: thickness,
+        }, svg);
+      }
+      if (key >= columns[0] && key < columns[1]) {
+        element("rect", {
+          ...marks, x: kx - 1, y: top - 1, width: thickness, height: size.height + 2,
+          "stroke-dasharray": "2 3",
+        }, svg);
+      }
       if (named) {
-        names.forEach((token, at) => element("text", { x: left - 6, y: top + (at + 0.5) * cell + 4, "text-anchor": "end", fill: rows[0] + at === query ? colours.ink : colours.soft, "font-weight": rows[0] + at === query ? 600 : 400 }, svg, token));
+        const style = (isChosen) => ({
+          fill: isChosen ? colours.ink : colours.soft, "font-weight": isChosen ? 600 : 400,
+        });
+        names.forEach((token, at) => element("text", {
+          ...style(rows[0] + at === query), x: left - 6, y: top + (at + 0.5) * cell + 4, "text-anchor": "end",
+        }, svg, token));
         tops.forEach((token, at) => {
           const x = left + (at + 0.5) * cell + 4;
-          element("text", { transform: `translate(${x} ${top - 6}) rotate(-90)`, fill: columns[0] + at === key ? colours.ink : colours.soft, "font-weight": columns[0] + at === key ? 600 : 400 }, svg, token);
+          element("text", {
+            ...style(columns[0] + at === key), transform: `translate(${x} ${top - 6}) rotate(-90)`,
+          }, svg, token);
         });
       } else {
-        element("text", { x: left, y: top + size.height + 15, fill: colours.soft, "font-size": 12 }, svg, `${axes.queries[query]} (${query}) reads ${axes.keys[key]} (${key})`);
+        const reads = `${axes.queries[query]} (${axes.at[query]}) reads ${axes.keys[key]} (${key})`;
+        element("text", {
+          x: left, y: top + size.height + 15, fill: colours.soft, "font-size": 12,
+        }, svg, reads);
       }
       drawScale(svg, left, top + size.height + textLine + 10, picture, colours);
       const values = shownValues(picture, query);
@@ -266,19 +338,23 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
 /** Draw which colour stands for which weight, or difference of weights. */
 function drawScale(svg, x, y, picture, colours) {
   const { more, less } = rampsOf(colours);
-  const hexOf = (pixel) => `#${[pixel, pixel >> 8, pixel >> 16].map((value) => (value & 255).toString(16).padStart(2, "0")).join("")}`;
+  const hex = (value) => (value & 255).toString(16).padStart(2, "0");
+  const hexOf = (pixel) => `#${[pixel, pixel >> 8, pixel >> 16].map(hex).join("")}`;
   const [from, count] = [picture.minus ? -1 : 0, 32];
   const width = SCALE / count;
   for (let at = 0; at < count; at += 1) {
     const share = from + (1 - from) * ((at + 0.5) / count);
     const code = Math.round(Math.abs(share) * 255);
-    element("rect", { x: x + at * width, y, width: width + 0.5, height: 8, fill: hexOf((share < 0 ? less : more)[code]) }, svg);
+    const fill = hexOf((share < 0 ? less : more)[code]);
+    element("rect", { x: x + at * width, y, width: width + 0.5, height: 8, fill }, svg);
   }
   const ticks = picture.minus ? [-1, -0.25, 0, 0.25, 1] : [0, 0.05, 0.25, 0.5, 1];
   for (const tick of ticks) {
     const place = (Math.sign(tick) * Math.sqrt(Math.abs(tick)) - from) / (1 - from);
     const text = String(tick).replace("-", "−").replace("0.", ".");
-    element("text", { x: x + place * SCALE, y: y + 21, "text-anchor": "middle", fill: colours.soft, "font-size": 11 }, svg, text);
+    element("text", {
+      x: x + place * SCALE, y: y + 21, "text-anchor": "middle", fill: colours.soft, "font-size": 11,
+    }, svg, text);
   }
 }
 

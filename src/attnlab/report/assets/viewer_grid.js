@@ -37,7 +37,8 @@ export function buildGrid(home, { layers, axes, named, choose }) {
         name.textContent = layer.letter ? layer.name : "influence";
         name.className = "layer-name";
         row.className = "layer-row";
-        row.append(name, ...places.filter((place) => place.layer === layer).map((place) => place.button));
+        const own = places.filter((place) => place.layer === layer);
+        row.append(name, ...own.map((place) => place.button));
         return row;
       }));
       return places;
@@ -60,7 +61,8 @@ export function buildGrid(home, { layers, axes, named, choose }) {
   home.addEventListener("keydown", (event) => {
     const at = ordered.findIndex((place) => place.button === document.activeElement);
     if (at < 0) return;
-    const perRow = ordered.filter(({ button }) => button.offsetTop === ordered[at].button.offsetTop).length;
+    const { offsetTop } = ordered[at].button;
+    const perRow = ordered.filter(({ button }) => button.offsetTop === offsetTop).length;
     const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow, ArrowUp: -perRow, Home: -at,
       End: ordered.length - 1 - at }[event.key];
     if (by === undefined) return;
@@ -68,6 +70,13 @@ export function buildGrid(home, { layers, axes, named, choose }) {
     event.stopPropagation();
     focusOn(ordered[Math.min(ordered.length - 1, Math.max(0, at + by))]);
   });
+
+  /** Scroll the grid, and not the page, to a head that is out of sight. */
+  function revealed({ button }) {
+    const [inner, outer] = [button, home].map((of) => of.getBoundingClientRect());
+    if (inner.top < outer.top) home.scrollTop -= outer.top - inner.top + 4;
+    else if (inner.bottom > outer.bottom) home.scrollTop += inner.bottom - outer.bottom + 4;
+  }
 
   function focusOn(place) {
     for (const { button } of places) button.tabIndex = button === place.button ? 0 : -1;
@@ -81,6 +90,7 @@ export function buildGrid(home, { layers, axes, named, choose }) {
         const isChosen = place.layer.key === layerKey && place.head === head;
         place.button.setAttribute("aria-pressed", isChosen);
         place.button.tabIndex = isChosen ? 0 : -1;
+        if (isChosen) revealed(place);
       }
     },
     /** Draw all small pictures of a step, in an order; return at how many heads it is measured, or
@@ -101,8 +111,10 @@ export function buildGrid(home, { layers, axes, named, choose }) {
         place.value = layer.measures[measure]?.[place.at] ?? null;
         measured += place.value !== null;
         const name = `${place.layer.name}, head ${place.head}`;
-        place.label.textContent = sort === "" ? shortName(place) : `${shortName(place)} ${format(place.value)}`;
-        place.canvas.setAttribute("aria-label", [name, said(place, layer, query), measure && `${measure} ${format(place.value)}`].filter(Boolean).join("; "));
+        const value = measure && format(place.value);
+        place.label.textContent = [shortName(place), value].filter(Boolean).join(" ");
+        const parts = [name, said(place, layer, query), measure && `${measure} ${value}`];
+        place.canvas.setAttribute("aria-label", parts.filter(Boolean).join("; "));
       }
       const names = order(sort).map(({ layer, head }) => `${layer.key}.${head}`).join();
       if (arranged !== `${sort === ""} ${names}`) {

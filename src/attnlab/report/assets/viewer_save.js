@@ -2,18 +2,9 @@
 
 import { cellOfCsv } from "./charts.js";
 import { weightOf } from "./viewer_data.js";
-import { matrixPicture, palette, tokenPicture } from "./viewer_draw.js";
+import { SVG, element, matrixPicture, palette, setAll, tokenPicture } from "./viewer_draw.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const [GAP, LINE, MOST_WIDTH] = [24, 16, 90];
-
-function element(name, attributes, parent, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  parent?.append(made);
-  return made;
-}
 
 /** Draw the pictures side by side with their titles and the caption, in the colours of a page. */
 function drawing({ pictures, axes, state, caption, roleColours, kind }) {
@@ -31,8 +22,11 @@ function drawing({ pictures, axes, state, caption, roleColours, kind }) {
     element("text", { x: 0, y: -8, "font-weight": 600, fill: colours.ink }, group, picture.title);
     if (drawn.geometry) {
       const { left, top, cell, drawn: image, pool, size } = drawn.geometry;
-      const clip = element("svg", { x: left, y: top, width: size.width, height: size.height }, group);
-      element("image", { href: image.toDataURL(), width: image.width * pool * cell, height: image.height * pool * cell, preserveAspectRatio: "none", "image-rendering": "pixelated" }, clip);
+      const clip = element("svg", { x: left, y: top, ...size }, group);
+      element("image", {
+        href: image.toDataURL(), width: image.width * pool * cell, height: image.height * pool * cell,
+        preserveAspectRatio: "none", "image-rendering": "pixelated",
+      }, clip);
     }
     const copy = element("g", { "font-size": drawn.svg.getAttribute("font-size") }, group);
     copy.append(...drawn.svg.cloneNode(true).childNodes);
@@ -42,9 +36,11 @@ function drawing({ pictures, axes, state, caption, roleColours, kind }) {
   }
   const lines = wrapped(caption);
   const top = GAP + LINE + height + LINE;
-  lines.forEach((line, at) => element("text", { x: GAP, y: top + at * LINE, fill: colours.soft, "font-size": 11.5 }, svg, line));
+  lines.forEach((line, at) => element("text", {
+    x: GAP, y: top + at * LINE, fill: colours.soft, "font-size": 11.5,
+  }, svg, line));
   const size = { width: Math.max(x, 560), height: top + lines.length * LINE + 4 };
-  for (const [name, value] of Object.entries({ ...size, viewBox: `0 0 ${size.width} ${size.height}` })) svg.setAttribute(name, value);
+  setAll(svg, { ...size, viewBox: `0 0 ${size.width} ${size.height}` });
   return { svg, ...size };
 }
 
@@ -57,9 +53,12 @@ function wrapped(text) {
   return lines;
 }
 
-async function picture(drawn) {
-  const text = new XMLSerializer().serializeToString(drawn.svg);
-  const address = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+function asSvg({ svg }) {
+  return new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
+}
+
+async function asPng(drawn) {
+  const address = URL.createObjectURL(asSvg(drawn));
   const image = new Image();
   image.src = address;
   await image.decode();
@@ -79,17 +78,19 @@ function numbers({ pictures, axes }) {
   const rows = [["query", "query_token", "key", "key_token", ...names].map(cellOfCsv).join(",")];
   axes.queries.forEach((queryToken, row) => axes.keys.forEach((keyToken, key) => {
     const at = row * axes.keys.length + key;
-    const cells = [axes.at[row], queryToken, key, keyToken, ...values.map((of) => Number(of(at).toFixed(6)))];
-    rows.push(cells.map(cellOfCsv).join(","));
+    const weights = values.map((of) => Number(of(at).toFixed(6)));
+    rows.push([axes.at[row], queryToken, key, keyToken, ...weights].map(cellOfCsv).join(","));
   }));
   return `${rows.join("\n")}\n`;
 }
 
 /** Save what is shown as a file: "svg", "png" or "csv". */
 export async function save(kind, shown) {
-  const blob = kind === "csv" ? new Blob([numbers(shown)], { type: "text/csv" })
-    : kind === "png" ? await picture(drawing(shown))
-    : new Blob([new XMLSerializer().serializeToString(drawing(shown).svg)], { type: "image/svg+xml" });
+  const blob = await {
+    csv: () => new Blob([numbers(shown)], { type: "text/csv" }),
+    svg: () => asSvg(drawing(shown)),
+    png: () => asPng(drawing(shown)),
+  }[kind]();
   const link = document.createElement("a");
   link.download = `${shown.name.replaceAll(/[^\w.-]+/g, "-")}.${kind}`;
   link.href = URL.createObjectURL(blob);

@@ -21,7 +21,8 @@ export function firstState({ view, layers, axes, steps, first, named, measures }
   const layer = stated ?? evident?.layer ?? layers.find(({ key }) => key === first);
   const isHead = view.head !== "" && layer.heads.includes(Number(view.head));
   const firstHead = layer === evident?.layer ? evident.head : layer.heads[0];
-  const placeIn = ({ length }, text) => (/^\d+$/.test(text) && Number(text) < length ? Number(text) : null);
+  const placeIn = ({ length }, text) =>
+    (/^\d+$/.test(text) && Number(text) < length ? Number(text) : null);
   const { queries, keys } = axes[layer.axes];
   const isStep = view.step !== "" && steps.includes(Number(view.step));
   return {
@@ -111,7 +112,8 @@ export function titlesOf(data, layer, state, requests) {
 /** What is shown, in one sentence that goes with every picture and file. */
 export function captionOf(data, layer, state, requests) {
   const { against } = data.view;
-  const name = state.weights === "rollout" || layer.kind === "influence" ? "" : ` (${nameOf(layer, state.head)})`;
+  const isOfHead = state.weights !== "rollout" && layer.kind !== "influence";
+  const name = isOfHead ? ` (${nameOf(layer, state.head)})` : "";
   const parts = [
     `${data.run}, after step ${state.step}`,
     `${headTitle(layer, state)}${name}${KINDS[layer.kind] ?? ""}`,
@@ -121,10 +123,15 @@ export function captionOf(data, layer, state, requests) {
   ];
   if (requests.length > 1) {
     const [, { run, step }] = requests;
-    parts.push(`B: ${{ run: `${run}, after step ${step}`, step: `after step ${step}`, head: otherHead(data).name }[against]}`);
+    const second = {
+      run: `${run}, after step ${step}`, step: `after step ${step}`, head: otherHead(data).name,
+    }[against];
+    parts.push(`B: ${second}`);
   }
-  const shading = state.view === "matrix" ? "Shaded by the root of the weight." : "Lines are as opaque as their weight.";
+  const shading = state.view === "matrix" ? "Shaded by the root of the weight."
+    : "Lines are as opaque as their weight.";
   const isOfRuns = requests.length > 1 && against === "run";
-  const order = isOfRuns ? " Heads of two runs have no common order: the same number need not be the same head." : "";
+  const order = isOfRuns
+    ? " Heads of two runs have no common order: the same number need not be the same head." : "";
   return `${parts.join("; ")}. ${shading}${order}`;
 }
