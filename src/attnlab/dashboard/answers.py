@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from attnlab.errors import RequestError
@@ -54,6 +55,16 @@ def item_at(items: Sequence[Item], place: int) -> Item:
     if place >= len(items):
         raise RequestError("there is no such figure; load the page again")
     return items[place]
+
+
+async def read_body(request: Request, most: int) -> bytes | None:
+    """Return what a page sent; None where it is more than `most` bytes."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return body
 
 
 def html_answer(text: str) -> Response:

@@ -3,6 +3,7 @@
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from attnlab.dashboard.attention import AttentionAnswers
 from attnlab.dashboard.compare import CompareAnswers
 from attnlab.dashboard.context import Context
 from attnlab.dashboard.guard import Access, Guard
@@ -15,5 +16,5 @@ from attnlab.dashboard.runs import RunsAnswers
 def build_app(store: RunStore, access: Access) -> ASGIApp:
     """Build the application that answers requests for the runs of a store."""
     context = Context(store, access)
-    parts = (RunsAnswers, CompareAnswers, RunAnswers, LiveAnswers)
+    parts = (RunsAnswers, CompareAnswers, RunAnswers, AttentionAnswers, LiveAnswers)
     return Guard(Starlette(routes=[r for part in parts for r in part(context).routes]), access)

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from attnlab.dashboard.answers import json_answer
+from attnlab.dashboard.answers import json_answer, read_body
 from attnlab.dashboard.context import Context
 from attnlab.errors import RequestError
 from attnlab.figures.figure_page import vega_script
@@ -64,11 +64,9 @@ class LiveAnswers:
 
     async def annotate(self, request: Request) -> Response:
         """Write a tag, a note or a state of the archive for some runs, as the commands do."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_BODY:
-                return PlainTextResponse("too long\n", 413)
+        body = await read_body(request, MOST_BODY)
+        if body is None:
+            return PlainTextResponse("too long\n", 413)
         return await run_in_threadpool(self._annotate, body)
 
     def _annotate(self, body: bytes) -> Response:

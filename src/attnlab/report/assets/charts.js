@@ -80,7 +80,7 @@ function rowsAsCsv(chart) {
   return `${[columns.map(cellOfCsv).join(","), ...lines].join("\n")}\n`;
 }
 
-function cellOfCsv(value) {
+export function cellOfCsv(value) {
   const text = String(value ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
