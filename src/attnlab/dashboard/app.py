@@ -3,9 +3,12 @@
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from attnlab.dashboard.claims import ClaimsAnswers
 from attnlab.dashboard.compare import CompareAnswers
 from attnlab.dashboard.context import Context
+from attnlab.dashboard.experts import ExpertsAnswers
 from attnlab.dashboard.guard import Access, Guard
+from attnlab.dashboard.heads import HeadsAnswers
 from attnlab.dashboard.live import LiveAnswers
 from attnlab.dashboard.run import RunAnswers
 from attnlab.dashboard.run_store import RunStore
@@ -15,5 +18,13 @@ from attnlab.dashboard.runs import RunsAnswers
 def build_app(store: RunStore, access: Access) -> ASGIApp:
     """Build the application that answers requests for the runs of a store."""
     context = Context(store, access)
-    parts = (RunsAnswers, CompareAnswers, RunAnswers, LiveAnswers)
+    parts = (
+        RunsAnswers,
+        CompareAnswers,
+        RunAnswers,
+        LiveAnswers,
+        HeadsAnswers,
+        ExpertsAnswers,
+        ClaimsAnswers,
+    )
     return Guard(Starlette(routes=[r for part in parts for r in part(context).routes]), access)

@@ -98,7 +98,7 @@ def draw_curves(
     layers += _draw_means(rows, x, x_encoding, y, colour, dashes)
     caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
     if width == "container":
-        caption = [part for line in caption for part in _break_line(line)]
+        caption = break_lines(caption)
     return apply_theme(
         alt.layer(*layers)
         .add_params(alt.param(name="chosen", value=[]))
@@ -127,6 +127,11 @@ def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
     means = [point.mean for arm in arms for point in arm.points]
     margin = 0.04 * (max(means) - min(means)) or 0.04
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
+
+
+def break_lines(caption: Sequence[str]) -> list[str]:
+    """Return the lines of a caption for a narrow page."""
+    return [part for line in caption for part in _break_line(line)]
 
 
 def _break_line(line: str) -> list[str]:
