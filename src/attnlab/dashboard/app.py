@@ -9,6 +9,7 @@ from attnlab.dashboard.context import Context
 from attnlab.dashboard.experts import ExpertsAnswers
 from attnlab.dashboard.guard import Access, Guard
 from attnlab.dashboard.heads import HeadsAnswers
+from attnlab.dashboard.influence import InfluenceAnswers
 from attnlab.dashboard.live import LiveAnswers
 from attnlab.dashboard.run import RunAnswers
 from attnlab.dashboard.run_store import RunStore
@@ -19,12 +20,7 @@ def build_app(store: RunStore, access: Access) -> ASGIApp:
     """Build the application that answers requests for the runs of a store."""
     context = Context(store, access)
     parts = (
-        RunsAnswers,
-        CompareAnswers,
-        RunAnswers,
-        LiveAnswers,
-        HeadsAnswers,
-        ExpertsAnswers,
-        ClaimsAnswers,
+        *(RunsAnswers, CompareAnswers, RunAnswers, LiveAnswers),
+        *(HeadsAnswers, ExpertsAnswers, InfluenceAnswers, ClaimsAnswers),
     )
     return Guard(Starlette(routes=[r for part in parts for r in part(context).routes]), access)

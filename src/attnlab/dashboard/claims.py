@@ -79,8 +79,8 @@ def claims_page(papers: Sequence[JudgedPaper], view: ClaimsView) -> RecordPage:
         ],
         lead=(
             "What a paper states, what our runs have, and whether that is inside the tolerance, "
-            "which was committed before the runs. The judge is that of `attnlab reproduce`; "
-            "nothing is trained or written here."
+            "which was committed before the runs. A claim is disputed where our runs are outside. "
+            "The judge is that of attnlab reproduce; nothing is trained or written here."
         ),
         report=ClaimsReport(
             [

@@ -79,11 +79,13 @@ def draw_final_load(
     bars = base.mark_bar(color=VARIANTS[0], height=alt.RelativeBandSize(0.7)).encode(
         tooltip=["expert:O", alt.Tooltip("load:Q", format=".2%")]
     )
-    unused = base.transform_filter("datum.load === 0").mark_text(
-        align="left", text="none", fontSize=10, dx=4, baseline="middle"
-    )
-    layers = alt.layer(bars, unused, _equal_share(len(load), alt.X))
-    return _finish(layers, title, caption, ROW * max(1, len(load)), width)
+    layers = [bars, _equal_share(len(load), alt.X)]
+    if any(row["load"] == 0 for row in data):
+        unused = base.transform_filter("datum.load === 0")
+        layers.append(
+            unused.mark_text(align="left", text="none", fontSize=10, dx=4, baseline="middle")
+        )
+    return _finish(alt.layer(*layers), title, caption, ROW * max(1, len(load)), width)
 
 
 def _equal_share(num_experts: int, channel: type) -> Any:

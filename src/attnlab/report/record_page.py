@@ -15,7 +15,7 @@ from attnlab.report.page import ChartGroup
 from attnlab.report.view import PageView
 
 WHERE_TITLE = "runs for which all hold, as in: dataset=mqar num_layers>=2"
-MOST_LISTED = 8
+MOST_LISTED = 5
 """The number of runs that a note lists by name."""
 
 
@@ -126,7 +126,7 @@ def describe_left_out(left_out: Iterable[LeftOut]) -> list[str]:
     for run in left_out:
         names_by_reason.setdefault(run.reason or run.state, []).append(run.run)
     return [
-        f"{abbreviate_names(names, MOST_LISTED)}: {reason}"
+        f"Left out: {reason}: {abbreviate_names(names, MOST_LISTED)}"
         for reason, names in names_by_reason.items()
     ]
 
