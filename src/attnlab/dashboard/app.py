@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 from attnlab.dashboard.claims import ClaimsAnswers
 from attnlab.dashboard.compare import CompareAnswers
 from attnlab.dashboard.context import Context
+from attnlab.dashboard.embeddings import EmbeddingsAnswers
 from attnlab.dashboard.experts import ExpertsAnswers
 from attnlab.dashboard.guard import Access, Guard
 from attnlab.dashboard.heads import HeadsAnswers
@@ -21,6 +22,6 @@ def build_app(store: RunStore, access: Access) -> ASGIApp:
     context = Context(store, access)
     parts = (
         *(RunsAnswers, CompareAnswers, RunAnswers, LiveAnswers),
-        *(HeadsAnswers, ExpertsAnswers, InfluenceAnswers, ClaimsAnswers),
+        *(HeadsAnswers, ExpertsAnswers, EmbeddingsAnswers, InfluenceAnswers, ClaimsAnswers),
     )
     return Guard(Starlette(routes=[r for part in parts for r in part(context).routes]), access)

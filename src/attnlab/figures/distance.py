@@ -65,16 +65,15 @@ def draw_distance(
         )
 
     titles = [line.title for line in lines]
+    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolType="stroke", labelLimit=320)
     colour = alt.Color(
         "arm:N",
-        legend=alt.Legend(
-            title=None, orient="bottom", columns=2, symbolType="stroke", labelLimit=320
-        ),
+        legend=legend,
         scale=alt.Scale(domain=titles, range=[line.colour or REST for line in lines]),
     )
     dash = alt.StrokeDash(
         "arm:N",
-        legend=None,
+        legend=legend,
         scale=alt.Scale(domain=titles, range=[list(DASHES[line.dash]) for line in lines]),
     )
     base = alt.Chart(alt.InlineData(values=data)).encode(x=x, color=colour)

@@ -66,7 +66,7 @@ def influence_page(
 
 def _sections(report: InfluenceReport) -> Iterator[RecordSection]:
     """Yield the section of the influence on the answer, then those of layers and of gates."""
-    titles = short_titles([arm.label for arm in report.arms])
+    titles = short_titles([arm.label for arm in report.arms], with_dataset=False)
     arms = [arm for arm in report.arms if arm.influence is not None]
     if arms:
         yield RecordSection(
@@ -114,7 +114,7 @@ def _sections(report: InfluenceReport) -> Iterator[RecordSection]:
 
 def influence_chart(report: InfluenceReport) -> Any:
     """Draw the influence on the answer of each arm over the distance."""
-    titles = short_titles([arm.label for arm in report.arms])
+    titles = short_titles([arm.label for arm in report.arms], with_dataset=False)
     arms = [arm for arm in report.arms if arm.influence is not None]
     lines = [
         DistanceLine(titles[arm.label], *_style(index), _points(arm.influence))

@@ -13,6 +13,7 @@ from attnlab.analysis.table import interval_cell
 from attnlab.report.frame import ServedFrame, render_page
 from attnlab.report.page import ChartGroup
 from attnlab.report.view import PageView
+from attnlab.run_record.choice_name import shortest_endings
 
 WHERE_TITLE = "runs for which all hold, as in: dataset=mqar num_layers>=2"
 MOST_LISTED = 5
@@ -131,17 +132,20 @@ def describe_left_out(left_out: Iterable[LeftOut]) -> list[str]:
     ]
 
 
-def short_titles(labels: Sequence[str]) -> dict[str, str]:
+def short_titles(labels: Sequence[str], *, with_dataset: bool = True) -> dict[str, str]:
     """Return a title for each label of an arm: its kind, and what tells it from its dataset's."""
+    naming = NAMING if with_dataset else NAMING[1:]
     parts_by_label = {label: label.split(",") for label in labels}
     titles = {}
     for label, parts in parts_by_label.items():
         alike = [other for other in parts_by_label.values() if other[0] == parts[0]]
         shared = set.intersection(*map(set, alike))
+        keys = {part.partition("=")[0] for each in alike for part in each}
+        endings = shortest_endings(keys)
         shown = [
-            _short_part(part)
+            _short_part(part, endings)
             for part in parts
-            if part.startswith(NAMING) or (part not in shared and not part.endswith("=-"))
+            if (part.startswith(naming) or part not in shared) and not part.endswith("=-")
         ]
         titles[label] = ", ".join(shown) or label
     return titles
@@ -151,11 +155,13 @@ NAMING = ("dataset=", "variant=", "num_layers=")
 """How the parts of a label begin that every title has."""
 
 
-def _short_part(part: str) -> str:
-    key, _, value = part.partition("=")
+def _short_part(part: str, endings: Mapping[str, str]) -> str:
+    key, separator, value = part.partition("=")
     if key == "num_layers" and value.isdecimal():
         return f"{value} layer{'s' * (value != '1')}"
-    return value if key in ("dataset", "variant") else part
+    if key in ("dataset", "variant") or not separator:
+        return value or part
+    return f"{endings.get(key, key)}={value}"
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:
