@@ -104,7 +104,7 @@ def expert_loads(record: Record) -> ExpertLoads:
     )
 
 
-def _loads(values: Mapping[str, float | None]) -> dict[str, LoadAtStep]:
+def _loads(values: Mapping[str, float | int | None]) -> dict[str, LoadAtStep]:
     """Return the load of each layer from the gauges among some values."""
     share_by_layer: dict[str, dict[int, float]] = {}
     drops_by_layer: dict[str, float] = {}

@@ -65,7 +65,14 @@ def draw_distance(
         )
 
     titles = [line.title for line in lines]
-    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolType="stroke", labelLimit=320)
+    legend = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=1,
+        labelLimit=320,
+        symbolType="stroke",
+        symbolOpacity=1,
+    )
     colour = alt.Color(
         "arm:N",
         legend=legend,
