@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -25,6 +26,13 @@ DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
 """The dashes of lines; the first is a whole line."""
 HIGHLIGHTS = (*(colour for colour in VARIANTS if colour != GREY), "#7B61C9")
 """The colours of highlighted arms, among others that are grey."""
+
+COLOURS = ("#f7fbff", "#6baed6", "#08306b")
+"""The colours of 0, one half and 1: one hue, whose order survives a grey print."""
+MOST_BANDS = 6
+"""The number of coloured arms up to which all bands are drawn; more of them cover each other."""
+NARROWEST = 56
+"""The number of characters of a caption's line that a page of 400 pixels shows."""
 
 LONGEST = 14
 """The most characters of a token that are shown."""
@@ -113,3 +121,17 @@ def visible_text(token: str) -> str:
     """Return a token with visible white space, cut if it is long."""
     printable = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
     return printable if len(printable) <= LONGEST else printable[: LONGEST - 1] + "…"
+
+
+def break_lines(caption: Sequence[str]) -> list[str]:
+    """Return the lines of a caption for a narrow page."""
+    return [part for line in caption for part in _break_line(line)]
+
+
+def _break_line(line: str) -> list[str]:
+    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
+    lines = [""]
+    for part in line.split("; "):
+        joined = f"{lines[-1]}; {part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
+    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]

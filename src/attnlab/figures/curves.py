@@ -3,19 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, REST, apply_theme
+from attnlab.figures.base import DASHES, INK, MOST_BANDS, REST, apply_theme, break_lines
 
-MOST_BANDS = 6
-"""The number of coloured arms up to which all bands are drawn; more of them cover each other."""
-
-
-NARROWEST = 56
-"""The number of characters of a caption's line that a page of 400 pixels shows."""
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
 
@@ -127,20 +120,6 @@ def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
     means = [point.mean for arm in arms for point in arm.points]
     margin = 0.04 * (max(means) - min(means)) or 0.04
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
-
-
-def break_lines(caption: Sequence[str]) -> list[str]:
-    """Return the lines of a caption for a narrow page."""
-    return [part for line in caption for part in _break_line(line)]
-
-
-def _break_line(line: str) -> list[str]:
-    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
-    lines = [""]
-    for part in line.split("; "):
-        joined = f"{lines[-1]}; {part}" if lines[-1] else part
-        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
-    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]
 
 
 def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:

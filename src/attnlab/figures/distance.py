@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, REST, apply_theme
-from attnlab.figures.curves import MOST_BANDS, break_lines
+from attnlab.figures.base import DASHES, INK, MOST_BANDS, REST, apply_theme, break_lines
 
 HEIGHT = 240
 

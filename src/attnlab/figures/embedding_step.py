@@ -7,9 +7,15 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import HIGHLIGHTS, REST, VARIANTS, apply_theme, visible_text
-from attnlab.figures.curves import break_lines
-from attnlab.figures.heatmap import COLOURS
+from attnlab.figures.base import (
+    COLOURS,
+    HIGHLIGHTS,
+    REST,
+    VARIANTS,
+    apply_theme,
+    break_lines,
+    visible_text,
+)
 
 HEIGHT = 420
 MOST_NAMES = 60

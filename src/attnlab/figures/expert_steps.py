@@ -6,8 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from attnlab.figures.base import HIGHLIGHTS, INK, VARIANTS, apply_theme
-from attnlab.figures.curves import break_lines
+from attnlab.figures.base import HIGHLIGHTS, INK, VARIANTS, apply_theme, break_lines
 
 HEIGHT, ROW = 200, 20
 """Pixels of the curves, and of a row of bars."""

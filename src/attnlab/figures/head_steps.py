@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import apply_theme
-from attnlab.figures.curves import break_lines
-from attnlab.figures.heatmap import COLOURS
+from attnlab.figures.base import COLOURS, apply_theme, break_lines
 
 ROW = 20
 """Pixels of a row."""

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import INK, VARIANTS, apply_theme
-from attnlab.figures.curves import break_lines
+from attnlab.figures.base import INK, VARIANTS, apply_theme, break_lines
 
 ROW_HEIGHT = 26
 

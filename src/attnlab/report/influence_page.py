@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from attnlab.analysis.influence_report import ArmInfluence, InfluenceReport, SourceShares
 from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method
-from attnlab.figures.base import DASHES, HIGHLIGHTS
-from attnlab.figures.curves import MOST_BANDS
+from attnlab.figures.base import DASHES, HIGHLIGHTS, MOST_BANDS
 from attnlab.figures.distance import DistanceLine, draw_distance
 from attnlab.report.page import ChartGroup
 from attnlab.report.record_page import (

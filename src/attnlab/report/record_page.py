@@ -16,8 +16,8 @@ from attnlab.report.view import PageView
 from attnlab.run_record.choice_name import shortest_endings
 
 WHERE_TITLE = "runs for which all hold, as in: dataset=mqar num_layers>=2"
-MOST_LISTED = 5
-"""The number of runs that a note lists by name."""
+MOST_LISTED, MOST_SEEDS = 3, 8
+"""The number of runs that a note lists by name, and of seeds that a caption lists."""
 
 
 class Choice(NamedTuple):
@@ -145,12 +145,14 @@ def short_titles(labels: Sequence[str], *, with_dataset: bool = True) -> dict[st
         shown = [
             _short_part(part, endings)
             for part in parts
-            if (part.startswith(naming) or part not in shared) and not part.endswith("=-")
+            if (part.startswith(naming) or part not in shared) and not part.endswith(NOTHING)
         ]
         titles[label] = ", ".join(shown) or label
     return titles
 
 
+NOTHING = ("=-", "={}")
+"""How the parts of a label end that say that an arm has none of something."""
 NAMING = ("dataset=", "variant=", "num_layers=")
 """How the parts of a label begin that every title has."""
 
@@ -166,7 +168,7 @@ def _short_part(part: str, endings: Mapping[str, str]) -> str:
 
 def describe_seeds(seeds: Sequence[int]) -> str:
     """Return how many seeds there are and which, as in `n = 3 seeds (0, 1, 2)`."""
-    numbers = abbreviate_names(map(format_value, seeds), MOST_LISTED)
+    numbers = abbreviate_names(map(format_value, seeds), MOST_SEEDS)
     return f"n = {len(seeds)} seed{'s' * (len(seeds) != 1)} ({numbers})"
 
 
