@@ -59,6 +59,9 @@ MEASURES = {
 """What the measures are, in few words."""
 
 
+WHOLE = "whole model"
+
+
 @dataclass(frozen=True)
 class HeadsView(PageView):
     """Which heads are shown, as the address of the page says it."""
@@ -157,7 +160,7 @@ def head_chart(heads: ArmHeads) -> Any:
         HeadRow(
             head.name,
             attention_address(heads.reference, head.layer, head.head),
-            [(step, *interval) for step, interval in head.history.items()],
+            [(step, i.n, i.mean, i.low, i.high) for step, i in head.history.items()],
         )
         for head in heads.heads
     ]
@@ -179,14 +182,16 @@ def left_chart(heads: ArmHeads) -> Any:
     """Draw the answers without each named head beside those of the whole model."""
     assert heads.whole is not None
     assert heads.headline is not None
-    rows = []
-    if heads.whole.mean is not None:
-        n, mean, low, high = heads.whole
-        rows.append(LeftRow("whole model", n, mean, low, high, is_whole=True))
-    for named in heads.named:
-        for part, interval in named.without.items():
-            if interval.mean is not None:
-                rows.append(LeftRow(f"{named.name}: {part}", *interval))
+    named = {
+        f"{named.name}: {part}": interval
+        for named in heads.named
+        for part, interval in named.without.items()
+    }
+    rows = [
+        LeftRow(title, n, mean, low, high, is_whole=title == WHOLE)
+        for title, (n, mean, low, high) in {WHOLE: heads.whole, **named}.items()
+        if mean is not None
+    ]
     caption = [
         f"{describe_seeds(heads.seeds)}; line: {describe_method(SHARE)}",
         f"whole model: {heads.headline}; else the share of right answers",
