@@ -31,6 +31,7 @@ from attnlab.interp.embeddings import (
     principal_components,
     vector_drift,
 )
+from attnlab.run_record.record import Record
 from attnlab.run_record.vectors import load_vectors
 
 if TYPE_CHECKING:
@@ -146,10 +147,21 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
 
     Raises RequestError where fewer than two steps were recorded, or where there is no plane.
     """
-    steps, vectors = load_vectors(run.record)
+    token_ids = token_ids_by_frequency(run)
+    return recorded_history(run.record, run.embeddings.tokens, token_ids)
+
+
+def recorded_history(
+    record: Record, names: Sequence[str], token_ids: Sequence[int]
+) -> EmbeddingHistory:
+    """Return how the recorded embeddings moved; `token_ids` orders the tokens, `names` names them.
+
+    Raises RequestError as `embedding_history` does.
+    """
+    steps, vectors = load_vectors(record)
     if len(steps) < 2:
         raise RequestError(
-            f"{run.record.name} recorded the vectors of {len(steps)} steps, and a history needs "
+            f"{record.name} recorded the vectors of {len(steps)} steps, and a history needs "
             "two; train with callbacks=default, whose `vectors` keeps them"
         )
     vectors_by_step = [torch.from_numpy(step_vectors) for step_vectors in vectors]
@@ -158,16 +170,12 @@ def embedding_history(run: "LoadedRun") -> EmbeddingHistory:
         coordinates = align_history(vectors_by_step)
         _, variance_shares = principal_components(last_vectors)
     except ValueError as error:
-        raise RequestError(
-            f"{run.record.name} has no plane to draw its tokens on: {error}"
-        ) from error
-    token_ids = [
-        token_id for token_id in token_ids_by_frequency(run) if token_id < len(last_vectors)
-    ]
+        raise RequestError(f"{record.name} has no plane to draw its tokens on: {error}") from error
+    token_ids = [token_id for token_id in token_ids if token_id < len(last_vectors)]
     num_nearest = min(NEAR_ONE, len(last_vectors) - 1)
     return EmbeddingHistory(
-        run=run.record.name,
-        tokens=[run.embeddings.tokens[token_id] for token_id in token_ids],
+        run=record.name,
+        tokens=[names[token_id] for token_id in token_ids],
         steps=steps,
         drift=[vector_drift(step_vectors, last_vectors) for step_vectors in vectors_by_step],
         turnover=[

@@ -177,7 +177,7 @@ def head_report(
     RequestError where no run has measures, where a group has a run twice or unequal data, and for a
     history of several runs or of a measure that was not recorded.
     """
-    records_by_arm, left_out = _measured_records_by_arm(runs, measure)
+    records_by_arm, left_out = measured_records_by_arm(runs, measure)
     if measure is not None:
         _require_single_run(records_by_arm, f"the history of {measure}")
     run_reports, group_reports, faults = [], [], []
@@ -204,13 +204,13 @@ def head_histories(
 
     Raises RequestError as `head_report` does.
     """
-    records_by_arm, _ = _measured_records_by_arm(runs, measure)
+    records_by_arm, _ = measured_records_by_arm(runs, measure)
     record = _require_single_run(records_by_arm, "a picture of heads over training")
-    histories = _load_histories(record, measure)
+    histories = load_measures(record, measure)
     return HeadHistories(record.name, _last_step(histories), histories)
 
 
-def _measured_records_by_arm(
+def measured_records_by_arm(
     runs: Selection | RunRef | Iterable[RunRef], measure: str | None
 ) -> tuple[dict[str, list[Record]], list[LeftOut]]:
     """Return the records by arm, and the runs left out because they have no measures of heads.
@@ -291,7 +291,7 @@ def _require_single_run(records_by_arm: Mapping[str, Sequence[Record]], subject:
     return records[0]
 
 
-def _load_histories(record: Record, measure: str | None) -> Scores:
+def load_measures(record: Record, measure: str | None) -> Scores:
     """Return the measures of a run over its steps, with the drift where it is requested.
 
     Raises RequestError for a measure that was not recorded.
@@ -318,7 +318,7 @@ def _load_histories(record: Record, measure: str | None) -> Scores:
 
 def _report_run(record: Record, measure: str | None) -> RunHeads:
     """Return the heads of a run, with the history of a measure where it is requested."""
-    histories = _load_histories(record, measure)
+    histories = load_measures(record, measure)
     heads_by_evidence = {
         evidence: finding.heads
         for evidence, finding in read_findings(record.result, record.name).items()

@@ -32,4 +32,5 @@ class VectorRecorder(Recorder):
         vectors = vectors[: self.num_tokens].detach().float().cpu()
         if not vectors.isfinite().all():
             raise Diverged(step, f"the embedding vectors after step {step} are no numbers")
-        return [vectors_row(step, vectors.numpy())]
+        names = self.subject.objective.inputs[: len(vectors)]
+        return [vectors_row(step, vectors.numpy(), names)]

@@ -10,10 +10,11 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from attnlab.analysis.head_report import head_histories, head_report
+from attnlab.analysis.head_table import measure_of_header
 from attnlab.analysis.select import select_undamaged
 from attnlab.commands.base import require_output_file
 from attnlab.commands.options import add_runs, path_option
-from attnlab.commands.render.heads import draw_head_curves, measure_of_header, show_report
+from attnlab.commands.render.heads import draw_head_curves, show_report
 from attnlab.console import Console
 from attnlab.printable import say
 from attnlab.run_record import write

@@ -67,9 +67,10 @@ async def read_body(request: Request, most: int) -> bytes | None:
     return body
 
 
-def html_answer(text: str) -> Response:
+def html_answer(text: str, status: int = 200) -> Response:
     """Return a page as an answer; a surrogate, which a file name may have, becomes `?`."""
-    return Response(text.encode("utf-8", "replace"), media_type="text/html; charset=utf-8")
+    content = text.encode("utf-8", "replace")
+    return Response(content, status, media_type="text/html; charset=utf-8")
 
 
 def json_answer(value: Any) -> Response:

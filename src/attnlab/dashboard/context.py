@@ -13,7 +13,15 @@ from attnlab.dashboard.run_store import RunStore
 from attnlab.errors import RequestError
 from attnlab.report.frame import PageLink, ServedFrame
 
-PAGES = {"Runs": "/", "Compare": "/compare"}
+PAGES = {
+    "Runs": "/",
+    "Compare": "/compare",
+    "Heads": "/heads",
+    "Experts": "/experts",
+    "Embeddings": "/embeddings",
+    "Influence": "/influence",
+    "Claims": "/claims",
+}
 """The pages that every page leads to, with their addresses."""
 
 

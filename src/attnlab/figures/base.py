@@ -29,8 +29,13 @@ DASHES = ([1, 0], [5, 3], [1, 2.5], [7, 2, 1, 2])
 HIGHLIGHTS = (*(colour for colour in VARIANTS if colour != GREY), "#7B61C9")
 """The colours of highlighted arms, among others that are grey."""
 
+COLOURS = ("#f7fbff", "#6baed6", "#08306b")
+"""The colours of 0, one half and 1: one hue, whose order survives a grey print."""
+MOST_BANDS = 6
+"""The number of coloured arms up to which all bands are drawn; more of them cover each other."""
 NARROWEST = 56
 """The number of characters of a caption's line that a page of 400 pixels shows."""
+
 LONGEST = 14
 """The most characters of a token that are shown."""
 INVISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
@@ -74,7 +79,7 @@ def frame_chart(
 
     `description` is for who cannot see it, and `width` is `"container"` on a page.
     """
-    subtitle = break_caption(caption, width)
+    subtitle = _break_lines(caption) if width == "container" else list(caption)
     return apply_theme(
         chart.properties(
             width=width,
@@ -84,23 +89,6 @@ def frame_chart(
             description=description,
         )
     )
-
-
-def break_caption(caption: Sequence[str], width: int | str) -> list[str]:
-    """Return the lines of a caption; on a page, short ones, broken at semicolons where they fit.
-
-    A figure of a page has the width `"container"`.
-    """
-    if width != "container":
-        return list(caption)
-    lines = []
-    for line in caption:
-        parts = [""]
-        for part in line.split("; "):
-            joined = f"{parts[-1]}; {part}" if parts[-1] else part
-            parts = [*parts[:-1], joined] if len(joined) <= NARROWEST else [*parts, part]
-        lines += [piece for long_line in parts for piece in wrap(long_line, NARROWEST)]
-    return lines
 
 
 def apply_theme(chart: Any) -> Any:
@@ -177,3 +165,17 @@ def visible_text(token: str) -> str:
     """Return a token with visible white space, cut if it is long."""
     printable = "".join(INVISIBLE.get(character, character) for character in token) or INVISIBLE[""]
     return printable if len(printable) <= LONGEST else printable[: LONGEST - 1] + "…"
+
+
+def _break_lines(caption: Sequence[str]) -> list[str]:
+    """Return the lines of a caption for a narrow page."""
+    return [part for line in caption for part in _break_line(line)]
+
+
+def _break_line(line: str) -> list[str]:
+    """Return a line of a caption as lines for a narrow page, broken at semicolons if they fit."""
+    lines = [""]
+    for part in line.split("; "):
+        joined = f"{lines[-1]}; {part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) <= NARROWEST else [*lines, part]
+    return [piece for long_line in lines for piece in wrap(long_line, NARROWEST)]

@@ -7,11 +7,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, REST, frame_chart, table_data
-
-MOST_BANDS = 6
-"""The number of coloured arms up to which all bands are drawn; more of them cover each other."""
-
+from attnlab.figures.base import DASHES, INK, MOST_BANDS, REST, frame_chart, table_data
 
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""

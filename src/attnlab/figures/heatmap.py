@@ -14,10 +14,8 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from attnlab.figures.base import INK, apply_theme, visible_text
+from attnlab.figures.base import COLOURS, INK, apply_theme, visible_text
 
-COLOURS = ("#f7fbff", "#6baed6", "#08306b")
-"""The colours of 0, one half and 1: one hue, whose order survives a grey print."""
 LARGE, SMALL = 460, 150
 """Pixels of the longer side of a single map, and of each small multiple."""
 CELL = 26

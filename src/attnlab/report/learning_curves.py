@@ -13,7 +13,8 @@ from attnlab.analysis.emergence import step_of_half
 from attnlab.analysis.findings import read_findings
 from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
 from attnlab.errors import RequestError
-from attnlab.figures.curves import MOST_BANDS, ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.base import MOST_BANDS
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import SHARE, Bounds
 from attnlab.run_record.direction import lower_is_better

@@ -1,5 +1,6 @@
 """What a served page shows, as its address says it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -22,4 +23,9 @@ class PageView:
             for name, value in vars(view).items()
             if value != getattr(default, name)
         }
-        return f"{path or self.PATH}{'?' if fields else ''}{urlencode(fields, doseq=True)}"
+        return address_of(path or self.PATH, fields)
+
+
+def address_of(path: str, fields: Mapping[str, Any]) -> str:
+    """Return the address of a page with the fields of its query."""
+    return f"{path}{'?' if fields else ''}{urlencode(fields, doseq=True)}"

@@ -75,11 +75,10 @@ def plan_paper(experiments: Path, request: PaperRequest) -> PaperPlan:
     return PaperPlan(
         recipes=recipes_by_scale,
         scales=scales,
-        output=_output_dir(recipe, request.output),
+        output=output_dir(recipe, request.output),
         seeds=_num_seeds(recipe, request),
         jobs=1 if request.judge_only else _num_jobs(recipe, request.jobs),
-        runs_dir=request.runs_dir
-        or default_runs_dir() / "reproduce" / f"{recipe.paper}-{recipe.scale}",
+        runs_dir=request.runs_dir or recipe_runs_dir(recipe, default_runs_dir()),
         places=request.places,
         experiments=experiments,
         config_dir=request.config_dir,
@@ -151,7 +150,12 @@ def _select_scales(recipes_by_scale: Mapping[str, Recipe], request: PaperRequest
     return [scale]
 
 
-def _output_dir(recipe: Recipe, output: Path | None) -> Path:
+def recipe_runs_dir(recipe: Recipe, runs_dir: Path) -> Path:
+    """Return the directory below that of all runs where the runs of a recipe go."""
+    return runs_dir / "reproduce" / f"{recipe.paper}-{recipe.scale}"
+
+
+def output_dir(recipe: Recipe, output: Path | None = None) -> Path:
     """Return the directory for results: the recipe's own, unless that must not be written to."""
     if output is not None:
         return output

@@ -45,13 +45,14 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     },
     "heads": {"layer": pa.string(), "measure": pa.string(), "heads": pa.list_(pa.float64())},
     "vectors": {
+        "names": TEXTS,
         "width": pa.float64(),
         "largest": pa.list_(pa.float64()),
         "codes": pa.binary(),
     },
 }
 """The columns, besides the step, of the tables that have columns other than numbers."""
-LATER_COLUMNS = {"reading", "roles", "numbers"}
+LATER_COLUMNS = {"reading", "roles", "numbers", "names"}
 """Columns that earlier versions did not write."""
 OF_NUMBERS = re.compile(r"train|validation|test(_\w+)?")
 """The names of tables whose columns are all numbers."""
