@@ -52,7 +52,7 @@ class RunRow:
     age: float | None
     """Seconds since its last attempt began; None where none has."""
     seconds: float | None
-    """How long its last attempt trained; None before it is finished."""
+    """How long it trained, over all attempts; None before it is finished."""
     size: int
     """Bytes of its files."""
     tags: Sequence[str]
