@@ -7,6 +7,9 @@ import pytest
 from attnlab.cli import main
 from tests.prose import says
 
+UNBROKEN = "9999"
+"""The columns of a terminal in which no line is broken."""
+
 
 def refusals(
     capsys: pytest.CaptureFixture[str],
@@ -17,7 +20,10 @@ def refusals(
     """Assert that every request is refused in its words; `{}` in the key is the request's name."""
     offenders = []
     for name, words in requests.items():
-        code = main(list(words))
+        with pytest.MonkeyPatch.context() as patch:
+            # Where a message is broken depends on the length of the paths in it.
+            patch.setenv("COLUMNS", UNBROKEN)
+            code = main(list(words))
         printed = capsys.readouterr()
         if (code, printed.out) != (2, ""):
             offenders.append(f"{name}: exit code {code}, printed {printed.out!r}")

@@ -9,7 +9,6 @@ model = attnlab.load(run)
 model.attention("The animal didn't cross the street because it was too tired.").shown.title
 """
 
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -34,7 +33,7 @@ from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun
 from attnlab.loaded_run import load as load_run
 from attnlab.places import require_writable
-from attnlab.printable import say
+from attnlab.printable import say_message
 from attnlab.run_record.record import Record
 from attnlab.run_record.run_ref import RunRef
 
@@ -150,7 +149,7 @@ def train(*overrides: str, config_dir: str | Path | None = None) -> ListedRun:
     with search_path(None if config_dir is None else Path(config_dir)) as user_targets:
         config = compose(list(overrides), user_targets)
     for note in config.notes:
-        say(note, file=sys.stderr)
+        say_message(note)
     require_writable(Path(config.values["runs_dir"]), "runs_dir")
     try:
         outcome = train_one(config, Console(soft_wrap=True))

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from attnlab.environment import read_variable
 from attnlab.interruption import Interrupted, raise_on_stop_signals
-from attnlab.printable import say, tolerate_closed_output
+from attnlab.printable import say, say_message, tolerate_closed_output
 
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         exit_code = _run_until_interrupted(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         if failures:
-            say(f"the output could not be written: {failures[0]}", file=sys.stderr)
+            say_message(f"the output could not be written: {failures[0]}")
             return exit_code or 1
         return exit_code
 
@@ -130,7 +130,9 @@ class Parser(ArgumentParser):
         overrides = re.findall(r"--([a-z]\w*(?:[./]\w+)*=\S*)", message)
         if message.startswith("unrecognized") and overrides:
             message += f"; overrides have no dashes: {' '.join(overrides)}"
-        super().error(message)
+        self.print_usage(sys.stderr)
+        say_message(f"{self.prog}: error: {message}")
+        self.exit(2)
 
 
 def _run_with_messages(run_command: Callable[[], int], *, with_traceback: bool) -> int:
@@ -141,20 +143,21 @@ def _run_with_messages(run_command: Callable[[], int], *, with_traceback: bool) 
         return run_command()
     except RequestError as error:
         if with_traceback:
-            return _print_refusal(traceback.format_exc())
+            say(traceback.format_exc(), file=sys.stderr)
+            return 2
         return _print_refusal(f"{type(error).__name__}: {error}")
     except Exception as error:
         if with_traceback:
             say(traceback.format_exc(), file=sys.stderr)
             return 1
-        say(f"attnlab: {type(error).__name__}: {error}", file=sys.stderr)
-        say("This is not your fault; --traceback shows where it happened.", file=sys.stderr)
+        say_message(f"attnlab: {type(error).__name__}: {error}")
+        say_message("This is not your fault; --traceback shows where it happened.")
         return 1
 
 
 def _print_refusal(message: str) -> int:
     """Print why a request is wrong, and return the exit code for that."""
-    say(message, file=sys.stderr)
+    say_message(message)
     return 2
 
 

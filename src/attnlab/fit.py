@@ -21,6 +21,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from attnlab.callbacks.early_stop import EarlyStop
 from attnlab.callbacks.evidence import EvidenceRecorder
+from attnlab.callbacks.stopwatch import Stopwatch
 from attnlab.callbacks.training_callback import RowListener, TrainingCallback
 from attnlab.config.callbacks import EARLY_STOP, build_recorders, lightning_callback_names
 from attnlab.evaluation.evaluate import evaluate
@@ -49,6 +50,7 @@ def fit(
     start_checkpoint: Checkpoint | None,
     listeners: Sequence[RowListener] = (),
     callbacks: Sequence[pl.Callback] = (),
+    stopwatch: Stopwatch | None = None,
 ) -> FitResult:
     """Train to the last step, and write what is measured meanwhile into the attempt.
 
@@ -57,7 +59,7 @@ def fit(
     """
     settings = experiment.settings
     training = build_training_module(experiment)
-    training_callback = _build_training_callback(experiment, attempt, listeners)
+    training_callback = _build_training_callback(experiment, attempt, listeners, stopwatch)
     trainer = _build_trainer(experiment, attempt, start_checkpoint, training_callback, callbacks)
     first_step = start_checkpoint.step if start_checkpoint else 0
     torch.set_num_threads(experiment.threads)
@@ -202,7 +204,10 @@ def _build_window(experiment: Experiment) -> Window | None:
 
 
 def _build_training_callback(
-    experiment: Experiment, attempt: Attempt, listeners: Sequence[RowListener]
+    experiment: Experiment,
+    attempt: Attempt,
+    listeners: Sequence[RowListener],
+    stopwatch: Stopwatch | None,
 ) -> TrainingCallback:
     """Build the callback that validates, writes and saves in time."""
     subject, config = experiment.subject, experiment.config
@@ -218,6 +223,7 @@ def _build_training_callback(
         early_stop,
         recorders=[*build_recorders(config, subject), *_build_evidence_recorder(experiment)],
         listeners=listeners,
+        stopwatch=stopwatch,
     )
 
 

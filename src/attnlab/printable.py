@@ -9,8 +9,10 @@ import io
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from shutil import get_terminal_size
 from typing import Any
 
 CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
@@ -29,6 +31,66 @@ def escape_controls(text: str) -> str:
 def one_line(text: str) -> str:
     r"""Return a text on one line, with line feeds and tabs written out too, as ``\n``."""
     return escape_controls(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def break_lines(text: str, width: int) -> str:
+    """Return a text whose lines are at most `width` characters wide, broken at spaces.
+
+    A word that is wider by itself, such as `a=1,b=2`, is broken after commas, and stays whole where
+    it has none, so that a path or a key can be copied. What continues an indented line is indented
+    by two more spaces.
+    """
+    return "\n".join(_break_line(line, width) for line in text.split("\n"))
+
+
+def _break_line(line: str, width: int) -> str:
+    """Return a line as it is where it fits, else broken."""
+    if text_width(line) <= width:
+        return line
+    indent = re.match(" *", line)[0]  # pyright: ignore[reportOptionalSubscript]
+    indent += "  " if indent else ""
+    broken_lines, current = [], ""
+    for word in re.findall(r"\s*\S+", line):
+        is_too_wide = text_width(word.strip()) + len(indent) > width
+        for piece in re.split(r"(?<=,)", word) if is_too_wide else [word]:
+            if current.strip() and text_width(current) + text_width(piece) > width:
+                broken_lines.append(current)
+                current = indent + piece.lstrip()
+            else:
+                current += piece
+    return "\n".join([*broken_lines, current])
+
+
+def indent_after_name(name: str, text: str, name_width: int, width: int | None = None) -> str:
+    """Return a name and a text beside it, whose lines all begin in the same column.
+
+    The lines are at most `width` characters wide; None is the width of the terminal.
+    """
+    width = get_terminal_size().columns if width is None else width
+    indent = " " * (name_width + 1)
+    broken_text = break_lines(text, max(1, width - len(indent)))
+    return f"{name:<{name_width}} " + broken_text.replace("\n", f"\n{indent}")
+
+
+def text_width(text: str) -> int:
+    """Return the number of columns that a text takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    widths = (2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(widths) - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def say_message(text: object) -> None:
+    """Print a message on standard error, broken at words where a terminal shows it.
+
+    In a file or a pipe its lines stay whole, unless the environment states COLUMNS.
+    """
+    message, is_terminal = escape_controls(str(text)), sys.stderr.isatty()
+    # Without COLUMNS it is the width of standard output, which may be a terminal on its own.
+    width = get_terminal_size((80 if is_terminal else 0, 24)).columns
+    if width and (is_terminal or not sys.stdout.isatty()):
+        message = break_lines(message, width)
+    say(message, file=sys.stderr)
 
 
 def say(text: object = "", **options: Any) -> None:

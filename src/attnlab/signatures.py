@@ -161,14 +161,20 @@ def _is_node(value: Any) -> bool:
 
 def target_nodes(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every part of a config that has a `_target_`, the outer ones first."""
+    for _, part in target_nodes_with_keys(node, ""):
+        yield part
+
+
+def target_nodes_with_keys(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each of `target_nodes` with its dotted key, below the `key` of the node itself."""
     if isinstance(node, dict):
         if "_target_" in node:
-            yield node
-        for child in node.values():
-            yield from target_nodes(child)
+            yield key, node
+        for name, child in node.items():
+            yield from target_nodes_with_keys(child, f"{key}.{name}")
     elif isinstance(node, list):
-        for child in node:
-            yield from target_nodes(child)
+        for index, child in enumerate(node):
+            yield from target_nodes_with_keys(child, f"{key}[{index}]")
 
 
 def add_defaults(node: dict[str, Any], section: str, user_targets: UserTargets) -> None:

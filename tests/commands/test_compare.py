@@ -18,7 +18,7 @@ from attnlab.cli import main
 from tests.fabricated import failed, interrupted, result, write
 from tests.printed import without_numbers
 from tests.prose import says
-from tests.refusals import refusals
+from tests.refusals import UNBROKEN, refusals
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,41 @@ def leave(runs_dir: Path, name: str, status: str | None) -> None:
 def told(capsys, *words) -> tuple[int, str, str]:
     code = main(["compare", *map(str, words)])
     return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arms", "sentence"),
+    [
+        (("vanilla", "moe"), "; p of the paired t-test; test: held out"),
+        (
+            ("vanilla", "moe", "lstm"),
+            "Holm-corrected for 2 comparisons; intervals are not corrected",
+        ),
+    ],
+)
+def test_only_several_comparisons_are_corrected(tmp_path, capsys, arms, sentence):
+    for place, (variant, seed) in enumerate(product(arms, (0, 1, 2))):
+        write(tmp_path, f"{variant}-{seed}", result(variant, 2, seed, 0.5 + place**2 / 100))
+    _, out, _ = told(capsys, "--runs-dir", tmp_path)
+    assert sentence in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        ("validation/accuracy", "validation: for choosing settings; results are reported on test"),
+        ("test/accuracy", "test: held out, measured once at the end"),
+        ("test_80/accuracy", "test_80: held out, measured once at the end"),
+        ("parameters", None),
+    ],
+)
+def test_the_legend_says_what_the_split_is_for(tmp_path, capsys, metric, sentence):
+    metrics = dict.fromkeys(("test/accuracy", "validation/accuracy", "test_80/accuracy"), 0.5)
+    for seed in range(3):
+        write(tmp_path, f"seed{seed}", result(seed=seed, metrics=metrics))
+    _, out, _ = told(capsys, "--runs-dir", tmp_path, "--metric", metric)
+    text = " ".join(out.split())
+    assert sentence in text if sentence else "held out" not in text
 
 
 def test_the_table_shows_every_group_and_fits_80_columns(runs_dir, capsys):
@@ -253,7 +288,8 @@ DAMAGED = {
 }
 
 
-def test_a_damaged_or_newer_record_is_named_and_the_others_are_shown(tmp_path, capsys):
+def test_a_damaged_or_newer_record_is_named_and_the_others_are_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     for seed in range(3):
         write(tmp_path / "runs", f"sound-{seed}", result(seed=seed))
     for name, content in DAMAGED.items():

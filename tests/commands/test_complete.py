@@ -1,11 +1,15 @@
 """A shell completes the words of attnlab, quickly, and offers nothing that is refused."""
 
 import os
+import pty
 import resource
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from importlib import import_module
@@ -104,14 +108,72 @@ def test_bash_completes_each_word(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_read_the_script(shell, capsys, tmp_path):
+def test_other_shells_get_a_script_that_asks_attnlab(shell, capsys):
     assert main(["completion", shell]) == 0
-    text = capsys.readouterr().out
-    assert "_ARGCOMPLETE" in text
-    if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell} here")
-    (tmp_path / "script").write_text(text)
-    subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
+    assert "_ARGCOMPLETE" in capsys.readouterr().out
+
+
+@pytest.fixture
+def shell_environment(tmp_path) -> dict[str, str]:
+    """A home of its own with a run, and `attnlab` on the path."""
+    (tmp_path / "a-run").mkdir()
+    (tmp_path / "a-run/config.yaml").write_text("")
+    program = tmp_path / "bin" / "attnlab"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m attnlab.cli "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    changed = {"PATH": path, "HOME": str(tmp_path), "ATTNLAB_RUNS": str(tmp_path), "TERM": "dumb"}
+    return {**os.environ, **changed}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
+@pytest.mark.parametrize("line", LINES)
+def test_fish_completes_each_word(tmp_path, shell_environment, line):
+    script = f"attnlab completion fish | source; complete -C {shlex.quote(line)}"
+    words = ["fish", "--no-config", "-c", script]
+    done = subprocess.run(
+        words, env=shell_environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    # A word is whole here, and not broken at its `=` as in bash.
+    answers = [answer.split("\t")[0] for answer in done.stdout.splitlines()]
+    assert all(any(answer.endswith(word) for answer in answers) for word in LINES[line])
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+def test_zsh_completes_each_word(tmp_path, shell_environment):
+    """On a terminal of its own, since zsh completes nowhere else."""
+    script = tmp_path / "completion.zsh"
+    completion = subprocess.run(
+        ["attnlab", "completion", "zsh"], env=shell_environment, capture_output=True, check=True
+    )
+    script.write_bytes(b"autoload -U compinit; compinit -u -D\n" + completion.stdout)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execvpe("zsh", ["zsh", "-f", "-i"], shell_environment)
+    try:
+        # The marks are written in two parts, so that the echo of a command is none.
+        _answer_of_terminal(terminal, f"source {script}; PS1=; echo do''ne\n", "done")
+        for line, expected_words in LINES.items():
+            # Instead of being run, what TAB has made of the line is printed with its candidates.
+            text = _answer_of_terminal(terminal, f"{line}\t\x01echo do''ne '\x05'\n", "done")
+            assert any(word in text for word in expected_words), (line, text)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def _answer_of_terminal(terminal: int, typed: str, mark: str) -> str:
+    """Type into a terminal, and return what it shows up to a mark."""
+    os.write(terminal, typed.encode())
+    text, until = "", time.monotonic() + 60
+    while mark not in text:
+        assert time.monotonic() < until, text
+        if select.select([terminal], [], [], 1)[0]:
+            text += os.read(terminal, 65536).decode(errors="replace")
+    return text
 
 
 def test_an_answer_imports_nothing_heavy():

@@ -17,6 +17,7 @@ from attnlab.run_record.bounds import SHARE
 from attnlab.run_record.evidence_history import EvidenceHistory, HeadAtStep
 from attnlab.run_record.record import Record
 from tests.drawn import rows_by_layer
+from tests.fabricated import result
 from tests.pictured import pictured, sweep
 from tests.refusals import refusals
 
@@ -133,6 +134,21 @@ def test_x_is_the_step_in_the_unit_of_the_axis(runs_dir, axis):
     unit = {"steps": 1, "tokens": tokens, "flops": flops, "seconds": result.seconds / result.steps}
     assert rows[0]["x"] == pytest.approx(50 * unit[axis])
     assert axis in learning_curves.AXES
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_timed"),
+    [
+        ({}, True),
+        ({"attempt": 2, "seconds_before": 1.0}, True),
+        ({"attempt": 2, "seconds_before": 0.0}, True),
+        ({"attempt": 2}, False),
+        ({"knobs": {"parent": "shorter"}}, False),
+        ({"knobs": {"parent": "shorter"}, "seconds_before": 1.0}, True),
+    ],
+)
+def test_only_runs_whose_seconds_are_all_known_have_an_axis_of_seconds(fields, is_timed):
+    assert result(**fields).has_seconds_of_all_steps is is_timed
 
 
 def test_of_24_arms_the_best_8_have_colours_of_their_own(tmp_path):

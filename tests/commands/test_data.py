@@ -14,7 +14,7 @@ from attnlab.dataset import export as module
 from attnlab.dataset.export import to_hub_dataset
 from attnlab.dataset.mqar import MQAR
 from tests.prose import says
-from tests.refusals import refusals
+from tests.refusals import UNBROKEN, refusals
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 SMALL = ("dataset.num_train=30", "dataset.num_validation=5", "dataset.num_test=8")
@@ -30,7 +30,8 @@ def shown(capsys, *words: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_show_tells_what_a_dataset_is_and_gives_examples(capsys):
+def test_show_tells_what_a_dataset_is_and_gives_examples(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     assert data("show", "mqar", *SMALL, "--split", "test", "--index", "2", "--count", "2") == 0
     made = MQAR(**SIZES)
     examples = made.show("test", 2), made.show("test", 3)
@@ -76,7 +77,8 @@ def test_json_is_the_report_of_python(capsys):
     assert [example.index for example in report.examples] == [6, 7]
 
 
-def test_classes_are_listed_and_odd_tokens_are_quoted(capsys):
+def test_classes_are_listed_and_odd_tokens_are_quoted(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     assert data("show", "pronoun", *SMALL) == 0
     (line,) = (s for s in capsys.readouterr().out.splitlines() if s.startswith("classes "))
     says("commands.data.shown_classes", line)
@@ -90,7 +92,8 @@ def test_classes_are_listed_and_odd_tokens_are_quoted(capsys):
     assert len(found["examples"][0]["inputs"]) == 20
 
 
-def test_tokens_documents_and_classes_of_each_split_are_counted(tmp_path, capsys):
+def test_tokens_documents_and_classes_of_each_split_are_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     rows = "".join(f"{'fine' if n % 4 else 'dull'} film {n},{n % 4 > 0}\n" for n in range(60))
     (tmp_path / "films.csv").write_text(f"text,label\n{rows}")
     words = ("sentences", f"dataset.path={tmp_path / 'films.csv'}", "dataset.min_count=1")

@@ -13,7 +13,7 @@ from attnlab.cli import main
 from attnlab.run_record.annotations import annotate
 from attnlab.run_record.write import DELETED
 from tests.fabricated import result, write
-from tests.refusals import refusals
+from tests.refusals import UNBROKEN, refusals
 
 
 @pytest.fixture
@@ -179,7 +179,8 @@ def test_a_deletion_that_was_killed_leaves_no_half_of_a_run(runs_dir, capsys, mo
     assert not [path for path in names(runs_dir) if path.startswith(DELETED)]
 
 
-def test_a_run_that_another_continues_is_not_deleted_alone(runs_dir, capsys):
+def test_a_run_that_another_continues_is_not_deleted_alone(runs_dir, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     parent = f"mqar-moe-1x64-lr0.01-s1-{7:010x}"
     write(runs_dir, "mqar-moe-1x64-s1-continued", result("moe", 1, 1))
     claim_path = runs_dir / "mqar-moe-1x64-s1-continued" / "attempts" / "1" / "claim.json"

@@ -10,6 +10,7 @@ import pytest
 from attnlab.cli import main
 from tests.child import TINY
 from tests.prose import says
+from tests.refusals import UNBROKEN
 
 TRAIN = {
     "no_equals": ["variant", "multihead"],
@@ -116,7 +117,7 @@ def refused(capsys, words: list[str], *hidden: object) -> str:
 @pytest.mark.parametrize("name", TRAIN)
 def test_a_mistake_in_training_is_answered_and_writes_nothing(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     Path("some.yaml").write_text("seed: 3\n")
     short = ["depth=shallow", "trainer.max_steps=2", "trainer.threads=1"]
     stated = {word.split("=")[0] for word in TRAIN[name]}
@@ -129,7 +130,7 @@ def test_a_mistake_in_training_is_answered_and_writes_nothing(tmp_path, monkeypa
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_mistake_elsewhere_is_answered(runs_dir, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     monkeypatch.setenv("ATTNLAB_RUNS", str(runs_dir))
     says(f"mistakes.{name}", refused(capsys, OTHERS[name]), runs_dir, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+import time
 
 import psutil
 import pytest
@@ -225,6 +226,7 @@ def long(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, long, number):
+    first_began = time.perf_counter()
     process = child.start(tmp_path, *LONG)
     child.wait_for(lambda: beats(tmp_path))
     os.kill(process.pid, number)
@@ -234,7 +236,16 @@ def test_a_signal_saves_and_exits_130_and_the_run_goes_on_from_there(tmp_path, l
     assert record.state == "interrupted"
     step = child.weights(tmp_path)["step"]
     assert 0 < step < 100
+    began = time.perf_counter()
     assert child.train(tmp_path, *LONG) == 0
+    seconds_of_second = time.perf_counter() - began
+    said = " ".join(child.outcome(tmp_path)["said"].split())
+    assert said == f"{record.name}: resumed from step {step}"
+    result = child.finished(tmp_path)
+    assert result.seconds_before is not None
+    assert 0 < result.seconds_before < began - first_began
+    assert result.seconds_before < result.seconds < result.seconds_before + seconds_of_second
+    assert result.has_seconds_of_all_steps
     assert record.attempts[1].claim["resumed_from"]["step"] == step
     assert equal(child.result(tmp_path), long)
 
@@ -271,8 +282,9 @@ def test_a_longer_run_extends_a_finished_one(tmp_path):
         (tmp_path / name / "config.yaml").write_text("seed: 0\n")
         (tmp_path / name / "run.json").write_text(content)
     assert child.train(tmp_path, *longer) == 0
-    said = child.outcome(tmp_path)["said"]
+    said = " ".join(child.outcome(tmp_path)["said"].split())
     assert all(f"warning: {name} is passed over" in said for name in ("damaged", "other"))
+    assert f"continues {short.name} from step 9" in said
     shutil.rmtree(tmp_path / "damaged")
     shutil.rmtree(tmp_path / "other")
     (long,) = (r for r in child.find_runs(tmp_path) if r.name != short.name)
@@ -281,6 +293,8 @@ def test_a_longer_run_extends_a_finished_one(tmp_path):
     assert child.train(straight, "schedule=constant", "trainer.max_steps=13") == 0
     wanted = child.only_record(straight).rows("train").to_pylist()
     assert long.rows("train").to_pylist() == wanted
+    assert long.result is not None
+    assert 0 < (long.result.seconds_before or 0) < long.result.seconds
 
 
 def test_a_run_whose_last_checkpoint_is_damaged_is_not_extended(tmp_path):

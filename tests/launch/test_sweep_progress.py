@@ -4,8 +4,9 @@ from pathlib import Path
 
 from attnlab.callbacks.progress import Pace
 from attnlab.launch.run import Outcome
-from attnlab.launch.show import outcome_line
+from attnlab.launch.show import outcome_line, start_lines
 from attnlab.launch.sweep_progress import SweepProgress, short_labels
+from tests.child import TINY
 from tests.fabricated import result
 
 
@@ -28,6 +29,13 @@ def test_the_time_left_is_that_of_trained_runs_shared_by_the_jobs():
     sweep.count_ended(result(seconds=20.0), was_trained=True)
     assert sweep.seconds_left() == 15.0 * 3 / 2
     assert sweep.place(5).sweep_left() == 15.0 * 2 / 2
+
+
+def test_runs_at_once_say_at_the_start_how_many_and_where_to_follow_them(once):
+    text = start_lines([once(*TINY, f"seed={seed}") for seed in (0, 1, 2)], jobs=8)
+    assert text.startswith("3 runs, 3 at a time; ")
+    assert "runs/RUN/attempts" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_line_says_which_run_how_fast_and_how_long_still_within_80_columns():

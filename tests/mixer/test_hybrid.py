@@ -108,12 +108,12 @@ def test_the_command_line_fills_each_place_from_the_choices_and_sets_their_knobs
     ("key", "overrides", "config_key"),
     [
         ("typo", ["model.mixer.b.num_haeds=3"], "model.mixer.b.num_haeds"),
-        ("heads", ["model.mixer.b.num_heads=5"], "model"),
+        ("heads", ["model.mixer.b.num_heads=5"], "model.mixer.b.num_heads"),
         ("no_mixer", ["model.mixer.c=7"], "model.mixer.c"),
         (
             "unused_rotation",
             ["model/mixer@model.mixer.b=short_convolution", "model/position=rope"],
-            "model",
+            "model.position",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from attnlab.reproduce.judge import VERDICTS
 from attnlab.reproduce.judged import judge_every_paper
 from attnlab.run_record.record import find_runs
 from tests.prose import says
-from tests.refusals import refusals, refused
+from tests.refusals import UNBROKEN, refusals, refused
 from tests.reproduce.recipes import accuracies, claim, folder, read
 from tests.reproduce.recipes import results as fabricated
 
@@ -148,7 +148,10 @@ def test_a_run_that_fails_is_named_and_fails_its_claims(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(place, capsys, jobs):
+def test_a_measure_that_no_run_has_is_told_after_the_first_run_of_its_arm(
+    place, capsys, jobs, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     claims = {"fine": claim(at_least=0), "odd": claim("test/acuracy", ["b"], at_least=0)}
     folder(place.parent, claims, ARMS, TINY)
     before = tree(place)
@@ -217,6 +220,8 @@ def test_judging_alone_judges_every_scale_unless_one_is_named(place, capsys):
 
 
 def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
+
     def no_data(config, console, postpones, notes, cell):
         raise RequestError("there is no file")
 
@@ -230,7 +235,8 @@ def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch)
 
 
 @pytest.mark.slow
-def test_other_seeds_than_those_committed_need_another_place(place, capsys):
+def test_other_seeds_than_those_committed_need_another_place(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     before = tree(place)
     assert reproduce(place, "--seeds", "1") == 2
     says("reproduce.other_seeds", capsys.readouterr().err, place)
@@ -338,7 +344,8 @@ def test_a_faulty_arm_stops_all_before_anything_is_written(place, capsys):
     assert tree(place.parents[1]) == before
 
 
-def test_damaged_results_are_refused(place, capsys):
+def test_damaged_results_are_refused(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     (place / "results").mkdir()
     words = ["reproduce", "tiny", "--experiments", str(place.parent), "--judge"]
     results.results_path(place, "check").write_text('{"schema": 9}')

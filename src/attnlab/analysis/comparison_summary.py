@@ -44,7 +44,8 @@ class GroupSummary:
     flops_per_token: int | float
     """FLOPs of a forward pass per token, mean over its runs."""
     seconds: int | float
-    """The duration of the attempt that did the last step, mean over its runs."""
+    """How long training took over all attempts, mean over its runs; of the last attempt alone for
+    runs that an older version resumed."""
     metrics: Mapping[str, MetricSummary]
     """The metrics that every run has measured."""
 

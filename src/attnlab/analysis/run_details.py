@@ -51,7 +51,7 @@ class RunRow:
     age: float | None
     """Seconds since its last attempt began; None where none has."""
     seconds: float | None
-    """How long its last attempt trained; None before it is finished."""
+    """How long it trained, over all attempts; None before it is finished."""
     size: int | None
     """Bytes of its files; None where they were not asked for."""
     tags: Sequence[str]

@@ -105,10 +105,23 @@ def panel_legend(panel: Panel) -> str:
     if panel.differences:
         sentences.append("difference to the baseline, paired by seed")
     num_tests = sum(difference.p is not None for _, difference in panel.differences)
-    if num_tests:
-        sentences.append(f"p of the paired t-test, Holm-corrected for {num_tests} of them")
+    if num_tests == 1:
+        sentences.append("p of the paired t-test")
+    elif num_tests:
+        sentences.append(f"p of the paired t-test, Holm-corrected for {num_tests} comparisons")
         sentences.append("intervals are not corrected")
+    sentences += _split_sentences(panel.metric)
     return "; ".join(sentences)
+
+
+def _split_sentences(metric: str) -> list[str]:
+    """Return what a reader must know of the split that a metric was measured on."""
+    split = metric.partition("/")[0]
+    if split == "validation":
+        return ["validation: for choosing settings; results are reported on test"]
+    if split == "test" or split.startswith("test_"):
+        return [f"{split}: held out, measured once at the end; settings are chosen on validation"]
+    return []
 
 
 def interval_cell(value: Interval | Difference, sign: str = "") -> TableCell:

@@ -196,13 +196,13 @@ def result_facts(result: RunResult, first_step: int) -> dict[str, int | float | 
     `first_step` on; its time includes validation, recording and the final evaluation.
     """
     attempt_tokens = result.tokens * (result.steps - first_step) / max(result.steps, 1)
-    is_timed = attempt_tokens > 0 and result.seconds > 0
+    is_timed = attempt_tokens > 0 and result.attempt_seconds > 0
     facts = {
         "parameters": result.parameters,
         "active_parameters": result.active_parameters,
         "flops_per_token": result.flops_per_token,
         TOKENS: result.tokens,
-        "tokens_per_second": attempt_tokens / result.seconds if is_timed else None,
+        "tokens_per_second": attempt_tokens / result.attempt_seconds if is_timed else None,
         "seconds": result.seconds,
         "state_size": result.state_size,
         "started": result.started,

@@ -10,6 +10,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from attnlab.callbacks.base import Recorder
 from attnlab.callbacks.cadence import Cadence
 from attnlab.callbacks.early_stop import EarlyStop
+from attnlab.callbacks.stopwatch import Stopwatch
 from attnlab.interruption import Interrupted, listen_to_signals, stop_requested
 from attnlab.process_state import random_states, restore_random_states
 from attnlab.run_record.attempt import Attempt
@@ -47,8 +48,10 @@ class TrainingCallback(pl.Callback):
         early_stop: EarlyStop | None = None,
         recorders: Sequence[Recorder] = (),
         listeners: Sequence[RowListener] = (),
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.cadence, self.attempt, self.evaluate = cadence, attempt, evaluate
+        self.stopwatch = stopwatch or Stopwatch()
         self.early_stop, self.recorders, self.listeners = early_stop, recorders, listeners
         self.step, self.stopped_early = 0, False
         self._random_states: dict[str, Any] | None = None
@@ -61,11 +64,17 @@ class TrainingCallback(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         stop = self.early_stop.state_dict() if self.early_stop else None
-        return {"random": random_states(), "early_stop": stop, "stopped": self.stopped_early}
+        return {
+            "random": random_states(),
+            "early_stop": stop,
+            "stopped": self.stopped_early,
+            "stopwatch": self.stopwatch.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._random_states = state_dict["random"]
         self.stopped_early = state_dict["stopped"]
+        self.stopwatch.load_state_dict(state_dict.get("stopwatch"))
         if self.early_stop and state_dict["early_stop"]:
             self.early_stop.load_state_dict(state_dict["early_stop"])
 

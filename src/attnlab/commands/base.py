@@ -1,6 +1,5 @@
 """Options, loading and checks that several commands share."""
 
-import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from attnlab.commands.options import add_config_dir, add_runs, add_runs_dir
 from attnlab.environment import default_runs_dir
 from attnlab.errors import RecordError, RecordWarning, RequestError
 from attnlab.places import require_writable
-from attnlab.printable import say
+from attnlab.printable import say_message
 from attnlab.run_record.record import find_runs
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def load_run(
         raise RequestError(f"{error}; {RUN_HINT}") from error
     for warning in caught_warnings:
         if issubclass(warning.category, RecordWarning):
-            say(f"warning: {warning.message}", file=sys.stderr)
+            say_message(f"warning: {warning.message}")
         else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno

@@ -1,6 +1,5 @@
 """`attnlab curves`: a metric over training, arm by arm, as a figure."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from attnlab.analysis.compare import comparison
 from attnlab.analysis.select import drop_damaged, select_runs
 from attnlab.commands.base import add_selection, require_output_file
 from attnlab.commands.options import path_option
-from attnlab.printable import say
+from attnlab.printable import say, say_message
 from attnlab.run_record import write
 
 AXES = ("steps", "tokens", "flops", "seconds")
@@ -57,6 +56,6 @@ def run(arguments: Namespace) -> int:
     content = render_curves(report, selection.records, arguments.metric, x_axis, output.suffix)
     write.replace_file(output, content)
     for footnote in report.footnotes:
-        say(footnote, file=sys.stderr)
+        say_message(footnote)
     say(output)
     return 0

@@ -20,7 +20,7 @@ from attnlab.choices import choice_files
 from attnlab.commands.options import add_config_dir
 from attnlab.config import add_import_paths, unreadable_yaml
 from attnlab.errors import ConfigError, RequestError
-from attnlab.printable import say
+from attnlab.printable import indent_after_name, say
 from attnlab.signatures import target_nodes
 
 
@@ -102,7 +102,9 @@ def _summarize(target: Any) -> str:
 def _format_groups(names_by_group: Mapping[str, Sequence[str]]) -> str:
     """Return a line for each group, with the names of its choices."""
     width = max(map(len, names_by_group))
-    return "\n".join(f"{group:<{width}} {' '.join(n)}" for group, n in names_by_group.items())
+    return "\n".join(
+        indent_after_name(group, " ".join(names), width) for group, names in names_by_group.items()
+    )
 
 
 def _format_choices(choices: Sequence[Choice]) -> str:
@@ -114,5 +116,6 @@ def _format_choices(choices: Sequence[Choice]) -> str:
 def _format_choice(choice: Choice, name_width: int) -> str:
     """Return a choice as text: its name and summary, then its knobs on a second line."""
     knobs = "  ".join(f"{name}={json.dumps(value)}" for name, value in choice.knobs.items())
-    second_line = f"\n{'':<{name_width}} {knobs}" if knobs else ""
-    return f"{choice.name:<{name_width}} {choice.summary}{second_line}"
+    lines = [indent_after_name(choice.name, choice.summary, name_width)]
+    lines += [indent_after_name("", knobs, name_width)] if knobs else []
+    return "\n".join(lines)

@@ -1,7 +1,6 @@
 """`attnlab train`: one run, or a sweep."""
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.places import require_writable
-from attnlab.printable import say
+from attnlab.printable import say, say_message
 
 EPILOG = """\
 examples:
@@ -56,7 +55,7 @@ def run(arguments: Namespace) -> int:
         printed_text = _explain_config(arguments, sweep, user_targets)
     configs = [cell.config for cell in sweep.cells]
     for note in dict.fromkeys(note for config in configs for note in config.notes):
-        say(note, file=sys.stderr)
+        say_message(note)
     if printed_text is not None:
         say(printed_text)
         return 0

@@ -1,12 +1,15 @@
 """A composed config: plain values, and what is built from them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 from attnlab.building import UserTargets, build
 from attnlab.errors import ConfigError
 from attnlab.ranges import Count, Positive, Seed
+from attnlab.signatures import target_nodes_with_keys
 
 ROOT_KNOBS = {
     "seed": Seed,
@@ -58,15 +61,40 @@ class Config:
 
         Raises ConfigError where it cannot be built.
         """
-        node: Any = self.values
-        for part in key.split("."):
-            node = node[part]
+        node = self.node(key)
         try:
             if not isinstance(node, dict) or "_target_" not in node:
                 raise ValueError(f"expected a choice with a _target_, got {node!r}")
             return build(node, key.split(".")[0], self.user_targets, *wiring)
         except ValueError as error:
-            raise ConfigError([f"{key}: {error}"]) from error
+            raise ConfigError([f"{self.key_at_fault(error, key)}: {error}"]) from error
+
+    def node(self, key: str) -> Any:
+        """Return what stands at a dotted key."""
+        node: Any = self.values
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    def key_at_fault(self, error: Exception, key: str) -> str:
+        """Return the key of the innermost component in whose code an error was raised.
+
+        `key` is that of the part which was built. Where the error names one knob of the component,
+        as in `num_heads=4`, return the knob's key.
+        """
+        components = [*target_nodes_with_keys(self.node(key), key)]
+        for frame, _ in reversed([*walk_tb(error.__traceback__)]):
+            kind = type(frame.f_locals.get("self"))
+            for path, component in components:
+                if component["_target_"] != f"{kind.__module__}.{kind.__qualname__}":
+                    continue
+                knobs = {name: value for name, value in component.items() if name[0] != "_"}
+                # Of several components of one class, it is the one that was called with its knobs.
+                if any(frame.f_locals.get(name, value) != value for name, value in knobs.items()):
+                    continue
+                named_knobs = [name for name in knobs if re.search(rf"\b{name}=", str(error))]
+                return f"{path}.{named_knobs[0]}" if len(named_knobs) == 1 else path
+        return key
 
     def build_model(self, objective: Any) -> Any:
         """Build the model that an objective asks for."""

@@ -108,7 +108,7 @@ class _PartBuilder:
         except ConfigError as error:
             self.faults.extend(error.faults)
         except ValueError as error:
-            self.faults.append(f"{key}: {error}")
+            self.faults.append(f"{self.config.key_at_fault(error, key)}: {error}")
         except Exception as error:
             fault = fault_of_own_part(error, self.config.user_targets)
             if fault is None:

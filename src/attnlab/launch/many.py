@@ -7,6 +7,7 @@ from attnlab.console import Console
 from attnlab.launch.inline import Inline
 from attnlab.launch.launcher import Launcher, Outcomes, Pass
 from attnlab.launch.processes import Processes
+from attnlab.launch.show import start_lines
 from attnlab.launch.sweep_progress import SweepProgress
 
 POSTPONED = ("held", "dead")
@@ -30,6 +31,9 @@ def run_many(
     known_notes: set[str] = set()
     progress = progress or SweepProgress()
     progress.jobs = launcher.jobs
+    if launcher.jobs > 1 and progress.labels:
+        # Runs in processes of their own have no bar, and say nothing for a while.
+        console.print(start_lines(configs, launcher.jobs))
     for is_first_pass in (True, False):
         indices = list(range(len(configs))) if is_first_pass else postponed
         this_pass = Pass(console, is_first_pass, known_notes, progress)

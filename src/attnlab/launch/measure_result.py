@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnlab.building import import_target
+from attnlab.callbacks.stopwatch import Stopwatch
 from attnlab.errors import Diverged
 from attnlab.evaluation.evaluate import evaluate_in_full
 from attnlab.evidence.base import check_finding
@@ -149,9 +150,9 @@ def build_run_result(
     fitted: FitResult,
     final_numbers: FinalNumbers,
     flops_per_token: float,
-    seconds: float,
+    stopwatch: Stopwatch,
 ) -> RunResult:
-    """Build what is kept of a finished run; `seconds` is how long its attempt took."""
+    """Build what is kept of a finished run, which `stopwatch` has timed."""
     model, dataset = experiment.model, experiment.dataset
     example = experiment.example
     step_tokens = tokens_per_step(experiment)
@@ -164,7 +165,8 @@ def build_run_result(
         flops_per_token=flops_per_token,
         device=machine.device_name(fitted.device),
         peak_memory_bytes=machine.peak_memory(fitted.device),
-        seconds=seconds,
+        seconds=stopwatch.seconds,
+        seconds_before=stopwatch.seconds_before,
         network_depth=model.network_depth,
         data_hash=dataset.data_hash,
         tokens=fitted.steps * step_tokens,

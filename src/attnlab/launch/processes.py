@@ -83,6 +83,8 @@ class Processes(Launcher):
             with delay_interruption():
                 index = queue.popleft()
                 title = this_pass.sweep_progress.title(index)
+                if title:
+                    this_pass.console.print(f"{title}: starts")
                 connection, process = _start_process(configs[index], this_pass, title)
                 running[connection] = index, process
 

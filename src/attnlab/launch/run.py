@@ -14,6 +14,7 @@ import torch
 
 from attnlab.callbacks.progress import Pace, ProgressBar
 from attnlab.callbacks.row_logger import LoggerFailed, RowLogger
+from attnlab.callbacks.stopwatch import Stopwatch
 from attnlab.callbacks.training_callback import RowListener, beat_on_forward
 from attnlab.config import Config
 from attnlab.console import Console
@@ -193,6 +194,9 @@ def _claim_and_train(
                 record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
             )
         _join_sweep(experiment.config, record, console)
+        if checkpoint is not None:
+            origin = f"continues {extended_name}" if extended_name else "resumed"
+            console.print(f"{place.title or record.name}: {origin} from step {checkpoint.step}")
         for note in run_notes(experiment):
             if note not in known_notes:
                 console.print(note)
@@ -277,7 +281,7 @@ def _train(
     bar: ProgressBar,
 ) -> RunResult:
     """Train, measure what came out, and return the result; beats wherever a model computes."""
-    start = time.perf_counter()
+    stopwatch = Stopwatch()
     machine.reset_peak_memory()
 
     def beat() -> None:
@@ -298,7 +302,8 @@ def _train(
     with row_logger.logging_attempt(attempt, record):
         # The first request to stop is left to the training callback, which saves after the step.
         with bar, delay_interruption(1):
-            fitted = fit(experiment, attempt, checkpoint, [progress, bar, row_logger], [bar])
+            listeners = [progress, bar, row_logger]
+            fitted = fit(experiment, attempt, checkpoint, listeners, [bar], stopwatch)
         progress.step = fitted.steps
         with beat_on_forward(beat):
             final_numbers, warning = keep_finite_numbers(
@@ -306,9 +311,8 @@ def _train(
             )
             if warning:
                 console.print(f"warning: {warning}")
-        seconds = time.perf_counter() - start
         result = build_run_result(
-            experiment, provenance, fitted, final_numbers, token_flops, seconds
+            experiment, provenance, fitted, final_numbers, token_flops, stopwatch
         )
         row_logger.log_result(result, checkpoint.step if checkpoint else 0)
     return result

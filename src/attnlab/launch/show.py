@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from attnlab.callbacks.progress import format_seconds
+from attnlab.callbacks.progress import SECONDS_BETWEEN_LINES, format_seconds
+from attnlab.config import Config
 from attnlab.launch.run import Outcome
 from attnlab.run_record.result import RunResult
+
+
+def start_lines(configs: Sequence[Config], jobs: int) -> str:
+    """Return how many runs there are, how many are trained at once, and where one can follow."""
+    runs_dir = configs[0].values["runs_dir"]
+    return (
+        f"{len(configs)} runs, {min(jobs, len(configs))} at a time; each prints a line at a "
+        f"validation, every {SECONDS_BETWEEN_LINES:.0f} s at most\n"
+        f"rows and logs are in {runs_dir}/RUN/attempts; `attnlab runs {runs_dir}` lists the steps"
+    )
 
 
 def outcome_line(outcome: Outcome, title: str, sweep_left: float | None, width: int = 80) -> str:

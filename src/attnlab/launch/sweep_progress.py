@@ -42,7 +42,7 @@ class SweepProgress:
         """Count a run that has ended."""
         self._num_ended += 1
         if was_trained and result is not None:
-            self._seconds_of_runs.append(result.seconds)
+            self._seconds_of_runs.append(result.attempt_seconds)
 
     def seconds_left(self, num_running: int = 0) -> float | None:
         """Estimate the seconds of the runs still to come, by the mean of those that were trained.

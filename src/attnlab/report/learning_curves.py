@@ -104,7 +104,7 @@ def learning_curve(
     `split` may be an evidence, and `column` one of its numbers, or of its heads, whose weight is
     drawn; the caption then says since when it stays above half of its last value.
 
-    Raises RequestError for seconds of runs that were resumed.
+    Raises RequestError for seconds of runs whose record has those of the last attempt only.
     """
     column, over = column or _main_metric(panel), over or Over()
     bounds, title, y_title = (
@@ -374,11 +374,11 @@ def _x_per_step(group: Group, axis: str) -> float | int:
     if axis == "steps":
         return 1.0
     if axis == "seconds":
-        resumed_runs = [run.name for run in group.runs if run.result.attempt > 1]
-        if resumed_runs:
+        partly_timed = [r.name for r in group.runs if not r.result.has_seconds_of_all_steps]
+        if partly_timed:
             raise RequestError(
-                f"--x seconds: {resumed_runs[0]} was resumed, and its record has the seconds of "
-                "the last attempt; use steps, tokens or flops"
+                f"--x seconds: {partly_timed[0]} was resumed by an attnlab that kept the seconds "
+                "of the last attempt only; use steps, tokens or flops"
             )
         return group.mean("seconds") / group.mean("steps")
     tokens_per_step = group.mean("tokens") / group.mean("steps")

@@ -1,6 +1,5 @@
 """Train what a recipe lacks: every arm and seed, checked first, several at once."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +15,7 @@ from attnlab.errors import ConfigError, RequestError
 from attnlab.launch.many import launcher_for, run_many
 from attnlab.launch.run import Outcome
 from attnlab.launch.sweep_progress import SweepProgress
-from attnlab.printable import say
+from attnlab.printable import say_message
 from attnlab.reproduce import results
 from attnlab.reproduce.judge import judge
 from attnlab.reproduce.recipe import Recipe
@@ -56,7 +55,7 @@ def train_recipe(
         )
     planned_runs = compose_runs(recipe, seeds, runs_dir, jobs, places, config_dir)
     for note in dict.fromkeys(note for run in planned_runs for note in run.config.notes):
-        say(note, file=sys.stderr)
+        say_message(note)
     outcomes: dict[tuple[str, int], Outcome] = {}
     judged_arms: set[str] = set()
     configs = [run.config for run in planned_runs]

@@ -91,7 +91,11 @@ class RunResult(AttemptProvenance):
     network_depth: Whole
     """Hidden layers, the output layer, and the embedding layer."""
     seconds: float
-    """The duration of the attempt that did the last step."""
+    """How long training took, the final evaluation included, over the attempts that led to the last
+    step; of a resumed run whose `seconds_before` are None, the last attempt's alone."""
+    seconds_before: float | None = None
+    """The part of `seconds` up to the checkpoint that the last attempt began from; None in older
+    records, and where that checkpoint is one of an older version."""
     device: str | None
     """None if unknown."""
     peak_memory_bytes: Whole | None
@@ -126,6 +130,17 @@ class RunResult(AttemptProvenance):
     """The metrics of the final evaluation, as SPLIT/METRIC and EVIDENCE/NUMBER."""
     findings: Mapping[Name, Finding] = field(default_factory=dict)
     """The finding of each evidence; in run.json without its scalars, which are in `metrics`."""
+
+    @property
+    def attempt_seconds(self) -> float:
+        """The duration of the attempt that did the last step."""
+        return self.seconds - (self.seconds_before or 0.0)
+
+    @property
+    def has_seconds_of_all_steps(self) -> bool:
+        """Whether `seconds` are those of all steps, and not of the last attempt of several."""
+        was_begun_anew = self.attempt == 1 and "parent" not in self.identity
+        return self.seconds_before is not None or was_begun_anew
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> "RunResult":

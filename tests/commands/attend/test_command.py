@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from attnlab.cli import main
 from tests.commands.attend.conftest import RUNS, TEXT, shown
 from tests.prose import says
-from tests.refusals import refusals
+from tests.refusals import UNBROKEN, refusals
 
 SHORT = "it was too tired."
 BELOW = "model/mixer@model.mixer.a=linear_attention"
@@ -216,8 +216,9 @@ def test_other_programs_get_the_look(offer, capsys, tmp_path):
     ids=["influence", "mixing", "cross", "unequal_heads"],
 )
 def test_what_other_programs_cannot_show_is_said_beside_the_output(
-    offer, capsys, tmp_path, request, words, form, sources
+    offer, capsys, tmp_path, request, words, form, sources, monkeypatch
 ):
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     _, text = offer(*words)
     assert main(["attend", "untrained", text, "--format", form]) == 0
     printed = capsys.readouterr()

@@ -31,9 +31,11 @@ def _print_panel(panel: Panel, console: Console) -> None:
     lettered_columns, letter_legend = letter_arms(panel_columns)
     layouts: list[tuple[Table, Sequence[str]]] = [
         (_build_table(panel_columns), ()),
+        (_build_table(panel_columns, gap=1), ()),
         # Narrower, with the interval below its number.
         (_build_table(panel_columns, gap=1, separator="\n"), ()),
         (_build_table(lettered_columns), letter_legend),
+        (_build_table(lettered_columns, gap=1), letter_legend),
         (_build_table(lettered_columns, gap=1, separator="\n"), letter_legend),
     ]
     fitting_layouts = ((table, lines) for table, lines in layouts if _fits(table, console))

@@ -1,43 +1,43 @@
 """A dataset in the terminal: its description, and examples for human readers."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from attnlab.analysis.report import align_rows
+from attnlab.printable import break_lines, indent_after_name
 
 if TYPE_CHECKING:
     from attnlab.analysis.data_report import DataReport
 
-WIDTH = 80
 INDENT = " " * 12
 MOST_CLASSES = 20
 """The number of classes whose balance is shown."""
 
 
-def data_text(report: "DataReport") -> str:
-    """Return the description of a dataset and its examples as text."""
+def data_text(report: "DataReport", width: int | None = None) -> str:
+    """Return the description of a dataset and its examples as text, as wide as the terminal."""
+    width = get_terminal_size().columns if width is None else width
     sizes = ", ".join(f"{split} {size:,}" for split, size in report.splits.items())
-    lines = [f"{report.name}: {report.summary}", ""]
-    lines.append(f"vocabulary  {_abbreviate_names(report.tokens)}")
-    lines += [f"classes     {_abbreviate_names(report.classes)}"] if report.classes else []
-    lines += [f"length      {report.max_length:,}", f"splits      {sizes}"]
-    lines += _contents_lines(report)
-    for label, text in [("origin", report.origin), *(("note", note) for note in report.notes)]:
-        lines += textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=f"{label:<12}",
-            subsequent_indent=INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+    named_texts = [("vocabulary", _abbreviate_names(report.tokens))]
+    named_texts += [("classes", _abbreviate_names(report.classes))] if report.classes else []
+    named_texts += [("length", f"{report.max_length:,}"), ("splits", sizes)]
+    lines = [break_lines(f"{report.name}: {report.summary}", width), ""]
+    lines += [_named_text(name, text, width) for name, text in named_texts]
+    lines += [break_lines(line, width) for line in _contents_lines(report)]
+    named_texts = [("origin", report.origin), *(("note", note) for note in report.notes)]
     if report.chance is not None:
-        lines.append(f"accuracy    chance {report.chance:.3g}, at best {report.best:.3g}")
-    lines.append(f"data_hash   {report.data_hash}")
+        chance_text = f"chance {report.chance:.3g}, at best {report.best:.3g}"
+        named_texts.append(("accuracy", chance_text))
+    named_texts.append(("data_hash", report.data_hash))
+    lines += [_named_text(name, text, width) for name, text in named_texts]
     for example in report.examples:
-        lines += ["", f"{example.split} {example.index}", example.text]
+        lines += ["", f"{example.split} {example.index}", break_lines(example.text, width)]
     return "\n".join(lines)
+
+
+def _named_text(name: str, text: str, width: int) -> str:
+    return indent_after_name(name, text, len(INDENT) - 1, width)
 
 
 def _contents_lines(report: "DataReport") -> list[str]:

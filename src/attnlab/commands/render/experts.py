@@ -11,8 +11,12 @@ from attnlab.figures.terminal_heatmap import printable_token
 ACROSS = 8
 """The number of experts on a line."""
 LEGEND = (
-    "balance, entropy: 1 is even; of a token, the share of each expert, the most",
-    "frequent tokens first; what it tells is 0 by chance, 1 where it decides",
+    "balance: 1 where all experts have the same load; entropy of the router: 1 where",
+    "it is undecided, 0 where one expert takes all; drops: the share of assignments",
+    "that found no room; load: the share of all assignments that an expert has.",
+    "Below it, the most frequent tokens, how often each was there, and the share of",
+    "its assignments that each expert had. What the token tells of its experts: 0",
+    "where they are chosen by chance, 1 where the token decides.",
 )
 
 

@@ -1,7 +1,6 @@
 """The maps of a text in the formats of other programs."""
 
 import json
-import sys
 from collections.abc import Sequence
 
 from attnlab.analysis.export_patterns import (
@@ -12,7 +11,7 @@ from attnlab.analysis.export_patterns import (
     to_circuitsvis,
 )
 from attnlab.errors import RequestError
-from attnlab.printable import say
+from attnlab.printable import say_message
 from attnlab.run_record.pattern_table import Pattern
 
 PROGRAMS = {
@@ -38,8 +37,7 @@ def encode_for_program(program: str, patterns: Sequence[Pattern], run: str) -> b
         maps_by_reason.setdefault(reason, []).append(map_name)
     if maps_by_reason:
         reasons = "; ".join(f"{', '.join(maps)} ({why})" for why, maps in maps_by_reason.items())
-        say(
-            f"--format {program} leaves out {reasons}; -o FILE.npz writes every map of {run}",
-            file=sys.stderr,
+        say_message(
+            f"--format {program} leaves out {reasons}; -o FILE.npz writes every map of {run}"
         )
     return json.dumps(arrays_as_lists(program_arguments)).encode() + b"\n"

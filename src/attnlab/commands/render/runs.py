@@ -1,7 +1,7 @@
 """Runs in the terminal: a list, the details of one, and what distinguishes two."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
@@ -18,11 +18,15 @@ from attnlab.analysis.run_details import (
 )
 from attnlab.analysis.units import format_age, format_duration, format_size
 from attnlab.console import Console
-from attnlab.printable import one_line
+from attnlab.printable import break_lines, indent_after_name, one_line
 from attnlab.run_record.record import hash_in_name
 
-LEAST_NAME = 28
-"""The least width of the column of names."""
+LEAST_NAME, LEAST_TAGS = 28, 12
+"""The least widths of the column of names, and of those of `BREAKABLE`."""
+BREAKABLE = ("differs in", "tags")
+"""The columns whose texts are broken where there is no room for them."""
+GAP = 2
+"""The number of spaces between columns."""
 
 
 def print_runs(report: RunsReport, console: Console) -> None:
@@ -40,7 +44,41 @@ def print_runs(report: RunsReport, console: Console) -> None:
 
 
 def _runs_table(report: RunsReport, width: int) -> Table:
-    """Build the table of runs, whose names are broken so that the rest fits into the width."""
+    """Build the table of runs in the first layout that fits into the width, else in the last.
+
+    A run's name without its hash names it too. The state of all runs stands below the table.
+    """
+    names = [run.run for run in report.runs]
+    columns = _columns_beside_names(report)
+    layouts = [(names, columns, 2)]
+    if report.has_distinct_names:
+        names = [name.removesuffix(f"-{hash_in_name(name)}") for name in names]
+        layouts += [(names, columns, 2), (names, columns, 1)]
+    if len(set(columns["state"])) == 1:
+        columns = {header: texts for header, texts in columns.items() if header != "state"}
+    layouts.append((names, columns, 1))
+    fitting_layouts = (layout for layout in layouts if _layout_width(*layout) <= width)
+    names, columns, gap = next(fitting_layouts, layouts[-1])
+    breakable_headers = [header for header in BREAKABLE if header in columns]
+    unbroken_columns = {h: texts for h, texts in columns.items() if h not in breakable_headers}
+    room = width - _layout_width([""], unbroken_columns, gap)
+    name_width = min(max(map(len, ("run", *names))), max(LEAST_NAME, room))
+    room = max(LEAST_TAGS, (room - name_width) // max(len(breakable_headers), 1) - gap)
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column("run", no_wrap=True)
+    for header in columns:
+        table.add_column(
+            header, justify="right" if header in ("age", "size") else "left", no_wrap=True
+        )
+        if header in breakable_headers:
+            columns[header] = [break_lines(text, room) for text in columns[header]]
+    for name, *texts in zip(names, *columns.values(), strict=True):
+        table.add_row(_break_name(name, name_width), *texts)
+    return table
+
+
+def _columns_beside_names(report: RunsReport) -> dict[str, list[str]]:
+    """Return the columns of the table of runs, without the names, by their headers."""
     metrics = list(dict.fromkeys(run.metric for run in report.runs if run.metric))
     columns = {
         "state": [_state_text(run) for run in report.runs],
@@ -50,32 +88,19 @@ def _runs_table(report: RunsReport, width: int) -> Table:
         "age": [format_age(run.age) for run in report.runs],
         "size": [format_size(run.size or 0) for run in report.runs],
     }
-    unbroken_columns = tuple(columns)
     if not report.has_distinct_names:
         columns["differs in"] = [
             describe_keys({"seed": run.seed, **run.keys}) for run in report.runs
         ]
     if any(run.tags for run in report.runs):
         columns["tags"] = [" ".join(run.tags) for run in report.runs]
-    width_by_header = {h: max(map(len, (h, *texts))) for h, texts in columns.items()}
-    unbroken_width = sum(width_by_header[header] + 2 for header in unbroken_columns)
-    breakable_width = sum(w for h, w in width_by_header.items() if h not in unbroken_columns)
-    names = [run.run for run in report.runs]
-    room = max(LEAST_NAME, width - unbroken_width - breakable_width - 4)
-    if max(map(len, names), default=0) > room and report.has_distinct_names:
-        # A name without its hash names the run too, and fits on more screens.
-        names = [name.removesuffix(f"-{hash_in_name(name)}") for name in names]
-    longest_name = max(map(len, names), default=0)
-    name_width = min(longest_name, room)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("run", min_width=min(longest_name, LEAST_NAME), overflow="fold")
-    for header in columns:
-        justify = "right" if header in ("age", "size") else "left"
-        no_wrap = header in unbroken_columns
-        table.add_column(header, justify=justify, no_wrap=no_wrap, overflow="fold")
-    for name, *texts in zip(names, *columns.values(), strict=True):
-        table.add_row(_break_name(name, name_width), *texts)
-    return table
+    return columns
+
+
+def _layout_width(names: Sequence[str], columns: Mapping[str, Sequence[str]], gap: int) -> int:
+    """Return the width of a table of names and columns with `gap` spaces between."""
+    widths = [max(map(len, (header, *texts))) for header, texts in columns.items()]
+    return max(map(len, ("run", *names))) + sum(width + gap for width in widths)
 
 
 def print_details(report: RunDetails, console: Console) -> None:
@@ -119,19 +144,32 @@ def print_diff(report: RunDiff, console: Console) -> None:
         ("environment", report.environment),
     ]
     for title, differences in sections:
-        if not differences:
-            continue
-        console.print()
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for header in (title, "A", "B"):
-            table.add_column(header, overflow="fold")
-        for difference in differences:
-            table.add_row(
-                difference.key, _value_text(difference.first), _value_text(difference.second)
-            )
-        console.print(table)
+        if differences:
+            console.print()
+            _print_differences(title, differences, console)
     if not any(differences for _, differences in sections):
         console.print("they differ in nothing")
+
+
+def _print_differences(title: str, differences: Sequence[DifferingValue], console: Console) -> None:
+    """Print a table of differing values; values too wide for it are printed below each other."""
+    rows = [(pair.key, _value_text(pair.first), _value_text(pair.second)) for pair in differences]
+    room = console.width - max(map(len, (title, *(key for key, _, _ in rows)))) - 2 * GAP
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for header in (title, "A", "B"):
+        table.add_column(header, no_wrap=True)
+    wide_rows = [row for row in rows if 2 * max(map(len, row[1:])) > room]
+    for row in rows:
+        if row not in wide_rows:
+            table.add_row(*row)
+    if len(wide_rows) < len(rows):
+        console.print(table)
+    else:
+        console.print(title, style="bold")
+    for key, *texts in wide_rows:
+        console.print(key)
+        for letter, text in zip("AB", texts, strict=True):
+            console.print(f"  {letter} = {text}")
 
 
 def _without_implied(pairs: Sequence[DifferingValue]) -> list[DifferingValue]:
@@ -192,12 +230,16 @@ def _commit_text(report: RunDetails) -> str:
 
 
 def _print_pairs(pairs: Sequence[tuple[str, str]], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print names and what belongs to each, beside the name where its words have room there."""
+    name_width = max(len(name) for name, _ in pairs)
     for name, text in pairs:
-        table.add_row(name, one_line(text))
-    console.print(table)
+        line = one_line(text)
+        room = console.width - name_width - GAP
+        if max(map(len, re.split(r"(?<=,)|\s", line))) > room:
+            console.print(f"{name}\n  {line}")
+            continue
+        text_beside = indent_after_name(name, line, name_width + GAP - 1, console.width)
+        console.print(text_beside, soft_wrap=True)
 
 
 def _value_text(value: Any) -> str:
