@@ -284,7 +284,8 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
       }
       geometry = { left, top, size, rows, columns, cell, drawn, pool };
       const textLine = named ? 0 : 18;
-      const [w, h] = [Math.max(left + size.width, left + SCALE + 24) + 4, top + size.height + textLine + 40];
+      const w = left + Math.max(size.width, SCALE + 24) + 4;
+      const h = top + size.height + textLine + 40;
       setAll(svg, { width: w, height: h, viewBox: `0 0 ${w} ${h}`, "font-size": Math.min(12, cell + 1) });
       svg.replaceChildren();
       element("rect", {
@@ -313,7 +314,7 @@ export function matrixPicture(home, axes, colours, { onQuery, onKey, width }) {
           fill: isChosen ? colours.ink : colours.soft, "font-weight": isChosen ? 600 : 400,
         });
         names.forEach((token, at) => element("text", {
-          ...style(rows[0] + at === query), x: left - 6, y: top + (at + 0.5) * cell + 4, "text-anchor": "end",
+          ...style(rows[0] + at === query), "text-anchor": "end", x: left - 6, y: top + (at + 0.5) * cell + 4,
         }, svg, token));
         tops.forEach((token, at) => {
           const x = left + (at + 0.5) * cell + 4;
