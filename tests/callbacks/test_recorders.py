@@ -56,9 +56,10 @@ def test_as_many_vectors_are_kept_as_are_asked_for(experiment):
     vectors = experiment.model.token_vectors
     assert vectors is not None
     (row,) = VectorRecorder(experiment.subject, num_tokens=2).rows(4)
-    assert row == vector_row(4, vectors[:2].detach().numpy())
+    names = experiment.objective.inputs
+    assert row == vector_row(4, vectors[:2].detach().numpy(), names[:2])
     (row,) = VectorRecorder(experiment.subject).rows(4)
-    assert row == vector_row(4, vectors.detach().numpy()[:128])
+    assert row == vector_row(4, vectors.detach().numpy()[:128], names[:128])
 
 
 def test_a_model_without_heads_or_vectors_has_no_rows(once, experiment, monkeypatch):
