@@ -172,7 +172,8 @@ def test_attend_fits_80_columns(runs, capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["attend", name, TEXT, "--runs-dir", str(runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
+    # A name that is longer stays whole, so that it can be copied.
+    assert max(len(line) for line in lines if " " in line) <= 80
     (row,) = (line for line in lines if line.startswith(">it"))
     assert row.count(".") == (9 if name.endswith("head") else 1)
 

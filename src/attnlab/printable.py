@@ -52,7 +52,8 @@ def _break_line(line: str, width: int) -> str:
     broken_lines, current = [], ""
     for word in re.findall(r"\s*\S+", line):
         is_too_wide = text_width(word.strip()) + len(indent) > width
-        for piece in re.split(r"(?<=,)", word) if is_too_wide else [word]:
+        # Not after a comma at its end, where the next word begins anyway.
+        for piece in re.split(r"(?<=,)(?=.)", word) if is_too_wide else [word]:
             if current.strip() and text_width(current) + text_width(piece) > width:
                 broken_lines.append(current)
                 current = indent + piece.lstrip()

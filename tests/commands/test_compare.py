@@ -62,8 +62,10 @@ def told(capsys, *words) -> tuple[int, str, str]:
     ],
 )
 def test_only_several_comparisons_are_corrected(tmp_path, capsys, arms, sentence):
-    for place, (variant, seed) in enumerate(product(arms, (0, 1, 2))):
-        write(tmp_path, f"{variant}-{seed}", result(variant, 2, seed, 0.5 + place**2 / 100))
+    for place, variant in enumerate(arms):
+        for seed in range(3):
+            content = result(variant, 2, seed, 0.5 + (3 * place + seed) ** 2 / 100)
+            write(tmp_path, f"{variant}-{seed}", content)
     _, out, _ = told(capsys, "--runs-dir", tmp_path)
     assert sentence in " ".join(out.split())
 

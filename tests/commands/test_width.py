@@ -127,6 +127,7 @@ def test_a_message_in_a_file_stays_on_its_line(runs_dir, capsys, monkeypatch):
         ("/a/path/that/has/no/end", "/a/path/that/has/no/end"),
         ("in /a/path/that/ends", "in\n/a/path/that/ends"),
         ("\u4e2d\u6587\u4e2d \u6587\u4e2d", "\u4e2d\u6587\u4e2d\n\u6587\u4e2d"),
+        ("/a/path/that/ends, one", "/a/path/that/ends,\none"),
         ("one   two\n\nthree", "one   two\n\nthree"),
     ],
 )

@@ -1,6 +1,8 @@
 """What a part of the user's own does wrong is said before anything is trained or written."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +14,9 @@ from attnlab.cli import main
 from attnlab.config import compose, search_path
 from attnlab.config.config import Config
 from attnlab.errors import ConfigError
+from attnlab.ffn.base import FFN
 from attnlab.mixer.base import Mixer
+from attnlab.model.block import PreNorm
 from attnlab.optimizer.base import Optimizer
 from attnlab.position.base import Position
 from attnlab.schedule.base import Schedule
@@ -89,6 +93,139 @@ class Rotates(IgnoresPosition):
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         positions = torch.arange(x.shape[1], device=x.device)
         return super().forward(self.position.rotate(x[:, None], positions)[:, 0])
+
+
+class Tripled(FFN):
+    """Keeps to what it states."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.maps = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return 3 * self.maps(x), {}
+
+
+class NarrowFFN(Tripled):
+    """Returns one channel."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.maps(x)[..., :1], {}
+
+
+class LossLess(Tripled):
+    """Forgets the losses."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:  # pyright: ignore
+        return self.maps(x)
+
+
+class Infinite(Tripled):
+    """Divides by zero."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.maps(x) / 0, {}
+
+
+class MixingFFN(Tripled):
+    """Mixes positions, and does not say so."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.maps(x) + x.mean(dim=1, keepdim=True), {}
+
+
+class RoutingFFN(MixingFFN):
+    """Mixes positions as it says."""
+
+    routes_across_tokens = True
+
+
+class OwnBlock(PreNorm):
+    """A block of one's own."""
+
+    def __init__(
+        self,
+        d_model: int,
+        position: Position,
+        causal: bool,
+        mixer: Callable[..., Mixer],
+        ffn: Callable[..., FFN],
+        layer: int = 0,
+        reads: bool = False,
+    ) -> None:
+        super().__init__(d_model, position, causal, mixer, ffn, layer, reads)
+
+
+class PeekingBlock(OwnBlock):
+    """Adds the mean of all positions."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, *memory: Any) -> Any:  # pyright: ignore
+        x, losses = super().forward(x, valid, *memory)
+        return x + x.mean(dim=1, keepdim=True), losses
+
+
+class NarrowBlock(OwnBlock):
+    """Returns one channel."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, *memory: Any) -> Any:  # pyright: ignore
+        x, losses = super().forward(x, valid, *memory)
+        return x[..., :1], losses
+
+
+class Added(Position):
+    """Adds a number to each position."""
+
+    signal = "embed"
+
+    def embed(self, x: Tensor, at: Tensor) -> Tensor:
+        return x + at[:, None]
+
+
+class Centred(Added):
+    """Takes the mean of all positions away."""
+
+    def embed(self, x: Tensor, at: Tensor) -> Tensor:
+        return x - x.mean(dim=1, keepdim=True)
+
+
+class Halved(Position):
+    """Rotates half of the channels, and loses the others."""
+
+    signal = "rotate"
+
+    def rotate(self, x: Tensor, at: Tensor) -> Tensor:
+        return x[..., : x.shape[-1] // 2]
+
+
+class Headless(Position):
+    """Gives the same bias to all heads, without their axis."""
+
+    signal = "bias"
+
+    def bias(self, num_heads: int, query_at: Tensor, key_at: Tensor, causal: bool) -> Tensor:
+        return -(query_at[:, None] - key_at).abs().float()
+
+
+class Endless(Headless):
+    """Divides by a distance of zero."""
+
+    def bias(self, num_heads: int, query_at: Tensor, key_at: Tensor, causal: bool) -> Tensor:
+        distance = (query_at[:, None] - key_at).abs().float()
+        return (1 / distance).expand(num_heads, -1, -1)
+
+
+class Masked(Headless):
+    """Hides what is far away."""
+
+    def bias(self, num_heads: int, query_at: Tensor, key_at: Tensor, causal: bool) -> Tensor:
+        distance = (query_at[:, None] - key_at).abs().float()
+        return distance.masked_fill(distance > 3, -torch.inf).expand(num_heads, -1, -1)
+
+
+class Misnamed(Added):
+    """Names a signal that there is not."""
+
+    signal = "add"
 
 
 class OwnOptimizer(Optimizer):
@@ -187,6 +324,28 @@ MIXERS = {
     "narrow": (Narrow, []),
     "ignores_position": (IgnoresPosition, ["model/position=rope"]),
 }
+LAYERS = {
+    "narrow_ffn": ("model/ffn", NarrowFFN, []),
+    "ffn_without_losses": ("model/ffn", LossLess, []),
+    "infinite_ffn": ("model/ffn", Infinite, []),
+    "mixing_ffn": ("model/ffn", MixingFFN, []),
+    "peeking_block": ("model/block", PeekingBlock, [CAUSAL]),
+    "narrow_block": ("model/block", NarrowBlock, []),
+    "centred_position": ("model/position", Centred, [CAUSAL]),
+    "halved_position": ("model/position", Halved, []),
+    "headless_bias": ("model/position", Headless, []),
+    "endless_bias": ("model/position", Endless, []),
+    "misnamed_signal": ("model/position", Misnamed, []),
+}
+SOUND_LAYERS = [
+    ("model/ffn", Tripled, [CAUSAL]),
+    ("model/ffn", RoutingFFN, []),
+    ("model/block", OwnBlock, [CAUSAL]),
+    ("model/block", PeekingBlock, []),
+    ("model/position", Added, [CAUSAL]),
+    ("model/position", Centred, []),
+    ("model/position", Masked, [CAUSAL]),
+]
 OTHERS = {
     "returns_none": ("optimizer", ReturnsNone, RATES),
     "returns_model": ("optimizer", ReturnsModel, RATES),
@@ -223,6 +382,23 @@ def test_a_mixer_that_does_not_do_what_it_must_is_refused(tmp_path, name):
 )
 def test_a_mixer_that_keeps_to_what_it_states_is_taken(tmp_path, kind, overrides):
     overrides = [*write_choice(tmp_path, "model/mixer", kind, _partial_=True), *overrides]
+    state = torch.get_rng_state()
+    compose_own(tmp_path, overrides)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_that_does_not_do_what_it_must_is_refused(tmp_path, name):
+    group, kind, overrides = LAYERS[name]
+    overrides = [*write_choice(tmp_path, group, kind, _partial_=True), *overrides]
+    with pytest.raises(ConfigError) as raised:
+        compose_own(tmp_path, overrides)
+    says(f"own_parts.{name}", "\n".join(raised.value.faults))
+
+
+@pytest.mark.parametrize(("group", "kind", "overrides"), SOUND_LAYERS)
+def test_a_layer_that_keeps_to_what_it_states_is_taken(tmp_path, group, kind, overrides):
+    overrides = [*write_choice(tmp_path, group, kind, _partial_=True), *overrides]
     state = torch.get_rng_state()
     compose_own(tmp_path, overrides)
     assert torch.equal(torch.get_rng_state(), state)

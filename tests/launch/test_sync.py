@@ -28,6 +28,7 @@ from tests import child
 from tests.callbacks.test_row_logger import axes, of_csv, of_record, of_wandb, pictures
 from tests.logger.test_logger import alone, inspected
 from tests.prose import refuses, says
+from tests.refusals import UNBROKEN
 
 RUNS = Path(__file__).parents[1] / "records/runs"
 RUN = "pronoun-multihead-2x4-s0-d703dae27d"
@@ -310,7 +311,7 @@ def test_a_missing_package_and_a_wrong_tag_are_refused(monkeypatch):
 @pytest.fixture
 def answer(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
     """Run the command, and give its exit code and what it prints."""
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", UNBROKEN)
     monkeypatch.setenv("ATTNLAB_RUNS", str(tmp_path / "runs"))
 
     def run(*words: str) -> tuple[int, str, str]:

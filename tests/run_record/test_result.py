@@ -103,13 +103,14 @@ def test_a_result_of_0_1_is_read_with_what_it_does_not_say_left_open():
         finished += 1
         stated = json.loads((record.path / "run.json").read_text())
         assert stated["schema"] == 1
-        assert (read.lower_is_better, read.config_dir) == (None, None)
+        assert (read.lower_is_better, read.config_dir, read.seconds_before) == (None, None, None)
         assert (read.rows, read.findings) == ({}, {})
         again = read.to_json()
         assert (read.choices, read.overrides) == ({}, ())
         left_open = {
             *(
                 "lower_is_better",
+                "seconds_before",
                 "bounds",
                 "config_dir",
                 "rows",

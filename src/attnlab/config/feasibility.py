@@ -21,6 +21,7 @@ from attnlab.config.callbacks import (
     recorder_names,
 )
 from attnlab.config.config import Config
+from attnlab.config.own_layers import own_layer_faults
 from attnlab.config.own_parts import (
     own_mixer_faults,
     own_optimizer_faults,
@@ -89,7 +90,8 @@ def feasibility_faults(config: Config) -> list[str]:
         return faults
     faults += _recorder_faults(config, objective, dataset, model, cadence)
     builder.attempt("init", lambda: config.build("init")(model))
-    faults += own_mixer_faults(config, objective, model)
+    mixer_faults = [*own_mixer_faults(config, objective, model)]
+    faults += mixer_faults or own_layer_faults(config, objective, model)
     faults += own_optimizer_faults(config, optimizer, model)
     return faults
 

@@ -15,7 +15,7 @@ from attnlab.objective.base import Objective
 from attnlab.optimizer.base import Optimizer
 from attnlab.position.base import Position
 from attnlab.schedule.base import Schedule
-from attnlab.signatures import target_nodes
+from attnlab.signatures import target_nodes_with_keys
 
 LONGEST = 512
 """Tokens of the sequences that a mixer is tried on, at most; chunks of a power of two fit."""
@@ -27,7 +27,7 @@ def own_mixer_faults(config: Config, objective: Objective, model: Model) -> Iter
     `model` is the one of the config, on the meta device.
     """
     section, d_model = config.values["model"], config.values["model"].get("d_model")
-    for node in target_nodes(section):
+    for key, node in target_nodes_with_keys(section, "model"):
         if not is_own(config, node) or not isinstance(d_model, int):
             continue
         mixer_class = find_target(node["_target_"], "model", config.user_targets)
@@ -36,7 +36,8 @@ def own_mixer_faults(config: Config, objective: Objective, model: Model) -> Iter
         instances = [module for module in model.modules() if type(module) is mixer_class]
         if instances:
             is_causal = any(getattr(mixer, "causal", True) for mixer in instances)
-            yield from _mixer_faults(config, node, objective, d_model, is_causal)
+            faults = _mixer_faults(config, node, objective, d_model, is_causal)
+            yield from (f"{key}: {fault}" for fault in faults)
 
 
 def own_optimizer_faults(config: Config, optimizer: Any, model: Model) -> Iterator[str]:
@@ -108,7 +109,7 @@ def _mixer_faults(
     try:
         reaches_back = later_tokens_reach_back(build_mixer, d_model, name, length)
     except ValueError as error:
-        yield f"model: {error}"
+        yield str(error)
         return
     ((mixer, position),) = tried
     if reaches_back and (is_causal or mixer.unidirectional):
@@ -116,14 +117,14 @@ def _mixer_faults(
         if not is_causal:
             why = "it states `unidirectional = True`"
         yield (
-            f"model: {name} gives a position another output where a later token is changed, and "
+            f"{name} gives a position another output where a later token is changed, and "
             f"{why}; mask the later ones where `causal` is true, as attnlab.attend.Attend(causal, "
             "...) does"
         )
     signal = position.signal
     if signal in mixer.position_inputs and signal not in calls:
         yield (
-            f"model: {name} states {signal!r} in position_inputs and never calls "
+            f"{name} states {signal!r} in position_inputs and never calls "
             f"self.position.{signal}, so that {type(position).__name__} has no effect; call "
             "it, or leave it out"
         )

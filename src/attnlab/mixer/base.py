@@ -204,11 +204,16 @@ LEAK = 1e-4
 
 
 def later_tokens_reach_back(
-    build: Callable[[], nn.Module], d_model: int, name: str, length: int = PROBED
+    build: Callable[[], nn.Module],
+    d_model: int,
+    name: str,
+    length: int = PROBED,
+    verb: str = "mix",
 ) -> bool:
     """Return whether a later token changes an earlier output, tried on a copy with other weights.
 
-    Raises ValueError, which calls the module by a `name`, if it cannot mix a sequence.
+    Raises ValueError, which calls the module by a `name`, if it cannot mix a sequence, or do with
+    it what the `verb` says.
     """
     # The config check builds on the meta device, which computes nothing; the copy computes.
     device = torch.get_default_device()
@@ -235,7 +240,7 @@ def later_tokens_reach_back(
                 outputs.append(module(inputs))
         except Exception as error:  # Somebody's module can fail in any way.
             raise ValueError(
-                f"{name} cannot mix a tensor of shape {tuple(x.shape)} on the "
+                f"{name} cannot {verb} a tensor of shape {tuple(x.shape)} on the "
                 f"{device.type}: {type(error).__name__}: {error}"
             ) from error
         output, changed_output = outputs

@@ -196,6 +196,11 @@ class Transformer(Model):
     def _require_used_position(self) -> None:
         """Raise ValueError for a position scheme that no mixer of the blocks uses."""
         marks = self.position.signal
+        if marks not in (None, "embed", "rotate", "bias"):
+            raise ValueError(
+                f"{type(self.position).__name__} states signal = {marks!r}; expected 'embed', "
+                "'rotate', 'bias' or None"
+            )
         # Cross-attention has no position scheme, so only the blocks' mixers count.
         modules = (m for block in _modules(self.blocks) for m in block.mixer.modules())
         mixers = [m for m in modules if isinstance(m, Mixer)]
