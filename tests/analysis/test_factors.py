@@ -11,14 +11,17 @@ from tests.fabricated import result
 
 
 def panel(value_of, seeds=(0, 1), leave_out=()):
-    cells = [
-        cell for cell in product(("vanilla", "lstm"), (1, 2, 4), seeds) if cell[:2] not in leave_out
-    ]
     results = {
-        f"{variant}-{layers}-{seed}": result(
-            variant, layers, seed, metrics={"test/accuracy": float(value_of(variant, layers, seed))}
+        f"{variant}-{num_layers}-{seed}": result(
+            variant,
+            num_layers,
+            seed,
+            metrics={"test/accuracy": float(value_of(variant, num_layers, seed))},
         )
-        for variant, layers, seed in cells
+        for variant in ("vanilla", "lstm")
+        for num_layers in (1, 2, 4)
+        for seed in seeds
+        if (variant, num_layers) not in leave_out
     }
     return compare(results, metric="test/accuracy")[0]
 
