@@ -4,26 +4,20 @@ import csv
 import json
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
-from starlette.applications import Starlette
 
-from attnlab.dashboard.app import build_app
-from attnlab.dashboard.guard import Access
-from attnlab.dashboard.run_store import RunStore
 from attnlab.run_record import write
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.head_scores import measure_row
 from attnlab.run_record.layers import FILE, Layers
 from attnlab.run_record.pattern_table import ERROR, Pattern, PatternWeights, load_patterns
 from attnlab.run_record.record import Record
+from tests.dashboard.serving import served
 from tests.fabricated import result
 from tests.pictured import STEPS, TWINS, attention, pictured
 
@@ -61,16 +55,8 @@ def measured_run(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(runs_dir: Path) -> Iterator[str]:
-    """Serve the runs."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    app: Starlette = build_app(RunStore([], runs_dir), Access.on_loopback(port))  # pyright: ignore
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with served(runs_dir) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")

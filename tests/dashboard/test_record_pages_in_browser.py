@@ -2,40 +2,17 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-import uvicorn
 
-from attnlab.dashboard.app import build_app
-from attnlab.dashboard.guard import Access
-from attnlab.dashboard.run_store import RunStore
-from attnlab.dashboard.server import LOOPBACK_HOST, listen
 from tests.dashboard.recorded import recorded
+from tests.dashboard.serving import elsewhere, served
 
 pytestmark = pytest.mark.browser
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = ("/heads", "/experts", "/embeddings", "/influence", "/claims")
-
-
-@contextmanager
-def served(runs_dir: Path) -> Iterator[str]:
-    """Serve the dashboard of some runs, and give its address."""
-    listener = listen(LOOPBACK_HOST, 0)
-    port = listener.getsockname()[1]
-    app = build_app(RunStore((), runs_dir), Access.on_loopback(port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://{LOOPBACK_HOST}:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +45,6 @@ def page(request: Any, address: str) -> Iterator[Any]:
         yield opened
         browser.close()
     assert complaints == []
-
-
-def elsewhere(url: str, address: str) -> list[str]:
-    return [] if url.startswith((address, "data:", "blob:")) else [url]
 
 
 def ready(page: Any) -> None:

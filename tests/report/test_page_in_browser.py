@@ -192,8 +192,8 @@ def test_nothing_is_wider_than_the_window(width, runs, show):
     page.set_viewport_size({"width": width, "height": 900})
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".curve svg").count() == 2
-    cut_texts = """[...document.querySelectorAll(".curve svg")].flatMap((svg) => {
+    assert page.locator(".chart svg").count() == 2
+    cut_texts = """[...document.querySelectorAll(".chart svg")].flatMap((svg) => {
         const end = svg.getBoundingClientRect().right + 1;
         return [...svg.querySelectorAll("text")].map((text) => [text.getBoundingClientRect(), text])
             .filter(([box]) => box.right > end).map(([, text]) => text.textContent);
@@ -225,7 +225,7 @@ def test_an_arm_that_is_chosen_comes_forward_in_legend_table_and_curves(many_arm
     page = show(many_arms)
     buttons = page.locator(".arms button")
     assert buttons.count() == 24
-    inked = "[...document.querySelectorAll('.curve path')].filter(p => %s).length"
+    inked = "[...document.querySelectorAll('.chart path')].filter(p => %s).length"
     strong = inked % "p.getAttribute('stroke-width') === '2.5'"
     assert page.evaluate(strong) == 0
     buttons.last.click()

@@ -13,9 +13,9 @@ export async function draw(element, chart) {
   return view;
 }
 
-/** Draw charts in their places. An arm that `chooser` chooses comes forward in all of them, and one
-    that is clicked in a chart is chosen; `addressOf` leads from a clicked row to a page. Return the
-    views in the order of the charts. */
+/** Draw charts in their places, and return the views in their order. An arm that `chooser` chooses
+    comes forward in all of them, and one that is clicked in a chart is chosen; a clicked row with an
+    `href`, or for which `addressOf` has one, leads there. */
 export async function drawCharts(element, charts, { chooser, addressOf } = {}) {
   const views = [];
   chooser?.onChange((chosen) => {
@@ -27,7 +27,7 @@ export async function drawCharts(element, charts, { chooser, addressOf } = {}) {
     const home = element.querySelector(`[data-chart="${at}"]`);
     const view = await draw(home.querySelector("[data-drawing]"), chart);
     view.addEventListener("click", (_, item) => {
-      const address = item?.datum && addressOf?.(item.datum);
+      const address = item?.datum && (item.datum.href ?? addressOf?.(item.datum));
       if (address) location.assign(address);
       else if (item?.datum?.arm) chooser?.toggle(item.datum.arm);
     });

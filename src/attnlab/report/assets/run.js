@@ -29,8 +29,7 @@ async function grow() {
       if (!(column in rows)) return;
       const added = rows.step.map((step, n) => ({ split, step, value: rows[column][n] }))
         .filter(({ value }) => value !== null);
-      const changes = vega.changeset().insert(added);
-      views[at].change("rows", changes).runAsync();
+      views[at].insert("rows", added).runAsync();
     });
   }
 }
