@@ -43,7 +43,7 @@ SECTIONS = {room: section for section, rooms in PARTS.items() for room in rooms}
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"), 10**400)
 ZERO_COUNTS = {
     *("warmup_steps", "num_probes", "repeated", "twins", "shared", "ramp", "num_updates"),
-    *("max_hops", "seed", "patterns_at", "layers", "heads"),
+    *("max_hops", "seed", "patterns_at", "layers", "heads", "retries"),
 }
 """Whole numbers of which 0 means something."""
 PROBABILITIES = {

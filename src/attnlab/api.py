@@ -27,7 +27,7 @@ from attnlab.config import compose, search_path
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
-from attnlab.launch.run import Outcome
+from attnlab.launch.outcome import Outcome
 from attnlab.launch.run import run as train_one
 from attnlab.layers import HeadRef
 from attnlab.loaded_run import LoadedRun

@@ -33,6 +33,7 @@ PARTS = {
     "callbacks": ("callbacks",),
     "evidence": ("evidence",),
     "logger": ("logger",),
+    "launcher": ("launch",),
 }
 """The modules and packages of attnlab that each section of a config builds from."""
 SECTIONS_WITH_FUNCTIONS = ("metric",)

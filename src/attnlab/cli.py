@@ -16,6 +16,7 @@ from attnlab.printable import say, say_message, tolerate_closed_output
 
 COMMANDS = {
     "train": "train one run, or with -m every combination of a sweep",
+    "sweep": "show where sweeps stand, try failed runs again, stop what trains",
     "runs": "list runs, show one, tell what differs in two, tag, archive and delete them",
     "compare": "tabulate runs over seeds, with intervals and paired differences",
     "curves": "draw a metric over training, with intervals over seeds, as a figure",

@@ -134,11 +134,12 @@ class Experiment:
 
     @property
     def choices(self) -> dict[str, str]:
-        """The choice of each group of the config, without Hydra's own and without loggers."""
+        """The choice of each group of the config, without Hydra's own, loggers and the launcher."""
         return {
             group: choice
             for group, choice in self.config.choices.items()
-            if isinstance(choice, str) and group.split("/")[0] not in ("hydra", "logger")
+            if isinstance(choice, str)
+            and group.split("/")[0] not in ("hydra", "logger", "launcher")
         }
 
     @cached_property

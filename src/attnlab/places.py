@@ -29,3 +29,9 @@ def require_writable(directory: Path, option: str = "") -> None:
 
 def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
+
+
+def quote_path(path: Path) -> str:
+    """Return a path as the value of an override, whatever characters it has."""
+    escaped_path = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped_path}"'

@@ -24,10 +24,10 @@ from attnlab.config import compose, search_path
 from attnlab.console import Console
 from attnlab.errors import RecordError
 from attnlab.interruption import Interrupted
-from attnlab.launch import launcher, many, run
+from attnlab.launch import many, run
 from attnlab.launch.inline import Inline
 from attnlab.launch.measure_result import FinalNumbers
-from attnlab.launch.run import Outcome
+from attnlab.launch.outcome import Outcome
 from attnlab.run_record import attempt
 from attnlab.run_record.checkpoint import last_checkpoint
 from attnlab.run_record.record import DEATHS, find_runs
@@ -40,7 +40,7 @@ from tests.run_record.test_record import died
 QUIET = Console(quiet=True)
 
 
-def planned(tmp_path, monkeypatch, outcomes):
+def planned(tmp_path, monkeypatch, outcomes, launcher=None):
     """Let runs end as is said: by seed, a list of what comes of each try."""
     tried = []
 
@@ -50,13 +50,14 @@ def planned(tmp_path, monkeypatch, outcomes):
         outcome = outcomes[seed].pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
-        return Outcome(tmp_path / str(seed), outcome)
+        status, _, cause = outcome.partition(": ")
+        return Outcome(tmp_path / str(seed), status, note="it did", cause=cause or None)
 
-    monkeypatch.setattr(launcher, "run", run_as_stated)
+    monkeypatch.setattr(run, "run", run_as_stated)
     with search_path() as own:
         config = compose([*TINY, f"runs_dir={tmp_path}"], own)
     configs = [replace(config, values={**config.values, "seed": s}) for s in outcomes]
-    return tried, many.run_many(configs, QUIET, Inline())
+    return tried, many.run_many(configs, QUIET, launcher or Inline())
 
 
 def test_whatever_fails_in_a_run_the_others_are_done(tmp_path, monkeypatch):
@@ -90,6 +91,36 @@ def test_what_others_hold_and_what_has_died_is_asked_again_at_the_end(tmp_path, 
     assert tried == [*[(s, True) for s in range(4)], *[(s, False) for s in (0, 1, 3)]]
 
 
+@pytest.mark.parametrize(
+    ("ends", "statuses", "note"),
+    [
+        (["failed: killed", "finished"], "finished", "it did"),
+        (["failed: killed", "failed: hung", "failed: killed"], "failed", "it did (3 times)"),
+        (["failed: diverged"], "failed", "it did"),
+        (["failed: error"], "failed", "it did"),
+        (["dead", "failed: memory", "failed: memory", "finished"], "finished", "it did"),
+    ],
+    ids=["once", "each_time", "diverged", "error", "died_before"],
+)
+def test_what_fails_is_tried_again_by_its_cause_as_often_as_stated(
+    tmp_path, monkeypatch, ends, statuses, note
+):
+    tried, ended = planned(tmp_path, monkeypatch, {0: list(ends), 1: ["finished"]})
+    by_place = dict(ended)
+    assert (by_place[0].status, by_place[0].note) == (statuses, note)
+    assert by_place[1].status == "finished"
+    assert [seed for seed, _ in tried] == [0, 1, *[0] * (len(ends) - 1)]
+    assert [postpones for _, postpones in tried] == [True] * 2 + [False] * (len(ends) - 1)
+
+
+def test_a_launcher_states_how_often_and_after_what(tmp_path, monkeypatch):
+    launcher = Inline(retries=1, retry_on=["error"])
+    ends = {0: ["failed: error", "failed: error"], 1: ["failed: killed"]}
+    tried, ended = planned(tmp_path, monkeypatch, ends, launcher)
+    assert {place: outcome.status for place, outcome in ended} == {0: "failed", 1: "failed"}
+    assert [seed for seed, _ in tried] == [0, 1, 0]
+
+
 def test_an_interruption_ends_all(tmp_path, monkeypatch):
     tried, ended = planned(tmp_path, monkeypatch, {0: [Interrupted(3)], 1: ["finished"]})
     with pytest.raises(Interrupted):
@@ -113,7 +144,8 @@ def test_a_run_that_died_comes_last_and_is_given_up_at_its_third_death(tmp_path,
     for _ in range(DEATHS):
         died(other / done.name, 4, identity=done.identity)
     assert train(other, "-m", "seed=0,1") == 1
-    *_, counted, named = capsys.readouterr().out.strip().splitlines()
+    *_, counted, named, advice = capsys.readouterr().out.strip().splitlines()
+    says("launch.advice", advice)
     says("launch.given_up.counts", counted)
     says("launch.given_up", named.partition(": ")[2].partition(": ")[2])
     assert [len(record.attempts) for record in find_runs(other)] == [3, 1]
@@ -232,7 +264,7 @@ def own(tmp_path, monkeypatch):
 
 def test_a_part_that_ends_the_program_fails_its_run_alone(tmp_path, own, capsys):
     assert train(tmp_path / "runs", *own("Exits"), "-m", "seed=0,1") == 1
-    says("launch.exits", capsys.readouterr().out.splitlines()[-1].rpartition(": ")[2])
+    says("launch.exits", capsys.readouterr().out.splitlines()[-2].rpartition(": ")[2])
     assert [record.state for record in find_runs(tmp_path / "runs")] == ["failed"] * 2
 
 
@@ -297,7 +329,7 @@ def test_a_process_that_dies_is_tried_again_and_the_others_are_done(tmp_path, dy
     assert states == {"killed": 1, "finished": 1}
     (killed,) = (r for r in find_runs(runs_dir) if r.state == "killed")
     assert len(killed.attempts) == DEATHS
-    says("launch.died", out.splitlines()[-1].rpartition(": ")[2])
+    says("launch.died", out.splitlines()[-2].rpartition(": ")[2])
 
 
 @pytest.mark.parametrize("phase", ["measure_trained", "flops_per_token"])

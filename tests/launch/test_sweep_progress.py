@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from attnlab.callbacks.progress import Pace
-from attnlab.launch.run import Outcome
+from attnlab.launch.outcome import Outcome
 from attnlab.launch.show import outcome_line, start_lines
-from attnlab.launch.sweep_progress import SweepProgress, short_labels
+from attnlab.launch.sweep_progress import SweepProgress
+from attnlab.run_record.choice_name import short_labels
 from tests.child import TINY
 from tests.fabricated import result
 

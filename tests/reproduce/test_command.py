@@ -13,7 +13,7 @@ from attnlab.analysis.report import to_plain
 from attnlab.cli import main
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
-from attnlab.launch import launcher
+from attnlab.launch import run as launch_run
 from attnlab.reproduce import recipe, recipe_runs, results
 from attnlab.reproduce.judge import VERDICTS
 from attnlab.reproduce.judged import judge_every_paper
@@ -110,7 +110,7 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
     place, capsys, monkeypatch
 ):
     begun, before = [], tree(place)
-    train = launcher.run
+    train = launch_run.run
 
     def interrupted(config, console, postpones, notes, cell):
         begun.append(config)
@@ -118,11 +118,11 @@ def test_an_interrupted_recipe_goes_on_and_writes_nothing_before_its_end(
             raise Interrupted(1)
         return train(config, console, postpones, notes, cell)
 
-    monkeypatch.setattr(launcher, "run", interrupted)
+    monkeypatch.setattr(launch_run, "run", interrupted)
     assert reproduce(place, "-j", "1") == 130
     says("reproduce.interrupted", capsys.readouterr().out.splitlines()[-1])
     assert (len(begun), tree(place)) == (3, before)
-    monkeypatch.setattr(launcher, "run", train)
+    monkeypatch.setattr(launch_run, "run", train)
     assert reproduce(place, "-j", "1") == 0
     assert capsys.readouterr().out.count("(finished before)") == 2
 
@@ -192,7 +192,7 @@ def test_where_data_lie_reaches_every_run(place, capsys, monkeypatch):
 
     # No dataset here has a path.
     monkeypatch.setattr("attnlab.reproduce.paper.PLACES", ("dataset.seed",))
-    monkeypatch.setattr(launcher, "run", begin)
+    monkeypatch.setattr(launch_run, "run", begin)
     assert reproduce(place, "-j", "1", "dataset.seed=7") == 2
     says("reproduce.not_done", capsys.readouterr().err.splitlines()[-1])
     # What is held is asked again at the end.
@@ -226,7 +226,7 @@ def test_data_that_cannot_be_had_are_no_failed_claim(place, capsys, monkeypatch)
     def no_data(config, console, postpones, notes, cell):
         raise RequestError("there is no file")
 
-    monkeypatch.setattr(launcher, "run", no_data)
+    monkeypatch.setattr(launch_run, "run", no_data)
     before = tree(place)
     assert reproduce(place, "-j", "1") == 2
     out, err = capsys.readouterr()

@@ -1,7 +1,6 @@
 """Options that many commands share; this module imports nothing that is slow to load."""
 
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +110,11 @@ def add_runs(parser: ArgumentParser) -> None:
     )
 
 
-def with_runs_dir(overrides: Sequence[str], runs_dir: Path | None) -> list[str]:
-    """Return overrides with the directory that `--runs-dir` names.
-
-    Raises RequestError where an override names one as well.
-    """
-    if runs_dir is None:
-        return [*overrides]
-    if runs_dir_overrides := [
-        override for override in overrides if override.startswith("runs_dir=")
-    ]:
-        raise RequestError(
-            f"--runs-dir {runs_dir} and {runs_dir_overrides[0]} say the same; leave one"
-        )
-    escaped_path = str(runs_dir).replace("\\", "\\\\").replace('"', '\\"')
-    return [*overrides, f'runs_dir="{escaped_path}"']
+def add_jobs(parser: ArgumentParser) -> None:
+    """Declare the option for the number of runs at once."""
+    parser.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="runs at once: launcher=processes with N jobs"
+    )
 
 
 def add_training_options(parser: ArgumentParser) -> None:

@@ -3,15 +3,20 @@
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnlab.building import UserTargets
-from attnlab.commands.options import add_training_options, with_runs_dir
-from attnlab.config import Config, Sweep, plan_sweep, search_path, thread_overrides
+from attnlab.commands.options import add_jobs, add_training_options
+from attnlab.commands.overrides import launcher_overrides, with_runs_dir
+from attnlab.config import Config, Sweep, plan_sweep, search_path
 from attnlab.console import Console
 from attnlab.errors import RequestError
 from attnlab.interruption import Interrupted
 from attnlab.places import require_writable
 from attnlab.printable import say, say_message
+
+if TYPE_CHECKING:
+    from attnlab.launch.launcher import Launcher
 
 EPILOG = """\
 examples:
@@ -34,24 +39,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = RawDescriptionHelpFormatter, EPILOG
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over a,b,c values")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="runs at once")
+    add_jobs(parser)
     add_training_options(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Check every cell, then train what is missing."""
     console = Console(soft_wrap=True)
-    jobs = arguments.jobs
-    if jobs < 1 or (jobs > 1 and not arguments.multirun):
-        raise RequestError(f"--jobs {jobs} must be at least 1, and above 1 it needs -m")
     _require_fitting_options(arguments)
     with search_path(arguments.config_dir) as user_targets:
         overrides = with_runs_dir(arguments.overrides, arguments.runs_dir)
-        if jobs > 1:
-            import torch
-
-            overrides += thread_overrides(overrides, jobs, torch.get_num_threads())
+        overrides = launcher_overrides(overrides, arguments.jobs)
         sweep = plan_sweep(overrides, user_targets, is_multirun=arguments.multirun)
+        # Torch takes seconds to import, and what is misspelt is refused before that.
+        from attnlab.launch.sweep_launcher import launcher_of, with_shared_cores
+
+        launcher = launcher_of([cell.config for cell in sweep.cells])
+        if arguments.multirun:
+            sweep = with_shared_cores(sweep, launcher.jobs)
         printed_text = _explain_config(arguments, sweep, user_targets)
     configs = [cell.config for cell in sweep.cells]
     for note in dict.fromkeys(note for config in configs for note in config.notes):
@@ -60,13 +65,13 @@ def run(arguments: Namespace) -> int:
         say(printed_text)
         return 0
     if arguments.dry_run:
-        return _print_dry_run(sweep, jobs, arguments.format)
-    for directory in {Path(config.values["runs_dir"]) for config in configs}:
-        require_writable(directory, "runs_dir")
+        return _print_dry_run(sweep, launcher.jobs, arguments.format)
+    launcher.require_possible(configs)
+    require_writable(Path(configs[0].values["runs_dir"]), "runs_dir")
     # Lightning takes seconds to import, so a wrong request is refused before that.
     try:
         if arguments.multirun:
-            return _train_sweep(sweep, jobs, console)
+            return _train_sweep(sweep, launcher, console)
         return _train_one(configs[0], console)
     except Interrupted as interrupted:
         console.print(f"{interrupted}; the same command goes on from there")
@@ -79,6 +84,10 @@ def _require_fitting_options(arguments: Namespace) -> None:
         raise RequestError("--format is of --dry-run; give both, or neither")
     if (arguments.package or arguments.resolve) and not arguments.cfg:
         raise RequestError("--package and --resolve are of --cfg; give that too, or leave them out")
+    launcher_words = [text for text in arguments.overrides if text.startswith("launcher")]
+    if not arguments.multirun and (launcher_words or arguments.jobs not in (None, 1)):
+        word = launcher_words[0] if launcher_words else f"--jobs {arguments.jobs}"
+        raise RequestError(f"{word} says how a sweep is trained; give -m too, or leave it out")
     printing_options = [name for name in ("cfg", "info", "dry_run") if getattr(arguments, name)]
     if len(printing_options) > 1:
         options = " and ".join("--" + name.replace("_", "-") for name in printing_options)
@@ -124,26 +133,14 @@ def _train_one(config: Config, console: Console) -> int:
     return {"finished": 0, "skipped": 0, "failed": 1}.get(outcome.status, 2)
 
 
-def _train_sweep(sweep: Sweep, jobs: int, console: Console) -> int:
+def _train_sweep(sweep: Sweep, launcher: "Launcher", console: Console) -> int:
     """Train every cell, and say at the end how many ended how, and which were not done."""
-    from attnlab.launch import show
-    from attnlab.launch.many import launcher_for, run_many
-    from attnlab.launch.sweep_progress import SweepProgress, short_labels
+    from attnlab.commands.render.outcomes import print_outcomes
+    from attnlab.launch.train_cells import train_cells
 
     if sweep.impossible:
         from attnlab.commands.render.dry_run import left_out_text
 
         console.print(left_out_text(sweep.impossible))
-    configs = [cell.config for cell in sweep.cells]
-    outcomes, progress = [], SweepProgress(short_labels([cell.overrides for cell in sweep.cells]))
-    for index, outcome in run_many(configs, console, launcher_for(jobs), progress):
-        outcomes.append(outcome)
-        title, seconds_left = progress.title(index), progress.seconds_left()
-        console.print(show.outcome_line(outcome, title, seconds_left, console.width))
-    left_out_suffix = f"; {sweep.num_left_out} left out" if sweep.num_left_out else ""
-    statuses, name = show.count_statuses(outcomes), configs[0].values["sweep"]
-    console.print(f"{len(outcomes)} runs: {statuses}{left_out_suffix}; sweep {name}")
-    for outcome in outcomes:
-        if not outcome.ok:
-            console.print(f"  {outcome.status}: {outcome.directory}: {outcome.note}")
-    return 0 if all(outcome.ok for outcome in outcomes) else 1
+    outcomes = train_cells(sweep.cells, launcher, console)
+    return print_outcomes(outcomes, sweep.name, sweep.num_left_out, console)

@@ -1,7 +1,7 @@
 """Find, compose and check a config: every fault at once, before anything is built or written."""
 
 from attnlab.config.check import change_config
-from attnlab.config.compose import ComposedConfigs, compose, compose_each, thread_overrides
+from attnlab.config.compose import ComposedConfigs, compose, compose_each, share_cores
 from attnlab.config.composition import sweep_overrides
 from attnlab.config.config import SECTIONS, Config
 from attnlab.config.paths import (
@@ -12,7 +12,7 @@ from attnlab.config.paths import (
     unreadable_yaml,
     yaml_files,
 )
-from attnlab.config.sweep import Cell, Sweep, plan_sweep
+from attnlab.config.sweep import Cell, Sweep, plan_cells, plan_sweep
 
 __all__ = [
     "SECTIONS",
@@ -26,10 +26,11 @@ __all__ = [
     "compose_each",
     "conf_dir",
     "load_user_targets",
+    "plan_cells",
     "plan_sweep",
     "search_path",
+    "share_cores",
     "sweep_overrides",
-    "thread_overrides",
     "unreadable_yaml",
     "yaml_files",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnlab.building import DIRECTIVES, UserTargets
 from attnlab.config.composition import parse_overrides
-from attnlab.config.config import COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
+from attnlab.config.config import APART, COLLECTIONS, ROOT_KNOBS, SECTIONS, UNPACKED, Config
 from attnlab.errors import ConfigError
 from attnlab.signatures import (
     as_float_if_asked,
@@ -57,7 +57,7 @@ def signature_faults(values: dict[str, Any], user_targets: UserTargets) -> Itera
 
 def root_faults(values: dict[str, Any]) -> Iterator[str]:
     """Yield what does not fit at the root; no class is imported for that."""
-    keys = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, "match"}
+    keys = {*ROOT_KNOBS, *SECTIONS, *COLLECTIONS, *APART}
     for key in [key for key in values if key not in keys]:
         if key in UNPACKED:
             yield f"{key}: its YAML needs `# @package _global_` as the first line"
@@ -79,8 +79,9 @@ def _component_faults(values: dict[str, Any], user_targets: UserTargets) -> Iter
         else:
             yield from target_faults(node, key, user_targets)
             yield from partial_faults(node, key, is_called_later=key in WIRED)
-    if values.get("match"):
-        yield from target_faults(values["match"], "match", user_targets)
+    for key in APART:
+        if values.get(key):
+            yield from target_faults(values[key], key, user_targets)
     for section in COLLECTIONS:
         for name, node in (values.get(section) or {}).items():
             if node is not None:
@@ -96,7 +97,7 @@ def convert_config_numbers(values: dict[str, Any], user_targets: UserTargets) ->
     for key, kind in ROOT_KNOBS.items():
         if key in values:
             values[key] = as_float_if_asked(values[key], kind)
-    for key in (*SECTIONS, *COLLECTIONS, "match"):
+    for key in (*SECTIONS, *COLLECTIONS, *APART):
         convert_whole_numbers(values.get(key), key, user_targets)
 
 

@@ -1,6 +1,7 @@
 """From overrides to a checked config: every fault at once, before anything is built or written."""
 
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -55,9 +56,7 @@ def compose(overrides: Sequence[str], user_targets: UserTargets = NO_USER_TARGET
     choices = {
         str(group): choice for group, choice in composed_config.hydra.runtime.choices.items()
     }
-    config = Config(
-        values, choices, user_targets, overrides=tuple(composed_config.hydra.overrides.task)
-    )
+    config = Config(values, choices, user_targets, overrides=_without_launcher(composed_config))
     if values.get("match"):
         config = _config_with_matched_widths(config, composed_config.hydra.overrides.task)
     # What follows needs torch, and what has been refused by now needs none.
@@ -104,10 +103,33 @@ def compose_each(
     return composed_configs
 
 
-def thread_overrides(overrides: Sequence[str], jobs: int, threads: int) -> list[str]:
-    """Return the override that shares the cores among runs at once, unless one says how."""
-    states_threads = any(override.startswith("trainer.threads=") for override in overrides)
-    return [] if jobs == 1 or states_threads else [f"trainer.threads={max(1, threads // jobs)}"]
+def share_cores(
+    configs: Sequence[Config], jobs: int, threads: int, *, always: bool = False
+) -> list[Config]:
+    """Return the configs with the cores shared among runs at once, unless they say how.
+
+    `threads` is what one run alone would have. The share is as if an override had stated it, since
+    it is a part of what a run is; a run alone states none unless `always`.
+    """
+    if jobs == 1 and not always:
+        return [*configs]
+    share = max(1, threads // jobs)
+    return [
+        config
+        if config.values["trainer"].get("threads") is not None
+        else replace(
+            config,
+            values={**config.values, "trainer": {**config.values["trainer"], "threads": share}},
+            overrides=(*config.overrides, f"trainer.threads={share}"),
+        )
+        for config in configs
+    ]
+
+
+def _without_launcher(composed_config: DictConfig) -> tuple[str, ...]:
+    """Return the overrides but for those that say where a run is done, which change no run."""
+    overrides = composed_config.hydra.overrides.task
+    return tuple(text for text in overrides if not re.match(r"[+~]*launcher\b", text))
 
 
 def _thread_notes(config: Config, overrides: Sequence[str]) -> list[str]:

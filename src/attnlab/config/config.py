@@ -32,10 +32,13 @@ NOT_IN_IDENTITY = (
     "skip_impossible",
     "logger",
     "match",
+    "launcher",
 )
 """The keys at the root that do not change what a run is."""
 SECTIONS = ("model", "init", "objective", "optimizer", "schedule", "trainer", "dataset")
 """The sections that are one part each."""
+APART = ("match", "launcher")
+"""The sections that are one part each, or none, and no part of what a run is."""
 COLLECTIONS = ("metric", "callbacks", "evidence", "logger")
 """The sections that hold parts by name."""
 UNPACKED = ("debug", "experiment")

@@ -22,7 +22,7 @@ UNREADABLE = (HydraException, OmegaConfBaseException)
 HYDRA_ALTERNATIVES = {
     "hydra.run": "runs_dir=DIR says where runs go",
     "hydra.sweep": "runs_dir=DIR says where runs go",
-    "hydra.launcher": "-j N trains several runs at once",
+    "hydra.launcher": "launcher=processes (or -j N) trains several runs at once",
     "hydra.searchpath": "--config-dir DIR adds your own configs",
     "hydra.sweeper": (
         "a sweep is a grid: write the values as KEY=1,2 or range(1,5); for a search, call "

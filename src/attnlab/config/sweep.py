@@ -1,7 +1,7 @@
 """The cells of a sweep: what differs between them, which can work, and why the others cannot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnlab.building import UserTargets
 from attnlab.config.compose import compose_each
@@ -32,6 +32,11 @@ class Sweep:
     """Why cells are left out (`skip_impossible`), and what differs in each of these."""
 
     @property
+    def name(self) -> str:
+        """The name by which commands find its runs."""
+        return self.cells[0].config.values["sweep"]
+
+    @property
     def num_left_out(self) -> int:
         return self.total - len(self.cells)
 
@@ -43,6 +48,23 @@ def plan_sweep(overrides: Sequence[str], user_targets: UserTargets, *, is_multir
     whose parts are right and do not fit together is left out, as long as another one works.
     """
     overrides_by_cell = sweep_overrides(overrides) if is_multirun else [list(overrides)]
+    sweep = plan_cells(overrides_by_cell, user_targets)
+    if not is_multirun:
+        return sweep
+    configs = name_sweep([cell.config for cell in sweep.cells])
+    cells = [replace(c, config=config) for c, config in zip(sweep.cells, configs, strict=True)]
+    return replace(sweep, cells=cells)
+
+
+def plan_cells(
+    overrides_by_cell: Sequence[Sequence[str]],
+    user_targets: UserTargets,
+    name: str | None = None,
+) -> Sweep:
+    """Compose and check the cells that some overrides describe, for the sweep of a name.
+
+    Raises ConfigError as `plan_sweep`.
+    """
     labels = _differences(overrides_by_cell)
     composed_configs = compose_each(dict(enumerate(overrides_by_cell)), user_targets)
     configs = composed_configs.configs
@@ -58,8 +80,11 @@ def plan_sweep(overrides: Sequence[str], user_targets: UserTargets, *, is_multir
         if configs and not composed_configs.mistakes:
             faults.append("skip_impossible=true leaves these runs out and trains the others")
         raise ConfigError(faults)
-    if is_multirun:
-        configs = dict(zip(configs, name_sweep([*configs.values()]), strict=True))
+    if name is not None:
+        configs = {
+            i: replace(config, values={**config.values, "sweep": name})
+            for i, config in configs.items()
+        }
     return Sweep(
         [Cell(overrides_by_cell[i], labels[i], config) for i, config in configs.items()],
         len(overrides_by_cell),

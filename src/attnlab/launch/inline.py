@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from attnlab.config import Config
 from attnlab.launch.launcher import Launcher, Outcomes, Pass, run_to_outcome
+from attnlab.ranges import ranged
 
 
+@ranged
 class Inline(Launcher):
     """Does one run after the other in this process."""
 

@@ -1,12 +1,17 @@
-"""Runs at once, each in a process of its own; one that dies is tried again."""
+"""Runs at once, each in a process of its own; what dies or stands still is said, and no run lost.
+
+The processes are forked from one that has imported everything and computed nothing, so that imports
+are paid once and no run finds anything of another one.
+"""
 
 import os
 import signal
 import sys
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -14,88 +19,178 @@ from pathlib import Path
 
 from attnlab.config import Config
 from attnlab.console import Console
+from attnlab.errors import RequestError
 from attnlab.interruption import STOPPING, Interrupted, delay_interruption, raise_on_stop_signals
-from attnlab.launch.launcher import Launcher, Outcomes, Pass, run_to_outcome
-from attnlab.launch.run import Outcome
+from attnlab.launch.devices import deal_gpus, limit_memory, visible_gpus
+from attnlab.launch.launcher import (
+    RETRIED,
+    Launcher,
+    Outcomes,
+    Pass,
+    Retried,
+    run_to_outcome,
+)
+from attnlab.launch.outcome import Outcome
+from attnlab.launch.standstill import StandstillWatch
 from attnlab.launch.sweep_progress import PlaceInSweep
 from attnlab.printable import tolerate_closed_output
-from attnlab.run_record.record import DEATHS
+from attnlab.ranges import Count, FewCountOrZero, Positive, ranged
+
+LOOK_SECONDS = 1.0
+"""How often is looked whether a run stands still."""
 
 
+@dataclass
+class Worker:
+    """A process that does one run."""
+
+    index: int
+    process: BaseProcess
+    slot: int
+    """Which of the runs at once it is."""
+    watch: StandstillWatch | None = None
+    """None before its attempt has begun."""
+    run_dir: Path | None = None
+    """The directory of its run; None before its attempt has begun."""
+    is_hung: bool = False
+    """Whether it was ended as its run stood still."""
+
+
+@ranged
 class Processes(Launcher):
-    """Does `jobs` runs at once, each in a process of its own; one that dies is tried again."""
+    """Does several runs at once, each in a process of its own, and deals GPUs out to them."""
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(
+        self,
+        *,
+        jobs: Count | None = None,
+        per_gpu: Count | None = None,
+        memory_limit: Positive | None = None,
+        hang_leases: Positive = 40.0,
+        retries: FewCountOrZero = 2,
+        retry_on: Sequence[Retried] = RETRIED,
+    ) -> None:
+        super().__init__(retries=retries, retry_on=retry_on)
+        self.gpus = visible_gpus()
+        if jobs is None:
+            num_cores = os.cpu_count() or 1
+            jobs = len(self.gpus) * (per_gpu or 1) or max(1, num_cores // 2)
+        self.jobs, self._per_gpu, self._memory_limit = jobs, per_gpu, memory_limit
+        self._hang_leases = hang_leases
+
+    def require_possible(self, configs: Sequence[Config]) -> None:
+        accelerators = {config.values["trainer"].get("accelerator") for config in configs}
+        if self._per_gpu is not None and (not self.gpus or accelerators == {"cpu"}):
+            reason = "the runs are for the CPU" if self.gpus else "torch sees none here"
+            raise RequestError(
+                f"launcher.per_gpu={self._per_gpu} needs a GPU, and {reason}; leave it out"
+            )
+        if self._per_gpu is not None and self.jobs > self._per_gpu * len(self.gpus):
+            raise RequestError(
+                f"{self.jobs} runs at once on {len(self.gpus)} GPUs are more than "
+                f"launcher.per_gpu={self._per_gpu} allows; fewer at once (-j), or a larger per_gpu"
+            )
 
     def outcomes(
         self, configs: Sequence[Config], indices: Sequence[int], this_pass: Pass
     ) -> Outcomes:
-        queue, num_deaths = deque(indices), Counter[int]()
-        running: dict[Connection, tuple[int, BaseProcess]] = {}
+        queue = deque(indices)
+        workers: dict[Connection, Worker] = {}
         interrupted = False
         try:
-            while running or (queue and not interrupted):
+            while workers or (queue and not interrupted):
                 try:
                     if not interrupted:
-                        self._start_queued(queue, running, configs, this_pass)
-                    ready_connections = wait(list(running))
+                        self._start_queued(queue, workers, configs, this_pass)
+                    ready_connections = wait(list(workers), LOOK_SECONDS)
                 except Interrupted:
                     interrupted = True
-                    _terminate_all(running)
+                    _terminate_all(workers)
                     continue
                 for connection in ready_connections:
                     assert isinstance(connection, Connection)
-                    index, process = running.pop(connection)
-                    outcome = _receive_outcome(connection, process)
-                    if outcome is not None:
-                        # What was asked to stop has nothing to say; another may have been ended.
-                        if not (interrupted and outcome.status == "interrupted"):
-                            yield index, outcome
-                    elif interrupted:
-                        # It was stopped before it could listen.
+                    worker = workers[connection]
+                    message = _receive(connection)
+                    if isinstance(message, Path):
+                        lease = configs[worker.index].values["lease"]
+                        worker.watch = StandstillWatch(message, lease * self._hang_leases)
+                        worker.run_dir = message.parents[1]
                         continue
-                    elif this_pass.postpones:
-                        yield index, Outcome(Path(), "dead")
-                    else:
-                        num_deaths[index] += 1
-                        if num_deaths[index] < DEATHS:
-                            queue.append(index)
-                        else:
-                            yield index, _outcome_of_deaths(configs[index], process)
+                    del workers[connection]
+                    connection.close()
+                    worker.process.join()
+                    if message is None and not interrupted:
+                        message = self._outcome_of_death(configs[worker.index], worker)
+                    # What was asked to stop has nothing to say; another may have been ended.
+                    if message and not (interrupted and message.status == "interrupted"):
+                        yield worker.index, message
+                _end_what_stands_still(workers)
         finally:
             # Somebody may have stopped asking while processes run.
-            _terminate_all(running)
-            for _, process in running.values():
-                process.join()
+            _terminate_all(workers)
+            for worker in workers.values():
+                worker.process.join()
         if interrupted:
             raise Interrupted
 
     def _start_queued(
         self,
         queue: deque[int],
-        running: dict[Connection, tuple[int, BaseProcess]],
+        workers: dict[Connection, Worker],
         configs: Sequence[Config],
         this_pass: Pass,
     ) -> None:
         """Move runs from the queue to the running ones, until `jobs` of them run."""
-        while queue and len(running) < self.jobs:
+        while queue and len(workers) < self.jobs:
             with delay_interruption():
                 index = queue.popleft()
                 title = this_pass.sweep_progress.title(index)
                 if title:
                     this_pass.console.print(f"{title}: starts")
-                connection, process = _start_process(configs[index], this_pass, title)
-                running[connection] = index, process
+                slot = min({*range(self.jobs)} - {worker.slot for worker in workers.values()})
+                surroundings = Surroundings(
+                    deal_gpus(self.gpus, slot, configs[index]), self._memory_limit
+                )
+                connection, process = _start_process(configs[index], this_pass, title, surroundings)
+                workers[connection] = Worker(index, process, slot)
+
+    def _outcome_of_death(self, config: Config, worker: Worker) -> Outcome:
+        """Return the outcome of a run whose process ended without a word."""
+        directory = worker.run_dir or Path(config.values["runs_dir"])
+        if worker.is_hung:
+            assert worker.watch is not None
+            seconds = config.values["lease"] * self._hang_leases
+            note = (
+                f"it stood still after step {worker.watch.step} for {seconds:g} s and was ended; "
+                "more leases (launcher.hang_leases) wait longer"
+            )
+            return Outcome(directory, "failed", note=note, cause="hung")
+        exit_code = worker.process.exitcode or 0
+        manner = (
+            f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with code {exit_code}"
+        )
+        note = f"its process died {manner}; less memory (batch_size) or fewer at once (-j) may help"
+        return Outcome(directory, "failed", note=note, cause="killed")
 
 
-def _start_process(config: Config, this_pass: Pass, title: str) -> tuple[Connection, BaseProcess]:
-    """Start the process of a run; its outcome will come through the connection."""
-    # Forked from a process that has imported everything and computed nothing; elsewhere than on
-    # Linux, the system's libraries do not bear a fork.
+@dataclass(frozen=True)
+class Surroundings:
+    """What the process of a run may use."""
+
+    gpus: str | None
+    """The GPUs that it sees, as CUDA_VISIBLE_DEVICES states them; None for all."""
+    memory_limit: float | None
+    """In GiB; None for no limit."""
+
+
+def _start_process(
+    config: Config, this_pass: Pass, title: str, surroundings: Surroundings
+) -> tuple[Connection, BaseProcess]:
+    """Start the process of a run; its attempt and its outcome will come through the connection."""
+    # Elsewhere than on Linux, the system's libraries do not bear a fork.
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
-        context.set_forkserver_preload(["attnlab.launch.processes"])
+        context.set_forkserver_preload(["attnlab.launch.processes", "attnlab.launch.run"])
     connection, child_connection = context.Pipe(duplex=False)
     process = context.Process(
         target=_run_in_process,
@@ -106,6 +201,7 @@ def _start_process(config: Config, this_pass: Pass, title: str) -> tuple[Connect
             # A console cannot be handed over.
             this_pass.console.stderr,
             title,
+            surroundings,
             child_connection,
         ),
     )
@@ -122,32 +218,25 @@ def _start_process(config: Config, this_pass: Pass, title: str) -> tuple[Connect
     return connection, process
 
 
-def _receive_outcome(connection: Connection, process: BaseProcess) -> Outcome | None:
-    """Return what a process says of its run; None where it died."""
+def _receive(connection: Connection) -> Path | Outcome | None:
+    """Return the attempt that a process has begun, or its run's outcome; None where it died."""
     try:
-        outcome = connection.recv()
+        return connection.recv()
     except EOFError:
-        outcome = None
-    connection.close()
-    process.join()
-    return outcome
+        return None
 
 
-def _terminate_all(running: dict[Connection, tuple[int, BaseProcess]]) -> None:
-    for _, process in running.values():
-        process.terminate()
+def _end_what_stands_still(workers: dict[Connection, Worker]) -> None:
+    """Kill the processes whose runs stand still; a paused process hears nothing else."""
+    for worker in workers.values():
+        if worker.watch is not None and worker.watch.stands_still:
+            worker.is_hung = True
+            worker.process.kill()
 
 
-def _outcome_of_deaths(config: Config, process: BaseProcess) -> Outcome:
-    """Return the outcome of a run whose process died too often, the last time as `process` did."""
-    exit_code = process.exitcode or 0
-    manner = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with code {exit_code}"
-    return Outcome(
-        Path(config.values["runs_dir"]),
-        "failed",
-        note=f"its process died {manner}, {DEATHS} times; less memory (batch_size) or fewer at "
-        "once (-j) may help",
-    )
+def _terminate_all(workers: dict[Connection, Worker]) -> None:
+    for worker in workers.values():
+        worker.process.terminate()
 
 
 def _run_in_process(
@@ -156,6 +245,7 @@ def _run_in_process(
     known_notes: frozenset[str],
     stderr: bool,
     title: str,
+    surroundings: Surroundings,
     parent_connection: Connection,
 ) -> None:
     """Do a run in a process of its own, which hears of Ctrl-C from its parent alone."""
@@ -165,16 +255,26 @@ def _run_in_process(
             os.setpgrp()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             threading.Thread(target=_stop_with_parent, daemon=True).start()
+            if surroundings.gpus is not None:
+                # CUDA reads this when it is first used, which is after this.
+                os.environ["CUDA_VISIBLE_DEVICES"] = surroundings.gpus
+            limit_memory(surroundings.memory_limit)
             # Bars of several processes would write over each other.
             console = Console(soft_wrap=True, force_terminal=False, stderr=stderr)
-            outcome = run_to_outcome(
-                config, Pass(console, postpones, set(known_notes)), PlaceInSweep(title)
+            place = PlaceInSweep(
+                title, announce_attempt=lambda path: _send(parent_connection, path)
             )
+            outcome = run_to_outcome(config, Pass(console, postpones, set(known_notes)), place)
         except Interrupted as interrupted:
             outcome = Outcome(Path(config.values["runs_dir"]), "interrupted", note=str(interrupted))
-        # A parent that is gone needs no answer, and one that asks to stop now is answered so.
-        with suppress(OSError, Interrupted), delay_interruption():
-            parent_connection.send(outcome)
+        with suppress(Interrupted), delay_interruption():
+            _send(parent_connection, outcome)
+
+
+def _send(parent_connection: Connection, message: Path | Outcome) -> None:
+    # A parent that is gone needs no answer, and one that asks to stop now is answered so.
+    with suppress(OSError):
+        parent_connection.send(message)
 
 
 def _stop_with_parent() -> None:

@@ -6,13 +6,12 @@ import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.callbacks.progress import Pace, ProgressBar
+from attnlab.callbacks.progress import ProgressBar
 from attnlab.callbacks.row_logger import LoggerFailed, RowLogger
 from attnlab.callbacks.stopwatch import Stopwatch
 from attnlab.callbacks.training_callback import RowListener, beat_on_forward
@@ -34,6 +33,7 @@ from attnlab.launch.measure_result import (
     run_notes,
     tokens_per_step,
 )
+from attnlab.launch.outcome import Outcome
 from attnlab.launch.sweep_progress import PlaceInSweep
 from attnlab.process_state import preserve_process_state
 from attnlab.run_record import write
@@ -61,30 +61,6 @@ from attnlab.run_record.result import (
     InterruptedAttempt,
     RunResult,
 )
-
-
-@dataclass
-class Outcome:
-    """What became of a run.
-
-    It is finished; skipped, as it was finished before; refused, as it would fail again; failed;
-    interrupted; held by another process; dead, as its process is gone; or blocked by a record that
-    cannot be used.
-    """
-
-    directory: Path
-    status: str
-    result: RunResult | None = None
-    """Of a run that is finished, now or before."""
-    note: str = ""
-    notes: Sequence[str] = ()
-    """What a reader of its result must know, as how much of its data was left out."""
-    pace: Pace | None = None
-    """How fast it was trained here."""
-
-    @property
-    def ok(self) -> bool:
-        return self.status in ("finished", "skipped")
 
 
 class PlaceOfRun(NamedTuple):
@@ -190,9 +166,9 @@ def _claim_and_train(
                 raise RequestError(
                     f"runs_dir {runs_dir} cannot be written ({error.strerror}); name another"
                 ) from error
-            return Outcome(
-                record.path, "failed", note=f"cannot begin: {_describe_error(error, False)}"
-            )
+            note = f"cannot begin: {_describe_error(error, False)}"
+            return Outcome(record.path, "failed", note=note, cause=_classify_error(error))
+        place.announce_attempt(attempt.path)
         _join_sweep(experiment.config, record, console)
         if checkpoint is not None:
             origin = f"continues {extended_name}" if extended_name else "resumed"
@@ -268,7 +244,7 @@ def _train_attempt(
             # Where the log cannot be written, the error is told all the same.
             with suppress(OSError):
                 attempt.log_exception(error)
-        return Outcome(run_dir, "failed", note=_describe_error(error))
+        return Outcome(run_dir, "failed", note=_describe_error(error), cause=_classify_error(error))
 
 
 def _train(

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from attnlab.callbacks.progress import SECONDS_BETWEEN_LINES, format_seconds
 from attnlab.config import Config
-from attnlab.launch.run import Outcome
+from attnlab.launch.outcome import Outcome
 from attnlab.run_record.result import RunResult
 
 

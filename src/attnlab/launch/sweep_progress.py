@@ -1,13 +1,10 @@
 """Where a sweep stands: which run is which, and how long the rest takes."""
 
-import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from attnlab.run_record.result import RunResult
-
-NAMED_BY_VALUE = ("variant", "depth", "size", "dataset", "objective", "evidence")
-"""Config groups whose choices say by themselves what they are."""
 
 
 class PlaceInSweep(NamedTuple):
@@ -17,6 +14,8 @@ class PlaceInSweep(NamedTuple):
     """`[ 3/24] multihead lr=0.001 seed=1`; empty for a run that is alone."""
     sweep_left: Callable[[], float | None] = lambda: None
     """Returns the seconds that the runs after this one take; None if unknown."""
+    announce_attempt: Callable[[Path], None] = lambda path: None
+    """Is told the directory of the attempt that the run begins."""
 
 
 class SweepProgress:
@@ -54,24 +53,3 @@ class SweepProgress:
             return None
         mean_seconds = sum(self._seconds_of_runs) / len(self._seconds_of_runs)
         return mean_seconds * num_left / self.jobs
-
-
-def short_labels(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
-    """Return what distinguishes each run of a sweep, in few words, from its overrides."""
-    common_overrides = (
-        set.intersection(*map(set, overrides_by_cell)) if overrides_by_cell else set()
-    )
-    return [
-        " ".join(
-            _short_override(override) for override in overrides if override not in common_overrides
-        )
-        for overrides in overrides_by_cell
-    ]
-
-
-def _short_override(override: str) -> str:
-    """Return an override in few words: `model/mixer=gated_delta` as `gated_delta`."""
-    key, _, value = override.partition("=")
-    short_key = re.split(r"[./@]", key)[-1]
-    is_group = "/" in key or key in NAMED_BY_VALUE
-    return value if is_group and value not in ("none", "default") else f"{short_key}={value}"

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from attnlab.config import Config, compose_each, search_path, thread_overrides
+from attnlab.config import Config, compose_each, search_path, share_cores
 from attnlab.console import Console
 from attnlab.errors import ConfigError, RequestError
-from attnlab.launch.many import launcher_for, run_many
-from attnlab.launch.run import Outcome
+from attnlab.launch.inline import Inline
+from attnlab.launch.many import run_many
+from attnlab.launch.outcome import Outcome
+from attnlab.launch.processes import Processes
 from attnlab.launch.sweep_progress import SweepProgress
 from attnlab.printable import say_message
 from attnlab.reproduce import results
@@ -60,7 +62,8 @@ def train_recipe(
     judged_arms: set[str] = set()
     configs = [run.config for run in planned_runs]
     sweep_progress = SweepProgress([f"{run.arm} seed {run.seed}" for run in planned_runs])
-    with closing(run_many(configs, console, launcher_for(jobs), sweep_progress)) as ended_runs:
+    launcher = Inline() if jobs == 1 else Processes(jobs=jobs)
+    with closing(run_many(configs, console, launcher, sweep_progress)) as ended_runs:
         for index, outcome in ended_runs:
             arm, seed = planned_runs[index].arm, planned_runs[index].seed
             outcomes[arm, seed] = outcome
@@ -91,16 +94,14 @@ def compose_runs(
 ) -> list[PlannedRun]:
     """Compose and check every run, seed by seed. Raises ConfigError with the faults of all arms."""
     overrides_by_arm = {arm: recipe.overrides(arm) for arm in recipe.arms}
-    threads = torch.get_num_threads()
     with search_path(config_dir) as user_targets:
         composition = compose_each(
-            {
-                arm: [*overrides, *thread_overrides(overrides, jobs, threads), *places]
-                for arm, overrides in overrides_by_arm.items()
-            },
+            {arm: [*overrides, *places] for arm, overrides in overrides_by_arm.items()},
             user_targets,
         )
-    configs, arms_by_fault = composition.configs, composition.faults
+    shared_configs = share_cores([*composition.configs.values()], jobs, torch.get_num_threads())
+    configs = dict(zip(composition.configs, shared_configs, strict=True))
+    arms_by_fault = composition.faults
     for first_arm, second_arm in combinations(configs, 2):
         if configs[first_arm].values == configs[second_arm].values:
             equal_arms = arms_by_fault.setdefault("the same run as another arm", [])

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import socket
-import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,14 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import yaml
 
 from attnlab.errors import RecordError
 from attnlab.run_record import write
 from attnlab.run_record.batches import serialize_batch
-from attnlab.run_record.forms import SCHEMA, seal
+from attnlab.run_record.forms import seal
+from attnlab.run_record.holder import claim_of_this_process
 from attnlab.run_record.identity import canonical_json, identity_hash, plain_config
 from attnlab.run_record.record import Record, attempt_numbers, checkpoint_name
 from attnlab.run_record.result import AttemptProvenance, RunResult
@@ -70,11 +67,7 @@ class Attempt:
             last_known_attempt = max(attempt_numbers(run_dir), default=0)
         number = last_known_attempt + 1
         claim_fields = {
-            "schema": SCHEMA,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process_start": psutil.Process().create_time(),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **claim_of_this_process(),
             "resumed_from": dict(resumed_from) if resumed_from else None,
             "identity_hash": identity_hash(identity),
         }

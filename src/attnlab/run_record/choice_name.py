@@ -1,7 +1,7 @@
-"""Short names for the parts of a config: the choice of a class, the ending of a dotted key."""
+"""Short names: the choice of a class, the ending of a dotted key, what distinguishes a cell."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 OTHERWISE = {
@@ -12,6 +12,8 @@ OTHERWISE = {
 """The choices that are named by neither the module nor the class."""
 WITH_SEVERAL_CHOICES = ("attnlab.model.block", "attnlab.matching")
 """The modules with a class for each of several choices, which are named by the class."""
+NAMED_BY_VALUE = ("variant", "depth", "size", "dataset", "objective", "evidence")
+"""Config groups whose choices say by themselves what they are."""
 
 
 def choice_name(value: Any) -> Any:
@@ -56,3 +58,24 @@ def shortest_endings(keys: Iterable[str]) -> dict[str, str]:
         )
         for key, path in path_by_key.items()
     }
+
+
+def short_labels(overrides_by_cell: Sequence[Sequence[str]]) -> list[str]:
+    """Return what distinguishes each run of a sweep, in few words, from its overrides."""
+    common_overrides = (
+        set.intersection(*map(set, overrides_by_cell)) if overrides_by_cell else set()
+    )
+    return [
+        " ".join(
+            _short_override(override) for override in overrides if override not in common_overrides
+        )
+        for overrides in overrides_by_cell
+    ]
+
+
+def _short_override(override: str) -> str:
+    """Return an override in few words: `model/mixer=gated_delta` as `gated_delta`."""
+    key, _, value = override.partition("=")
+    short_key = re.split(r"[./@]", key)[-1]
+    is_group = "/" in key or key in NAMED_BY_VALUE
+    return value if is_group and value not in ("none", "default") else f"{short_key}={value}"

@@ -53,6 +53,18 @@ class AttemptClaim(TypedDict):
     identity_hash: NotRequired[str]
 
 
+class LaunchClaim(TypedDict):
+    """claim.json of a launch: which process trains cells of a sweep, and how."""
+
+    schema: int
+    host: Name
+    pid: Whole
+    process_start: float
+    at: Name
+    launcher: Name
+    jobs: Whole
+
+
 class Saved(TypedDict):
     """A line of checkpoints/manifest.jsonl."""
 

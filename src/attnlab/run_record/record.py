@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +17,7 @@ from attnlab.errors import RecordError
 from attnlab.printable import one_line
 from attnlab.run_record.annotations import Annotations, read_annotations
 from attnlab.run_record.forms import AttemptClaim, Identity, ResumeOrigin, Saved, form_fault
+from attnlab.run_record.holder import holder_exists, read_beat
 from attnlab.run_record.identity import identity_hash
 from attnlab.run_record.layers import (
     Layers,
@@ -46,8 +45,6 @@ from attnlab.run_record.result import (
 
 DEATHS = 3
 """Number of deaths of a run's process at one step after which the run is given up."""
-MOST_BEAT = 64
-"""Largest size of a sign of life in bytes."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,7 @@ class AttemptState:
     @property
     def beat(self) -> tuple[int, int]:
         """The number of beats so far, and the step of the last; zeros before the first."""
-        try:
-            counter, step = read_plain_file(
-                self.path / "beat", self.path.parents[1], MOST_BEAT
-            ).split()
-            return int(counter), int(step)
-        except (FileNotFoundError, ValueError):
-            return 0, 0
+        return read_beat(self.path)
 
     @property
     def has_ended(self) -> bool:
@@ -79,19 +70,7 @@ class AttemptState:
     @property
     def holder_exists(self) -> bool:
         """Whether the process that claimed it exists; True if it is on another host."""
-        if self.claim["host"] != socket.gethostname():
-            return True
-        try:
-            process = psutil.Process(self.claim["pid"])
-            start_time, status = process.create_time(), process.status()
-        except (psutil.NoSuchProcess, ValueError, OverflowError):
-            # The last two errors: the claim has a number that no process can have.
-            return False
-        # A killed process keeps its pid until its parent has read its exit code.
-        if status == psutil.STATUS_ZOMBIE:
-            return False
-        # A start time is rounded to clock ticks, and relative to a boot time that can be corrected.
-        return abs(start_time - self.claim["process_start"]) < 2
+        return holder_exists(self.claim)
 
 
 class ResumePlan(NamedTuple):
