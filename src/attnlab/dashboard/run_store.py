@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -71,7 +70,9 @@ class RunStore:
         """Return how far the runs are that are not finished and can be read, by their names."""
         now = time.time()
         return {
-            run.name: run_progress(_attempt_with_new_beat(run), run.config, now)
+            run.name: run_progress(
+                run.last_attempt, run.config, now, is_running=run.state == "running"
+            )
             for run in self._runs
             if run.result is None and run.state != "damaged"
         }
@@ -139,12 +140,6 @@ def _is_still_running(run: ListedRun) -> bool:
         and not (attempt.path.parent / str(attempt.number + 1)).exists()
         and attempt.holder_exists
     )
-
-
-def _attempt_with_new_beat(run: ListedRun) -> Any:
-    """Return the last attempt of a run, whose beat is read when it is asked for."""
-    attempt = run.last_attempt
-    return None if attempt is None else replace(attempt)
 
 
 def _stays_in_its_directory(record: Record) -> bool:
