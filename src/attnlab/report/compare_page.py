@@ -10,7 +10,7 @@ from attnlab.analysis.factors import factor_lines, importance, numeric_keys, par
 from attnlab.analysis.statistics import describe_method
 from attnlab.errors import RequestError
 from attnlab.figures.base import GREY, HIGHLIGHTS
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, YAxis, draw_curves
 from attnlab.figures.differences import DifferenceRow, draw_differences
 from attnlab.figures.importance import Share, draw_importance
 from attnlab.figures.tradeoff import WIDE_RATIO, TradeoffPoint, draw_tradeoff
@@ -57,6 +57,8 @@ class CompareView(PageView):
     """A split and a column, as in `validation/loss`; empty for loss and main metric of all."""
     x: str = "steps"
     log: bool = False
+    """Whether x of the curves is logarithmic."""
+    log_y: bool = False
     smooth: int = 1
     """The number of points of the curves' running mean; 1 for the recorded values."""
     factor: str = ""
@@ -122,7 +124,7 @@ def comparison_charts(
     Raises RequestError for what the address asks for and no chart has.
     """
     _check(view, panel)
-    over = Over(view.x, view.log, view.smooth)
+    over = Over(view.x, view.log, view.log_y, view.smooth)
     if view.curve:
         split, _, column = view.curve.partition("/")
         names = [(split, column)]
@@ -245,7 +247,7 @@ def factor_chart(panel: Panel, key: str) -> Any:
         f"{panel.metric} over {key}",
         describe_curves(arms, bounds, f"value of {shortest_endings([key])[key]}"),
         x=XAxis(key, log=min(xs) > 0 and max(xs) / min(xs) >= WIDE_RATIO),
-        y_title=panel.metric,
+        y=YAxis(panel.metric),
         width="container",
     )
 

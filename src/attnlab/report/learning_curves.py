@@ -14,13 +14,13 @@ from attnlab.analysis.findings import read_findings
 from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
 from attnlab.errors import RequestError
 from attnlab.figures.base import MOST_BANDS
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, YAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import SHARE, Bounds
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.evidence_history import EvidenceHistory, load_evidence
 from attnlab.run_record.record import Record
-from attnlab.run_record.row_preview import TABLES, num_recorded_rows
+from attnlab.run_record.row_preview import TABLES, num_recorded_rows, preview_rows, preview_stride
 
 SPLITS = ("validation", "test")
 AXES = {
@@ -33,10 +33,12 @@ AXES = {
 
 
 class Over(NamedTuple):
-    """What curves are drawn over."""
+    """What curves are drawn over, and how."""
 
     axis: str = "steps"
     log: bool = False
+    """Whether x is logarithmic."""
+    log_y: bool = False
     smooth: int = 1
     """The number of points of the running mean; 1 for the values as they were recorded."""
 
@@ -104,9 +106,12 @@ def learning_curve(
     `split` may be an evidence, and `column` one of its numbers, or of its heads, whose weight is
     drawn; the caption then says since when it stays above half of its last value.
 
-    Raises RequestError for seconds of runs whose record has those of the last attempt only.
+    Raises RequestError for seconds of runs whose record has those of the last attempt only, and for
+    an even number of points of the running mean, which is centred.
     """
     column, over = column or _main_metric(panel), over or Over()
+    if over.smooth < 1 or over.smooth % 2 == 0:
+        raise RequestError(f"smooth={over.smooth}: expected an odd number of points; 1 is none")
     bounds, title, y_title = (
         panel.groups[0].bounds(f"{split}/{column}"),
         f"{split} {column}",
@@ -122,7 +127,7 @@ def learning_curve(
     if not drawn_arms:
         return None
     caption = describe_curves(drawn_arms, bounds, legend=legend, smooth=over.smooth)
-    caption += _describe_left_out(arms)
+    caption += _describe_left_out(arms, over.smooth)
     if split not in TABLES:
         caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
@@ -130,7 +135,7 @@ def learning_curve(
         title,
         caption,
         x=XAxis(AXES[over.axis], over.log),
-        y_title=y_title.replace("_", " "),
+        y=YAxis(y_title.replace("_", " "), over.log_y),
         width=width,
         legend=legend,
     )
@@ -210,7 +215,7 @@ def describe_curves(
     return lines
 
 
-def _describe_left_out(arms: Sequence[_DrawnArm]) -> list[str]:
+def _describe_left_out(arms: Sequence[_DrawnArm], smooth: int) -> list[str]:
     """Return lines on recorded values that are not drawn; none where all are."""
     num_drawn = max(len(arm.curve.points) for arm in arms)
     num_recorded = max(arm.num_recorded for arm in arms)
@@ -221,6 +226,8 @@ def _describe_left_out(arms: Sequence[_DrawnArm]) -> list[str]:
         lines.append(f"{who} values that are no finite numbers; there is no mean there")
     if num_drawn < num_recorded and not num_diverged:
         lines.append(f"drawn: {num_drawn:,} of {num_recorded:,} recorded steps, evenly spread")
+    if smooth > 1 and preview_stride(num_recorded) > 1:
+        lines.append(f"the running mean is over steps 1 in {preview_stride(num_recorded)}")
     return lines
 
 
@@ -255,7 +262,9 @@ def _arm_curve(
     Other steps are left out, so that every mean is over the same runs; of many, every k-th and the
     last are drawn.
     """
-    courses = {run.name: _read_course(records[run.name], split, column) for run in group.runs}
+    courses = {
+        run.name: _read_course(records[run.name], split, column, over.smooth) for run in group.runs
+    }
     if not all(len(course.steps) for course in courses.values()):
         return _DrawnArm(ArmCurve(style.title, style.colour, [], style.dash), 0)
     common_steps = reduce(np.intersect1d, [course.steps for course in courses.values()])
@@ -306,10 +315,14 @@ def _smooth(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def _read_course(record: Record, table: str, column: str) -> _Course:
-    """Return what a run recorded of a split or an evidence; no step for nothing."""
+def _read_course(record: Record, table: str, column: str, smooth: int = 1) -> _Course:
+    """Return what a run recorded of a split or an evidence; no step for nothing.
+
+    What is smoothed are the rows of previews, so that a page, which has no others, and a command
+    draw the same curve.
+    """
     if table in TABLES:
-        rows = record.rows(table)
+        rows = record.rows(table) if smooth <= 1 else preview_rows(record.rows(table))
         if column not in rows.column_names:
             return NO_COURSE
         values = rows[column].to_numpy().astype(float)

@@ -80,15 +80,22 @@ class PreviewedRecord(Record):
         return pa.table({"step": pa.array([], pa.int64())})
 
 
-def preview_rows(rows: pa.Table) -> pa.Table:
-    """Return every k-th row and the last, for the smallest power of two k that leaves `MOST_ROWS`.
-
-    So where two runs measured at the same steps, the longer one's rows are among the shorter's.
-    """
+def preview_stride(num_rows: int) -> int:
+    """Return the smallest power of two k for which every k-th of some rows are `MOST_ROWS`."""
     stride = 1
-    while rows.num_rows > stride * MOST_ROWS:
+    while num_rows > stride * MOST_ROWS:
         stride *= 2
-    if stride == 1:
+    return stride
+
+
+def preview_rows(rows: pa.Table) -> pa.Table:
+    """Return every k-th row and the last, for the k of `preview_stride`.
+
+    So where two runs measured at the same steps, the longer one's rows are among the shorter's. The
+    rows of a preview stay as they are.
+    """
+    stride = preview_stride(rows.num_rows)
+    if stride == 1 or NUM_ROWS.encode() in (rows.schema.metadata or {}):
         return rows
     places = [*range(0, rows.num_rows - 1, stride), rows.num_rows - 1]
     return rows.take(places).replace_schema_metadata({NUM_ROWS: str(rows.num_rows)})
