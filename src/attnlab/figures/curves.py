@@ -48,6 +48,19 @@ class ArmCurve:
     """The numbers of the seeds, in the order of their curves."""
 
 
+@dataclass(frozen=True)
+class RunCurve:
+    """The curve of a single run that is in no mean, as it has no result."""
+
+    run: str
+    state: str
+    arm: str | None
+    """The title of its arm; None for an arm of which no run is drawn otherwise."""
+    colour: str | None
+    """The colour of its arm; None for grey."""
+    points: Sequence[tuple[float, float]]
+
+
 class XAxis(NamedTuple):
     """The x axis: its title and its scale."""
 
@@ -73,6 +86,7 @@ def draw_curves(
     y: YAxis | None = None,
     width: int | str = 420,
     legend: bool = True,
+    runs: Sequence[RunCurve] = (),
 ) -> Any:
     """Draw the mean of each arm, unsmoothed, with the interval as a band and seeds as faint lines.
 
@@ -81,10 +95,17 @@ def draw_curves(
     line of the caption says which leave it. Without a `legend`, the figure stands on a page, whose
     script sets the parameter `chosen`: the arms with these titles come forward, each with its band.
     What is not above 0 has no place on a logarithmic axis; an axis on which nothing is left is
-    linear. The caption says both.
+    linear. The caption says both. `runs` are dashed, and in no mean.
     """
     x, y_axis = x or XAxis(), y or YAxis()
     arms, log_x, log_y, axis_lines = _place_on_axes(arms, x.log, y_axis.log)
+    runs = [
+        replace(
+            run,
+            points=[p for p in run.points if (p[0] > 0 or not log_x) and (p[1] > 0 or not log_y)],
+        )
+        for run in runs
+    ]
     x = x._replace(log=log_x)
     frame = _mean_frame(arms, log_y)
     y_encoding = partial(alt.Y, title=y_axis.title, scale=_y_scale(frame, log_y))
@@ -104,8 +125,10 @@ def draw_curves(
         layers.append(_draw_bands(x_encoding, y_encoding, colour, opacity, log_y=log_y))
     dashes = _dash_encoding(coloured_arms, legend)
     has_dots = x.doubling or len({p.x for arm in coloured_arms for p in arm.points}) <= MOST_DOTS
+    if any(run.points for run in runs):
+        layers += _draw_runs(runs, x, x_encoding, y_encoding)
     layers += _draw_means(x, x_encoding, y_encoding, colour, dashes, has_dots=has_dots)
-    caption = [*caption, *axis_lines, *_describe_clipped(coloured_arms, frame, has_bands)]
+    caption = [*caption, *axis_lines, *_describe_clipped(coloured_arms, frame, has_bands, runs)]
     chart = alt.layer(*layers, data=table_data(_point_rows(arms))).add_params(
         alt.param(name="chosen", value=[])
     )
@@ -180,15 +203,22 @@ def _mean_frame(arms: Sequence[ArmCurve], log: bool = False) -> Frame:
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
 
 
-def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:
-    """Return a line on the seeds and bands that leave the frame; none where all lie inside."""
+def _describe_clipped(
+    arms: Sequence[ArmCurve], frame: Frame, has_bands: bool, runs: Sequence[RunCurve]
+) -> list[str]:
+    """Return a line on the curves and bands that leave the frame; none where all lie inside."""
+    run_values = [[value for _, value in run.points] for run in runs]
     seed_values = [[value for _, value in curve] for arm in arms for curve in arm.seed_curves]
     band_values = [
         [value for point in arm.points for value in (point.low, point.high) if value is not None]
         for arm in arms
     ]
     parts = []
-    for name, curves in (("seed", seed_values), ("band", band_values if has_bands else [])):
+    for name, curves in (
+        ("seed", seed_values),
+        ("dashed run", run_values),
+        ("band", band_values if has_bands else []),
+    ):
         beyond = [
             [value for value in values if not frame.low <= value <= frame.high] for values in curves
         ]
@@ -247,6 +277,56 @@ def _draw_seed_curves(
             detail=["arm:N", "seed:N"],
         )
     )
+
+
+def _draw_runs(
+    runs: Sequence[RunCurve], x: XAxis, x_encoding: Any, y: Callable[[str], alt.Y]
+) -> list[alt.Chart]:
+    """Draw the curves of single runs as dashed lines, and at its end a mark of each one's state."""
+    lines = alt.Chart(table_data(_run_rows(runs)))
+    ends = alt.Chart(table_data(_run_rows([replace(run, points=run.points[-1:]) for run in runs])))
+    encoding: dict[str, Any] = {
+        "x": x_encoding,
+        "y": y("value:Q"),
+        "color": alt.Color("colour:N", scale=None, legend=None),
+        "detail": "run:N",
+        "tooltip": [
+            *(alt.Tooltip(f"{name}:N") for name in ("run", "state", "of")),
+            alt.Tooltip("x:Q", title=x.title),
+            alt.Tooltip("value:Q", format=".4f"),
+        ],
+    }
+    marks = alt.Scale(domain=list(RUN_MARKS), range=list(RUN_MARKS.values()))
+    return [
+        lines.mark_line(strokeWidth=1.4, strokeDash=[4, 3], clip=True).encode(**encoding),
+        ends.mark_point(size=70, strokeWidth=1.6, clip=True).encode(
+            **encoding, shape=alt.Shape("state:N", scale=marks, legend=None)
+        ),
+    ]
+
+
+def _run_rows(runs: Sequence[RunCurve]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": run.run,
+            "state": run.state,
+            "of": run.arm or "an arm without a finished run",
+            "colour": run.colour or REST,
+            "x": _six_digits(x),
+            "value": _six_digits(value),
+        }
+        for run in runs
+        for x, value in run.points
+    ]
+
+
+RUN_MARKS = {
+    "running": "circle",
+    "failed": "cross",
+    "interrupted": "square",
+    "killed": "diamond",
+}
+"""The mark at the end of a dashed curve, by the state of its run."""
 
 
 def _draw_bands(

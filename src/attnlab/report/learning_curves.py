@@ -1,5 +1,6 @@
 """Learning curves of many runs, from the rows that they recorded."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import ceil, isfinite
@@ -12,9 +13,10 @@ from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.emergence import step_of_half
 from attnlab.analysis.findings import read_findings
 from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
+from attnlab.analysis.unfinished import UnfinishedRun, find_group
 from attnlab.errors import RequestError
 from attnlab.figures.base import MOST_BANDS
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, YAxis, draw_curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, RunCurve, XAxis, YAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import SHARE, Bounds
 from attnlab.run_record.direction import lower_is_better
@@ -45,6 +47,8 @@ class Over(NamedTuple):
 
 MOST_POINTS = 300
 """The most points of an arm's curve, beside the last."""
+MOST_RUN_POINTS, FEWEST_RUN_POINTS = 3000, 10
+"""The most points of all dashed curves of a chart, and how many each of them has at least."""
 MOST_SEED_POINTS, FEWEST_SEED_POINTS = 1200, 40
 """The most points of the curves of all seeds of an arm, and how many each of them has at least."""
 
@@ -100,11 +104,13 @@ def learning_curve(
     over: Over | None = None,
     width: int | str = 420,
     legend: bool = True,
+    unfinished: Sequence[UnfinishedRun] = (),
 ) -> Any:
     """Draw one column (None: the main metric) of a split's rows; None where there are no rows.
 
     `split` may be an evidence, and `column` one of its numbers, or of its heads, whose weight is
-    drawn; the caption then says since when it stays above half of its last value.
+    drawn; the caption then says since when it stays above half of its last value. What `unfinished`
+    runs of the panel recorded of a split so far is dashed, and in no mean.
 
     Raises RequestError for seconds of runs whose record has those of the last attempt only, and for
     an even number of points of the running mean, which is centred.
@@ -128,7 +134,11 @@ def learning_curve(
         return None
     caption = describe_curves(drawn_arms, bounds, legend=legend, smooth=over.smooth)
     caption += _describe_left_out(arms, over.smooth)
-    if split not in TABLES:
+    runs: list[RunCurve] = []
+    if split in TABLES:
+        runs = _run_curves(panel, unfinished, split, column, over)
+        caption += _describe_runs(runs)
+    else:
         caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
         drawn_arms,
@@ -138,6 +148,7 @@ def learning_curve(
         y=YAxis(y_title.replace("_", " "), over.log_y),
         width=width,
         legend=legend,
+        runs=runs,
     )
 
 
@@ -294,6 +305,56 @@ def _arm_curve(
     curve = ArmCurve(style.title, style.colour, points, style.dash, seed_curves, seeds)
     num_recorded = max(course.num_recorded for course in courses.values())
     return _DrawnArm(curve, num_recorded, sum(not np.isfinite(v).all() for v in seed_values))
+
+
+def _run_curves(
+    panel: Panel, unfinished: Sequence[UnfinishedRun], split: str, column: str, over: Over
+) -> list[RunCurve]:
+    """Return what each unfinished run recorded so far, in the colour of the arm that it is of.
+
+    One of an arm without a finished run is drawn over steps only: what its steps cost is not known.
+    """
+    style_by_group = {
+        id(group): style for group, style in zip(panel.groups, arm_styles(panel), strict=True)
+    }
+    most_points = max(FEWEST_RUN_POINTS, MOST_RUN_POINTS // max(1, len(unfinished)))
+    curves = []
+    for run in unfinished:
+        course = _read_course(run.record, split, column, over.smooth)
+        group = find_group(run, panel)
+        if not len(course.steps) or (group is None and over.axis != "steps"):
+            continue
+        style = None if group is None else style_by_group[id(group)]
+        xs = course.steps * (1.0 if group is None else _x_per_step(group, over.axis))
+        values = _smooth(course.values, over.smooth)
+        kept = [place for place in spread(len(xs), most_points) if isfinite(values[place])]
+        curves.append(
+            RunCurve(
+                run.name,
+                run.state,
+                *((None, None) if style is None else (style.title, style.colour)),
+                points=[(float(xs[place]), float(values[place])) for place in kept],
+            )
+        )
+    return curves
+
+
+def _describe_runs(runs: Sequence[RunCurve]) -> list[str]:
+    """Return a line that says how many runs in which state are dashed; none without such runs."""
+    if not runs:
+        return []
+    counts = Counter(run.state for run in runs)
+    state_texts = [f"{counts[state]} {STATE_TEXTS.get(state, state)}" for state in counts]
+    return [f"dashed: single runs that are in no mean; {', '.join(state_texts)}"]
+
+
+STATE_TEXTS = {
+    "running": "still training (○)",
+    "failed": "failed (✚)",
+    "interrupted": "interrupted (□)",
+    "killed": "killed (◇)",
+}
+"""What a caption calls the runs in a state, with the mark at the end of their curves."""
 
 
 def spread(num_places: int, most: int) -> list[int]:
