@@ -10,9 +10,11 @@ from starlette.testclient import TestClient
 from attnlab.analysis.compare import comparison
 from attnlab.analysis.run_list import list_runs
 from attnlab.analysis.select import select_undamaged
+from attnlab.cli import main
 from attnlab.dashboard.app import build_app
 from attnlab.dashboard.guard import TOKEN_HEADER, Access
 from attnlab.dashboard.run_store import RunStore
+from attnlab.run_record import row_preview
 from attnlab.run_record.attempt import Attempt
 from attnlab.run_record.record import Record, find_runs
 from tests.fabricated import result
@@ -123,6 +125,8 @@ def test_the_numbers_of_a_comparison_are_those_of_the_command(browser, runs_dir)
         ("x=miles", "miles"),
         ("cost=miles", "miles"),
         ("curve=miles/loss", "miles"),
+        ("smooth=4", "an odd number"),
+        ("smooth=0", "an odd number"),
         ("factor=miles", "miles"),
         ("by=varaint", "variant"),
         ("where=seed%3D99", "seed=99"),
@@ -133,6 +137,40 @@ def test_a_comparison_that_cannot_be_made_says_why(browser, query, message):
     notice = re.search(r"data-notice>([^<]*)<", page)
     assert notice is not None
     assert message in notice[1]
+
+
+def charts_of(page):
+    """The specifications of the charts that a page draws."""
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    return [chart for section in data["sections"] for chart in section["charts"]]
+
+
+@pytest.mark.parametrize("most_rows", [4, 512], ids=["thinned", "whole"])
+def test_a_smoothed_curve_is_that_of_the_command(
+    browser, runs_dir, tmp_path, monkeypatch, most_rows
+):
+    monkeypatch.setattr(row_preview, "MOST_ROWS", most_rows)
+    output = tmp_path / "curves.html"
+    words = ["--metric", "validation/loss", "--smooth", "3", "--log-y", "--x", "tokens"]
+    assert main(["curves", "--runs-dir", str(runs_dir), *words, "-o", str(output)]) == 0
+    (by_command,) = charts_of(output.read_text("utf-8"))
+    page = browser.text("/compare?curve=validation/loss&smooth=3&log_y=1&x=tokens")
+    (on_page,) = [c for c in charts_of(page) if c["title"]["text"] == "validation loss"]
+    assert on_page == by_command
+    caption = " ".join(on_page["title"]["subtitle"])
+    assert "running mean of 3 points" in caption
+    assert "logarithmic: y" in caption
+    assert ("the running mean is over steps 1 in 4" in caption) == (most_rows == 4)
+
+
+def test_axes_of_a_run_are_those_of_its_address(browser, runs_dir):
+    name = next(record.name for record in find_runs(runs_dir))
+    page = browser.text(f"/run?run={name}&log=1&log_y=1")
+    assert "logarithmic: x and y" in page
+    assert re.search(r'name="log_y" id="run-log-y" value="1" checked', page)
+    # What the other form asks for keeps the axes.
+    assert page.count('<input type="hidden" name="log" value="1">') == 1
+    assert "logarithmic" not in browser.text(f"/run?run={name}")
 
 
 def test_a_chart_is_sent_as_pdf(browser):

@@ -8,6 +8,7 @@ import pytest
 
 from attnlab.dataset.pronoun import MEANT, OTHER
 from attnlab.figures import attention_panels, base, curves
+from attnlab.figures.run_curves import draw_run_curve
 from tests.drawn import rows_by_layer
 
 TOKENS = ["the", "animal", "was", "too", "tired", "."]
@@ -120,7 +121,9 @@ def test_arms_without_a_colour_are_grey_behind_the_others_and_not_in_the_legend(
 @pytest.mark.parametrize("x", [None, curves.XAxis("tokens", log=True)], ids=["linear", "log"])
 def test_first_and_last_dots_are_whole_inside_the_frame_and_labels_stand_at_their_ticks(x):
     points = [curves.CurvePoint(step, 3, 0.1 * step) for step in (1, 2, 4, 8)]
-    chart = curves.draw_curves([curves.ArmCurve("one", "#000", points)], "", x=x, y_title="loss")
+    chart = curves.draw_curves(
+        [curves.ArmCurve("one", "#000", points)], "", x=x, y=curves.YAxis("loss")
+    )
     svg = base.render_svg(chart)
     width = float(re.search(r'class="background"[^>]*d="M0,0h(\d+)v240', svg)[1])  # pyright: ignore[reportOptionalSubscript]
     (marks,) = re.findall(r'<g class="mark-symbol role-mark[^>]*>.*?</g>', svg)
@@ -161,3 +164,46 @@ def test_a_caption_says_which_seeds_and_bands_are_cut_at_the_frame():
 def test_a_logarithmic_axis_begins_after_0():
     chart = curves.draw_curves([arm("one", "#000")], "", x=curves.XAxis("tokens", log=True))
     assert all(row["x"] > 0 for _, rows in layers(chart) for row in rows)
+
+
+def test_a_logarithmic_axis_draws_what_is_above_0_and_says_what_is_not():
+    points = [
+        curves.CurvePoint(0, 3, -0.1, -0.2, 0.1),
+        curves.CurvePoint(10, 3, 0.1, -0.1, 0.2),
+        curves.CurvePoint(100, 3, 0.01, 0.001, 0.02),
+    ]
+    one = curves.ArmCurve("one", "#000", points, seed_curves=[[(0, -1.0), (10, 0.1)]], seeds=[0])
+    chart = curves.draw_curves([one], "", ["n"], y=curves.YAxis("loss", log=True))
+    assert chart.title.subtitle[:3] == [
+        "n",
+        "logarithmic: y",
+        "not drawn, as y is not above 0: 1 of 3 points",
+    ]
+    assert "down to -0.1" in chart.title.subtitle[3]
+    svg = base.render_svg(chart)
+    assert "NaN" not in svg
+    low, high = chart.to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert 0 < low < 0.01 < 0.1 < high
+    nothing = [point._replace(mean=-1.0) for point in points]
+    flat = curves.draw_curves(
+        [curves.ArmCurve("one", "#000", nothing)], "", y=curves.YAxis(log=True)
+    )
+    assert flat.title.subtitle[0] == "y is linear, as no value is above 0"
+
+
+def test_the_curve_of_a_run_keeps_rows_that_come_later_off_a_logarithmic_axis():
+    rows = {"train": [(0, 1.0), (10, -0.5), (20, 0.5)]}
+    chart = draw_run_curve("loss", rows, "one run", log_x=True, log_y=True).to_dict()
+    assert chart["title"]["subtitle"] == [
+        "one run",
+        "logarithmic: x and y",
+        "not drawn, as not above 0: 2 of 3 points",
+    ]
+    for layer in chart["layer"]:
+        assert [step["filter"] for step in layer["transform"]] == [
+            "datum.step > 0",
+            "datum.value > 0",
+        ]
+        assert layer["encoding"]["x"]["scale"]["type"] == "log"
+    only_zero = draw_run_curve("loss", {"train": [(0, 0.0)]}, "", log_x=True, log_y=True)
+    assert "logarithmic" not in str(only_zero.title.subtitle)

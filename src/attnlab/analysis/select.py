@@ -64,11 +64,8 @@ def with_previews(selection: Selection, previews_by_dir: dict[Path, RowPreviews]
     records: dict[str, Record] = {}
     left_out = list(selection.left_out)
     for name, record in selection.records.items():
-        directory = record.path.parent
-        if directory not in previews_by_dir:
-            previews_by_dir[directory] = RowPreviews(directory)
         try:
-            records[name] = previews_by_dir[directory].open(record)
+            records[name] = open_preview(record, previews_by_dir)
         except RecordError as error:
             left_out.append(LeftOut(name, "damaged", str(error)))
     for previews in previews_by_dir.values():
@@ -76,6 +73,16 @@ def with_previews(selection: Selection, previews_by_dir: dict[Path, RowPreviews]
     if not records:
         raise RequestError(f"no run can be used: {describe_by_state(left_out)}")
     return Selection(records, {name: selection.results[name] for name in records}, left_out)
+
+
+def open_preview(
+    record: Record, previews_by_dir: dict[Path, RowPreviews], *, grows: bool = False
+) -> Record:
+    """Return a record with the rows of its preview (`RowPreviews.open`), kept by its directory."""
+    directory = record.path.parent
+    if directory not in previews_by_dir:
+        previews_by_dir[directory] = RowPreviews(directory)
+    return previews_by_dir[directory].open(record, grows=grows)
 
 
 def drop_damaged(selection: Selection) -> Selection:

@@ -16,6 +16,7 @@ EPILOG = """\
 examples:
   attnlab curves 'pronoun-*' -o curves.pdf
   attnlab curves --metric validation/loss --x tokens --log-x -o loss.svg
+  attnlab curves --metric train/loss --log-y --smooth 15 -o loss.svg
   attnlab curves --by model.mixer --allow mixed -o curves.html
 
 A band is drawn for three seeds or more. Of more than eight arms, the best eight have colours.
@@ -30,6 +31,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_selection(parser, metric_help="as in validation/loss; default: the main one, on validation")
     parser.add_argument("--x", choices=AXES, default="steps", help="default: steps")
     parser.add_argument("--log-x", action="store_true", help="a logarithmic x axis")
+    parser.add_argument("--log-y", action="store_true", help="a logarithmic y axis")
+    parser.add_argument(
+        "--smooth",
+        type=int,
+        default=1,
+        metavar="N",
+        help="running mean of N points, an odd number; default: the values as recorded",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -52,8 +61,8 @@ def run(arguments: Namespace) -> int:
     from attnlab.commands.render.curves import render_curves
     from attnlab.report.learning_curves import Over
 
-    x_axis = Over(arguments.x, arguments.log_x)
-    content = render_curves(report, selection.records, arguments.metric, x_axis, output.suffix)
+    over = Over(arguments.x, arguments.log_x, arguments.log_y, arguments.smooth)
+    content = render_curves(report, selection.records, arguments.metric, over, output.suffix)
     write.replace_file(output, content)
     for footnote in report.footnotes:
         say_message(footnote)

@@ -19,7 +19,15 @@ from attnlab.dashboard.answers import (
 )
 from attnlab.dashboard.context import Context, require_where
 from attnlab.errors import RequestError
-from attnlab.report.compare_page import CompareView, compare_page, comparison_charts
+from attnlab.report.compare_page import (
+    CompareView,
+    NotCompared,
+    OtherRuns,
+    compare_page,
+    comparison_charts,
+)
+from attnlab.report.frame import describe_progress
+from attnlab.report.runs_page import shorten
 from attnlab.run_record.record import Record
 
 MOST_PAGES = 8
@@ -31,7 +39,7 @@ class CompareAnswers:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._pages: dict[tuple[CompareView, str], str] = {}
+        self._pages: dict[tuple[CompareView, str, object], str] = {}
 
     @property
     def routes(self) -> list[Route]:
@@ -47,7 +55,8 @@ class CompareAnswers:
         """Return the page that compares runs, with the reason where they cannot be compared."""
         view = read_view(CompareView, request.query_params)
         self._context.store.runs()
-        key = (view, self._context.store.version())
+        written = () if view.unfinished else self._context.store.written()
+        key = (view, self._context.store.version(), written)
         if key not in self._pages:
             # Vega's specification of a thousand runs takes a second, and reloading is common.
             for old_key in list(self._pages)[: 1 - MOST_PAGES]:
@@ -56,41 +65,60 @@ class CompareAnswers:
         return html_answer(self._pages[key])
 
     def _draw_page(self, view: CompareView) -> str:
-        report, records, keys, notice = self._compare(view)
+        runs, fault = self._selected(view)
+        report, records, keys, notice = self._compare(runs, view)
+        others = self._others(runs, report)
         frame = self._context.frame("Compare", view.address("/compare/figure.pdf"))
         try:
-            return compare_page(report, records, view, keys, frame, notice)
+            return compare_page(report, records, view, keys, frame, fault or notice, others)
         except RequestError as error:
-            return compare_page(None, records, view, keys, frame, str(error))
+            return compare_page(None, records, view, keys, frame, str(error), others)
 
     def figure(self, request: Request) -> Response:
         """Return a chart of the page that compares runs as PDF."""
         view = read_view(CompareView, request.query_params)
         section, at = figure_place(request.query_params)
-        report, records, _, notice = self._compare(view)
-        if report is None:
-            raise RequestError(notice or "nothing to compare")
-        groups = comparison_charts(item_at(report.panels, section), records, view)
+        runs, report, records = self._require_comparison(view)
+        groups = comparison_charts(
+            item_at(report.panels, section), records, view, self._others(runs, report).unfinished
+        )
         return pdf_answer(item_at([chart for group in groups for chart in group.charts], at))
 
     def json(self, request: Request) -> Response:
         """Return the comparison as `attnlab compare --format json` prints it."""
-        report, _, _, notice = self._compare(read_view(CompareView, request.query_params))
-        if report is None:
-            raise RequestError(notice or "nothing to compare")
+        _, report, _ = self._require_comparison(read_view(CompareView, request.query_params))
         return json_answer(report.to_json())
 
-    def _compare(
+    def _require_comparison(
         self, view: CompareView
-    ) -> tuple[Comparison | None, Mapping[str, Record], list[str], str | None]:
-        """Return a comparison, its records, the keys that differ, and why there is none."""
+    ) -> tuple[RunList, Comparison, Mapping[str, Record]]:
+        """Return the runs of a view, their comparison and its records.
+
+        Raises RequestError where there is none.
+        """
+        runs, fault = self._selected(view)
+        report, records, _, notice = self._compare(runs, view)
+        if report is None:
+            raise RequestError(fault or notice or "nothing to compare")
+        return runs, report, records
+
+    def _selected(self, view: CompareView) -> tuple[RunList, str | None]:
+        """Return the runs that a view selects; none, and the fault, for wrong conditions."""
         runs = self._context.listed_runs(archived=False)
         if view.run:
             runs = RunList(run for run in runs if {run.name, str(run.path)} & {*view.run})
+        try:
+            return require_where(runs, view.where), None
+        except RequestError as error:
+            return RunList([]), str(error)
+
+    def _compare(
+        self, runs: RunList, view: CompareView
+    ) -> tuple[Comparison | None, Mapping[str, Record], list[str], str | None]:
+        """Return a comparison, its records, the keys that differ, and why there is none."""
         keys: list[str] = []
         records: Mapping[str, Record] = {}
         try:
-            runs = require_where(runs, view.where)
             selection = self._context.store.previewed(runs.selection)
             records = selection.records
             configs = [
@@ -109,3 +137,24 @@ class CompareAnswers:
         except RequestError as error:
             return None, records, keys, str(error)
         return report, records, keys, None
+
+    def _others(self, runs: RunList, report: Comparison | None) -> OtherRuns:
+        """Return the runs that a report does not compare, and why; without a report, all."""
+        panels, left_out = (report.panels, report.left_out) if report else ([], [])
+        compared = {run.name for panel in panels for group in panel.groups for run in group.runs}
+        reason_by_name = {run.run: run.reason for run in left_out if run.reason}
+        unfinished, fault_by_path = self._context.store.unfinished(runs)
+        progress_by_name = self._context.store.progress()
+        finished_names, others = set[str](), []
+        for run in runs:
+            # The second run of a name is compared by its path.
+            name = str(run.path) if run.name in finished_names else run.name
+            if run.result is not None:
+                finished_names.add(name)
+                if name in compared:
+                    continue
+            reason = fault_by_path.get(run.path) or reason_by_name.get(name) or run.failure
+            if not reason and run.name in progress_by_name:
+                reason = describe_progress(progress_by_name[run.name])
+            others.append(NotCompared(run.name, run.state, shorten(reason or "")))
+        return OtherRuns(others, unfinished)

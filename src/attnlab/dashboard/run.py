@@ -82,10 +82,10 @@ class RunAnswers:
 
     def figure(self, request: Request) -> Response:
         """Return a chart of the page of a run as PDF."""
-        run = self._context.require_run(read_view(RunView, request.query_params).run)
+        view = read_view(RunView, request.query_params)
         _, at = figure_place(request.query_params)
-        rows, _ = _recorded_rows(run.record)
-        return pdf_answer(item_at(run_charts(rows), at))
+        rows, _ = _recorded_rows(self._context.require_run(view.run).record)
+        return pdf_answer(item_at(run_charts(rows, view), at))
 
     def json(self, request: Request) -> Response:
         """Return a run as `attnlab runs show --format json` prints it."""

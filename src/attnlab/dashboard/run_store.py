@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 from attnlab.analysis.find import find_records
 from attnlab.analysis.run_list import ListedRun, RunList, Selection, list_runs
 from attnlab.analysis.run_progress import RunProgress, run_progress
-from attnlab.analysis.select import with_previews
+from attnlab.analysis.select import open_preview, with_previews
+from attnlab.analysis.unfinished import UnfinishedRun
 from attnlab.environment import default_runs_dir
+from attnlab.errors import RecordError
 from attnlab.run_record.record import Record, is_directory
 from attnlab.run_record.row_preview import RowPreviews
 
@@ -67,11 +68,31 @@ class RunStore:
         with self._lock:
             return with_previews(selection, self._previews_by_dir)
 
+    def unfinished(self, runs: RunList) -> tuple[list[UnfinishedRun], dict[Path, str]]:
+        """Return those of some runs that have rows and no result, and the faults of others."""
+        readable_runs, fault_by_path = [], {}
+        with self._lock:
+            for run in runs:
+                if run.result is not None or run.state in ("new", "damaged"):
+                    continue
+                is_growing = run.state == "running"
+                try:
+                    record = open_preview(run.record, self._previews_by_dir, grows=is_growing)
+                except RecordError as error:
+                    fault_by_path[run.path] = str(error)
+                    continue
+                readable_runs.append(UnfinishedRun(run.name, run.state, run.config, record))
+            for previews in self._previews_by_dir.values():
+                previews.save()
+        return readable_runs, fault_by_path
+
     def progress(self) -> dict[str, RunProgress]:
         """Return how far the runs are that are not finished and can be read, by their names."""
         now = time.time()
         return {
-            run.name: run_progress(_attempt_with_new_beat(run), run.config, now)
+            run.name: run_progress(
+                run.last_attempt, run.config, now, is_running=run.state == "running"
+            )
             for run in self._runs
             if run.result is None and run.state != "damaged"
         }
@@ -83,6 +104,16 @@ class RunStore:
             [(str(run.path), run.state, signature_by_path.get(run.path)) for run in self._runs]
         )
         return hashlib.sha256(states.encode()).hexdigest()[:16]
+
+    def written(self) -> Signature:
+        """Return what changes when a run that trains writes rows."""
+        attempts = [run.last_attempt for run in self._runs if run.state == "running"]
+        return tuple(
+            (str(path), *_changed_at(path))
+            for attempt in attempts
+            if attempt is not None
+            for path in sorted(attempt.path.glob("*.arrow"))
+        )
 
     def find(self, name: str) -> ListedRun | None:
         """Return the run of a name, or of a path where two runs have one name; None for none."""
@@ -121,30 +152,21 @@ class RunStore:
 
 def _current(run: ListedRun) -> ListedRun:
     """Return a run as it is now; one that is finished, or cannot be read, as it was."""
-    if run.result is not None or run.state == "damaged":
-        return run
-    attempt = run.last_attempt
-    if run.state == "running" and attempt is not None and _is_still_running(run):
+    if run.result is not None or run.state == "damaged" or _is_as_it_was(run):
         return run
     (fresh_run,) = list_runs([Record(run.path)])
     return fresh_run
 
 
-def _is_still_running(run: ListedRun) -> bool:
-    """Return whether the attempt that was running last time still is, by few looks."""
+def _is_as_it_was(run: ListedRun) -> bool:
+    """Return whether the last attempt of a run still is, and is in the same state, by few looks."""
     attempt = run.last_attempt
-    assert attempt is not None
-    return (
-        not (attempt.path / "run.json").exists()
-        and not (attempt.path.parent / str(attempt.number + 1)).exists()
-        and attempt.holder_exists
-    )
-
-
-def _attempt_with_new_beat(run: ListedRun) -> Any:
-    """Return the last attempt of a run, whose beat is read when it is asked for."""
-    attempt = run.last_attempt
-    return None if attempt is None else replace(attempt)
+    if attempt is None or (attempt.path.parent / str(attempt.number + 1)).exists():
+        return False
+    if run.state != "running":
+        # What ended does not go on, but in another attempt.
+        return True
+    return not (attempt.path / "run.json").exists() and attempt.holder_exists
 
 
 def _stays_in_its_directory(record: Record) -> bool:

@@ -91,6 +91,12 @@ def frame_chart(
     )
 
 
+def describe_log_axes(log_x: bool, log_y: bool) -> list[str]:
+    """Return a caption's line that names the logarithmic axes; none where both are linear."""
+    axes = [name for name, is_log in (("x", log_x), ("y", log_y)) if is_log]
+    return [f"logarithmic: {' and '.join(axes)}"] if axes else []
+
+
 def apply_theme(chart: Any) -> Any:
     """Return a chart with the theme of all figures: faint axes, one ink, no background."""
     axis_style = {"labelColor": INK, "titleColor": INK, "labelOpacity": 0.75, "titleOpacity": 0.9}

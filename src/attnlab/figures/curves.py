@@ -1,13 +1,21 @@
 """Curves of many arms over steps or over a length: means, intervals and single seeds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import altair as alt
 
-from attnlab.figures.base import DASHES, INK, MOST_BANDS, REST, frame_chart, table_data
+from attnlab.figures.base import (
+    DASHES,
+    INK,
+    MOST_BANDS,
+    REST,
+    describe_log_axes,
+    frame_chart,
+    table_data,
+)
 
 MOST_DOTS = 6
 """The number of values of x up to which each point of a line is drawn as a dot."""
@@ -40,6 +48,19 @@ class ArmCurve:
     """The numbers of the seeds, in the order of their curves."""
 
 
+@dataclass(frozen=True)
+class RunCurve:
+    """The curve of a single run that is in no mean, as it has no result."""
+
+    run: str
+    state: str
+    arm: str | None
+    """The title of its arm; None for an arm of which no run is drawn otherwise."""
+    colour: str | None
+    """The colour of its arm; None for grey."""
+    points: Sequence[tuple[float, float]]
+
+
 class XAxis(NamedTuple):
     """The x axis: its title and its scale."""
 
@@ -49,15 +70,23 @@ class XAxis(NamedTuple):
     """Whether x are a few lengths, each twice the one before it."""
 
 
+class YAxis(NamedTuple):
+    """The y axis: its title and its scale."""
+
+    title: str | None = None
+    log: bool = False
+
+
 def draw_curves(
     arms: Sequence[ArmCurve],
     title: str,
     caption: Sequence[str] = (),
     *,
     x: XAxis | None = None,
-    y_title: str | None = None,
+    y: YAxis | None = None,
     width: int | str = 420,
     legend: bool = True,
+    runs: Sequence[RunCurve] = (),
 ) -> Any:
     """Draw the mean of each arm, unsmoothed, with the interval as a band and seeds as faint lines.
 
@@ -65,30 +94,41 @@ def draw_curves(
     `MOST_BANDS` coloured arms. The frame fits the means; seeds and bands are clipped there, and a
     line of the caption says which leave it. Without a `legend`, the figure stands on a page, whose
     script sets the parameter `chosen`: the arms with these titles come forward, each with its band.
+    What is not above 0 has no place on a logarithmic axis; an axis on which nothing is left is
+    linear. The caption says both. `runs` are dashed, and in no mean.
     """
-    x = x or XAxis()
-    if x.log:
-        arms = [_without_nonpositive_x(arm) for arm in arms]
-    frame = _mean_frame(arms)
-    y = partial(alt.Y, title=y_title, scale=alt.Scale(domain=list(frame), nice=False, zero=False))
+    x, y_axis = x or XAxis(), y or YAxis()
+    arms, log_x, log_y, axis_lines = _place_on_axes(arms, x.log, y_axis.log)
+    runs = [
+        replace(
+            run,
+            points=[p for p in run.points if (p[0] > 0 or not log_x) and (p[1] > 0 or not log_y)],
+        )
+        for run in runs
+    ]
+    x = x._replace(log=log_x)
+    frame = _mean_frame(arms, log_y)
+    y_encoding = partial(alt.Y, title=y_axis.title, scale=_y_scale(frame, log_y))
     x_encoding = _encode_x(x, sorted({point.x for arm in arms for point in arm.points}))
     coloured_arms = [arm for arm in arms if arm.colour is not None]
     colour = _colour_encoding(coloured_arms, legend)
     layers = []
     if len(coloured_arms) < len(arms):
-        layers.append(_draw_grey_arms(x, x_encoding, y))
+        layers.append(_draw_grey_arms(x, x_encoding, y_encoding))
     if any(arm.seed_curves for arm in coloured_arms):
-        layers.append(_draw_seed_curves(coloured_arms, x_encoding, y, colour))
+        layers.append(_draw_seed_curves(coloured_arms, x_encoding, y_encoding, colour))
     shows_all_bands = len(coloured_arms) <= MOST_BANDS
     has_intervals = any(p.low is not None for arm in coloured_arms for p in arm.points)
     has_bands = has_intervals and (shows_all_bands or not legend)
     if has_bands:
         opacity = 0.16 if shows_all_bands else 0
-        layers.append(_draw_bands(x_encoding, y, colour, opacity))
+        layers.append(_draw_bands(x_encoding, y_encoding, colour, opacity, log_y=log_y))
     dashes = _dash_encoding(coloured_arms, legend)
     has_dots = x.doubling or len({p.x for arm in coloured_arms for p in arm.points}) <= MOST_DOTS
-    layers += _draw_means(x, x_encoding, y, colour, dashes, has_dots=has_dots)
-    caption = [*caption, *_describe_clipped(coloured_arms, frame, has_bands)]
+    if any(run.points for run in runs):
+        layers += _draw_runs(runs, x, x_encoding, y_encoding)
+    layers += _draw_means(x, x_encoding, y_encoding, colour, dashes, has_dots=has_dots)
+    caption = [*caption, *axis_lines, *_describe_clipped(coloured_arms, frame, has_bands, runs)]
     chart = alt.layer(*layers, data=table_data(_point_rows(arms))).add_params(
         alt.param(name="chosen", value=[])
     )
@@ -112,22 +152,73 @@ class Frame(NamedTuple):
     high: float
 
 
-def _mean_frame(arms: Sequence[ArmCurve]) -> Frame:
+def _place_on_axes(
+    arms: Sequence[ArmCurve], log_x: bool, log_y: bool
+) -> tuple[Sequence[ArmCurve], bool, bool, list[str]]:
+    """Return what of some arms has a place on the axes, which are logarithmic, and a caption."""
+
+    def without_nonpositive(arm: ArmCurve, of_x: bool, of_y: bool) -> ArmCurve:
+        return replace(
+            arm,
+            points=[p for p in arm.points if (p.x > 0 or not of_x) and (p.mean > 0 or not of_y)],
+            seed_curves=[
+                [(x, y) for x, y in curve if (x > 0 or not of_x) and (y > 0 or not of_y)]
+                for curve in arm.seed_curves
+            ],
+        )
+
+    lines = []
+    for axis, is_log in (("x", log_x), ("y", log_y)):
+        if not is_log:
+            continue
+        placed_arms = [without_nonpositive(arm, axis == "x", axis == "y") for arm in arms]
+        num_points, num_placed = (sum(len(a.points) for a in some) for some in (arms, placed_arms))
+        if not num_placed:
+            lines.append(f"{axis} is linear, as no value is above 0")
+            log_x, log_y = log_x and axis != "x", log_y and axis != "y"
+            continue
+        arms = placed_arms
+        if num_placed < num_points:
+            lines.append(
+                f"not drawn, as {axis} is not above 0: "
+                f"{num_points - num_placed:,} of {num_points:,} points"
+            )
+    return arms, log_x, log_y, [*describe_log_axes(log_x, log_y), *lines]
+
+
+def _y_scale(frame: "Frame", log: bool) -> alt.Scale:
+    domain = list(frame)
+    if log:
+        return alt.Scale(type="log", domain=domain, nice=False)
+    return alt.Scale(domain=domain, nice=False, zero=False)
+
+
+def _mean_frame(arms: Sequence[ArmCurve], log: bool = False) -> Frame:
     """Return the frame that fits the means of all arms, with a margin."""
     means = [point.mean for arm in arms for point in arm.points]
+    if log:
+        factor = (max(means) / min(means)) ** 0.04 if max(means) > min(means) else 1.04
+        return Frame(_six_digits(min(means) / factor), _six_digits(max(means) * factor))
     margin = 0.04 * (max(means) - min(means)) or 0.04
     return Frame(_six_digits(min(means) - margin), _six_digits(max(means) + margin))
 
 
-def _describe_clipped(arms: Sequence[ArmCurve], frame: Frame, has_bands: bool) -> list[str]:
-    """Return a line on the seeds and bands that leave the frame; none where all lie inside."""
+def _describe_clipped(
+    arms: Sequence[ArmCurve], frame: Frame, has_bands: bool, runs: Sequence[RunCurve]
+) -> list[str]:
+    """Return a line on the curves and bands that leave the frame; none where all lie inside."""
+    run_values = [[value for _, value in run.points] for run in runs]
     seed_values = [[value for _, value in curve] for arm in arms for curve in arm.seed_curves]
     band_values = [
         [value for point in arm.points for value in (point.low, point.high) if value is not None]
         for arm in arms
     ]
     parts = []
-    for name, curves in (("seed", seed_values), ("band", band_values if has_bands else [])):
+    for name, curves in (
+        ("seed", seed_values),
+        ("dashed run", run_values),
+        ("band", band_values if has_bands else []),
+    ):
         beyond = [
             [value for value in values if not frame.low <= value <= frame.high] for values in curves
         ]
@@ -188,25 +279,77 @@ def _draw_seed_curves(
     )
 
 
+def _draw_runs(
+    runs: Sequence[RunCurve], x: XAxis, x_encoding: Any, y: Callable[[str], alt.Y]
+) -> list[alt.Chart]:
+    """Draw the curves of single runs as dashed lines, and at its end a mark of each one's state."""
+    lines = alt.Chart(table_data(_run_rows(runs)))
+    ends = alt.Chart(table_data(_run_rows([replace(run, points=run.points[-1:]) for run in runs])))
+    encoding: dict[str, Any] = {
+        "x": x_encoding,
+        "y": y("value:Q"),
+        "color": alt.Color("colour:N", scale=None, legend=None),
+        "detail": "run:N",
+        "tooltip": [
+            *(alt.Tooltip(f"{name}:N") for name in ("run", "state", "of")),
+            alt.Tooltip("x:Q", title=x.title),
+            alt.Tooltip("value:Q", format=".4f"),
+        ],
+    }
+    marks = alt.Scale(domain=list(RUN_MARKS), range=list(RUN_MARKS.values()))
+    return [
+        lines.mark_line(strokeWidth=1.4, strokeDash=[4, 3], clip=True).encode(**encoding),
+        ends.mark_point(size=70, strokeWidth=1.6, clip=True).encode(
+            **encoding, shape=alt.Shape("state:N", scale=marks, legend=None)
+        ),
+    ]
+
+
+def _run_rows(runs: Sequence[RunCurve]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": run.run,
+            "state": run.state,
+            "of": run.arm or "an arm without a finished run",
+            "colour": run.colour or REST,
+            "x": _six_digits(x),
+            "value": _six_digits(value),
+        }
+        for run in runs
+        for x, value in run.points
+    ]
+
+
+RUN_MARKS = {
+    "running": "circle",
+    "failed": "cross",
+    "interrupted": "square",
+    "killed": "diamond",
+}
+"""The mark at the end of a dashed curve, by the state of its run."""
+
+
 def _draw_bands(
     x_encoding: Any,
     y: Callable[[str], alt.Y],
     colour: Any,
     opacity: float | int,
+    *,
+    log_y: bool,
 ) -> alt.Chart:
     """Draw the interval around each mean as a band; a band that a reader chose is darker."""
-    return (
-        alt.Chart()
-        .transform_filter("datum.coloured == 1 && isValid(datum.low)")
-        .mark_area(clip=True)
-        .encode(
-            y=y("low:Q"),
-            y2="high:Q",
-            color=colour,
-            opacity=alt.condition(IS_CHOSEN, alt.value(0.25), alt.value(opacity)),
-            x=x_encoding,
-            detail="arm:N",
-        )
+    # An end that is not above 0 lies below the frame of a logarithmic axis, where it has no place.
+    low = "low_above_0" if log_y else "low"
+    bands = alt.Chart().transform_filter("datum.coloured == 1 && isValid(datum.low)")
+    if log_y:
+        bands = bands.transform_calculate(**{low: "max(datum.low, datum.mean / 1e6)"})
+    return bands.mark_area(clip=True).encode(
+        y=y(f"{low}:Q"),
+        y2="high:Q",
+        color=colour,
+        opacity=alt.condition(IS_CHOSEN, alt.value(0.25), alt.value(opacity)),
+        x=x_encoding,
+        detail="arm:N",
     )
 
 
@@ -264,18 +407,6 @@ def _point_rows(arms: Sequence[ArmCurve]) -> list[dict[str, Any]]:
 
 def _six_digits(value: float | int) -> float:
     return float(f"{value:.6g}")
-
-
-def _without_nonpositive_x(arm: ArmCurve) -> ArmCurve:
-    """Return an arm without what lies at 0, which has no place on a logarithmic axis."""
-    return ArmCurve(
-        arm.title,
-        arm.colour,
-        [point for point in arm.points if point.x > 0],
-        arm.dash,
-        [[(x, value) for x, value in curve if x > 0] for curve in arm.seed_curves],
-        arm.seeds,
-    )
 
 
 def _colour_encoding(arms: Sequence[ArmCurve], legend: bool) -> Any:

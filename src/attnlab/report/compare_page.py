@@ -1,16 +1,18 @@
 """The served page that compares runs: what is asked, and the charts that answer."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from attnlab.analysis.arms import COST_FIELDS
 from attnlab.analysis.compare import BEST, Comparison, Panel
 from attnlab.analysis.factors import factor_lines, importance, numeric_keys, parallel_axes
 from attnlab.analysis.statistics import describe_method
+from attnlab.analysis.unfinished import UnfinishedRun, belongs_to
 from attnlab.errors import RequestError
 from attnlab.figures.base import GREY, HIGHLIGHTS
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, YAxis, draw_curves
 from attnlab.figures.differences import DifferenceRow, draw_differences
 from attnlab.figures.importance import Share, draw_importance
 from attnlab.figures.tradeoff import WIDE_RATIO, TradeoffPoint, draw_tradeoff
@@ -19,7 +21,7 @@ from attnlab.report.evidence_curves import evidence_curves
 from attnlab.report.frame import ServedFrame
 from attnlab.report.learning_curves import AXES, Over, describe_curves, learning_curve
 from attnlab.report.page import LEARNING, ChartGroup, panel_section, render_sections
-from attnlab.report.view import PageView
+from attnlab.report.view import PageView, address_of
 from attnlab.run_record.choice_name import shortest_endings
 from attnlab.run_record.record import Record
 from attnlab.run_record.row_preview import TABLES
@@ -27,6 +29,8 @@ from attnlab.run_record.row_preview import TABLES
 DEPTH = "num_layers"
 """The key over which the metric is drawn first, where it varies."""
 SMOOTHINGS = (1, 5, 15, 51)
+MOST_LISTED = 100
+"""The number of runs that are not compared that the page names."""
 FEWEST_PARALLEL = 3
 """The number of arms from which parallel coordinates are drawn."""
 COSTS = {
@@ -57,11 +61,50 @@ class CompareView(PageView):
     """A split and a column, as in `validation/loss`; empty for loss and main metric of all."""
     x: str = "steps"
     log: bool = False
+    """Whether x of the curves is logarithmic."""
+    log_y: bool = False
     smooth: int = 1
     """The number of points of the curves' running mean; 1 for the recorded values."""
     factor: str = ""
     """The numeric key over which the metric is drawn; empty for the first one."""
     cost: str = "parameters"
+    unfinished: str = ""
+    """`hidden` leaves the dashed curves of runs without a result out of the charts."""
+
+
+class NotCompared(NamedTuple):
+    """A run that is in no table and no test, and why."""
+
+    name: str
+    state: str
+    reason: str
+    """Why it is not compared, where the state does not say it; how far it is, where it trains."""
+
+    @property
+    def address(self) -> str:
+        """The address of its page."""
+        return address_of("/run", {"run": self.name})
+
+
+@dataclass(frozen=True)
+class OtherRuns:
+    """The selected runs that are not compared."""
+
+    listed: Sequence[NotCompared] = ()
+    """All of them."""
+    unfinished: Sequence[UnfinishedRun] = ()
+    """Those without a result that have rows, which charts may draw."""
+
+    @property
+    def counts(self) -> str:
+        """The number of runs by state, as in `2 running, 1 failed`."""
+        counts = Counter(run.state for run in self.listed)
+        return ", ".join(f"{counts[state]} {state}" for state in counts)
+
+    @property
+    def first(self) -> Sequence[NotCompared]:
+        """The runs that the page names; the page of runs has the others."""
+        return self.listed[:MOST_LISTED]
 
 
 @dataclass(frozen=True)
@@ -80,6 +123,9 @@ class CompareChoices:
     """The costs, and the titles of their axes."""
 
 
+NO_OTHERS = OtherRuns()
+
+
 def compare_page(
     report: Comparison | None,
     records: Mapping[str, Record],
@@ -87,16 +133,17 @@ def compare_page(
     keys: Sequence[str],
     served: ServedFrame,
     notice: str | None = None,
+    others: OtherRuns = NO_OTHERS,
 ) -> str:
     """Return the page of a comparison; without one, its form and why there is none.
 
-    `keys` are those in which the runs differ.
+    `keys` are those in which the runs differ, and `others` are those that are not compared.
     """
     panels = report.panels if report else []
     sections = [
         replace(
             panel_section(panel),
-            chart_groups=comparison_charts(panel, records, view),
+            chart_groups=comparison_charts(panel, records, view, others.unfinished),
             parallel=_parallel(panel),
             runs=_run_by_arm_and_seed(panel),
         )
@@ -105,24 +152,30 @@ def compare_page(
     return render_sections(
         "Compare",
         sections,
-        report.footnotes if report else (),
+        report.notes if report else (),
         served=served,
         template="compare.html",
         notice=notice,
         view=view,
         choices=_choices(panels, records, view, keys),
+        others=others,
+        runs_address=address_of("/", {"where": view.where} if view.where else {}),
+        num_compared=sum(len(group.runs) for panel in panels for group in panel.groups),
     )
 
 
 def comparison_charts(
-    panel: Panel, records: Mapping[str, Record], view: CompareView
+    panel: Panel,
+    records: Mapping[str, Record],
+    view: CompareView,
+    unfinished: Sequence[UnfinishedRun] = (),
 ) -> list[ChartGroup]:
     """Return the charts of a panel under their headings; a heading without a chart is left out.
 
     Raises RequestError for what the address asks for and no chart has.
     """
     _check(view, panel)
-    over = Over(view.x, view.log, view.smooth)
+    over = Over(view.x, view.log, view.log_y, view.smooth)
     if view.curve:
         split, _, column = view.curve.partition("/")
         names = [(split, column)]
@@ -131,8 +184,15 @@ def comparison_charts(
         names = [
             (split, column) for split in TABLES[1:] for column in dict.fromkeys(("loss", main))
         ]
+    dashed = [] if view.unfinished else [run for run in unfinished if belongs_to(run, panel)]
     curves = [
-        learning_curve(panel, records, split, column, over=over, width="container", legend=False)
+        learning_curve(
+            *(panel, records, split, column),
+            over=over,
+            width="container",
+            legend=False,
+            unfinished=dashed,
+        )
         for split, column in names
     ]
     groups = [
@@ -157,6 +217,7 @@ def _check(view: CompareView, panel: Panel) -> None:
         ("cost", view.cost, list(COSTS)),
         ("curve", f"{split}/" if column else view.curve, curve_names if view.curve else [""]),
         ("factor", view.factor, [*numeric_keys(panel), ""]),
+        ("unfinished", view.unfinished, ["hidden", ""]),
     ):
         if value not in expected:
             raise RequestError(
@@ -245,7 +306,7 @@ def factor_chart(panel: Panel, key: str) -> Any:
         f"{panel.metric} over {key}",
         describe_curves(arms, bounds, f"value of {shortest_endings([key])[key]}"),
         x=XAxis(key, log=min(xs) > 0 and max(xs) / min(xs) >= WIDE_RATIO),
-        y_title=panel.metric,
+        y=YAxis(panel.metric),
         width="container",
     )
 

@@ -119,11 +119,14 @@ def _collect_modules(name: str, modules: dict[str, str]) -> None:
 
 
 def describe_progress(progress: RunProgress) -> str:
-    """Return how far a run is, as in `step 120 of 400, 12 s left`."""
+    """Return how far a run is, as in `step 120 of 400, 12 s left`, or for how long it is silent."""
     total = "" if progress.max_steps is None else f" of {progress.max_steps:,}"
-    left = progress.seconds_left
-    left_text = "" if left is None else f", {format_duration(left)} left"
-    return f"step {progress.step:,}{total}{left_text}"
+    remark = ""
+    if progress.seconds_silent is not None:
+        remark = f", silent for {format_duration(progress.seconds_silent)}"
+    elif progress.seconds_left is not None:
+        remark = f", {format_duration(progress.seconds_left)} left"
+    return f"step {progress.step:,}{total}{remark}"
 
 
 def _readable(value: Any) -> Any:

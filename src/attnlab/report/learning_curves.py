@@ -1,5 +1,6 @@
 """Learning curves of many runs, from the rows that they recorded."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import ceil, isfinite
@@ -12,15 +13,16 @@ from attnlab.analysis.compare import Group, Panel
 from attnlab.analysis.emergence import step_of_half
 from attnlab.analysis.findings import read_findings
 from attnlab.analysis.statistics import ENOUGH_SEEDS, describe_method, estimate
+from attnlab.analysis.unfinished import UnfinishedRun, find_group
 from attnlab.errors import RequestError
 from attnlab.figures.base import MOST_BANDS
-from attnlab.figures.curves import ArmCurve, CurvePoint, XAxis, draw_curves
+from attnlab.figures.curves import ArmCurve, CurvePoint, RunCurve, XAxis, YAxis, draw_curves
 from attnlab.report.arm_styles import ArmStyle, arm_styles
 from attnlab.run_record.bounds import SHARE, Bounds
 from attnlab.run_record.direction import lower_is_better
 from attnlab.run_record.evidence_history import EvidenceHistory, load_evidence
 from attnlab.run_record.record import Record
-from attnlab.run_record.row_preview import TABLES, num_recorded_rows
+from attnlab.run_record.row_preview import TABLES, num_recorded_rows, preview_rows, preview_stride
 
 SPLITS = ("validation", "test")
 AXES = {
@@ -33,16 +35,20 @@ AXES = {
 
 
 class Over(NamedTuple):
-    """What curves are drawn over."""
+    """What curves are drawn over, and how."""
 
     axis: str = "steps"
     log: bool = False
+    """Whether x is logarithmic."""
+    log_y: bool = False
     smooth: int = 1
     """The number of points of the running mean; 1 for the values as they were recorded."""
 
 
 MOST_POINTS = 300
 """The most points of an arm's curve, beside the last."""
+MOST_RUN_POINTS, FEWEST_RUN_POINTS = 3000, 10
+"""The most points of all dashed curves of a chart, and how many each of them has at least."""
 MOST_SEED_POINTS, FEWEST_SEED_POINTS = 1200, 40
 """The most points of the curves of all seeds of an arm, and how many each of them has at least."""
 
@@ -98,15 +104,20 @@ def learning_curve(
     over: Over | None = None,
     width: int | str = 420,
     legend: bool = True,
+    unfinished: Sequence[UnfinishedRun] = (),
 ) -> Any:
     """Draw one column (None: the main metric) of a split's rows; None where there are no rows.
 
     `split` may be an evidence, and `column` one of its numbers, or of its heads, whose weight is
-    drawn; the caption then says since when it stays above half of its last value.
+    drawn; the caption then says since when it stays above half of its last value. What `unfinished`
+    runs of the panel recorded of a split so far is dashed, and in no mean.
 
-    Raises RequestError for seconds of runs whose record has those of the last attempt only.
+    Raises RequestError for seconds of runs whose record has those of the last attempt only, and for
+    an even number of points of the running mean, which is centred.
     """
     column, over = column or _main_metric(panel), over or Over()
+    if over.smooth < 1 or over.smooth % 2 == 0:
+        raise RequestError(f"smooth={over.smooth}: expected an odd number of points; 1 is none")
     bounds, title, y_title = (
         panel.groups[0].bounds(f"{split}/{column}"),
         f"{split} {column}",
@@ -122,17 +133,22 @@ def learning_curve(
     if not drawn_arms:
         return None
     caption = describe_curves(drawn_arms, bounds, legend=legend, smooth=over.smooth)
-    caption += _describe_left_out(arms)
-    if split not in TABLES:
+    caption += _describe_left_out(arms, over.smooth)
+    runs: list[RunCurve] = []
+    if split in TABLES:
+        runs = _run_curves(panel, unfinished, split, column, over)
+        caption += _describe_runs(runs)
+    else:
         caption += _describe_emergence(panel, records, split, column)
     return draw_curves(
         drawn_arms,
         title,
         caption,
         x=XAxis(AXES[over.axis], over.log),
-        y_title=y_title.replace("_", " "),
+        y=YAxis(y_title.replace("_", " "), over.log_y),
         width=width,
         legend=legend,
+        runs=runs,
     )
 
 
@@ -210,7 +226,7 @@ def describe_curves(
     return lines
 
 
-def _describe_left_out(arms: Sequence[_DrawnArm]) -> list[str]:
+def _describe_left_out(arms: Sequence[_DrawnArm], smooth: int) -> list[str]:
     """Return lines on recorded values that are not drawn; none where all are."""
     num_drawn = max(len(arm.curve.points) for arm in arms)
     num_recorded = max(arm.num_recorded for arm in arms)
@@ -221,6 +237,8 @@ def _describe_left_out(arms: Sequence[_DrawnArm]) -> list[str]:
         lines.append(f"{who} values that are no finite numbers; there is no mean there")
     if num_drawn < num_recorded and not num_diverged:
         lines.append(f"drawn: {num_drawn:,} of {num_recorded:,} recorded steps, evenly spread")
+    if smooth > 1 and preview_stride(num_recorded) > 1:
+        lines.append(f"the running mean is over steps 1 in {preview_stride(num_recorded)}")
     return lines
 
 
@@ -255,7 +273,9 @@ def _arm_curve(
     Other steps are left out, so that every mean is over the same runs; of many, every k-th and the
     last are drawn.
     """
-    courses = {run.name: _read_course(records[run.name], split, column) for run in group.runs}
+    courses = {
+        run.name: _read_course(records[run.name], split, column, over.smooth) for run in group.runs
+    }
     if not all(len(course.steps) for course in courses.values()):
         return _DrawnArm(ArmCurve(style.title, style.colour, [], style.dash), 0)
     common_steps = reduce(np.intersect1d, [course.steps for course in courses.values()])
@@ -287,6 +307,56 @@ def _arm_curve(
     return _DrawnArm(curve, num_recorded, sum(not np.isfinite(v).all() for v in seed_values))
 
 
+def _run_curves(
+    panel: Panel, unfinished: Sequence[UnfinishedRun], split: str, column: str, over: Over
+) -> list[RunCurve]:
+    """Return what each unfinished run recorded so far, in the colour of the arm that it is of.
+
+    One of an arm without a finished run is drawn over steps only: what its steps cost is not known.
+    """
+    style_by_group = {
+        id(group): style for group, style in zip(panel.groups, arm_styles(panel), strict=True)
+    }
+    most_points = max(FEWEST_RUN_POINTS, MOST_RUN_POINTS // max(1, len(unfinished)))
+    curves = []
+    for run in unfinished:
+        course = _read_course(run.record, split, column, over.smooth)
+        group = find_group(run, panel)
+        if not len(course.steps) or (group is None and over.axis != "steps"):
+            continue
+        style = None if group is None else style_by_group[id(group)]
+        xs = course.steps * (1.0 if group is None else _x_per_step(group, over.axis))
+        values = _smooth(course.values, over.smooth)
+        kept = [place for place in spread(len(xs), most_points) if isfinite(values[place])]
+        curves.append(
+            RunCurve(
+                run.name,
+                run.state,
+                *((None, None) if style is None else (style.title, style.colour)),
+                points=[(float(xs[place]), float(values[place])) for place in kept],
+            )
+        )
+    return curves
+
+
+def _describe_runs(runs: Sequence[RunCurve]) -> list[str]:
+    """Return a line that says how many runs in which state are dashed; none without such runs."""
+    if not runs:
+        return []
+    counts = Counter(run.state for run in runs)
+    state_texts = [f"{counts[state]} {STATE_TEXTS.get(state, state)}" for state in counts]
+    return [f"dashed: single runs that are in no mean; {', '.join(state_texts)}"]
+
+
+STATE_TEXTS = {
+    "running": "still training (○)",
+    "failed": "failed (✚)",
+    "interrupted": "interrupted (□)",
+    "killed": "killed (◇)",
+}
+"""What a caption calls the runs in a state, with the mark at the end of their curves."""
+
+
 def spread(num_places: int, most: int) -> list[int]:
     """Return every k-th place and the last, so that at most `most` and one are left."""
     stride = max(1, ceil(num_places / most))
@@ -306,10 +376,14 @@ def _smooth(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def _read_course(record: Record, table: str, column: str) -> _Course:
-    """Return what a run recorded of a split or an evidence; no step for nothing."""
+def _read_course(record: Record, table: str, column: str, smooth: int = 1) -> _Course:
+    """Return what a run recorded of a split or an evidence; no step for nothing.
+
+    What is smoothed are the rows of previews, so that a page, which has no others, and a command
+    draw the same curve.
+    """
     if table in TABLES:
-        rows = record.rows(table)
+        rows = record.rows(table) if smooth <= 1 else preview_rows(record.rows(table))
         if column not in rows.column_names:
             return NO_COURSE
         values = rows[column].to_numpy().astype(float)

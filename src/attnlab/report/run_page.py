@@ -27,6 +27,9 @@ class RunView(PageView):
     run: str = ""
     other: str = ""
     """The run that it is compared with."""
+    log: bool = False
+    """Whether the steps of the curves are on a logarithmic axis."""
+    log_y: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def run_page(
     notice: str | None = None,
 ) -> str:
     """Return the page of a run; `others` are runs that it can be compared with."""
-    charts = run_charts(rows)
+    charts = run_charts(rows, view)
     return render_page(
         "run.html",
         details.run,
@@ -115,14 +118,16 @@ def run_page(
     )
 
 
-def run_charts(rows: RecordedRows) -> list[Any]:
+def run_charts(rows: RecordedRows, view: RunView) -> list[Any]:
     """Draw a chart for each quantity that a run measured while it trained."""
     charts = []
     for name in rows.names:
         points_by_split, remarks = rows.points(name)
         if any(points_by_split.values()):
             caption = "; ".join(filter(None, ["one run, unsmoothed", remarks]))
-            charts.append(draw_run_curve(name, points_by_split, caption))
+            charts.append(
+                draw_run_curve(name, points_by_split, caption, log_x=view.log, log_y=view.log_y)
+            )
     return charts
 
 

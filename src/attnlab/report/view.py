@@ -17,13 +17,16 @@ class PageView:
 
         Fields with their default are left out.
         """
-        view, default = replace(self, **changes), type(self)()
-        fields = {
+        return address_of(path or self.PATH, replace(self, **changes).fields())
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the query of its address."""
+        default = type(self)()
+        return {
             name: int(value) if isinstance(value, bool) else value
-            for name, value in vars(view).items()
+            for name, value in vars(self).items()
             if value != getattr(default, name)
         }
-        return address_of(path or self.PATH, fields)
 
 
 def address_of(path: str, fields: Mapping[str, Any]) -> str:

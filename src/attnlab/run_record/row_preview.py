@@ -1,7 +1,8 @@
 """A few hundred rows of each run in one derived file: `.index/rows.jsonl`.
 
-Curves of a thousand runs are drawn from it at once. Each line has, of each metric table of a
-finished run, every k-th row and the last, as they were recorded (`run_record.index_file`).
+Curves of a thousand runs are drawn from it at once. Each line has, of each metric table of a run
+that has ended, every k-th row and the last, as they were recorded (`run_record.index_file`). What
+still trains is read from its record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,16 +37,24 @@ class RowPreviews:
     def __init__(self, runs_dir: Path) -> None:
         self._runs_dir = runs_dir
         self._file = IndexFile(runs_dir, FILE, _Entry)
+        self._growing_entries: dict[str, _Entry] = {}
 
-    def open(self, record: Record) -> "PreviewedRecord":
-        """Return the record of a finished run of this directory with the rows of its preview.
+    def open(self, record: Record, *, grows: bool = False) -> "PreviewedRecord":
+        """Return the record of a run of this directory with the rows of its preview.
 
-        Raises RecordError if a table of the record is damaged.
+        That of a run that `grows` is read from the record where its files changed, and is kept in
+        memory alone: it would be replaced with each row. Raises RecordError if a table of the
+        record is damaged.
         """
-        entry = self._file.get(record.name)
-        if entry is None or not self._is_current(entry):
+        kept = self._growing_entries.get(record.name) if grows else self._file.get(record.name)
+        entry = kept if kept is not None and self._is_current(kept) else None
+        if entry is None:
             entry = _build_entry(record, self._runs_dir)
-            self._file.add(entry)
+            if grows:
+                self._growing_entries[record.name] = entry
+            else:
+                self._growing_entries.pop(record.name, None)
+                self._file.add(entry)
         return PreviewedRecord(record.path, entry.tables, entry.other_tables)
 
     def save(self) -> None:
@@ -80,15 +89,22 @@ class PreviewedRecord(Record):
         return pa.table({"step": pa.array([], pa.int64())})
 
 
-def preview_rows(rows: pa.Table) -> pa.Table:
-    """Return every k-th row and the last, for the smallest power of two k that leaves `MOST_ROWS`.
-
-    So where two runs measured at the same steps, the longer one's rows are among the shorter's.
-    """
+def preview_stride(num_rows: int) -> int:
+    """Return the smallest power of two k for which every k-th of some rows are `MOST_ROWS`."""
     stride = 1
-    while rows.num_rows > stride * MOST_ROWS:
+    while num_rows > stride * MOST_ROWS:
         stride *= 2
-    if stride == 1:
+    return stride
+
+
+def preview_rows(rows: pa.Table) -> pa.Table:
+    """Return every k-th row and the last, for the k of `preview_stride`.
+
+    So where two runs measured at the same steps, the longer one's rows are among the shorter's. The
+    rows of a preview stay as they are.
+    """
+    stride = preview_stride(rows.num_rows)
+    if stride == 1 or NUM_ROWS.encode() in (rows.schema.metadata or {}):
         return rows
     places = [*range(0, rows.num_rows - 1, stride), rows.num_rows - 1]
     return rows.take(places).replace_schema_metadata({NUM_ROWS: str(rows.num_rows)})
@@ -101,14 +117,18 @@ def num_recorded_rows(rows: pa.Table) -> int:
 
 def _build_entry(record: Record, runs_dir: Path) -> _Entry:
     """Read a record and return its preview, with signatures from before it was read."""
-    paths = [record.path / "run.json", *record.table_files()]
+    result_file, table_files = record.path / "run.json", record.table_files()
+    paths = [result_file, *table_files]
+    if not result_file.exists():
+        # An attempt more, a table more or an end of the attempt changes its directory.
+        paths += [record.path / "attempts", *(path.parent for path in table_files[-1:])]
     signatures = {
         str(path.relative_to(runs_dir)): signature
         for path in paths
         if (signature := file_signature(path)) is not None
     }
     tables, other_tables = {}, []
-    for table in dict.fromkeys(path.stem for path in paths[1:]):
+    for table in dict.fromkeys(path.stem for path in table_files):
         rows = record.rows(table)
         if not rows.num_rows:
             continue

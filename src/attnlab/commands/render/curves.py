@@ -15,7 +15,7 @@ def render_curves(
     report: Comparison,
     records: Mapping[str, Record],
     metric: str | None,
-    x_axis: Over,
+    over: Over,
     ending: str,
 ) -> bytes:
     """Draw a metric of each panel of a comparison as a file of the kind that `ending` names.
@@ -24,11 +24,11 @@ def render_curves(
     """
     if ending in (".html", ".htm"):
         charts = [
-            metric_curve(panel, records, metric, x_axis, width="container", legend=False)
+            metric_curve(panel, records, metric, over, width="container", legend=False)
             for panel in report.panels
         ]
         return curves_page(report.panels, charts, report.footnotes).encode()
-    charts = [metric_curve(panel, records, metric, x_axis) for panel in report.panels]
+    charts = [metric_curve(panel, records, metric, over) for panel in report.panels]
     for panel, chart in zip(report.panels, charts, strict=True):
         chart.title.text = f"{panel.dataset}: {chart.title.text}"
     if len(charts) == 1:

@@ -14,8 +14,7 @@ onPage(async (data) => {
     if (parallel) drawParallel(parallel, content.parallel, chooser);
     if (content.cards.length) await drawCards(element, content, data.pictures);
     // A server has pages of runs, to which the curve of a single seed leads.
-    const addressOf = ({ arm, seed }) => {
-      const run = content.runs?.[arm]?.[seed];
+    const addressOf = ({ arm, seed, run = content.runs?.[arm]?.[seed] }) => {
       return run && `/run?${new URLSearchParams({ run })}`;
     };
     await drawCharts(element, content.charts, { chooser, addressOf });
