@@ -34,6 +34,10 @@ def runs_dir(tmp_path: Path) -> Path:
     return demo(tmp_path / "runs", seeds=3)
 
 
+OTHER_RATE: dict[str, Any] = {"optimizer.lr": 0.5}
+"""What makes a run one of an arm of its own."""
+
+
 def charts_of(page: str) -> list[dict[str, Any]]:
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     return [chart for section in data["sections"] for chart in section["charts"]]
@@ -59,7 +63,7 @@ def test_they_are_drawn_and_named_and_in_no_number(runs_dir):
     before = json.loads(ask(runs_dir).get("/api/compare").text)
     begin(runs_dir, "growing")
     begin(runs_dir, "broken", seed=8, steps=1).end(failed(message="a very bad <loss>"))
-    begin(runs_dir, "other", seed=7, **{"optimizer.lr": 0.5})
+    begin(runs_dir, "other", seed=7, **OTHER_RATE)
     (runs_dir / "empty").mkdir()
     (runs_dir / "empty" / "config.yaml").write_text("x: [")
     client = ask(runs_dir)
@@ -98,7 +102,7 @@ def test_they_are_left_out_of_the_charts_on_request_but_named(runs_dir):
 
 def test_tokens_of_an_arm_that_no_finished_run_has_are_not_known(runs_dir):
     begin(runs_dir, "growing")
-    begin(runs_dir, "other", **{"optimizer.lr": 0.5})
+    begin(runs_dir, "other", **OTHER_RATE)
     drawn = dashed(ask(runs_dir).get("/compare?x=tokens").text)
     assert [*drawn] == ["growing"]
     assert drawn["growing"]["x"][0] == pytest.approx(50 * 640_000 / 500)
