@@ -72,7 +72,10 @@ def _train(
     lease: float,
     prepare: Callable[[], Any] | None,
 ) -> None:
-    from attnlab.interruption import Interrupted
+    from attnlab.interruption import STOPPING, Interrupted
+
+    # Where a test has trained with `-j` before, the server that forks was started deaf to signals.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     from attnlab.launch.run import run
 
     os.environ["ATTNLAB_FAULT"] = fault
